@@ -1,0 +1,181 @@
+"""Session graphs: nodes are the unique items of a session, edges its transitions, with counts."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch_geometric.data import Batch, Data
+
+
+class SessionGraph(Data):
+    r"""A session as a weighted directed graph (Wu et al., AAAI 2019).
+
+    Fields: ``x`` [num_nodes] item codes in the order of first visit; ``edge_index``
+    [2, num_edges] and ``edge_weight`` [num_edges], each transition once with the number of times it
+    was made; ``click_index`` [num_clicks], the node of each click, oldest first; ``y``, the target
+    [1] or one for each click [num_clicks]; optionally ``click_time`` and ``click_<feature>``
+    [num_clicks], ``user`` [1], ``request_time`` [1].
+
+    When graphs are batched, exactly ``edge_index`` and ``click_index`` are shifted by the nodes
+    before them, whatever a feature of the clicks is called.
+    """
+
+    def __inc__(self, key: str, value: Any, *args: Any, **kwargs: Any) -> Any:
+        return self.num_nodes if key in ("edge_index", "click_index") else 0
+
+    def __cat_dim__(self, key: str, value: Any, *args: Any, **kwargs: Any) -> Any:
+        return 1 if key == "edge_index" else 0
+
+    @property
+    def num_clicks(self) -> int:
+        return int(self.click_index.numel())
+
+    @property
+    def click_batch(self) -> Tensor:
+        """The session of each click, int64 [num_clicks]."""
+        batch = self.get("batch")
+        return torch.zeros_like(self.click_index) if batch is None else batch[self.click_index]
+
+    @property
+    def click_ptr(self) -> Tensor:
+        """First click of each session, and the end, int64 [num_sessions + 1]."""
+        num_sessions = int(getattr(self, "num_graphs", 1))
+        lengths = torch.bincount(self.click_batch, minlength=num_sessions)
+        return torch.nn.functional.pad(lengths.cumsum(0), (1, 0))
+
+    @property
+    def click_item(self) -> Tensor:
+        """The item of each click, int64 [num_clicks]."""
+        item: Tensor = self.x[self.click_index]  # type: ignore[index]
+        return item
+
+
+SessionGraphBatch = type(Batch(_base_cls=SessionGraph))
+
+
+def build_session_graphs(
+    items: Tensor,
+    ptr: Tensor,
+    *,
+    y: Tensor | None = None,
+    y_ptr: Tensor | None = None,
+    click_fields: dict[str, Tensor] | None = None,
+    session_fields: dict[str, Tensor] | None = None,
+) -> Batch:
+    """The graphs of many sessions at once, by sorting; no step is taken session by session.
+
+    Equal, attribute by attribute, to ``Batch.from_data_list`` of the single graphs.
+
+    Args:
+        items: Item codes of all clicks, integers [num_clicks], session after session.
+        ptr: First click of each session, and the end, integers [num_sessions + 1].
+        y: Targets: one a session [num_sessions], or with ``y_ptr`` any number of them.
+        y_ptr: First target of each session, and the end, integers [num_sessions + 1].
+        click_fields: Further fields with one value a click, [num_clicks].
+        session_fields: Further fields with one value a session, [num_sessions].
+
+    Returns:
+        A PyG ``Batch`` of :class:`SessionGraph`.
+
+    Raises:
+        ValueError: If an argument has the wrong type or shape, ``ptr`` does not grow at every step
+            from 0 to the number of clicks, or an item is negative.
+    """
+    for name, tensor in (("items", items), ("ptr", ptr)):
+        if tensor.dim() != 1 or tensor.is_floating_point() or tensor.dtype == torch.bool:
+            raise ValueError(
+                f"{name} must be a tensor of integers with one dimension, got {tensor.dtype} "
+                f"{list(tensor.shape)}."
+            )
+    items, ptr = items.long(), ptr.long()
+    num_clicks, num_sessions = items.numel(), ptr.numel() - 1
+    lengths = ptr.diff()
+    if num_sessions < 0 or int(ptr[0]) != 0 or int(ptr[-1]) != num_clicks:
+        raise ValueError(
+            f"ptr must run from 0 to the number of clicks, {num_clicks}, got {ptr.tolist()[:3]}..."
+        )
+    if num_sessions and int(lengths.min()) <= 0:
+        bad = int((lengths <= 0).int().argmax())
+        raise ValueError(
+            f"ptr must grow at every step, but session {bad} spans clicks {int(ptr[bad])}.."
+            f"{int(ptr[bad + 1])}: leave empty sessions out."
+        )
+    position = torch.arange(num_clicks, device=items.device)
+    session = torch.repeat_interleave(lengths, output_size=num_clicks)  # [num_clicks]
+
+    # Nodes: the clicks that are the first of their session on their item.
+    first = _first_of_group(session * (int(items.max()) + 1) + items)  # [num_clicks]
+    is_node = first == position
+    num_nodes_before = is_node.cumsum(0)  # [num_clicks], this click included
+    node_click = is_node.nonzero().view(-1)  # [num_nodes]
+    click_index = (num_nodes_before - 1)[first]  # [num_clicks]
+    x = items[node_click]  # [num_nodes]
+    batch = session[node_click]  # [num_nodes]
+    last = ptr[1:] - 1
+    node_ptr = _with_zero(num_nodes_before[last])  # [num_sessions + 1]
+
+    # Edges. A transition can only be a repeated one if both its clicks lie on repeated items.
+    source = _without(position, last)  # [num_transitions], clicks that another one follows
+    edge_source, edge_target = click_index[source], click_index[source + 1]
+    edge_weight = torch.ones(source.numel(), device=items.device)
+    edge_ptr = ptr - torch.arange(num_sessions + 1, device=ptr.device)
+    clicks_of_node = torch.bincount(click_index, minlength=x.numel())
+    suspect = ((clicks_of_node[edge_source] > 1) & (clicks_of_node[edge_target] > 1)).nonzero()
+    if suspect.numel():
+        suspect = suspect.view(-1)
+        original = torch.arange(source.numel(), device=items.device)
+        pair = edge_source[suspect] * x.numel() + edge_target[suspect]
+        original[suspect] = suspect[_first_of_group(pair)]
+        edge_weight = torch.bincount(original, minlength=source.numel())
+        is_edge = edge_weight > 0
+        edge = is_edge.nonzero().view(-1)
+        edge_source, edge_target = edge_source[edge], edge_target[edge]
+        edge_weight = edge_weight[edge].float()
+        edge_ptr = _with_zero(is_edge.cumsum(0))[edge_ptr]
+
+    graphs = SessionGraphBatch()
+    store = graphs._store._mapping
+    store["x"] = x
+    store["edge_index"] = torch.stack([edge_source, edge_target])
+    store["edge_weight"] = edge_weight
+    store["click_index"] = click_index
+    zero = torch.zeros(num_sessions, dtype=torch.long)
+    slices = {"x": node_ptr, "edge_index": edge_ptr, "edge_weight": edge_ptr, "click_index": ptr}
+    increments = dict.fromkeys(slices, zero)
+    increments["edge_index"] = increments["click_index"] = node_ptr[:-1]
+    one_each = torch.arange(num_sessions + 1) if y is not None or session_fields else None
+    if y is not None:
+        store["y"] = y
+        slices["y"] = one_each if y_ptr is None else y_ptr
+    for fields, field_ptr in ((click_fields, ptr), (session_fields, one_each)):
+        for name, values in (fields or {}).items():
+            store[name], slices[name] = values, field_ptr
+    for name in slices.keys() - increments.keys():
+        increments[name] = zero
+    store["batch"] = batch
+    store["ptr"] = node_ptr
+    graphs._num_graphs = num_sessions
+    graphs._slice_dict = slices
+    graphs._inc_dict = increments
+    return graphs
+
+
+def _first_of_group(key: Tensor) -> Tensor:
+    """The first position that holds the same key, for every position: int64 [n] -> [n]."""
+    key, order = key.sort(stable=True)
+    starts = torch.ones_like(key, dtype=torch.bool)
+    torch.ne(key[1:], key[:-1], out=starts[1:])
+    group = starts.cumsum(0) - 1
+    return torch.empty_like(order).scatter_(0, order, order[starts.nonzero().view(-1)][group])
+
+
+def _without(position: Tensor, removed: Tensor) -> Tensor:
+    keep = torch.ones_like(position, dtype=torch.bool)
+    keep[removed] = False
+    return keep.nonzero().view(-1)
+
+
+def _with_zero(ends: Tensor) -> Tensor:
+    return torch.nn.functional.pad(ends, (1, 0))

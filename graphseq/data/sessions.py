@@ -1,0 +1,547 @@
+"""Sessions: the clicks of all sessions in flat arrays with one pointer (CSR)."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike, NDArray
+
+from graphseq.data.catalog import Catalog
+from graphseq.data.vocabulary import UNKNOWN, Vocabulary, as_ids
+
+MAX_ROWS_NAMED = 5
+"""How many offending rows an error message names before it only counts."""
+
+
+@dataclass(frozen=True, eq=False)
+class Sessions:
+    """Ragged sessions: session ``s`` is ``items[ptr[s]:ptr[s + 1]]``, oldest click first.
+
+    Made by :meth:`from_frame`, :meth:`from_lists`, :meth:`from_events` and their kin; arrays may be
+    memory-mapped and are never written to.
+
+    Args:
+        items: Item codes of all clicks, int32 [num_clicks]; -1: not in ``vocabulary``.
+        ptr: First click of each session, and the end, int64 [num_sessions + 1].
+        vocabulary: Ids of the items.
+        time: Seconds since 1970 (or the log's own unit) of each click, float64 [num_clicks].
+        users: User code of each session, int32 [num_sessions]; -1: unknown.
+        user_vocabulary: Ids of the users.
+        click_features: Name -> value of each click, [num_clicks].
+        feature_vocabularies: Name -> ids behind the codes of a categorical click feature.
+        item_features: One row an item in code order.
+        session_ids: The log's own name of each session, [num_sessions].
+        first_target: Position in its session of the first click that is a target, int64
+            [num_sessions]; ``None``: 1 everywhere, so that every prefix counts.
+
+    Raises:
+        ValueError: If the arrays do not fit together.
+    """
+
+    items: NDArray[np.int32]
+    ptr: NDArray[np.int64]
+    vocabulary: Vocabulary
+    time: NDArray[np.float64] | None = None
+    users: NDArray[np.int32] | None = None
+    user_vocabulary: Vocabulary | None = None
+    click_features: Mapping[str, NDArray[Any]] = field(default_factory=dict)
+    feature_vocabularies: Mapping[str, Vocabulary] = field(default_factory=dict)
+    item_features: pd.DataFrame | None = None
+    session_ids: NDArray[Any] | None = None
+    first_target: NDArray[np.int64] | None = None
+
+    def __post_init__(self) -> None:
+        # Shapes only: a look at the values would page in the whole of a memory-mapped log.
+        if self.ptr.ndim != 1 or self.ptr.size == 0 or self.items.ndim != 1:
+            raise ValueError(
+                "Sessions need items [num_clicks] and ptr [num_sessions + 1], got shapes "
+                f"{self.items.shape} and {self.ptr.shape}."
+            )
+        per_click = {"time": self.time, **self.click_features}
+        per_session = {
+            "users": self.users,
+            "session_ids": self.session_ids,
+            "first_target": self.first_target,
+        }
+        for fields, size, unit in (
+            (per_click, self.num_clicks, "click"),
+            (per_session, self.num_sessions, "session"),
+        ):
+            for name, values in fields.items():
+                if values is not None and len(values) != size:
+                    raise ValueError(
+                        f"Sessions.{name} needs one value a {unit}: {size}, got {len(values)}."
+                    )
+
+    # -- making them ---------------------------------------------------------------------------
+
+    @classmethod
+    def from_ragged(
+        cls,
+        item_ids: ArrayLike | pd.Series,
+        ptr: ArrayLike,
+        *,
+        vocabulary: Vocabulary | None = None,
+        **fields: Any,
+    ) -> Sessions:
+        """Sessions of flat item ids and a pointer.
+
+        Args:
+            item_ids: Ids of all clicks, session after session, [num_clicks].
+            ptr: First click of each session, and the end, [num_sessions + 1].
+            vocabulary: Item ids to count with; others become -1. ``None``: those that occur.
+            **fields: Any further field of :class:`Sessions`.
+
+        Raises:
+            ValueError: If there is no session, an empty one, or a missing item id.
+        """
+        ptr = np.asarray(ptr, dtype=np.int64)
+        if ptr.size < 2:
+            raise ValueError("There is no session in this log: it needs at least one click.")
+        steps = np.diff(ptr)
+        if ptr[0] != 0 or (steps <= 0).any():
+            bad = int(np.argmax(steps <= 0)) if (steps <= 0).any() else 0
+            raise ValueError(
+                f"ptr must start at 0 and grow at every step, but session {bad} spans clicks "
+                f"{ptr[bad]}..{ptr[bad + 1]}: leave empty sessions out."
+            )
+        if vocabulary is None:
+            vocabulary, codes = Vocabulary.factorize(item_ids)
+            if codes.size and codes.min() < 0:
+                raise ValueError(_missing("item", codes < 0, "click"))
+        else:
+            codes = vocabulary.encode(item_ids)  # type: ignore[arg-type]
+        if len(codes) != ptr[-1]:
+            raise ValueError(f"ptr ends at {ptr[-1]}, but there are {len(codes)} clicks.")
+        return cls(codes.astype(np.int32), ptr, vocabulary, **fields)
+
+    @classmethod
+    def from_lists(
+        cls,
+        sessions: Iterable[Sequence[Any]],
+        *,
+        vocabulary: Vocabulary | None = None,
+        users: Sequence[Any] | None = None,
+    ) -> Sessions:
+        """Sessions of lists of item ids, oldest click first.
+
+        Args:
+            sessions: One list of item ids a session.
+            vocabulary: Item ids to count with; others become -1. ``None``: those that occur.
+            users: The user of each session.
+
+        Raises:
+            ValueError: If there is no session, an empty one, or a missing item id.
+        """
+        lists = list(sessions)
+        lengths = np.fromiter((len(session) for session in lists), np.int64, count=len(lists))
+        if (lengths == 0).any():
+            raise ValueError(
+                f"Session {int(np.argmax(lengths == 0))} is empty ({int((lengths == 0).sum())} in "
+                "all): leave empty sessions out."
+            )
+        flat = [item for session in lists for item in session]
+        fields: dict[str, Any] = {}
+        if users is not None:
+            fields["user_vocabulary"], codes = Vocabulary.factorize(users)
+            fields["users"] = codes.astype(np.int32)
+        ptr = np.concatenate(([0], np.cumsum(lengths)))
+        return cls.from_ragged(as_ids(flat), ptr, vocabulary=vocabulary, **fields)
+
+    @classmethod
+    def from_frame(
+        cls,
+        frame: pd.DataFrame,
+        *,
+        session: str = "session_id",
+        item: str = "item_id",
+        time: str | None = None,
+        user: str | None = None,
+        features: Sequence[str] = (),
+        item_features: pd.DataFrame | Sequence[str] | None = None,
+    ) -> Sessions:
+        """Sessions of a log with one click a row.
+
+        Clicks of one session are ordered by time; those of equal time keep the log's order. Without
+        ``time`` the log's order is the order.
+
+        Args:
+            frame: The log.
+            session, item, time, user: Names of its columns; time as dates or as numbers (seconds).
+            features: Columns that describe the click: numbers stay numbers, all else gets codes.
+            item_features: Columns that describe the item (its first click decides), or a frame
+                indexed by item id.
+
+        Raises:
+            ValueError: If the log is empty, a column is missing (those that exist are listed), a
+                value is missing (its row is named), or a session has two users.
+        """
+        named = [c for c in (session, item, time, user) if c is not None]
+        columns = item_features if isinstance(item_features, Sequence) else ()
+        absent = [c for c in (*named, *features, *columns) if c not in frame.columns]
+        if absent:
+            raise ValueError(
+                f"The log has no column {', '.join(map(repr, absent))}; it has "
+                f"{', '.join(map(repr, frame.columns))}."
+            )
+        if len(frame) == 0:
+            raise ValueError("The log is empty: it needs at least one click.")
+        for column in named:
+            missing = frame[column].isna().to_numpy()
+            if missing.any():
+                raise ValueError(_missing(f"column {column!r}", missing, "row"))
+
+        session_vocabulary, session_code = Vocabulary.factorize(frame[session])
+        seconds = None if time is None else _seconds(frame[time])
+        order = _session_order(session_code, seconds)
+        if order is not None:
+            frame = frame.take(order)
+            session_code = session_code[order]
+            seconds = None if seconds is None else seconds[order]
+        lengths = np.bincount(session_code, minlength=len(session_vocabulary))
+        ptr = np.concatenate(([0], np.cumsum(lengths)))
+
+        fields: dict[str, Any] = {"time": seconds}
+        fields["session_ids"] = session_vocabulary.ids.to_numpy()
+        if user is not None:
+            fields["user_vocabulary"], codes = Vocabulary.factorize(frame[user])
+            first = codes[ptr[:-1]]
+            if (codes != np.repeat(first, lengths)).any():
+                bad = int(session_code[np.argmax(codes != np.repeat(first, lengths))])
+                raise ValueError(
+                    f"A session belongs to one user, but session {fields['session_ids'][bad]!r} "
+                    f"names several in column {user!r}."
+                )
+            fields["users"] = first.astype(np.int32)
+        click_features, feature_vocabularies = {}, {}
+        for name in features:
+            click_features[name], vocabulary = _feature(frame[name])
+            if vocabulary is not None:
+                feature_vocabularies[name] = vocabulary
+        sessions = cls.from_ragged(
+            frame[item],
+            ptr,
+            click_features=click_features,
+            feature_vocabularies=feature_vocabularies,
+            **fields,
+        )
+        if item_features is None:
+            return sessions
+        ids = sessions.vocabulary.ids
+        if isinstance(item_features, pd.DataFrame):
+            table = item_features.reindex(ids)
+        else:
+            table = frame.drop_duplicates(item).set_index(item)[list(item_features)].reindex(ids)
+        return replace(sessions, item_features=table.reset_index(drop=True))
+
+    @classmethod
+    def from_events(
+        cls,
+        frame: pd.DataFrame,
+        *,
+        user: str = "user_id",
+        item: str = "item_id",
+        time: str = "timestamp",
+        gap: str | float | None = "30min",
+        features: Sequence[str] = (),
+        item_features: pd.DataFrame | Sequence[str] | None = None,
+    ) -> Sessions:
+        """Sessions of users' logs, cut where a user was inactive for longer than ``gap``.
+
+        Args:
+            frame: The log, one event a row.
+            user, item, time: Names of its columns.
+            gap: The longest pause within a session, as ``"30min"`` or in seconds; ``None``: one
+                session a user.
+            features, item_features: As in :meth:`from_frame`.
+
+        Raises:
+            ValueError: As :meth:`from_frame`; or if ``gap`` is not positive.
+        """
+        absent = [c for c in (user, item, time, *features) if c not in frame.columns]
+        if absent:
+            raise ValueError(
+                f"The log has no column {', '.join(map(repr, absent))}; it has "
+                f"{', '.join(map(repr, frame.columns))}."
+            )
+        if gap is not None:
+            gap = pd.Timedelta(gap).total_seconds() if isinstance(gap, str) else float(gap)
+            if not gap > 0:
+                raise ValueError(f"gap must be positive, got {gap} seconds: None keeps users whole.")
+        for column in (user, time):
+            missing = frame[column].isna().to_numpy()
+            if missing.any():
+                raise ValueError(_missing(f"column {column!r}", missing, "row"))
+        user_code = Vocabulary.factorize(frame[user])[1]
+        seconds = _seconds(frame[time])
+        order = _session_order(user_code, seconds)
+        if order is not None:
+            frame, user_code, seconds = frame.take(order), user_code[order], seconds[order]
+        starts = np.ones(len(frame), dtype=bool)
+        if len(frame):
+            starts[1:] = np.diff(user_code) != 0
+            if gap is not None:
+                starts[1:] |= np.diff(seconds) > gap
+        column = "session"
+        while column in frame.columns:
+            column = f"_{column}"
+        return cls.from_frame(
+            frame.assign(**{column: np.cumsum(starts) - 1}),
+            session=column,
+            item=item,
+            time=time,
+            user=user,
+            features=features,
+            item_features=item_features,
+        )
+
+    # -- reading them --------------------------------------------------------------------------
+
+    @property
+    def num_sessions(self) -> int:
+        return len(self.ptr) - 1
+
+    @property
+    def num_clicks(self) -> int:
+        return len(self.items)
+
+    @property
+    def num_items(self) -> int:
+        return len(self.vocabulary)
+
+    @property
+    def lengths(self) -> NDArray[np.int64]:
+        """Clicks of each session, int64 [num_sessions]."""
+        return np.diff(self.ptr)
+
+    @property
+    def session_index(self) -> NDArray[np.int64]:
+        """The session of each click, int64 [num_clicks]."""
+        return np.repeat(np.arange(self.num_sessions), self.lengths)
+
+    @property
+    def targets_from(self) -> NDArray[np.int64]:
+        """``first_target``, written out where it is ``None``: int64 [num_sessions]."""
+        if self.first_target is None:
+            return np.ones(self.num_sessions, dtype=np.int64)
+        return self.first_target
+
+    @property
+    def num_targets(self) -> int:
+        """Clicks that are targets: those from ``first_target`` on in every session."""
+        return int(np.maximum(self.lengths - self.targets_from, 0).sum())
+
+    def __len__(self) -> int:
+        return self.num_sessions
+
+    def __getitem__(self, index: int) -> list[Any]:
+        """The item ids of one session; ``None`` stands for a click outside the vocabulary."""
+        if not -len(self) <= index < len(self):
+            raise IndexError(f"Session {index} does not exist: there are {len(self)}.")
+        index %= len(self)
+        codes = self.items[self.ptr[index] : self.ptr[index + 1]]
+        known = codes >= 0
+        ids: list[Any] = [None] * len(codes)
+        for position, value in zip(
+            np.flatnonzero(known).tolist(), self.vocabulary.decode(codes[known]), strict=True
+        ):
+            ids[position] = value
+        return ids
+
+    def __iter__(self) -> Iterator[list[Any]]:
+        return (self[index] for index in range(len(self)))
+
+    def to_lists(self) -> list[list[Any]]:
+        """One list of item ids a session."""
+        return list(self)
+
+    def to_frame(self) -> pd.DataFrame:
+        """The log, one click a row: ``session_id``, ``item_id``, ``time``, ``user_id``, features."""
+        ids = self.vocabulary.ids.take(np.maximum(self.items, 0)).to_series(index=range(len(self.items)))
+        columns: dict[str, Any] = {
+            "session_id": self.session_index
+            if self.session_ids is None
+            else np.asarray(self.session_ids)[self.session_index],
+            "item_id": ids.where(self.items >= 0),
+        }
+        if self.time is not None:
+            columns["time"] = np.asarray(self.time)
+        if self.users is not None and self.user_vocabulary is not None:
+            users = self.users[self.session_index]
+            names = self.user_vocabulary.ids.take(np.maximum(users, 0))
+            columns["user_id"] = names.to_series(index=range(len(users))).where(users >= 0)
+        for name, values in self.click_features.items():
+            vocabulary = self.feature_vocabularies.get(name)
+            columns[name] = (
+                np.asarray(values)
+                if vocabulary is None
+                else vocabulary.ids.take(np.asarray(values)).to_numpy()
+            )
+        return pd.DataFrame(columns)
+
+    def catalog(self) -> Catalog:
+        """Items, training counts and users of these sessions."""
+        known = self.items[self.items >= 0]
+        counts = np.bincount(known, minlength=self.num_items).astype(np.int64)
+        return Catalog(self.vocabulary, counts, self.user_vocabulary, self.item_features)
+
+    def fingerprint(self) -> str:
+        """SHA-256 over items, pointers, targets, times and ids: equal for equal data only."""
+        digest = hashlib.sha256()
+        for array in (self.items, self.ptr, self.targets_from, self.time):
+            if array is not None:
+                digest.update(np.ascontiguousarray(array).data)
+        digest.update("\n".join(map(repr, self.vocabulary.ids.tolist())).encode())
+        return digest.hexdigest()
+
+    # -- cutting them --------------------------------------------------------------------------
+
+    def select(self, index: ArrayLike) -> Sessions:
+        """These sessions, in the order given.
+
+        Args:
+            index: Session numbers, int [n], or a mask, bool [num_sessions].
+        """
+        index = np.asarray(index)
+        if index.dtype == bool:
+            index = np.flatnonzero(index)
+        return self.window(index, np.zeros(len(index), dtype=np.int64), self.lengths[index])
+
+    def window(self, index: ArrayLike, start: ArrayLike, stop: ArrayLike) -> Sessions:
+        """Clicks ``start..stop-1`` of these sessions; ``first_target`` moves along.
+
+        Args:
+            index: Session numbers, int [n].
+            start, stop: Positions within the session, int [n], ``start < stop``.
+        """
+        index = np.asarray(index, dtype=np.int64)
+        start, stop = np.asarray(start, dtype=np.int64), np.asarray(stop, dtype=np.int64)
+        lengths = stop - start
+        ptr = np.concatenate(([0], np.cumsum(lengths)))
+        clicks = np.repeat(self.ptr[index] + start - ptr[:-1], lengths) + np.arange(ptr[-1])
+        return replace(
+            self,
+            items=self.items[clicks],
+            ptr=ptr,
+            time=None if self.time is None else self.time[clicks],
+            users=None if self.users is None else self.users[index],
+            click_features={k: v[clicks] for k, v in self.click_features.items()},
+            session_ids=None if self.session_ids is None else self.session_ids[index],
+            first_target=(
+                None
+                if self.first_target is None
+                else np.maximum(self.first_target[index] - start, 1)
+            ),
+        )
+
+    def keep_clicks(self, keep: NDArray[np.bool_]) -> Sessions:
+        """The clicks where ``keep`` [num_clicks] is true; sessions left empty go.
+
+        ``first_target`` counts the clicks that are kept, so that the same clicks stay targets.
+        """
+        kept = np.concatenate(([0], np.cumsum(keep)))
+        lengths = np.diff(kept[self.ptr])
+        sessions = lengths > 0
+        first_target = None
+        if self.first_target is not None:
+            boundary = np.minimum(self.ptr[:-1] + self.first_target, self.ptr[1:])
+            first_target = np.maximum(kept[boundary] - kept[self.ptr[:-1]], 1)[sessions]
+        return replace(
+            self,
+            items=self.items[keep],
+            ptr=np.concatenate(([0], np.cumsum(lengths[sessions]))),
+            time=None if self.time is None else self.time[keep],
+            users=None if self.users is None else self.users[sessions],
+            click_features={k: v[keep] for k, v in self.click_features.items()},
+            session_ids=None if self.session_ids is None else self.session_ids[sessions],
+            first_target=first_target,
+        )
+
+    def with_vocabulary(self, vocabulary: Vocabulary) -> Sessions:
+        """The same sessions in the codes of another vocabulary; what it lacks becomes -1."""
+        if vocabulary is self.vocabulary:
+            return self
+        table = np.append(vocabulary.encode(self.vocabulary.ids), UNKNOWN).astype(np.int32)
+        item_features = None
+        if self.item_features is not None:
+            codes = self.vocabulary.encode(vocabulary.ids)
+            item_features = self.item_features.reindex(codes).reset_index(drop=True)
+        return replace(
+            self, items=table[self.items], vocabulary=vocabulary, item_features=item_features
+        )
+
+    def with_user_vocabulary(self, vocabulary: Vocabulary | None) -> Sessions:
+        """The same sessions in another vocabulary of users; what it lacks becomes -1."""
+        if vocabulary is None or self.users is None or self.user_vocabulary is None:
+            return replace(self, users=None, user_vocabulary=None)
+        if vocabulary is self.user_vocabulary:
+            return self
+        table = np.append(vocabulary.encode(self.user_vocabulary.ids), UNKNOWN).astype(np.int32)
+        return replace(self, users=table[self.users], user_vocabulary=vocabulary)
+
+    def drop_unused_items(self) -> Sessions:
+        """The same sessions with a vocabulary of the items that occur, in their old order."""
+        used = np.bincount(self.items[self.items >= 0], minlength=self.num_items) > 0
+        if used.all():
+            return self
+        return self.with_vocabulary(self.vocabulary.subset(np.flatnonzero(used)))
+
+    def __repr__(self) -> str:
+        return (
+            f"{type(self).__name__}(num_sessions={self.num_sessions}, "
+            f"num_clicks={self.num_clicks}, num_items={self.num_items})"
+        )
+
+
+def _missing(what: str, missing: NDArray[np.bool_], unit: str) -> str:
+    rows = np.flatnonzero(missing)
+    named = ", ".join(map(str, rows[:MAX_ROWS_NAMED].tolist()))
+    more = ", ..." if len(rows) > MAX_ROWS_NAMED else ""
+    return (
+        f"The log's {what} is missing in {len(rows)} of its rows ({unit} {named}{more}, counted "
+        "from 0): fill them in or drop them."
+    )
+
+
+def _seconds(column: pd.Series) -> NDArray[np.float64]:
+    """A column of dates or numbers as float64 seconds."""
+    if pd.api.types.is_numeric_dtype(column):
+        seconds = column.to_numpy(dtype=np.float64)
+    else:
+        try:
+            dates = pd.to_datetime(column, utc=True)
+        except (ValueError, TypeError) as error:
+            raise ValueError(
+                f"The time column {column.name!r} holds neither numbers nor dates: {error}"
+            ) from error
+        seconds = dates.astype("datetime64[ns, UTC]").astype(np.int64).to_numpy() / 1e9
+    if not np.isfinite(seconds).all():
+        raise ValueError(_missing(f"time column {column.name!r}", ~np.isfinite(seconds), "row"))
+    return seconds
+
+
+def _session_order(
+    code: NDArray[np.integer[Any]], seconds: NDArray[np.float64] | None
+) -> NDArray[np.int64] | None:
+    """The stable order by (session, time), or ``None`` where the log is in order already."""
+    same = np.diff(code) == 0
+    in_order = bool((np.diff(code) >= 0).all())
+    if seconds is None:
+        return None if in_order else np.argsort(code, kind="stable")
+    if in_order and bool((~same | (np.diff(seconds) >= 0)).all()):
+        return None
+    return np.lexsort((seconds, code))
+
+
+def _feature(column: pd.Series) -> tuple[NDArray[Any], Vocabulary | None]:
+    if pd.api.types.is_bool_dtype(column) or not pd.api.types.is_numeric_dtype(column):
+        vocabulary, codes = Vocabulary.factorize(column)
+        return codes.astype(np.int32), vocabulary
+    if pd.api.types.is_integer_dtype(column):
+        return column.to_numpy(dtype=np.int64), None
+    return column.to_numpy(dtype=np.float64), None

@@ -1,0 +1,99 @@
+"""The one interface of all models: a batch of session graphs in, scores of items out."""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any, ClassVar, Literal
+
+import torch
+from torch import Tensor
+from torch_geometric.data import Batch
+
+from graphseq.data.catalog import Catalog
+
+TrainedOn = Literal["sessions", "prefixes", "cloze", "counts", "pairs"]
+
+
+class SessionModel(torch.nn.Module):
+    """What fit, evaluate, recommend, save and load ask of a model.
+
+    A family with an item table implements :meth:`forward` (and :meth:`click_states` where it has a
+    state for every click) and :meth:`item_weight`; scores are inner products. A family that scores
+    in another way overrides :meth:`score`.
+
+    Class attributes:
+        trained_on: ``"sessions"`` (every click's state predicts the next one), ``"prefixes"`` (one
+            graph a target), ``"cloze"``, ``"counts"`` or ``"pairs"``.
+        states_equal_prefixes: Whether the state of a click in a longer session equals the session
+            vector of the prefix that ends there, so that one pass may evaluate all prefixes.
+    """
+
+    trained_on: ClassVar[TrainedOn] = "prefixes"
+    states_equal_prefixes: ClassVar[bool] = False
+
+    def __init__(self, num_items: int) -> None:
+        super().__init__()
+        if num_items < 1:
+            raise ValueError(f"num_items must be at least 1, got {num_items}.")
+        self.num_items = num_items
+        self.catalog: Catalog | None = None
+
+    def forward(self, batch: Batch) -> Tensor:
+        """Session vectors, [num_sessions, hidden_channels]."""
+        raise AttributeError(f"{type(self).__name__} defines no forward(batch).")
+
+    def click_states(self, batch: Batch) -> Tensor:
+        """The state after every click, [num_clicks, hidden_channels]."""
+        raise AttributeError(f"{type(self).__name__} has no state for every click.")
+
+    def item_weight(self) -> Tensor:
+        """The output item table, [num_items, hidden_channels]."""
+        raise AttributeError(f"{type(self).__name__} has no item table.")
+
+    def item_bias(self) -> Tensor | None:
+        """The bias of each item's score, [num_items], or ``None``."""
+        return None
+
+    def score_vectors(self, vectors: Tensor, items: Tensor | None = None) -> Tensor:
+        """Scores of session vectors or click states against items.
+
+        Args:
+            vectors: [n, hidden_channels].
+            items: ``None``: all items; else candidates, [C] alike for all or [n, C].
+
+        Returns:
+            [n, num_items] or [n, C].
+        """
+        weight, bias = self.item_weight(), self.item_bias()
+        if items is not None:
+            weight = weight[items]  # [C, d] or [n, C, d]
+            bias = None if bias is None else bias[items]
+            if items.dim() == 2:
+                scores = torch.einsum("nd,ncd->nc", vectors, weight)
+                return scores if bias is None else scores + bias
+        return torch.nn.functional.linear(vectors, weight, bias)
+
+    def score(self, batch: Batch, items: Tensor | None = None) -> Tensor:
+        """Scores of the next item of every session.
+
+        Args:
+            batch: Session graphs.
+            items: ``None``: all items; else candidates, [C] alike for all or [num_sessions, C].
+
+        Returns:
+            [num_sessions, num_items] or [num_sessions, C]; ``-inf`` marks what is not recommended
+            at all.
+        """
+        return self.score_vectors(self(batch), items)
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The arguments this model was built with."""
+        names = list(inspect.signature(type(self).__init__).parameters)[1:]
+        return {name: getattr(self, name) for name in names}
+
+    @property
+    def device(self) -> torch.device:
+        tensor = next(self.parameters(), None)
+        tensor = next(self.buffers(), None) if tensor is None else tensor
+        return torch.device("cpu") if tensor is None else tensor.device
