@@ -52,7 +52,7 @@ class SessionGraph(Data):
         return item
 
 
-SessionGraphBatch = type(Batch(_base_cls=SessionGraph))
+SessionGraphBatch: type[Batch] = type(Batch(_base_cls=SessionGraph))
 
 
 def build_session_graphs(
@@ -135,7 +135,8 @@ def build_session_graphs(
         edge_weight = edge_weight[edge].float()
         edge_ptr = _with_zero(is_edge.cumsum(0))[edge_ptr]
 
-    graphs = SessionGraphBatch()
+    # Calling the class itself would have PyG derive a class anew for every batch.
+    graphs = type.__call__(SessionGraphBatch)
     store = graphs._store._mapping
     store["x"] = x
     store["edge_index"] = torch.stack([edge_source, edge_target])

@@ -1,0 +1,188 @@
+"""Sessions as a PyG dataset of session graphs: every sample is a view, built when it is asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch_geometric.data import Batch, Dataset
+
+from graphseq.data.session_graph import SessionGraph, build_session_graphs
+from graphseq.data.sessions import Sessions
+from graphseq.data.transforms import Transform, apply_to_batch
+
+UNKNOWN_TARGET = -1
+"""``y`` of a target outside the catalogue: nothing to train on, a miss in evaluation."""
+
+NO_TARGET = -100
+"""``y`` of a click after which nothing is to be predicted: ``ignore_index`` of torch's losses."""
+
+Samples = Literal["prefixes", "sessions"]
+
+
+class SessionGraphDataset(Dataset):
+    r"""Session graphs with targets, as PyG :class:`~torch_geometric.data.Data` objects.
+
+    With ``samples="prefixes"``, there is one graph for each target: the clicks before it, and
+    ``y`` [1]. With ``samples="sessions"``, one graph a session: its clicks but the last, and ``y``
+    [num_clicks], the click that follows each. A click outside the vocabulary is skipped; as a
+    target it is ``y = -1``. ``y = -100`` marks clicks whose follower lies before ``first_target``.
+
+    Indexing with an integer builds one graph; :meth:`batch` builds many at once. Nothing but a few
+    numbers a session is held beside the clicks themselves.
+
+    Args:
+        sessions: A part of a split, or any sessions.
+        samples: ``"prefixes"`` or ``"sessions"``.
+        transform: A PyG transform, applied to every graph when it is read.
+
+    Raises:
+        ValueError: If ``samples`` is neither, or no session has a target with a known click before.
+    """
+
+    def __init__(
+        self,
+        sessions: Sessions,
+        samples: Samples = "prefixes",
+        transform: Transform | None = None,
+    ) -> None:
+        if samples not in ("prefixes", "sessions"):
+            raise ValueError(f"samples is 'prefixes' or 'sessions', got {samples!r}.")
+        super().__init__(None, transform)
+        self.sessions = sessions
+        self.samples = samples
+        lengths = sessions.lengths
+        first_target = np.maximum(sessions.targets_from, 1)
+
+        # Where all clicks are known, position and known position are the same, and no copy is made.
+        known = np.asarray(sessions.items) >= 0
+        self._known_ptr: NDArray[np.int64] | None = None
+        self._known_click: NDArray[np.int64] | None = None
+        if not known.all():
+            self._known_click = np.flatnonzero(known)
+            self._known_ptr = np.concatenate(([0], np.cumsum(known)))
+            before = self._known_ptr[sessions.ptr]
+            click = np.append(self._known_click, sessions.num_clicks)[before[:-1]]
+            first_known = np.minimum(click - sessions.ptr[:-1], lengths)
+            self._first = np.minimum(np.maximum(first_target, first_known + 1), lengths)
+        else:
+            self._first = np.minimum(first_target, lengths)
+        targets = lengths - self._first
+        self.num_without_history = int(
+            np.maximum(lengths - first_target, 0).sum() - targets.sum()
+        )
+        """Targets with no known click before them: no graph can be built for them."""
+
+        if samples == "prefixes":
+            self._sample_session = np.repeat(
+                np.arange(sessions.num_sessions, dtype=np.int32), targets
+            )
+            # Position of the target = index of the sample + shift of its session.
+            self._shift = self._first - (np.cumsum(targets) - targets)
+        else:
+            self._sample_session = np.flatnonzero(targets > 0).astype(np.int32)
+        if self._sample_session.size == 0:
+            raise ValueError(
+                "No session has a target with a known click before it: sessions need two clicks, "
+                "and first_target must lie within them."
+            )
+
+    def len(self) -> int:
+        return len(self._sample_session)
+
+    def get(self, idx: int) -> SessionGraph:
+        graph: SessionGraph = self._build(np.array([idx])).get_example(0)
+        return graph
+
+    def batch(self, index: Tensor | Sequence[int] | NDArray[Any]) -> Batch:
+        """The batch of these samples, equal to ``Batch.from_data_list([self[i] for i in index])``.
+
+        Args:
+            index: Numbers of samples, int [n].
+
+        Raises:
+            IndexError: If there is no such sample.
+        """
+        chosen = np.asarray(index, dtype=np.int64)
+        if chosen.size and not (-len(self) <= chosen.min() and chosen.max() < len(self)):
+            raise IndexError(
+                f"Samples are 0..{len(self) - 1}, got {chosen.min()}..{chosen.max()}."
+            )
+        chosen = np.where(chosen < 0, chosen + len(self), chosen)
+        if self._indices is not None:
+            chosen = np.asarray(self._indices, dtype=np.int64)[chosen]
+        graphs = self._build(chosen)
+        return graphs if self.transform is None else apply_to_batch(self.transform, graphs)
+
+    def num_clicks(self) -> NDArray[np.int64]:
+        """Known clicks in the graph of each sample, int64 [len]."""
+        session, target = self._samples(np.asarray(self.indices(), dtype=np.int64))
+        start = self.sessions.ptr[session]
+        if self._known_ptr is None:
+            return target
+        return self._known_ptr[start + target] - self._known_ptr[start]
+
+    def sample_session(self, index: NDArray[Any]) -> NDArray[np.int64]:
+        """The session of each of these samples, int64 [n]."""
+        return self._samples(np.asarray(index, dtype=np.int64))[0]
+
+    def _samples(self, index: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Session and (last) target's position of samples, both int64 [n]."""
+        session = self._sample_session[index].astype(np.int64)
+        if self.samples == "prefixes":
+            return session, index + self._shift[session]
+        return session, self.sessions.ptr[session + 1] - self.sessions.ptr[session] - 1
+
+    def _build(self, index: NDArray[np.int64]) -> Batch:
+        sessions = self.sessions
+        session, target = self._samples(index)
+        start = sessions.ptr[session]
+        stop = start + target
+        if self._known_ptr is not None:
+            start, stop = self._known_ptr[start], self._known_ptr[stop]
+        lengths = stop - start
+        ptr = np.zeros(len(index) + 1, dtype=np.int64)
+        np.cumsum(lengths, out=ptr[1:])
+        clicks = np.arange(ptr[-1]) + np.repeat(start - ptr[:-1], lengths)
+        if self._known_click is not None:
+            clicks = self._known_click[clicks]
+
+        if self.samples == "prefixes":
+            y = sessions.items[sessions.ptr[session] + target]
+        else:
+            y = sessions.items[clicks + 1].astype(np.int64)
+            first = np.repeat(sessions.ptr[session] + self._first[session], lengths)
+            y[clicks + 1 < first] = NO_TARGET
+        pointer = torch.from_numpy(ptr)
+        click_fields = {name: _rows(v, clicks) for name, v in self._click_fields.items()}
+        session_fields = (
+            None if sessions.users is None else {"user": _rows(sessions.users, session).long()}
+        )
+        return build_session_graphs(
+            torch.from_numpy(np.take(sessions.items, clicks).astype(np.int64)),
+            pointer,
+            y=torch.from_numpy(y.astype(np.int64, copy=False)),
+            y_ptr=None if self.samples == "prefixes" else pointer,
+            click_fields=click_fields,
+            session_fields=session_fields,
+        )
+
+    @property
+    def _click_fields(self) -> dict[str, NDArray[Any]]:
+        fields = {f"click_{name}": values for name, values in self.sessions.click_features.items()}
+        if self.sessions.time is not None:
+            fields["click_time"] = self.sessions.time
+        return fields
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({len(self)}, samples={self.samples!r})"
+
+
+def _rows(values: NDArray[Any], index: NDArray[np.int64]) -> Tensor:
+    return torch.from_numpy(np.asarray(values[index]))
+
+
