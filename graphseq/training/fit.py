@@ -1,0 +1,314 @@
+"""Training on Lightning: one function for counting models, neural models and a user's own."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.callbacks import Callback, EarlyStopping, ModelCheckpoint, RichProgressBar
+from pytorch_lightning.loggers import CSVLogger, Logger, TensorBoardLogger
+from torch_geometric.data import Batch
+
+from graphseq.data.catalog import Catalog
+from graphseq.data.dataset import SessionGraphDataset
+from graphseq.data.loader import SessionGraphLoader
+from graphseq.data.sessions import Sessions
+from graphseq.data.splits import Split
+from graphseq.models.base import SessionModel
+from graphseq.models.counting import CountingModel
+from graphseq.training.loop import OptimizerName, Schedule, SessionTraining, quiet, run
+from graphseq.training.objective import Objective, SampledLoss, scores_by_table
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class FitResult:
+    """What became of a training.
+
+    Args:
+        history: One row an epoch: ``epoch`` (from 1), ``loss``, ``learning_rate``, ``seconds`` of
+            training, and the metrics on the validation part with the seconds they took.
+        best_epoch: The epoch whose weights the model has now; 0 for counting models.
+        seconds: Training time without validation.
+        checkpoint: Folder that ``graphseq.load`` reads, if ``out`` was given.
+        interrupted: Whether Ctrl-C ended the training.
+    """
+
+    history: pd.DataFrame
+    best_epoch: int
+    seconds: float
+    checkpoint: Path | None = None
+    interrupted: bool = False
+
+
+def fit(
+    model: SessionModel,
+    data: Split | Sessions | SessionGraphDataset | Iterable[Batch],
+    *,
+    validation: Sessions | None = None,
+    loss: str | SampledLoss = "cross_entropy",
+    max_epochs: int = 10,
+    batch_size: int = 512,
+    optimizer: OptimizerName = "adam",
+    learning_rate: float = 1e-3,
+    weight_decay: float = 0.0,
+    schedule: Schedule = "constant",
+    gradient_clip: float | None = None,
+    monitor: str = "mrr@20",
+    patience: int | None = 3,
+    seed: int = 0,
+    device: str | torch.device = "cpu",
+    num_workers: int = 0,
+    out: str | Path | None = None,
+    resume: bool = False,
+    progress: bool = True,
+) -> FitResult:
+    """Trains a model in place and leaves it with the weights of its best epoch.
+
+    With a validation part, training stops when ``monitor`` has not risen for ``patience`` epochs,
+    and the best epoch's weights come back. Without one, all ``max_epochs`` are run and the last
+    weights stay. Ctrl-C ends the training in the same way. Order, negatives and dropout of an epoch
+    are functions of ``(seed, epoch)`` alone.
+
+    Args:
+        model: A model of this package or a subclass of
+            :class:`~graphseq.models.base.SessionModel` of your own.
+        data: A split; or sessions, a dataset or a loader of batches with ``y``.
+        validation: Sessions to watch, in place of the split's own.
+        loss: ``"cross_entropy"`` over all items, exact; the name of a sampled loss; or a
+            :class:`~graphseq.training.objective.SampledLoss`.
+        max_epochs: Passes over the training data.
+        batch_size: Graphs in a batch; a user's own loader keeps its own.
+        optimizer: ``"adam"``, ``"adamw"`` or ``"adagrad"``.
+        learning_rate: At the start.
+        weight_decay: L2 penalty, coupled to the gradient except for ``"adamw"``.
+        schedule: ``"constant"``, ``"linear"`` (to zero at the last step) or ``"step"`` (x 0.1 every
+            3 epochs).
+        gradient_clip: Largest norm of the gradient.
+        monitor: Metric that chooses the epoch: ``"hr@k"``, ``"ndcg@k"``, ``"mrr@k"``, ``"mrr"``.
+        patience: Epochs without a rise before training stops; ``None``: never.
+        seed: Seed of order, negatives and dropout. The first weights are the model's own.
+        device: ``"cpu"``, ``"cuda"``, ``"cuda:1"``, ``"mps"`` or ``"auto"``.
+        num_workers: Processes that build batches ahead.
+        out: Folder for the log (``logs/metrics.csv``), checkpoints and the model.
+        resume: Whether to go on from the last checkpoint in ``out``, if there is one.
+        progress: Whether to show a progress bar.
+
+    Raises:
+        ValueError: If an argument is out of range, or model and data do not fit together.
+        OSError: If ``out`` cannot be written to.
+    """
+    _check_numbers(max_epochs, learning_rate, weight_decay, gradient_clip, patience)
+    sessions, catalog = _sessions_and_catalog(data)
+    if isinstance(data, Split) and validation is None:
+        validation = data.validation
+    num_items = None if sessions is None else sessions.num_items
+    if num_items is not None and num_items != model.num_items:
+        raise ValueError(
+            f"The model has {model.num_items} items, the training data {num_items}: build it with "
+            "num_items=split.num_items."
+        )
+    folder = None if out is None else _writable(Path(out))
+    if resume and folder is None:
+        raise ValueError("resume=True goes on from the checkpoint in a folder: pass out=.")
+    if catalog is not None:
+        model.catalog = catalog
+
+    if isinstance(model, CountingModel):
+        if sessions is None:
+            raise ValueError(f"{type(model).__name__} counts sessions: pass a split or sessions.")
+        start = time.perf_counter()
+        model.fit_counts(sessions)
+        return _finished(model, folder, pd.DataFrame(), 0, time.perf_counter() - start, False)
+
+    if loss != "cross_entropy" and not scores_by_table(model):
+        raise ValueError(
+            f"{type(model).__name__} has no item table whose rows could be sampled "
+            f"(item_weight()), so it trains with loss='cross_entropy' alone, got {loss!r}."
+        )
+    objective = Objective(loss, model.num_items, catalog, seed)
+
+    def loader() -> Iterable[Batch]:
+        # Made by each process once it knows its rank.
+        if not isinstance(data, (Split, Sessions, SessionGraphDataset)):
+            return data
+        by_session = model.trained_on == "sessions"
+        dataset = (
+            data
+            if isinstance(data, SessionGraphDataset)
+            else SessionGraphDataset(sessions, "sessions" if by_session else "prefixes")  # type: ignore[arg-type]
+        )
+        return SessionGraphLoader(
+            dataset,
+            batch_size,
+            shuffle=True,
+            seed=seed,
+            bucket=by_session,
+            num_workers=num_workers,
+            persistent_workers=num_workers > 0,
+        )
+
+    training = SessionTraining(
+        model,
+        objective,
+        loader,
+        validation,
+        optimizer=optimizer,
+        learning_rate=learning_rate,
+        weight_decay=weight_decay,
+        schedule=schedule,
+        monitor=monitor,
+        seed=seed,
+        progress=progress,
+    )
+    callbacks: list[Callback] = []
+    if validation is not None and patience is not None:
+        callbacks.append(
+            EarlyStopping(monitor, mode="max", patience=patience, check_on_train_epoch_end=True)
+        )
+    if folder is not None:
+        callbacks.append(
+            ModelCheckpoint(
+                folder / "checkpoints",
+                filename="last",
+                save_top_k=1,
+                save_on_train_epoch_end=True,
+                enable_version_counter=False,
+            )
+        )
+    if progress:
+        callbacks.append(RichProgressBar())
+    last = None if folder is None else folder / "checkpoints" / "last.ckpt"
+    go_on = resume and last is not None and last.exists()
+    accelerator, devices = _lightning_device(device)
+    with quiet(), torch.random.fork_rng(devices=[]):
+        trainer = pl.Trainer(
+            accelerator=accelerator,
+            devices=devices,
+            max_epochs=max_epochs,
+            gradient_clip_val=gradient_clip,
+            logger=_loggers(folder) if folder is not None else False,
+            callbacks=callbacks,
+            enable_checkpointing=folder is not None,
+            enable_progress_bar=progress,
+            enable_model_summary=False,
+            use_distributed_sampler=False,
+            num_sanity_val_steps=0,
+            log_every_n_steps=10,
+        )
+        model.train()
+        try:
+            run(trainer, training, last if go_on else None)
+        finally:
+            training.restore_best()
+            model.to(torch.device("cpu") if accelerator == "cpu" else training.device)
+            model.eval()
+    if training.interrupted:
+        logger.warning(
+            "Training was interrupted in epoch %d; the model has the weights of epoch %d.",
+            len(training.history) + 1,
+            training.best_epoch,
+        )
+    history = pd.DataFrame(training.history)
+    seconds = float(history["seconds"].sum()) if len(history) else 0.0
+    return _finished(
+        model, folder, history, training.best_epoch, seconds, training.interrupted
+    )
+
+
+def _check_numbers(
+    max_epochs: int,
+    learning_rate: float,
+    weight_decay: float,
+    gradient_clip: float | None,
+    patience: int | None,
+) -> None:
+    if max_epochs < 1:
+        raise ValueError(f"max_epochs must be at least 1, got {max_epochs}.")
+    if not learning_rate > 0:
+        raise ValueError(f"learning_rate must be positive, got {learning_rate}.")
+    if not weight_decay >= 0:
+        raise ValueError(f"weight_decay must not be negative, got {weight_decay}.")
+    if gradient_clip is not None and not gradient_clip > 0:
+        raise ValueError(f"gradient_clip must be positive, got {gradient_clip}: None clips nothing.")
+    if patience is not None and patience < 1:
+        raise ValueError(f"patience must be at least 1, got {patience}: None never stops early.")
+
+
+def _sessions_and_catalog(data: object) -> tuple[Sessions | None, Catalog | None]:
+    sessions: Sessions | None = None
+    if isinstance(data, Split):
+        sessions = data.train
+    elif isinstance(data, Sessions):
+        sessions = data
+    elif isinstance(data, SessionGraphDataset):
+        sessions = data.sessions
+    elif isinstance(data, SessionGraphLoader):
+        sessions = data.graphs.sessions
+    else:
+        # PyG's own loader over our dataset.
+        dataset = getattr(data, "dataset", None)
+        if isinstance(dataset, SessionGraphDataset):
+            sessions = dataset.sessions
+        elif not hasattr(data, "__iter__"):
+            raise ValueError(
+                "data is a Split, Sessions, a SessionGraphDataset or a loader of batches, got "
+                f"{type(data).__name__}."
+            )
+    return sessions, None if sessions is None else sessions.catalog()
+
+
+def _writable(folder: Path) -> Path:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe = folder / ".writable"
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise OSError(f"The output folder {folder} cannot be written to: {error}.") from error
+    return folder
+
+
+def _loggers(folder: Path) -> list[Logger]:
+    loggers: list[Logger] = [CSVLogger(folder, name="", version="logs")]
+    try:
+        loggers.append(TensorBoardLogger(folder, name="", version="tensorboard"))
+    except ModuleNotFoundError:
+        logger.debug("TensorBoard is not installed: the log is CSV alone.")
+    return loggers
+
+
+def _lightning_device(device: str | torch.device) -> tuple[str, Any]:
+    if str(device) == "auto":
+        return "auto", 1
+    kind = torch.device(device)
+    if kind.type == "cpu":
+        return "cpu", 1
+    accelerator = {"cuda": "gpu", "mps": "mps"}.get(kind.type)
+    available = kind.type == "mps" or torch.cuda.is_available()
+    if accelerator is None or not available:
+        raise ValueError(f"Device {str(device)!r} is not there: use device='cpu' or 'auto'.")
+    return accelerator, 1 if kind.index is None else [kind.index]
+
+
+def _finished(
+    model: SessionModel,
+    folder: Path | None,
+    history: pd.DataFrame,
+    best_epoch: int,
+    seconds: float,
+    interrupted: bool,
+) -> FitResult:
+    checkpoint = None
+    if folder is not None:
+        checkpoint = folder / "model"
+        model.save(checkpoint)
+    return FitResult(history, best_epoch, seconds, checkpoint, interrupted)

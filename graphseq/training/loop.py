@@ -1,0 +1,242 @@
+"""What Lightning's loop asks of a training of session models, and how its ends are caught."""
+
+from __future__ import annotations
+
+import logging
+import math
+import signal
+import threading
+import time
+import warnings
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Literal
+
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.callbacks import Callback
+from pytorch_lightning.utilities.exceptions import MisconfigurationException
+from torch import Tensor
+from torch_geometric.data import Batch
+
+from graphseq.data.sessions import Sessions
+from graphseq.evaluation.evaluate import evaluate
+from graphseq.models.base import SessionModel
+from graphseq.training.objective import Objective
+
+Schedule = Literal["constant", "linear", "step"]
+OptimizerName = Literal["adam", "adamw", "adagrad"]
+
+STEP_EPOCHS, STEP_FACTOR = 3, 0.1
+"""The ``"step"`` schedule, that of SR-GNN's program: learning rate x 0.1 every 3 epochs."""
+
+
+class SessionTraining(pl.LightningModule):
+    """What Lightning's loop asks: the loss of a batch, the optimiser, the end of an epoch."""
+
+    def __init__(
+        self,
+        model: SessionModel,
+        objective: Objective,
+        loader: Callable[[], Iterable[Batch]],
+        validation: Sessions | None,
+        *,
+        optimizer: OptimizerName,
+        learning_rate: float,
+        weight_decay: float,
+        schedule: Schedule,
+        monitor: str,
+        seed: int,
+        progress: bool,
+    ) -> None:
+        super().__init__()
+        if optimizer not in OPTIMIZERS:
+            raise ValueError(f"optimizer is one of {', '.join(OPTIMIZERS)}, got {optimizer!r}.")
+        if schedule not in ("constant", "linear", "step"):
+            raise ValueError(f"schedule is 'constant', 'linear' or 'step', got {schedule!r}.")
+        self.model = model
+        self.objective = objective
+        self.make_loader = loader
+        self.validation = validation
+        self.optimizer = optimizer
+        self.learning_rate = learning_rate
+        self.weight_decay = weight_decay
+        self.schedule = schedule
+        self.monitor = monitor
+        self.seed = seed
+        self.progress = progress
+        self.ks = _ks_of(monitor)
+        self.history: list[dict[str, float]] = []
+        self.best_epoch = 0
+        self.best_value = -math.inf
+        self.best_weights: dict[str, Tensor] | None = None
+        self.interrupted = False
+
+    def train_dataloader(self) -> Iterable[Batch]:
+        return self.make_loader()
+
+    def configure_optimizers(self) -> Any:
+        optimizer = OPTIMIZERS[self.optimizer](
+            self.model.parameters(), self.learning_rate, self.weight_decay
+        )
+        if self.schedule == "step":
+            return [optimizer], [torch.optim.lr_scheduler.StepLR(optimizer, STEP_EPOCHS, STEP_FACTOR)]
+        if self.schedule == "linear":
+            steps = self.trainer.estimated_stepping_batches
+            if not math.isfinite(steps):
+                raise ValueError(
+                    "The linear schedule needs to know the number of steps, but this loader has no "
+                    "length: use schedule='constant'."
+                )
+            scheduler = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.0, int(steps))
+            return [optimizer], [{"scheduler": scheduler, "interval": "step"}]
+        return optimizer
+
+    def on_train_epoch_start(self) -> None:
+        # Dropout then depends on (seed, epoch), not on what ran before: resumed or not is the same.
+        torch.manual_seed(self.seed * 1_000_003 + self.current_epoch)
+        self.loss_sum = torch.zeros((), device=self.device)
+        self.num_steps = 0
+        self.epoch_start = time.perf_counter()
+
+    def training_step(self, batch: Batch, step: int) -> Tensor:
+        loss = self.objective(self.model, batch, self.current_epoch, step)
+        self.loss_sum += loss.detach()
+        self.num_steps += 1
+        self.log("loss", loss, prog_bar=True, batch_size=batch.num_graphs)
+        return loss
+
+    def on_train_epoch_end(self) -> None:
+        row = {
+            "epoch": self.current_epoch + 1,
+            "loss": float(self.loss_sum) / max(self.num_steps, 1),
+            "learning_rate": self.optimizers().param_groups[0]["lr"],  # type: ignore[union-attr]
+            "seconds": time.perf_counter() - self.epoch_start,
+        }
+        if not math.isfinite(row["loss"]):
+            raise ValueError(
+                f"The loss is {row['loss']} in epoch {row['epoch']}: lower learning_rate or set "
+                "gradient_clip."
+            )
+        value = float(row["epoch"])
+        if self.validation is not None:
+            report = evaluate(self.model, self.validation, ks=self.ks, progress=False)
+            row |= report.metrics
+            row["validation_seconds"] = report.seconds
+            if self.monitor not in report.metrics:
+                raise ValueError(
+                    f"monitor is one of {', '.join(report.metrics)}, got {self.monitor!r}."
+                )
+            value = report.metrics[self.monitor]
+            self.log_dict(report.metrics, prog_bar=True)
+        self.history.append(row)
+        if value > self.best_value:
+            self.best_value, self.best_epoch = value, self.current_epoch + 1
+            # Without a validation part the last weights are the best, and the model has them.
+            if self.validation is not None:
+                self.best_weights = {
+                    name: tensor.detach().cpu().clone()
+                    for name, tensor in self.model.state_dict().items()
+                }
+
+    def restore_best(self) -> None:
+        if self.best_weights is not None:
+            self.model.load_state_dict(self.best_weights)
+
+    def on_exception(self, exception: BaseException) -> None:
+        self.interrupted = isinstance(exception, KeyboardInterrupt)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        checkpoint["graphseq"] = {
+            "history": self.history,
+            "best_epoch": self.best_epoch,
+            "best_value": self.best_value,
+            "best_weights": self.best_weights,
+            "seed": self.seed,
+        }
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        state = checkpoint["graphseq"]
+        if state["seed"] != self.seed:
+            raise ValueError(
+                f"The checkpoint was made with seed {state['seed']}, this training has {self.seed}."
+            )
+        self.history = state["history"]
+        self.best_epoch = state["best_epoch"]
+        self.best_value = state["best_value"]
+        self.best_weights = state["best_weights"]
+
+
+def _adam(parameters: Iterable[Tensor], lr: float, decay: float) -> torch.optim.Optimizer:
+    return torch.optim.Adam(parameters, lr=lr, weight_decay=decay, fused=True)
+
+
+def _adamw(parameters: Iterable[Tensor], lr: float, decay: float) -> torch.optim.Optimizer:
+    return torch.optim.AdamW(parameters, lr=lr, weight_decay=decay, fused=True)
+
+
+def _adagrad(parameters: Iterable[Tensor], lr: float, decay: float) -> torch.optim.Optimizer:
+    return torch.optim.Adagrad(parameters, lr=lr, weight_decay=decay)
+
+
+OPTIMIZERS = {"adam": _adam, "adamw": _adamw, "adagrad": _adagrad}
+
+
+class _Interrupt(Callback):
+    """Tells the training which exception ended it."""
+
+    def on_exception(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException
+    ) -> None:
+        if isinstance(pl_module, SessionTraining):
+            pl_module.on_exception(exception)
+
+
+def run(trainer: pl.Trainer, training: SessionTraining, checkpoint: Path | None) -> None:
+    main_thread = threading.current_thread() is threading.main_thread()
+    handler = signal.getsignal(signal.SIGINT)
+    trainer.callbacks.append(_Interrupt())  # type: ignore[attr-defined]
+    try:
+        trainer.fit(training, ckpt_path=checkpoint, weights_only=True)
+    except SystemExit:
+        # Lightning leaves the program on Ctrl-C; here the caller keeps the best weights so far.
+        if not training.interrupted:
+            raise
+    except (MisconfigurationException, RuntimeError) as error:
+        if checkpoint is not None and not training.history:
+            raise ValueError(
+                f"The checkpoint {checkpoint.name} does not fit this training ({error}): delete it "
+                "or train without resume."
+            ) from error
+        raise
+    finally:
+        if main_thread and handler is not None:
+            signal.signal(signal.SIGINT, handler)
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Lightning's hints about hardware and workers say nothing about a training of ours."""
+    names = ("pytorch_lightning", "lightning_fabric", "pytorch_lightning.utilities.rank_zero")
+    levels = {name: logging.getLogger(name).level for name in names}
+    for name in names:
+        logging.getLogger(name).setLevel(logging.WARNING)
+    try:
+        with warnings.catch_warnings():
+            for message in (".*does not have many workers.*", ".*fewer than the logging interval.*"):
+                warnings.filterwarnings("ignore", message)
+            warnings.filterwarnings("ignore", ".*exists and is not empty.*")
+            yield
+    finally:
+        for name, level in levels.items():
+            logging.getLogger(name).setLevel(level)
+
+
+def _ks_of(monitor: str) -> tuple[int, ...]:
+    name, _, k = monitor.partition("@")
+    if name not in ("hr", "ndcg", "mrr") or (k and not k.isdigit()) or (not k and name != "mrr"):
+        raise ValueError(f"monitor is 'hr@k', 'ndcg@k', 'mrr@k' or 'mrr', got {monitor!r}.")
+    return tuple(sorted({20, int(k or 20)}))
+
+
