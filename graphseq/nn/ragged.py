@@ -1,0 +1,110 @@
+"""Ragged clicks seen densely, as steps of time, or as windows: by index operations only."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+class DenseView:
+    """A dense [num_rows, width] view of ragged rows, for layers that need one.
+
+    Rows are aligned on the left and padded on the right. A causal layer therefore never sees
+    padding from a real click, and needs no mask.
+
+    Args:
+        ptr: First click of each row, and the end, int64 [num_rows + 1]; rows may be empty.
+
+    Attributes:
+        batch: The row of each click, int64 [num_clicks].
+        position: The place of each click in its row, from 0, int64 [num_clicks].
+        width: Clicks of the longest row.
+    """
+
+    def __init__(self, ptr: Tensor) -> None:
+        lengths = ptr.diff()
+        self.num_rows = lengths.numel()
+        self.width = int(lengths.max()) if self.num_rows else 0
+        self.batch = torch.repeat_interleave(lengths)
+        self.position = torch.arange(self.batch.numel(), device=ptr.device) - ptr[self.batch]
+        self._place = self.batch * self.width + self.position  # [num_clicks]
+
+    @property
+    def mask(self) -> Tensor:
+        """Which places hold a click, bool [num_rows, width]."""
+        mask = torch.zeros(self.num_rows * self.width, dtype=torch.bool, device=self._place.device)
+        mask[self._place] = True
+        return mask.view(self.num_rows, self.width)
+
+    def dense(self, values: Tensor) -> Tensor:
+        """Values of clicks [num_clicks, ...] as [num_rows, width, ...], zero where padded."""
+        size = values.shape[1:]
+        dense = values.new_zeros(self.num_rows * self.width, *size)
+        dense = dense.index_copy(0, self._place, values)
+        return dense.view(self.num_rows, self.width, *size)
+
+    def flat(self, dense: Tensor) -> Tensor:
+        """Values of places [num_rows, width, ...] as [num_clicks, ...], without the padding."""
+        return dense.flatten(0, 1).index_select(0, self._place)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.num_rows}, width={self.width})"
+
+
+def packed_order(ptr: Tensor) -> tuple[Tensor, Tensor]:
+    """The clicks step by step, as a ``PackedSequence`` wants them: longest session first.
+
+    Args:
+        ptr: First click of each session, and the end, int64 [num_sessions + 1].
+
+    Returns:
+        The click at each packed place, int64 [num_clicks] (all first clicks, then all second ones,
+        ...), and the sessions that reach each step, int64 [num_steps] on the CPU.
+    """
+    view = DenseView(ptr)
+    lengths = ptr.diff()
+    longest_first = lengths.argsort(descending=True, stable=True)
+    rank = torch.empty_like(longest_first)
+    rank[longest_first] = torch.arange(view.num_rows, device=ptr.device)
+    sizes = torch.bincount(view.position, minlength=view.width)  # [num_steps]
+    place = (sizes.cumsum(0) - sizes)[view.position] + rank[view.batch]  # [num_clicks]
+    click = torch.empty_like(place)
+    click[place] = torch.arange(place.numel(), device=ptr.device)
+    return click, sizes.cpu()
+
+
+def ragged_range(start: Tensor, stop: Tensor) -> tuple[Tensor, Tensor]:
+    """The clicks ``start..stop - 1`` of every row, one row after another.
+
+    Args:
+        start: First click of each row, int64 [num_rows].
+        stop: The click after its last, int64 [num_rows]; at least ``start``.
+
+    Returns:
+        Clicks, int64 [n], and the rows' pointer into them, int64 [num_rows + 1].
+    """
+    lengths = stop - start
+    ptr = torch.nn.functional.pad(lengths.cumsum(0), (1, 0))
+    shift = torch.repeat_interleave(start - ptr[:-1], lengths)  # [n]
+    return shift + torch.arange(shift.numel(), device=start.device), ptr
+
+
+def cut_from_end(ptr: Tensor, length: int) -> Tensor:
+    """The pointer of consecutive windows that cut each row from its end: each click lies in one.
+
+    All windows of a row hold ``length`` clicks but its oldest, which holds the rest.
+
+    Args:
+        ptr: First click of each row, and the end, int64 [num_rows + 1].
+        length: Clicks of a window.
+
+    Returns:
+        int64 [num_windows + 1], from 0 to the number of clicks.
+    """
+    lengths = ptr.diff()
+    windows = torch.div(lengths + length - 1, length, rounding_mode="floor")  # [num_rows]
+    row = torch.repeat_interleave(windows)  # [num_windows]
+    last_window = windows.cumsum(0)[row] - 1
+    later = last_window - torch.arange(row.numel(), device=ptr.device)  # windows after this one
+    stop = ptr[1:][row] - later * length
+    return torch.cat([ptr[:1], stop])
