@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from os import PathLike
 from typing import Any
 
 import numpy as np
@@ -12,10 +13,9 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 from graphseq.data.catalog import Catalog
+from graphseq.data.events import missing_rows, session_fields
+from graphseq.data.tables import Log
 from graphseq.data.vocabulary import UNKNOWN, Vocabulary, as_ids
-
-MAX_ROWS_NAMED = 5
-"""How many offending rows an error message names before it only counts."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -113,7 +113,7 @@ class Sessions:
         if vocabulary is None:
             vocabulary, codes = Vocabulary.factorize(item_ids)
             if codes.size and codes.min() < 0:
-                raise ValueError(_missing("item", codes < 0, "click"))
+                raise ValueError(missing_rows("item", codes < 0, "click"))
         else:
             codes = vocabulary.encode(item_ids)  # type: ignore[arg-type]
         if len(codes) != ptr[-1]:
@@ -156,7 +156,7 @@ class Sessions:
     @classmethod
     def from_frame(
         cls,
-        frame: pd.DataFrame,
+        log: Log,
         *,
         session: str = "session_id",
         item: str = "item_id",
@@ -164,85 +164,47 @@ class Sessions:
         user: str | None = None,
         features: Sequence[str] = (),
         item_features: pd.DataFrame | Sequence[str] | None = None,
+        separator: str = ",",
     ) -> Sessions:
         """Sessions of a log with one click a row.
 
         Clicks of one session are ordered by time; those of equal time keep the log's order. Without
-        ``time`` the log's order is the order.
+        ``time`` the log's order is the order. Of a file, only the columns named are read, in
+        chunks; its ids are integers if all are, else the text that the file has.
 
         Args:
-            frame: The log.
-            session, item, time, user: Names of its columns; time as dates or as numbers (seconds).
-            features: Columns that describe the click: numbers stay numbers, all else gets codes.
+            log: A frame; the path of a Parquet file, or of a folder of such; or of a CSV file with a
+                header line, compressed or not.
+            session, item, time, user: Names of its columns; time as dates (without a zone: UTC) or
+                as numbers (seconds). A session whose user is missing has user -1.
+            features: Columns that describe the click: numbers stay numbers, all else gets codes
+                (-1: missing).
             item_features: Columns that describe the item (its first click decides), or a frame
                 indexed by item id.
+            separator: Between the values of a line of CSV.
 
         Raises:
             ValueError: If the log is empty, a column is missing (those that exist are listed), a
-                value is missing (its row is named), or a session has two users.
+                value is missing (rows are counted and named), a session has two users, or a file is
+                broken or cut off.
         """
-        named = [c for c in (session, item, time, user) if c is not None]
-        columns = item_features if isinstance(item_features, Sequence) else ()
-        absent = [c for c in (*named, *features, *columns) if c not in frame.columns]
-        if absent:
-            raise ValueError(
-                f"The log has no column {', '.join(map(repr, absent))}; it has "
-                f"{', '.join(map(repr, frame.columns))}."
+        return cls(
+            **session_fields(
+                log,
+                session=session,
+                item=item,
+                time=time,
+                user=user,
+                features=features,
+                item_features=item_features,
+                separator=separator,
             )
-        if len(frame) == 0:
-            raise ValueError("The log is empty: it needs at least one click.")
-        for column in named:
-            missing = frame[column].isna().to_numpy()
-            if missing.any():
-                raise ValueError(_missing(f"column {column!r}", missing, "row"))
-
-        session_vocabulary, session_code = Vocabulary.factorize(frame[session])
-        seconds = None if time is None else _seconds(frame[time])
-        order = _session_order(session_code, seconds)
-        if order is not None:
-            frame = frame.take(order)
-            session_code = session_code[order]
-            seconds = None if seconds is None else seconds[order]
-        lengths = np.bincount(session_code, minlength=len(session_vocabulary))
-        ptr = np.concatenate(([0], np.cumsum(lengths)))
-
-        fields: dict[str, Any] = {"time": seconds}
-        fields["session_ids"] = session_vocabulary.ids.to_numpy()
-        if user is not None:
-            fields["user_vocabulary"], codes = Vocabulary.factorize(frame[user])
-            first = codes[ptr[:-1]]
-            if (codes != np.repeat(first, lengths)).any():
-                bad = int(session_code[np.argmax(codes != np.repeat(first, lengths))])
-                raise ValueError(
-                    f"A session belongs to one user, but session {fields['session_ids'][bad]!r} "
-                    f"names several in column {user!r}."
-                )
-            fields["users"] = first.astype(np.int32)
-        click_features, feature_vocabularies = {}, {}
-        for name in features:
-            click_features[name], vocabulary = _feature(frame[name])
-            if vocabulary is not None:
-                feature_vocabularies[name] = vocabulary
-        sessions = cls.from_ragged(
-            frame[item],
-            ptr,
-            click_features=click_features,
-            feature_vocabularies=feature_vocabularies,
-            **fields,
         )
-        if item_features is None:
-            return sessions
-        ids = sessions.vocabulary.ids
-        if isinstance(item_features, pd.DataFrame):
-            table = item_features.reindex(ids)
-        else:
-            table = frame.drop_duplicates(item).set_index(item)[list(item_features)].reindex(ids)
-        return replace(sessions, item_features=table.reset_index(drop=True))
 
     @classmethod
     def from_events(
         cls,
-        frame: pd.DataFrame,
+        log: Log,
         *,
         user: str = "user_id",
         item: str = "item_id",
@@ -250,55 +212,45 @@ class Sessions:
         gap: str | float | None = "30min",
         features: Sequence[str] = (),
         item_features: pd.DataFrame | Sequence[str] | None = None,
+        separator: str = ",",
     ) -> Sessions:
         """Sessions of users' logs, cut where a user was inactive for longer than ``gap``.
 
         Args:
-            frame: The log, one event a row.
+            log: The log, one event a row: a frame or a path, as in :meth:`from_frame`.
             user, item, time: Names of its columns.
             gap: The longest pause within a session, as ``"30min"`` or in seconds; ``None``: one
                 session a user.
-            features, item_features: As in :meth:`from_frame`.
+            features, item_features, separator: As in :meth:`from_frame`.
 
         Raises:
             ValueError: As :meth:`from_frame`; or if ``gap`` is not positive.
         """
-        absent = [c for c in (user, item, time, *features) if c not in frame.columns]
-        if absent:
-            raise ValueError(
-                f"The log has no column {', '.join(map(repr, absent))}; it has "
-                f"{', '.join(map(repr, frame.columns))}."
+        return cls(
+            **session_fields(
+                log,
+                user=user,
+                item=item,
+                time=time,
+                gap=gap,
+                features=features,
+                item_features=item_features,
+                separator=separator,
             )
-        if gap is not None:
-            gap = pd.Timedelta(gap).total_seconds() if isinstance(gap, str) else float(gap)
-            if not gap > 0:
-                raise ValueError(f"gap must be positive, got {gap} seconds: None keeps users whole.")
-        for column in (user, time):
-            missing = frame[column].isna().to_numpy()
-            if missing.any():
-                raise ValueError(_missing(f"column {column!r}", missing, "row"))
-        user_code = Vocabulary.factorize(frame[user])[1]
-        seconds = _seconds(frame[time])
-        order = _session_order(user_code, seconds)
-        if order is not None:
-            frame, user_code, seconds = frame.take(order), user_code[order], seconds[order]
-        starts = np.ones(len(frame), dtype=bool)
-        if len(frame):
-            starts[1:] = np.diff(user_code) != 0
-            if gap is not None:
-                starts[1:] |= np.diff(seconds) > gap
-        column = "session"
-        while column in frame.columns:
-            column = f"_{column}"
-        return cls.from_frame(
-            frame.assign(**{column: np.cumsum(starts) - 1}),
-            session=column,
-            item=item,
-            time=time,
-            user=user,
-            features=features,
-            item_features=item_features,
         )
+
+    def save(self, folder: str | PathLike[str]) -> None:
+        """Writes all fields to a folder; see :func:`graphseq.data.storage.save_sessions`."""
+        from graphseq.data.storage import save_sessions
+
+        save_sessions(self, folder)
+
+    @classmethod
+    def open(cls, folder: str | PathLike[str]) -> Sessions:
+        """Saved sessions, memory-mapped; see :func:`graphseq.data.storage.open_sessions`."""
+        from graphseq.data.storage import open_sessions
+
+        return open_sessions(folder)
 
     # -- reading them --------------------------------------------------------------------------
 
@@ -362,7 +314,9 @@ class Sessions:
 
     def to_frame(self) -> pd.DataFrame:
         """The log, one click a row: ``session_id``, ``item_id``, ``time``, ``user_id``, features."""
-        ids = self.vocabulary.ids.take(np.maximum(self.items, 0)).to_series(index=range(len(self.items)))
+        ids = self.vocabulary.ids.take(np.maximum(self.items, 0)).to_series(
+            index=range(len(self.items))
+        )
         columns: dict[str, Any] = {
             "session_id": self.session_index
             if self.session_ids is None
@@ -389,6 +343,12 @@ class Sessions:
         known = self.items[self.items >= 0]
         counts = np.bincount(known, minlength=self.num_items).astype(np.int64)
         return Catalog(self.vocabulary, counts, self.user_vocabulary, self.item_features)
+
+    def describe(self) -> pd.DataFrame:
+        """Statistics, one a row: see :func:`graphseq.data.describe.describe`."""
+        from graphseq.data.describe import describe
+
+        return describe(self)
 
     def fingerprint(self) -> str:
         """SHA-256 over items, pointers, targets, times and ids: equal for equal data only."""
@@ -496,52 +456,3 @@ class Sessions:
             f"{type(self).__name__}(num_sessions={self.num_sessions}, "
             f"num_clicks={self.num_clicks}, num_items={self.num_items})"
         )
-
-
-def _missing(what: str, missing: NDArray[np.bool_], unit: str) -> str:
-    rows = np.flatnonzero(missing)
-    named = ", ".join(map(str, rows[:MAX_ROWS_NAMED].tolist()))
-    more = ", ..." if len(rows) > MAX_ROWS_NAMED else ""
-    return (
-        f"The log's {what} is missing in {len(rows)} of its rows ({unit} {named}{more}, counted "
-        "from 0): fill them in or drop them."
-    )
-
-
-def _seconds(column: pd.Series) -> NDArray[np.float64]:
-    """A column of dates or numbers as float64 seconds."""
-    if pd.api.types.is_numeric_dtype(column):
-        seconds = column.to_numpy(dtype=np.float64)
-    else:
-        try:
-            dates = pd.to_datetime(column, utc=True)
-        except (ValueError, TypeError) as error:
-            raise ValueError(
-                f"The time column {column.name!r} holds neither numbers nor dates: {error}"
-            ) from error
-        seconds = dates.astype("datetime64[ns, UTC]").astype(np.int64).to_numpy() / 1e9
-    if not np.isfinite(seconds).all():
-        raise ValueError(_missing(f"time column {column.name!r}", ~np.isfinite(seconds), "row"))
-    return seconds
-
-
-def _session_order(
-    code: NDArray[np.integer[Any]], seconds: NDArray[np.float64] | None
-) -> NDArray[np.int64] | None:
-    """The stable order by (session, time), or ``None`` where the log is in order already."""
-    same = np.diff(code) == 0
-    in_order = bool((np.diff(code) >= 0).all())
-    if seconds is None:
-        return None if in_order else np.argsort(code, kind="stable")
-    if in_order and bool((~same | (np.diff(seconds) >= 0)).all()):
-        return None
-    return np.lexsort((seconds, code))
-
-
-def _feature(column: pd.Series) -> tuple[NDArray[Any], Vocabulary | None]:
-    if pd.api.types.is_bool_dtype(column) or not pd.api.types.is_numeric_dtype(column):
-        vocabulary, codes = Vocabulary.factorize(column)
-        return codes.astype(np.int32), vocabulary
-    if pd.api.types.is_integer_dtype(column):
-        return column.to_numpy(dtype=np.int64), None
-    return column.to_numpy(dtype=np.float64), None
