@@ -1,4 +1,4 @@
-"""Sessions as a PyG dataset of session graphs: every sample is a view, built when it is asked for."""
+"""Sessions as a PyG dataset of session graphs: a sample is a view, built when it is asked for."""
 
 from __future__ import annotations
 
@@ -72,9 +72,7 @@ class SessionGraphDataset(Dataset):
         else:
             self._first = np.minimum(first_target, lengths)
         targets = lengths - self._first
-        self.num_without_history = int(
-            np.maximum(lengths - first_target, 0).sum() - targets.sum()
-        )
+        self.num_without_history = int(np.maximum(lengths - first_target, 0).sum() - targets.sum())
         """Targets with no known click before them: no graph can be built for them."""
 
         if samples == "prefixes":
@@ -109,9 +107,7 @@ class SessionGraphDataset(Dataset):
         """
         chosen = np.asarray(index, dtype=np.int64)
         if chosen.size and not (-len(self) <= chosen.min() and chosen.max() < len(self)):
-            raise IndexError(
-                f"Samples are 0..{len(self) - 1}, got {chosen.min()}..{chosen.max()}."
-            )
+            raise IndexError(f"Samples are 0..{len(self) - 1}, got {chosen.min()}..{chosen.max()}.")
         chosen = np.where(chosen < 0, chosen + len(self), chosen)
         if self._indices is not None:
             chosen = np.asarray(self._indices, dtype=np.int64)[chosen]
@@ -184,5 +180,3 @@ class SessionGraphDataset(Dataset):
 
 def _rows(values: NDArray[Any], index: NDArray[np.int64]) -> Tensor:
     return torch.from_numpy(np.asarray(values[index]))
-
-

@@ -21,7 +21,8 @@ class SessionBatchSampler(Sampler[NDArray[np.int64]]):
     """Sample numbers of each batch of one rank; ranks share every epoch without overlap.
 
     Each sample comes once an epoch, and every rank gets the same number of steps: the samples that
-    are left over at the end are spread over all ranks.
+    are left over at the end are spread over all ranks (with ``batch_size=1``, where they may be too
+    few for a step of their own, the last step takes them in).
 
     Args:
         size: Number of samples, or the length of each, int [num_samples], as ``bucket`` needs.
@@ -77,7 +78,8 @@ class SessionBatchSampler(Sampler[NDArray[np.int64]]):
         self.epoch = epoch
 
     def __len__(self) -> int:
-        return -(-self.num_samples // (self.batch_size * self.world_size))
+        steps = -(-self.num_samples // (self.batch_size * self.world_size))
+        return min(steps, self.num_samples // self.world_size)
 
     def __iter__(self) -> Iterator[NDArray[np.int64]]:
         order = self._order()
@@ -110,6 +112,7 @@ class SessionBatchSampler(Sampler[NDArray[np.int64]]):
     def _bounds(self) -> NDArray[np.int64]:
         whole = self.batch_size * self.world_size
         bounds = np.minimum(np.arange(len(self) + 1) * whole, self.num_samples)
+        bounds[-1] = self.num_samples
         if len(self) > 1 and bounds[-1] - bounds[-2] < self.world_size:
             # A last batch too small to give every rank a sample takes some from the one before.
             bounds[-2] = bounds[-1] - self.world_size
@@ -119,7 +122,7 @@ class SessionBatchSampler(Sampler[NDArray[np.int64]]):
 class SessionGraphLoader(DataLoader[Batch]):
     """A torch :class:`~torch.utils.data.DataLoader` whose batches are built at once.
 
-    Every pass over the loader is one epoch; the order of epoch ``e`` depends on ``(seed, e)`` alone.
+    Every pass over the loader is one epoch, whose order depends on seed and epoch alone.
     :meth:`state_dict` and :meth:`load_state_dict` save and restore the position within an epoch.
 
     Args:
@@ -155,8 +158,8 @@ class SessionGraphLoader(DataLoader[Batch]):
         )
         self._step = 0
         super().__init__(
-            _WholeBatches(dataset),  # type: ignore[arg-type]
-            sampler=self.sampler_of_batches,  # type: ignore[arg-type]
+            _WholeBatches(dataset),
+            sampler=self.sampler_of_batches,
             batch_size=None,
             collate_fn=_as_it_is,
             **kwargs,
@@ -194,7 +197,7 @@ class SessionGraphLoader(DataLoader[Batch]):
         sampler = self.sampler_of_batches
         if state["seed"] != sampler.seed:
             raise ValueError(
-                f"This position belongs to seed {state['seed']}, the loader has seed {sampler.seed}."
+                f"The position belongs to seed {state['seed']}, the loader has seed {sampler.seed}."
             )
         if not 0 <= state["step"] <= len(self):
             raise ValueError(

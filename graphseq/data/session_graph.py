@@ -48,7 +48,7 @@ class SessionGraph(Data):
     @property
     def click_item(self) -> Tensor:
         """The item of each click, int64 [num_clicks]."""
-        item: Tensor = self.x[self.click_index]  # type: ignore[index]
+        item: Tensor = self.x[self.click_index]
         return item
 
 
@@ -102,11 +102,18 @@ def build_session_graphs(
             f"ptr must grow at every step, but session {bad} spans clicks {int(ptr[bad])}.."
             f"{int(ptr[bad + 1])}: leave empty sessions out."
         )
+    lowest, highest = (0, 0) if num_clicks == 0 else map(int, items.aminmax())
+    if lowest < 0:
+        bad = int(items.argmin())
+        raise ValueError(
+            f"Items are codes from 0 on, but click {bad} is {lowest}, a negative one: leave "
+            "clicks on unknown items out."
+        )
     position = torch.arange(num_clicks, device=items.device)
     session = torch.repeat_interleave(lengths, output_size=num_clicks)  # [num_clicks]
 
     # Nodes: the clicks that are the first of their session on their item.
-    first = _first_of_group(session * (int(items.max()) + 1) + items)  # [num_clicks]
+    first = _first_of_group(session * (highest + 1) + items)  # [num_clicks]
     is_node = first == position
     num_nodes_before = is_node.cumsum(0)  # [num_clicks], this click included
     node_click = is_node.nonzero().view(-1)  # [num_nodes]
@@ -146,7 +153,7 @@ def build_session_graphs(
     slices = {"x": node_ptr, "edge_index": edge_ptr, "edge_weight": edge_ptr, "click_index": ptr}
     increments = dict.fromkeys(slices, zero)
     increments["edge_index"] = increments["click_index"] = node_ptr[:-1]
-    one_each = torch.arange(num_sessions + 1) if y is not None or session_fields else None
+    one_each = torch.arange(num_sessions + 1)
     if y is not None:
         store["y"] = y
         slices["y"] = one_each if y_ptr is None else y_ptr

@@ -16,7 +16,7 @@ from graphseq.nn.gated_session_conv import GatedSessionConv
 
 
 class SRGNNReadout(torch.nn.Module):
-    r"""Session vectors of SR-GNN (Wu et al., AAAI 2019, eq. 6-7): attention over clicks, no softmax.
+    r"""Session vectors of SR-GNN (Wu et al., AAAI 2019, eq. 6-7): attention without softmax.
 
     .. math::
         \alpha_i = q^\top \sigma(W_1 v_n + W_2 v_i + c), \quad
@@ -51,7 +51,9 @@ class SRGNNReadout(torch.nn.Module):
         last = index[ptr[1:] - 1]  # [num_sessions], no session is empty
         v_last = h[last]  # v_n: [num_sessions, d]
         # W2 v_i is the same for every click on a node, so it is taken node by node.
-        gate = (self.lin_last(v_last)[batch] + self.lin_click(h)[index]).sigmoid()  # [num_clicks, d]
+        gate = (
+            self.lin_last(v_last)[batch] + self.lin_click(h)[index]
+        ).sigmoid()  # [num_clicks, d]
         alpha = self.lin_score(gate)  # [num_clicks, 1]
         s_global = segment(alpha * h[index], ptr, reduce="sum")  # s_g: [num_sessions, d]
         if self.lin_out is None:

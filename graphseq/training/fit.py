@@ -219,9 +219,7 @@ def fit(
         )
     history = pd.DataFrame(training.history)
     seconds = float(history["seconds"].sum()) if len(history) else 0.0
-    return _finished(
-        model, folder, history, training.best_epoch, seconds, training.interrupted
-    )
+    return _finished(model, folder, history, training.best_epoch, seconds, training.interrupted)
 
 
 def _check_numbers(
@@ -238,7 +236,9 @@ def _check_numbers(
     if not weight_decay >= 0:
         raise ValueError(f"weight_decay must not be negative, got {weight_decay}.")
     if gradient_clip is not None and not gradient_clip > 0:
-        raise ValueError(f"gradient_clip must be positive, got {gradient_clip}: None clips nothing.")
+        raise ValueError(
+            f"gradient_clip must be positive, got {gradient_clip}: None clips nothing."
+        )
     if patience is not None and patience < 1:
         raise ValueError(f"patience must be at least 1, got {patience}: None never stops early.")
 

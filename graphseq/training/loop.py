@@ -81,7 +81,9 @@ class SessionTraining(pl.LightningModule):
             self.model.parameters(), self.learning_rate, self.weight_decay
         )
         if self.schedule == "step":
-            return [optimizer], [torch.optim.lr_scheduler.StepLR(optimizer, STEP_EPOCHS, STEP_FACTOR)]
+            return [optimizer], [
+                torch.optim.lr_scheduler.StepLR(optimizer, STEP_EPOCHS, STEP_FACTOR)
+            ]
         if self.schedule == "linear":
             steps = self.trainer.estimated_stepping_batches
             if not math.isfinite(steps):
@@ -224,7 +226,10 @@ def quiet() -> Iterator[None]:
         logging.getLogger(name).setLevel(logging.WARNING)
     try:
         with warnings.catch_warnings():
-            for message in (".*does not have many workers.*", ".*fewer than the logging interval.*"):
+            for message in (
+                ".*does not have many workers.*",
+                ".*fewer than the logging interval.*",
+            ):
                 warnings.filterwarnings("ignore", message)
             warnings.filterwarnings("ignore", ".*exists and is not empty.*")
             yield
@@ -238,5 +243,3 @@ def _ks_of(monitor: str) -> tuple[int, ...]:
     if name not in ("hr", "ndcg", "mrr") or (k and not k.isdigit()) or (not k and name != "mrr"):
         raise ValueError(f"monitor is 'hr@k', 'ndcg@k', 'mrr@k' or 'mrr', got {monitor!r}.")
     return tuple(sorted({20, int(k or 20)}))
-
-

@@ -101,9 +101,7 @@ class Objective:
                     "come without: pass a split or sessions, or use SampledLoss(alpha=0)."
                 )
             counts = num_items if catalog is None or not loss.alpha else catalog.counts
-            self.sampler = NegativeSampler(
-                counts, loss.num_negatives, alpha=loss.alpha, seed=seed
-            )
+            self.sampler = NegativeSampler(counts, loss.num_negatives, alpha=loss.alpha, seed=seed)
 
     def __call__(self, model: SessionModel, batch: Batch, epoch: int, step: int) -> Tensor:
         """The mean loss over the targets of this batch, a scalar.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 
 import numpy as np
@@ -85,7 +86,7 @@ def dense_session_vector(model: SRGNN, clicks: list[int]) -> Tensor:
     nodes = list(dict.fromkeys(clicks))
     place = {item: node for node, item in enumerate(nodes)}
     counts = torch.zeros(len(nodes), len(nodes))
-    for a, b in zip(clicks, clicks[1:], strict=False):
+    for a, b in itertools.pairwise(clicks):
         counts[place[a], place[b]] += 1
     if model.edge_weight == "binary":
         counts = (counts > 0).float()

@@ -1,0 +1,139 @@
+"""The order of batches: every sample once, ranks apart, the same for the same seed."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from graphseq.data.dataset import SessionGraphDataset
+from graphseq.data.loader import SessionBatchSampler, SessionGraphLoader
+from graphseq.data.sessions import Sessions
+
+
+@pytest.fixture
+def dataset() -> SessionGraphDataset:
+    generator = np.random.default_rng(0)
+    lists = [generator.integers(0, 20, size=n).tolist() for n in generator.integers(2, 9, size=40)]
+    return SessionGraphDataset(Sessions.from_lists(lists))
+
+
+def samples(loader: SessionGraphLoader) -> list[tuple[tuple[int, ...], int]]:
+    return [
+        (tuple(graph.click_item.tolist()), int(graph.y))
+        for batch in loader
+        for graph in batch.to_data_list()
+    ]
+
+
+@given(
+    st.integers(1, 300),
+    st.integers(1, 40),
+    st.integers(1, 5),
+    st.booleans(),
+    st.booleans(),
+    st.integers(0, 3),
+)
+def test_ranks_share_each_sample_once_in_equal_steps(
+    size: int, batch_size: int, world_size: int, shuffle: bool, bucket: bool, epoch: int
+) -> None:
+    if size < world_size:
+        size = world_size
+    lengths = np.arange(size) % 7
+    batches = []
+    for rank in range(world_size):
+        sampler = SessionBatchSampler(
+            lengths,
+            batch_size,
+            shuffle=shuffle,
+            bucket=bucket,
+            rank=rank,
+            world_size=world_size,
+            seed=3,
+        )
+        sampler.set_epoch(epoch)
+        batches.append(list(sampler))
+        assert len(batches[-1]) == len(sampler)
+    assert len({len(of_rank) for of_rank in batches}) == 1
+    assert sorted(np.concatenate([b for of_rank in batches for b in of_rank])) == list(range(size))
+    most = max(batch_size, 2)  # one sample more where single ones cannot be shared
+    assert all(0 < len(b) <= most for of_rank in batches for b in of_rank)
+
+
+def test_order_depends_on_seed_and_epoch_alone(dataset: SessionGraphDataset) -> None:
+    first = SessionGraphLoader(dataset, 16, shuffle=True, seed=1)
+    epochs = [samples(first), samples(first)]
+    assert epochs[0] != epochs[1]
+    assert sorted(epochs[0]) == sorted(epochs[1])
+    second = SessionGraphLoader(dataset, 16, shuffle=True, seed=1)
+    assert [samples(second), samples(second)] == epochs
+    assert samples(SessionGraphLoader(dataset, 16, shuffle=True, seed=2)) != epochs[0]
+
+
+def test_workers_change_nothing(dataset: SessionGraphDataset) -> None:
+    alone = SessionGraphLoader(dataset, 16, shuffle=True, seed=1)
+    helped = SessionGraphLoader(dataset, 16, shuffle=True, seed=1, num_workers=2)
+    assert samples(alone) == samples(helped)
+
+
+def test_unshuffled_order_is_that_of_the_dataset(dataset: SessionGraphDataset) -> None:
+    expected = [(tuple(graph.click_item.tolist()), int(graph.y)) for graph in dataset]
+    assert samples(SessionGraphLoader(dataset, 7)) == expected
+
+
+def test_buckets_hold_like_lengths(dataset: SessionGraphDataset) -> None:
+    def spread(loader: SessionGraphLoader) -> int:
+        return sum(int(np.ptp(batch.click_ptr.diff().numpy())) for batch in loader)
+
+    plain = SessionGraphLoader(dataset, 8, shuffle=True, seed=0)
+    bucketed = SessionGraphLoader(dataset, 8, shuffle=True, seed=0, bucket=True)
+    assert spread(bucketed) < spread(plain) / 3
+    assert sorted(samples(bucketed)) == sorted(samples(plain))
+
+
+@pytest.mark.parametrize("bucket", [False, True])
+def test_restored_position_goes_on_with_the_next_batch(
+    dataset: SessionGraphDataset, bucket: bool
+) -> None:
+    whole = SessionGraphLoader(dataset, 16, shuffle=True, seed=1, bucket=bucket)
+    samples(whole)
+    expected = [batch.y.tolist() for batch in whole]
+
+    halfway = SessionGraphLoader(dataset, 16, shuffle=True, seed=1, bucket=bucket)
+    samples(halfway)
+    iterator = iter(halfway)
+    seen = [next(iterator).y.tolist() for _ in range(3)]
+    state = halfway.state_dict()
+    assert state == {"seed": 1, "epoch": 1, "step": 3}
+
+    restored = SessionGraphLoader(dataset, 16, shuffle=True, seed=1, bucket=bucket)
+    restored.load_state_dict(state)
+    assert seen + [batch.y.tolist() for batch in restored] == expected
+    assert restored.state_dict() == {"seed": 1, "epoch": 2, "step": 0}
+
+
+def test_position_of_another_seed_is_refused(dataset: SessionGraphDataset) -> None:
+    loader = SessionGraphLoader(dataset, 16, shuffle=True, seed=1)
+    with pytest.raises(ValueError, match="belongs to seed 2"):
+        loader.load_state_dict({"seed": 2, "epoch": 0, "step": 0})
+
+
+def test_position_beyond_the_epoch_is_refused(dataset: SessionGraphDataset) -> None:
+    loader = SessionGraphLoader(dataset, 16, shuffle=True, seed=1)
+    with pytest.raises(ValueError, match="Step 999 lies outside"):
+        loader.load_state_dict({"seed": 1, "epoch": 0, "step": 999})
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"batch_size": 0}, "batch_size must be at least 1"),
+        ({"batch_size": 4, "rank": 2, "world_size": 2}, r"rank must lie in 0\.\.1"),
+        ({"batch_size": 4, "bucket": True}, "length of every sample"),
+        ({"batch_size": 4, "rank": 0, "world_size": 99}, "cannot be shared by 99 ranks"),
+    ],
+)
+def test_wrong_arguments_are_named(arguments: dict[str, int], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        SessionBatchSampler(10, **arguments)  # type: ignore[arg-type]
