@@ -1,0 +1,278 @@
+"""SASRec: self-attentive sequential recommendation (Kang & McAuley, ICDM 2018)."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal
+
+import torch
+from torch import Tensor
+from torch.nn import Dropout, Embedding, LayerNorm, ModuleList
+from torch_geometric.data import Batch
+
+from graphseq.models.base import SessionModel, TrainedOn
+from graphseq.nn.attention import BlockKind, CausalBlock, position_angles
+from graphseq.nn.ragged import DenseView, cut_from_end, ragged_range
+
+Positions = Literal["start", "end", "rotary", "sinusoidal"]
+
+CLICKS_AT_ONCE = 65_536
+"""Clicks encoded at once where every click has a window of its own: bounds memory."""
+
+
+class SASRec(SessionModel):
+    r"""Scores of SASRec (Kang & McAuley, ICDM 2018): :math:`\hat r_{t,j} = h_t^\top e_j`.
+
+    .. math::
+        x_t = e_{i_t} + p_t, \quad h = \mathrm{LN}(B_N(\dots B_1(x)))
+
+    with causal blocks :math:`B` (:class:`~graphseq.nn.attention.CausalBlock`) over the newest
+    ``max_length`` clicks. In evaluation every click's state comes from the ``max_length`` clicks
+    that end with it, so states equal those of prefixes however long the session is. In training a
+    longer session is cut from its end into consecutive windows, each click in one.
+
+    Different from paper and program by default: pre-norm blocks with a GELU, and positions counted
+    from the start of the window. ``block="published", positions="end", expansion=1`` is the program
+    (:meth:`from_published`); positions from the end move with every later click, so there the
+    state of a click differs from that of its prefix, also in evaluation. ``block="post_norm",
+    positions="sinusoidal"`` is the textbook's transformer. Only sinusoidal positions come with
+    embeddings times :math:`\sqrt d` (Vaswani et al., NeurIPS 2017, section 3.4), which SASRec's
+    first program also has.
+
+    Args:
+        num_items: Items of the catalogue.
+        hidden_channels: Width ``d`` of embeddings and states.
+        num_layers: Blocks.
+        heads: Attention heads of a block.
+        max_length: Clicks a state may see, itself included.
+        dropout: Share dropped in training of embeddings, attention and each branch's output.
+        block: ``"pre_norm"``, ``"post_norm"`` or ``"published"``.
+        positions: ``"start"`` or ``"end"``: learned, counted from there; ``"rotary"``;
+            ``"sinusoidal"``.
+        expansion: Inner width of the feed-forward networks, in units of ``d``.
+
+    Raises:
+        ValueError: If a size is not positive, ``heads`` does not divide the width, ``dropout`` lies
+            outside [0, 1), or ``block`` or ``positions`` is unknown.
+    """
+
+    trained_on: ClassVar[TrainedOn] = "sessions"
+    states_equal_prefixes: ClassVar[bool] = True  # False of a model with positions from the end
+
+    def __init__(
+        self,
+        num_items: int,
+        hidden_channels: int = 64,
+        num_layers: int = 2,
+        *,
+        heads: int = 1,
+        max_length: int = 50,
+        dropout: float = 0.2,
+        block: BlockKind = "pre_norm",
+        positions: Positions = "start",
+        expansion: int = 4,
+    ) -> None:
+        super().__init__(num_items)
+        sizes = {
+            "hidden_channels": hidden_channels,
+            "num_layers": num_layers,
+            "max_length": max_length,
+            "expansion": expansion,
+        }
+        for name, value in sizes.items():
+            if value < 1:
+                raise ValueError(f"{name} must be at least 1, got {value}.")
+        if not 0 <= dropout < 1:
+            raise ValueError(f"dropout must lie in [0, 1), got {dropout}.")
+        if positions not in ("start", "end", "rotary", "sinusoidal"):
+            raise ValueError(
+                f"positions is 'start', 'end', 'rotary' or 'sinusoidal', got {positions!r}."
+            )
+        self.hidden_channels = hidden_channels
+        self.num_layers = num_layers
+        self.heads = heads
+        self.max_length = max_length
+        self.dropout = dropout
+        self.block = block
+        self.positions = positions
+        self.expansion = expansion
+        self.states_equal_prefixes = positions != "end"  # type: ignore[misc]
+        self.item_embedding = Embedding(num_items, hidden_channels)  # e
+        learned = positions in ("start", "end")
+        self.position_embedding = Embedding(max_length, hidden_channels) if learned else None  # p
+        self.blocks = ModuleList(
+            CausalBlock(hidden_channels, heads, kind=block, dropout=dropout, expansion=expansion)
+            for _ in range(num_layers)
+        )
+        width = hidden_channels // heads if positions == "rotary" else hidden_channels
+        if not learned and width % 2:
+            raise ValueError(
+                f"positions={positions!r} pairs channels up and needs an even width, got {width}: "
+                "change hidden_channels or heads, or take positions='start'."
+            )
+        self.norm = LayerNorm(hidden_channels)
+        self.drop = Dropout(dropout)
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        for module in self.modules():
+            if isinstance(module, Embedding):
+                torch.nn.init.normal_(module.weight, std=0.02)
+            elif isinstance(module, CausalBlock | LayerNorm):
+                module.reset_parameters()
+
+    @classmethod
+    def from_published(cls, parameters: Mapping[str, Any], heads: int = 1) -> SASRec:
+        """The model with the weights of a published program.
+
+        Args:
+            parameters: Name in the program -> array. Items are the rows 1..V of its item table of
+                V + 2 rows; row 0 is unused and the last one is padding.
+            heads: The program's number of heads, which its weights do not tell.
+
+        Raises:
+            ValueError: If a parameter is missing.
+        """
+        blocks = [int(m[1]) for m in map(PUBLISHED_BLOCK.match, parameters) if m]
+        num_layers = max(blocks, default=0) + 1
+        names = dict(PUBLISHED_NAMES)
+        for layer in range(num_layers):
+            for theirs, ours in PUBLISHED_BLOCK_NAMES.items():
+                for kind in ("weight", "bias"):
+                    name = f"transformer_blocks.{layer}.{theirs}.{kind}"
+                    names[name] = f"blocks.{layer}.{ours}.{kind}"
+        absent = sorted(set(names) - set(parameters))
+        if absent:
+            raise ValueError(f"The weights of SASRec's program lack {', '.join(absent)}.")
+        state = {ours: torch.as_tensor(parameters[name]) for name, ours in names.items()}
+        state["item_embedding.weight"] = state["item_embedding.weight"][1:-1]
+        num_items, hidden_channels = state["item_embedding.weight"].shape
+        model = cls(
+            num_items,
+            hidden_channels,
+            num_layers,
+            heads=heads,
+            max_length=state["position_embedding.weight"].size(0),
+            block="published",
+            positions="end",
+            expansion=state["blocks.0.lin_in.weight"].size(0) // hidden_channels,
+        )
+        model.load_state_dict(state)
+        return model
+
+    def forward(self, batch: Batch) -> Tensor:
+        """The state after the last click of every session, [num_sessions, d]."""
+        ptr = batch.click_ptr
+        start = torch.maximum(ptr[:-1], ptr[1:] - self.max_length)
+        return self._last_states(batch.click_item, start, ptr[1:])
+
+    def click_states(self, batch: Batch) -> Tensor:
+        """The state after every click, [num_clicks, d]."""
+        items, ptr = batch.click_item, batch.click_ptr
+        if self.training or not self.states_equal_prefixes:
+            return self._encode(items, cut_from_end(ptr, self.max_length))
+        # The first max_length clicks of a session share a window; each later one has its own.
+        head, head_ptr = ragged_range(ptr[:-1], torch.minimum(ptr[1:], ptr[:-1] + self.max_length))
+        states = self._encode(items[head], head_ptr)
+        if head.numel() == items.numel():
+            return states
+        later = torch.ones_like(items, dtype=torch.bool)
+        later[head] = False
+        parts, places = [states], [head]
+        at_once = max(1, CLICKS_AT_ONCE // self.max_length)
+        for last in torch.split(later.nonzero().view(-1), at_once):
+            parts.append(self._last_states(items, last + 1 - self.max_length, last + 1))
+            places.append(last)
+        states = torch.cat(parts)
+        return torch.empty_like(states).index_copy(0, torch.cat(places), states)
+
+    def item_weight(self) -> Tensor:
+        return self.item_embedding.weight
+
+    def _last_states(self, items: Tensor, start: Tensor, stop: Tensor) -> Tensor:
+        """The state after the last click of each window, [num_windows, d]."""
+        click, ptr = ragged_range(start, stop)
+        return self._encode(items[click], ptr)[ptr[1:] - 1]
+
+    def _encode(self, items: Tensor, ptr: Tensor) -> Tensor:
+        """The state after every click of windows of at most ``max_length``, [num_clicks, d]."""
+        view = DenseView(ptr)
+        position, rotation = view.position, None
+        x = self.item_embedding(items)  # e: [num_clicks, d]
+        if self.positions == "end":
+            position = position + self.max_length - ptr.diff()[view.batch]
+        if self.position_embedding is not None:
+            x = x + self.position_embedding(position)
+        elif self.positions == "rotary":
+            rotation = position_angles(position, self.hidden_channels // self.heads)
+        else:
+            angles = position_angles(position, self.hidden_channels)
+            x = x * self.hidden_channels**0.5 + torch.cat([angles.sin(), angles.cos()], dim=1)
+        h = self.drop(x)
+        for block in self.blocks:
+            h = block(h, view, rotation)  # [num_clicks, d]
+        states: Tensor = self.norm(h)
+        return states
+
+    def initial_state(self) -> Tensor:
+        """The state before any click: no items, int64 [0]."""
+        return torch.empty(0, dtype=torch.long, device=self.device)
+
+    def update_state(self, state: Tensor, item: int | Tensor) -> Tensor:
+        """The state one click later: the newest ``max_length`` items, oldest first.
+
+        Args:
+            state: Item codes, int64 [at most max_length].
+            item: Code of the item clicked.
+
+        Returns:
+            int64 [at most max_length].
+        """
+        return torch.cat([state, state.new_tensor([int(item)])])[-self.max_length :]
+
+    def score_state(self, state: Tensor, items: Tensor | None = None) -> Tensor:
+        """Scores of the next item.
+
+        Args:
+            state: Item codes, int64 [1 to max_length].
+            items: ``None``: all items; else candidates, [C].
+
+        Returns:
+            [num_items] or [C].
+
+        Raises:
+            ValueError: If no item was clicked yet.
+        """
+        if state.numel() == 0:
+            raise ValueError("SASRec has no state before the first click: update_state first.")
+        start, stop = state.new_tensor([0]), state.new_tensor([state.numel()])
+        return self.score_vectors(self._last_states(state, start, stop), items).squeeze(0)
+
+    def __repr__(self) -> str:
+        return (
+            f"{type(self).__name__}({self.num_items}, {self.hidden_channels}, "
+            f"num_layers={self.num_layers})"
+        )
+
+
+PUBLISHED_BLOCK = re.compile(r"transformer_blocks\.(\d+)\.")
+
+PUBLISHED_NAMES = {
+    "item_embedding.weight": "item_embedding.weight",
+    "position_embedding.weight": "position_embedding.weight",
+    "seq_norm.weight": "norm.weight",
+    "seq_norm.bias": "norm.bias",
+}
+"""Parameters in the program -> here, outside its blocks."""
+
+PUBLISHED_BLOCK_NAMES = {
+    "first_norm": "norm_attention",
+    "second_norm": "norm_feed_forward",
+    "multihead_attention.query_proj": "attention.lin_query",
+    "multihead_attention.key_proj": "attention.lin_key",
+    "multihead_attention.val_proj": "attention.lin_value",
+    "dense1": "lin_in",
+    "dense2": "lin_out",
+}
+"""Layers of a block in the program -> here."""
