@@ -74,7 +74,7 @@ def temporal_split(
             raise ValueError(
                 f"The training part would be empty: the validation part begins at "
                 f"{date_of(validation_cut)}, and the sessions before the test end between "
-                f"{date_of(end.min())} and {date_of(newest)}."
+                f"{date_of(end[~in_test].min())} and {date_of(newest)}."
             )
         protocol["validation_at"] = float(validation_cut)
     return _by_session(
