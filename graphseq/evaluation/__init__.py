@@ -1,0 +1,23 @@
+"""Honest numbers: full rankings, metrics averaged over ties, intervals that know of clusters."""
+
+from graphseq.evaluation.evaluate import evaluate
+from graphseq.evaluation.lists import hit_rate_at_k, mrr, ndcg_at_k
+from graphseq.evaluation.metrics import metric_names, metric_values, parse_metric
+from graphseq.evaluation.ranks import rank_counts
+from graphseq.evaluation.report import Report
+from graphseq.evaluation.significance import PairedTest, mean_interval, paired_test
+
+__all__ = [
+    "PairedTest",
+    "Report",
+    "evaluate",
+    "hit_rate_at_k",
+    "mean_interval",
+    "metric_names",
+    "metric_values",
+    "mrr",
+    "ndcg_at_k",
+    "paired_test",
+    "parse_metric",
+    "rank_counts",
+]

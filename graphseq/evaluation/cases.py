@@ -1,0 +1,91 @@
+"""What is evaluated: every target of every session, and the known clicks before it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from graphseq.data.sessions import Sessions
+
+IntArray = NDArray[np.int64]
+
+
+class Cases:
+    """The targets of sessions, in the order of session and position.
+
+    Clicks on unknown items are skipped: the history of a case is the known clicks before it.
+
+    Args:
+        sessions: Sessions in the codes of the model.
+
+    Attributes:
+        session: The session of each case, int64 [num_cases].
+        position: The place of its target in the session, int64 [num_cases].
+        target: The item to be found, int64 [num_cases]; -1: unknown.
+        history: Known clicks before it, int64 [num_cases].
+
+    Raises:
+        ValueError: If there is no target.
+    """
+
+    def __init__(self, sessions: Sessions) -> None:
+        lengths = sessions.lengths
+        first = np.clip(sessions.targets_from, 0, lengths)
+        counts = lengths - first
+        if not counts.any():
+            raise ValueError(
+                f"There is nothing to evaluate: none of the {sessions.num_sessions} sessions has a "
+                "click at or after its first_target (by default the second click)."
+            )
+        self.items = np.asarray(sessions.items)
+        self.ptr = sessions.ptr
+        self.session = np.repeat(np.arange(sessions.num_sessions), counts)
+        self.position = ranges(first, counts)
+        click = self.ptr[self.session] + self.position
+        self.target = self.items[click].astype(np.int64)
+        known_before = np.concatenate(([0], np.cumsum(self.items >= 0)))
+        self.history: IntArray = known_before[click] - known_before[self.ptr[self.session]]
+        self._first_visits: tuple[IntArray, IntArray] | None = None
+
+    def __len__(self) -> int:
+        return len(self.session)
+
+    def seen(self, case: IntArray) -> tuple[IntArray, IntArray]:
+        """The distinct items in the whole known history of cases.
+
+        Args:
+            case: Numbers of cases, int64 [n].
+
+        Returns:
+            Place in ``case`` and item code of each, both int64 [num_seen].
+        """
+        if self._first_visits is None:
+            self._first_visits = self._find_first_visits()
+        visits, before = self._first_visits
+        begin = self.ptr[self.session[case]]
+        start, stop = before[begin], before[begin + self.position[case]]
+        row = np.repeat(np.arange(len(case)), stop - start)
+        return row, self.items[visits[ranges(start, stop - start)]].astype(np.int64)
+
+    def _find_first_visits(self) -> tuple[IntArray, IntArray]:
+        """Clicks that are their session's first on a known item; how many precede each click."""
+        session = np.repeat(np.arange(len(self.ptr) - 1), np.diff(self.ptr))
+        order = np.lexsort((self.items, session))  # stable: the oldest of equal clicks comes first
+        is_first = np.ones(len(order), dtype=bool)
+        item, owner = self.items[order], session[order]
+        is_first[1:] = (item[1:] != item[:-1]) | (owner[1:] != owner[:-1])
+        is_first &= item >= 0
+        visits = np.sort(order[is_first])
+        flag = np.zeros(len(order) + 1, dtype=np.int64)
+        flag[visits + 1] = 1
+        return visits, np.cumsum(flag)
+
+
+def ranges(start: NDArray[Any], length: NDArray[Any]) -> IntArray:
+    """``start[0], start[0] + 1, ...``, ``length[0]`` of them, then the same from ``start[1]``."""
+    ends = np.cumsum(length)
+    total = int(ends[-1]) if len(ends) else 0
+    offset: IntArray = np.repeat(start - (ends - length), length)
+    return offset + np.arange(total)

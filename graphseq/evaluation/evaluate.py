@@ -1,0 +1,167 @@
+"""Full ranking of every target of some sessions by any model."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import Literal
+
+import numpy as np
+import pandas as pd
+import torch
+from rich.progress import Progress
+
+from graphseq.data.sessions import Sessions
+from graphseq.evaluation.cases import Cases, IntArray
+from graphseq.evaluation.metrics import metric_names
+from graphseq.evaluation.ranks import rank_counts
+from graphseq.evaluation.report import Report
+from graphseq.evaluation.scoring import score_cases
+from graphseq.models.base import SessionModel
+
+
+def evaluate(
+    model: SessionModel,
+    sessions: Sessions,
+    *,
+    ks: Iterable[int] = (5, 10, 20),
+    batch_size: int = 512,
+    exclude_seen: bool = False,
+    cluster: Literal["session", "user"] = "session",
+    device: torch.device | str | None = None,
+    progress: bool = False,
+) -> Report:
+    """Ranks all items for every target of ``sessions``, and averages the metrics over ties.
+
+    A case is a click at or after ``first_target`` of its session; the model sees the known clicks
+    before it. One rule for all models: an unknown click is skipped; an unknown target is a miss
+    that stays in the denominator; a case with no known click before it is ranked by the catalogue's
+    training counts, or by chance where the model has no catalogue; a target that the model never
+    recommends (score ``-inf``) is a miss.
+
+    Where the model's ``states_equal_prefixes`` holds, one pass over a session scores all its
+    targets; else each prefix is scored on its own. Scores are made and counted block by block.
+
+    Args:
+        model: Any :class:`~graphseq.models.base.SessionModel`; its mode and device are restored.
+        sessions: A part of a split; brought into the vocabulary of ``model.catalog`` if it has one.
+        ks: Cut-offs of ``hr@k``, ``ndcg@k`` and ``mrr@k``; ``mrr`` without a cut-off comes always.
+        batch_size: Session graphs that the model reads at once.
+        exclude_seen: Whether items of the whole known history leave the ranking; a target that was
+            seen before is then a miss.
+        cluster: Cases within which are not independent: those of one session, or of one user.
+        device: Where to run; ``None``: where the model is.
+        progress: Whether to show a progress bar.
+
+    Raises:
+        ValueError: If sessions and model have different items, there is no target, an option is out
+            of range, or the model's scores are NaN or of the wrong shape.
+    """
+    started = time.perf_counter()
+    names = metric_names(ks)
+    if batch_size < 1:
+        raise ValueError(f"batch_size must be at least 1, got {batch_size}.")
+    sessions = _in_codes_of(model, sessions)
+    cases = Cases(sessions)
+    groups = _clusters(sessions, cases, cluster)
+    better = np.empty(len(cases), dtype=np.int64)
+    tied = np.empty(len(cases), dtype=np.int64)
+
+    without = np.flatnonzero(cases.history == 0)
+    better[without], tied[without] = _rank_by_popularity(model, cases.target[without])
+    with _ready(model, device), Progress(disable=not progress) as bar:
+        task = bar.add_task("Evaluating", total=len(cases), completed=len(without))
+        for case, scores in score_cases(model, sessions, cases, batch_size):
+            excluded = None
+            if exclude_seen:
+                row, item = (torch.from_numpy(part) for part in cases.seen(case))
+                excluded = row.to(scores.device), item.to(scores.device)
+            counts = rank_counts(scores, torch.from_numpy(cases.target[case]), excluded=excluded)
+            better[case], tied[case] = (count.cpu().numpy() for count in counts)
+            bar.advance(task, len(case))
+
+    report = Report(
+        metrics={},
+        ranks=pd.DataFrame(
+            {
+                "session": cases.session,
+                "position": cases.position,
+                "better": better,
+                "tied": tied,
+            }
+        ),
+        cluster=groups,
+        num_items=model.num_items,
+        num_unknown_targets=int((cases.target < 0).sum()),
+        num_without_history=len(without),
+        num_unknown_clicks=int((cases.items < 0).sum()),
+        exclude_seen=exclude_seen,
+        seconds=time.perf_counter() - started,
+    )
+    report.metrics.update((name, float(report.values(name).mean())) for name in names)
+    return report
+
+
+def _in_codes_of(model: SessionModel, sessions: Sessions) -> Sessions:
+    """The sessions in the model's own codes of items and users."""
+    catalog = model.catalog
+    if catalog is not None:
+        if catalog.items != sessions.vocabulary:
+            sessions = sessions.with_vocabulary(catalog.items)
+        if catalog.users is not None and catalog.users != sessions.user_vocabulary:
+            sessions = sessions.with_user_vocabulary(catalog.users)
+    if sessions.num_items != model.num_items:
+        way_out = (
+            "attach the training catalogue as model.catalog, or bring them over with "
+            "sessions.with_vocabulary"
+            if catalog is None
+            else "its catalogue is of other data"
+        )
+        raise ValueError(
+            f"The model ranks {model.num_items} items, the sessions count {sessions.num_items}: "
+            f"{way_out}."
+        )
+    return sessions
+
+
+def _clusters(sessions: Sessions, cases: Cases, cluster: str) -> IntArray:
+    if cluster == "session":
+        return cases.session
+    if cluster != "user" or sessions.users is None:
+        raise ValueError(
+            "cluster is 'session', or 'user' where the sessions name their users, got "
+            f"{cluster!r} and sessions {'without' if sessions.users is None else 'with'} users."
+        )
+    # A session of an unknown user stands for itself.
+    own = -1 - np.arange(sessions.num_sessions)
+    users = np.asarray(sessions.users, dtype=np.int64)
+    return np.where(users < 0, own, users)[cases.session]
+
+
+def _rank_by_popularity(model: SessionModel, target: IntArray) -> tuple[IntArray, IntArray]:
+    """Better and tied of targets [n] by training counts; all items tie where there are none."""
+    num_items = model.num_items
+    counts = np.zeros(num_items) if model.catalog is None else model.catalog.counts
+    ordered, own = np.sort(counts), counts[target]
+    above = num_items - np.searchsorted(ordered, own, side="right")
+    tied = num_items - above - np.searchsorted(ordered, own, side="left") - 1
+    return np.where(target < 0, num_items, above), np.where(target < 0, 0, tied)
+
+
+@contextmanager
+def _ready(model: SessionModel, device: torch.device | str | None) -> Iterator[None]:
+    """The model in evaluation mode on the device, without gradients; as it was afterwards."""
+    modes = [(module, module.training) for module in model.modules()]
+    home = model.device
+    try:
+        model.eval()
+        if device is not None:
+            model.to(device)
+        with torch.inference_mode():
+            yield
+    finally:
+        if device is not None:
+            model.to(home)
+        for module, training in modes:
+            module.training = training

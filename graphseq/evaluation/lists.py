@@ -1,0 +1,106 @@
+"""The textbook metrics over ranked lists of ids; they agree with the rank-based ones."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Set as AbstractSet
+from typing import Any
+
+import numpy as np
+
+
+def hit_rate_at_k(predictions: Iterable[Iterable[Any]], truth: Iterable[Any], k: int) -> float:
+    """The share of cases in which a true id is among the first k predicted ones.
+
+    Args:
+        predictions: One ranked list of ids a case, best first; a list may be shorter than k.
+        truth: The true id of each case, or a set or list of them.
+        k: Places that count.
+
+    Raises:
+        ValueError: If there is no case, numbers of cases differ, a case has no true id, a list
+            names an id twice, or k is below 1.
+    """
+    return _mean(predictions, truth, k, lambda places, num_true: float(bool(places)))
+
+
+def ndcg_at_k(predictions: Iterable[Iterable[Any]], truth: Iterable[Any], k: int) -> float:
+    r"""Normalised discounted cumulative gain (Järvelin & Kekäläinen, ACM TOIS 2002), binary.
+
+    .. math::
+        \mathrm{NDCG@}k = \frac{\sum_{r \le k} \mathrm{hit}_r / \log_2(r + 1)}
+                               {\sum_{r \le \min(k, |T|)} 1 / \log_2(r + 1)}
+
+    Args:
+        predictions, truth, k: As in :func:`hit_rate_at_k`.
+
+    Raises:
+        ValueError: As :func:`hit_rate_at_k`.
+    """
+
+    def value(places: list[int], num_true: int) -> float:
+        ideal = range(1, min(k, num_true) + 1)
+        return sum(map(_discount, places)) / sum(map(_discount, ideal))
+
+    return _mean(predictions, truth, k, value)
+
+
+def mrr(predictions: Iterable[Iterable[Any]], truth: Iterable[Any], k: int | None = None) -> float:
+    """The mean of 1 / place of the first true id; 0 where none is predicted.
+
+    Args:
+        predictions, truth: As in :func:`hit_rate_at_k`.
+        k: Places that count; ``None``: all.
+
+    Raises:
+        ValueError: As :func:`hit_rate_at_k`.
+    """
+    return _mean(predictions, truth, k, lambda places, num_true: 1 / places[0] if places else 0.0)
+
+
+def _discount(place: int) -> float:
+    return 1 / math.log2(place + 1)
+
+
+def _mean(
+    predictions: Iterable[Iterable[Any]],
+    truth: Iterable[Any],
+    k: int | None,
+    value: Callable[[list[int], int], float],
+) -> float:
+    """The mean over cases of ``value(places of true ids within k, number of true ids)``."""
+    if k is not None and k < 1:
+        raise ValueError(f"k must be at least 1, got {k}.")
+    ranked = [_plain(ids) for ids in _plain(predictions)]
+    wanted = [_true_ids(ids, case) for case, ids in enumerate(_plain(truth))]
+    if not ranked or len(ranked) != len(wanted):
+        raise ValueError(
+            f"A metric needs one truth for each of one or more ranked lists, got {len(ranked)} "
+            f"lists and {len(wanted)} truths."
+        )
+    total = 0.0
+    for case, (ids, true) in enumerate(zip(ranked, wanted, strict=True)):
+        if len(set(ids)) < len(ids):
+            raise ValueError(f"The ranked list of case {case} names an id twice.")
+        places = [place for place, item in enumerate(ids[:k], start=1) if item in true]
+        total += value(places, len(true))
+    return total / len(ranked)
+
+
+def _plain(values: Any) -> Sequence[Any]:
+    """A list of plain Python values, whatever sequence, array or tensor they came in."""
+    listed = values.tolist() if hasattr(values, "tolist") else list(values)
+    return listed if isinstance(listed, list) else [listed]
+
+
+def _true_ids(ids: Any, case: int) -> AbstractSet[Any]:
+    """The set of true ids of a case: a set, list, array or tensor of them, or a lone id."""
+    many = isinstance(ids, (AbstractSet, list, np.ndarray)) or hasattr(ids, "tolist")
+    true = set(_plain(ids)) if many else {ids}
+    if not true or any(item is None or item != item for item in true):
+        raise ValueError(
+            f"Case {case} has no true id ({ids!r}): a metric is not defined there, leave it out or "
+            "count it as a miss with an id that no list names."
+        )
+    return true

@@ -1,0 +1,89 @@
+"""Metrics of a ranking from (better, tied), averaged over the places that a tie may take."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+Floats = NDArray[np.floating[Any]]
+Gain = Callable[[Floats], Floats]
+
+GAINS: dict[str, Gain] = {
+    "hr": np.ones_like,
+    "ndcg": lambda place: 1.0 / np.log2(place + 1.0),
+    "mrr": lambda place: 1.0 / place,
+}
+"""What each metric gives for a target at a place, counted from 1, if the place is within k."""
+
+
+def parse_metric(name: str) -> tuple[str, int | None]:
+    """The metric and its cut-off: ``"hr@20"`` -> ``("hr", 20)``, ``"mrr"`` -> ``("mrr", None)``.
+
+    Raises:
+        ValueError: If the name is none of ``hr@k``, ``ndcg@k``, ``mrr@k`` and ``mrr``.
+    """
+    kind, at, k = name.partition("@")
+    if name == "mrr":
+        return "mrr", None
+    if kind not in GAINS or not at or not (k.isascii() and k.isdigit()) or int(k) < 1:
+        raise ValueError(
+            "A metric is hr@k, ndcg@k or mrr@k with a whole number k of at least 1, or mrr; got "
+            f"{name!r}."
+        )
+    return kind, int(k)
+
+
+def metric_values(
+    name: str, better: ArrayLike, tied: ArrayLike, num_items: int
+) -> NDArray[np.float64]:
+    r"""One metric, case by case, exactly averaged over the places of a tie.
+
+    With one relevant item at place :math:`r` the gain is 1 for the hit rate,
+    :math:`1 / \log_2(r + 1)` for NDCG (Järvelin & Kekäläinen, ACM TOIS 2002) and :math:`1 / r` for
+    the reciprocal rank, and 0 beyond place k. A target tied with t others takes each of the places
+    ``better + 1 .. better + 1 + t`` alike, so its value is the mean of their gains: a model that
+    scores all items alike gets chance, for the hit rate k / num_items.
+
+    Args:
+        name: ``"hr@k"``, ``"ndcg@k"``, ``"mrr@k"`` or ``"mrr"``; k may exceed ``num_items``.
+        better: Items that score higher than the target, int [num_cases]; ``num_items``: a miss.
+        tied: Other items that score the same, int [num_cases].
+        num_items: Items ranked; a target at a later place is a miss.
+
+    Returns:
+        Values in 0..1, float64 [num_cases].
+
+    Raises:
+        ValueError: If the name is no metric.
+    """
+    kind, k = parse_metric(name)
+    before = np.asarray(better, dtype=np.int64)
+    size = np.asarray(tied, dtype=np.int64) + 1
+    cutoff = num_items if k is None else min(k, num_items)
+    low, high = np.minimum(before, cutoff), np.minimum(before + size, cutoff)
+    if kind == "hr":
+        return np.asarray((high - low) / size, dtype=np.float64)
+    gain = GAINS[kind]
+    if not (size > 1).any():  # no sums, hence no table as long as the catalogue
+        return np.where(before < cutoff, gain(before + 1.0), 0.0)
+    longest = int(high.max(initial=0))
+    total = np.concatenate(([0.0], np.cumsum(gain(np.arange(1.0, longest + 1.0)))))
+    mean = (total[high] - total[low]) / size
+    # A lone place needs no difference of sums, which would cost digits.
+    return np.where((size == 1) & (before < cutoff), gain(before + 1.0), mean)
+
+
+def metric_names(ks: Any) -> list[str]:
+    """``hr@k``, ``ndcg@k`` and ``mrr@k`` for each k, and ``mrr``.
+
+    Raises:
+        ValueError: If ``ks`` is empty or holds anything but whole numbers of at least 1.
+    """
+    cutoffs = list(ks) if np.iterable(ks) else [ks]
+    whole = all(isinstance(k, (int, np.integer)) and not isinstance(k, bool) for k in cutoffs)
+    if not cutoffs or not whole or min(cutoffs) < 1:
+        raise ValueError(f"ks must be whole numbers of at least 1, as in (5, 10, 20), got {ks!r}.")
+    return [f"{kind}@{int(k)}" for k in dict.fromkeys(cutoffs) for kind in GAINS] + ["mrr"]

@@ -1,0 +1,99 @@
+"""The place of a target among all items, exactly: how many are better, how many are tied."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+CACHE_ELEMENTS = 2**19
+"""Scores compared at once on a CPU: a block that its cache holds is read from memory only once."""
+
+DEVICE_ELEMENTS = 2**26
+"""Scores compared at once on an accelerator, which bounds the memory that comparing takes."""
+
+EXACT_IN_FLOAT32 = 2**24
+"""Largest count that float32 holds exactly."""
+
+
+def rank_counts(
+    scores: Tensor, targets: Tensor, *, excluded: tuple[Tensor, Tensor] | None = None
+) -> tuple[Tensor, Tensor]:
+    r"""How many items score higher than the target, and how many others score the same.
+
+    The target's place is anywhere in ``better + 1 .. better + 1 + tied``; metrics average over
+    these places, so that neither item numbers nor sorting decide. Scores are compared, never
+    computed with, so that counts are exact in every floating type.
+
+    A target that cannot be found gets ``better = num_items`` and ``tied = 0``, which every metric
+    counts as a miss: an unknown target (-1), one that the model never recommends (score ``-inf``),
+    or one that is excluded.
+
+    Args:
+        scores: [B, num_items]; never written to.
+        targets: Item codes, int64 [B]; -1: unknown.
+        excluded: Items that leave the ranking, as row numbers and item codes, both int64 [n]; each
+            pair at most once.
+
+    Returns:
+        ``better`` and ``tied``, both int64 [B]; ``tied`` does not count the target itself.
+
+    Raises:
+        ValueError: If shapes do not fit, a target is no item, or a score is NaN.
+    """
+    if scores.dim() != 2 or targets.shape != scores.shape[:1] or scores.size(1) == 0:
+        raise ValueError(
+            "rank_counts needs scores [B, num_items] and targets [B], got shapes "
+            f"{list(scores.shape)} and {list(targets.shape)}."
+        )
+    num_rows, num_items = scores.shape
+    better = torch.empty(num_rows, dtype=torch.long, device=scores.device)
+    tied = torch.empty_like(better)
+    if num_rows == 0:
+        return better, tied
+    targets = targets.to(scores.device, torch.long)
+    if not -1 <= int(targets.min()) <= int(targets.max()) < num_items:
+        raise ValueError(
+            f"Targets must be item codes in 0..{num_items - 1}, or -1 where unknown, got "
+            f"{int(targets.min())}..{int(targets.max())}."
+        )
+    column = targets.clamp(min=0).unsqueeze(1)
+    own = scores.gather(1, column)  # [B, 1]
+
+    # Flags are written as floats: summing those is several times faster than summing booleans.
+    elements = CACHE_ELEMENTS if scores.device.type == "cpu" else DEVICE_ELEMENTS
+    step = min(max(1, elements // num_items), num_rows)
+    exact = torch.float32 if num_items <= EXACT_IN_FLOAT32 else torch.float64
+    flags = torch.empty(step, num_items, dtype=exact, device=scores.device)
+    for start in range(0, num_rows, step):
+        rows = slice(start, min(start + step, num_rows))
+        block, mine = scores[rows], own[rows]
+        flag = flags[: len(block)]
+        better[rows] = torch.gt(block, mine, out=flag).sum(1)
+        tied[rows] = torch.ge(block, mine, out=flag).sum(1)
+        _refuse_nan(block, start)
+    tied -= better + 1
+
+    missed = (targets < 0) | (own.squeeze(1) == -torch.inf)
+    if excluded is not None:
+        row, item = excluded
+        theirs, mine = scores[row, item], own.squeeze(1)[row]
+        is_target = item == targets[row]
+        better.index_add_(0, row, (theirs > mine).long(), alpha=-1)
+        tied.index_add_(0, row, ((theirs == mine) & ~is_target).long(), alpha=-1)
+        missed[row[is_target]] = True
+    better[missed] = num_items
+    tied[missed] = 0
+    return better, tied
+
+
+def _refuse_nan(block: Tensor, first_row: int) -> None:
+    # The sum is NaN where a score is (or where both infinities occur), and far cheaper than isnan.
+    if block.is_floating_point() and bool(block.sum().isnan()):
+        nan = block.isnan()
+        if bool(nan.any()):
+            row, item = nan.nonzero()[0].tolist()
+            raise ValueError(
+                f"Scores must be numbers, but {int(nan.sum())} of {nan.numel()} are NaN, the first "
+                f"in row {first_row + row} for item {item}: a NaN has no place in a ranking, look "
+                "for it in the model's weights or inputs."
+            )

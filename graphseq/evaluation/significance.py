@@ -1,0 +1,167 @@
+"""Intervals and tests for means over cases that are not independent of each other.
+
+Prefixes of one session, and sessions of one user, rise and fall together. Taking such cases as
+independent makes intervals too narrow, so cases are grouped into clusters and only clusters are
+taken as independent.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy import stats
+
+SIGNS_AT_ONCE = 2**22
+"""Random signs held at once by the sign-flip test."""
+
+
+@dataclass(frozen=True)
+class PairedTest:
+    """A mean difference over paired cases, its interval, and how surprising it is.
+
+    Args:
+        difference: Mean of ``first - second``.
+        low, high: Cluster-robust interval of the difference at ``level``.
+        p_value: Two-sided, for no difference.
+        level: Level of the interval.
+        num_cases, num_clusters: What the test rests on.
+    """
+
+    difference: float
+    low: float
+    high: float
+    p_value: float
+    level: float
+    num_cases: int
+    num_clusters: int
+
+
+def mean_interval(
+    values: ArrayLike, cluster: ArrayLike, *, level: float = 0.95
+) -> tuple[float, float]:
+    r"""A cluster-robust confidence interval of a mean (Liang & Zeger, Biometrika 1986).
+
+    .. math::
+        \widehat{\mathrm{Var}}(\bar v) = \frac{G}{G - 1} \frac{1}{n^2}
+            \sum_g \Big( \sum_{i \in g} (v_i - \bar v) \Big)^2
+
+    with quantiles of Student's t with G - 1 degrees of freedom, G the number of clusters. Values
+    that are all alike give an interval without width: they hold no trace of their own spread.
+
+    Args:
+        values: One value a case, [num_cases].
+        cluster: The cluster of each case, integers [num_cases].
+        level: Probability that the interval covers, between 0 and 1.
+
+    Returns:
+        Lower and upper end; NaN both where there is only one cluster.
+
+    Raises:
+        ValueError: If there is no case, shapes differ, or ``level`` is not between 0 and 1.
+    """
+    mean, error, num_clusters = _mean_and_error(values, cluster)
+    reach = _quantile(level, num_clusters) * error
+    return mean - reach, mean + reach
+
+
+def paired_test(
+    first: ArrayLike,
+    second: ArrayLike,
+    cluster: ArrayLike,
+    *,
+    method: Literal["t", "sign_flip"] = "t",
+    level: float = 0.95,
+    num_permutations: int = 9_999,
+    seed: int = 0,
+) -> PairedTest:
+    """Tests whether two models differ in the mean of a metric over the same cases.
+
+    ``"t"`` divides the mean difference by its cluster-robust standard error. ``"sign_flip"`` flips
+    the signs of the clusters' summed differences at random, as they might as well have fallen if
+    the models were alike, and holds for few clusters too.
+
+    Args:
+        first, second: The metric of either model, case by case, [num_cases].
+        cluster: The cluster of each case, integers [num_cases].
+        method: ``"t"`` or ``"sign_flip"``; both give the same interval.
+        level: Level of the interval.
+        num_permutations: Random sign flips of ``"sign_flip"``.
+        seed: Seed of those flips.
+
+    Raises:
+        ValueError: If there is no case, shapes differ, or an option is out of range.
+    """
+    first, second = np.asarray(first, dtype=np.float64), np.asarray(second, dtype=np.float64)
+    if first.shape != second.shape:
+        raise ValueError(
+            f"A paired test needs the same cases twice, got {first.shape} and {second.shape}."
+        )
+    if method not in ("t", "sign_flip"):
+        raise ValueError(f"method is 't' or 'sign_flip', got {method!r}.")
+    if num_permutations < 1:
+        raise ValueError(f"num_permutations must be at least 1, got {num_permutations}.")
+    difference = first - second
+    mean, error, num_clusters = _mean_and_error(difference, cluster)
+    reach = _quantile(level, num_clusters) * error
+    if method == "sign_flip":
+        sums = _cluster_sums(difference, cluster)
+        p_value = _sign_flip(sums, num_permutations, np.random.default_rng(seed))
+    elif error > 0:
+        p_value = float(2 * stats.t.sf(abs(mean) / error, num_clusters - 1))
+    else:  # no spread: either no difference at all, or the same one in every case
+        p_value = float("nan") if num_clusters < 2 else float(mean == 0)
+    return PairedTest(
+        mean, mean - reach, mean + reach, p_value, level, difference.size, num_clusters
+    )
+
+
+def _mean_and_error(values: ArrayLike, cluster: ArrayLike) -> tuple[float, float, int]:
+    """Mean, cluster-robust standard error (NaN for one cluster), number of clusters."""
+    values = np.asarray(values, dtype=np.float64)
+    if values.ndim != 1 or values.size == 0 or np.shape(cluster) != values.shape:
+        raise ValueError(
+            "An interval needs one or more cases and the cluster of each, got values of shape "
+            f"{values.shape} and clusters of shape {np.shape(cluster)}."
+        )
+    mean = float(values.mean())
+    sums = _cluster_sums(values - mean, cluster)
+    if sums.size < 2:
+        return mean, float("nan"), sums.size
+    variance = sums.size / (sums.size - 1) * float(sums @ sums) / values.size**2
+    return mean, variance**0.5, sums.size
+
+
+def _cluster_sums(values: NDArray[np.float64], cluster: ArrayLike) -> NDArray[np.float64]:
+    number = np.unique(np.asarray(cluster), return_inverse=True)[1]
+    return np.asarray(np.bincount(number, weights=values), dtype=np.float64)
+
+
+def _quantile(level: float, num_clusters: int) -> float:
+    if not 0 < level < 1:
+        raise ValueError(f"level must lie between 0 and 1, as 0.95 does, got {level}.")
+    if num_clusters < 2:
+        return float("nan")
+    return float(stats.t.ppf(0.5 + level / 2, num_clusters - 1))
+
+
+def _sign_flip(
+    sums: NDArray[np.float64], num_permutations: int, generator: np.random.Generator
+) -> float:
+    """Share of sign flips, the observed signs included, whose sum is at least as far from 0."""
+    sums = sums[sums != 0]  # their sign makes no difference
+    # Sums of the same numbers in another order differ in their last digits.
+    observed = abs(sums.sum()) - 1e-12 * abs(sums).sum()
+    at_once = max(1, SIGNS_AT_ONCE // max(1, sums.size))
+    extreme = 1
+    for start in range(0, num_permutations, at_once):
+        rows = min(at_once, num_permutations - start)
+        bits: NDArray[Any] = np.unpackbits(
+            generator.integers(0, 256, (rows, -(-sums.size // 8)), dtype=np.uint8), axis=1
+        )
+        # sum of +-s = 2 * (sum of those with a plus) - sum of all
+        flipped = 2 * (bits[:, : sums.size] @ sums) - sums.sum()
+        extreme += int((abs(flipped) >= observed).sum())
+    return extreme / (num_permutations + 1)
