@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import pairwise
 from os import PathLike
 from typing import Any
 
@@ -14,6 +14,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from graphseq.data.catalog import Catalog
 from graphseq.data.events import missing_rows, session_fields
+from graphseq.data.fingerprint import fingerprint
+from graphseq.data.ragged import session_numbers, window_clicks
 from graphseq.data.tables import Log
 from graphseq.data.vocabulary import UNKNOWN, Vocabulary, as_ids
 
@@ -35,7 +37,7 @@ class Sessions:
         click_features: Name -> value of each click, [num_clicks].
         feature_vocabularies: Name -> ids behind the codes of a categorical click feature.
         item_features: One row an item in code order.
-        session_ids: The log's own name of each session, [num_sessions].
+        session_ids: The log's own name of each session, [num_sessions]; text in Arrow's memory.
         first_target: Position in its session of the first click that is a target, int64
             [num_sessions]; ``None``: 1 everywhere, so that every prefix counts.
 
@@ -52,15 +54,22 @@ class Sessions:
     click_features: Mapping[str, NDArray[Any]] = field(default_factory=dict)
     feature_vocabularies: Mapping[str, Vocabulary] = field(default_factory=dict)
     item_features: pd.DataFrame | None = None
-    session_ids: NDArray[Any] | None = None
+    session_ids: NDArray[Any] | pd.api.extensions.ExtensionArray | None = None
     first_target: NDArray[np.int64] | None = None
 
     def __post_init__(self) -> None:
-        # Shapes only: a look at the values would page in the whole of a memory-mapped log.
-        if self.ptr.ndim != 1 or self.ptr.size == 0 or self.items.ndim != 1:
+        # Shapes and ends only: a look at all values would page in the whole of a memory-mapped log.
+        shapes_fit = self.items.ndim == 1 and self.ptr.ndim == 1 and self.ptr.size > 0
+        if not shapes_fit or self.items.dtype != np.int32 or self.ptr.dtype != np.int64:
             raise ValueError(
-                "Sessions need items [num_clicks] and ptr [num_sessions + 1], got shapes "
-                f"{self.items.shape} and {self.ptr.shape}."
+                "Sessions need items int32 [num_clicks] and ptr int64 [num_sessions + 1], got "
+                f"{self.items.dtype} {list(self.items.shape)} and {self.ptr.dtype} "
+                f"{list(self.ptr.shape)}: from_ragged makes them."
+            )
+        if self.ptr[0] != 0 or self.ptr[-1] != self.num_clicks:
+            raise ValueError(
+                f"ptr must run from 0 to the number of clicks, {self.num_clicks}, got "
+                f"{self.ptr[0]}..{self.ptr[-1]}."
             )
         per_click = {"time": self.time, **self.click_features}
         per_session = {
@@ -78,12 +87,18 @@ class Sessions:
                         f"Sessions.{name} needs one value a {unit}: {size}, got {len(values)}."
                     )
 
+        if self.item_features is not None and len(self.item_features) != self.num_items:
+            raise ValueError(
+                f"Sessions.item_features needs one row an item: {self.num_items}, got "
+                f"{len(self.item_features)}."
+            )
+
     # -- making them ---------------------------------------------------------------------------
 
     @classmethod
     def from_ragged(
         cls,
-        item_ids: ArrayLike | pd.Series,
+        item_ids: Iterable[Any],
         ptr: ArrayLike,
         *,
         vocabulary: Vocabulary | None = None,
@@ -104,18 +119,21 @@ class Sessions:
         if ptr.size < 2:
             raise ValueError("There is no session in this log: it needs at least one click.")
         steps = np.diff(ptr)
-        if ptr[0] != 0 or (steps <= 0).any():
-            bad = int(np.argmax(steps <= 0)) if (steps <= 0).any() else 0
+        if ptr[0] != 0:
+            raise ValueError(f"ptr must start at 0, got {ptr[0]}.")
+        if (steps <= 0).any():
+            bad = int(np.argmax(steps <= 0))
             raise ValueError(
-                f"ptr must start at 0 and grow at every step, but session {bad} spans clicks "
-                f"{ptr[bad]}..{ptr[bad + 1]}: leave empty sessions out."
+                f"ptr must grow at every step, but session {bad} spans clicks "
+                f"{ptr[bad]}..{ptr[bad + 1]} ({int((steps <= 0).sum())} such in all): leave empty "
+                "sessions out."
             )
         if vocabulary is None:
             vocabulary, codes = Vocabulary.factorize(item_ids)
             if codes.size and codes.min() < 0:
                 raise ValueError(missing_rows("item", codes < 0, "click"))
         else:
-            codes = vocabulary.encode(item_ids)  # type: ignore[arg-type]
+            codes = vocabulary.encode(item_ids)
         if len(codes) != ptr[-1]:
             raise ValueError(f"ptr ends at {ptr[-1]}, but there are {len(codes)} clicks.")
         return cls(codes.astype(np.int32), ptr, vocabulary, **fields)
@@ -139,6 +157,10 @@ class Sessions:
             ValueError: If there is no session, an empty one, or a missing item id.
         """
         lists = list(sessions)
+        if any(isinstance(session, str) for session in lists):
+            raise ValueError(
+                "from_lists needs a list of item ids a session, got one string for it."
+            )
         lengths = np.fromiter((len(session) for session in lists), np.int64, count=len(lists))
         if (lengths == 0).any():
             raise ValueError(
@@ -173,8 +195,8 @@ class Sessions:
         chunks; its ids are integers if all are, else the text that the file has.
 
         Args:
-            log: A frame; the path of a Parquet file, or of a folder of such; or of a CSV file with a
-                header line, compressed or not.
+            log: A frame; the path of a Parquet file or of a folder of such; or of a CSV file with
+                a header line, compressed or not.
             session, item, time, user: Names of its columns; time as dates (without a zone: UTC) or
                 as numbers (seconds). A session whose user is missing has user -1.
             features: Columns that describe the click: numbers stay numbers, all else gets codes
@@ -309,33 +331,27 @@ class Sessions:
         return (self[index] for index in range(len(self)))
 
     def to_lists(self) -> list[list[Any]]:
-        """One list of item ids a session."""
-        return list(self)
+        """One list of item ids a session; ``None`` stands for a click outside the vocabulary."""
+        known = self.vocabulary.ids.tolist()
+        ids = np.fromiter([*known, None], dtype=object, count=len(known) + 1)
+        flat, ptr = ids[self.items].tolist(), self.ptr.tolist()
+        return [flat[start:stop] for start, stop in pairwise(ptr)]
 
     def to_frame(self) -> pd.DataFrame:
-        """The log, one click a row: ``session_id``, ``item_id``, ``time``, ``user_id``, features."""
-        ids = self.vocabulary.ids.take(np.maximum(self.items, 0)).to_series(
-            index=range(len(self.items))
-        )
+        """The log, a click a row: ``session_id``, ``item_id``, ``time``, ``user_id``, features."""
         columns: dict[str, Any] = {
             "session_id": self.session_index
             if self.session_ids is None
-            else np.asarray(self.session_ids)[self.session_index],
-            "item_id": ids.where(self.items >= 0),
+            else self.session_ids[self.session_index],
+            "item_id": self.vocabulary.column(self.items),
         }
         if self.time is not None:
             columns["time"] = np.asarray(self.time)
         if self.users is not None and self.user_vocabulary is not None:
-            users = self.users[self.session_index]
-            names = self.user_vocabulary.ids.take(np.maximum(users, 0))
-            columns["user_id"] = names.to_series(index=range(len(users))).where(users >= 0)
+            columns["user_id"] = self.user_vocabulary.column(self.users[self.session_index])
         for name, values in self.click_features.items():
             vocabulary = self.feature_vocabularies.get(name)
-            columns[name] = (
-                np.asarray(values)
-                if vocabulary is None
-                else vocabulary.ids.take(np.asarray(values)).to_numpy()
-            )
+            columns[name] = np.asarray(values) if vocabulary is None else vocabulary.column(values)
         return pd.DataFrame(columns)
 
     def catalog(self) -> Catalog:
@@ -351,13 +367,26 @@ class Sessions:
         return describe(self)
 
     def fingerprint(self) -> str:
-        """SHA-256 over items, pointers, targets, times and ids: equal for equal data only."""
-        digest = hashlib.sha256()
-        for array in (self.items, self.ptr, self.targets_from, self.time):
-            if array is not None:
-                digest.update(np.ascontiguousarray(array).data)
-        digest.update("\n".join(map(repr, self.vocabulary.ids.tolist())).encode())
-        return digest.hexdigest()
+        """SHA-256 over clicks, sessions, targets, times, users, click features and all ids.
+
+        Equal for equal data only; names of sessions and features of items are not data in this
+        sense. All of a memory-mapped log is read.
+        """
+        return fingerprint(
+            {
+                "items": self.items,
+                "ptr": self.ptr,
+                "first_target": self.targets_from,
+                "time": self.time,
+                "users": self.users,
+                **{f"click_{name}": values for name, values in self.click_features.items()},
+            },
+            {
+                "items": self.vocabulary,
+                "users": self.user_vocabulary,
+                **{f"click_{name}": ids for name, ids in self.feature_vocabularies.items()},
+            },
+        )
 
     # -- cutting them --------------------------------------------------------------------------
 
@@ -367,23 +396,24 @@ class Sessions:
         Args:
             index: Session numbers, int [n], or a mask, bool [num_sessions].
         """
-        index = np.asarray(index)
-        if index.dtype == bool:
-            index = np.flatnonzero(index)
+        index = session_numbers(index, self.num_sessions)
         return self.window(index, np.zeros(len(index), dtype=np.int64), self.lengths[index])
 
     def window(self, index: ArrayLike, start: ArrayLike, stop: ArrayLike) -> Sessions:
         """Clicks ``start..stop-1`` of these sessions; ``first_target`` moves along.
 
+        Whole neighbours in their old order stay views of these arrays; all else is copied.
+
         Args:
-            index: Session numbers, int [n].
+            index: Session numbers, int [n], or a mask, bool [num_sessions].
             start, stop: Positions within the session, int [n], ``start < stop``.
+
+        Raises:
+            ValueError: If a session does not exist, or a window is empty or outside its session.
         """
-        index = np.asarray(index, dtype=np.int64)
+        index = session_numbers(index, self.num_sessions)
         start, stop = np.asarray(start, dtype=np.int64), np.asarray(stop, dtype=np.int64)
-        lengths = stop - start
-        ptr = np.concatenate(([0], np.cumsum(lengths)))
-        clicks = np.repeat(self.ptr[index] + start - ptr[:-1], lengths) + np.arange(ptr[-1])
+        ptr, clicks = window_clicks(self.ptr, index, start, stop)
         return replace(
             self,
             items=self.items[clicks],
@@ -403,7 +433,15 @@ class Sessions:
         """The clicks where ``keep`` [num_clicks] is true; sessions left empty go.
 
         ``first_target`` counts the clicks that are kept, so that the same clicks stay targets.
+
+        Raises:
+            ValueError: If ``keep`` is not a mask over all clicks.
         """
+        keep = np.asarray(keep)
+        if keep.dtype != bool or keep.shape != self.items.shape:
+            raise ValueError(
+                f"keep must be bool [{self.num_clicks}], got {keep.dtype} {list(keep.shape)}."
+            )
         kept = np.concatenate(([0], np.cumsum(keep)))
         lengths = np.diff(kept[self.ptr])
         sessions = lengths > 0
@@ -430,7 +468,10 @@ class Sessions:
         item_features = None
         if self.item_features is not None:
             codes = self.vocabulary.encode(vocabulary.ids)
-            item_features = self.item_features.reindex(codes).reset_index(drop=True)
+            item_features = self.item_features.reset_index(drop=True)
+            known = (codes >= 0).all()
+            item_features = item_features.take(codes) if known else item_features.reindex(codes)
+            item_features = item_features.reset_index(drop=True)
         return replace(
             self, items=table[self.items], vocabulary=vocabulary, item_features=item_features
         )

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 from numpy.typing import ArrayLike, NDArray
 
 UNKNOWN = -1
@@ -18,6 +19,9 @@ IntArray = NDArray[np.integer[Any]]
 class Vocabulary:
     """A two-way map between ids of any hashable type and the codes ``0..n-1``.
 
+    Ids of one type are held in an array of that type (text in Arrow's memory, not as Python
+    objects); whatever integer or text type they came in, they are int64 and ``str`` here.
+
     Args:
         ids: Distinct ids; the id at position ``c`` gets code ``c``.
 
@@ -26,7 +30,7 @@ class Vocabulary:
     """
 
     def __init__(self, ids: Iterable[Any]) -> None:
-        index = ids if isinstance(ids, pd.Index) else pd.Index(as_ids(ids))
+        index = as_index(ids)
         if index.hasnans:
             raise ValueError(
                 f"A vocabulary holds no missing id, but position {int(index.isna().argmax())} is "
@@ -38,7 +42,14 @@ class Vocabulary:
         self.ids: pd.Index = index
 
     @classmethod
-    def factorize(cls, values: ArrayLike | pd.Series) -> tuple[Vocabulary, IntArray]:
+    def from_unique(cls, ids: Iterable[Any]) -> Vocabulary:
+        """The vocabulary of ids known to be distinct and present: they are not looked at."""
+        vocabulary = cls.__new__(cls)
+        vocabulary.ids = as_index(ids)
+        return vocabulary
+
+    @classmethod
+    def factorize(cls, values: Iterable[Any]) -> tuple[Vocabulary, IntArray]:
         """Codes in order of first appearance, and the vocabulary that undoes them.
 
         Args:
@@ -49,14 +60,19 @@ class Vocabulary:
         """
         array = values if isinstance(values, pd.Series) else as_ids(values)
         codes, ids = pd.factorize(array)
-        return cls(pd.Index(ids)), codes
+        return cls.from_unique(ids), codes
 
     def encode(self, values: Iterable[Any]) -> IntArray:
         """Codes of ``values``, int64 [n]; -1 where the id is unknown."""
         wanted = values if isinstance(values, (pd.Index, pd.Series)) else as_ids(values)
-        if len(wanted) == 0:
-            return np.empty(0, dtype=np.int64)
-        return self.ids.get_indexer(pd.Index(wanted)).astype(np.int64, copy=False)
+        if len(wanted) == 0 or len(self) == 0:
+            return np.full(len(wanted), UNKNOWN, dtype=np.int64)
+        if isinstance(wanted.dtype, np.dtype) and wanted.dtype.kind in "iu":
+            return self.ids.get_indexer(pd.Index(wanted)).astype(np.int64, copy=False)
+        # Each distinct id is looked up once: as text it becomes a Python object there.
+        codes, distinct = pd.factorize(wanted)
+        table = self.ids.get_indexer(as_index(distinct)).astype(np.int64, copy=False)
+        return np.append(table, UNKNOWN)[codes]
 
     def decode(self, codes: ArrayLike) -> list[Any]:
         """Ids of ``codes`` [n], as plain Python values.
@@ -71,6 +87,15 @@ class Vocabulary:
                 f"{codes.min()}..{codes.max()}."
             )
         return self.ids.take(codes).tolist()
+
+    def column(self, codes: ArrayLike) -> pd.Series:
+        """Ids of ``codes`` [n] as a column that keeps their type; missing where the code is -1."""
+        codes = np.asarray(codes, dtype=np.int64)
+        if (codes >= 0).all():
+            return pd.Series(self.ids.take(codes).array)
+        # A NumPy integer has no missing value, and as a float it would lose its last digits.
+        ids = self.ids.astype("Int64") if self.ids.dtype.kind in "iu" else self.ids
+        return pd.Series(pd.api.extensions.take(ids.array, codes, allow_fill=True))
 
     def subset(self, codes: ArrayLike) -> Vocabulary:
         """The vocabulary of these codes alone, renumbered in the order given."""
@@ -91,13 +116,43 @@ class Vocabulary:
         return f"{type(self).__name__}({len(self)})"
 
 
-def as_ids(values: Iterable[Any]) -> NDArray[Any]:
+def as_ids(values: Iterable[Any]) -> Any:
     """Ids as an array in which each keeps its own type: NumPy alone would turn [1, "a"] to text."""
-    if isinstance(values, np.ndarray):
+    if isinstance(values, (np.ndarray, pd.api.extensions.ExtensionArray)):
         return values
     listed = list(values)
     if all(isinstance(value, (int, np.integer)) for value in listed):
-        return np.asarray(listed, dtype=None if listed else np.int64)
-    array = np.empty(len(listed), dtype=object)
-    array[:] = listed
-    return array
+        array = np.asarray(listed, dtype=None if listed else np.int64)
+        if array.dtype.kind in "iub":  # mixed signs beyond 63 bits would turn to floats
+            return array
+    return np.fromiter(listed, dtype=object, count=len(listed))
+
+
+def as_index(values: Iterable[Any]) -> pd.Index:
+    """Ids as an index of int64, ``str``, or whatever else they are; missing ones stay missing."""
+    if isinstance(values, (pd.Categorical, pd.CategoricalIndex)):
+        values = values.categories.take(values.codes)
+    if isinstance(values, (pd.Index, pd.api.extensions.ExtensionArray)):
+        index = pd.Index(values)
+    else:
+        index = pd.Index(as_ids(values), tupleize_cols=False)
+    if isinstance(index.dtype, pd.ArrowDtype):
+        index = pd.Index(pa.array(index.array).to_pandas())
+    if isinstance(index.dtype, pd.StringDtype):
+        return index.astype("str")
+    if index.hasnans or len(index) == 0:
+        return index
+    if index.dtype == object:
+        kind = pd.api.types.infer_dtype(index, skipna=False)
+        if kind == "string":
+            return index.astype("str")
+        least, most = np.iinfo(np.int64).min, np.iinfo(np.int64).max
+        fits = kind == "integer" and least <= index.min() and index.max() <= most
+        return index.astype("int64") if fits else index
+    if pd.api.types.is_unsigned_integer_dtype(index) and index.max() > np.iinfo(np.int64).max:
+        return index.astype("uint64")
+    if pd.api.types.is_integer_dtype(index):
+        return index.astype("int64")
+    if isinstance(index.dtype, (pd.Float64Dtype, pd.Float32Dtype, pd.BooleanDtype)):
+        return index.astype(index.dtype.numpy_dtype)
+    return index
