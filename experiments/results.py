@@ -134,7 +134,11 @@ class Results:
 
 
 def row_of(
-    entry: Entry, seed: int, model: gs.models.SessionModel, fitted: Any, report: gs.evaluation.Report
+    entry: Entry,
+    seed: int,
+    model: gs.models.SessionModel,
+    fitted: Any,
+    report: gs.evaluation.Report,
 ) -> dict[str, Any]:
     """One row of ``results.json``."""
     return {
@@ -178,7 +182,9 @@ def print_table(content: dict[str, Any]) -> None:
         return float(np.mean(values))
 
     main = f"mrr@{ks[-1]}"
-    table = Table(title=f"{content['data']['name']}: {_cases(content)} test cases, all items ranked")
+    table = Table(
+        title=f"{content['data']['name']}: {_cases(content)} test cases, all items ranked"
+    )
     table.add_column("model")
     for name in (*metrics, f"95 % of {main}", "training", "ranking", "epochs", "parameters"):
         table.add_column(name, justify="right")

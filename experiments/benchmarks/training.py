@@ -64,7 +64,9 @@ def dense_step(
     prepared = []
     for _ in range(8):
         _, batch = next(batches)
-        lists = [items.tolist() for items in batch.click_item.split(batch.click_ptr.diff().tolist())]
+        lists = [
+            items.tolist() for items in batch.click_item.split(batch.click_ptr.diff().tolist())
+        ]
         prepared.append((lists, batch.y))
     turn = iter(range(10**9))
 

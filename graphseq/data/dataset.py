@@ -38,10 +38,12 @@ class SessionGraphDataset(Dataset):
     Args:
         sessions: A part of a split, or any sessions.
         samples: ``"prefixes"`` or ``"sessions"``.
+        max_length: Newest clicks that a prefix keeps, for models that see no more; ``None``: all.
         transform: A PyG transform, applied to every graph when it is read.
 
     Raises:
-        ValueError: If ``samples`` is neither, or no session has a target with a known click before.
+        ValueError: If ``samples`` is neither, ``max_length`` is not positive or cuts sessions, or no
+            session has a target with a known click before it.
     """
 
     def __init__(
@@ -49,12 +51,20 @@ class SessionGraphDataset(Dataset):
         sessions: Sessions,
         samples: Samples = "prefixes",
         transform: Transform | None = None,
+        *,
+        max_length: int | None = None,
     ) -> None:
         if samples not in ("prefixes", "sessions"):
             raise ValueError(f"samples is 'prefixes' or 'sessions', got {samples!r}.")
+        if max_length is not None and (samples != "prefixes" or max_length < 1):
+            raise ValueError(
+                "max_length is a positive number of clicks and cuts prefixes alone, got "
+                f"{max_length} with samples={samples!r}."
+            )
         super().__init__(None, transform)
         self.sessions = sessions
         self.samples = samples
+        self.max_length = max_length
         lengths = sessions.lengths
         first_target = np.maximum(sessions.targets_from, 1)
 
@@ -118,9 +128,9 @@ class SessionGraphDataset(Dataset):
         """Known clicks in the graph of each sample, int64 [len]."""
         session, target = self._samples(np.asarray(self.indices(), dtype=np.int64))
         start = self.sessions.ptr[session]
-        if self._known_ptr is None:
-            return target
-        return self._known_ptr[start + target] - self._known_ptr[start]
+        if self._known_ptr is not None:
+            target = self._known_ptr[start + target] - self._known_ptr[start]
+        return target if self.max_length is None else np.minimum(target, self.max_length)
 
     def sample_session(self, index: NDArray[Any]) -> NDArray[np.int64]:
         """The session of each of these samples, int64 [n]."""
@@ -140,6 +150,8 @@ class SessionGraphDataset(Dataset):
         stop = start + target
         if self._known_ptr is not None:
             start, stop = self._known_ptr[start], self._known_ptr[stop]
+        if self.max_length is not None:
+            start = np.maximum(start, stop - self.max_length)
         lengths = stop - start
         ptr = np.zeros(len(index) + 1, dtype=np.int64)
         np.cumsum(lengths, out=ptr[1:])

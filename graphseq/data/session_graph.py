@@ -170,6 +170,26 @@ def build_session_graphs(
     return graphs
 
 
+def newest_clicks(batch: Batch, max_length: int) -> Batch:
+    """The graphs of the newest clicks of every session alone.
+
+    Args:
+        batch: Session graphs.
+        max_length: Clicks kept of each session.
+
+    Returns:
+        The batch itself where no session is longer; else new graphs, with nothing but the fields
+        of a graph: their edges are counted anew from the clicks that are left.
+    """
+    ptr = batch.click_ptr
+    lengths = ptr.diff()
+    if lengths.numel() == 0 or int(lengths.max()) <= max_length:
+        return batch
+    place_from_end = ptr[1:][batch.click_batch] - torch.arange(ptr[-1], device=ptr.device)
+    items = batch.click_item[place_from_end <= max_length]
+    return build_session_graphs(items, _with_zero(lengths.clamp(max=max_length).cumsum(0)))
+
+
 def _first_of_group(key: Tensor) -> Tensor:
     """The first position that holds the same key, for every position: int64 [n] -> [n]."""
     key, order = key.sort(stable=True)

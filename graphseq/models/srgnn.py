@@ -11,6 +11,7 @@ from torch.nn import Embedding, Linear
 from torch_geometric.data import Batch
 from torch_geometric.utils import segment
 
+from graphseq.data.session_graph import newest_clicks
 from graphseq.models.base import SessionModel, TrainedOn
 from graphseq.nn.gated_session_conv import GatedSessionConv
 
@@ -82,6 +83,7 @@ class SRGNN(SessionModel):
         num_layers: Steps of propagation.
         edge_weight: ``"count"`` or ``"binary"``.
         hybrid: Whether the last click joins the session vector.
+        max_length: Newest clicks that make the graph, for histories of hundreds; ``None``: all.
 
     Raises:
         ValueError: If a size is not positive or ``edge_weight`` is neither.
@@ -97,8 +99,11 @@ class SRGNN(SessionModel):
         *,
         edge_weight: Literal["count", "binary"] = "count",
         hybrid: bool = True,
+        max_length: int | None = None,
     ) -> None:
         super().__init__(num_items)
+        if max_length is not None and max_length < 1:
+            raise ValueError(f"max_length must be at least 1, got {max_length}: None cuts nothing.")
         if edge_weight not in ("count", "binary"):
             raise ValueError(f"edge_weight is 'count' or 'binary', got {edge_weight!r}.")
         self.conv = GatedSessionConv(hidden_channels, num_layers)
@@ -108,6 +113,7 @@ class SRGNN(SessionModel):
         self.num_layers = num_layers
         self.edge_weight = edge_weight
         self.hybrid = hybrid
+        self.max_length = max_length
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
@@ -146,6 +152,8 @@ class SRGNN(SessionModel):
 
     def forward(self, batch: Batch) -> Tensor:
         """Session vectors ``s``, [num_sessions, d]."""
+        if self.max_length is not None:
+            batch = newest_clicks(batch, self.max_length)
         weight = batch.edge_weight
         if self.edge_weight == "binary":
             weight = torch.ones_like(weight)

@@ -142,9 +142,7 @@ def fit(
             return data
         by_session = model.trained_on == "sessions"
         dataset = (
-            data
-            if isinstance(data, SessionGraphDataset)
-            else SessionGraphDataset(sessions, "sessions" if by_session else "prefixes")  # type: ignore[arg-type]
+            data if isinstance(data, SessionGraphDataset) else _dataset(model, sessions)  # type: ignore[arg-type]
         )
         return SessionGraphLoader(
             dataset,
@@ -241,6 +239,13 @@ def _check_numbers(
         )
     if patience is not None and patience < 1:
         raise ValueError(f"patience must be at least 1, got {patience}: None never stops early.")
+
+
+def _dataset(model: SessionModel, sessions: Sessions) -> SessionGraphDataset:
+    if model.trained_on == "sessions":
+        return SessionGraphDataset(sessions, "sessions")
+    # A model that sees the newest clicks alone need not have the older ones built for it.
+    return SessionGraphDataset(sessions, max_length=getattr(model, "max_length", None))
 
 
 def _sessions_and_catalog(data: object) -> tuple[Sessions | None, Catalog | None]:

@@ -104,6 +104,22 @@ def test_batch_equals_batched_singles(
         assert torch.equal(ours[key], theirs[key]), key
 
 
+@given(raw_sessions, st.integers(1, 4))
+def test_max_length_keeps_the_newest_known_clicks(
+    raw: list[tuple[list[int], int]], max_length: int
+) -> None:
+    expected = [(clicks[-max_length:], target) for clicks, target in naive_prefixes(raw)]
+    assume(expected)
+    dataset = SessionGraphDataset(sessions_with_unknown(raw), max_length=max_length)
+    assert [(clicks_of(graph), int(graph.y)) for graph in dataset] == expected
+    assert dataset.num_clicks().tolist() == [len(clicks) for clicks, _ in expected]
+
+
+def test_max_length_of_whole_sessions_is_refused(sessions: Sessions) -> None:
+    with pytest.raises(ValueError, match="cuts prefixes alone"):
+        SessionGraphDataset(sessions, "sessions", max_length=3)
+
+
 @pytest.fixture
 def sessions() -> Sessions:
     return Sessions(

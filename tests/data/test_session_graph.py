@@ -12,7 +12,7 @@ from torch import Tensor
 from torch_geometric.data import Batch
 from torch_geometric.utils import to_networkx
 
-from graphseq.data.session_graph import SessionGraph, build_session_graphs
+from graphseq.data.session_graph import SessionGraph, build_session_graphs, newest_clicks
 
 sessions_of_items = st.lists(
     st.lists(st.integers(0, 6), min_size=1, max_size=12), min_size=1, max_size=8
@@ -135,6 +135,14 @@ def test_feature_called_batch_index_is_not_shifted() -> None:
     batch = build_session_graphs(items, ptr, click_fields={"click_batch_index": feature})
     again = Batch.from_data_list(batch.to_data_list())
     assert torch.equal(again["click_batch_index"], feature)
+
+
+@given(sessions_of_items, st.integers(1, 5))
+def test_newest_clicks_are_the_graphs_of_cut_sessions(
+    sessions: list[list[int]], max_length: int
+) -> None:
+    cut = newest_clicks(build_session_graphs(*flat(sessions)), max_length)
+    assert_same(cut, build_session_graphs(*flat([s[-max_length:] for s in sessions])))
 
 
 def test_networkx_has_the_weights_of_the_graph() -> None:

@@ -166,3 +166,15 @@ def test_srgnn_repr_is_one_line() -> None:
     assert repr(SRGNN(5, 4)) == "SRGNN(5, 4, num_layers=1)"
     assert repr(GatedSessionConv(4, 2)) == "GatedSessionConv(4, num_layers=2)"
     assert repr(SRGNNReadout(4, hybrid=False)) == "SRGNNReadout(4, hybrid=False)"
+
+
+def test_srgnn_max_length_scores_the_newest_clicks() -> None:
+    torch.manual_seed(0)
+    model = SRGNN(9, 8)
+    cut = SRGNN(9, 8, max_length=3)
+    cut.load_state_dict(model.state_dict())
+    long = build_session_graphs(torch.tensor([1, 2, 3, 2, 3, 5]), torch.tensor([0, 5, 6]))
+    short = build_session_graphs(torch.tensor([3, 2, 3, 5]), torch.tensor([0, 3, 4]))
+    torch.testing.assert_close(cut.score(long), model.score(short))
+    with pytest.raises(ValueError, match="max_length must be at least 1"):
+        SRGNN(9, 8, max_length=0)

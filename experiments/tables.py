@@ -1,0 +1,106 @@
+"""Fills the tables of README and docs from the committed JSON files, so that none is typed.
+
+A table stands between ``<!-- table: FILE -->`` and ``<!-- end -->``; FILE lies in docs/results.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+ROOT = Path(__file__).parent.parent
+PAGES = ("README.md", "docs/results/README.md")
+TABLE = re.compile(r"(<!-- table: (\S+) -->\n).*?(<!-- end -->)", re.DOTALL)
+
+
+def comparison(content: dict[str, Any]) -> str:
+    """The rows of a ``results.json`` in per cent, best first: means over seeds."""
+    k = content["protocol"]["ks"][-1]
+    names = [f"hr@{k}", f"mrr@{k}", f"ndcg@{k}"]
+    rows: dict[str, list[dict[str, Any]]] = {}
+    for row in content["rows"]:
+        rows.setdefault(row["model"], []).append(row)
+    lines = [
+        f"| model | HR@{k} | MRR@{k} | NDCG@{k} | epochs | training | ranking |",
+        "| --- | --- | --- | --- | --- | --- | --- |",
+    ]
+
+    def mean(group: list[dict[str, Any]], name: str) -> float:
+        return float(np.mean([row["metrics"][name] for row in group]))
+
+    for model, group in sorted(rows.items(), key=lambda item: -mean(item[1], names[1])):
+        cells = []
+        for name in names:
+            low, high = (np.mean([row["intervals"][name][i] for row in group]) for i in (0, 1))
+            half = 100 * (high - low) / 2
+            cells.append(f"{100 * mean(group, name):.2f} ± {half:.2f}")
+        seeds = "" if len(group) == 1 else f" ({len(group)} seeds)"
+        epochs, train, ranking = (
+            float(np.mean([row[key] for row in group]))
+            for key in ("epochs", "train_seconds", "eval_seconds")
+        )
+        cells += [f"{epochs:.0f}" if epochs else "-", f"{train:.1f} s", f"{ranking:.1f} s"]
+        lines.append(f"| {model}{seeds} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def benchmark(content: dict[str, Any]) -> str:
+    """The rows of a benchmark; those with the same columns share a table."""
+    groups: dict[tuple[str, ...], list[dict[str, Any]]] = {}
+    for row in content["rows"]:
+        groups.setdefault(tuple(row), []).append(row)
+    tables = []
+    for columns, rows in groups.items():
+        head = [name.replace("_", " ") for name in columns]
+        lines = ["| " + " | ".join(head) + " |", "| " + " | ".join("---" for _ in head) + " |"]
+        lines += ["| " + " | ".join(map(_cell, row.values())) + " |" for row in rows]
+        tables.append("\n".join(lines))
+    return "\n\n".join(tables)
+
+
+def origin(content: dict[str, Any]) -> str:
+    """The command behind a table, and the machine and versions it ran on."""
+    machine, versions = content["machine"], content["versions"]
+    return (
+        f"`{content['command']}`, {content['created'][:10]}, {machine['processor']}, "
+        f"{machine['threads']} threads, torch {versions['torch']}, "
+        f"torch-geometric {versions['torch-geometric']}."
+    )
+
+
+def fill(page: str, folder: Path = ROOT / "docs" / "results") -> str:
+    """The page with every table made anew from its file."""
+
+    def table(match: re.Match[str]) -> str:
+        content = json.loads((folder / match[2]).read_text())
+        body = comparison(content) if "protocol" in content else benchmark(content)
+        return f"{match[1]}{body}\n\n{origin(content)}\n{match[3]}"
+
+    return TABLE.sub(table, page)
+
+
+def _cell(value: Any) -> str:
+    if isinstance(value, list):
+        return "-".join(map(str, value))
+    return f"{value:,}" if isinstance(value, int) else str(value)
+
+
+def main(argv: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(prog="python -m experiments.tables", description=__doc__)
+    parser.parse_args(argv)
+    for name in PAGES:
+        path = ROOT / name
+        page = path.read_text()
+        filled = fill(page)
+        if filled != page:
+            path.write_text(filled)
+            print(f"filled {name}")
+
+
+if __name__ == "__main__":
+    main()
