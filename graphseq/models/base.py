@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Sequence
+from os import PathLike
 from typing import Any, ClassVar, Literal
 
+import pandas as pd
 import torch
 from torch import Tensor
 from torch_geometric.data import Batch
 
 from graphseq.data.catalog import Catalog
+from graphseq.data.sessions import Sessions
 
 TrainedOn = Literal["sessions", "prefixes", "cloze", "counts", "pairs"]
+
+SessionsLike = Sequence[Sequence[Any]] | Sessions | pd.DataFrame
+"""Sessions as a caller has them: lists of ids, :class:`Sessions`, or a log with one click a row."""
 
 
 class SessionModel(torch.nn.Module):
@@ -86,6 +93,20 @@ class SessionModel(torch.nn.Module):
         """
         return self.score_vectors(self(batch), items)
 
+    def recommend(
+        self, sessions: SessionsLike, k: int = 10, **options: Any
+    ) -> list[list[tuple[Any, float]]]:
+        """The ``k`` best items of every session: :func:`graphseq.models.recommend.recommend`."""
+        from graphseq.models.recommend import recommend  # it imports this file
+
+        return recommend(self, sessions, k, **options)
+
+    def save(self, folder: str | PathLike[str]) -> None:
+        """Writes the model to a folder: :func:`graphseq.models.persistence.save`."""
+        from graphseq.models.persistence import save  # it imports this file
+
+        save(self, folder)
+
     @property
     def settings(self) -> dict[str, Any]:
         """The arguments this model was built with."""
@@ -94,6 +115,6 @@ class SessionModel(torch.nn.Module):
 
     @property
     def device(self) -> torch.device:
-        tensor = next(self.parameters(), None)
+        tensor: Tensor | None = next(self.parameters(), None)
         tensor = next(self.buffers(), None) if tensor is None else tensor
         return torch.device("cpu") if tensor is None else tensor.device
