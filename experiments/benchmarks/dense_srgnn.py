@@ -7,6 +7,8 @@ padding item and a plain cross-entropy over [batch, items].
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -29,7 +31,7 @@ def pad(sessions: list[list[int]]) -> Padded:
         place = {item: node for node, item in enumerate(unique)}
         nodes = [place[item] for item in session]
         counts = np.zeros((num_nodes, num_nodes), dtype=np.float32)
-        for source, target in zip(nodes, nodes[1:], strict=False):
+        for source, target in itertools.pairwise(nodes):
             counts[source, target] += 1
         x[row, : len(unique)] = unique
         a_out[row] = counts / np.maximum(counts.sum(1, keepdims=True), 1)

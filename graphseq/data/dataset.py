@@ -42,8 +42,8 @@ class SessionGraphDataset(Dataset):
         transform: A PyG transform, applied to every graph when it is read.
 
     Raises:
-        ValueError: If ``samples`` is neither, ``max_length`` is not positive or cuts sessions, or no
-            session has a target with a known click before it.
+        ValueError: If ``samples`` is neither, ``max_length`` is not positive or cuts sessions, or
+            no session has a target with a known click before it.
     """
 
     def __init__(

@@ -34,7 +34,9 @@ def split() -> Split:
     """Walks around a ring: the next item is the last one plus one, which anything can learn."""
     generator = np.random.default_rng(0)
     starts = generator.integers(0, NUM_ITEMS, size=120)
-    lists = [[(s + i) % NUM_ITEMS for i in range(n)] for s, n in zip(starts, 3 + starts % 4)]
+    lists = [
+        [(s + i) % NUM_ITEMS for i in range(n)] for s, n in zip(starts, 3 + starts % 4, strict=True)
+    ]
     return session_split(Sessions.from_lists(lists), 0.2, seed=0, validation=0.2)
 
 

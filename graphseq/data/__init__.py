@@ -1,0 +1,64 @@
+"""From an event log to batches of session graphs."""
+
+from graphseq.data.catalog import Catalog
+from graphseq.data.dataset import NO_TARGET, UNKNOWN_TARGET, SessionGraphDataset
+from graphseq.data.describe import describe
+from graphseq.data.filters import (
+    collapse_repeats,
+    keep_min_length,
+    keep_min_support,
+    keep_newest,
+    suggest_max_length,
+)
+from graphseq.data.generate import generate_sessions
+from graphseq.data.loader import SessionBatchSampler, SessionGraphLoader
+from graphseq.data.registry import DATASETS, load_dataset, load_split
+from graphseq.data.session_graph import SessionGraph, SessionGraphBatch, build_session_graphs
+from graphseq.data.sessions import Sessions
+from graphseq.data.splits import (
+    Split,
+    fixed_split,
+    leave_last_split,
+    session_split,
+    temporal_split,
+)
+from graphseq.data.transforms import (
+    AddReverseEdges,
+    DecayedWeights,
+    EdgeTransform,
+    RemoveSelfLoops,
+)
+from graphseq.data.vocabulary import Vocabulary
+
+__all__ = [
+    "DATASETS",
+    "NO_TARGET",
+    "UNKNOWN_TARGET",
+    "AddReverseEdges",
+    "Catalog",
+    "DecayedWeights",
+    "EdgeTransform",
+    "RemoveSelfLoops",
+    "SessionBatchSampler",
+    "SessionGraph",
+    "SessionGraphBatch",
+    "SessionGraphDataset",
+    "SessionGraphLoader",
+    "Sessions",
+    "Split",
+    "Vocabulary",
+    "build_session_graphs",
+    "collapse_repeats",
+    "describe",
+    "fixed_split",
+    "generate_sessions",
+    "keep_min_length",
+    "keep_min_support",
+    "keep_newest",
+    "leave_last_split",
+    "load_dataset",
+    "load_split",
+    "session_split",
+    "suggest_max_length",
+    "temporal_split",
+]

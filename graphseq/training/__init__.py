@@ -1,0 +1,16 @@
+"""Losses, negatives, and fit: training on Lightning."""
+
+from graphseq.training import losses
+from graphseq.training.fit import FitResult, fit
+from graphseq.training.negatives import NegativeSampler
+from graphseq.training.objective import LOSSES, Objective, SampledLoss
+
+__all__ = [
+    "LOSSES",
+    "FitResult",
+    "NegativeSampler",
+    "Objective",
+    "SampledLoss",
+    "fit",
+    "losses",
+]
