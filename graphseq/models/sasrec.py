@@ -139,9 +139,7 @@ class SASRec(SessionModel):
         names = dict(PUBLISHED_NAMES)
         for layer in range(num_layers):
             for theirs, ours in PUBLISHED_BLOCK_NAMES.items():
-                for kind in ("weight", "bias"):
-                    name = f"transformer_blocks.{layer}.{theirs}.{kind}"
-                    names[name] = f"blocks.{layer}.{ours}.{kind}"
+                names[f"transformer_blocks.{layer}.{theirs}"] = f"blocks.{layer}.{ours}"
         absent = sorted(set(names) - set(parameters))
         if absent:
             raise ValueError(f"The weights of SASRec's program lack {', '.join(absent)}.")
@@ -267,12 +265,17 @@ PUBLISHED_NAMES = {
 """Parameters in the program -> here, outside its blocks."""
 
 PUBLISHED_BLOCK_NAMES = {
-    "first_norm": "norm_attention",
-    "second_norm": "norm_feed_forward",
-    "multihead_attention.query_proj": "attention.lin_query",
-    "multihead_attention.key_proj": "attention.lin_key",
-    "multihead_attention.val_proj": "attention.lin_value",
-    "dense1": "lin_in",
-    "dense2": "lin_out",
+    f"{theirs}.{kind}": f"{ours}.{kind}"
+    for theirs, ours in {
+        "first_norm": "norm_attention",
+        "second_norm": "norm_feed_forward",
+        "multihead_attention.query_proj": "attention.lin_query",
+        "multihead_attention.key_proj": "attention.lin_key",
+        "multihead_attention.val_proj": "attention.lin_value",
+        "dense1": "lin_in",
+        "dense2": "lin_out",
+    }.items()
+    for kind in ("weight", "bias")
+    if ours != "attention.lin_key" or kind == "weight"
 }
-"""Layers of a block in the program -> here."""
+"""Parameters of a block in the program -> here; the softmax cancels its bias of the keys."""

@@ -53,7 +53,8 @@ class CausalSelfAttention(torch.nn.Module):
         self.heads = heads
         self.dropout = dropout
         self.lin_query = Linear(hidden_channels, hidden_channels)
-        self.lin_key = Linear(hidden_channels, hidden_channels)
+        # A bias of the keys would add the same to all logits of a query: the softmax cancels it.
+        self.lin_key = Linear(hidden_channels, hidden_channels, bias=False)
         self.lin_value = Linear(hidden_channels, hidden_channels)
         self.lin_out = Linear(hidden_channels, hidden_channels) if project_out else None
         self.reset_parameters()
@@ -88,7 +89,7 @@ class CausalSelfAttention(torch.nn.Module):
         return out if self.lin_out is None else self.lin_out(out)
 
     def _heads(self, values: Tensor, view: DenseView, rotation: Tensor | None = None) -> Tensor:
-        values = values.view(values.size(0), self.heads, -1)  # [num_clicks, heads, d/heads]
+        values = values.unflatten(1, (self.heads, -1))  # [num_clicks, heads, d/heads]
         if rotation is not None:
             values = rotate(values, rotation.unsqueeze(1))
         return view.dense(values).transpose(1, 2)

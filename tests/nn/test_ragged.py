@@ -1,0 +1,94 @@
+"""Ragged views against loops over rows."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor
+from torch.nn.utils.rnn import pack_sequence
+
+from graphseq.nn.ragged import DenseView, cut_from_end, packed_order, ragged_range
+
+row_lengths = st.lists(st.integers(0, 9), max_size=8)
+session_lengths = st.lists(st.integers(1, 9), min_size=1, max_size=8)
+
+
+def pointer(lengths: list[int]) -> Tensor:
+    return torch.tensor([0, *lengths]).cumsum(0)
+
+
+def rows_of(values: Tensor, lengths: list[int]) -> list[Tensor]:
+    return list(values.split(lengths))
+
+
+@given(row_lengths)
+def test_dense_view_ragged_rows_equals_row_by_row_padding(lengths: list[int]) -> None:
+    values = torch.arange(1.0, 2 * sum(lengths) + 1).view(-1, 2)
+    width = max(lengths, default=0)
+    expected, mask = torch.zeros(len(lengths), width, 2), torch.zeros(len(lengths), width)
+    for row, clicks in enumerate(rows_of(values, lengths) if lengths else []):
+        expected[row, : len(clicks)] = clicks
+        mask[row, : len(clicks)] = 1
+    view = DenseView(pointer(lengths))
+    assert torch.equal(view.dense(values), expected)
+    assert torch.equal(view.mask, mask.bool())
+    assert torch.equal(view.flat(view.dense(values)), values)
+
+
+def test_dense_view_by_hand_gives_rows_and_positions() -> None:
+    view = DenseView(torch.tensor([0, 2, 2, 5]))
+    assert (view.num_rows, view.width) == (3, 3)
+    assert view.batch.tolist() == [0, 0, 2, 2, 2]
+    assert view.position.tolist() == [0, 1, 0, 1, 2]
+    assert view.dense(torch.tensor([1, 2, 3, 4, 5])).tolist() == [[1, 2, 0], [0, 0, 0], [3, 4, 5]]
+    assert repr(view) == "DenseView(3, width=3)"
+
+
+def test_dense_view_gradient_reaches_every_click_once() -> None:
+    view = DenseView(pointer([3, 1, 2]))
+    values = torch.randn(6, 2, requires_grad=True)
+    weight = torch.randn(6, 2)
+    (view.flat(view.dense(values)) * weight).sum().backward()
+    torch.testing.assert_close(values.grad, weight)
+
+
+@given(session_lengths)
+def test_packed_order_equals_pack_sequence_of_torch(lengths: list[int]) -> None:
+    values = torch.arange(float(sum(lengths)))
+    packed = pack_sequence(sorted(rows_of(values, lengths), key=len, reverse=True))
+    click, sizes = packed_order(pointer(lengths))
+    assert torch.equal(values[click], packed.data)
+    assert torch.equal(sizes, packed.batch_sizes)
+
+
+@given(st.lists(st.tuples(st.integers(0, 20), st.integers(0, 6)), max_size=8))
+def test_ragged_range_any_rows_equals_their_ranges(rows: list[tuple[int, int]]) -> None:
+    start = torch.tensor([first for first, _ in rows], dtype=torch.long)
+    stop = torch.tensor([first + length for first, length in rows], dtype=torch.long)
+    clicks, ptr = ragged_range(start, stop)
+    assert clicks.tolist() == [c for first, length in rows for c in range(first, first + length)]
+    assert ptr.diff().tolist() == [length for _, length in rows]
+
+
+@given(row_lengths, st.integers(1, 5))
+def test_cut_from_end_any_rows_equals_slicing_backwards(lengths: list[int], length: int) -> None:
+    expected, start = [0], 0
+    for row in lengths:
+        stops = list(range(start + row, start, -length))
+        expected += stops[::-1]
+        start += row
+    assert cut_from_end(pointer(lengths), length).tolist() == expected
+
+
+def test_cut_from_end_by_hand_leaves_the_rest_to_the_oldest_window() -> None:
+    assert cut_from_end(torch.tensor([0, 7, 9]), 3).tolist() == [0, 1, 4, 7, 9]
+
+
+@pytest.mark.parametrize("size", [(), (4,), (2, 3)])
+def test_dense_view_values_of_any_shape_come_back(size: tuple[int, ...]) -> None:
+    view = DenseView(pointer([2, 4, 1]))
+    values = torch.randn(7, *size)
+    assert view.dense(values).shape == (3, 4, *size)
+    assert torch.equal(view.flat(view.dense(values)), values)
