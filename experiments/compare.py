@@ -54,6 +54,7 @@ def main(argv: list[str] | None = None) -> None:
                 model,
                 split,
                 **entry.fit_arguments,
+                exclude_seen=protocol.exclude_seen,
                 seed=seed,
                 device=options.device,
                 out=options.out / "models" / name,

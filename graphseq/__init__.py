@@ -1,3 +1,49 @@
 """Session-based and sequential recommendation on PyTorch Geometric: a session is a graph."""
 
+from graphseq import data, evaluation, models, nn, training, visualization
+from graphseq.data import (
+    SessionGraphDataset,
+    SessionGraphLoader,
+    Sessions,
+    Split,
+    fixed_split,
+    generate_sessions,
+    leave_last_split,
+    load_dataset,
+    load_split,
+    session_split,
+    suggest_max_length,
+    temporal_split,
+)
+from graphseq.evaluation import evaluate
+from graphseq.models.persistence import load
+from graphseq.models.recommend import recommend
+from graphseq.training import SampledLoss, fit
+
 __version__ = "0.1.0"
+
+__all__ = [
+    "SampledLoss",
+    "SessionGraphDataset",
+    "SessionGraphLoader",
+    "Sessions",
+    "Split",
+    "data",
+    "evaluate",
+    "evaluation",
+    "fit",
+    "fixed_split",
+    "generate_sessions",
+    "leave_last_split",
+    "load",
+    "load_dataset",
+    "load_split",
+    "models",
+    "nn",
+    "recommend",
+    "session_split",
+    "suggest_max_length",
+    "temporal_split",
+    "training",
+    "visualization",
+]

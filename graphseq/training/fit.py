@@ -64,6 +64,7 @@ def fit(
     gradient_clip: float | None = None,
     monitor: str = "mrr@20",
     patience: int | None = 3,
+    exclude_seen: bool = False,
     seed: int = 0,
     device: str | torch.device = "cpu",
     num_workers: int = 0,
@@ -95,6 +96,7 @@ def fit(
         gradient_clip: Largest norm of the gradient.
         monitor: Metric that chooses the epoch: ``"hr@k"``, ``"ndcg@k"``, ``"mrr@k"``, ``"mrr"``.
         patience: Epochs without a rise before training stops; ``None``: never.
+        exclude_seen: Whether validation leaves items of the history out, as in ``evaluate``.
         seed: Seed of order, negatives and dropout. The first weights are the model's own.
         device: ``"cpu"``, ``"cuda"``, ``"cuda:1"``, ``"mps"`` or ``"auto"``.
         num_workers: Processes that build batches ahead.
@@ -164,8 +166,8 @@ def fit(
         weight_decay=weight_decay,
         schedule=schedule,
         monitor=monitor,
+        exclude_seen=exclude_seen,
         seed=seed,
-        progress=progress,
     )
     callbacks: list[Callback] = []
     if validation is not None and patience is not None:

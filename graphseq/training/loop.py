@@ -47,8 +47,8 @@ class SessionTraining(pl.LightningModule):
         weight_decay: float,
         schedule: Schedule,
         monitor: str,
+        exclude_seen: bool,
         seed: int,
-        progress: bool,
     ) -> None:
         super().__init__()
         if optimizer not in OPTIMIZERS:
@@ -64,8 +64,8 @@ class SessionTraining(pl.LightningModule):
         self.weight_decay = weight_decay
         self.schedule = schedule
         self.monitor = monitor
+        self.exclude_seen = exclude_seen
         self.seed = seed
-        self.progress = progress
         self.ks = _ks_of(monitor)
         self.history: list[dict[str, float]] = []
         self.best_epoch = 0
@@ -123,7 +123,9 @@ class SessionTraining(pl.LightningModule):
             )
         value = float(row["epoch"])
         if self.validation is not None:
-            report = evaluate(self.model, self.validation, ks=self.ks, progress=False)
+            report = evaluate(
+                self.model, self.validation, ks=self.ks, exclude_seen=self.exclude_seen
+            )
             row |= report.metrics
             row["validation_seconds"] = report.seconds
             if self.monitor not in report.metrics:

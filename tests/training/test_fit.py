@@ -21,8 +21,9 @@ from graphseq.data.loader import SessionGraphLoader
 from graphseq.data.sessions import Sessions
 from graphseq.data.splits import Split, session_split
 from graphseq.evaluation import evaluate
-from graphseq.models import SRGNN, GRU4Rec, MarkovChain, SASRec, load
+from graphseq.models import SRGNN, GRU4Rec, MarkovChain, SASRec
 from graphseq.models.base import SessionModel, TrainedOn
+from graphseq.models.persistence import load
 from graphseq.training.fit import fit
 from graphseq.training.objective import LOSSES, SampledLoss
 
