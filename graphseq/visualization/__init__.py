@@ -1,0 +1,17 @@
+"""Pictures: session graphs, and models side by side."""
+
+from graphseq.visualization.comparison import plot_comparison
+from graphseq.visualization.figures import save_figure
+from graphseq.visualization.session_graphs import (
+    draw_session_graph,
+    draw_session_graphs,
+    to_networkx,
+)
+
+__all__ = [
+    "draw_session_graph",
+    "draw_session_graphs",
+    "plot_comparison",
+    "save_figure",
+    "to_networkx",
+]

@@ -1,0 +1,309 @@
+from __future__ import annotations
+
+import itertools
+from collections import Counter
+from pathlib import Path
+
+import matplotlib.image
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+import torch_geometric.utils
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from matplotlib.axes import Axes
+from matplotlib.colors import to_rgba
+from matplotlib.figure import Figure
+from matplotlib.patches import FancyArrowPatch
+from matplotlib.text import Text
+from torch_geometric.data import Batch, Data
+
+from graphseq.data.session_graph import build_session_graphs
+from graphseq.visualization import draw_session_graph, draw_session_graphs, to_networkx
+from graphseq.visualization.figures import ORANGE
+
+TITLES = [
+    "Toy Story (1995)",
+    "Star Wars: Episode IV - A New Hope (1977)",
+    "Dr. Strangelove or: How I Learned to Stop Worrying and Love the Bomb (1964)",
+    "Fargo (1996)",
+    "Good, the Bad and the Ugly, The (Buono, il brutto, il cattivo, Il) (1966)",
+]
+
+
+def graph_of(*items: int) -> Data:
+    return build_session_graphs(torch.tensor(items), torch.tensor([0, len(items)])).get_example(0)
+
+
+def edges_of(ax: Axes) -> dict[str, FancyArrowPatch]:
+    return {
+        str(patch.get_gid()): patch for patch in ax.patches if isinstance(patch, FancyArrowPatch)
+    }
+
+
+def texts_of(ax: Axes, kind: str) -> dict[int | str, str]:
+    """Texts by the end of their group id."""
+    marked = {str(text.get_gid()): text.get_text() for text in ax.texts}
+    return {gid.partition("-")[2]: text for gid, text in marked.items() if gid.startswith(kind)}
+
+
+def middle(ax: Axes, gid: str) -> np.ndarray:
+    """Where the curve of an edge has its middle, in pixels."""
+    start, control, stop = edges_of(ax)[gid].get_path().vertices[:3]
+    return ax.transData.transform((start + 2 * control + stop) / 4)
+
+
+# -- to_networkx -----------------------------------------------------------------------------------
+
+
+def test_to_networkx_of_a_b_c_b_d_has_its_edges_and_orders() -> None:
+    graph = to_networkx(graph_of(0, 1, 2, 1, 3), labels=list("ABCD"))
+    assert set(graph.edges) == {(0, 1), (1, 2), (2, 1), (1, 3)}
+    assert [graph.nodes[n]["label"] for n in graph] == ["A", "B", "C", "D"]
+    assert [graph.nodes[n]["order"] for n in graph] == [1, 2, 3, 4]
+    assert [graph.nodes[n]["clicks"] for n in graph] == [1, 2, 1, 1]
+    assert [graph.nodes[n]["last"] for n in graph] == [False, False, False, True]
+
+
+@given(st.lists(st.integers(0, 6), min_size=1, max_size=20))
+@settings(max_examples=40)
+def test_to_networkx_weights_count_transitions(items: list[int]) -> None:
+    graph = to_networkx(graph_of(*items))
+    item = {node: graph.nodes[node]["item"] for node in graph}
+    weights = {(item[a], item[b]): weight for a, b, weight in graph.edges(data="weight")}
+    assert weights == Counter(itertools.pairwise(items))
+    assert [item[node] for node in graph] == list(dict.fromkeys(items))
+
+
+def test_to_networkx_and_back_keeps_edges_and_weights() -> None:
+    data = graph_of(0, 1, 0, 1, 1, 2, 0)
+    back = torch_geometric.utils.from_networkx(to_networkx(data))
+    order = (back.edge_index[0] * 10 + back.edge_index[1]).argsort()
+    expected = (data.edge_index[0] * 10 + data.edge_index[1]).argsort()
+    assert torch.equal(back.edge_index[:, order], data.edge_index[:, expected])
+    assert back.weight[order].tolist() == data.edge_weight[expected].tolist()
+    assert torch.equal(back.item, data.x)
+
+
+@pytest.mark.parametrize(
+    "labels",
+    [{7: "a", 9: "b"}, pd.Index([None] * 7 + ["a", None, "b"]), pd.Series({7: "a", 9: "b"})],
+    ids=["dict", "index", "series"],
+)
+def test_to_networkx_labels_of_any_kind_are_found_by_item(labels: object) -> None:
+    graph = to_networkx(graph_of(9, 7), labels=labels)
+    assert [graph.nodes[n]["label"] for n in graph] == ["b", "a"]
+
+
+def test_to_networkx_missing_label_falls_back_to_the_code() -> None:
+    graph = to_networkx(graph_of(0, 1), labels=["a", float("nan")])
+    assert [graph.nodes[n]["label"] for n in graph] == ["a", 1]
+
+
+def test_to_networkx_labels_without_an_item_are_refused() -> None:
+    with pytest.raises(ValueError, match="labels has none for item 5"):
+        to_networkx(graph_of(0, 5), labels=["a", "b"])
+
+
+def test_to_networkx_batch_of_several_is_refused_and_of_one_is_taken() -> None:
+    batch = build_session_graphs(torch.tensor([0, 1, 2]), torch.tensor([0, 2, 3]))
+    with pytest.raises(ValueError, match="batch of 2"):
+        to_networkx(batch)
+    alone = build_session_graphs(torch.tensor([4, 5]), torch.tensor([0, 2]))
+    assert list(to_networkx(alone).edges) == [(0, 1)]
+
+
+def test_to_networkx_data_without_clicks_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"this Data has edge_index, x"):
+        to_networkx(Data(x=torch.tensor([0]), edge_index=torch.zeros(2, 0, dtype=torch.long)))
+
+
+# -- draw_session_graph ----------------------------------------------------------------------------
+
+
+@given(st.lists(st.integers(0, 15), min_size=1, max_size=30))
+@settings(max_examples=15)
+def test_drawing_has_one_node_order_and_label_an_item_and_one_arrow_an_edge(
+    items: list[int],
+) -> None:
+    data = graph_of(*items)
+    ax = draw_session_graph(data, labels=[f"item {code}" for code in range(16)])
+    nodes = next(c for c in ax.collections if c.get_gid() == "nodes")
+    assert len(nodes.get_offsets()) == data.num_nodes
+    assert len(edges_of(ax)) == data.num_edges
+    assert list(texts_of(ax, "order").values()) == [str(n + 1) for n in range(data.num_nodes)]
+    assert list(texts_of(ax, "label").values()) == [f"item {code}" for code in data.x.tolist()]
+
+
+def test_edge_widths_and_numbers_grow_with_weights() -> None:
+    # 0->1 once, 1->0 twice, 0->0 three times, 0->2 four times
+    items = [0, 1, 0, 0, 0, 0, 2, 1, 0, 2, 1, 2, 0, 2, 0, 2]
+    data = graph_of(*items)
+    ax = draw_session_graph(data)
+    drawn = {
+        f"edge-{a}-{b}": weight
+        for (a, b), weight in zip(
+            data.edge_index.T.tolist(), data.edge_weight.tolist(), strict=True
+        )
+    }
+    widths = {gid: patch.get_linewidth() for gid, patch in edges_of(ax).items()}
+    assert len(set(drawn.values())) >= 3
+    for one, other in itertools.combinations(drawn, 2):
+        assert np.sign(drawn[one] - drawn[other]) == np.sign(widths[one] - widths[other])
+    assert texts_of(ax, "weight") == {
+        gid.removeprefix("edge-"): f"{weight:g}" for gid, weight in drawn.items()
+    }
+
+
+def test_numbers_of_a_crowded_drawing_leave_out_the_ones() -> None:
+    ax = draw_session_graph(graph_of(*range(25), 3, 4))
+    assert texts_of(ax, "weight") == {"3-4": "2"}
+
+
+def test_there_and_back_are_drawn_apart() -> None:
+    for items in ([0, 1, 0], [0, 1, 2, 1, 3], [0, 1, 2, 3, 1, 3, 0], [*range(20), 5, 19, 5, 8, 5]):
+        ax = draw_session_graph(graph_of(*items))
+        ax.figure.draw_without_rendering()
+        for gid in edges_of(ax):
+            _, a, b = gid.split("-")
+            if a < b and f"edge-{b}-{a}" in edges_of(ax):
+                apart = np.linalg.norm(middle(ax, gid) - middle(ax, f"edge-{b}-{a}"))
+                assert apart > 5
+
+
+def test_last_click_is_orange_and_ringed() -> None:
+    ax = draw_session_graph(graph_of(0, 1, 2, 1))
+    nodes = next(c for c in ax.collections if c.get_gid() == "nodes")
+    ring = next(c for c in ax.collections if c.get_gid() == "last")
+    orange = [tuple(colour) == to_rgba(ORANGE) for colour in nodes.get_facecolors()]
+    assert orange == [False, True, False]
+    np.testing.assert_allclose(ring.get_offsets(), nodes.get_offsets()[1:2])
+    legend = ax.get_legend()
+    assert legend is not None
+    assert "last click" in [text.get_text() for text in legend.get_texts()]
+
+
+def test_single_click_is_one_node_without_arrows() -> None:
+    ax = draw_session_graph(graph_of(3))
+    assert edges_of(ax) == {}
+    assert texts_of(ax, "label") == {"0": "3"}
+    assert ax.get_title() == "1 click on 1 item"
+    legend = ax.get_legend()
+    assert legend is not None
+    assert len(legend.get_texts()) == 2  # no transition to explain
+
+
+def test_self_loop_reaches_outside_its_node() -> None:
+    ax = draw_session_graph(graph_of(0, 0, 0))
+    ax.figure.draw_without_rendering()
+    pixels = ax.transData.transform(edges_of(ax)["edge-0-0"].get_path().vertices)
+    centre = ax.transData.transform((0, 0))
+    node = 13 * ax.figure.dpi / 72  # radius in pixels
+    assert np.linalg.norm(pixels - centre, axis=1).max() > 2 * node
+    assert texts_of(ax, "weight") == {"0-0": "2"}
+
+
+@pytest.mark.parametrize(
+    "items",
+    [[0], [0, 0, 1], [0, 1, 2, 1, 3], [0, 0, 1, 2, 2, 3, 4], list(range(30)), list(range(60))],
+    ids=["one", "two", "four", "loops", "thirty", "sixty"],
+)
+def test_all_texts_lie_on_the_figure_and_labels_apart(items: list[int]) -> None:
+    ax = draw_session_graph(graph_of(*items), labels=[TITLES[code % 5] for code in range(60)])
+    figure = ax.figure
+    figure.draw_without_rendering()
+    legend = ax.get_legend()
+    assert legend is not None
+    texts: list[Text] = [*ax.texts, ax.title, *legend.get_texts()]
+    width, height = figure.bbox.size
+    boxes = [text.get_window_extent() for text in texts]
+    for text, box in zip(texts, boxes, strict=True):
+        inside = box.x0 >= 0 and box.y0 >= 0 and box.x1 <= width and box.y1 <= height
+        assert inside, text.get_text()
+    upright = [b for t, b in zip(texts, boxes, strict=True) if not t.get_rotation()]
+    if len(items) <= 12:
+        assert not [1 for a, b in itertools.combinations(upright, 2) if a.overlaps(b)]
+
+
+def test_long_title_is_wrapped_and_shortened() -> None:
+    ax = draw_session_graph(graph_of(2, 1), labels=TITLES)
+    lines = texts_of(ax, "label")["0"].split("\n")
+    assert len(lines) == 3
+    assert max(map(len, lines)) <= 22
+    assert lines[-1].endswith("…")
+
+
+def test_drawing_twice_gives_the_same_picture(tmp_path: Path) -> None:
+    for name in ("a.png", "b.png"):
+        draw_session_graph(graph_of(0, 1, 2, 1, 3), labels=TITLES, path=tmp_path / name)
+    first, second = (matplotlib.image.imread(tmp_path / name) for name in ("a.png", "b.png"))
+    np.testing.assert_array_equal(first, second)
+    assert first[..., :3].std() > 0.05  # something is on it
+
+
+def test_drawing_on_given_axes_stays_on_them() -> None:
+    figure = Figure()
+    left, right = figure.subplots(1, 2)
+    assert draw_session_graph(graph_of(0, 1), ax=right) is right
+    assert right.texts
+    assert not left.texts
+
+
+def test_drawing_leaves_nothing_in_pyplot() -> None:
+    import matplotlib.pyplot as plt
+
+    before = plt.get_fignums()
+    draw_session_graph(graph_of(0, 1))
+    draw_session_graphs([graph_of(0, 1)])
+    assert plt.get_fignums() == before
+
+
+# -- draw_session_graphs ---------------------------------------------------------------------------
+
+
+def test_grid_has_one_drawing_a_session_and_hides_the_rest() -> None:
+    sessions = [
+        graph_of(0, 1, 2, 1, 3),
+        graph_of(4),
+        graph_of(1, 1),
+        graph_of(0, 1),
+        graph_of(2, 3),
+    ]
+    figure = draw_session_graphs(sessions, columns=3)
+    assert len(figure.axes) == 6
+    assert [len(edges_of(ax)) for ax in figure.axes] == [4, 0, 1, 1, 1, 0]
+    assert [bool(ax.texts) for ax in figure.axes] == [True] * 5 + [False]
+    assert not any(ax.axison for ax in figure.axes)
+    assert len(figure.legends) == 1
+
+
+def test_grid_uses_one_scale_of_widths() -> None:
+    figure = draw_session_graphs([graph_of(0, 1, 0, 1), graph_of(*[2, 3] * 9)])
+    light, heavy = (edges_of(ax)["edge-0-1"].get_linewidth() for ax in figure.axes)
+    alone = edges_of(draw_session_graph(graph_of(0, 1, 0, 1)))["edge-0-1"].get_linewidth()
+    assert light < alone < heavy
+
+
+def test_grid_of_a_batch_equals_grid_of_its_graphs() -> None:
+    batch = build_session_graphs(torch.tensor([0, 1, 2, 2]), torch.tensor([0, 2, 4]))
+    assert isinstance(batch, Batch)
+    figure = draw_session_graphs(batch, titles=["first", "second"])
+    assert [ax.get_title() for ax in figure.axes] == ["first", "second"]
+    assert [list(edges_of(ax)) for ax in figure.axes] == [["edge-0-1"], ["edge-0-0"]]
+
+
+@pytest.mark.parametrize(
+    ("graphs", "options", "message"),
+    [
+        ([], {}, "got 0 and 3"),
+        ([graph_of(0)], {"columns": 0}, "got 1 and 0"),
+        ([graph_of(0)], {"titles": ["a", "b"]}, "one text a session: 1, got 2"),
+    ],
+    ids=["no graph", "no column", "titles"],
+)
+def test_grid_with_a_wrong_argument_is_refused(
+    graphs: list[Data], options: dict[str, object], message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        draw_session_graphs(graphs, **options)
