@@ -14,6 +14,8 @@ from graphseq.data.describe import date_of
 from graphseq.data.sessions import Sessions
 from graphseq.data.split_parts import Split, assemble, require_sessions
 
+__all__ = ["Split", "fixed_split", "leave_last_split", "session_split", "temporal_split"]
+
 SECONDS_A_DAY = 86_400.0
 
 
