@@ -1,0 +1,227 @@
+"""Exact cross-entropy over all items that never holds a matrix of [rows, items]."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+# exp(+-60), times ten million items, is far inside float32: below it no maximum need be subtracted.
+SAFE_LOGIT = 60.0
+# 20 MB of float32 stay in a CPU's last cache; an accelerator wants fewer and larger products.
+BLOCK_ELEMENTS_CPU = 5_000_000
+BLOCK_ELEMENTS_ACCELERATOR = 64_000_000
+# Below this many rows a matrix product is slower than computing the logits a second time.
+MIN_ROWS = 64
+MAX_ROWS_OF_SPLIT_VOCABULARY = 512
+
+
+def full_cross_entropy(
+    vectors: Tensor,
+    weight: Tensor,
+    targets: Tensor,
+    bias: Tensor | None = None,
+    reduction: Literal["mean", "sum"] = "mean",
+    *,
+    block_elements: int | None = None,
+) -> Tensor:
+    r"""Exact softmax cross-entropy over the whole catalogue.
+
+    .. math::
+        L_b = \log \sum_j \exp(s_b^\top w_j + \beta_j) - s_b^\top w_{t_b} - \beta_{t_b}
+
+    Value and gradients equal ``cross_entropy(linear(vectors, weight, bias), targets)``. The logits
+    are made block by block, and each block's share of the gradients,
+    :math:`\mathrm{softmax} - \mathrm{onehot}`, is added up while the block is still in the cache;
+    the backward pass only scales it. Where a block of whole rows is too large, the vocabulary is
+    split too, with a running log-sum-exp and the logits computed twice. Only first derivatives
+    exist. Half precision is computed in float32.
+
+    Args:
+        vectors: Session vectors or click states, [B, d].
+        weight: Item table, [V, d].
+        targets: Item of each row, integers [B]; a negative one (-1 unknown, -100 no target) takes
+            its row out of loss and mean.
+        bias: Bias of each item, [V].
+        reduction: ``"mean"`` over the rows with a target, or ``"sum"``. With no such row the loss
+            is 0 and so are its gradients.
+        block_elements: Logits held at once; ``None``: 5 million on a CPU, 64 million elsewhere.
+
+    Returns:
+        The loss, a scalar.
+
+    Raises:
+        ValueError: If shapes do not fit, a target is not below V, or an option is unknown.
+    """
+    _check(vectors, weight, targets, bias, reduction, block_elements)
+    dtype = torch.promote_types(torch.promote_types(vectors.dtype, weight.dtype), torch.float32)
+    if block_elements is None:
+        on_cpu = vectors.device.type == "cpu"
+        block_elements = BLOCK_ELEMENTS_CPU if on_cpu else BLOCK_ELEMENTS_ACCELERATOR
+    loss: Tensor = _FullCrossEntropy.apply(  # type: ignore[no-untyped-call]
+        vectors.to(dtype),
+        weight.to(dtype),
+        None if bias is None else bias.to(dtype),
+        targets,
+        reduction == "mean",
+        block_elements,
+        torch.is_grad_enabled(),
+    )
+    return loss
+
+
+class _FullCrossEntropy(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any,
+        vectors: Tensor,
+        weight: Tensor,
+        bias: Tensor | None,
+        targets: Tensor,
+        mean: bool,
+        block_elements: int,
+        grad_enabled: bool,
+    ) -> Tensor:
+        needs = [grad_enabled and need for need in ctx.needs_input_grad[:3]]
+        grad_vectors = torch.zeros_like(vectors) if needs[0] else None
+        grad_weight = torch.zeros_like(weight) if needs[1] else None
+        grad_bias = torch.zeros_like(bias) if bias is not None and needs[2] else None
+        ctx.save_for_backward(grad_vectors, grad_weight, grad_bias)
+
+        counted = (targets >= 0).nonzero().view(-1)
+        x, t = vectors, targets
+        if counted.numel() < targets.numel():
+            x, t = vectors[counted], targets[counted]
+        num_rows = t.numel()
+        share = 1.0 / num_rows if mean and num_rows else 1.0
+        loss = x.new_zeros(())
+        if num_rows == 0:
+            return loss
+        shift = _needs_shift(x, weight, bias)
+        positive = (x * weight[t]).sum(1)  # [num_rows]
+        if bias is not None:
+            positive += bias[t]
+        rows, columns = _block_shape(num_rows, weight.shape[0], block_elements)
+        buffer = x.new_empty(rows * columns)
+        for row in range(0, num_rows, rows):
+            x_block, t_block = x[row : row + rows], t[row : row + rows]
+            top, total, e = _normalizer(x_block, weight, bias, columns, shift, buffer)
+            loss += (total.log() + top - positive[row : row + rows]).sum()
+            if not any(needs):
+                continue
+            # softmax = e / total: scaling x and grad_x instead of e saves a pass over the block.
+            scale = share / total  # [rows]
+            x_scaled = x_block * scale.unsqueeze(1)  # [rows, d]
+            grad_x = torch.zeros_like(x_block)
+            for part in _parts(weight.shape[0], columns):
+                if columns < weight.shape[0]:
+                    e = _logits(x_block, weight, bias, part, buffer)
+                    if shift:
+                        e.sub_(top.unsqueeze(1))
+                    e.exp_()
+                inside = ((t_block >= part.start) & (t_block < part.stop)).nonzero().view(-1)
+                e[inside, t_block[inside] - part.start] -= total[inside]
+                if grad_vectors is not None:
+                    grad_x.addmm_(e, weight[part])
+                if grad_weight is not None:
+                    grad_weight[part].addmm_(e.t(), x_scaled)
+                if grad_bias is not None:
+                    grad_bias[part].addmv_(e.t(), scale)
+            if grad_vectors is not None:
+                grad_x *= scale.unsqueeze(1)
+                grad_vectors[counted[row : row + rows]] = grad_x
+        return loss * share
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad_loss: Tensor) -> tuple[Tensor | None, ...]:
+        grads = (None if grad is None else grad * grad_loss for grad in ctx.saved_tensors)
+        return (*grads, None, None, None, None)
+
+
+def _normalizer(
+    x: Tensor, weight: Tensor, bias: Tensor | None, columns: int, shift: bool, buffer: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Shift and sum of exponentials of each row [rows], and the last part's exponentials."""
+    top, total = x.new_zeros(x.shape[0]), x.new_zeros(x.shape[0])
+    if shift:
+        top.fill_(-torch.inf)
+    e = buffer
+    for part in _parts(weight.shape[0], columns):
+        e = _logits(x, weight, bias, part, buffer)
+        if shift:
+            new_top = torch.maximum(top, e.amax(1))
+            # A row that has met nothing but -inf so far keeps a sum of 0, not nan.
+            finite_top = new_top.masked_fill(new_top == -torch.inf, 0)
+            total *= (top - finite_top).exp_()
+            e.sub_(finite_top.unsqueeze(1))
+            top = new_top
+        total += e.exp_().sum(1)
+    return top, total, e
+
+
+def _logits(x: Tensor, weight: Tensor, bias: Tensor | None, part: slice, buffer: Tensor) -> Tensor:
+    w = weight[part]
+    out = buffer[: x.shape[0] * w.shape[0]].view(x.shape[0], w.shape[0])
+    if bias is None:
+        return torch.mm(x, w.t(), out=out)
+    return torch.addmm(bias[part], x, w.t(), out=out)
+
+
+def _needs_shift(x: Tensor, weight: Tensor, bias: Tensor | None) -> bool:
+    """Whether a logit could overflow: by Cauchy-Schwarz none exceeds the product of the norms."""
+    bound = x.norm(dim=1).max() * weight.norm(dim=1).max()
+    if bias is not None:
+        bound = bound + bias.abs().max()
+    return not bool(bound <= SAFE_LOGIT)  # also if the bound is nan
+
+
+def _block_shape(num_rows: int, num_items: int, block_elements: int) -> tuple[int, int]:
+    """Rows and columns of a block: whole rows where enough of them fit."""
+    rows = min(num_rows, block_elements // num_items)
+    if rows >= min(num_rows, MIN_ROWS):
+        num_blocks = math.ceil(num_rows / rows)
+        return math.ceil(num_rows / num_blocks), num_items
+    rows = min(num_rows, MAX_ROWS_OF_SPLIT_VOCABULARY)
+    return rows, min(num_items, max(1, block_elements // rows))
+
+
+def _parts(num_items: int, columns: int) -> Iterator[slice]:
+    for start in range(0, num_items, columns):
+        yield slice(start, min(start + columns, num_items))
+
+
+def _check(
+    vectors: Tensor,
+    weight: Tensor,
+    targets: Tensor,
+    bias: Tensor | None,
+    reduction: str,
+    block_elements: int | None,
+) -> None:
+    if vectors.dim() != 2 or weight.dim() != 2 or vectors.shape[1] != weight.shape[1]:
+        raise ValueError(
+            "full_cross_entropy takes vectors [B, d] and weight [V, d], got "
+            f"{list(vectors.shape)} and {list(weight.shape)}."
+        )
+    num_items = weight.shape[0]
+    if targets.shape != vectors.shape[:1] or targets.is_floating_point():
+        raise ValueError(
+            f"targets must be integers [{vectors.shape[0]}], one for each vector, got "
+            f"{targets.dtype} {list(targets.shape)}."
+        )
+    if bias is not None and bias.shape != (num_items,):
+        raise ValueError(f"bias must be [{num_items}], one an item, got {list(bias.shape)}.")
+    if targets.numel() and int(targets.max()) >= num_items:
+        raise ValueError(
+            f"targets lie below the number of items, {num_items}, got {int(targets.max())}: "
+            "mark an unknown target with -1."
+        )
+    if reduction not in ("mean", "sum"):
+        raise ValueError(f"reduction is 'mean' or 'sum', got {reduction!r}.")
+    if block_elements is not None and block_elements < 1:
+        raise ValueError(f"block_elements must be at least 1, got {block_elements}.")
