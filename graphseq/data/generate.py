@@ -18,6 +18,9 @@ STAY = 0.8
 RETURN = 0.5
 """How often a click of a looping session goes to a return item."""
 
+FIRST_CLICKS = 3
+"""A looping session's hub is one of so many first clicks."""
+
 MAX_LENGTH = 100
 START = 1_577_836_800.0  # 2020-01-01, in seconds since 1970
 SECONDS_BETWEEN_CLICKS = 30.0
@@ -46,11 +49,11 @@ def generate_sessions(
     *Browsing* sessions draw items of their category by a Zipf law whose head moves on with time,
     and come back to an earlier click now and then. *Pattern* sessions walk over few items
     :math:`0..m-1` by :math:`x_{t+1} = (x_t + x_{t-1}) \bmod m`: given the last click alone every
-    item is equally likely, given the last two the next one is known. *Looping* sessions start at
-    a hub, any item by popularity; after each return item they come back to it. The return items
-    are the same in all sessions and the hub is not, so only the session's own graph tells where
-    it goes: to the node with the most transitions into it, return items apart. Both rules hold
-    with probability :data:`STRENGTH`.
+    item is equally likely, given the last two the next one is known. *Looping* sessions have a hub,
+    one of their first clicks; after each return item they come back to it. The return items are
+    the same in all sessions and the hub is not, so only the session's own graph tells where it
+    goes: to the node with the most transitions into it, return items apart. Both rules hold with
+    probability :data:`STRENGTH`.
 
     Args:
         num_sessions: Number of sessions.
@@ -87,6 +90,7 @@ def generate_sessions(
     more = rng.geometric(1.0 / (mean_length - 1.0), num_sessions) - 1
     lengths = np.minimum(2 + more, MAX_LENGTH)
     ptr = np.concatenate(([0], np.cumsum(lengths)))
+    hub = rng.integers(0, FIRST_CLICKS, num_sessions)
     category = zipf_ranks(rng.random(num_sessions), num_categories, skew)
     items = np.empty(ptr[-1], dtype=np.int32)
 
@@ -112,14 +116,16 @@ def generate_sessions(
 
         at = ptr[looping] + position
         items[at] = browse(looping)
-        if position >= 1:
+        looping = looping[hub[looping] < position]
+        at = ptr[looping] + position
+        if len(at):  # and there are return items
             before = items[at - 1]
             returned = (num_pattern <= before) & (before < first_browse)
             chance = rng.random(len(at))
             home = returned & (chance < STRENGTH)
-            items[at[home]] = items[ptr[looping[home]]]
+            items[at[home]] = items[ptr[looping[home]] + hub[looping[home]]]
             leaves = at[~returned & (chance < RETURN)]
-            items[leaves] = rng.integers(num_pattern, max(first_browse, 1), len(leaves))
+            items[leaves] = rng.integers(num_pattern, first_browse, len(leaves))
 
         at = ptr[browsing] + position
         items[at] = browse(browsing)
