@@ -66,7 +66,7 @@ def test_pattern_stays_among_its_own_items(walks):
 
 @pytest.fixture(scope="module")
 def loops() -> Sessions:
-    return generate_sessions(6_000, 400, pattern=0.0, loops=1.0, mean_length=14.0, seed=4)
+    return generate_sessions(2_400, 400, pattern=0.0, loops=1.0, mean_length=14.0, seed=4)
 
 
 def test_loop_next_click_is_the_node_with_most_transitions_into_it(loops):
@@ -81,14 +81,14 @@ def test_loop_next_click_is_the_node_with_most_transitions_into_it(loops):
             if len(counts) and counts.max() >= 2 and (counts == counts.max()).sum() == 1:
                 hits.append(nodes[counts.argmax()] == session[position + 1])
                 starts.append(session[0] == session[position + 1])
-    assert len(hits) > 2_000
+    assert len(hits) > 1_000
     assert np.mean(hits) > 0.8
     assert np.mean(starts) < 0.4  # nor is it simply the first click
 
 
 @pytest.mark.parametrize("order", [1, 2])
 def test_loop_next_click_is_not_known_from_the_last_clicks(loops, order):
-    train, test = loops.select(np.arange(3_000)), loops.select(np.arange(3_000, 6_000))
+    train, test = loops.select(np.arange(1_200)), loops.select(np.arange(1_200, 2_400))
     role = roles(loops)
     following: dict[tuple[int, ...], dict[int, int]] = {}
     for *context, item in steps(train, order).tolist():
@@ -98,7 +98,7 @@ def test_loop_next_click_is_not_known_from_the_last_clicks(loops, order):
     runs = steps(test, order)
     after_return = runs[role[runs[:, -2]] == "return"].tolist()
     hits = [best.get(tuple(context)) == item for *context, item in after_return]
-    assert len(hits) > 2_000
+    assert len(hits) > 1_000
     assert np.mean(hits) < 0.35
 
 
