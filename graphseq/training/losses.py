@@ -150,11 +150,9 @@ def bpr_max(
     for name, value in (("regularization", regularization), ("elu", elu)):
         if value < 0:
             raise ValueError(f"{name} of bpr_max must not be negative, got {value}.")
-    _check(positive, negatives, mask)
-    if elu > 0:
-        positive = exponential_linear(positive, elu)
-        negatives = exponential_linear(negatives, elu)
     scores, _, counted = _masked(positive, negatives, mask, 0.0)
+    if elu > 0:
+        positive, scores = exponential_linear(positive, elu), exponential_linear(scores, elu)
     log_s = _log_softmax(scores, mask, counted)  # [B, N]
     agreement = (log_s + logsigmoid(positive.unsqueeze(1) - scores)).logsumexp(1)  # [B]
     row = -torch.logaddexp(agreement, agreement.new_tensor(LOG_EPSILON))
@@ -256,7 +254,7 @@ def gbce(
     if not 0 <= t <= 1:
         raise ValueError(f"t of gbce lies in 0..1, got {t}.")
     scores, weight, counted = _masked(positive, negatives, mask, 0.0)
-    alpha = counted / (num_items - 1)  # [B]
+    alpha = counted.to(positive.dtype) / (num_items - 1)  # [B]
     beta = 1 - t * (1 - alpha)  # the paper's, multiplied out
     row = beta * softplus(-positive) + (weight * softplus(scores)).sum(1)
     return _reduce(row, counted, reduction)
