@@ -1,0 +1,267 @@
+"""Recommendations in the user's own ids: choices by hand, ties, unknown items, filters."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor
+from torch_geometric.data import Batch
+
+from graphseq.data.sessions import Sessions
+from graphseq.models import recommend as module
+from graphseq.models.base import SessionModel
+from graphseq.models.markov import MarkovChain
+from graphseq.models.popularity import Popularity
+from graphseq.models.recommend import best, recommend
+from graphseq.models.srgnn import SRGNN
+
+TRAIN = [["a", "b", "a", "c"], ["b", "c"], ["d"]]  # a 2, b 2, c 2, d 1; a -> b, b -> a, b -> c
+
+
+@pytest.fixture
+def train() -> Sessions:
+    return Sessions.from_lists(TRAIN, users=["u", "v", "u"])
+
+
+@pytest.fixture
+def markov(train: Sessions) -> MarkovChain:
+    return MarkovChain(4).fit_counts(train)
+
+
+def ids(answers: list[list[tuple[Any, float]]]) -> list[list[Any]]:
+    return [[item for item, _ in answer] for answer in answers]
+
+
+class Recorder(SessionModel):
+    """Scores items by their code, and keeps the batches that it was given."""
+
+    def __init__(self, num_items: int) -> None:
+        super().__init__(num_items)
+        self.batches: list[Batch] = []
+
+    def score(self, batch: Batch, items: Tensor | None = None) -> Tensor:
+        self.batches.append(batch)
+        code = torch.arange(self.num_items) if items is None else items
+        return code.float().repeat(batch.num_graphs, 1)
+
+
+def test_recommend_by_hand_gives_own_ids_with_probabilities(markov: MarkovChain) -> None:
+    [answer] = markov.recommend([["c", "b"]], k=2)
+    share = 2 / 7
+    assert [item for item, _ in answer] == ["a", "c"]
+    expected = (1 + 0.001 * share) / 2.001
+    assert [score for _, score in answer] == pytest.approx([expected, expected], rel=1e-12)
+
+
+def test_recommend_equal_scores_come_in_the_order_of_codes(train: Sessions) -> None:
+    model = Popularity(4).fit_counts(train)
+    assert ids(model.recommend([["d"]], k=2)) == [["a", "b"]]
+    assert ids(model.recommend([["d"]], k=4)) == [["a", "b", "c", "d"]]
+
+
+def test_recommend_minus_infinity_is_not_recommended(train: Sessions) -> None:
+    plain = MarkovChain(4, backoff=0).fit_counts(train)
+    assert ids(plain.recommend([["a"], ["d"]], k=3)) == [["b", "c"], []]
+
+
+def test_recommend_lists_sessions_and_frame_agree(markov: MarkovChain) -> None:
+    lists = [["a", "b"], ["c"], ["b", "a", "a"]]
+    flat = [(number, item) for number, session in enumerate(lists) for item in session]
+    frame = pd.DataFrame(flat, columns=["session_id", "item_id"])
+    expected = recommend(markov, lists)
+    assert recommend(markov, Sessions.from_lists(lists)) == expected
+    assert recommend(markov, frame) == expected
+
+
+def test_recommend_frame_with_times_is_read_in_their_order(markov: MarkovChain) -> None:
+    frame = pd.DataFrame({"session_id": [1, 1], "item_id": ["b", "a"], "time": [5.0, 2.0]})
+    assert recommend(markov, frame) == recommend(markov, [["a", "b"]])
+
+
+def test_recommend_unknown_items_are_skipped_and_named(
+    markov: MarkovChain, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.WARNING):
+        answers = markov.recommend([["a", "new", "b"], ["c", 17]], k=4)
+    assert answers == markov.recommend([["a", "b"], ["c"]], k=4)
+    [record] = caplog.records
+    assert "skipped 2 clicks on unknown items" in record.getMessage()
+    assert "'new', 17" in record.getMessage()
+
+
+def test_recommend_sessions_of_unknown_items_or_none_get_what_is_popular(
+    markov: MarkovChain,
+) -> None:
+    answers = markov.recommend([["new"], ["a", "b"], []], k=4)
+    popular = [("a", 2 / 7), ("b", 2 / 7), ("c", 2 / 7), ("d", 1 / 7)]
+    assert answers[0] == answers[2] == popular
+    assert answers[1] == markov.recommend([["a", "b"]], k=4)[0]
+    assert markov.recommend([[]], k=4) == [popular]
+
+
+def test_recommend_sessions_with_unknown_items_agree_with_lists(markov: MarkovChain) -> None:
+    lists = [["new"], ["a", "new", "b"]]
+    assert recommend(markov, Sessions.from_lists(lists)) == recommend(markov, lists)
+
+
+def test_recommend_without_sessions_gives_nothing(markov: MarkovChain) -> None:
+    assert markov.recommend([]) == []
+
+
+def test_recommend_without_catalog_speaks_codes() -> None:
+    assert ids(recommend(Recorder(5), [[0, 3], [4]], k=2)) == [[4, 3], [4, 3]]
+
+
+def test_recommend_without_catalog_cannot_fall_back_and_says_so() -> None:
+    with pytest.raises(ValueError, match=r"Session 1 has no item .* model.catalog = "):
+        recommend(Recorder(5), [[0], [9]])
+
+
+def test_recommend_more_than_the_catalogue_gives_all_and_says_so(
+    markov: MarkovChain, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.WARNING):
+        [answer] = markov.recommend([["a"]], k=9)
+    assert sorted(item for item, _ in answer) == ["a", "b", "c", "d"]
+    assert "k=9 is larger than the catalogue" in caplog.text
+
+
+def test_recommend_exclude_for_all_or_for_each_session(markov: MarkovChain) -> None:
+    asked = [["b"], ["b"]]
+    assert ids(markov.recommend(asked, exclude=["a", "d"])) == [["c", "b"]] * 2
+    each = markov.recommend(asked, exclude=[["a"], ["c", "b"]])
+    assert ids(each) == [["c", "b", "d"], ["a", "d"]]
+
+
+def test_recommend_allow_for_all_or_for_each_session(markov: MarkovChain) -> None:
+    asked = [["b"], ["b"]]
+    assert ids(markov.recommend(asked, allow={"d", "c"})) == [["c", "d"]] * 2
+    assert ids(markov.recommend(asked, allow=[["d"], []])) == [["d"], []]
+    assert markov.recommend(asked, allow=[]) == [[], []]
+
+
+def test_recommend_allowed_items_have_the_scores_that_they_have_among_all(
+    markov: MarkovChain,
+) -> None:
+    everything = dict(markov.recommend([["b"]], k=4)[0])
+    chosen = dict(markov.recommend([["b"]], allow=["d", "b", "d"])[0])
+    assert chosen == {item: everything[item] for item in ("b", "d")}
+
+
+def test_recommend_filters_work_together(markov: MarkovChain) -> None:
+    answers = markov.recommend(
+        [["b"], ["a", "c"]], allow=["a", "b", "c"], exclude=[["a"], []], exclude_seen=True
+    )
+    assert ids(answers) == [["c"], ["b"]]
+
+
+def test_recommend_unknown_allowed_items_are_named(
+    markov: MarkovChain, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert ids(markov.recommend([["b"]], allow=["new", "c"])) == [["c"]]
+    assert "skipped 1 unknown ids in allow: 'new'" in caplog.text
+
+
+def test_recommend_users_reach_the_batch_and_unknown_ones_are_minus_one(train: Sessions) -> None:
+    model = Recorder(4)
+    model.catalog = train.catalog()
+    recommend(model, [["a"], ["new"], ["b"]], users=["v", "u", "stranger"])
+    assert model.batches[0].user.tolist() == [1, -1]
+    recommend(model, [["a"]])
+    assert model.batches[1].user.tolist() == [-1]
+    recommend(model, Sessions.from_lists([["a"]], users=["v"]))
+    assert model.batches[2].user.tolist() == [1]
+
+
+def test_recommend_clicks_keep_times_and_features_of_sessions() -> None:
+    frame = pd.DataFrame(
+        {"session_id": 0, "item_id": [0, 9, 1], "time": [1.0, 2.0, 3.0], "price": [5, 6, 7]}
+    )
+    model = Recorder(4)
+    recommend(model, Sessions.from_frame(frame, time="time", features=["price"]))
+    assert model.batches[0].click_time.tolist() == [1.0, 3.0]
+    assert model.batches[0].click_price.tolist() == [5, 7]
+
+
+def test_recommend_in_small_blocks_equals_one_block(
+    markov: MarkovChain, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = [["a"], [], ["b", "c"], ["new"], ["c", "b"], ["a", "a"]]
+    exclude = [["a"], [], ["b"], ["c"], [], ["d"]]
+    whole = markov.recommend(asked, k=3, exclude=exclude)
+    assert markov.recommend(asked, k=3, exclude=exclude, batch_size=2) == whole
+    monkeypatch.setattr(module, "MAX_SCORES", 4)
+    assert markov.recommend(asked, k=3, exclude=exclude) == whole
+
+
+def test_recommend_leaves_every_module_in_its_mode() -> None:
+    model = SRGNN(5, 4)
+    model.readout.eval()
+    before = [m.training for m in model.modules()]
+    model.recommend([[0, 1]])
+    assert model.training
+    assert [m.training for m in model.modules()] == before
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"k": 0}, "k and batch_size must be at least 1, got 0"),
+        ({"users": ["u"]}, "2 sessions, 1 users"),
+        ({"exclude": "ab"}, r"exclude is a collection of ids, got 'ab'"),
+        ({"exclude": [["a"]]}, "for each of the 2 sessions; got 1 entries"),
+        ({"allow": [["a"], "b"]}, "got 2 entries, 1 of them"),
+    ],
+)
+def test_recommend_argument_that_does_not_fit_is_refused(
+    markov: MarkovChain, options: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        markov.recommend([["a"], ["b"]], **options)
+
+
+def test_recommend_one_flat_session_is_refused(markov: MarkovChain) -> None:
+    with pytest.raises(ValueError, match=r"session 0 is 'a': write \[\[...\]\]"):
+        markov.recommend(["a", "b"])
+
+
+def test_recommend_users_for_a_log_without_users_is_refused() -> None:
+    model = Popularity(2).fit_counts(Sessions.from_lists([["a", "b"]]))
+    with pytest.raises(ValueError, match="whose catalog has users"):
+        model.recommend([["a"]], users=["u"])
+
+
+def test_recommend_nan_score_is_refused() -> None:
+    model = SRGNN(5, 4)
+    torch.nn.init.constant_(model.embedding.weight, torch.nan)
+    with pytest.raises(ValueError, match="SRGNN gave a score that is not a number"):
+        model.recommend([[0, 1]])
+
+
+@given(
+    rows=st.lists(
+        st.lists(st.sampled_from([-np.inf, -1.0, 0.0, 0.5, 2.0]), min_size=7, max_size=7),
+        min_size=1,
+        max_size=4,
+    ),
+    k=st.integers(1, 8),
+)
+def test_best_any_scores_equals_sorting_by_score_then_column(
+    rows: list[list[float]], k: int
+) -> None:
+    row, column, value = best(torch.tensor(rows), k)
+    found = list(zip(row.tolist(), column.tolist(), value.tolist(), strict=True))
+    expected = [
+        (number, j, scores[j])
+        for number, scores in enumerate(rows)
+        for j in sorted(range(7), key=lambda j: (-scores[j], j))[:k]
+        if scores[j] > -np.inf
+    ]
+    assert found == expected
