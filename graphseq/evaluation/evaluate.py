@@ -62,9 +62,9 @@ def evaluate(
     names = metric_names(ks)
     if batch_size < 1:
         raise ValueError(f"batch_size must be at least 1, got {batch_size}.")
-    sessions = _in_codes_of(model, sessions)
+    given, sessions = sessions, _in_codes_of(model, sessions)
     cases = Cases(sessions)
-    groups = _clusters(sessions, cases, cluster)
+    groups = _clusters(given, cases, cluster)  # users unknown to the model are users all the same
     better = np.empty(len(cases), dtype=np.int64)
     tied = np.empty(len(cases), dtype=np.int64)
 

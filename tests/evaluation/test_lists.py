@@ -1,0 +1,70 @@
+"""The textbook metrics over lists: by hand, and equal to the rank-based ones."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from graphseq.evaluation import hit_rate_at_k, metric_values, mrr, ndcg_at_k, rank_counts
+
+
+def test_lists_with_one_true_id_by_hand():
+    predictions = [["a", "b", "c"], ["b", "a", "c"], ["c", "b", "a"], ["b", "c"]]
+    truth = ["a", "a", "a", "a"]
+    assert hit_rate_at_k(predictions, truth, 1) == 1 / 4
+    assert hit_rate_at_k(predictions, truth, 3) == 3 / 4
+    assert mrr(predictions, truth) == pytest.approx((1 + 1 / 2 + 1 / 3) / 4)
+    assert mrr(predictions, truth, k=2) == pytest.approx((1 + 1 / 2) / 4)
+    assert ndcg_at_k(predictions, truth, 2) == pytest.approx((1 + 1 / math.log2(3)) / 4)
+
+
+def test_lists_with_sets_of_true_ids_by_hand():
+    predictions = [[1, 2, 3, 4]]
+    truth = [{2, 4, 9}]
+    assert hit_rate_at_k(predictions, truth, 1) == 0
+    assert hit_rate_at_k(predictions, truth, 2) == 1
+    assert mrr(predictions, truth) == 1 / 2
+    found = 1 / math.log2(3) + 1 / math.log2(5)
+    ideal = 1 + 1 / math.log2(3) + 1 / math.log2(4)
+    assert ndcg_at_k(predictions, truth, 4) == pytest.approx(found / ideal)
+    # Two places cannot hold three true ids: the ideal is of two.
+    assert ndcg_at_k([[2, 4, 9]], truth, 2) == pytest.approx(1)
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(1, 8), st.integers(1, 5), st.integers(1, 10), st.integers(0, 2**32 - 1))
+def test_lists_of_distinct_scores_agree_with_ranks(num_items, num_cases, k, seed):
+    generator = np.random.default_rng(seed)
+    scores = np.stack([generator.permutation(num_items) for _ in range(num_cases)])
+    truth = generator.integers(-1, num_items, num_cases)
+    ranking = np.argsort(-scores, axis=1)
+    better, tied = rank_counts(torch.from_numpy(scores), torch.from_numpy(truth))
+
+    def by_rank(name):
+        return pytest.approx(metric_values(name, better, tied, num_items).mean())
+
+    assert hit_rate_at_k(ranking, truth, k) == by_rank(f"hr@{k}")
+    assert ndcg_at_k(ranking.tolist(), truth.tolist(), k) == by_rank(f"ndcg@{k}")
+    assert mrr(torch.from_numpy(ranking), torch.from_numpy(truth)) == by_rank("mrr")
+    assert mrr(ranking, truth, k) == by_rank(f"mrr@{k}")
+
+
+@pytest.mark.parametrize("metric", [hit_rate_at_k, ndcg_at_k, mrr])
+@pytest.mark.parametrize(
+    ("predictions", "truth", "k", "message"),
+    [
+        ([["a"]], ["a"], 0, "k must be at least 1, got 0"),
+        ([], [], 5, "got 0 lists and 0 truths"),
+        ([["a"]], ["a", "b"], 5, "got 1 lists and 2 truths"),
+        ([["a"], ["a"]], ["a", set()], 5, "Case 1 has no true id"),
+        ([["a"]], [float("nan")], 5, "Case 0 has no true id"),
+        ([["a"]], [None], 5, "Case 0 has no true id"),
+        ([["a", "b", "a"]], ["a"], 5, "case 0 names an id twice"),
+    ],
+)
+def test_lists_that_define_no_metric_say_why(metric, predictions, truth, k, message):
+    with pytest.raises(ValueError, match=message):
+        metric(predictions, truth, k)
