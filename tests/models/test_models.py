@@ -1,0 +1,202 @@
+"""One checker for every model in MODELS, on the same sessions."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+from torch_geometric.data import Batch
+
+from graphseq.data.session_graph import build_session_graphs
+from graphseq.data.sessions import Sessions
+from graphseq.data.vocabulary import Vocabulary
+from graphseq.models import MODELS, SRGNN, CountingModel, GRU4Rec, SASRec, SessionModel
+from graphseq.models.persistence import load
+
+NUM_ITEMS = 12
+TRAIN = [[0, 3, 5, 3], [5, 3], [7], [1, 1, 1, 2], [11, 0, 3], [4, 8, 9, 10, 6, 0], [2, 2, 5]]
+QUERIES = [
+    [3, 5, 3, 0],
+    [7],  # one click
+    [2, 2, 2],  # one item, repeated
+    [0, 3],
+    [10, 9, 4, 9, 10, 1, 6, 8, 0, 3, 5, 5],
+]
+
+VARIANTS: dict[str, Callable[[], SessionModel]] = {
+    "popularity": lambda: MODELS["popularity"](NUM_ITEMS),
+    "markov": lambda: MODELS["markov"](NUM_ITEMS),
+    "markov-plain-2": lambda: MODELS["markov"](NUM_ITEMS, order=2, backoff=0),
+    "srgnn": lambda: SRGNN(NUM_ITEMS, 8),
+    "srgnn-binary-2": lambda: SRGNN(NUM_ITEMS, 8, 2, edge_weight="binary", hybrid=False),
+    "gru4rec": lambda: GRU4Rec(NUM_ITEMS, 8),
+    "gru4rec-separate": lambda: GRU4Rec(NUM_ITEMS, 8, 2, embedding="separate", dropout=0.3),
+    "sasrec": lambda: SASRec(NUM_ITEMS, 8),
+    "sasrec-short": lambda: SASRec(NUM_ITEMS, 8, max_length=3),
+    "sasrec-rotary": lambda: SASRec(NUM_ITEMS, 8, heads=2, positions="rotary"),
+    "sasrec-end": lambda: SASRec(NUM_ITEMS, 8, positions="end", block="published", expansion=1),
+}
+NEURAL = [name for name in VARIANTS if name.split("-")[0] not in ("popularity", "markov")]
+COUNTING = [name for name in VARIANTS if name not in NEURAL]
+
+
+def train_sessions(order: list[int] | None = None) -> Sessions:
+    """The training sessions; with ``order``, item ``i`` has code ``order.index(i)``."""
+    vocabulary = Vocabulary(np.arange(NUM_ITEMS) if order is None else np.array(order))
+    return Sessions.from_lists(TRAIN, vocabulary=vocabulary)
+
+
+def build(name: str, sessions: Sessions | None = None) -> SessionModel:
+    sessions = train_sessions() if sessions is None else sessions
+    torch.manual_seed(0)
+    model = VARIANTS[name]()
+    model.catalog = sessions.catalog()
+    return model.fit_counts(sessions) if isinstance(model, CountingModel) else model.eval()
+
+
+def as_batch(sessions: list[list[int]]) -> Batch:
+    ptr = np.concatenate(([0], np.cumsum([len(session) for session in sessions])))
+    items = torch.tensor([item for session in sessions for item in session])
+    return build_session_graphs(items, torch.from_numpy(ptr))
+
+
+def close(one: Tensor, other: Tensor) -> None:
+    torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-5)
+
+
+def test_models_every_registered_class_is_checked_here() -> None:
+    assert {name.split("-")[0] for name in VARIANTS} == set(MODELS)
+    assert all(type(VARIANTS[name]()) is MODELS[name.split("-")[0]] for name in VARIANTS)
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_model_scores_are_finite_or_minus_infinity_of_the_right_shape(name: str) -> None:
+    scores = build(name).score(as_batch(QUERIES))
+    assert scores.shape == (len(QUERIES), NUM_ITEMS)
+    assert scores.is_floating_point()
+    assert (scores.isfinite() | scores.isneginf()).all()
+    assert scores.isfinite().any()
+
+
+@pytest.mark.parametrize("name", NEURAL)
+def test_model_every_parameter_gets_a_gradient(name: str) -> None:
+    # Some lie behind a ReLU, which at this width may be shut for a few sessions: ask many.
+    generator = torch.Generator().manual_seed(1)
+    lists = [torch.randint(NUM_ITEMS, (9,), generator=generator).tolist() for _ in range(20)]
+    model = build(name)
+    scores = model.score(as_batch(lists + QUERIES))
+    scores.log_softmax(-1)[:, 0].sum().backward()
+    without = [n for n, p in model.named_parameters() if p.grad is None or not p.grad.any()]
+    assert without == []
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_model_session_alone_equals_itself_in_a_batch(name: str) -> None:
+    model = build(name)
+    together = model.score(as_batch(QUERIES))
+    alone = torch.cat([model.score(as_batch([session])) for session in QUERIES])
+    close(alone, together)
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_model_scores_do_not_depend_on_the_order_of_sessions(name: str) -> None:
+    model = build(name)
+    close(model.score(as_batch(QUERIES[::-1])).flip(0), model.score(as_batch(QUERIES)))
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_model_renumbered_items_give_renumbered_scores(name: str) -> None:
+    order = torch.randperm(NUM_ITEMS, generator=torch.Generator().manual_seed(2))
+    code = order.argsort()  # new code of each item
+    model = build(name)
+    other = build(name, train_sessions(order.tolist()))
+    if name in NEURAL:
+        state = model.state_dict()
+        tables = [key for key, value in state.items() if value.shape[:1] == (NUM_ITEMS,)]
+        assert tables
+        other.load_state_dict({**state, **{key: state[key][order] for key in tables}})
+    renumbered = [code[session].tolist() for session in QUERIES]
+    close(other.score(as_batch(renumbered)), model.score(as_batch(QUERIES))[:, order])
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_model_candidates_equal_columns_of_all_items(name: str) -> None:
+    model, batch = build(name), as_batch(QUERIES)
+    everything = model.score(batch)
+    shared = torch.tensor([4, 0, 11, 4])
+    each = torch.randint(NUM_ITEMS, (len(QUERIES), 3), generator=torch.Generator().manual_seed(3))
+    close(model.score(batch, shared), everything[:, shared])
+    close(model.score(batch, each), everything.gather(1, each))
+
+
+@pytest.mark.parametrize("name", NEURAL)
+def test_model_states_equal_prefixes_exactly_where_it_says_so(name: str) -> None:
+    model = build(name)
+    session = QUERIES[-1]
+    vectors = model(as_batch([session[:end] for end in range(1, len(session) + 1)]))
+    try:
+        states = model.click_states(as_batch([session]))
+    except AttributeError:  # a family without a state for every click
+        states = torch.full_like(vectors, torch.nan)
+    equal = torch.allclose(states, vectors, rtol=1e-5, atol=1e-5)
+    assert equal == model.states_equal_prefixes
+
+
+@pytest.mark.parametrize("name", COUNTING)
+def test_model_second_fit_equals_a_fresh_fit(name: str) -> None:
+    other = Sessions.from_lists([[6, 7, 6], [9, 0]], vocabulary=train_sessions().vocabulary)
+    fresh = build(name, other)
+    again = build(name)
+    assert isinstance(again, CountingModel)
+    again.fit_counts(other)
+    assert again.state_dict().keys() == fresh.state_dict().keys()
+    for key, value in fresh.state_dict().items():
+        assert torch.equal(again.state_dict()[key], value), key
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_model_saved_and_loaded_gives_same_scores_and_recommendations(
+    name: str, tmp_path: Path
+) -> None:
+    model = build(name)
+    model.save(tmp_path / "model")
+    loaded = load(tmp_path / "model")
+    assert type(loaded) is type(model)
+    assert loaded.settings == model.settings
+    batch = as_batch(QUERIES)
+    assert torch.equal(loaded.score(batch), model.score(batch))
+    assert loaded.recommend([*QUERIES, []], k=5) == model.recommend([*QUERIES, []], k=5)
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_model_asked_for_more_items_than_exist_gives_each_once(name: str) -> None:
+    model = build(name)
+    scores = model.score(as_batch(QUERIES))
+    for answer, row in zip(model.recommend(QUERIES, k=3 * NUM_ITEMS), scores, strict=True):
+        assert {item for item, _ in answer} == set(row.isfinite().nonzero().view(-1).tolist())
+        assert len(answer) == int(row.isfinite().sum())
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_model_settings_name_every_argument_and_rebuild_the_model(name: str) -> None:
+    model = build(name)
+    arguments = list(inspect.signature(type(model).__init__).parameters)[1:]
+    assert list(model.settings) == arguments
+    torch.manual_seed(0)
+    again = type(model)(**model.settings)
+    assert again.settings == model.settings
+    assert repr(again) == repr(model)
+    if name in NEURAL:
+        for key, value in again.state_dict().items():
+            assert torch.equal(value, model.state_dict()[key]), key
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_model_without_items_is_refused(name: str) -> None:
+    with pytest.raises(ValueError, match="num_items must be at least 1, got 0"):
+        MODELS[name](0)
