@@ -192,7 +192,8 @@ class _Queries:
             return None, answered
         clicks = slice(self.ptr[start], self.ptr[stop])
         ptr = np.concatenate(([0], np.cumsum(lengths[answered])))
-        fields = {k: torch.from_numpy(v[clicks]) for k, v in self.click_fields.items()}
+        # Copies: torch would warn of arrays that are mapped from a file and read only.
+        fields = {k: torch.from_numpy(np.array(v[clicks])) for k, v in self.click_fields.items()}
         user = None
         if self.users is not None:
             user = {"user": torch.from_numpy(self.users[start + answered])}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -188,6 +189,17 @@ def test_recommend_clicks_keep_times_and_features_of_sessions() -> None:
     recommend(model, Sessions.from_frame(frame, time="time", features=["price"]))
     assert model.batches[0].click_time.tolist() == [1.0, 3.0]
     assert model.batches[0].click_price.tolist() == [5, 7]
+
+
+@pytest.mark.filterwarnings("error")
+def test_recommend_sessions_opened_from_a_folder_equal_those_in_memory(
+    markov: MarkovChain, tmp_path: Path
+) -> None:
+    frame = pd.DataFrame({"session_id": [0, 0, 1], "item_id": ["a", "b", "c"], "time": [1.0, 2, 3]})
+    sessions = Sessions.from_frame(frame, time="time")
+    sessions.save(tmp_path / "sessions")
+    opened = Sessions.open(tmp_path / "sessions")
+    assert recommend(markov, opened) == recommend(markov, sessions)
 
 
 def test_recommend_in_small_blocks_equals_one_block(
