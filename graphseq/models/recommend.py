@@ -3,32 +3,22 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
-from torch_geometric.data import Batch
 
-from graphseq.data.session_graph import build_session_graphs
-from graphseq.data.sessions import Sessions
-from graphseq.data.vocabulary import Vocabulary, as_ids
+from graphseq.data.vocabulary import Vocabulary
 from graphseq.models.base import SessionModel, SessionsLike
+from graphseq.models.queries import Ids, ItemLists, Queries, read_ids, read_queries
 
 logger = logging.getLogger(__name__)
 
 MAX_SCORES = 2**24
 """Scores held at once: sessions are taken in blocks of at most this many divided by the items."""
-
-MAX_IDS_NAMED = 5
-"""How many unknown ids a warning names."""
-
-Ids = Iterable[Any] | Sequence[Iterable[Any]]
-"""Ids alike for all sessions, or one collection of ids a session."""
 
 
 def recommend(
@@ -76,9 +66,9 @@ def recommend(
             "k=%d is larger than the catalogue: all of its %d items are ranked.", k, model.num_items
         )
     vocabulary = item_vocabulary(model)
-    queries = _queries(model, sessions, users, vocabulary)
-    hidden = None if exclude is None else _id_lists(exclude, queries.size, vocabulary, "exclude")
-    allowed = None if allow is None else _id_lists(allow, queries.size, vocabulary, "allow")
+    queries = read_queries(model, sessions, users, vocabulary)
+    hidden = None if exclude is None else read_ids(exclude, queries.size, vocabulary, "exclude")
+    allowed = None if allow is None else read_ids(allow, queries.size, vocabulary, "allow")
     candidates = None  # ascending, so that column order is code order
     if allowed is not None and allowed.ptr is None:
         candidates = torch.from_numpy(np.unique(allowed.codes))
@@ -101,7 +91,7 @@ def recommend(
             if hidden is not None:
                 scores[hidden.cells(start, stop, candidates)] = -torch.inf
             if exclude_seen:
-                seen = _Lists(queries.items, queries.ptr)
+                seen = ItemLists(queries.items, queries.ptr)
                 scores[seen.cells(start, stop, candidates)] = -torch.inf
             row, column, value = best(scores, k)
             code = column if candidates is None else candidates[column]
@@ -148,66 +138,8 @@ def item_vocabulary(model: SessionModel) -> Vocabulary:
     return model.catalog.items
 
 
-@dataclass(frozen=True)
-class _Lists:
-    """Item codes, alike for all sessions or, with ``ptr`` [num_sessions + 1], a list for each."""
-
-    codes: NDArray[np.int64]
-    ptr: NDArray[np.int64] | None
-
-    def cells(self, start: int, stop: int, candidates: Tensor | None) -> tuple[Any, Tensor]:
-        """Index of these items in the scores of sessions ``start..stop-1``."""
-        if self.ptr is None:
-            row: Any = slice(None)
-            code = torch.from_numpy(self.codes)
-        else:
-            lengths = torch.from_numpy(np.diff(self.ptr[start : stop + 1]))
-            row = torch.repeat_interleave(lengths)
-            code = torch.from_numpy(self.codes[self.ptr[start] : self.ptr[stop]])
-        if candidates is None:
-            return row, code
-        place = torch.searchsorted(candidates, code).clamp(max=len(candidates) - 1)
-        present = candidates[place] == code
-        return (row if self.ptr is None else row[present]), place[present]
-
-
-@dataclass(frozen=True)
-class _Queries:
-    """Known clicks of the sessions to answer; a session may have none."""
-
-    items: NDArray[np.int64]
-    ptr: NDArray[np.int64]
-    click_fields: dict[str, NDArray[Any]]
-    users: NDArray[np.int64] | None
-
-    @property
-    def size(self) -> int:
-        return len(self.ptr) - 1
-
-    def batch(self, start: int, stop: int) -> tuple[Batch | None, NDArray[np.int64]]:
-        """Graphs of the sessions ``start..stop-1`` that have clicks, and which these are."""
-        lengths = np.diff(self.ptr[start : stop + 1])
-        answered = np.flatnonzero(lengths)
-        if answered.size == 0:
-            return None, answered
-        clicks = slice(self.ptr[start], self.ptr[stop])
-        ptr = np.concatenate(([0], np.cumsum(lengths[answered])))
-        # Copies: torch would warn of arrays that are mapped from a file and read only.
-        fields = {k: torch.from_numpy(np.array(v[clicks])) for k, v in self.click_fields.items()}
-        user = None
-        if self.users is not None:
-            user = {"user": torch.from_numpy(self.users[start + answered])}
-        batch = build_session_graphs(
-            torch.from_numpy(self.items[clicks]),
-            torch.from_numpy(ptr),
-            click_fields=fields,
-            session_fields=user,
-        )
-        return batch, answered
-
-
 def _scores(
-    model: SessionModel, queries: _Queries, start: int, stop: int, candidates: Tensor | None
+    model: SessionModel, queries: Queries, start: int, stop: int, candidates: Tensor | None
 ) -> Tensor:
     """Scores on the CPU, [stop - start, num_items] or [stop - start, C]; safe to write to."""
     batch, answered = queries.batch(start, stop)
@@ -237,110 +169,3 @@ def _scores(
     if blocks:
         scores[torch.from_numpy(answered)] = blocks[0]
     return scores
-
-
-def _queries(
-    model: SessionModel,
-    sessions: SessionsLike,
-    users: Sequence[Any] | None,
-    vocabulary: Vocabulary,
-) -> _Queries:
-    user_vocabulary = None if model.catalog is None else model.catalog.users
-    if isinstance(sessions, pd.DataFrame):
-        optional = {"time": "time", "user": "user_id"}
-        named = {k: v for k, v in optional.items() if v in sessions.columns}
-        sessions = Sessions.from_frame(sessions, **named)
-    codes_of_users: NDArray[np.int64] | None = None
-    fields: dict[str, NDArray[Any]] = {}
-    if isinstance(sessions, Sessions):
-        unknown_ids = sessions.vocabulary.ids
-        own = np.asarray(sessions.items)
-        table = np.append(vocabulary.encode(unknown_ids), -1)
-        codes, ptr = table[own], np.asarray(sessions.ptr)
-        unknown = np.flatnonzero(codes < 0)
-        named_unknown = unknown_ids.take(own[unknown][own[unknown] >= 0][:MAX_IDS_NAMED]).tolist()
-        fields = {f"click_{name}": np.asarray(v) for name, v in sessions.click_features.items()}
-        if sessions.time is not None:
-            fields["click_time"] = np.asarray(sessions.time)
-        if users is None and user_vocabulary is not None:
-            told = sessions.with_user_vocabulary(user_vocabulary).users
-            codes_of_users = None if told is None else told.astype(np.int64)
-    else:
-        lists = [_checked(session, number) for number, session in enumerate(sessions)]
-        flat = as_ids([item for session in lists for item in session])
-        ptr = np.concatenate(([0], np.cumsum([len(s) for s in lists], dtype=np.int64)))
-        codes = vocabulary.encode(flat)
-        unknown = np.flatnonzero(codes < 0)
-        named_unknown = flat[unknown[:MAX_IDS_NAMED]].tolist()
-    if unknown.size:
-        _warn("clicks on unknown items in sessions", len(unknown), named_unknown)
-        known = codes >= 0
-        ptr = np.concatenate(([0], np.cumsum(known)))[ptr]
-        codes, fields = codes[known], {name: v[known] for name, v in fields.items()}
-    num_sessions = len(ptr) - 1
-    if users is not None:
-        codes_of_users = _users(users, num_sessions, user_vocabulary)
-    elif codes_of_users is None and user_vocabulary is not None:
-        codes_of_users = np.full(num_sessions, -1, dtype=np.int64)
-    return _Queries(codes, ptr, fields, codes_of_users)
-
-
-def _users(
-    users: Sequence[Any], num_sessions: int, vocabulary: Vocabulary | None
-) -> NDArray[np.int64]:
-    if vocabulary is None:
-        raise ValueError("users= needs a model whose catalog has users: its training log has none.")
-    codes = np.asarray(vocabulary.encode(users), dtype=np.int64)
-    if len(codes) != num_sessions:
-        raise ValueError(
-            f"users= needs one user a session: {num_sessions} sessions, {len(codes)} users."
-        )
-    unknown = np.flatnonzero(codes < 0)
-    if unknown.size:
-        _warn("unknown users", len(unknown), [users[i] for i in unknown[:MAX_IDS_NAMED].tolist()])
-    return codes
-
-
-def _id_lists(ids: Ids, num_sessions: int, vocabulary: Vocabulary, what: str) -> _Lists:
-    """``exclude`` or ``allow`` as codes; unknown ids are dropped with a warning."""
-    if isinstance(ids, (str, bytes)):
-        raise ValueError(f"{what} is a collection of ids, got {ids!r}: write [{ids!r}].")
-    entries = list(ids)
-    ptr = None
-    if any(map(_is_collection, entries)):
-        if not all(map(_is_collection, entries)) or len(entries) != num_sessions:
-            raise ValueError(
-                f"{what} is one collection of ids, or one for each of the {num_sessions} sessions; "
-                f"got {len(entries)} entries, {sum(map(_is_collection, entries))} of them "
-                "collections."
-            )
-        lists = [list(entry) for entry in entries]
-        ptr = np.concatenate(([0], np.cumsum([len(entry) for entry in lists], dtype=np.int64)))
-        entries = [value for entry in lists for value in entry]
-    flat = as_ids(entries)
-    codes = np.asarray(vocabulary.encode(flat), dtype=np.int64)
-    unknown = np.flatnonzero(codes < 0)
-    if unknown.size:
-        _warn(f"unknown ids in {what}", len(unknown), flat[unknown[:MAX_IDS_NAMED]].tolist())
-        known = codes >= 0
-        codes = codes[known]
-        ptr = None if ptr is None else np.concatenate(([0], np.cumsum(known)))[ptr]
-    return _Lists(codes, ptr)
-
-
-def _checked(session: Any, number: int) -> list[Any]:
-    if not _is_collection(session):
-        raise ValueError(
-            f"sessions is a list of sessions, each a list of item ids, but session {number} is "
-            f"{session!r}: write [[...]] for one session."
-        )
-    return list(session)
-
-
-def _is_collection(value: Any) -> bool:
-    return isinstance(value, Iterable) and not isinstance(value, (str, bytes))
-
-
-def _warn(what: str, count: int, first: list[Any]) -> None:
-    named = ", ".join(map(repr, first)) + (", ..." if count > len(first) else "")
-    logger.warning("recommend skipped %d %s: %s", count, what, named)

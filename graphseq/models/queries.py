@@ -1,0 +1,208 @@
+"""What recommend is asked: sessions, users and lists of ids of a caller, in a model's codes."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch_geometric.data import Batch
+
+from graphseq.data.session_graph import build_session_graphs
+from graphseq.data.sessions import Sessions
+from graphseq.data.vocabulary import Vocabulary, as_ids
+from graphseq.models.base import SessionModel, SessionsLike
+
+logger = logging.getLogger(__name__)
+
+MAX_IDS_NAMED = 5
+"""How many unknown ids a warning names."""
+
+Ids = Iterable[Any] | Sequence[Iterable[Any]]
+"""Ids alike for all sessions, or one collection of ids a session."""
+
+
+@dataclass(frozen=True)
+class ItemLists:
+    """Item codes, alike for all sessions or, with ``ptr`` [num_sessions + 1], a list for each."""
+
+    codes: NDArray[np.int64]
+    ptr: NDArray[np.int64] | None
+
+    def cells(self, start: int, stop: int, candidates: Tensor | None) -> tuple[Any, Tensor]:
+        """Index of these items in the scores of sessions ``start..stop-1``."""
+        if self.ptr is None:
+            row: Any = slice(None)
+            code = torch.from_numpy(self.codes)
+        else:
+            lengths = torch.from_numpy(np.diff(self.ptr[start : stop + 1]))
+            row = torch.repeat_interleave(lengths)
+            code = torch.from_numpy(self.codes[self.ptr[start] : self.ptr[stop]])
+        if candidates is None:
+            return row, code
+        place = torch.searchsorted(candidates, code).clamp(max=len(candidates) - 1)
+        present = candidates[place] == code
+        return (row if self.ptr is None else row[present]), place[present]
+
+
+@dataclass(frozen=True)
+class Queries:
+    """Known clicks of the sessions to answer; a session may have none."""
+
+    items: NDArray[np.int64]
+    ptr: NDArray[np.int64]
+    click_fields: dict[str, NDArray[Any]]
+    users: NDArray[np.int64] | None
+
+    @property
+    def size(self) -> int:
+        return len(self.ptr) - 1
+
+    def batch(self, start: int, stop: int) -> tuple[Batch | None, NDArray[np.int64]]:
+        """Graphs of the sessions ``start..stop-1`` that have clicks, and which these are."""
+        lengths = np.diff(self.ptr[start : stop + 1])
+        answered = np.flatnonzero(lengths)
+        if answered.size == 0:
+            return None, answered
+        clicks = slice(self.ptr[start], self.ptr[stop])
+        ptr = np.concatenate(([0], np.cumsum(lengths[answered])))
+        # Copies: torch would warn of arrays that are mapped from a file and read only.
+        fields = {k: torch.from_numpy(np.array(v[clicks])) for k, v in self.click_fields.items()}
+        user = None
+        if self.users is not None:
+            user = {"user": torch.from_numpy(self.users[start + answered])}
+        batch = build_session_graphs(
+            torch.from_numpy(self.items[clicks]),
+            torch.from_numpy(ptr),
+            click_fields=fields,
+            session_fields=user,
+        )
+        return batch, answered
+
+
+def read_queries(
+    model: SessionModel,
+    sessions: SessionsLike,
+    users: Sequence[Any] | None,
+    vocabulary: Vocabulary,
+) -> Queries:
+    """Sessions of any form in the codes of a model; unknown items go, and a warning counts them.
+
+    Args:
+        model: Its catalog, if it has one, knows the users.
+        sessions, users: As :func:`graphseq.models.recommend.recommend` takes them.
+        vocabulary: The items that the model knows.
+
+    Raises:
+        ValueError: If the sessions cannot be read, or ``users`` does not fit them.
+    """
+    user_vocabulary = None if model.catalog is None else model.catalog.users
+    if isinstance(sessions, pd.DataFrame):
+        optional = {"time": "time", "user": "user_id"}
+        named = {k: v for k, v in optional.items() if v in sessions.columns}
+        sessions = Sessions.from_frame(sessions, **named)
+    codes_of_users: NDArray[np.int64] | None = None
+    fields: dict[str, NDArray[Any]] = {}
+    if isinstance(sessions, Sessions):
+        unknown_ids = sessions.vocabulary.ids
+        own = np.asarray(sessions.items)
+        table = np.append(vocabulary.encode(unknown_ids), -1)
+        codes, ptr = table[own], np.asarray(sessions.ptr)
+        unknown = np.flatnonzero(codes < 0)
+        named_unknown = unknown_ids.take(own[unknown][own[unknown] >= 0][:MAX_IDS_NAMED]).tolist()
+        fields = {f"click_{name}": np.asarray(v) for name, v in sessions.click_features.items()}
+        if sessions.time is not None:
+            fields["click_time"] = np.asarray(sessions.time)
+        if users is None and user_vocabulary is not None:
+            told = sessions.with_user_vocabulary(user_vocabulary).users
+            codes_of_users = None if told is None else told.astype(np.int64)
+    else:
+        lists = [_checked(session, number) for number, session in enumerate(sessions)]
+        flat = as_ids([item for session in lists for item in session])
+        ptr = np.concatenate(([0], np.cumsum([len(s) for s in lists], dtype=np.int64)))
+        codes = vocabulary.encode(flat)
+        unknown = np.flatnonzero(codes < 0)
+        named_unknown = flat[unknown[:MAX_IDS_NAMED]].tolist()
+    if unknown.size:
+        _warn("clicks on unknown items in sessions", len(unknown), named_unknown)
+        known = codes >= 0
+        ptr = np.concatenate(([0], np.cumsum(known)))[ptr]
+        codes, fields = codes[known], {name: v[known] for name, v in fields.items()}
+    num_sessions = len(ptr) - 1
+    if users is not None:
+        codes_of_users = _users(users, num_sessions, user_vocabulary)
+    elif codes_of_users is None and user_vocabulary is not None:
+        codes_of_users = np.full(num_sessions, -1, dtype=np.int64)
+    return Queries(codes, ptr, fields, codes_of_users)
+
+
+def _users(
+    users: Sequence[Any], num_sessions: int, vocabulary: Vocabulary | None
+) -> NDArray[np.int64]:
+    if vocabulary is None:
+        raise ValueError("users= needs a model whose catalog has users: its training log has none.")
+    named = list(users)
+    codes = np.asarray(vocabulary.encode(named), dtype=np.int64)
+    if len(codes) != num_sessions:
+        raise ValueError(
+            f"users= needs one user a session: {num_sessions} sessions, {len(codes)} users."
+        )
+    unknown = np.flatnonzero(codes < 0)
+    if unknown.size:
+        _warn("unknown users", len(unknown), [named[i] for i in unknown[:MAX_IDS_NAMED].tolist()])
+    return codes
+
+
+def read_ids(ids: Ids, num_sessions: int, vocabulary: Vocabulary, what: str) -> ItemLists:
+    """``exclude`` or ``allow`` (``what``) as codes; unknown ids go, and a warning counts them.
+
+    Raises:
+        ValueError: If they are neither ids alike for all sessions nor one collection a session.
+    """
+    if isinstance(ids, (str, bytes)):
+        raise ValueError(f"{what} is a collection of ids, got {ids!r}: write [{ids!r}].")
+    entries = list(ids)
+    ptr = None
+    if any(map(_is_collection, entries)):
+        if not all(map(_is_collection, entries)) or len(entries) != num_sessions:
+            raise ValueError(
+                f"{what} is one collection of ids, or one for each of the {num_sessions} sessions; "
+                f"got {len(entries)} entries, {sum(map(_is_collection, entries))} of them "
+                "collections."
+            )
+        lists = [list(entry) for entry in entries]
+        ptr = np.concatenate(([0], np.cumsum([len(entry) for entry in lists], dtype=np.int64)))
+        entries = [value for entry in lists for value in entry]
+    flat = as_ids(entries)
+    codes = np.asarray(vocabulary.encode(flat), dtype=np.int64)
+    unknown = np.flatnonzero(codes < 0)
+    if unknown.size:
+        _warn(f"unknown ids in {what}", len(unknown), flat[unknown[:MAX_IDS_NAMED]].tolist())
+        known = codes >= 0
+        codes = codes[known]
+        ptr = None if ptr is None else np.concatenate(([0], np.cumsum(known)))[ptr]
+    return ItemLists(codes, ptr)
+
+
+def _checked(session: Any, number: int) -> list[Any]:
+    if not _is_collection(session):
+        raise ValueError(
+            f"sessions is a list of sessions, each a list of item ids, but session {number} is "
+            f"{session!r}: write [[...]] for one session."
+        )
+    return list(session)
+
+
+def _is_collection(value: Any) -> bool:
+    return isinstance(value, Iterable) and not isinstance(value, (str, bytes))
+
+
+def _warn(what: str, count: int, first: list[Any]) -> None:
+    named = ", ".join(map(repr, first)) + (", ..." if count > len(first) else "")
+    logger.warning("recommend skipped %d %s: %s", count, what, named)
