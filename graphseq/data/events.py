@@ -64,14 +64,17 @@ def session_fields(
     limit = None if gap is None else _gap_seconds(gap)
 
     order = _order(group, seconds)
-    if order is not None:
+    if order is not None:  # groups keep their codes: they are sorted by them
         group, items = group[order], items[order]
         seconds = None if seconds is None else seconds[order]
-        # Codes count by first appearance in the sessions, not in the log.
-        items, appearance = pd.factorize(items)
+    first = np.empty(len(vocabulary), dtype=np.int64)
+    first[items[::-1]] = np.arange(len(items))[::-1]  # of all that write, the first click wins
+    if order is not None:  # items count by first appearance in the sessions, not in the log
+        appearance = np.argsort(first)
+        code = np.empty_like(appearance)
+        code[appearance] = np.arange(len(appearance))
+        items, first = code[items], first[appearance]
         vocabulary = Vocabulary.from_unique(vocabulary.ids.take(appearance))
-        group, appearance = pd.factorize(group)
-        groups = Vocabulary.from_unique(groups.ids.take(appearance))
     starts = np.append(True, group[1:] != group[:-1])
     if limit is not None and seconds is not None:
         starts[1:] |= np.diff(seconds) > limit
@@ -95,15 +98,13 @@ def session_fields(
         fields["user_vocabulary"] = groups
     fields["click_features"], fields["feature_vocabularies"] = {}, {}
     for name in dict.fromkeys(features):
-        values, ids_behind = _feature(frame[name])
-        fields["click_features"][name] = values if order is None else values[order]
+        column = frame[name] if order is None else frame[name].take(order)
+        fields["click_features"][name], ids_behind = _feature(column)
         if ids_behind is not None:
             fields["feature_vocabularies"][name] = ids_behind
     if isinstance(item_features, pd.DataFrame):
         fields["item_features"] = _features_by_id(item_features, vocabulary)
     elif item_features is not None:
-        first = np.empty(len(vocabulary), dtype=np.int64)
-        first[items[::-1]] = np.arange(len(items))[::-1]  # of all that write, the first click wins
         rows = first if order is None else order[first]
         fields["item_features"] = frame[described].take(rows).reset_index(drop=True)
     return fields
@@ -142,12 +143,7 @@ def to_seconds(column: pd.Series) -> NDArray[np.float64]:
     elif pd.api.types.is_timedelta64_dtype(column):
         seconds = column.dt.total_seconds().to_numpy(dtype=np.float64)
     else:
-        try:
-            dates = pd.to_datetime(column, utc=True)
-        except (ValueError, TypeError) as error:
-            raise ValueError(
-                f"The {what} holds neither numbers nor dates: {str(error).splitlines()[0]}"
-            ) from error
+        dates = _dates(column, what)
         if dates.isna().any():
             raise ValueError(missing_rows(what, dates.isna().to_numpy()))
         ticks = {"s": 1, "ms": 1e3, "us": 1e6, "ns": 1e9}[dates.dt.unit]
@@ -155,6 +151,17 @@ def to_seconds(column: pd.Series) -> NDArray[np.float64]:
     if not np.isfinite(seconds).all():
         raise ValueError(missing_rows(f"{what} (infinite counts as such)", ~np.isfinite(seconds)))
     return seconds
+
+
+def _dates(column: pd.Series, what: str) -> pd.Series:
+    try:
+        # Of text, ISO 8601 only: in 09.05.2016, pandas would take the month for the day unasked.
+        return pd.to_datetime(column, utc=True, format="ISO8601")
+    except (ValueError, TypeError) as error:
+        raise ValueError(
+            f"The {what} holds neither numbers nor dates, nor all text as 2016-05-09T10:00:00, but "
+            f"{column.iloc[0]!r}: convert it first, with pandas.to_datetime(..., format=...)."
+        ) from error
 
 
 def plain_array(ids: pd.Index) -> Any:
@@ -187,7 +194,7 @@ def _order(
     """The stable order by (group, time), or ``None`` where the log is in order already."""
     order = None
     if (group[1:] < group[:-1]).any():
-        order = np.argsort(group, kind="stable")
+        order = _group_order(group)
     if seconds is None:
         return order
     # Most logs are written in time: then grouping is all there is to do.
@@ -195,7 +202,17 @@ def _order(
     groups = group if order is None else group[order]
     if ((times[1:] >= times[:-1]) | (groups[1:] != groups[:-1])).all():
         return order
-    return np.lexsort((seconds, group))
+    by_time = np.argsort(seconds, kind="stable")
+    return by_time[_group_order(group[by_time])]
+
+
+def _group_order(group: NDArray[np.integer[Any]]) -> NDArray[np.int64]:
+    """The stable order by group: (group, row) as one integer, sorted, is four times faster."""
+    rows = len(group)
+    key = group.astype(np.int64) * rows + np.arange(rows)
+    key.sort()
+    key %= rows
+    return key
 
 
 def _one_user(

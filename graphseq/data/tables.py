@@ -133,7 +133,9 @@ def read_csv(
             with reader(wanted, known) as chunks:
                 return chunks.read_all()
         except pa.ArrowInvalid as error:
-            failed = re.search(r"In CSV column #(\d+): CSV conversion error", str(error))
+            failed = re.search(
+                r"In CSV column #(\d+): (?:Row #\d+: )?CSV conversion error", str(error)
+            )
             name = schema.names[int(failed[1])] if failed else None
             if name is None or name in (types or {}) or known[name] == CODES:
                 raise
