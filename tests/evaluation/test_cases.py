@@ -1,0 +1,65 @@
+"""Cases: every target once, known clicks before it, distinct seen items."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from graphseq.data.sessions import Sessions
+from graphseq.data.vocabulary import Vocabulary
+from graphseq.evaluation.cases import Cases, ranges
+
+VOCABULARY = Vocabulary(["a", "b", "c"])
+
+
+@st.composite
+def ragged(draw):
+    clicks = st.lists(st.sampled_from("abcxy"), min_size=1, max_size=6)
+    lists = draw(st.lists(clicks, min_size=1, max_size=5))
+    first = [draw(st.integers(0, len(clicks) + 1)) for clicks in lists]
+    sessions = Sessions.from_lists(lists, vocabulary=VOCABULARY)
+    return lists, first, replace(sessions, first_target=np.array(first, dtype=np.int64))
+
+
+@settings(max_examples=60)
+@given(ragged().filter(lambda drawn: drawn[2].num_targets > 0), st.randoms())
+def test_cases_of_any_sessions_equal_a_naive_loop(drawn, random):
+    lists, first, sessions = drawn
+    expected = [
+        (
+            session,
+            position,
+            "abc".find(clicks[position]),
+            sum(item in "abc" for item in clicks[:position]),
+            {"abc".index(item) for item in clicks[:position] if item in "abc"},
+        )
+        for session, clicks in enumerate(lists)
+        for position in range(first[session], len(clicks))
+    ]
+    cases = Cases(sessions)
+    order = np.array(random.sample(range(len(cases)), len(cases)))
+    row, item = cases.seen(order)
+    seen = [set() for _ in order]
+    for place, code in zip(row.tolist(), item.tolist(), strict=True):
+        assert code not in seen[order[place]]  # each item at most once
+        seen[order[place]].add(code)
+    columns = (cases.session, cases.position, cases.target, cases.history, np.array(seen))
+    assert list(zip(*(column.tolist() for column in columns), strict=True)) == expected
+
+
+def test_cases_without_a_first_target_start_at_the_second_click():
+    cases = Cases(Sessions.from_lists([["a", "b", "a"], ["b"], ["a", "c"]]))
+    assert cases.session.tolist() == [0, 0, 2]
+    assert cases.position.tolist() == [1, 2, 1]
+
+
+def test_cases_of_sessions_without_targets_say_so():
+    with pytest.raises(ValueError, match="none of the 2 sessions has a click at or after"):
+        Cases(Sessions.from_lists([["a"], ["b"]]))
+
+
+def test_ranges_with_empty_ones_leave_them_out():
+    assert ranges(np.array([5, 0, 7]), np.array([2, 0, 3])).tolist() == [5, 6, 7, 8, 9]
+    assert ranges(np.array([], dtype=int), np.array([], dtype=int)).tolist() == []

@@ -1,0 +1,76 @@
+"""Reports: metrics at any k, intervals, comparisons of like with like."""
+
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from graphseq.evaluation import Report, mean_interval, metric_values, paired_test
+
+
+def report_of(better, tied=None, cluster=None, num_items=50):
+    better = np.array(better)
+    tied = np.zeros_like(better) if tied is None else np.array(tied)
+    cluster = np.arange(len(better)) if cluster is None else np.array(cluster)
+    ranks = pd.DataFrame(
+        {"session": cluster, "position": np.arange(len(better)), "better": better, "tied": tied}
+    )
+    metrics = {
+        name: float(metric_values(name, better, tied, num_items).mean()) for name in ("hr@5", "mrr")
+    }
+    return Report(metrics, ranks, cluster, num_items, 0, 0, 0, False, 0.0)
+
+
+def test_report_at_another_k_follows_from_the_ranks():
+    report = report_of([0, 7, 50, 3])
+    assert report.values("hr@4").tolist() == [1, 0, 0, 1]
+    assert report.values("mrr").tolist() == [1, 1 / 8, 0, 1 / 4]
+    assert report.num_cases == 4
+
+
+def test_report_interval_is_that_of_its_clusters():
+    report = report_of([0, 9, 4, 3, 20, 0], cluster=[0, 0, 1, 2, 2, 2])
+    expected = mean_interval(report.values("mrr"), report.cluster, level=0.5)
+    assert report.confidence_interval("mrr", level=0.5) == expected
+
+
+def test_report_interval_stays_within_what_a_metric_can_be():
+    low, high = report_of([0, 0, 50]).confidence_interval("hr@5")
+    assert (low, high) == (0.0, 1.0)
+
+
+def test_report_interval_of_one_cluster_is_unknown():
+    assert np.isnan(report_of([0, 50], cluster=[4, 4]).confidence_interval("hr@5")).all()
+
+
+@pytest.mark.parametrize("method", ["t", "sign_flip"])
+def test_report_compare_of_two_models_is_the_paired_test(method):
+    first = report_of([0, 9, 4, 3, 20, 0], cluster=[0, 0, 1, 2, 2, 2])
+    second = report_of([2, 3, 8, 1, 0, 1], cluster=[0, 0, 1, 2, 2, 2])
+    test = first.compare(second, "mrr", method=method, seed=3)
+    assert test == paired_test(
+        first.values("mrr"), second.values("mrr"), first.cluster, method=method, seed=3
+    )
+    assert test.difference == pytest.approx(first.metrics["mrr"] - second.metrics["mrr"])
+
+
+def test_report_compare_of_other_cases_or_rules_says_what_differs():
+    report = report_of([0, 1, 2])
+    with pytest.raises(ValueError, match="3 and 2 cases that are not the same"):
+        report.compare(report_of([0, 1]), "mrr")
+    with pytest.raises(ValueError, match="exclude_seen is False here and True there"):
+        report.compare(replace(report, exclude_seen=True), "mrr")
+
+
+def test_report_as_a_frame_has_a_row_for_each_metric():
+    report = report_of([0, 9, 4, 3])
+    frame = report.to_frame()
+    assert frame.index.tolist() == ["hr@5", "mrr"]
+    assert frame["value"].to_dict() == report.metrics
+    low, high = report.confidence_interval("mrr")
+    assert frame.loc["mrr", ["low", "high"]].tolist() == [low, high]
+
+
+def test_report_in_one_line_shows_metrics_and_cases():
+    assert repr(report_of([0, 50])) == "Report(hr@5=0.5000, mrr=0.5000, num_cases=2)"
