@@ -12,8 +12,10 @@ from torch.autograd.function import once_differentiable
 
 # exp(+-60), times ten million items, is far inside float32: below it no maximum need be subtracted.
 SAFE_LOGIT = 60.0
-# 32 MB of float32 suit a CPU's last cache; an accelerator wants fewer and larger products.
+# 32 MB of float32 suit a CPU's last cache, but whole rows of a larger catalogue are worth up to
+# 128 MB; an accelerator wants fewer and larger products.
 BLOCK_ELEMENTS_CPU = 8_000_000
+LARGEST_BLOCK_ELEMENTS_CPU = 32_000_000
 BLOCK_ELEMENTS_ACCELERATOR = 64_000_000
 # Below this many rows a matrix product is slower than computing the logits a second time.
 MIN_ROWS = 64
@@ -49,7 +51,8 @@ def full_cross_entropy(
         bias: Bias of each item, [V].
         reduction: ``"mean"`` over the rows with a target, or ``"sum"``. With no such row the loss
             is 0 and so are its gradients.
-        block_elements: Logits held at once; ``None``: 8 million on a CPU, 64 million elsewhere.
+        block_elements: Logits held at once; ``None``: 8 million on a CPU, up to 32 million for
+            catalogues above 125,000 items, and 64 million elsewhere.
 
     Returns:
         The loss, a scalar.
@@ -60,8 +63,10 @@ def full_cross_entropy(
     _check(vectors, weight, targets, bias, reduction, block_elements)
     dtype = torch.promote_types(torch.promote_types(vectors.dtype, weight.dtype), torch.float32)
     if block_elements is None:
-        on_cpu = vectors.device.type == "cpu"
-        block_elements = BLOCK_ELEMENTS_CPU if on_cpu else BLOCK_ELEMENTS_ACCELERATOR
+        block_elements = BLOCK_ELEMENTS_ACCELERATOR
+        if vectors.device.type == "cpu":
+            whole_rows = max(BLOCK_ELEMENTS_CPU, MIN_ROWS * weight.shape[0])
+            block_elements = min(whole_rows, LARGEST_BLOCK_ELEMENTS_CPU)
     loss: Tensor = _FullCrossEntropy.apply(  # type: ignore[no-untyped-call]
         vectors.to(dtype),
         weight.to(dtype),
