@@ -68,7 +68,7 @@ def save_sessions(sessions: Sessions, folder: str | PathLike[str]) -> None:
         for name, array in written.items():
             _write_array(part / f"{name}.npy", np.asarray(array), name)
         kinds = {
-            name: _write_ids(part / f"{name}.arrow", vocabulary.ids, name)
+            name: [_write_ids(part / f"{name}.arrow", vocabulary.ids, name), len(vocabulary)]
             for name, vocabulary in ids.items()
             if vocabulary is not None
         }
@@ -106,7 +106,10 @@ def open_sessions(folder: str | PathLike[str]) -> Sessions:
         name: _open_array(folder / f"{name}.npy", np.dtype(kind), size)
         for name, (kind, size) in header["arrays"].items()
     }
-    ids = {name: _open_ids(folder / f"{name}.arrow", kind) for name, kind in header["ids"].items()}
+    ids = {
+        name: _open_ids(folder / f"{name}.arrow", kind, size)
+        for name, (kind, size) in header["ids"].items()
+    }
     vocabularies = {name: Vocabulary.from_unique(index) for name, index in ids.items()}
     features = list(enumerate(header["click_features"]))
     session_ids = ids["session_ids"].array if "session_ids" in ids else arrays.get("session_ids")
@@ -136,11 +139,14 @@ def _header(folder: Path) -> dict[str, Any]:
         raise ValueError(f"{folder / HEADER} is broken: {error}.") from error
     if not isinstance(header, dict) or header.get("format") != FORMAT:
         raise ValueError(f"{folder} holds no saved sessions: Sessions.save makes such a folder.")
-    if header["version"] > FORMAT_VERSION:
+    if header.get("version", 0) > FORMAT_VERSION:
         raise ValueError(
             f"{folder} was saved in version {header['version']} of the format, this graphseq reads "
             f"up to {FORMAT_VERSION}: install a newer one."
         )
+    absent = {"arrays", "ids", "click_features", "item_features"} - header.keys()
+    if absent:
+        raise ValueError(f"{folder / HEADER} is broken: it lacks {', '.join(sorted(absent))}.")
     return header
 
 
@@ -222,12 +228,14 @@ def _write_ids(path: Path, ids: pd.Index, name: str) -> str:
     return kind
 
 
-def _open_ids(path: Path, kind: str) -> pd.Index:
+def _open_ids(path: Path, kind: str, size: int) -> pd.Index:
     try:
         with pa.memory_map(str(path)) as file:
             column = pa.ipc.open_file(file).read_all().column(0)
     except (pa.ArrowException, OSError) as error:
         raise ValueError(f"{path} is missing, broken or cut off: {error}.") from error
+    if len(column) != size:
+        raise ValueError(f"{path} is of other sessions: it holds {len(column)} ids, not {size}.")
     if kind == "json":
         values = [json.loads(text) for text in column.to_pylist()]
         column = np.fromiter(values, dtype=object, count=len(values))

@@ -20,6 +20,9 @@ Log = pd.DataFrame | str | PathLike[str]
 CODES = pa.dictionary(pa.int32(), pa.string())
 """Text as Arrow reads it here: each distinct value once, and a code a row."""
 
+MISFIT = re.compile(r"In CSV column #(\d+): (?:Row #\d+: )?CSV conversion error")
+"""How Arrow says that a value does not fit the type of its column."""
+
 ROWS_A_CHUNK = 1 << 20
 BYTES_A_CHUNK = 1 << 24
 PARQUET_SUFFIXES = (".parquet", ".pq")
@@ -133,9 +136,7 @@ def read_csv(
             with reader(wanted, known) as chunks:
                 return chunks.read_all()
         except pa.ArrowInvalid as error:
-            failed = re.search(
-                r"In CSV column #(\d+): (?:Row #\d+: )?CSV conversion error", str(error)
-            )
+            failed = MISFIT.search(str(error))
             name = schema.names[int(failed[1])] if failed else None
             if name is None or name in (types or {}) or known[name] == CODES:
                 raise

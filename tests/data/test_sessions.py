@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from graphseq.data import tables
 from graphseq.data.sessions import Sessions
 from graphseq.data.vocabulary import Vocabulary
 
@@ -354,7 +355,7 @@ def test_from_frame_ids_of_csv_are_integers_or_the_text_of_the_file(
 def test_from_frame_csv_that_changes_its_types_late_is_read_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("graphseq.data.tables.BYTES_A_CHUNK", 256)
+    monkeypatch.setattr(tables, "BYTES_A_CHUNK", 256)
     rows = [f"{n // 5},{n % 7},{n},{n}" for n in range(100)]
     rows += ["last,x7,99.5,none", "last,3,100.5,1.5"]
     (tmp_path / "log.csv").write_text("\n".join(["session_id,item_id,time,price", *rows]) + "\n")

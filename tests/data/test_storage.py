@@ -1,0 +1,274 @@
+"""Saved sessions: they come back whole, memory-mapped, or not at all."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import replace
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from graphseq.data import storage
+from graphseq.data.sessions import Sessions
+from graphseq.data.storage import open_sessions, save_sessions
+from graphseq.data.vocabulary import Vocabulary
+
+IDS = st.one_of(
+    st.integers(-(2**63), 2**63 - 1),
+    st.text(alphabet=st.characters(codec="utf-8"), max_size=4),
+)
+
+
+def full() -> Sessions:
+    """Sessions with every field."""
+    frame = pd.DataFrame(
+        {
+            "session_id": ["s", "r", "s", "r", "s"],
+            "item_id": ["x", "y", "z", "z", "x"],
+            "t": [5.5, 3, 1, 4, 1],
+            "user": ["p", None, "p", None, "p"],
+            "price / €": [1.5, np.nan, 2.0, 3.0, 4.0],
+            "colour": ["red", None, "blue", "red", "red"],
+        }
+    )
+    sessions = Sessions.from_frame(
+        frame,
+        time="t",
+        user="user",
+        features=["price / €", "colour"],
+        item_features=["price / €", "colour"],
+    )
+    return replace(sessions, first_target=np.array([2, 1]))
+
+
+def same(a: Sessions, b: Sessions) -> None:
+    assert a.fingerprint() == b.fingerprint()
+    pd.testing.assert_frame_equal(a.to_frame(), b.to_frame())
+    if a.item_features is None:
+        assert b.item_features is None
+    else:
+        pd.testing.assert_frame_equal(a.item_features, b.item_features)
+
+
+@pytest.fixture
+def saved(tmp_path: Path) -> Path:
+    full().save(tmp_path / "log")
+    return tmp_path / "log"
+
+
+def test_save_open_every_field_comes_back(saved: Path) -> None:
+    opened = Sessions.open(saved)
+    same(full(), opened)
+    assert opened.targets_from.tolist() == [2, 1]
+    assert opened.vocabulary == full().vocabulary
+    assert opened.feature_vocabularies["colour"].ids.tolist() == ["blue", "red"]
+
+
+@given(
+    lists=st.one_of(
+        st.lists(st.lists(st.integers(-(2**63), 2**63 - 1), min_size=1), min_size=1),
+        st.lists(st.lists(IDS, min_size=1, max_size=5), min_size=1, max_size=5),
+    )
+)
+@settings(max_examples=25)
+def test_save_open_ids_of_any_kind_keep_their_types(
+    lists: list[list[Any]], tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    folder = tmp_path_factory.mktemp("ids") / "log"
+    sessions = Sessions.from_lists(lists)
+    sessions.save(folder)
+    opened = Sessions.open(folder)
+    assert opened.to_lists() == lists
+    assert [type(v) for ids in opened for v in ids] == [type(v) for ids in lists for v in ids]
+    same(sessions, opened)
+
+
+@pytest.mark.parametrize(
+    "ids",
+    [
+        [2**64 - 1, 3],
+        [1.5, 2.5],
+        [True, False],
+        [1, "1", 2.5, True, 2**70],
+        pd.to_datetime(["2020-01-01", "2020-01-02"]),
+    ],
+    ids=str,
+)
+def test_save_open_rarer_ids_keep_their_types(ids: Any, tmp_path: Path) -> None:
+    sessions = Sessions.from_ragged(ids, [0, len(ids)])
+    sessions.save(tmp_path / "log")
+    before, after = sessions.to_lists()[0], Sessions.open(tmp_path / "log").to_lists()[0]
+    assert [(type(v), v) for v in after] == [(type(v), v) for v in before]
+
+
+def test_save_ids_without_a_place_in_the_format_are_refused(tmp_path: Path) -> None:
+    for ids in ([(1, 2), (3, 4)], [1, date(2020, 1, 1)]):
+        with pytest.raises(ValueError, match="item_ids"):
+            Sessions.from_ragged(ids, [0, 2]).save(tmp_path / "log")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_save_features_of_python_objects_are_refused(tmp_path: Path) -> None:
+    sessions = Sessions.from_lists([[1]])
+    odd = replace(sessions, click_features={"tag": np.array([{}], dtype=object)})
+    with pytest.raises(ValueError, match="click_0 holds Python objects"):
+        odd.save(tmp_path / "log")
+    odd = replace(sessions, item_features=pd.DataFrame({"a": [object()]}))
+    with pytest.raises(ValueError, match="item_features cannot be saved"):
+        odd.save(tmp_path / "log")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_open_arrays_are_mapped_and_read_only(saved: Path) -> None:
+    opened = Sessions.open(saved)
+    for array in (opened.items, opened.ptr, opened.time, opened.click_features["price / €"]):
+        assert isinstance(array, np.memmap)
+        with pytest.raises(ValueError, match="read-only"):
+            array[0] = 1
+    assert isinstance(opened.select([1]).items, np.memmap)
+
+
+def test_open_items_out_of_pages_are_not_looked_at(saved: Path) -> None:
+    # 400 MB of a sparse file: nothing of it is read.
+    clicks = 100_000_000
+    with (saved / "items.npy").open("wb") as file:
+        header = {"descr": "<i4", "fortran_order": False, "shape": (clicks,)}
+        np.lib.format.write_array_header_1_0(file, header)
+        file.truncate(file.tell() + 4 * clicks)
+    np.save(saved / "ptr.npy", np.array([0, clicks]))
+    header = json.loads((saved / "sessions.json").read_text())
+    header["arrays"] = {"items": ["<i4", clicks], "ptr": ["<i8", 2]}
+    header["click_features"] = []
+    del header["ids"]["session_ids"]
+    (saved / "sessions.json").write_text(json.dumps(header))
+    opened = Sessions.open(saved)
+    assert opened.num_clicks == clicks
+    assert opened.window([0], [clicks - 3], [clicks]).to_lists() == [["z"] * 3]
+
+
+def test_save_no_sessions_left_comes_back(tmp_path: Path) -> None:
+    full().select([]).save(tmp_path / "log")
+    opened = Sessions.open(tmp_path / "log")
+    assert (len(opened), opened.num_clicks, opened.num_items) == (0, 0, 3)
+
+
+def test_save_replaces_saved_sessions_even_those_it_reads_from(saved: Path) -> None:
+    opened = Sessions.open(saved)
+    opened.select([1]).save(saved)
+    assert Sessions.open(saved).to_lists() == [["y", "z"]]
+    assert opened.to_lists() == full().to_lists()
+    assert [path.name for path in saved.parent.iterdir()] == ["log"]
+
+
+def test_save_into_an_empty_or_new_folder_works(tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    for folder in (tmp_path / "empty", tmp_path / "some" / "new"):
+        save_sessions(full(), folder)
+        same(open_sessions(folder), full())
+
+
+def test_save_over_something_else_is_refused_and_leaves_it(tmp_path: Path) -> None:
+    (tmp_path / "thesis.txt").write_text("mine")
+    with pytest.raises(ValueError, match="something other than saved sessions"):
+        full().save(tmp_path)
+    with pytest.raises(ValueError, match="something other than saved sessions"):
+        full().save(tmp_path / "thesis.txt")
+    assert (tmp_path / "thesis.txt").read_text() == "mine"
+
+
+def test_save_where_nothing_can_be_written_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ValueError, match=r"log cannot be written: "):
+        full().save(tmp_path / "file" / "log")
+
+
+def test_save_that_fails_leaves_the_old_one_and_nothing_half(
+    saved: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full_disk(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(storage, "_write_features", full_disk)
+    with pytest.raises(ValueError, match=r"log cannot be written: .*No space left"):
+        full().select([1]).save(saved)
+    assert [path.name for path in saved.parent.iterdir()] == ["log"]
+    same(Sessions.open(saved), full())
+
+
+# -- what cannot be opened -----------------------------------------------------------------------
+
+
+def test_open_folder_that_is_none_or_another_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="There is no folder"):
+        Sessions.open(tmp_path / "no")
+    with pytest.raises(ValueError, match="holds no saved sessions"):
+        Sessions.open(tmp_path)
+    (tmp_path / "sessions.json").write_text('{"format": "other"}')
+    with pytest.raises(ValueError, match="holds no saved sessions"):
+        Sessions.open(tmp_path)
+    (tmp_path / "sessions.json").write_text('{"format": "graph')
+    with pytest.raises(ValueError, match=r"sessions\.json is broken"):
+        Sessions.open(tmp_path)
+
+
+def test_open_newer_version_is_refused_with_the_way_out(saved: Path) -> None:
+    header = json.loads((saved / "sessions.json").read_text())
+    (saved / "sessions.json").write_text(json.dumps({**header, "version": 2}))
+    with pytest.raises(ValueError, match=r"version 2 of the format, .* up to 1: install a newer"):
+        Sessions.open(saved)
+
+
+def test_open_header_without_its_parts_is_refused(saved: Path) -> None:
+    (saved / "sessions.json").write_text('{"format": "graphseq.sessions", "version": 1}')
+    with pytest.raises(ValueError, match=r"sessions\.json is broken"):
+        Sessions.open(saved)
+
+
+@pytest.mark.parametrize("size", [-1, -8, -1000, 8])
+@pytest.mark.parametrize("name", ["items.npy", "ptr.npy", "time.npy", "click_0.npy"])
+def test_open_array_of_another_size_is_refused_by_name(name: str, size: int, saved: Path) -> None:
+    data = (saved / name).read_bytes()
+    (saved / name).write_bytes(data + b"\0" * size if size > 0 else data[:size])
+    with pytest.raises(ValueError, match=rf"{name} is missing, broken or cut off"):
+        Sessions.open(saved)
+
+
+@pytest.mark.parametrize("name", ["item_ids.arrow", "user_ids.arrow", "item_features.parquet"])
+def test_open_ids_or_features_cut_off_are_refused_by_name(name: str, saved: Path) -> None:
+    data = (saved / name).read_bytes()
+    (saved / name).write_bytes(data[: len(data) // 2])
+    with pytest.raises(ValueError, match=rf"{name} is missing, broken or cut off"):
+        Sessions.open(saved)
+
+
+def test_open_any_file_missing_is_refused(saved: Path) -> None:
+    for path in sorted(saved.iterdir()):
+        copy = saved.with_name("copy")
+        shutil.copytree(saved, copy)
+        (copy / path.name).unlink()
+        with pytest.raises(ValueError, match=r"missing|no saved sessions"):
+            Sessions.open(copy)
+        shutil.rmtree(copy)
+
+
+def test_open_array_of_other_type_is_refused(saved: Path) -> None:
+    np.save(saved / "items.npy", np.zeros(5, np.int64))
+    with pytest.raises(ValueError, match=r"holds int64 \[5\], not int32 \[5\]"):
+        Sessions.open(saved)
+    np.save(saved / "items.npy", np.array([{}] * 5), allow_pickle=True)
+    with pytest.raises(ValueError, match=r"items\.npy is missing, broken"):
+        Sessions.open(saved)
+
+
+def test_open_ids_of_another_log_are_refused(saved: Path, tmp_path: Path) -> None:
+    replace(full(), item_features=None).with_vocabulary(Vocabulary(["a"])).save(tmp_path / "other")
+    shutil.copy(tmp_path / "other" / "item_ids.arrow", saved / "item_ids.arrow")
+    with pytest.raises(ValueError, match=r"item_ids\.arrow .* holds 1 ids, not 3"):
+        Sessions.open(saved)
