@@ -5,10 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-CACHE_ELEMENTS = 2**19
+CACHE_BYTES = 2**21
 """Scores compared at once on a CPU: a block that its cache holds is read from memory only once."""
 
-DEVICE_ELEMENTS = 2**26
+DEVICE_BYTES = 2**28
 """Scores compared at once on an accelerator, which bounds the memory that comparing takes."""
 
 EXACT_IN_FLOAT32 = 2**24
@@ -59,11 +59,14 @@ def rank_counts(
     column = targets.clamp(min=0).unsqueeze(1)
     own = scores.gather(1, column)  # [B, 1]
 
-    # Flags are written as floats: summing those is several times faster than summing booleans.
-    elements = CACHE_ELEMENTS if scores.device.type == "cpu" else DEVICE_ELEMENTS
-    step = min(max(1, elements // num_items), num_rows)
-    exact = torch.float32 if num_items <= EXACT_IN_FLOAT32 else torch.float64
-    flags = torch.empty(step, num_items, dtype=exact, device=scores.device)
+    # Flags are floats of the scores' own type: summing booleans, or converting, costs several times
+    # more than comparing.
+    flag_type = scores.dtype if scores.dtype in (torch.float32, torch.float64) else torch.float32
+    if num_items > EXACT_IN_FLOAT32:
+        flag_type = torch.float64
+    room = CACHE_BYTES if scores.device.type == "cpu" else DEVICE_BYTES
+    step = min(max(1, room // (num_items * scores.element_size())), num_rows)
+    flags = torch.empty(step, num_items, dtype=flag_type, device=scores.device)
     for start in range(0, num_rows, step):
         rows = slice(start, min(start + step, num_rows))
         block, mine = scores[rows], own[rows]

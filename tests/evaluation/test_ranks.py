@@ -65,13 +65,13 @@ def test_rank_counts_with_exclusions_equal_a_naive_loop(case):
     assert torch.equal(given_scores, before)
 
 
-@pytest.mark.parametrize("elements", [1, 5, 23, 10_000])
-def test_rank_counts_in_blocks_of_any_size_are_the_same(monkeypatch, elements):
+@pytest.mark.parametrize("room", [1, 90, 200, 10_000])
+def test_rank_counts_in_blocks_of_any_size_are_the_same(monkeypatch, room):
     generator = torch.Generator().manual_seed(0)
     scores = torch.randint(0, 4, (13, 11), generator=generator).double()
     targets = torch.randint(-1, 11, (13,), generator=generator)
     expected = naive(scores.tolist(), targets.tolist())
-    monkeypatch.setattr(ranks, "CACHE_ELEMENTS", elements)
+    monkeypatch.setattr(ranks, "CACHE_BYTES", room)
     better, tied = rank_counts(scores, targets)
     assert (better.tolist(), tied.tolist()) == expected
 
@@ -82,6 +82,16 @@ def test_rank_counts_of_neighbouring_float64_scores_are_not_ties():
     scores = torch.stack([one, above, one]).view(1, 3)
     better, tied = rank_counts(scores, torch.tensor([0]))
     assert (better.item(), tied.item()) == (1, 1)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.float16])
+def test_rank_counts_above_what_a_float_counts_exactly_stay_exact(monkeypatch, dtype):
+    # float16 counts to 2048 only; flags of the scores' own type would lose the last ones.
+    scores = torch.ones(1, 4099, dtype=dtype)
+    better, tied = rank_counts(scores, torch.tensor([0]))
+    assert (better.item(), tied.item()) == (0, 4098)
+    monkeypatch.setattr(ranks, "EXACT_IN_FLOAT32", 4000)
+    assert rank_counts(scores, torch.tensor([0]))[1].item() == 4098
 
 
 def test_rank_counts_of_whole_number_scores_are_counted_too():
@@ -107,9 +117,9 @@ def test_rank_counts_with_both_infinities_are_no_nan():
     assert (better.item(), tied.item()) == (1, 0)
 
 
-@pytest.mark.parametrize("elements", [1, 10_000])
-def test_rank_counts_of_nan_scores_name_row_and_item(monkeypatch, elements):
-    monkeypatch.setattr(ranks, "CACHE_ELEMENTS", elements)
+@pytest.mark.parametrize("room", [1, 10_000])
+def test_rank_counts_of_nan_scores_name_row_and_item(monkeypatch, room):
+    monkeypatch.setattr(ranks, "CACHE_BYTES", room)
     scores = torch.zeros(3, 4)
     scores[2, 1] = torch.nan
     with pytest.raises(ValueError, match="NaN, the first in row 2 for item 1"):
