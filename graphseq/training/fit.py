@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ from graphseq.data.sessions import Sessions
 from graphseq.data.splits import Split
 from graphseq.models.base import SessionModel
 from graphseq.models.counting import CountingModel
-from graphseq.training.loop import OptimizerName, Schedule, SessionTraining, quiet, run
+from graphseq.training.loop import Batches, OptimizerName, Schedule, SessionTraining, quiet, run
 from graphseq.training.objective import Objective, SampledLoss, scores_by_table
 
 logger = logging.getLogger(__name__)
@@ -141,7 +141,7 @@ def fit(
     def loader() -> Iterable[Batch]:
         # Made by each process once it knows its rank.
         if not isinstance(data, (Split, Sessions, SessionGraphDataset)):
-            return data
+            return Batches(data) if isinstance(data, Sequence) else data
         by_session = model.trained_on == "sessions"
         dataset = (
             data if isinstance(data, SessionGraphDataset) else _dataset(model, sessions)  # type: ignore[arg-type]

@@ -8,7 +8,7 @@ import signal
 import threading
 import time
 import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
@@ -16,7 +16,6 @@ from typing import Any, Literal
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import Callback
-from pytorch_lightning.utilities.exceptions import MisconfigurationException
 from torch import Tensor
 from torch_geometric.data import Batch
 
@@ -166,6 +165,12 @@ class SessionTraining(pl.LightningModule):
             raise ValueError(
                 f"The checkpoint was made with seed {state['seed']}, this training has {self.seed}."
             )
+        shapes = {name: value.shape for name, value in checkpoint["state_dict"].items()}
+        if shapes != {name: value.shape for name, value in self.state_dict().items()}:
+            raise ValueError(
+                "The checkpoint does not fit this training, its model has other weights: delete it "
+                "or train without resume."
+            )
         self.history = state["history"]
         self.best_epoch = state["best_epoch"]
         self.best_value = state["best_value"]
@@ -185,6 +190,19 @@ def _adagrad(parameters: Iterable[Tensor], lr: float, decay: float) -> torch.opt
 
 
 OPTIMIZERS = {"adam": _adam, "adamw": _adamw, "adagrad": _adagrad}
+
+
+class Batches:
+    """Batches in a list, which Lightning would take for a list of loaders."""
+
+    def __init__(self, batches: Sequence[Batch]) -> None:
+        self.batches = batches
+
+    def __iter__(self) -> Iterator[Batch]:
+        return iter(self.batches)
+
+    def __len__(self) -> int:
+        return len(self.batches)
 
 
 class _Interrupt(Callback):
@@ -207,13 +225,6 @@ def run(trainer: pl.Trainer, training: SessionTraining, checkpoint: Path | None)
         # Lightning leaves the program on Ctrl-C; here the caller keeps the best weights so far.
         if not training.interrupted:
             raise
-    except (MisconfigurationException, RuntimeError) as error:
-        if checkpoint is not None and not training.history:
-            raise ValueError(
-                f"The checkpoint {checkpoint.name} does not fit this training ({error}): delete it "
-                "or train without resume."
-            ) from error
-        raise
     finally:
         if main_thread and handler is not None:
             signal.signal(signal.SIGINT, handler)
