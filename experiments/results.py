@@ -172,7 +172,7 @@ def paired_tests(
 def print_table(content: dict[str, Any]) -> None:
     """The table of a ``results.json``, in per cent, means over seeds, best first."""
     ks = content["protocol"]["ks"]
-    metrics = [f"{name}@{k}" for k in ks[-2:] for name in ("hr", "mrr", "ndcg")]
+    metrics = [f"{name}@{ks[-1]}" for name in ("hr", "mrr", "ndcg")]
     by_model: dict[str, list[dict[str, Any]]] = {}
     for row in content["rows"]:
         by_model.setdefault(row["model"], []).append(row)

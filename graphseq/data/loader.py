@@ -176,9 +176,11 @@ class SessionGraphLoader(DataLoader[Batch]):
         self._step = sampler.first_step
         for batch in super().__iter__():
             self._step += 1
+            if self._step == len(self):
+                # Now, since a reader that counts may never ask for the end.
+                sampler.first_step = self._step = 0
+                sampler.epoch += 1
             yield batch
-        sampler.first_step = self._step = 0
-        sampler.epoch += 1
 
     def __len__(self) -> int:
         return len(self.sampler_of_batches)
@@ -199,7 +201,7 @@ class SessionGraphLoader(DataLoader[Batch]):
             raise ValueError(
                 f"The position belongs to seed {state['seed']}, the loader has seed {sampler.seed}."
             )
-        if not 0 <= state["step"] <= len(self):
+        if not 0 <= state["step"] < len(self):
             raise ValueError(
                 f"Step {state['step']} lies outside this epoch of {len(self)} batches: the data or "
                 "the batch size differ."

@@ -12,7 +12,7 @@ from typing import Any
 import pandas as pd
 import pytorch_lightning as pl
 import torch
-from pytorch_lightning.callbacks import Callback, EarlyStopping, ModelCheckpoint, RichProgressBar
+from pytorch_lightning.callbacks import Callback, EarlyStopping, ModelCheckpoint
 from pytorch_lightning.loggers import CSVLogger, Logger, TensorBoardLogger
 from torch_geometric.data import Batch
 
@@ -23,7 +23,15 @@ from graphseq.data.sessions import Sessions
 from graphseq.data.splits import Split
 from graphseq.models.base import SessionModel
 from graphseq.models.counting import CountingModel
-from graphseq.training.loop import Batches, OptimizerName, Schedule, SessionTraining, quiet, run
+from graphseq.training.loop import (
+    Bar,
+    Batches,
+    OptimizerName,
+    Schedule,
+    SessionTraining,
+    quiet,
+    run,
+)
 from graphseq.training.objective import Objective, SampledLoss, scores_by_table
 
 logger = logging.getLogger(__name__)
@@ -185,7 +193,7 @@ def fit(
             )
         )
     if progress:
-        callbacks.append(RichProgressBar())
+        callbacks.append(Bar())
     last = None if folder is None else folder / "checkpoints" / "last.ckpt"
     go_on = resume and last is not None and last.exists()
     accelerator, devices = _lightning_device(device)

@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 import pytorch_lightning as pl
 import torch
-from pytorch_lightning.callbacks import Callback
+from pytorch_lightning.callbacks import Callback, RichProgressBar
 from torch import Tensor
 from torch_geometric.data import Batch
 
@@ -132,7 +132,8 @@ class SessionTraining(pl.LightningModule):
                     f"monitor is one of {', '.join(report.metrics)}, got {self.monitor!r}."
                 )
             value = report.metrics[self.monitor]
-            self.log_dict(report.metrics, prog_bar=True)
+            self.log_dict(report.metrics)
+            self.log(f"best {self.monitor}", max(value, self.best_value), prog_bar=True)
         self.history.append(row)
         if value > self.best_value:
             self.best_value, self.best_epoch = value, self.current_epoch + 1
@@ -192,6 +193,14 @@ def _adagrad(parameters: Iterable[Tensor], lr: float, decay: float) -> torch.opt
 OPTIMIZERS = {"adam": _adam, "adamw": _adamw, "adagrad": _adagrad}
 
 
+class Bar(RichProgressBar):
+    """Lightning's progress bar without the number of the log."""
+
+    def get_metrics(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> Any:
+        metrics = super().get_metrics(trainer, pl_module)
+        return {name: value for name, value in metrics.items() if name != "v_num"}
+
+
 class Batches:
     """Batches in a list, which Lightning would take for a list of loaders."""
 
@@ -245,6 +254,7 @@ def quiet() -> Iterator[None]:
             ):
                 warnings.filterwarnings("ignore", message)
             warnings.filterwarnings("ignore", ".*exists and is not empty.*")
+            warnings.filterwarnings("ignore", ".*LeafSpec.*is deprecated.*")
             yield
     finally:
         for name, level in levels.items():
