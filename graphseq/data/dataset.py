@@ -65,6 +65,7 @@ class SessionGraphDataset(Dataset):
         self.sessions = sessions
         self.samples = samples
         self.max_length = max_length
+        self._chosen: tuple[Any, NDArray[np.int64]] | None = None
         lengths = sessions.lengths
         first_target = np.maximum(sessions.targets_from, 1)
 
@@ -120,7 +121,10 @@ class SessionGraphDataset(Dataset):
             raise IndexError(f"Samples are 0..{len(self) - 1}, got {chosen.min()}..{chosen.max()}.")
         chosen = np.where(chosen < 0, chosen + len(self), chosen)
         if self._indices is not None:
-            chosen = np.asarray(self._indices, dtype=np.int64)[chosen]
+            if self._chosen is None or self._chosen[0] is not self._indices:
+                # PyG selects samples by a list, too slow to turn into an array batch by batch.
+                self._chosen = self._indices, np.asarray(self._indices, dtype=np.int64)
+            chosen = self._chosen[1][chosen]
         graphs = self._build(chosen)
         return graphs if self.transform is None else apply_to_batch(self.transform, graphs)
 
