@@ -37,8 +37,7 @@ def graphs_a_second(loader: Iterable[Any], num_batches: int) -> float:
 def bytes_a_click(sessions: gs.Sessions) -> float:
     """What a dataset of all prefixes holds, clicks included."""
     dataset = gs.SessionGraphDataset(sessions)
-    held = [sessions.items, sessions.ptr]
-    held += [value for value in vars(dataset).values() if isinstance(value, np.ndarray)]
+    held = [sessions.items, sessions.ptr, *dataset.arrays()]
     return sum(array.nbytes for array in held) / sessions.num_clicks
 
 

@@ -11,7 +11,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch_geometric.data import Batch, Dataset
 
-from graphseq.data.session_graph import SessionGraph, build_session_graphs
+from graphseq.data.session_graph import (
+    SessionGraph,
+    assemble_session_graphs,
+    build_session_graphs,
+    first_of_group,
+    first_transitions,
+)
 from graphseq.data.sessions import Sessions
 from graphseq.data.transforms import Transform, apply_to_batch
 
@@ -100,6 +106,28 @@ class SessionGraphDataset(Dataset):
                 "and first_target must lie within them."
             )
 
+        self._repetitions = None if max_length is not None else self._find_repetitions()
+
+    def _find_repetitions(self) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+        """Place in its session of the first click on the same item, and of the first to end the
+        same transition (-1 for the first click), for every known click: int32 [num_known] each.
+
+        Both are the same in every prefix that holds the click, so no prefix needs to be sorted.
+        """
+        items = torch.from_numpy(np.array(self.sessions.items, dtype=np.int64))
+        ptr = np.asarray(self.sessions.ptr)
+        if self._known_click is not None and self._known_ptr is not None:
+            items, ptr = items[torch.from_numpy(self._known_click)], self._known_ptr[ptr]
+        lengths = np.diff(ptr)
+        some = torch.from_numpy(np.append(ptr[:-1][lengths > 0], ptr[-1]))
+        session = torch.from_numpy(np.repeat(np.arange(len(lengths)), lengths))
+        first = first_of_group(session * max(self.sessions.num_items, 1) + items)
+        transition = first_transitions(first, some)
+        start = np.repeat(ptr[:-1], lengths)
+        place = transition.numpy() - start
+        place[some[:-1].numpy()] = -1
+        return (first.numpy() - start).astype(np.int32), place.astype(np.int32)
+
     def len(self) -> int:
         return len(self._sample_session)
 
@@ -136,6 +164,13 @@ class SessionGraphDataset(Dataset):
             target = self._known_ptr[start + target] - self._known_ptr[start]
         return target if self.max_length is None else np.minimum(target, self.max_length)
 
+    def arrays(self) -> list[NDArray[Any]]:
+        """All that the dataset holds beside the sessions themselves."""
+        held = [self._sample_session, self._first, self._known_ptr, self._known_click]
+        if self.samples == "prefixes":
+            held.append(self._shift)
+        return [a for a in (*held, *(self._repetitions or ())) if a is not None]
+
     def sample_session(self, index: NDArray[Any]) -> NDArray[np.int64]:
         """The session of each of these samples, int64 [n]."""
         return self._samples(np.asarray(index, dtype=np.int64))[0]
@@ -159,7 +194,9 @@ class SessionGraphDataset(Dataset):
         lengths = stop - start
         ptr = np.zeros(len(index) + 1, dtype=np.int64)
         np.cumsum(lengths, out=ptr[1:])
-        clicks = np.arange(ptr[-1]) + np.repeat(start - ptr[:-1], lengths)
+        row = np.repeat(np.arange(len(index)), lengths)  # [num_clicks]
+        clicks = np.arange(ptr[-1]) + (start - ptr[:-1])[row]
+        known_clicks = clicks
         if self._known_click is not None:
             clicks = self._known_click[clicks]
 
@@ -174,13 +211,21 @@ class SessionGraphDataset(Dataset):
         session_fields = (
             None if sessions.users is None else {"user": _rows(sessions.users, session).long()}
         )
-        return build_session_graphs(
-            torch.from_numpy(np.take(sessions.items, clicks).astype(np.int64)),
-            pointer,
-            y=torch.from_numpy(y.astype(np.int64, copy=False)),
-            y_ptr=None if self.samples == "prefixes" else pointer,
-            click_fields=click_fields,
-            session_fields=session_fields,
+        fields: dict[str, Any] = {
+            "y": torch.from_numpy(y.astype(np.int64, copy=False)),
+            "y_ptr": None if self.samples == "prefixes" else pointer,
+            "click_fields": click_fields,
+            "session_fields": session_fields,
+        }
+        items = torch.from_numpy(np.take(sessions.items, clicks).astype(np.int64))
+        if self._repetitions is None:
+            return build_session_graphs(items, pointer, **fields)
+        first, transition = (
+            torch.from_numpy(np.take(places, known_clicks) + ptr[row])
+            for places in self._repetitions
+        )
+        return assemble_session_graphs(
+            items, pointer, torch.from_numpy(row), first, transition, **fields
         )
 
     @property

@@ -109,44 +109,75 @@ def build_session_graphs(
             f"Items are codes from 0 on, but click {bad} is {lowest}, a negative one: leave "
             "clicks on unknown items out."
         )
-    position = torch.arange(num_clicks, device=items.device)
     session = torch.repeat_interleave(lengths, output_size=num_clicks)  # [num_clicks]
+    first = first_of_group(session * (highest + 1) + items)
+    return assemble_session_graphs(
+        items,
+        ptr,
+        session,
+        first,
+        first_transitions(first, ptr),
+        y=y,
+        y_ptr=y_ptr,
+        click_fields=click_fields,
+        session_fields=session_fields,
+    )
+
+
+def assemble_session_graphs(
+    items: Tensor,
+    ptr: Tensor,
+    session: Tensor,
+    first: Tensor,
+    first_transition: Tensor,
+    *,
+    y: Tensor | None = None,
+    y_ptr: Tensor | None = None,
+    click_fields: dict[str, Tensor] | None = None,
+    session_fields: dict[str, Tensor] | None = None,
+) -> Batch:
+    """The graphs of sessions whose repetitions are known; nothing is checked.
+
+    Args:
+        items, ptr, y, y_ptr, click_fields, session_fields: As in :func:`build_session_graphs`.
+        session: The session of each click, int64 [num_clicks].
+        first: The first click of its session on the same item, int64 [num_clicks].
+        first_transition: The click that ended the same transition of its session first, int64
+            [num_clicks]; anything before the session for its first click.
+    """
+    num_clicks, num_sessions = items.numel(), ptr.numel() - 1
+    position = torch.arange(num_clicks, device=items.device)
+    last = ptr[1:] - 1
 
     # Nodes: the clicks that are the first of their session on their item.
-    first = _first_of_group(session * (highest + 1) + items)  # [num_clicks]
     is_node = first == position
-    num_nodes_before = is_node.cumsum(0)  # [num_clicks], this click included
+    nodes_before = is_node.cumsum(0)  # [num_clicks], this click included
     node_click = is_node.nonzero().view(-1)  # [num_nodes]
-    click_index = (num_nodes_before - 1)[first]  # [num_clicks]
-    x = items[node_click]  # [num_nodes]
-    batch = session[node_click]  # [num_nodes]
-    last = ptr[1:] - 1
-    node_ptr = _with_zero(num_nodes_before[last])  # [num_sessions + 1]
+    click_index = nodes_before.index_select(0, first).sub_(1)  # [num_clicks]
+    node_ptr = _with_zero(nodes_before.index_select(0, last))  # [num_sessions + 1]
 
-    # Edges. A transition can only be a repeated one if both its clicks lie on repeated items.
-    source = _without(position, last)  # [num_transitions], clicks that another one follows
-    edge_source, edge_target = click_index[source], click_index[source + 1]
-    edge_weight = torch.ones(source.numel(), device=items.device)
-    edge_ptr = ptr - torch.arange(num_sessions + 1, device=ptr.device)
-    clicks_of_node = torch.bincount(click_index, minlength=x.numel())
-    suspect = ((clicks_of_node[edge_source] > 1) & (clicks_of_node[edge_target] > 1)).nonzero()
-    if suspect.numel():
-        suspect = suspect.view(-1)
-        original = torch.arange(source.numel(), device=items.device)
-        pair = edge_source[suspect] * x.numel() + edge_target[suspect]
-        original[suspect] = suspect[_first_of_group(pair)]
-        edge_weight = torch.bincount(original, minlength=source.numel())
-        is_edge = edge_weight > 0
-        edge = is_edge.nonzero().view(-1)
-        edge_source, edge_target = edge_source[edge], edge_target[edge]
-        edge_weight = edge_weight[edge].float()
-        edge_ptr = _with_zero(is_edge.cumsum(0))[edge_ptr]
+    # Edges: the clicks that end a transition which their session had not made before.
+    is_edge = first_transition == position
+    edge_click = is_edge.nonzero().view(-1)  # [num_edges]
+    edge_index = torch.stack(
+        [click_index.index_select(0, edge_click - 1), click_index.index_select(0, edge_click)]
+    )
+    edge_ptr = _with_zero(is_edge.cumsum(0).index_select(0, last))  # [num_sessions + 1]
+    if edge_click.numel() == num_clicks - num_sessions:
+        edge_weight = torch.ones(edge_click.numel(), device=items.device)
+    else:
+        repeated = ~is_edge
+        repeated[ptr[:-1]] = False
+        made_before = first_transition[repeated]
+        weight = torch.ones(num_clicks, device=items.device)  # [num_clicks]
+        weight.index_add_(0, made_before, weight.new_ones(made_before.numel()))
+        edge_weight = weight.index_select(0, edge_click)
 
     # Calling the class itself would have PyG derive a class anew for every batch.
     graphs = type.__call__(SessionGraphBatch)
     store = graphs._store._mapping
-    store["x"] = x
-    store["edge_index"] = torch.stack([edge_source, edge_target])
+    store["x"] = items.index_select(0, node_click)
+    store["edge_index"] = edge_index
     store["edge_weight"] = edge_weight
     store["click_index"] = click_index
     zero = torch.zeros(num_sessions, dtype=torch.long)
@@ -162,7 +193,7 @@ def build_session_graphs(
             store[name], slices[name] = values, field_ptr
     for name in slices.keys() - increments.keys():
         increments[name] = zero
-    store["batch"] = batch
+    store["batch"] = session.index_select(0, node_click)
     store["ptr"] = node_ptr
     graphs._num_graphs = num_sessions
     graphs._slice_dict = slices
@@ -190,7 +221,7 @@ def newest_clicks(batch: Batch, max_length: int) -> Batch:
     return build_session_graphs(items, _with_zero(lengths.clamp(max=max_length).cumsum(0)))
 
 
-def _first_of_group(key: Tensor) -> Tensor:
+def first_of_group(key: Tensor) -> Tensor:
     """The first position that holds the same key, for every position: int64 [n] -> [n]."""
     key, order = key.sort(stable=True)
     starts = torch.ones_like(key, dtype=torch.bool)
@@ -199,10 +230,25 @@ def _first_of_group(key: Tensor) -> Tensor:
     return torch.empty_like(order).scatter_(0, order, order[starts.nonzero().view(-1)][group])
 
 
-def _without(position: Tensor, removed: Tensor) -> Tensor:
-    keep = torch.ones_like(position, dtype=torch.bool)
-    keep[removed] = False
-    return keep.nonzero().view(-1)
+def first_transitions(first: Tensor, ptr: Tensor) -> Tensor:
+    """The click that ended the same transition of its session first, for every click.
+
+    Args:
+        first: The first click of its session on the same item, int64 [num_clicks].
+        ptr: First click of each session, and the end, int64 [num_sessions + 1].
+
+    Returns:
+        int64 [num_clicks]; -1 for the first click of a session, which ends no transition.
+    """
+    ended = torch.arange(first.numel(), device=first.device)
+    ended[ptr[:-1]] = -1
+    # A transition can only be a repeated one if both its clicks lie on repeated items.
+    on_repeated = torch.bincount(first, minlength=first.numel())[first] > 1
+    suspect = (on_repeated[1:] & on_repeated[:-1] & (ended[1:] >= 0)).nonzero().view(-1) + 1
+    if suspect.numel():
+        pair = first[suspect - 1] * first.numel() + first[suspect]
+        ended[suspect] = suspect[first_of_group(pair)]
+    return ended
 
 
 def _with_zero(ends: Tensor) -> Tensor:
