@@ -7,7 +7,18 @@ from pathlib import Path
 
 import graphseq as gs
 
-VISIT = ["phone", "case", "phone", "charger", "case", "phone", "charger", "headphones", "phone", "case"]
+VISIT = [
+    "phone",
+    "case",
+    "phone",
+    "charger",
+    "case",
+    "phone",
+    "charger",
+    "headphones",
+    "phone",
+    "case",
+]
 
 
 def main(argv: list[str] | None = None) -> None:

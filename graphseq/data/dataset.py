@@ -220,12 +220,12 @@ class SessionGraphDataset(Dataset):
         items = torch.from_numpy(np.take(sessions.items, clicks).astype(np.int64))
         if self._repetitions is None:
             return build_session_graphs(items, pointer, **fields)
-        first, transition = (
-            torch.from_numpy(np.take(places, known_clicks) + ptr[row])
-            for places in self._repetitions
-        )
+        begin = ptr[row]
+        repetitions = [
+            torch.from_numpy(np.take(places, known_clicks) + begin) for places in self._repetitions
+        ]
         return assemble_session_graphs(
-            items, pointer, torch.from_numpy(row), first, transition, **fields
+            items, pointer, torch.from_numpy(row), *repetitions, **fields
         )
 
     @property

@@ -222,5 +222,10 @@ def _occurs(codes: NDArray[Any], size: int) -> NDArray[np.bool_]:
 
 
 def require_sessions(name: str, sessions: Sessions) -> None:
+    """Refuses a part without a session.
+
+    Raises:
+        ValueError: If there is none; the message names the part.
+    """
     if sessions.num_sessions == 0:
         raise ValueError(f"There is no session in {name}: every part needs at least one.")

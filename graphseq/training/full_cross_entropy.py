@@ -67,7 +67,7 @@ def full_cross_entropy(
         if vectors.device.type == "cpu":
             whole_rows = max(BLOCK_ELEMENTS_CPU, MIN_ROWS * weight.shape[0])
             block_elements = min(whole_rows, LARGEST_BLOCK_ELEMENTS_CPU)
-    loss: Tensor = _FullCrossEntropy.apply(  # type: ignore[no-untyped-call]
+    loss: Tensor = _FullCrossEntropy.apply(
         vectors.to(dtype),
         weight.to(dtype),
         None if bias is None else bias.to(dtype),

@@ -225,6 +225,7 @@ class _Interrupt(Callback):
 
 
 def run(trainer: pl.Trainer, training: SessionTraining, checkpoint: Path | None) -> None:
+    """Runs the loop, from a checkpoint if one is given; Ctrl-C ends it without leaving Python."""
     main_thread = threading.current_thread() is threading.main_thread()
     handler = signal.getsignal(signal.SIGINT)
     trainer.callbacks.append(_Interrupt())  # type: ignore[attr-defined]

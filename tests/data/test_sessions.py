@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import gzip
 from datetime import date
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,7 +11,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from graphseq.data import tables
 from graphseq.data.sessions import Sessions
 from graphseq.data.vocabulary import Vocabulary
 
@@ -241,130 +238,6 @@ def test_from_events_gap_as_text_cuts_after_that_long() -> None:
     frame = pd.DataFrame({"user_id": 1, "item_id": [1, 2, 3], "timestamp": [0, 1800, 3601]})
     assert Sessions.from_events(frame).to_lists() == [[1, 2], [3]]
     assert Sessions.from_events(frame, gap=1801.0).to_lists() == [[1, 2, 3]]
-
-
-# -- from files ----------------------------------------------------------------------------------
-
-FILES = ["log.csv", "log.csv.gz", "log.tsv", "log.parquet"]
-
-
-def write(frame: pd.DataFrame, path: Path) -> dict[str, str]:
-    if path.suffix == ".parquet":
-        frame.to_parquet(path, index=False)
-        return {}
-    separator = "\t" if path.suffix == ".tsv" else ","
-    frame.to_csv(path, index=False, sep=separator)
-    return {"separator": separator}
-
-
-@pytest.mark.parametrize("name", FILES)
-def test_from_frame_file_equals_frame(name: str, tmp_path: Path) -> None:
-    options = {"time": "t", "user": "user", "features": ["price", "colour"]}
-    expected = Sessions.from_frame(a_log(), **options, item_features=["sold"])
-    form = write(a_log(), tmp_path / name)
-    found = Sessions.from_frame(tmp_path / name, **options, item_features=["sold"], **form)
-    assert found.fingerprint() == expected.fingerprint()
-    pd.testing.assert_frame_equal(found.to_frame(), expected.to_frame())
-    pd.testing.assert_frame_equal(found.item_features, expected.item_features)
-
-
-@pytest.mark.parametrize("name", FILES)
-def test_from_events_file_equals_frame(name: str, tmp_path: Path) -> None:
-    form = write(a_log(), tmp_path / name)
-    options = {"user": "session_id", "time": "t", "gap": 2.0}
-    expected = Sessions.from_events(a_log(), **options)
-    found = Sessions.from_events(str(tmp_path / name), **options, **form)
-    assert found.fingerprint() == expected.fingerprint()
-    assert len(found) == 3
-
-
-def test_from_frame_folder_of_parquet_reads_all_in_order(tmp_path: Path) -> None:
-    a_log().iloc[:2].to_parquet(tmp_path / "part-0.parquet")
-    a_log().iloc[2:].to_parquet(tmp_path / "part-1.parquet")
-    expected = Sessions.from_frame(a_log(), time="t")
-    assert Sessions.from_frame(tmp_path, time="t").fingerprint() == expected.fingerprint()
-
-
-@pytest.mark.parametrize("name", FILES)
-def test_from_frame_file_without_column_lists_those_that_exist(name: str, tmp_path: Path) -> None:
-    form = write(a_log(), tmp_path / name)
-    with pytest.raises(ValueError, match=rf"{name} has no column 'when'; it has 'session_id', '"):
-        Sessions.from_frame(tmp_path / name, time="when", **form)
-
-
-@pytest.mark.parametrize("name", FILES)
-def test_from_frame_file_with_missing_item_names_its_row(name: str, tmp_path: Path) -> None:
-    form = write(a_log().assign(item_id=["x", None, "z", "z", "x"]), tmp_path / name)
-    with pytest.raises(ValueError, match=r"'item_id' is missing in 1 of its rows \(row 1,"):
-        Sessions.from_frame(tmp_path / name, **form)
-
-
-@pytest.mark.parametrize("name", FILES)
-def test_from_frame_file_of_a_header_alone_is_an_empty_log(name: str, tmp_path: Path) -> None:
-    form = write(a_log().iloc[:0], tmp_path / name)
-    with pytest.raises(ValueError, match="log is empty"):
-        Sessions.from_frame(tmp_path / name, **form)
-
-
-@pytest.mark.parametrize("name", ["log.csv.gz", "log.parquet"])
-def test_from_frame_file_cut_off_is_refused_in_one_sentence(name: str, tmp_path: Path) -> None:
-    path = tmp_path / name
-    write(pd.concat([a_log()] * 500), path)
-    path.write_bytes(path.read_bytes()[:-100])
-    with pytest.raises(ValueError, match=f"{name} cannot be read: it is broken, cut off") as error:
-        Sessions.from_frame(path)
-    assert "\n" not in str(error.value)
-
-
-@pytest.mark.parametrize(
-    "text", [b"", b"session_id,item_id\n1,2\n3\n", gzip.compress(b"session_id,item_id\n1,2\n")]
-)
-def test_from_frame_file_that_is_no_csv_is_refused(text: bytes, tmp_path: Path) -> None:
-    path = tmp_path / "log.csv"
-    path.write_bytes(text)
-    with pytest.raises(ValueError, match=r"log\.csv"):
-        Sessions.from_frame(path)
-
-
-def test_from_frame_file_that_does_not_exist_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="There is no log at"):
-        Sessions.from_frame(tmp_path / "no.csv")
-    with pytest.raises(ValueError, match="holds no Parquet file"):
-        Sessions.from_frame(tmp_path)
-
-
-@pytest.mark.parametrize(
-    ("ids", "expected"),
-    [
-        (["1", "02", "3"], [1, 2, 3]),
-        (["1", "x", "3"], ["1", "x", "3"]),
-        (["1.5", "2", "3"], ["1.5", "2", "3"]),
-        (["18446744073709551616", "1", "2"], ["18446744073709551616", "1", "2"]),
-        (["2016-05-09", "true", "x"], ["2016-05-09", "true", "x"]),
-        (["true", "false", "true"], ["true", "false", "true"]),
-    ],
-)
-def test_from_frame_ids_of_csv_are_integers_or_the_text_of_the_file(
-    ids: list[str], expected: list[Any], tmp_path: Path
-) -> None:
-    lines = "".join(f"1,{value}\n" for value in ids)
-    (tmp_path / "log.csv").write_text("session_id,item_id\n" + lines)
-    assert Sessions.from_frame(tmp_path / "log.csv").to_lists() == [expected]
-
-
-def test_from_frame_csv_that_changes_its_types_late_is_read_again(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(tables, "BYTES_A_CHUNK", 256)
-    rows = [f"{n // 5},{n % 7},{n},{n}" for n in range(100)]
-    rows += ["last,x7,99.5,none", "last,3,100.5,1.5"]
-    (tmp_path / "log.csv").write_text("\n".join(["session_id,item_id,time,price", *rows]) + "\n")
-    sessions = Sessions.from_frame(tmp_path / "log.csv", time="time", features=["price"])
-    assert len(sessions) == 21
-    assert sessions[0] == ["0", "1", "2", "3", "4"]
-    assert sessions[20] == ["x7", "3"]
-    assert sessions.time[-3:].tolist() == [99.0, 99.5, 100.5]
-    assert sessions.to_frame()["price"].tolist()[-3:] == ["99", "none", "1.5"]
 
 
 # -- built by hand -------------------------------------------------------------------------------
