@@ -108,9 +108,9 @@ class SessionGraphDataset(Dataset):
 
         self._repetitions = None if max_length is not None else self._find_repetitions()
 
-    def _find_repetitions(self) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+    def _find_repetitions(self) -> tuple[NDArray[np.int32], ...]:
         """Place in its session of the first click on the same item, and of the first to end the
-        same transition (-1 for the first click), for every known click: int32 [num_known] each.
+        same transition, for every known click: int32 [num_known] each.
 
         Both are the same in every prefix that holds the click, so no prefix needs to be sorted.
         """
@@ -124,9 +124,8 @@ class SessionGraphDataset(Dataset):
         first = first_of_group(session * max(self.sessions.num_items, 1) + items)
         transition = first_transitions(first, some)
         start = np.repeat(ptr[:-1], lengths)
-        place = transition.numpy() - start
-        place[some[:-1].numpy()] = -1
-        return (first.numpy() - start).astype(np.int32), place.astype(np.int32)
+        places = (each.numpy() - start for each in (first, transition))
+        return tuple(place.astype(np.int32) for place in places)
 
     def len(self) -> int:
         return len(self._sample_session)
@@ -145,14 +144,16 @@ class SessionGraphDataset(Dataset):
             IndexError: If there is no such sample.
         """
         chosen = np.asarray(index, dtype=np.int64)
-        if chosen.size and not (-len(self) <= chosen.min() and chosen.max() < len(self)):
-            raise IndexError(f"Samples are 0..{len(self) - 1}, got {chosen.min()}..{chosen.max()}.")
-        chosen = np.where(chosen < 0, chosen + len(self), chosen)
+        lowest, highest = (chosen.min(), chosen.max()) if chosen.size else (0, 0)
+        if lowest < -len(self) or highest >= len(self):
+            raise IndexError(f"Samples are 0..{len(self) - 1}, got {lowest}..{highest}.")
+        if lowest < 0:
+            chosen = np.where(chosen < 0, chosen + len(self), chosen)
         if self._indices is not None:
             if self._chosen is None or self._chosen[0] is not self._indices:
                 # PyG selects samples by a list, too slow to turn into an array batch by batch.
                 self._chosen = self._indices, np.asarray(self._indices, dtype=np.int64)
-            chosen = self._chosen[1][chosen]
+            chosen = self._chosen[1].take(chosen)
         graphs = self._build(chosen)
         return graphs if self.transform is None else apply_to_batch(self.transform, graphs)
 
@@ -177,15 +178,15 @@ class SessionGraphDataset(Dataset):
 
     def _samples(self, index: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Session and (last) target's position of samples, both int64 [n]."""
-        session = self._sample_session[index].astype(np.int64)
+        session = self._sample_session.take(index)
         if self.samples == "prefixes":
-            return session, index + self._shift[session]
+            return session, index + self._shift.take(session)
         return session, self.sessions.ptr[session + 1] - self.sessions.ptr[session] - 1
 
     def _build(self, index: NDArray[np.int64]) -> Batch:
         sessions = self.sessions
         session, target = self._samples(index)
-        start = sessions.ptr[session]
+        begin = start = sessions.ptr.take(session)
         stop = start + target
         if self._known_ptr is not None:
             start, stop = self._known_ptr[start], self._known_ptr[stop]
@@ -195,16 +196,17 @@ class SessionGraphDataset(Dataset):
         ptr = np.zeros(len(index) + 1, dtype=np.int64)
         np.cumsum(lengths, out=ptr[1:])
         row = np.repeat(np.arange(len(index)), lengths)  # [num_clicks]
-        clicks = np.arange(ptr[-1]) + (start - ptr[:-1])[row]
+        clicks = (start - ptr[:-1]).take(row)
+        clicks += np.arange(ptr[-1])
         known_clicks = clicks
         if self._known_click is not None:
             clicks = self._known_click[clicks]
 
         if self.samples == "prefixes":
-            y = sessions.items[sessions.ptr[session] + target]
+            y = sessions.items.take(begin + target)
         else:
             y = sessions.items[clicks + 1].astype(np.int64)
-            first = np.repeat(sessions.ptr[session] + self._first[session], lengths)
+            first = np.repeat(begin + self._first[session], lengths)
             y[clicks + 1 < first] = NO_TARGET
         pointer = torch.from_numpy(ptr)
         click_fields = {name: _rows(v, clicks) for name, v in self._click_fields.items()}
@@ -220,9 +222,9 @@ class SessionGraphDataset(Dataset):
         items = torch.from_numpy(np.take(sessions.items, clicks).astype(np.int64))
         if self._repetitions is None:
             return build_session_graphs(items, pointer, **fields)
-        begin = ptr[row]
+        offset = ptr.take(row)
         repetitions = [
-            torch.from_numpy(np.take(places, known_clicks) + begin) for places in self._repetitions
+            torch.from_numpy(places.take(known_clicks) + offset) for places in self._repetitions
         ]
         return assemble_session_graphs(
             items, pointer, torch.from_numpy(row), *repetitions, **fields

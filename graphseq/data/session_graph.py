@@ -143,7 +143,7 @@ def assemble_session_graphs(
         session: The session of each click, int64 [num_clicks].
         first: The first click of its session on the same item, int64 [num_clicks].
         first_transition: The click that ended the same transition of its session first, int64
-            [num_clicks]; anything before the session for its first click.
+            [num_clicks]; the first click of a session, which ends none, holds itself.
     """
     num_clicks, num_sessions = items.numel(), ptr.numel() - 1
     position = torch.arange(num_clicks, device=items.device)
@@ -157,7 +157,7 @@ def assemble_session_graphs(
     node_ptr = _with_zero(nodes_before.index_select(0, last))  # [num_sessions + 1]
 
     # Edges: the clicks that end a transition which their session had not made before.
-    is_edge = first_transition == position
+    is_edge = (first_transition == position).index_fill_(0, ptr[:-1], False)
     edge_click = is_edge.nonzero().view(-1)  # [num_edges]
     edge_index = torch.stack(
         [click_index.index_select(0, edge_click - 1), click_index.index_select(0, edge_click)]
@@ -166,12 +166,7 @@ def assemble_session_graphs(
     if edge_click.numel() == num_clicks - num_sessions:
         edge_weight = torch.ones(edge_click.numel(), device=items.device)
     else:
-        repeated = ~is_edge
-        repeated[ptr[:-1]] = False
-        made_before = first_transition[repeated]
-        weight = torch.ones(num_clicks, device=items.device)  # [num_clicks]
-        weight.index_add_(0, made_before, weight.new_ones(made_before.numel()))
-        edge_weight = weight.index_select(0, edge_click)
+        edge_weight = torch.bincount(first_transition).index_select(0, edge_click).float()
 
     # Calling the class itself would have PyG derive a class anew for every batch.
     graphs = type.__call__(SessionGraphBatch)
@@ -238,13 +233,13 @@ def first_transitions(first: Tensor, ptr: Tensor) -> Tensor:
         ptr: First click of each session, and the end, int64 [num_sessions + 1].
 
     Returns:
-        int64 [num_clicks]; -1 for the first click of a session, which ends no transition.
+        int64 [num_clicks]; the first click of a session, which ends none, holds itself.
     """
     ended = torch.arange(first.numel(), device=first.device)
-    ended[ptr[:-1]] = -1
+    starts = torch.zeros_like(ended, dtype=torch.bool).index_fill_(0, ptr[:-1], True)
     # A transition can only be a repeated one if both its clicks lie on repeated items.
     on_repeated = torch.bincount(first, minlength=first.numel())[first] > 1
-    suspect = (on_repeated[1:] & on_repeated[:-1] & (ended[1:] >= 0)).nonzero().view(-1) + 1
+    suspect = (on_repeated[1:] & on_repeated[:-1] & ~starts[1:]).nonzero().view(-1) + 1
     if suspect.numel():
         pair = first[suspect - 1] * first.numel() + first[suspect]
         ended[suspect] = suspect[first_of_group(pair)]
@@ -252,4 +247,6 @@ def first_transitions(first: Tensor, ptr: Tensor) -> Tensor:
 
 
 def _with_zero(ends: Tensor) -> Tensor:
-    return torch.nn.functional.pad(ends, (1, 0))
+    starts = ends.new_zeros(ends.numel() + 1)
+    starts[1:] = ends
+    return starts
