@@ -172,12 +172,8 @@ class SessionGraphDataset(Dataset):
             held.append(self._shift)
         return [a for a in (*held, *(self._repetitions or ())) if a is not None]
 
-    def sample_session(self, index: NDArray[Any]) -> NDArray[np.int64]:
-        """The session of each of these samples, int64 [n]."""
-        return self._samples(np.asarray(index, dtype=np.int64))[0]
-
-    def _samples(self, index: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Session and (last) target's position of samples, both int64 [n]."""
+    def _samples(self, index: NDArray[np.int64]) -> tuple[NDArray[Any], NDArray[Any]]:
+        """Session and (last) target's position of samples, integers [n] each."""
         session = self._sample_session.take(index)
         if self.samples == "prefixes":
             return session, index + self._shift.take(session)
