@@ -3,11 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
-import uuid
-from collections.abc import Iterator
-from contextlib import contextmanager
 from os import PathLike, fspath
 from pathlib import Path
 from typing import Any
@@ -17,6 +12,7 @@ import pandas as pd
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from graphseq.data.folders import replacing
 from graphseq.data.sessions import Sessions
 from graphseq.data.vocabulary import Vocabulary, as_index
 
@@ -51,7 +47,7 @@ def save_sessions(sessions: Sessions, folder: str | PathLike[str]) -> None:
         raise ValueError(
             f"{folder} exists and holds something other than saved sessions: choose another folder."
         )
-    with _replacing(folder) as part:
+    with replacing(folder) as part:
         arrays = {name: getattr(sessions, name) for name in FIELDS}
         ids = {"item_ids": sessions.vocabulary, "user_ids": sessions.user_vocabulary}
         features = list(sessions.click_features)
@@ -148,28 +144,6 @@ def _header(folder: Path) -> dict[str, Any]:
     if absent:
         raise ValueError(f"{folder / HEADER} is broken: it lacks {', '.join(sorted(absent))}.")
     return header
-
-
-@contextmanager
-def _replacing(folder: Path) -> Iterator[Path]:
-    """A new folder beside ``folder`` that takes its name at the end, and is gone after an error."""
-    mark = uuid.uuid4().hex[:8]
-    part = folder.with_name(f".{folder.name}.{mark}.part")
-    old = folder.with_name(f".{folder.name}.{mark}.old")
-    try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        part.mkdir()
-        yield part
-        if folder.exists():
-            os.rename(folder, old)
-        os.rename(part, folder)
-    except OSError as error:
-        raise ValueError(f"{folder} cannot be written: {error}.") from error
-    finally:
-        if old.exists() and not folder.exists():
-            os.rename(old, folder)
-        shutil.rmtree(part, ignore_errors=True)
-        shutil.rmtree(old, ignore_errors=True)
 
 
 def _is_empty(folder: Path) -> bool:

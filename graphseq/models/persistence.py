@@ -3,12 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import platform
-import shutil
-import uuid
-from collections.abc import Iterator
-from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
 from os import PathLike, fspath
 from pathlib import Path
@@ -24,6 +19,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from graphseq.data.catalog import Catalog
+from graphseq.data.folders import replacing
 from graphseq.data.vocabulary import Vocabulary
 from graphseq.models.base import SessionModel
 
@@ -70,8 +66,11 @@ def save(model: SessionModel, folder: str | PathLike[str]) -> None:
             "python": platform.python_version(),
         },
     }
-    with _replacing(folder) as part:
-        save_file(_weights(model), part / WEIGHTS)
+    with replacing(folder) as part:
+        try:
+            save_file(_weights(model), part / WEIGHTS)
+        except SafetensorError as error:  # a full disk, for one
+            raise OSError(str(error)) from error
         if model.catalog is not None:
             header["catalog"] = _save_catalog(model.catalog, part)
         (part / HEADER).write_text(json.dumps(header, indent=2) + "\n", encoding="utf-8")
@@ -262,29 +261,6 @@ def _refuse_to_replace(folder: Path) -> None:
             f"{folder} holds {', '.join(foreign or sorted(present))}, which no saved model has: "
             "choose another folder."
         )
-
-
-@contextmanager
-def _replacing(folder: Path) -> Iterator[Path]:
-    """A new folder beside ``folder`` that takes its name at the end, and is gone after an error."""
-    mark = uuid.uuid4().hex[:8]
-    part = folder.with_name(f".{folder.name}.{mark}.part")
-    old = folder.with_name(f".{folder.name}.{mark}.old")
-    try:
-        _refuse_to_replace(folder)
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        part.mkdir()
-        yield part
-        if folder.exists():
-            os.rename(folder, old)
-        os.rename(part, folder)
-    except (OSError, SafetensorError) as error:
-        raise ValueError(f"The model cannot be written to {folder}: {error}.") from error
-    finally:
-        if old.exists() and not folder.exists():
-            os.rename(old, folder)
-        shutil.rmtree(part, ignore_errors=True)
-        shutil.rmtree(old, ignore_errors=True)
 
 
 def _version(package: str) -> str:
