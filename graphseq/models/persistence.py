@@ -67,6 +67,7 @@ def save(model: SessionModel, folder: str | PathLike[str]) -> None:
         },
     }
     with replacing(folder) as part:
+        _refuse_to_replace(folder)
         try:
             save_file(_weights(model), part / WEIGHTS)
         except SafetensorError as error:  # a full disk, for one

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 from torch_geometric.data import Batch
 
+from graphseq.data import folders
 from graphseq.data.catalog import Catalog
 from graphseq.data.sessions import Sessions
 from graphseq.data.vocabulary import Vocabulary
@@ -201,7 +202,7 @@ def test_save_whose_last_rename_fails_gives_the_older_model_its_name_back(
             raise PermissionError(13, "Permission denied")
         rename(source, target)
 
-    monkeypatch.setattr(persistence.os, "rename", fail_for_new)
+    monkeypatch.setattr(folders.os, "rename", fail_for_new)
     with pytest.raises(ValueError, match="Permission denied"):
         markov.save(tmp_path / "model")
     assert isinstance(load(tmp_path / "model"), SRGNN)
