@@ -1,6 +1,6 @@
 """Families of models behind one interface: session graphs in, scores of items out."""
 
-from graphseq.models.base import SessionModel
+from graphseq.models.base import SessionModel, Traits
 from graphseq.models.counting import CountingModel
 from graphseq.models.gru4rec import GRU4Rec
 from graphseq.models.markov import MarkovChain
@@ -26,4 +26,5 @@ __all__ = [
     "Popularity",
     "SASRec",
     "SessionModel",
+    "Traits",
 ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Sequence
+from dataclasses import dataclass
 from os import PathLike
 from typing import Any, ClassVar, Literal
 
@@ -21,20 +22,42 @@ SessionsLike = Sequence[Sequence[Any]] | Sessions | pd.DataFrame
 """Sessions as a caller has them: lists of ids, :class:`Sessions`, or a log with one click a row."""
 
 
+@dataclass(frozen=True)
+class Traits:
+    """What the table of families says of one, beside what its class tells by itself.
+
+    Args:
+        architecture: What it is made of, in a few words.
+        parallel: Whether all clicks of a session are computed at once in training.
+        reach: How far back it looks: ``"last click"``, ``"newest max_length clicks"``, ...
+        side_features: Whether it reads features of clicks or items.
+        best_for: When to take it, in half a sentence.
+    """
+
+    architecture: str
+    parallel: bool
+    reach: str
+    side_features: bool
+    best_for: str
+
+
 class SessionModel(torch.nn.Module):
     """What fit, evaluate, recommend, save and load ask of a model.
 
     A family with an item table implements :meth:`forward` (and :meth:`click_states` where it has a
     state for every click) and :meth:`item_weight`; scores are inner products. A family that scores
-    in another way overrides :meth:`score`.
+    in another way overrides :meth:`score`. A family that is trained neither on the vector of each
+    session nor on the state of each click overrides :meth:`training_vectors`.
 
     Class attributes:
         trained_on: ``"sessions"`` (every click's state predicts the next one), ``"prefixes"`` (one
             graph a target), ``"cloze"``, ``"counts"`` or ``"pairs"``.
         states_equal_prefixes: Whether the state of a click in a longer session equals the session
             vector of the prefix that ends there, so that one pass may evaluate all prefixes.
+        traits: What the table of families says of it; a model of one's own may have none.
     """
 
+    traits: ClassVar[Traits | None] = None
     trained_on: ClassVar[TrainedOn] = "prefixes"
     states_equal_prefixes: ClassVar[bool] = False
 
@@ -106,6 +129,40 @@ class SessionModel(torch.nn.Module):
         from graphseq.models.persistence import save  # it imports this file
 
         save(self, folder)
+
+    def attach(self, catalog: Catalog) -> None:
+        """Makes the model know its training data: ids, counts, item features.
+
+        A family that holds item features as buffers fills them here.
+
+        Args:
+            catalog: Of ``num_items`` items.
+
+        Raises:
+            ValueError: If the catalog is of another number of items.
+        """
+        if catalog.num_items != self.num_items:
+            raise ValueError(
+                f"The model has {self.num_items} items, the catalog {catalog.num_items}: build the "
+                "model with num_items=split.num_items."
+            )
+        self.catalog = catalog
+
+    def training_vectors(self, batch: Batch, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """What one training step compares with items: vectors, and the item each must find.
+
+        Args:
+            batch: Session graphs with ``y``.
+            generator: The source of whatever is drawn, seeded anew for every step.
+
+        Returns:
+            Vectors [n, hidden_channels] and items, int64 [n]; a negative item (-1: unknown, -100:
+            none) takes its row out of the loss.
+        """
+        targets: Tensor = batch.y
+        if self.trained_on == "sessions" and targets.numel() == batch.click_index.numel():
+            return self.click_states(batch), targets
+        return self(batch), targets
 
     @property
     def settings(self) -> dict[str, Any]:

@@ -59,8 +59,9 @@ class CountingModel(SessionModel):
         if items.size == 0:
             raise ValueError("There is nothing to count: no click of these sessions is known.")
         device = self.device
-        self.catalog = sessions.catalog()
-        self.item_counts = torch.from_numpy(self.catalog.counts.copy())
+        catalog = sessions.catalog()
+        self.attach(catalog)
+        self.item_counts = torch.from_numpy(catalog.counts.copy())
         self.count(items.astype(np.int64), session)
         return self.to(device)
 

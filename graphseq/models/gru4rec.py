@@ -11,7 +11,7 @@ from torch.nn import GRU, Embedding, Parameter
 from torch.nn.utils.rnn import PackedSequence
 from torch_geometric.data import Batch
 
-from graphseq.models.base import SessionModel, TrainedOn
+from graphseq.models.base import SessionModel, TrainedOn, Traits
 from graphseq.nn.ragged import packed_order
 
 
@@ -45,6 +45,13 @@ class GRU4Rec(SessionModel):
             neither.
     """
 
+    traits: ClassVar[Traits] = Traits(
+        architecture="recurrent (GRU)",
+        parallel=False,
+        reach="whole session, fading",
+        side_features=False,
+        best_for="live streams: a state of fixed size, one step a click",
+    )
     trained_on: ClassVar[TrainedOn] = "sessions"
     states_equal_prefixes: ClassVar[bool] = True
 

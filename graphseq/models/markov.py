@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 from torch_geometric.data import Batch
 
+from graphseq.models.base import Traits
 from graphseq.models.counting import CountingModel
 
 
@@ -42,6 +45,14 @@ class MarkovChain(CountingModel):
     Raises:
         ValueError: If ``order`` is not positive, or ``backoff`` or ``smoothing`` is negative.
     """
+
+    traits: ClassVar[Traits] = Traits(
+        architecture="counts of transitions",
+        parallel=True,
+        reach="last order clicks",
+        side_features=False,
+        best_for="a first number in a second; always in the table",
+    )
 
     context_count_1: Tensor
 

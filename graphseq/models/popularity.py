@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from torch import Tensor
 from torch_geometric.data import Batch
 
+from graphseq.models.base import Traits
 from graphseq.models.counting import CountingModel
 
 
@@ -16,6 +19,14 @@ class Popularity(CountingModel):
     Args:
         num_items: Items of the catalogue.
     """
+
+    traits: ClassVar[Traits] = Traits(
+        architecture="counts of clicks",
+        parallel=True,
+        reach="none",
+        side_features=False,
+        best_for="the floor under every table, and sessions without a known click",
+    )
 
     def score(self, batch: Batch, items: Tensor | None = None) -> Tensor:
         """Shares of training clicks, float64 [num_sessions, num_items] or [num_sessions, C]."""

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import Dropout, Embedding, LayerNorm, ModuleList
 from torch_geometric.data import Batch
 
-from graphseq.models.base import SessionModel, TrainedOn
+from graphseq.models.base import SessionModel, TrainedOn, Traits
 from graphseq.nn.attention import BlockKind, CausalBlock, position_angles
 from graphseq.nn.ragged import DenseView, cut_from_end, ragged_range
 
@@ -57,6 +57,13 @@ class SASRec(SessionModel):
             outside [0, 1), or ``block`` or ``positions`` is unknown.
     """
 
+    traits: ClassVar[Traits] = Traits(
+        architecture="causal self-attention",
+        parallel=True,
+        reach="newest max_length clicks",
+        side_features=False,
+        best_for="the default: histories of any kind",
+    )
     trained_on: ClassVar[TrainedOn] = "sessions"
     states_equal_prefixes: ClassVar[bool] = True  # False of a model with positions from the end
 

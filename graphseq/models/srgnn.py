@@ -12,7 +12,7 @@ from torch_geometric.data import Batch
 from torch_geometric.utils import segment
 
 from graphseq.data.session_graph import newest_clicks
-from graphseq.models.base import SessionModel, TrainedOn
+from graphseq.models.base import SessionModel, TrainedOn, Traits
 from graphseq.nn.gated_session_conv import GatedSessionConv
 
 
@@ -89,6 +89,13 @@ class SRGNN(SessionModel):
         ValueError: If a size is not positive or ``edge_weight`` is neither.
     """
 
+    traits: ClassVar[Traits] = Traits(
+        architecture="gated graph network, attention over clicks",
+        parallel=True,
+        reach="whole session",
+        side_features=False,
+        best_for="sessions with repeats and loops",
+    )
     trained_on: ClassVar[TrainedOn] = "prefixes"
 
     def __init__(

@@ -32,7 +32,7 @@ from graphseq.training.loop import (
     quiet,
     run,
 )
-from graphseq.training.objective import Objective, SampledLoss, scores_by_table
+from graphseq.training.objective import Objective, SampledLoss
 
 logger = logging.getLogger(__name__)
 
@@ -130,7 +130,7 @@ def fit(
     if resume and folder is None:
         raise ValueError("resume=True goes on from the checkpoint in a folder: pass out=.")
     if catalog is not None:
-        model.catalog = catalog
+        model.attach(catalog)
 
     if isinstance(model, CountingModel):
         if sessions is None:
@@ -139,18 +139,13 @@ def fit(
         model.fit_counts(sessions)
         return _finished(model, folder, pd.DataFrame(), 0, time.perf_counter() - start, False)
 
-    if loss != "cross_entropy" and not scores_by_table(model):
-        raise ValueError(
-            f"{type(model).__name__} has no item table whose rows could be sampled "
-            f"(item_weight()), so it trains with loss='cross_entropy' alone, got {loss!r}."
-        )
     objective = Objective(loss, model.num_items, catalog, seed)
 
     def loader() -> Iterable[Batch]:
         # Made by each process once it knows its rank.
         if not isinstance(data, (Split, Sessions, SessionGraphDataset)):
             return Batches(data) if isinstance(data, Sequence) else data
-        by_session = model.trained_on == "sessions"
+        by_session = model.trained_on in ("sessions", "cloze")
         dataset = (
             data if isinstance(data, SessionGraphDataset) else _dataset(model, sessions)  # type: ignore[arg-type]
         )
@@ -252,7 +247,7 @@ def _check_numbers(
 
 
 def _dataset(model: SessionModel, sessions: Sessions) -> SessionGraphDataset:
-    if model.trained_on == "sessions":
+    if model.trained_on in ("sessions", "cloze"):
         return SessionGraphDataset(sessions, "sessions")
     # A model that sees the newest clicks alone need not have the older ones built for it.
     return SessionGraphDataset(sessions, max_length=getattr(model, "max_length", None))

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch_geometric.data import Batch
@@ -32,7 +33,8 @@ LOSSES = ("cross_entropy", *SAMPLED_LOSSES)
 
 @dataclass(frozen=True)
 class SampledLoss:
-    """A loss over negatives that all rows of a batch share.
+    """A loss over negatives that all rows of a batch share, or, for a model that scores candidates
+    in a way of its own, over negatives of each row's own.
 
     A negative that equals the row's own target does not count for that row; the authors' program
     of GRU4Rec counts it.
@@ -40,7 +42,7 @@ class SampledLoss:
     Args:
         name: ``"sampled_softmax"``, ``"bpr"``, ``"top1"``, ``"bpr_max"``, ``"top1_max"``, ``"bce"``
             or ``"gbce"``.
-        num_negatives: Negatives a batch.
+        num_negatives: Negatives a batch, or a row.
         alpha: Negatives are drawn in proportion to ``count ** alpha``; 0 draws all items alike.
         logq: Whether scores are corrected by the log of how often an item is drawn, which takes
             the bias out of popular negatives; for the softmax alone.
@@ -93,6 +95,7 @@ class Objective:
             loss = SampledLoss(loss)
         self.loss = loss
         self.num_items = num_items
+        self.seed = seed
         self.sampler: NegativeSampler | None = None
         if isinstance(loss, SampledLoss):
             if loss.alpha and catalog is None:
@@ -111,13 +114,10 @@ class Objective:
             batch: Session graphs with ``y``, one target a session or one a click.
             epoch, step: What the negatives depend on, beside the seed.
         """
-        targets = batch.y
-        by_click = model.trained_on == "sessions" and targets.numel() == batch.click_index.numel()
         if not scores_by_table(model):
-            scores = model.score(batch)  # [num_sessions, V]
-            known = targets >= 0
-            return torch.nn.functional.cross_entropy(scores[known], targets[known])
-        vectors = model.click_states(batch) if by_click else model(batch)  # [n, d]
+            return self._by_score(model, batch, epoch, step)
+        generator = step_generator(self.seed, epoch, step)
+        vectors, targets = model.training_vectors(batch, generator)  # [n, d], [n]
         known = targets >= 0
         if not bool(known.all()):
             vectors, targets = vectors[known], targets[known]
@@ -125,16 +125,45 @@ class Objective:
         if self.sampler is None or not isinstance(self.loss, SampledLoss):
             return losses.full_cross_entropy(vectors, weight, targets, bias)
         negatives = self.sampler.sample(epoch, step).to(targets.device)  # [N]
-        log_q = None
-        if self.loss.corrects:
-            log_q = self.sampler.log_q.to(targets.device)  # [V]
         positive, negative, mask = shared_scores(
-            vectors, weight, bias, targets, negatives, log_q=log_q
+            vectors, weight, bias, targets, negatives, log_q=self._log_q(targets.device)
         )
+        return self._sampled(positive, negative, mask)
+
+    def _by_score(self, model: SessionModel, batch: Batch, epoch: int, step: int) -> Tensor:
+        """The loss of a model that scores sessions against candidates in a way of its own."""
+        targets = batch.y
+        known = targets >= 0
+        if self.sampler is None:
+            scores = model.score(batch)  # [num_sessions, V]
+            return torch.nn.functional.cross_entropy(scores[known], targets[known])
+        size = (targets.numel(), self.sampler.num_negatives)
+        negatives = self.sampler.sample(epoch, step, size).to(targets.device)  # [num_sessions, N]
+        candidates = torch.cat([targets.clamp(min=0).unsqueeze(1), negatives], dim=1)
+        scores = model.score(batch, candidates)  # [num_sessions, 1 + N]
+        log_q = self._log_q(targets.device)
+        if log_q is not None:
+            scores = scores - log_q[candidates]
+        mask = negatives != targets.unsqueeze(1)
+        return self._sampled(scores[known, 0], scores[known, 1:], mask[known])
+
+    def _log_q(self, device: torch.device) -> Tensor | None:
+        if self.sampler is None or not isinstance(self.loss, SampledLoss) or not self.loss.corrects:
+            return None
+        return self.sampler.log_q.to(device)  # [V]
+
+    def _sampled(self, positive: Tensor, negatives: Tensor, mask: Tensor) -> Tensor:
+        assert isinstance(self.loss, SampledLoss)
         options: dict[str, Any] = dict(self.loss.options)
         if self.loss.name == "gbce":
             options.setdefault("num_items", self.num_items)
-        return SAMPLED_LOSSES[self.loss.name](positive, negative, mask, **options)
+        return SAMPLED_LOSSES[self.loss.name](positive, negatives, mask, **options)
+
+
+def step_generator(seed: int, epoch: int, step: int) -> torch.Generator:
+    """The random numbers of one training step: a function of seed, epoch and step alone."""
+    state = np.random.SeedSequence((seed, epoch, step, 1)).generate_state(1, np.uint64)[0]
+    return torch.Generator().manual_seed(int(state >> np.uint64(1)))
 
 
 def scores_by_table(model: SessionModel) -> bool:

@@ -224,9 +224,13 @@ def test_own_model_with_its_own_score_trains_evaluates_and_recommends(split: Spl
     assert model.recommend([[3, 4]], k=1)[0][0][0] == 5
 
 
-def test_sampled_loss_of_a_model_without_item_table_is_refused(split: Split) -> None:
-    with pytest.raises(ValueError, match="no item table"):
-        quick(Bilinear(NUM_ITEMS), split, loss="bpr")
+@pytest.mark.parametrize("loss", ["sampled_softmax", "bce"])
+def test_own_model_with_its_own_score_learns_from_sampled_candidates(
+    loss: str, split: Split
+) -> None:
+    model = Bilinear(NUM_ITEMS)
+    quick(model, split, max_epochs=20, learning_rate=0.1, loss=SampledLoss(loss, num_negatives=6))
+    assert evaluate(model, split.test, ks=(1,)).metrics["hr@1"] == 1.0
 
 
 def test_gradient_clip_bounds_what_a_step_may_do(split: Split) -> None:
