@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -33,23 +34,37 @@ LOSSES = ("cross_entropy", *SAMPLED_LOSSES)
 
 @dataclass(frozen=True)
 class SampledLoss:
-    """A loss over negatives that all rows of a batch share, or, for a model that scores candidates
+    r"""A loss over negatives that all rows of a batch share, or, for a model that scores candidates
     in a way of its own, over negatives of each row's own.
 
-    A negative that equals the row's own target does not count for that row; the authors' program
-    of GRU4Rec counts it.
+    With ``logq``, the log of how often a row is expected to meet an item leaves its score, drawn or
+    in the batch: of item j with :math:`c_j` clicks among n rows and N draws
+
+    .. math::
+        r_j - \log \Big(N \frac{c_j^\alpha}{\sum_k c_k^\alpha}
+            + (n - 1) \frac{c_j}{\sum_k c_k}\Big)
+
+    where the second term is there with ``in_batch`` alone. GRU4Rec's program (Hidasi & Karatzoglou,
+    CIKM 2018) takes :math:`\log c_j` off scores of the batch's targets and :math:`\alpha \log c_j`
+    off those drawn. That is the same for either kind alone, as a softmax cancels a constant; of
+    both together the program weighs the kinds by these constants, here each item counts once.
 
     Args:
         name: ``"sampled_softmax"``, ``"bpr"``, ``"top1"``, ``"bpr_max"``, ``"top1_max"``, ``"bce"``
             or ``"gbce"``.
-        num_negatives: Negatives a batch, or a row.
+        num_negatives: Negatives drawn for a batch, or a row.
         alpha: Negatives are drawn in proportion to ``count ** alpha``; 0 draws all items alike.
         logq: Whether scores are corrected by the log of how often an item is drawn, which takes
             the bias out of popular negatives; for the softmax alone.
         options: Further arguments of the loss: ``regularization``, ``elu``, ``t``.
+        in_batch: Whether the targets of all other rows are negatives too (Hidasi et al., ICLR
+            2016); their scores are [n, n + num_negatives] for n rows.
+        mask_collisions: Whether a negative that equals the row's own target does not count for
+            that row; in the authors' program of GRU4Rec it counts.
 
     Raises:
-        ValueError: If the name is none of these, or ``logq`` is asked of another loss.
+        ValueError: If the name is none of these, ``logq`` is asked of another loss, or there are
+            no negatives at all.
     """
 
     name: str = "sampled_softmax"
@@ -57,6 +72,8 @@ class SampledLoss:
     alpha: float = 0.75
     logq: bool | None = None
     options: Mapping[str, float] = field(default_factory=dict)
+    in_batch: bool = False
+    mask_collisions: bool = True
 
     def __post_init__(self) -> None:
         if self.name not in SAMPLED_LOSSES:
@@ -65,6 +82,11 @@ class SampledLoss:
             )
         if self.logq and self.name != "sampled_softmax":
             raise ValueError(f"logq corrects sampled_softmax alone, not {self.name!r}.")
+        if self.num_negatives < (0 if self.in_batch else 1):
+            raise ValueError(
+                f"num_negatives must be at least 1, or 0 with in_batch=True, got "
+                f"{self.num_negatives}."
+            )
 
     @property
     def corrects(self) -> bool:
@@ -97,7 +119,10 @@ class Objective:
         self.num_items = num_items
         self.seed = seed
         self.sampler: NegativeSampler | None = None
-        if isinstance(loss, SampledLoss):
+        self._log_share: Tensor | None = None  # of each item among the targets, [V]
+        if not isinstance(loss, SampledLoss):
+            return
+        if loss.num_negatives:
             if loss.alpha and catalog is None:
                 raise ValueError(
                     "Negatives in proportion to popularity need training counts, and these batches "
@@ -105,6 +130,15 @@ class Objective:
                 )
             counts = num_items if catalog is None or not loss.alpha else catalog.counts
             self.sampler = NegativeSampler(counts, loss.num_negatives, alpha=loss.alpha, seed=seed)
+        if loss.in_batch and loss.corrects:
+            if catalog is None:
+                raise ValueError(
+                    "The correction of negatives of the batch needs training counts, and these "
+                    "batches come without: pass a split or sessions, or use "
+                    "SampledLoss(in_batch=True, logq=False)."
+                )
+            # Targets come in proportion to clicks: one draw with alpha = 1.
+            self._log_share = NegativeSampler(catalog.counts, 1, alpha=1.0).log_q
 
     def __call__(self, model: SessionModel, batch: Batch, epoch: int, step: int) -> Tensor:
         """The mean loss over the targets of this batch, a scalar.
@@ -122,11 +156,12 @@ class Objective:
         if not bool(known.all()):
             vectors, targets = vectors[known], targets[known]
         weight, bias = model.item_weight(), model.item_bias()
-        if self.sampler is None or not isinstance(self.loss, SampledLoss):
+        if not isinstance(self.loss, SampledLoss):
             return losses.full_cross_entropy(vectors, weight, targets, bias)
-        negatives = self.sampler.sample(epoch, step).to(targets.device)  # [N]
+        negatives = self._negatives(targets, epoch, step)  # [N], with the batch's [n + N]
+        log_q = self._log_q(targets)
         positive, negative, mask = shared_scores(
-            vectors, weight, bias, targets, negatives, log_q=self._log_q(targets.device)
+            vectors, weight, bias, targets, negatives, log_q=log_q
         )
         return self._sampled(positive, negative, mask)
 
@@ -134,26 +169,46 @@ class Objective:
         """The loss of a model that scores sessions against candidates in a way of its own."""
         targets = batch.y
         known = targets >= 0
-        if self.sampler is None:
+        if not isinstance(self.loss, SampledLoss):
             scores = model.score(batch)  # [num_sessions, V]
             return torch.nn.functional.cross_entropy(scores[known], targets[known])
-        size = (targets.numel(), self.sampler.num_negatives)
-        negatives = self.sampler.sample(epoch, step, size).to(targets.device)  # [num_sessions, N]
+        negatives = self._negatives(targets[known], epoch, step, rows=targets.numel())
         candidates = torch.cat([targets.clamp(min=0).unsqueeze(1), negatives], dim=1)
         scores = model.score(batch, candidates)  # [num_sessions, 1 + N]
-        log_q = self._log_q(targets.device)
+        log_q = self._log_q(targets[known])
         if log_q is not None:
             scores = scores - log_q[candidates]
         mask = negatives != targets.unsqueeze(1)
         return self._sampled(scores[known, 0], scores[known, 1:], mask[known])
 
-    def _log_q(self, device: torch.device) -> Tensor | None:
-        if self.sampler is None or not isinstance(self.loss, SampledLoss) or not self.loss.corrects:
+    def _negatives(self, targets: Tensor, epoch: int, step: int, rows: int | None = None) -> Tensor:
+        """Items that rows compete with, the batch's targets first: [n + N], or [rows, n + N]."""
+        assert isinstance(self.loss, SampledLoss)
+        negatives = targets if self.loss.in_batch else targets[:0]
+        if rows is not None:
+            negatives = negatives.expand(rows, -1)
+        if self.sampler is not None:
+            shape = None if rows is None else (rows, self.sampler.num_negatives)
+            drawn = self.sampler.sample(epoch, step, shape).to(targets.device)
+            negatives = torch.cat([negatives, drawn], dim=-1)
+        return negatives
+
+    def _log_q(self, targets: Tensor) -> Tensor | None:
+        """Log of the times that a row is expected to meet each item as a negative, [V]."""
+        if not isinstance(self.loss, SampledLoss) or not self.loss.corrects:
             return None
-        return self.sampler.log_q.to(device)  # [V]
+        log_q = None if self.sampler is None else self.sampler.log_q.to(targets.device)
+        if self._log_share is None:
+            return log_q
+        others = self._log_share.to(targets.device) + math.log(max(targets.numel() - 1, 1))
+        return others if log_q is None else torch.logaddexp(log_q, others)
 
     def _sampled(self, positive: Tensor, negatives: Tensor, mask: Tensor) -> Tensor:
         assert isinstance(self.loss, SampledLoss)
+        if not self.loss.mask_collisions:
+            mask = torch.ones_like(mask)
+            if self.loss.in_batch:
+                mask[:, : len(mask)].fill_diagonal_(False)  # a row's own target is none
         options: dict[str, Any] = dict(self.loss.options)
         if self.loss.name == "gbce":
             options.setdefault("num_items", self.num_items)
