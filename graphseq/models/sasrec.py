@@ -12,7 +12,7 @@ from torch.nn import Dropout, Embedding, LayerNorm, ModuleList
 from torch_geometric.data import Batch
 
 from graphseq.models.base import SessionModel, TrainedOn, Traits
-from graphseq.nn.attention import BlockKind, CausalBlock, position_angles
+from graphseq.nn.attention import BlockKind, TransformerBlock, position_angles
 from graphseq.nn.ragged import DenseView, cut_from_end, ragged_range
 
 Positions = Literal["start", "end", "rotary", "sinusoidal"]
@@ -27,7 +27,7 @@ class SASRec(SessionModel):
     .. math::
         x_t = e_{i_t} + p_t, \quad h = \mathrm{LN}(B_N(\dots B_1(x)))
 
-    with causal blocks :math:`B` (:class:`~graphseq.nn.attention.CausalBlock`) over the newest
+    with causal blocks :math:`B` (:class:`~graphseq.nn.attention.TransformerBlock`) over the newest
     ``max_length`` clicks. In evaluation every click's state comes from the ``max_length`` clicks
     that end with it, so states equal those of prefixes however long the session is. In training a
     longer session is cut from its end into consecutive windows, each click in one.
@@ -109,7 +109,9 @@ class SASRec(SessionModel):
         learned = positions in ("start", "end")
         self.position_embedding = Embedding(max_length, hidden_channels) if learned else None  # p
         self.blocks = ModuleList(
-            CausalBlock(hidden_channels, heads, kind=block, dropout=dropout, expansion=expansion)
+            TransformerBlock(
+                hidden_channels, heads, kind=block, dropout=dropout, expansion=expansion
+            )
             for _ in range(num_layers)
         )
         width = hidden_channels // heads if positions == "rotary" else hidden_channels
@@ -126,7 +128,7 @@ class SASRec(SessionModel):
         for module in self.modules():
             if isinstance(module, Embedding):
                 torch.nn.init.normal_(module.weight, std=0.02)
-            elif isinstance(module, CausalBlock | LayerNorm):
+            elif isinstance(module, TransformerBlock | LayerNorm):
                 module.reset_parameters()
 
     @classmethod
@@ -198,10 +200,11 @@ class SASRec(SessionModel):
     def _last_states(self, items: Tensor, start: Tensor, stop: Tensor) -> Tensor:
         """The state after the last click of each window, [num_windows, d]."""
         click, ptr = ragged_range(start, stop)
-        return self._encode(items[click], ptr)[ptr[1:] - 1]
+        return self._encode(items[click], ptr, ptr[1:] - 1)
 
-    def _encode(self, items: Tensor, ptr: Tensor) -> Tensor:
-        """The state after every click of windows of at most ``max_length``, [num_clicks, d]."""
+    def _encode(self, items: Tensor, ptr: Tensor, reads: Tensor | None = None) -> Tensor:
+        """The states after clicks of windows of at most ``max_length``: [num_clicks, d], or [n, d]
+        for the clicks ``reads`` [n] alone."""
         view = DenseView(ptr)
         position, rotation = view.position, None
         x = self.item_embedding(items)  # e: [num_clicks, d]
@@ -215,8 +218,10 @@ class SASRec(SessionModel):
             angles = position_angles(position, self.hidden_channels)
             x = x * self.hidden_channels**0.5 + torch.cat([angles.sin(), angles.cos()], dim=1)
         h = self.drop(x)
-        for block in self.blocks:
+        *blocks, last = self.blocks
+        for block in blocks:
             h = block(h, view, rotation)  # [num_clicks, d]
+        h = last(h, view, rotation, reads)
         states: Tensor = self.norm(h)
         return states
 

@@ -1,23 +1,27 @@
-"""Causal self-attention over ragged clicks, and the transformer blocks built from it."""
+"""Self-attention over ragged clicks, causal or not, and the transformer blocks built from it."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Literal
 
 import torch
 from torch import Tensor
 from torch.nn import Dropout, LayerNorm, Linear
-from torch.nn.functional import gelu, scaled_dot_product_attention
+from torch.nn.functional import gelu, relu, scaled_dot_product_attention
 
 from graphseq.nn.ragged import DenseView
 
 BlockKind = Literal["pre_norm", "post_norm", "published"]
+Activation = Literal["gelu", "relu"]
+
+ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {"gelu": gelu, "relu": relu}
 
 
-class CausalSelfAttention(torch.nn.Module):
-    r"""Scaled dot-product attention of each click over itself and those before it.
+class SelfAttention(torch.nn.Module):
+    r"""Scaled dot-product attention of each click over its row, or over itself and those before it.
 
-    Vaswani et al., NeurIPS 2017, eq. 1, with a causal mask, within each row of a view:
+    Vaswani et al., NeurIPS 2017, eq. 1, within each row of a view:
 
     .. math::
         \mathrm{softmax}(Q K^\top / \sqrt{d / heads}) \, V
@@ -27,11 +31,13 @@ class CausalSelfAttention(torch.nn.Module):
     Args:
         hidden_channels: Width ``d`` of the clicks' states.
         heads: Attention heads; they share out ``d``.
+        causal: Whether a click sees no later one; else it sees all clicks of its row.
         dropout: Share of attention weights dropped in training.
         project_out: Whether heads are mixed by an output projection.
 
     Shapes:
-        query and source [num_clicks, d] -> [num_clicks, d]
+        query and source [num_clicks, d] -> [num_clicks, d]; with ``reads`` [n], query [n, d]
+        -> [n, d]
 
     Raises:
         ValueError: If ``heads`` does not divide ``hidden_channels``.
@@ -42,6 +48,7 @@ class CausalSelfAttention(torch.nn.Module):
         hidden_channels: int,
         heads: int = 1,
         *,
+        causal: bool = True,
         dropout: float = 0.0,
         project_out: bool = True,
     ) -> None:
@@ -51,6 +58,7 @@ class CausalSelfAttention(torch.nn.Module):
                 f"heads must divide hidden_channels, got {heads} heads for {hidden_channels}."
             )
         self.heads = heads
+        self.causal = causal
         self.dropout = dropout
         self.lin_query = Linear(hidden_channels, hidden_channels)
         # A bias of the keys would add the same to all logits of a query: the softmax cancels it.
@@ -65,28 +73,52 @@ class CausalSelfAttention(torch.nn.Module):
                 reset_linear(module)
 
     def forward(
-        self, query: Tensor, source: Tensor, view: DenseView, rotation: Tensor | None = None
+        self,
+        query: Tensor,
+        source: Tensor,
+        view: DenseView,
+        rotation: Tensor | None = None,
+        reads: Tensor | None = None,
     ) -> Tensor:
         """Attention from ``query`` over ``source``.
 
         Args:
-            query: What asks, [num_clicks, d].
+            query: What asks, [num_clicks, d], or [n, d] with ``reads``.
             source: What keys and values are made of, [num_clicks, d].
             view: The rows within which clicks attend.
             rotation: The angles of rotary positions (Su et al., 2021), [num_clicks, d / heads / 2],
                 by which queries and keys turn; or none.
+            reads: The clicks that ask, in order, int64 [n]; ``None``: all.
 
         Returns:
-            [num_clicks, d].
+            [num_clicks, d] or [n, d].
         """
-        q = self._heads(self.lin_query(query), view, rotation)  # [num_rows, heads, width, d/heads]
-        k = self._heads(self.lin_key(source), view, rotation)
+        asking = view if reads is None else view.only(reads)
+        turn = rotation if rotation is None or reads is None else rotation[reads]
+        # q: [num_rows, heads, most clicks of a row that ask, d/heads]
+        q = self._heads(self.lin_query(query), asking, turn)
+        k = self._heads(self.lin_key(source), view, rotation)  # [num_rows, heads, width, d/heads]
         v = self._heads(self.lin_value(source), view)
-        dropout = self.dropout if self.training else 0.0
-        # Padding lies to the right of every real click, so the causal mask hides it already.
-        mixed = scaled_dot_product_attention(q, k, v, dropout_p=dropout, is_causal=True)
-        out = view.flat(mixed.transpose(1, 2)).flatten(1)  # [num_clicks, d]
+        # Padding lies to the right of every real click: where all ask, causality hides it already.
+        simple = self.causal and reads is None
+        mixed = scaled_dot_product_attention(
+            q,
+            k,
+            v,
+            attn_mask=None if simple else self._seen(view, asking, reads),
+            dropout_p=self.dropout if self.training else 0.0,
+            is_causal=simple,
+        )
+        out = asking.flat(mixed.transpose(1, 2)).flatten(1)  # [num_clicks, d] or [n, d]
         return out if self.lin_out is None else self.lin_out(out)
+
+    def _seen(self, view: DenseView, asking: DenseView, reads: Tensor | None) -> Tensor | None:
+        """Which clicks each asking one sees, bool [num_rows, 1, 1 or asking, width]."""
+        if self.causal and reads is not None:
+            position = asking.dense(view.position[reads])  # [num_rows, asking]
+            place = torch.arange(view.width, device=position.device)
+            return (place <= position.unsqueeze(2)).unsqueeze(1)
+        return None if view.is_full else view.mask[:, None, None]
 
     def _heads(self, values: Tensor, view: DenseView, rotation: Tensor | None = None) -> Tensor:
         values = values.unflatten(1, (self.heads, -1))  # [num_clicks, heads, d/heads]
@@ -98,8 +130,8 @@ class CausalSelfAttention(torch.nn.Module):
         return f"{type(self).__name__}({self.lin_query.in_features}, heads={self.heads})"
 
 
-class CausalBlock(torch.nn.Module):
-    r"""A transformer block over ragged clicks: causal attention, then a feed-forward network.
+class TransformerBlock(torch.nn.Module):
+    r"""A transformer block over ragged clicks: self-attention, then a feed-forward network.
 
     ``"pre_norm"`` (Xiong et al., ICML 2020), with a GELU:
 
@@ -121,14 +153,17 @@ class CausalBlock(torch.nn.Module):
         hidden_channels: Width ``d``.
         heads: Attention heads.
         kind: Which of the three.
+        causal: Whether a click sees no later one.
+        activation: ``"gelu"`` or ``"relu"``; ``None``: the kind's own.
         dropout: Share dropped in training of attention weights and of each branch's output.
         expansion: Inner width of the feed-forward network, in units of ``d``.
 
     Shapes:
-        x [num_clicks, d] -> [num_clicks, d]
+        x [num_clicks, d] -> [num_clicks, d], or [n, d] for the clicks ``reads`` [n] alone
 
     Raises:
-        ValueError: If ``kind`` is none of the three or ``heads`` does not divide the width.
+        ValueError: If ``kind`` is none of the three, ``activation`` is unknown or ``heads`` does
+            not divide the width.
     """
 
     def __init__(
@@ -137,17 +172,28 @@ class CausalBlock(torch.nn.Module):
         heads: int = 1,
         *,
         kind: BlockKind = "pre_norm",
+        causal: bool = True,
+        activation: Activation | None = None,
         dropout: float = 0.0,
         expansion: int = 1,
     ) -> None:
         super().__init__()
         if kind not in ("pre_norm", "post_norm", "published"):
             raise ValueError(f"A block is 'pre_norm', 'post_norm' or 'published', got {kind!r}.")
+        if activation is None:
+            activation = "gelu" if kind == "pre_norm" else "relu"
+        if activation not in ACTIVATIONS:
+            raise ValueError(f"activation is 'gelu' or 'relu', got {activation!r}.")
         self.kind = kind
+        self.activation = activation
         self.norm_attention = LayerNorm(hidden_channels)
         self.norm_feed_forward = LayerNorm(hidden_channels)
-        self.attention = CausalSelfAttention(
-            hidden_channels, heads, dropout=dropout, project_out=kind != "published"
+        self.attention = SelfAttention(
+            hidden_channels,
+            heads,
+            causal=causal,
+            dropout=dropout,
+            project_out=kind != "published",
         )
         self.lin_in = Linear(hidden_channels, expansion * hidden_channels)
         self.lin_out = Linear(expansion * hidden_channels, hidden_channels)
@@ -161,22 +207,51 @@ class CausalBlock(torch.nn.Module):
         reset_linear(self.lin_in)
         reset_linear(self.lin_out)
 
-    def forward(self, x: Tensor, view: DenseView, rotation: Tensor | None = None) -> Tensor:
-        if self.kind == "pre_norm":
-            q = self.norm_attention(x)
-            x = x + self.drop(self.attention(q, q, view, rotation))
-            return x + self._feed_forward(self.norm_feed_forward(x))
+    def forward(
+        self,
+        x: Tensor,
+        view: DenseView,
+        rotation: Tensor | None = None,
+        reads: Tensor | None = None,
+    ) -> Tensor:
+        """The states one block further.
+
+        Args:
+            x: [num_clicks, d].
+            view: The rows within which clicks attend.
+            rotation: As in :meth:`SelfAttention.forward`.
+            reads: The clicks whose states are wanted, in order, int64 [n]; ``None``: all. A last
+                block need not compute the others.
+
+        Returns:
+            [num_clicks, d] or [n, d].
+        """
+        own = x if reads is None else x[reads]
         if self.kind == "post_norm":
-            x = self.norm_attention(x + self.drop(self.attention(x, x, view, rotation)))
-            post: Tensor = self.norm_feed_forward(x + self._feed_forward(x))
+            own = self.norm_attention(own + self._attend(own, x, view, rotation, reads))
+            post: Tensor = self.norm_feed_forward(own + self._feed_forward(own))
             return post
-        q = self.norm_attention(x)
-        u: Tensor = self.norm_feed_forward(q + self.drop(self.attention(q, x, view, rotation)))
-        return u + self._feed_forward(u)
+        q = self.norm_attention(own)
+        if self.kind == "published":
+            u: Tensor = self.norm_feed_forward(q + self._attend(q, x, view, rotation, reads))
+            return u + self._feed_forward(u)
+        source = q if reads is None else self.norm_attention(x)
+        own = own + self._attend(q, source, view, rotation, reads)
+        return own + self._feed_forward(self.norm_feed_forward(own))
+
+    def _attend(
+        self,
+        query: Tensor,
+        source: Tensor,
+        view: DenseView,
+        rotation: Tensor | None,
+        reads: Tensor | None,
+    ) -> Tensor:
+        out: Tensor = self.drop(self.attention(query, source, view, rotation, reads))
+        return out
 
     def _feed_forward(self, x: Tensor) -> Tensor:
-        inner = self.lin_in(x)
-        inner = gelu(inner) if self.kind == "pre_norm" else inner.relu()
+        inner = ACTIVATIONS[self.activation](self.lin_in(x))
         out: Tensor = self.drop(self.lin_out(inner))
         return out
 

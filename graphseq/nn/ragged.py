@@ -30,6 +30,11 @@ class DenseView:
         self._place = self.batch * self.width + self.position  # [num_clicks]
 
     @property
+    def is_full(self) -> bool:
+        """Whether no place is padding: all rows are of one length."""
+        return self._place.numel() == self.num_rows * self.width
+
+    @property
     def mask(self) -> Tensor:
         """Which places hold a click, bool [num_rows, width]."""
         mask = torch.zeros(self.num_rows * self.width, dtype=torch.bool, device=self._place.device)
@@ -39,13 +44,21 @@ class DenseView:
     def dense(self, values: Tensor) -> Tensor:
         """Values of clicks [num_clicks, ...] as [num_rows, width, ...], zero where padded."""
         size = values.shape[1:]
+        if self.is_full:
+            return values.view(self.num_rows, self.width, *size)
         dense = values.new_zeros(self.num_rows * self.width, *size)
         dense = dense.index_copy(0, self._place, values)
         return dense.view(self.num_rows, self.width, *size)
 
     def flat(self, dense: Tensor) -> Tensor:
         """Values of places [num_rows, width, ...] as [num_clicks, ...], without the padding."""
-        return dense.flatten(0, 1).index_select(0, self._place)
+        places = dense.flatten(0, 1)
+        return places if self.is_full else places.index_select(0, self._place)
+
+    def only(self, clicks: Tensor) -> DenseView:
+        """The view of the same rows that holds these clicks alone, in order, int64 [n]."""
+        lengths = torch.bincount(self.batch[clicks], minlength=self.num_rows)
+        return DenseView(torch.nn.functional.pad(lengths.cumsum(0), (1, 0)))
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.num_rows}, width={self.width})"

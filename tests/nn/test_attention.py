@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import TransformerEncoderLayer
 
-from graphseq.nn.attention import CausalBlock, CausalSelfAttention, position_angles, rotate
+from graphseq.nn.attention import SelfAttention, TransformerBlock, position_angles, rotate
 from graphseq.nn.ragged import DenseView
 
 LENGTHS = [4, 1, 7, 2]
@@ -24,17 +24,18 @@ def shake(module: torch.nn.Module) -> None:
         torch.nn.init.normal_(parameter, std=0.5)
 
 
-def naive_attention(attention: CausalSelfAttention, query: Tensor, source: Tensor) -> Tensor:
+def naive_attention(attention: SelfAttention, query: Tensor, source: Tensor) -> Tensor:
     """One row, one click and one head at a time."""
     q, k, v = attention.lin_query(query), attention.lin_key(source), attention.lin_value(source)
     width = q.size(1) // attention.heads
     rows = []
     for t in range(len(q)):
         mixed = []
+        seen = t + 1 if attention.causal else len(q)
         for head in range(attention.heads):
             part = slice(head * width, (head + 1) * width)
-            logits = k[: t + 1, part] @ q[t, part] / math.sqrt(width)
-            mixed.append(logits.softmax(0) @ v[: t + 1, part])
+            logits = k[:seen, part] @ q[t, part] / math.sqrt(width)
+            mixed.append(logits.softmax(0) @ v[:seen, part])
         rows.append(torch.cat(mixed))
     out = torch.stack(rows)
     return out if attention.lin_out is None else attention.lin_out(out)
@@ -42,8 +43,11 @@ def naive_attention(attention: CausalSelfAttention, query: Tensor, source: Tenso
 
 @pytest.mark.parametrize("heads", [1, 2, 4])
 @pytest.mark.parametrize("project_out", [True, False])
-def test_attention_ragged_rows_equals_click_by_click(heads: int, project_out: bool) -> None:
-    attention = CausalSelfAttention(8, heads, project_out=project_out)
+@pytest.mark.parametrize("causal", [True, False])
+def test_attention_ragged_rows_equals_click_by_click(
+    heads: int, project_out: bool, causal: bool
+) -> None:
+    attention = SelfAttention(8, heads, causal=causal, project_out=project_out)
     shake(attention)
     query, source = torch.randn(14, 8), torch.randn(14, 8)
     expected = torch.cat(
@@ -56,11 +60,14 @@ def test_attention_ragged_rows_equals_click_by_click(heads: int, project_out: bo
     torch.testing.assert_close(actual, expected, rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.parametrize(("kind", "activation"), [("pre_norm", "gelu"), ("post_norm", "relu")])
+@pytest.mark.parametrize("kind", ["pre_norm", "post_norm"])
+@pytest.mark.parametrize("activation", ["gelu", "relu", None])
+@pytest.mark.parametrize("causal", [True, False])
 def test_block_with_output_projection_equals_torch_encoder_layer(
-    kind: str, activation: str
+    kind: str, activation: str | None, causal: bool
 ) -> None:
-    block = CausalBlock(8, 2, kind=kind, expansion=3)
+    block = TransformerBlock(8, 2, kind=kind, causal=causal, activation=activation, expansion=3)
+    activation = activation or {"pre_norm": "gelu", "post_norm": "relu"}[kind]
     shake(block)
     layer = TransformerEncoderLayer(
         8, 2, 24, 0.0, activation, batch_first=True, norm_first=kind == "pre_norm"
@@ -86,13 +93,14 @@ def test_block_with_output_projection_equals_torch_encoder_layer(
     expected = []
     for row in x.split(LENGTHS):
         future = torch.ones(len(row), len(row), dtype=torch.bool).triu(1)
-        expected.append(layer(row.unsqueeze(0), src_mask=future).squeeze(0))
+        mask = future if causal else None
+        expected.append(layer(row.unsqueeze(0), src_mask=mask).squeeze(0))
     actual = block(x, DenseView(PTR))
     torch.testing.assert_close(actual, torch.cat(expected), rtol=1e-4, atol=1e-5)
 
 
 def test_block_published_equals_its_equations_row_by_row() -> None:
-    block = CausalBlock(8, 2, kind="published")
+    block = TransformerBlock(8, 2, kind="published")
     shake(block)
     x = torch.randn(14, 8)
     expected = []
@@ -109,7 +117,7 @@ def test_block_published_equals_its_equations_row_by_row() -> None:
 def test_block_click_changed_touches_only_itself_and_later_clicks_of_its_row(
     kind: str, rotary: bool
 ) -> None:
-    block = CausalBlock(8, 2, kind=kind)
+    block = TransformerBlock(8, 2, kind=kind)
     shake(block)
     view = DenseView(PTR)
     rotation = position_angles(view.position, 4) if rotary else None
@@ -121,8 +129,46 @@ def test_block_click_changed_touches_only_itself_and_later_clicks_of_its_row(
 
 
 @pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("causal", [True, False])
+@pytest.mark.parametrize("rotary", [True, False])
+@pytest.mark.parametrize("reads", [[3, 4, 6, 8, 11, 13], [0, 5, 13], [7], []])
+def test_block_asked_for_some_clicks_gives_their_states_of_all(
+    kind: str, causal: bool, rotary: bool, reads: list[int]
+) -> None:
+    block = TransformerBlock(8, 2, kind=kind, causal=causal)
+    shake(block)
+    view = DenseView(PTR)
+    rotation = position_angles(view.position, 4) if rotary else None
+    x, chosen = torch.randn(14, 8), torch.tensor(reads, dtype=torch.long)
+    expected = block(x, view, rotation)[chosen]
+    torch.testing.assert_close(block(x, view, rotation, chosen), expected, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_block_not_causal_click_changed_touches_its_row_alone(kind: str) -> None:
+    block = TransformerBlock(8, 2, kind=kind, causal=False)
+    shake(block)
+    view, x = DenseView(PTR), torch.randn(14, 8)
+    changed = x.clone()
+    changed[8] = torch.randn(8)  # row 2 holds clicks 5 to 11
+    touched = (block(x, view) - block(changed, view)).abs().amax(1) > 1e-6
+    assert touched.nonzero().view(-1).tolist() == [5, 6, 7, 8, 9, 10, 11]
+
+
+@pytest.mark.parametrize("causal", [True, False])
+def test_attention_row_without_clicks_leaves_gradients_finite(causal: bool) -> None:
+    attention = SelfAttention(8, 2, causal=causal)
+    x = torch.randn(5, 8, requires_grad=True)
+    view = DenseView(torch.tensor([0, 2, 2, 5]))
+    attention(x[[1, 4]], x, view, reads=torch.tensor([1, 4])).sum().backward()
+    attention(x, x, view).sum().backward()
+    assert x.grad is not None
+    assert x.grad.isfinite().all()
+
+
+@pytest.mark.parametrize("kind", KINDS)
 def test_block_dropout_acts_in_training_alone(kind: str) -> None:
-    block = CausalBlock(8, 2, kind=kind, dropout=0.5)
+    block = TransformerBlock(8, 2, kind=kind, dropout=0.5)
     shake(block)
     x, view = torch.randn(14, 8), DenseView(PTR)
     assert not torch.equal(block(x, view), block(x, view))
@@ -157,14 +203,19 @@ def test_position_angles_by_hand_fall_from_the_position_itself() -> None:
 def test_attention_heads_that_do_not_divide_raise(heads: int) -> None:
     message = f"heads must divide hidden_channels, got {heads} heads for 8"
     with pytest.raises(ValueError, match=message):
-        CausalSelfAttention(8, heads)
+        SelfAttention(8, heads)
 
 
 def test_block_unknown_kind_raises_naming_it() -> None:
     with pytest.raises(ValueError, match="'post_norm' or 'published', got 'pre'"):
-        CausalBlock(8, kind="pre")
+        TransformerBlock(8, kind="pre")
+
+
+def test_block_unknown_activation_raises_naming_it() -> None:
+    with pytest.raises(ValueError, match="activation is 'gelu' or 'relu', got 'tanh'"):
+        TransformerBlock(8, activation="tanh")
 
 
 def test_blocks_repr_is_one_line() -> None:
-    assert repr(CausalSelfAttention(8, 2)) == "CausalSelfAttention(8, heads=2)"
-    assert repr(CausalBlock(8, 2)) == "CausalBlock(8, heads=2, kind='pre_norm')"
+    assert repr(SelfAttention(8, 2)) == "SelfAttention(8, heads=2)"
+    assert repr(TransformerBlock(8, 2)) == "TransformerBlock(8, heads=2, kind='pre_norm')"

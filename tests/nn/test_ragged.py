@@ -46,6 +46,20 @@ def test_dense_view_by_hand_gives_rows_and_positions() -> None:
     assert repr(view) == "DenseView(3, width=3)"
 
 
+def test_dense_view_of_chosen_clicks_by_hand_keeps_their_rows() -> None:
+    view = DenseView(torch.tensor([0, 2, 2, 5]))
+    some = view.only(torch.tensor([2, 4]))
+    assert (some.num_rows, some.width) == (3, 2)
+    assert some.dense(torch.tensor([3, 5])).tolist() == [[0, 0], [0, 0], [3, 5]]
+
+
+@pytest.mark.parametrize(("lengths", "full"), [([2, 2], True), ([2, 1], False), ([0, 0], True)])
+def test_dense_view_is_full_where_all_rows_are_of_one_length(
+    lengths: list[int], full: bool
+) -> None:
+    assert DenseView(pointer(lengths)).is_full is full
+
+
 def test_dense_view_gradient_reaches_every_click_once() -> None:
     view = DenseView(pointer([3, 1, 2]))
     values = torch.randn(6, 2, requires_grad=True)
