@@ -1,6 +1,7 @@
 """Fills the tables of README and docs from the committed JSON files, so that none is typed.
 
 A table stands between ``<!-- table: FILE -->`` and ``<!-- end -->``; FILE lies in docs/results.
+``<!-- table: models -->`` is that of the families, made from their classes.
 """
 
 from __future__ import annotations
@@ -13,8 +14,10 @@ from typing import Any
 
 import numpy as np
 
+import graphseq as gs
+
 ROOT = Path(__file__).parent.parent
-PAGES = ("README.md", "docs/results/README.md")
+PAGES = ("README.md", "docs/models/README.md", "docs/results/README.md")
 TABLE = re.compile(r"(<!-- table: (\S+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
@@ -63,6 +66,18 @@ def benchmark(content: dict[str, Any]) -> str:
     return "\n\n".join(tables)
 
 
+def families() -> str:
+    """The rows of ``gs.models.table()``, each name a link to its page."""
+    frame = gs.models.table()
+    head = ["name", *(column.replace("_", " ") for column in frame)]
+    lines = ["| " + " | ".join(head) + " |", "| " + " | ".join("---" for _ in head) + " |"]
+    for name, row in frame.iterrows():
+        page = f"{name}.md"
+        shown = f"[`{name}`]({page})" if (ROOT / "docs" / "models" / page).exists() else f"`{name}`"
+        lines.append(f"| {shown} | " + " | ".join(map(_cell, row)) + " |")
+    return "\n".join(lines)
+
+
 def origin(content: dict[str, Any]) -> str:
     """The command behind a table, and the machine and versions it ran on."""
     machine, versions = content["machine"], content["versions"]
@@ -74,9 +89,11 @@ def origin(content: dict[str, Any]) -> str:
 
 
 def fill(page: str, folder: Path = ROOT / "docs" / "results") -> str:
-    """The page with every table made anew from its file."""
+    """The page with every table made anew from its file or, that of the models, the classes."""
 
     def table(match: re.Match[str]) -> str:
+        if match[2] == "models":
+            return f"{match[1]}{families()}\n{match[3]}"
         content = json.loads((folder / match[2]).read_text())
         body = comparison(content) if "protocol" in content else benchmark(content)
         return f"{match[1]}{body}\n\n{origin(content)}\n{match[3]}"
@@ -87,6 +104,8 @@ def fill(page: str, folder: Path = ROOT / "docs" / "results") -> str:
 def _cell(value: Any) -> str:
     if isinstance(value, list):
         return "-".join(map(str, value))
+    if isinstance(value, bool):
+        return "yes" if value else "no"
     return f"{value:,}" if isinstance(value, int) else str(value)
 
 

@@ -7,6 +7,8 @@ from graphseq.models.markov import MarkovChain
 from graphseq.models.popularity import Popularity
 from graphseq.models.sasrec import SASRec
 from graphseq.models.srgnn import SRGNN
+from graphseq.models.suggest import Suggestion, suggest
+from graphseq.models.table import table
 
 MODELS: dict[str, type[SessionModel]] = {
     "popularity": Popularity,
@@ -26,5 +28,8 @@ __all__ = [
     "Popularity",
     "SASRec",
     "SessionModel",
+    "Suggestion",
     "Traits",
+    "suggest",
+    "table",
 ]

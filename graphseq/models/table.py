@@ -1,0 +1,39 @@
+"""The table of families: what each can do, read from its class."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pandas as pd
+
+from graphseq.models.base import SessionModel
+
+
+def table() -> pd.DataFrame:
+    """One row a family of :data:`graphseq.models.MODELS`, under its name.
+
+    Columns: ``architecture``, ``parallel_over_time`` (whether all clicks of a session are computed
+    at once in training), ``range`` (how far back it looks), ``side_features``, ``streaming_state``
+    (whether ``initial_state``, ``update_state`` and ``score_state`` go click by click),
+    ``trained_on``, ``states_equal_prefixes`` (whether one pass over a session evaluates all its
+    prefixes; an argument of a model may change that) and ``best_for``. All of it comes from the
+    classes, so that a family is described in one place.
+    """
+    from graphseq.models import MODELS  # it imports this file
+
+    rows = {name: _row(family) for name, family in MODELS.items()}
+    return pd.DataFrame.from_dict(rows, orient="index").rename_axis("name")
+
+
+def _row(family: type[SessionModel]) -> dict[str, Any]:
+    traits = family.traits
+    return {
+        "architecture": None if traits is None else traits.architecture,
+        "parallel_over_time": None if traits is None else traits.parallel,
+        "range": None if traits is None else traits.reach,
+        "side_features": None if traits is None else traits.side_features,
+        "streaming_state": hasattr(family, "initial_state"),
+        "trained_on": family.trained_on,
+        "states_equal_prefixes": family.states_equal_prefixes,
+        "best_for": None if traits is None else traits.best_for,
+    }

@@ -1,0 +1,58 @@
+"""The table of families says what their classes say."""
+
+import pandas as pd
+import pytest
+
+import graphseq as gs
+from graphseq.models import MODELS, SessionModel, Traits
+
+
+def test_table_has_one_row_a_family_and_no_gap():
+    frame = gs.models.table()
+    assert list(frame.index) == list(MODELS)
+    assert list(frame) == [
+        "architecture",
+        "parallel_over_time",
+        "range",
+        "side_features",
+        "streaming_state",
+        "trained_on",
+        "states_equal_prefixes",
+        "best_for",
+    ]
+    assert not frame.isna().any().any()
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_table_row_is_what_the_class_says(name):
+    family, row = MODELS[name], gs.models.table().loc[name]
+    assert row["range"] == family.traits.reach
+    assert row["side_features"] == family.traits.side_features
+    assert row["trained_on"] == family.trained_on
+    assert row["states_equal_prefixes"] == family.states_equal_prefixes
+    steps = {"initial_state", "update_state", "score_state"}
+    assert {step for step in steps if hasattr(family, step)} == (
+        steps if row["streaming_state"] else set()
+    )
+
+
+def test_table_follows_a_family_that_is_added(monkeypatch):
+    class Mine(SessionModel):
+        """Streams, and says so by having a state."""
+
+        traits = Traits("a guess", True, "none", True, "nothing")
+        trained_on = "pairs"
+
+        def initial_state(self):
+            return None
+
+    class Bare(SessionModel):
+        """Has no traits."""
+
+    monkeypatch.setitem(MODELS, "mine", Mine)
+    monkeypatch.setitem(MODELS, "bare", Bare)
+    frame = gs.models.table()
+    expected = ["a guess", True, "none", True, True, "pairs", False, "nothing"]
+    assert frame.loc["mine"].tolist() == expected
+    assert pd.isna(frame.loc["bare", "architecture"])
+    assert not frame.loc["bare", "streaming_state"]
