@@ -30,6 +30,7 @@ lint: $(VENV)/.graphseq-dev ## check style, formatting and types
 bench: $(VENV)/.graphseq-core ## measure speed and memory (minutes), into runs/benchmarks
 	$(BIN)/python -m experiments.benchmarks.graphs --out $(RUNS)/benchmarks
 	$(BIN)/python -m experiments.benchmarks.training --out $(RUNS)/benchmarks
+	$(BIN)/python -m experiments.benchmarks.families --out $(RUNS)/benchmarks
 
 wheel: $(VENV)/.graphseq-dev ## build sdist and wheel into dist/
 	$(BIN)/python -m build --no-isolation --outdir dist

@@ -79,12 +79,13 @@ def families() -> str:
 
 
 def origin(content: dict[str, Any]) -> str:
-    """The command behind a table, and the machine and versions it ran on."""
+    """The command behind a table, the machine and versions it ran on, and what to know of it."""
     machine, versions = content["machine"], content["versions"]
+    note = f" {content['note']}" if content.get("note") else ""
     return (
         f"`{content['command']}`, {content['created'][:10]}, {machine['processor']}, "
         f"{machine['threads']} threads, torch {versions['torch']}, "
-        f"torch-geometric {versions['torch-geometric']}."
+        f"torch-geometric {versions['torch-geometric']}.{note}"
     )
 
 

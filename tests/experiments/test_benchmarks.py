@@ -1,0 +1,116 @@
+"""The benchmarks of all families: what they count, what their rows say, what they write."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import graphseq as gs
+from experiments.benchmarks import against_recbole, families
+from experiments.tables import benchmark as table_of
+from graphseq.models import MODELS, SessionModel
+
+SMALL = {"hidden_channels": 8, "max_length": 50}
+
+
+@pytest.fixture(scope="module")
+def sessions() -> gs.Sessions:
+    return gs.generate_sessions(120, 60, mean_length=4.0, seed=0)
+
+
+@pytest.mark.parametrize("name", ["srgnn", "gru4rec"])
+@pytest.mark.parametrize("loss", list(families.LOSSES))
+def test_training_of_all_sessions_counts_every_target_once_an_epoch(
+    sessions: gs.Sessions, name: str, loss: str
+) -> None:
+    model = families.build_model(name, sessions.num_items, **SMALL)
+    done = families.train(model, sessions, loss, batch_size=32, steps=1000, repeats=2)
+    assert done.steps * done.targets_a_step == pytest.approx(sessions.num_targets)
+    assert len(done.speeds) == 2
+    assert 0 < done.data_share < 1
+    assert done.optimizer == "adam"
+
+
+def test_counting_leaves_dataset_and_model_as_they_were(sessions: gs.Sessions) -> None:
+    build = gs.SessionGraphDataset.batch
+    model = families.build_model("gru4rec", sessions.num_items, **SMALL)
+    with families.counting(model):
+        assert gs.SessionGraphDataset.batch is not build
+    assert gs.SessionGraphDataset.batch is build
+    assert "training_vectors" not in vars(model)
+
+
+@pytest.mark.parametrize(("name", "samples"), [("srgnn", "prefixes"), ("gru4rec", "sessions")])
+def test_enough_sessions_make_the_steps_and_hardly_more(
+    sessions: gs.Sessions, name: str, samples: str
+) -> None:
+    model = families.build_model(name, sessions.num_items, **SMALL)
+    part = families.enough_sessions(model, sessions, steps=3, batch_size=16)
+    number = len(gs.SessionGraphDataset(part, samples))  # type: ignore[arg-type]
+    assert 48 <= number < 48 + int(sessions.lengths.max())
+
+
+def test_last_targets_are_one_a_session(sessions: gs.Sessions) -> None:
+    test = families.last_targets(sessions)
+    assert test.num_targets == test.num_sessions == int((sessions.lengths > 1).sum())
+    assert test.vocabulary == sessions.vocabulary
+
+
+def test_item_tables_are_counted() -> None:
+    model = families.build_model("gru4rec", 50, **SMALL)
+    separate = families.build_model("gru4rec", 50, **SMALL, embedding="separate")
+    assert families.item_tables(model) == 1
+    assert families.item_tables(separate) == 2
+
+
+def test_rows_of_a_run_name_their_columns(tmp_path: Path) -> None:
+    size = ["--sessions", "60", "--items", "50", "--hidden-channels", "8", "--batch-size", "32"]
+    run = ["--families", "srgnn", "--steps", "1", "--repeats", "1", "--note", "A test."]
+    families.main([*size, *run, "--out", str(tmp_path)])
+    content = json.loads((tmp_path / "families.json").read_text())
+    sampled, exact, ranking = content["rows"]
+    assert [sampled["loss"], exact["loss"]] == ["sampled", "exact"]
+    for row, speed in (
+        (sampled, "targets_a_second"),
+        (exact, "targets_a_second"),
+        (ranking, "sessions_a_second"),
+    ):
+        assert row["family"] == "srgnn"
+        assert row[speed] > 0
+        assert row["range"][0] <= row[speed] <= row["range"][1]
+        assert row["repeats"] == 1
+    for row, speed in ((exact, "targets_a_second"), (ranking, "sessions_a_second")):
+        assert row["share_of_bound"] == pytest.approx(row[speed] / row["bound"], abs=0.01)
+    assert content["note"] == "A test."
+    assert table_of(content).count("| srgnn |") == 3
+
+
+def test_memory_row_tells_optimizer_and_peak() -> None:
+    options = families.argparse.Namespace(
+        threads=1, hidden_channels=8, max_length=50, batch_size=64
+    )
+    row = families.memory_row("gru4rec", "sampled", 100, options)
+    assert row["optimizer"] == "adam"
+    assert row["item_tables"] == 1
+    assert row["peak_gb"] >= row["of_that_before_gb"] > 0
+
+
+@pytest.mark.parametrize("name", [name for name in against_recbole.PAIRS if name in MODELS])
+def test_models_of_the_comparison_can_be_built(name: str) -> None:
+    pair = against_recbole.PAIRS[name]
+    model = families.build_model(name, 40, 100, 50, **pair.ours)
+    assert isinstance(model, SessionModel)
+    assert all(model.settings[key] == value for key, value in pair.ours.items())
+
+
+def test_atomic_files_hold_the_same_clicks(sessions: gs.Sessions, tmp_path: Path) -> None:
+    against_recbole.write_atomic(sessions, tmp_path)
+    rows = np.loadtxt(tmp_path / "sessions" / "sessions.inter", skiprows=1)
+    assert rows[:, 0].tolist() == sessions.session_index.tolist()
+    assert rows[:, 1].tolist() == sessions.items.tolist()
+    assert (np.diff(rows[:, 2]) > 0).all()
+    lines = (tmp_path / "sessions" / "sessions.item").read_text().split()
+    assert lines == ["item_id:token", *map(str, range(sessions.num_items))]
