@@ -4,6 +4,7 @@ from graphseq import data, evaluation, models, nn, training, visualization
 from graphseq.data import (
     SessionGraphDataset,
     SessionGraphLoader,
+    SessionParallelLoader,
     Sessions,
     Split,
     fixed_split,
@@ -26,6 +27,7 @@ __all__ = [
     "SampledLoss",
     "SessionGraphDataset",
     "SessionGraphLoader",
+    "SessionParallelLoader",
     "Sessions",
     "Split",
     "data",

@@ -11,6 +11,7 @@ from graphseq.data.filters import (
     suggest_max_length,
 )
 from graphseq.data.generate import generate_sessions
+from graphseq.data.lanes import LaneSampler, SessionParallelLoader
 from graphseq.data.loader import SessionBatchSampler, SessionGraphLoader
 from graphseq.data.registry import DATASETS, load_dataset, load_split
 from graphseq.data.session_graph import SessionGraph, SessionGraphBatch, build_session_graphs
@@ -38,12 +39,14 @@ __all__ = [
     "Catalog",
     "DecayedWeights",
     "EdgeTransform",
+    "LaneSampler",
     "RemoveSelfLoops",
     "SessionBatchSampler",
     "SessionGraph",
     "SessionGraphBatch",
     "SessionGraphDataset",
     "SessionGraphLoader",
+    "SessionParallelLoader",
     "Sessions",
     "Split",
     "Vocabulary",

@@ -143,6 +143,35 @@ class SessionGraphDataset(Dataset):
         Raises:
             IndexError: If there is no such sample.
         """
+        graphs = self._build(self._numbers(index))
+        return graphs if self.transform is None else apply_to_batch(self.transform, graphs)
+
+    def click_views(
+        self,
+        index: Tensor | Sequence[int] | NDArray[Any],
+        position: NDArray[np.int64],
+        session_fields: dict[str, Tensor] | None = None,
+    ) -> Batch:
+        """One click alone of each of these sessions, with its target: graphs of one node.
+
+        Args:
+            index: Numbers of samples, int [n], with ``samples="sessions"``.
+            position: Which of its :meth:`num_clicks` known clicks, from 0, int [n].
+            session_fields: Further fields, one value a view, [n].
+
+        Raises:
+            ValueError: If samples are prefixes.
+            IndexError: If there is no such sample.
+        """
+        if self.samples != "sessions":
+            raise ValueError(
+                f"Click by click means samples='sessions', this dataset has {self.samples!r}."
+            )
+        graphs = self._build(self._numbers(index), position, session_fields)
+        return graphs if self.transform is None else apply_to_batch(self.transform, graphs)
+
+    def _numbers(self, index: Tensor | Sequence[int] | NDArray[Any]) -> NDArray[np.int64]:
+        """Samples of the whole dataset that these samples of a chosen part are."""
         chosen = np.asarray(index, dtype=np.int64)
         lowest, highest = (chosen.min(), chosen.max()) if chosen.size else (0, 0)
         if lowest < -len(self) or highest >= len(self):
@@ -154,8 +183,7 @@ class SessionGraphDataset(Dataset):
                 # PyG selects samples by a list, too slow to turn into an array batch by batch.
                 self._chosen = self._indices, np.asarray(self._indices, dtype=np.int64)
             chosen = self._chosen[1].take(chosen)
-        graphs = self._build(chosen)
-        return graphs if self.transform is None else apply_to_batch(self.transform, graphs)
+        return chosen
 
     def num_clicks(self) -> NDArray[np.int64]:
         """Known clicks in the graph of each sample, int64 [len]."""
@@ -179,7 +207,13 @@ class SessionGraphDataset(Dataset):
             return session, index + self._shift.take(session)
         return session, self.sessions.ptr[session + 1] - self.sessions.ptr[session] - 1
 
-    def _build(self, index: NDArray[np.int64]) -> Batch:
+    def _build(
+        self,
+        index: NDArray[np.int64],
+        position: NDArray[np.int64] | None = None,
+        further: dict[str, Tensor] | None = None,
+    ) -> Batch:
+        """Graphs of these samples, or with ``position`` of one click of each."""
         sessions = self.sessions
         session, target = self._samples(index)
         begin = start = sessions.ptr.take(session)
@@ -188,6 +222,9 @@ class SessionGraphDataset(Dataset):
             start, stop = self._known_ptr[start], self._known_ptr[stop]
         if self.max_length is not None:
             start = np.maximum(start, stop - self.max_length)
+        if position is not None:
+            start = start + position
+            stop = start + 1
         lengths = stop - start
         ptr = np.zeros(len(index) + 1, dtype=np.int64)
         np.cumsum(lengths, out=ptr[1:])
@@ -206,9 +243,9 @@ class SessionGraphDataset(Dataset):
             y[clicks + 1 < first] = NO_TARGET
         pointer = torch.from_numpy(ptr)
         click_fields = {name: _rows(v, clicks) for name, v in self._click_fields.items()}
-        session_fields = (
-            None if sessions.users is None else {"user": _rows(sessions.users, session).long()}
-        )
+        session_fields = dict(further or {})
+        if sessions.users is not None:
+            session_fields["user"] = _rows(sessions.users, session).long()
         fields: dict[str, Any] = {
             "y": torch.from_numpy(y.astype(np.int64, copy=False)),
             "y_ptr": None if self.samples == "prefixes" else pointer,
@@ -216,6 +253,9 @@ class SessionGraphDataset(Dataset):
             "session_fields": session_fields,
         }
         items = torch.from_numpy(np.take(sessions.items, clicks).astype(np.int64))
+        if position is not None:  # nothing is repeated
+            alone = torch.arange(len(index))
+            return assemble_session_graphs(items, pointer, alone, alone, alone, **fields)
         if self._repetitions is None:
             return build_session_graphs(items, pointer, **fields)
         offset = ptr.take(row)

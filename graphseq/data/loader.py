@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -17,7 +17,42 @@ BUCKET_BATCHES = 50
 """Batches among which samples are exchanged to make batches of like length."""
 
 
-class SessionBatchSampler(Sampler[NDArray[np.int64]]):
+Step = TypeVar("Step")
+
+
+class EpochSampler(Sampler[Step]):
+    """What each step of an epoch holds: a function of seed and epoch, readable from any step on.
+
+    Attributes:
+        seed: Seed of the order.
+        epoch: The epoch that comes next.
+        first_step: The step of it that comes next.
+    """
+
+    def __init__(self, seed: int, rank: int | None, world_size: int | None) -> None:
+        distributed = torch.distributed.is_available() and torch.distributed.is_initialized()
+        if world_size is None:
+            world_size = torch.distributed.get_world_size() if distributed else 1
+        if rank is None:
+            rank = torch.distributed.get_rank() if distributed else 0
+        if not 0 <= rank < world_size:
+            raise ValueError(f"rank must lie in 0..{world_size - 1}, got {rank}.")
+        self.seed = seed
+        self.rank = rank
+        self.world_size = world_size
+        self.epoch = 0
+        self.first_step = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """The epoch whose order comes next; Lightning calls this."""
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        """Steps of an epoch."""
+        raise NotImplementedError
+
+
+class SessionBatchSampler(EpochSampler[NDArray[np.int64]]):
     """Sample numbers of each batch of one rank; ranks share every epoch without overlap.
 
     Each sample comes once an epoch, and every rank gets the same number of steps: the samples that
@@ -47,35 +82,21 @@ class SessionBatchSampler(Sampler[NDArray[np.int64]]):
         rank: int | None = None,
         world_size: int | None = None,
     ) -> None:
-        distributed = torch.distributed.is_available() and torch.distributed.is_initialized()
-        if world_size is None:
-            world_size = torch.distributed.get_world_size() if distributed else 1
-        if rank is None:
-            rank = torch.distributed.get_rank() if distributed else 0
+        super().__init__(seed, rank, world_size)
         if batch_size < 1:
             raise ValueError(f"batch_size must be at least 1, got {batch_size}.")
-        if not 0 <= rank < world_size:
-            raise ValueError(f"rank must lie in 0..{world_size - 1}, got {rank}.")
         if bucket and isinstance(size, int):
             raise ValueError("bucket=True needs the length of every sample, not only their number.")
         self.lengths = None if isinstance(size, int) else size
         self.num_samples = size if isinstance(size, int) else len(size)
-        if self.num_samples < world_size:
+        if self.num_samples < self.world_size:
             raise ValueError(
-                f"{self.num_samples} samples cannot be shared by {world_size} ranks: use fewer."
+                f"{self.num_samples} samples cannot be shared by {self.world_size} ranks: use "
+                "fewer."
             )
         self.batch_size = batch_size
         self.shuffle = shuffle
-        self.seed = seed
         self.bucket = bucket
-        self.rank = rank
-        self.world_size = world_size
-        self.epoch = 0
-        self.first_step = 0
-
-    def set_epoch(self, epoch: int) -> None:
-        """The epoch whose order comes next; Lightning calls this."""
-        self.epoch = epoch
 
     def __len__(self) -> int:
         steps = -(-self.num_samples // (self.batch_size * self.world_size))
@@ -119,57 +140,30 @@ class SessionBatchSampler(Sampler[NDArray[np.int64]]):
         return bounds
 
 
-class SessionGraphLoader(DataLoader[Batch]):
-    """A torch :class:`~torch.utils.data.DataLoader` whose batches are built at once.
+class EpochLoader(DataLoader[Batch]):
+    """A torch :class:`~torch.utils.data.DataLoader` over the steps of a sampler.
 
     Every pass over the loader is one epoch, whose order depends on seed and epoch alone.
     :meth:`state_dict` and :meth:`load_state_dict` save and restore the position within an epoch.
 
     Args:
         dataset: The session graphs.
-        batch_size: Graphs in a batch.
-        shuffle, seed, bucket, rank, world_size: As in :class:`SessionBatchSampler`.
+        steps: What torch's loader reads, step by step: a batch for each element of the sampler.
+        sampler: The steps of an epoch.
         **kwargs: Further arguments of torch's loader: ``num_workers``, ``pin_memory``, ...
-
-    Raises:
-        ValueError: As :class:`SessionBatchSampler`.
     """
 
     def __init__(
         self,
         dataset: SessionGraphDataset,
-        batch_size: int = 512,
-        *,
-        shuffle: bool = False,
-        seed: int = 0,
-        bucket: bool = False,
-        rank: int | None = None,
-        world_size: int | None = None,
+        steps: torch.utils.data.Dataset[Batch],
+        sampler: EpochSampler[Any],
         **kwargs: Any,
     ) -> None:
-        self.sampler_of_batches = SessionBatchSampler(
-            dataset.num_clicks() if bucket else len(dataset),
-            batch_size,
-            shuffle=shuffle,
-            seed=seed,
-            bucket=bucket,
-            rank=rank,
-            world_size=world_size,
-        )
+        self.graphs = dataset
+        self.sampler_of_batches = sampler
         self._step = 0
-        super().__init__(
-            _WholeBatches(dataset),
-            sampler=self.sampler_of_batches,
-            batch_size=None,
-            collate_fn=_as_it_is,
-            **kwargs,
-        )
-
-    @property
-    def graphs(self) -> SessionGraphDataset:
-        """The dataset of session graphs behind the batches."""
-        dataset: SessionGraphDataset = self.dataset.graphs  # type: ignore[attr-defined]
-        return dataset
+        super().__init__(steps, sampler=sampler, batch_size=None, collate_fn=_as_it_is, **kwargs)
 
     def __iter__(self) -> Iterator[Batch]:  # type: ignore[override]
         sampler = self.sampler_of_batches
@@ -208,6 +202,43 @@ class SessionGraphLoader(DataLoader[Batch]):
             )
         sampler.epoch, sampler.first_step = state["epoch"], state["step"]
         self._step = state["step"]
+
+
+class SessionGraphLoader(EpochLoader):
+    """An :class:`EpochLoader` of session graphs whose batches are built at once.
+
+    Args:
+        dataset: The session graphs.
+        batch_size: Graphs in a batch.
+        shuffle, seed, bucket, rank, world_size: As in :class:`SessionBatchSampler`.
+        **kwargs: Further arguments of torch's loader: ``num_workers``, ``pin_memory``, ...
+
+    Raises:
+        ValueError: As :class:`SessionBatchSampler`.
+    """
+
+    def __init__(
+        self,
+        dataset: SessionGraphDataset,
+        batch_size: int = 512,
+        *,
+        shuffle: bool = False,
+        seed: int = 0,
+        bucket: bool = False,
+        rank: int | None = None,
+        world_size: int | None = None,
+        **kwargs: Any,
+    ) -> None:
+        sampler = SessionBatchSampler(
+            dataset.num_clicks() if bucket else len(dataset),
+            batch_size,
+            shuffle=shuffle,
+            seed=seed,
+            bucket=bucket,
+            rank=rank,
+            world_size=world_size,
+        )
+        super().__init__(dataset, _WholeBatches(dataset), sampler, **kwargs)
 
 
 class _WholeBatches(torch.utils.data.Dataset[Batch]):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from os import PathLike
 from typing import Any, ClassVar, Literal
@@ -163,6 +163,13 @@ class SessionModel(torch.nn.Module):
         if self.trained_on == "sessions" and targets.numel() == batch.click_index.numel():
             return self.click_states(batch), targets
         return self(batch), targets
+
+    def training_state(self) -> dict[str, Tensor]:
+        """What training carries from step to step beside the weights; a checkpoint keeps it."""
+        return {}
+
+    def load_training_state(self, state: Mapping[str, Tensor]) -> None:
+        """Goes on from what :meth:`training_state` gave."""
 
     @property
     def settings(self) -> dict[str, Any]:

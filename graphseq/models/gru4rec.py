@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import pairwise, takewhile
 from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor
-from torch.nn import GRU, Embedding, Parameter
+from torch.nn import GRU, Embedding, ModuleList, Parameter
+from torch.nn.functional import pad
 from torch.nn.utils.rnn import PackedSequence
 from torch_geometric.data import Batch
 
 from graphseq.models.base import SessionModel, TrainedOn, Traits
 from graphseq.nn.ragged import packed_order
+
+KINDS = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
+"""Parameters of a GRU layer, as torch names them."""
 
 
 class GRU4Rec(SessionModel):
@@ -25,24 +30,30 @@ class GRU4Rec(SessionModel):
     no final activation, as in the authors' PyTorch program of 2023, and parameters start as there:
     weights uniform in :math:`\pm \sqrt{6 / (in + out)}` for each gate and table, biases zero.
 
-    Different from the program: whole sessions are packed step by step, longest first; the lanes of
-    its session-parallel batches are :meth:`update_state` on a state with one row a lane.
-    ``dropout`` falls on what a layer hands to the next and to the scores; the program also drops it
-    from the state carried on to the next click. All layers have one width, and the paper's one-hot
-    input is left out.
+    It trains on whole sessions, packed step by step with the longest first and gradients through
+    all clicks; or, on the batches of a :class:`~graphseq.data.lanes.SessionParallelLoader`, click
+    by click as the program does, with a state kept for every lane from step to step and gradients
+    through one click alone.
+
+    ``dropout`` falls on what a layer hands to the next and to the scores. Click by click it falls
+    on the state carried on as well, as in the program; over whole sessions it does not, since
+    torch's GRU takes no mask between two clicks. The paper's one-hot input is a separate table
+    with one value for each gate and unit, which :meth:`from_published` makes of it.
 
     Args:
         num_items: Items of the catalogue.
-        hidden_channels: Width ``d`` of embeddings and states.
-        num_layers: GRU layers, one upon the other.
+        hidden_channels: Width ``d`` of states and of the output table.
+        num_layers: GRU layers of that width, one upon the other.
         embedding: ``"constrained"``: the output table :math:`w` is the input table too;
             ``"separate"``: the input has a table of its own.
+        embedding_channels: Width of the table of its own; ``None``: ``hidden_channels``.
+        lower_channels: Widths of further GRU layers below, the first one first.
         dropout: Share of each layer's output dropped in training.
         input_dropout: Share of each embedding dropped in training.
 
     Raises:
-        ValueError: If a size is not positive, a share lies outside [0, 1), or ``embedding`` is
-            neither.
+        ValueError: If a size is not positive, a share lies outside [0, 1), ``embedding`` is
+            neither, or ``embedding_channels`` is given to a constrained one.
     """
 
     traits: ClassVar[Traits] = Traits(
@@ -62,11 +73,17 @@ class GRU4Rec(SessionModel):
         num_layers: int = 1,
         *,
         embedding: Literal["constrained", "separate"] = "constrained",
+        embedding_channels: int | None = None,
+        lower_channels: Sequence[int] | None = None,
         dropout: float = 0.0,
         input_dropout: float = 0.0,
     ) -> None:
         super().__init__(num_items)
-        for name, value in (("hidden_channels", hidden_channels), ("num_layers", num_layers)):
+        lower = [] if lower_channels is None else list(lower_channels)
+        in_channels = hidden_channels if embedding_channels is None else embedding_channels
+        sizes = [("hidden_channels", hidden_channels), ("num_layers", num_layers)]
+        sizes += [("embedding_channels", in_channels), *(("lower_channels", n) for n in lower)]
+        for name, value in sizes:
             if value < 1:
                 raise ValueError(f"{name} must be at least 1, got {value}.")
         for name, share in (("dropout", dropout), ("input_dropout", input_dropout)):
@@ -74,18 +91,29 @@ class GRU4Rec(SessionModel):
                 raise ValueError(f"{name} must lie in [0, 1), got {share}.")
         if embedding not in ("constrained", "separate"):
             raise ValueError(f"embedding is 'constrained' or 'separate', got {embedding!r}.")
+        if embedding == "constrained" and in_channels != hidden_channels:
+            raise ValueError(
+                "A constrained embedding is the output table and as wide, but embedding_channels "
+                f"is {in_channels} and hidden_channels {hidden_channels}: leave it out, or take "
+                "embedding='separate'."
+            )
         self.hidden_channels = hidden_channels
         self.num_layers = num_layers
         self.embedding = embedding
+        self.embedding_channels = embedding_channels
+        self.lower_channels = lower_channels
         self.dropout = dropout
         self.input_dropout = input_dropout
         self.item_embedding = Embedding(num_items, hidden_channels)  # w
         self.bias = Parameter(torch.empty(num_items))  # b
         self.input_embedding = (
-            Embedding(num_items, hidden_channels) if embedding == "separate" else None
+            Embedding(num_items, in_channels) if embedding == "separate" else None
         )
+        widths = [in_channels, *lower]
+        self.lower = ModuleList(GRU(*pair) for pair in pairwise(widths))
         between = dropout if num_layers > 1 else 0.0  # torch warns of dropout after a single layer
-        self.gru = GRU(hidden_channels, hidden_channels, num_layers, dropout=between)
+        self.gru = GRU(widths[-1], hidden_channels, num_layers, dropout=between)
+        self._lanes: Tensor | None = None  # states that session-parallel training carries on
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
@@ -93,7 +121,7 @@ class GRU4Rec(SessionModel):
             if parameter.dim() == 1:
                 torch.nn.init.zeros_(parameter)
                 continue
-            gates = 3 if name.startswith("gru.") else 1
+            gates = 3 if name.startswith(("gru.", "lower.")) else 1
             bound = (6 / (parameter.size(0) / gates + parameter.size(1))) ** 0.5
             torch.nn.init.uniform_(parameter, -bound, bound)
 
@@ -103,41 +131,70 @@ class GRU4Rec(SessionModel):
 
         Args:
             parameters: Name in the program -> array: ``G.<layer>.*``, ``Wy.weight``, ``By.weight``
-                and, for a separate embedding, ``E.weight``.
+                and, for an embedding of its own, ``E.weight``, or for the one-hot input ``GE.*``.
+                The one-hot input becomes a separate embedding three times as wide as the first
+                layer, with the identity as its projection.
 
         Raises:
-            ValueError: If a parameter is missing, or is one this model has no place for.
+            ValueError: If a parameter is missing, unknown, or of a shape that does not fit.
         """
-        num_layers = max(1, len({name for name in parameters if name.endswith(".weight_hh")}))
-        names = {"Wy.weight": "item_embedding.weight", "By.weight": "bias"}
-        if "E.weight" in parameters:
-            names["E.weight"] = "input_embedding.weight"
-        for layer in range(num_layers):
-            for kind in ("weight_ih", "weight_hh", "bias_ih", "bias_hh"):
-                names[f"G.{layer}.{kind}"] = f"gru.{kind}_l{layer}"
-        absent = sorted(set(names) - set(parameters))
+        given = {name: torch.as_tensor(value) for name, value in parameters.items()}
+        one_hot = any(name.startswith("GE.") for name in given)
+        cells = len({name for name in given if name.endswith(".weight_hh")})
+        cells = cells if one_hot else max(1, cells)
+        names = {"Wy.weight", "By.weight"}
+        names |= {f"G.{layer}.{kind}" for layer in range(cells) for kind in KINDS}
+        if one_hot:
+            names |= {"GE.Wx0.weight", "GE.Wh0", "GE.Bh0"}
+        elif "E.weight" in given:
+            names.add("E.weight")
+        absent = sorted(names - set(given))
         if absent:
             raise ValueError(f"The weights of GRU4Rec's program lack {', '.join(absent)}.")
-        unknown = sorted(set(parameters) - set(names))
+        unknown = sorted(set(given) - names)
         if unknown:
-            raise ValueError(
-                f"GRU4Rec has no place for {', '.join(unknown)} of the program: run it with "
-                "constrained_embedding=True, or with an embedding as wide as its layers."
-            )
-        state = {ours: torch.as_tensor(parameters[name]) for name, ours in names.items()}
-        state["bias"] = state["bias"].view(-1)
-        num_items, hidden_channels = state["item_embedding.weight"].shape
-        for ours, value in state.items():
-            if value.dim() == 2 and value.size(1) != hidden_channels:
-                raise ValueError(
-                    f"All layers must be {hidden_channels} wide as the output table is, but "
-                    f"{ours} of the program has shape {list(value.shape)}."
-                )
-        embedding: Literal["constrained", "separate"] = (
-            "separate" if "E.weight" in parameters else "constrained"
+            raise ValueError(f"GRU4Rec has no place for {', '.join(unknown)} of these weights.")
+
+        # What each parameter here is made of: its name there, and its value.
+        table = ("E.weight", given["E.weight"]) if "E.weight" in given else None
+        layers = [
+            {kind: (f"G.{layer}.{kind}", given[f"G.{layer}.{kind}"]) for kind in KINDS}
+            for layer in range(cells)
+        ]
+        if one_hot:
+            table, first = _one_hot_layer(given)
+            layers.insert(0, first)
+        num_items, d = given["Wy.weight"].shape
+        widths = [layer["weight_hh"][1].size(-1) for layer in layers]
+        num_layers = len(list(takewhile(lambda width: width == d, reversed(widths))))
+        lower = widths[: len(widths) - num_layers]
+        model = cls(
+            num_items,
+            d,
+            max(1, num_layers),
+            embedding="constrained" if table is None else "separate",
+            embedding_channels=None if table is None else table[1].size(-1),
+            lower_channels=lower or None,
         )
-        model = cls(num_items, hidden_channels, num_layers, embedding=embedding)
-        model.load_state_dict(state)
+        made = {
+            "item_embedding.weight": ("Wy.weight", given["Wy.weight"]),
+            "bias": ("By.weight", given["By.weight"].view(-1)),
+        }
+        if table is not None:
+            made["input_embedding.weight"] = table
+        for number, layer in enumerate(layers):
+            at = number - len(lower)
+            prefix, place = ("gru", at) if at >= 0 else (f"lower.{number}", 0)
+            made |= {f"{prefix}.{kind}_l{place}": layer[kind] for kind in KINDS}
+        state = model.state_dict()
+        for ours, (theirs, value) in made.items():
+            if ours not in state or state[ours].shape != value.shape:
+                wanted = list(state[ours].shape) if ours in state else f"the last one's width {d}"
+                raise ValueError(
+                    f"{theirs} of GRU4Rec's program has shape {list(value.shape)}, which does not "
+                    f"fit the other weights: {wanted} would."
+                )
+        model.load_state_dict({ours: value for ours, (_, value) in made.items()})
         return model
 
     def forward(self, batch: Batch) -> Tensor:
@@ -148,11 +205,44 @@ class GRU4Rec(SessionModel):
         """The state after every click, [num_clicks, d]."""
         x = self._input(batch.click_item)  # [num_clicks, d]
         if x.size(0) == 0:
-            return x
+            return x.new_empty(0, self.hidden_channels)
         click, sizes = packed_order(batch.click_ptr)
-        packed, _ = self.gru(PackedSequence(x[click], sizes))
+        packed = PackedSequence(x[click], sizes)
+        for layer in self.lower:
+            packed = layer(packed)[0]
+            packed = PackedSequence(self._drop(packed.data, self.dropout), sizes)
+        packed, _ = self.gru(packed)
         h = torch.empty_like(packed.data).index_copy(0, click, packed.data)
         return self._drop(h, self.dropout)  # [num_clicks, d]
+
+    def training_vectors(self, batch: Batch, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """The state after every click and the item that follows; click by click of lanes.
+
+        Raises:
+            ValueError: If lanes go on with sessions of which this model has no state.
+        """
+        if "lane" not in batch:
+            return super().training_vectors(batch, generator)
+        lane, starts = batch.lane, batch.starts_session  # [num_lanes] at work
+        if self._lanes is None and not bool(starts.all()):
+            raise ValueError(
+                "These lanes go on with sessions whose state is not here: start with the first "
+                "batch of an epoch, or load_training_state what was saved with the position."
+            )
+        size = int(lane.max()) + 1 if lane.numel() else 0
+        if self._lanes is None or self._lanes.size(1) < size:
+            self._lanes = self.initial_state(size)
+        state = self._lanes.to(self.device)[:, lane] * ~starts.view(1, -1, 1)
+        state = self.update_state(state, batch.click_item)
+        self._lanes = self._lanes.to(self.device).index_copy(1, lane, state.detach())
+        return self._vectors(state), batch.y
+
+    def training_state(self) -> dict[str, Tensor]:
+        """The state of every lane, [layers, num_lanes, widest]; nothing before the first step."""
+        return {} if self._lanes is None else {"lanes": self._lanes}
+
+    def load_training_state(self, state: Mapping[str, Tensor]) -> None:
+        self._lanes = state.get("lanes")
 
     def item_weight(self) -> Tensor:
         return self.item_embedding.weight
@@ -161,15 +251,21 @@ class GRU4Rec(SessionModel):
         return self.bias
 
     def initial_state(self, num_sessions: int | None = None) -> Tensor:
-        """The state before any click, zeros: [num_layers, d], or [num_layers, num_sessions, d]."""
+        """The state before any click, zeros: [layers, widest], or [layers, num_sessions, widest].
+
+        A layer that is narrower than the widest fills the front of its row.
+        """
         size = () if num_sessions is None else (num_sessions,)
-        return self.bias.new_zeros(self.num_layers, *size, self.hidden_channels)
+        widths = [gru.hidden_size for gru, _ in self._cells()]
+        return self.bias.new_zeros(len(widths), *size, max(widths))
 
     def update_state(self, state: Tensor, item: int | Tensor) -> Tensor:
         """The state one click later: the same as that of the whole session from scratch.
 
+        In training, dropout falls on the new state of each layer.
+
         Args:
-            state: [num_layers, d] of one session, or [num_layers, num_sessions, d].
+            state: [layers, widest] of one session, or [layers, num_sessions, widest].
             item: Code of the item clicked: one, or one a session, int64 [num_sessions].
 
         Returns:
@@ -181,23 +277,41 @@ class GRU4Rec(SessionModel):
                 f"A state of shape {list(state.shape)} needs items of shape "
                 f"{list(state.shape[1:-1])}, got {list(item.shape)}."
             )
-        x = self._input(item).unsqueeze(0)  # [1, d] or [1, num_sessions, d]
-        _, state = self.gru(x, state)
-        return state
+        x = self._input(item)  # [in_channels] or [num_sessions, in_channels]
+        layers = []
+        for (gru, place), h in zip(self._cells(), state, strict=True):
+            weights = [getattr(gru, f"{kind}_l{place}") for kind in KINDS]
+            h = h[..., : gru.hidden_size]
+            h = torch.gru_cell(x.view(-1, x.size(-1)), h.reshape(-1, h.size(-1)), *weights)
+            x = self._drop(h.view(*item.shape, -1), self.dropout)
+            layers.append(pad(x, (0, state.size(-1) - gru.hidden_size)))
+        return torch.stack(layers)
 
     def score_state(self, state: Tensor, items: Tensor | None = None) -> Tensor:
         """Scores of the next item.
 
         Args:
-            state: [num_layers, d] of one session, or [num_layers, num_sessions, d].
+            state: [layers, widest] of one session, or [layers, num_sessions, widest].
             items: ``None``: all items; else candidates, [C] or [num_sessions, C].
 
         Returns:
             [num_items] or [C] of one session, [num_sessions, ...] of several.
         """
-        h = self._drop(state[-1], self.dropout)
+        h = self._vectors(state)
         scores = self.score_vectors(h if h.dim() == 2 else h.unsqueeze(0), items)
         return scores if h.dim() == 2 else scores.squeeze(0)
+
+    def _vectors(self, state: Tensor) -> Tensor:
+        """The last layer's part of a state, [..., d]."""
+        return state[-1][..., : self.hidden_channels]
+
+    def _cells(self) -> Iterator[tuple[GRU, int]]:
+        """Every layer, the lowest first: the module that has its weights, and its place there."""
+        for layer in self.lower:
+            assert isinstance(layer, GRU)
+            yield layer, 0
+        for place in range(self.num_layers):
+            yield self.gru, place
 
     def _input(self, items: Tensor) -> Tensor:
         table = self.item_embedding if self.input_embedding is None else self.input_embedding
@@ -211,3 +325,25 @@ class GRU4Rec(SessionModel):
             f"{type(self).__name__}({self.num_items}, {self.hidden_channels}, "
             f"num_layers={self.num_layers})"
         )
+
+
+def _one_hot_layer(
+    given: Mapping[str, Tensor],
+) -> tuple[tuple[str, Tensor], dict[str, tuple[str, Tensor]]]:
+    """Table and first layer that equal the program's layer over one-hot items.
+
+    Its gates stand in the order n, r, z, and its z says how much is new, here how much stays.
+    """
+
+    def gates(name: str) -> Tensor:
+        n, r, z = given[name].chunk(3, dim=-1)
+        return torch.cat([r, -z, n], dim=-1)
+
+    bias = gates("GE.Bh0")
+    layer = {
+        "weight_ih": ("GE.Wx0.weight", torch.eye(bias.numel(), dtype=bias.dtype)),
+        "weight_hh": ("GE.Wh0", gates("GE.Wh0").t()),
+        "bias_ih": ("GE.Bh0", bias),
+        "bias_hh": ("GE.Bh0", torch.zeros_like(bias)),
+    }
+    return ("GE.Wx0.weight", gates("GE.Wx0.weight")), layer

@@ -18,7 +18,7 @@ from torch_geometric.data import Batch
 
 from graphseq.data.catalog import Catalog
 from graphseq.data.dataset import SessionGraphDataset
-from graphseq.data.loader import SessionGraphLoader
+from graphseq.data.loader import EpochLoader, SessionGraphLoader
 from graphseq.data.sessions import Sessions
 from graphseq.data.splits import Split
 from graphseq.models.base import SessionModel
@@ -261,7 +261,7 @@ def _sessions_and_catalog(data: object) -> tuple[Sessions | None, Catalog | None
         sessions = data
     elif isinstance(data, SessionGraphDataset):
         sessions = data.sessions
-    elif isinstance(data, SessionGraphLoader):
+    elif isinstance(data, EpochLoader):
         sessions = data.graphs.sessions
     else:
         # PyG's own loader over our dataset.

@@ -158,6 +158,7 @@ class SessionTraining(pl.LightningModule):
             "best_value": self.best_value,
             "best_weights": self.best_weights,
             "seed": self.seed,
+            "training_state": self.model.training_state(),
         }
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -176,6 +177,7 @@ class SessionTraining(pl.LightningModule):
         self.best_epoch = state["best_epoch"]
         self.best_value = state["best_value"]
         self.best_weights = state["best_weights"]
+        self.model.load_training_state(state.get("training_state", {}))
 
 
 def _adam(parameters: Iterable[Tensor], lr: float, decay: float) -> torch.optim.Optimizer:
