@@ -44,7 +44,7 @@ def pad(sessions: list[list[int]]) -> Padded:
 def scores(model: SRGNN, padded: Padded) -> Tensor:
     """Scores [B, V] of SR-GNN's equations on padded matrices."""
     x, a_in, a_out, click, mask = padded
-    conv, readout = model.conv, model.readout
+    conv, readout = model.conv, model.session_readout
     h = model.embedding(x)  # [B, N, d]
     for _ in range(conv.num_layers):
         m_in = a_in @ conv.lin_in(h) + conv.bias_in

@@ -204,16 +204,27 @@ def newest_clicks(batch: Batch, max_length: int) -> Batch:
         max_length: Clicks kept of each session.
 
     Returns:
-        The batch itself where no session is longer; else new graphs, with nothing but the fields
-        of a graph: their edges are counted anew from the clicks that are left.
+        The batch itself where no session is longer; else new graphs without ``y``: their edges are
+        counted anew from the clicks that are left.
     """
     ptr = batch.click_ptr
     lengths = ptr.diff()
     if lengths.numel() == 0 or int(lengths.max()) <= max_length:
         return batch
     place_from_end = ptr[1:][batch.click_batch] - torch.arange(ptr[-1], device=ptr.device)
-    items = batch.click_item[place_from_end <= max_length]
-    return build_session_graphs(items, _with_zero(lengths.clamp(max=max_length).cumsum(0)))
+    kept = place_from_end <= max_length  # [num_clicks]
+    click_fields = {
+        name: batch[name][kept]
+        for name in batch.keys()  # noqa: SIM118 (of a batch, not of a dict)
+        if name.startswith("click_") and name != "click_index"
+    }
+    session_fields = {name: batch[name] for name in ("user", "request_time") if name in batch}
+    return build_session_graphs(
+        batch.click_item[kept],
+        _with_zero(lengths.clamp(max=max_length).cumsum(0)),
+        click_fields=click_fields,
+        session_fields=session_fields,
+    )
 
 
 def first_of_group(key: Tensor) -> Tensor:

@@ -145,6 +145,19 @@ def test_newest_clicks_are_the_graphs_of_cut_sessions(
     assert_same(cut, build_session_graphs(*flat([s[-max_length:] for s in sessions])))
 
 
+def test_newest_clicks_keep_the_features_of_their_clicks_and_sessions() -> None:
+    items, ptr = flat([[1, 2, 1], [3]])
+    batch = build_session_graphs(
+        items,
+        ptr,
+        click_fields={"click_time": torch.tensor([5.0, 6.0, 8.0, 1.0])},
+        session_fields={"user": torch.tensor([7, 4])},
+    )
+    cut = newest_clicks(batch, 2)
+    assert cut.click_time.tolist() == [6.0, 8.0, 1.0]
+    assert cut.user.tolist() == [7, 4]
+
+
 def test_networkx_has_the_weights_of_the_graph() -> None:
     graph = build_session_graphs(torch.tensor([1, 2, 1, 2]), torch.tensor([0, 4])).get_example(0)
     drawn = to_networkx(graph, edge_attrs=["edge_weight"])

@@ -232,7 +232,8 @@ def test_evaluate_of_a_neural_model_restores_its_modes_and_leaves_no_gradients()
     )
     report = evaluate(model, sessions_of([["a", "b", "a", "c"]]), device="cpu")
     assert modes == [(False, True)]
-    assert (model.training, model.conv.training, model.readout.training) == (True, False, True)
+    readout = model.session_readout
+    assert (model.training, model.conv.training, readout.training) == (True, False, True)
     assert all(parameter.grad is None for parameter in model.parameters())
     assert report.num_cases == 3
 

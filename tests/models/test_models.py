@@ -34,6 +34,14 @@ VARIANTS: dict[str, Callable[[], SessionModel]] = {
     "markov-plain-2": lambda: MODELS["markov"](NUM_ITEMS, order=2, backoff=0),
     "srgnn": lambda: SRGNN(NUM_ITEMS, 8),
     "srgnn-binary-2": lambda: SRGNN(NUM_ITEMS, 8, 2, edge_weight="binary", hybrid=False),
+    "srgnn-decayed": lambda: SRGNN(
+        NUM_ITEMS, 8, edge_weight="decayed", half_life=2.0, half_life_unit="clicks"
+    ),
+    "srgnn-normalized": lambda: SRGNN(NUM_ITEMS, 8, normalize=True, dropout=0.2),
+    "srgnn-softmax": lambda: SRGNN(NUM_ITEMS, 8, readout="softmax", max_length=4),
+    "srgnn-last": lambda: SRGNN(NUM_ITEMS, 8, readout="last"),
+    "srgnn-mean": lambda: SRGNN(NUM_ITEMS, 8, readout="mean", hybrid=False),
+    "srgnn-sum": lambda: SRGNN(NUM_ITEMS, 8, readout="sum"),
     "gru4rec": lambda: GRU4Rec(NUM_ITEMS, 8),
     "gru4rec-separate": lambda: GRU4Rec(NUM_ITEMS, 8, 2, embedding="separate", dropout=0.3),
     "sasrec": lambda: SASRec(NUM_ITEMS, 8),

@@ -215,7 +215,7 @@ def test_recommend_in_small_blocks_equals_one_block(
 
 def test_recommend_leaves_every_module_in_its_mode() -> None:
     model = SRGNN(5, 4)
-    model.readout.eval()
+    model.session_readout.eval()
     before = [m.training for m in model.modules()]
     model.recommend([[0, 1]])
     assert model.training

@@ -1,0 +1,146 @@
+"""Session vectors from node states: SR-GNN's attention, its textbook form, and plain pooling."""
+
+from __future__ import annotations
+
+from typing import Literal, get_args
+
+import torch
+from torch import Tensor
+from torch.nn import Linear
+from torch_geometric.utils import segment, softmax
+
+ReadoutKind = Literal["published", "softmax", "last", "mean", "sum"]
+
+
+class SRGNNReadout(torch.nn.Module):
+    r"""Session vectors of SR-GNN (Wu et al., AAAI 2019, eq. 6-7): attention without softmax.
+
+    .. math::
+        \alpha_i = q^\top \sigma(W_1 v_n + W_2 v_i + c), \quad
+        s_g = \sum_i \alpha_i v_i, \quad s = W_3 [s_g ; v_n]
+
+    The sum runs over clicks, so that a repeated item counts each time. As in the authors' program,
+    and unlike the paper, :math:`W_1` and :math:`W_3` have a bias.
+
+    With ``softmax``, the textbook's simplified form: a network over :math:`[v_n ; v_i]` gives
+    weights that sum to one,
+
+    .. math::
+        \alpha_i = \mathrm{softmax}_i\big(q^\top \tanh(W [v_n ; v_i] + c)\big),
+        \quad W = [W_1 \; W_2]
+
+    Args:
+        hidden_channels: Width ``d`` of node states and session vectors.
+        hybrid: Whether the last click joins the session vector; if not, ``s = s_g``.
+        softmax: Whether attention is the textbook's.
+
+    Shapes:
+        h [num_nodes, d], index and batch [num_clicks], ptr [num_sessions + 1] -> [num_sessions, d]
+    """
+
+    def __init__(self, hidden_channels: int, hybrid: bool = True, softmax: bool = False) -> None:
+        super().__init__()
+        self.softmax = softmax
+        self.lin_last = Linear(hidden_channels, hidden_channels)  # W1 (bias: program only)
+        self.lin_click = Linear(hidden_channels, hidden_channels)  # W2, c
+        self.lin_score = Linear(hidden_channels, 1, bias=False)  # q
+        # W3 (bias: program only)
+        self.lin_out = Linear(2 * hidden_channels, hidden_channels) if hybrid else None
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        reset_uniform(self, self.lin_last.in_features)
+
+    def forward(self, h: Tensor, index: Tensor, batch: Tensor, ptr: Tensor) -> Tensor:
+        v_last = h[index[ptr[1:] - 1]]  # v_n: [num_sessions, d], no session is empty
+        # W2 v_i is the same for every click on a node, so it is taken node by node.
+        inner = self.lin_last(v_last)[batch] + self.lin_click(h)[index]  # [num_clicks, d]
+        if self.softmax:
+            alpha = softmax(self.lin_score(inner.tanh()), ptr=ptr)  # [num_clicks, 1]
+        else:
+            alpha = self.lin_score(inner.sigmoid())  # [num_clicks, 1]
+        s_global = segment(alpha * h[index], ptr, reduce="sum")  # s_g: [num_sessions, d]
+        if self.lin_out is None:
+            return s_global
+        session: Tensor = self.lin_out(torch.cat([s_global, v_last], dim=-1))  # s
+        return session  # [num_sessions, d]
+
+    def __repr__(self) -> str:
+        softmax = ", softmax=True" if self.softmax else ""
+        hybrid = self.lin_out is not None
+        return f"{type(self).__name__}({self.lin_last.in_features}, hybrid={hybrid}{softmax})"
+
+
+class PooledReadout(torch.nn.Module):
+    r"""Session vectors in which all clicks weigh alike, or the last one is all there is.
+
+    .. math::
+        s_g = \tfrac{1}{n} \sum_i v_i \; \text{or} \; \sum_i v_i, \quad s = W_3 [s_g ; v_n]
+
+    ``"last"`` is :math:`s = v_n` and has no parameters.
+
+    Args:
+        hidden_channels: Width ``d`` of node states and session vectors.
+        hybrid: Whether the last click joins the session vector; if not, ``s = s_g``.
+        pool: ``"mean"``, ``"sum"`` or ``"last"``.
+
+    Shapes:
+        h [num_nodes, d], index and batch [num_clicks], ptr [num_sessions + 1] -> [num_sessions, d]
+    """
+
+    def __init__(
+        self,
+        hidden_channels: int,
+        hybrid: bool = True,
+        pool: Literal["mean", "sum", "last"] = "mean",
+    ) -> None:
+        super().__init__()
+        self.hidden_channels = hidden_channels
+        self.pool = pool
+        joins = hybrid and pool != "last"
+        self.lin_out = Linear(2 * hidden_channels, hidden_channels) if joins else None  # W3
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        reset_uniform(self, self.hidden_channels)
+
+    def forward(self, h: Tensor, index: Tensor, batch: Tensor, ptr: Tensor) -> Tensor:
+        v_last = h[index[ptr[1:] - 1]]  # v_n: [num_sessions, d], no session is empty
+        if self.pool == "last":
+            return v_last
+        s_global = segment(h[index], ptr, reduce=self.pool)  # s_g: [num_sessions, d]
+        if self.lin_out is None:
+            return s_global
+        session: Tensor = self.lin_out(torch.cat([s_global, v_last], dim=-1))  # s
+        return session  # [num_sessions, d]
+
+    def __repr__(self) -> str:
+        hybrid = self.lin_out is not None
+        return f"{type(self).__name__}({self.hidden_channels}, hybrid={hybrid}, pool={self.pool!r})"
+
+
+def session_readout(
+    kind: ReadoutKind, hidden_channels: int, hybrid: bool = True
+) -> SRGNNReadout | PooledReadout:
+    """The readout of that name.
+
+    Args:
+        kind: ``"published"``, ``"softmax"``, ``"last"``, ``"mean"`` or ``"sum"``.
+        hidden_channels: Width of node states and session vectors.
+        hybrid: Whether the last click joins the session vector.
+
+    Raises:
+        ValueError: If there is no such readout.
+    """
+    if kind not in get_args(ReadoutKind):
+        raise ValueError(f"readout is one of {', '.join(get_args(ReadoutKind))}, got {kind!r}.")
+    if kind == "published" or kind == "softmax":
+        return SRGNNReadout(hidden_channels, hybrid, softmax=kind == "softmax")
+    return PooledReadout(hidden_channels, hybrid, kind)
+
+
+def reset_uniform(module: torch.nn.Module, hidden_channels: int) -> None:
+    """Starts every parameter as SR-GNN's program does, uniform within ``d ** -0.5`` of zero."""
+    bound = hidden_channels**-0.5
+    for parameter in module.parameters():
+        torch.nn.init.uniform_(parameter, -bound, bound)
