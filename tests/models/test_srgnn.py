@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,9 +13,11 @@ from torch import Tensor
 from torch_geometric.data import Batch
 
 from graphseq.data.session_graph import build_session_graphs
+from graphseq.models.markov import MarkovChain
 from graphseq.models.srgnn import PUBLISHED_NAMES, SRGNN
 from graphseq.nn.gated_session_conv import GatedSessionConv
 from graphseq.nn.readouts import SRGNNReadout
+from graphseq.training.fit import fit
 from graphseq.training.losses import sampled_softmax
 from graphseq.training.objective import Objective, SampledLoss
 
@@ -315,3 +318,12 @@ def test_srgnn_max_length_scores_the_newest_clicks() -> None:
     torch.testing.assert_close(cut.score(long), model.score(short))
     with pytest.raises(ValueError, match="max_length must be at least 1"):
         SRGNN(9, 8, max_length=0)
+
+
+@pytest.mark.parametrize("normalize", [False, True])
+def test_srgnn_finds_the_hub_that_only_the_session_graph_tells(loops: Any, normalize: bool) -> None:
+    torch.manual_seed(0)
+    model = SRGNN(30, 16, normalize=normalize)
+    fit(model, loops.train, max_epochs=8, batch_size=64, learning_rate=0.02, progress=False)
+    last_two = MarkovChain(30, order=2).fit_counts(loops.train)
+    assert loops.found(model) > loops.found(last_two) + 0.1
