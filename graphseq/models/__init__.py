@@ -3,16 +3,24 @@
 from graphseq.models.base import SessionModel, Traits
 from graphseq.models.counting import CountingModel
 from graphseq.models.gru4rec import GRU4Rec
+from graphseq.models.item_knn import ItemKNN
 from graphseq.models.markov import MarkovChain
 from graphseq.models.popularity import Popularity
+from graphseq.models.recency import Recency
 from graphseq.models.sasrec import SASRec
+from graphseq.models.sequential_rules import SequentialRules
+from graphseq.models.session_popularity import SessionPopularity
 from graphseq.models.srgnn import SRGNN
 from graphseq.models.suggest import Suggestion, suggest
 from graphseq.models.table import table
 
 MODELS: dict[str, type[SessionModel]] = {
     "popularity": Popularity,
+    "session_popularity": SessionPopularity,
+    "recency": Recency,
     "markov": MarkovChain,
+    "sequential_rules": SequentialRules,
+    "item_knn": ItemKNN,
     "srgnn": SRGNN,
     "gru4rec": GRU4Rec,
     "sasrec": SASRec,
@@ -24,10 +32,14 @@ __all__ = [
     "SRGNN",
     "CountingModel",
     "GRU4Rec",
+    "ItemKNN",
     "MarkovChain",
     "Popularity",
+    "Recency",
     "SASRec",
+    "SequentialRules",
     "SessionModel",
+    "SessionPopularity",
     "Suggestion",
     "Traits",
     "suggest",

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch_geometric.data import Batch
 
 from graphseq.data.sessions import Sessions
 from graphseq.models.base import SessionModel, TrainedOn
@@ -16,11 +18,12 @@ from graphseq.models.base import SessionModel, TrainedOn
 class CountingModel(SessionModel):
     """A model without gradients: :meth:`fit_counts` counts, :meth:`score` looks up.
 
-    All counts are integers in buffers, so that ``state_dict``, ``to(device)`` and saving work as in
-    any module and no cast to another float type changes them. Scores are float64: shares of
-    millions of clicks differ in digits that float32 does not have.
+    All counts are buffers, so that ``state_dict``, ``to(device)`` and saving work as in any module,
+    but no cast to another float type changes them. Scores are float64: shares of millions of clicks
+    differ in digits that float32 does not have.
 
-    A family implements :meth:`count` and :meth:`score`.
+    A family implements :meth:`count` and :meth:`score`; one that has evidence for a few items of
+    every session gives it to :meth:`evidence_scores`.
 
     Args:
         num_items: Items of the catalogue.
@@ -32,7 +35,7 @@ class CountingModel(SessionModel):
 
     def __init__(self, num_items: int) -> None:
         super().__init__(num_items)
-        self.register_buffer("item_counts", torch.empty(0, dtype=torch.long))
+        self.set_buffer("item_counts")
 
     def fit_counts(self, sessions: Sessions) -> Self:
         """Counts these sessions, all of their clicks, and forgets what was counted before.
@@ -56,22 +59,36 @@ class CountingModel(SessionModel):
         known = items >= 0
         if not known.all():
             items, session = items[known], session[known]
+        time = None if sessions.time is None else np.asarray(sessions.time, dtype=np.float64)[known]
         if items.size == 0:
             raise ValueError("There is nothing to count: no click of these sessions is known.")
         device = self.device
         catalog = sessions.catalog()
         self.attach(catalog)
         self.item_counts = torch.from_numpy(catalog.counts.copy())
-        self.count(items.astype(np.int64), session)
+        self.count(items.astype(np.int64), session, time)
         return self.to(device)
 
-    def count(self, items: NDArray[np.int64], session: NDArray[np.int64]) -> None:
+    def count(
+        self,
+        items: NDArray[np.int64],
+        session: NDArray[np.int64],
+        time: NDArray[np.float64] | None,
+    ) -> None:
         """Sets all further buffers from the known clicks.
 
         Args:
             items: Item codes, int64 [num_clicks], in the order of clicks within each session.
             session: The session of each click, int64 [num_clicks], never falling.
+            time: The time of each click, float64 [num_clicks], if the log has times.
         """
+
+    def set_buffer(
+        self, name: str, values: NDArray[Any] | None = None, *, dtype: torch.dtype = torch.long
+    ) -> None:
+        """Makes what was counted a buffer; without values an empty one, of the type to come."""
+        empty = torch.empty(0, dtype=dtype)
+        self.register_buffer(name, empty if values is None else torch.from_numpy(values))
 
     def popularity(self, smoothing: float = 0.0) -> Tensor:
         r"""Share of training clicks, :math:`(c_j + s) / (N + s V)`: float64 [num_items].
@@ -86,6 +103,64 @@ class CountingModel(SessionModel):
             )
         counts = self.item_counts.double() + smoothing
         return counts / counts.sum()
+
+    def evidence_scores(
+        self,
+        batch: Batch,
+        items: Tensor | None,
+        row: Tensor,
+        item: Tensor,
+        value: Tensor,
+        *,
+        backoff: float,
+        unit: float = 1.0,
+    ) -> Tensor:
+        r"""The evidence for each item summed, and popularity where there is none or as much.
+
+        .. math::
+            \hat y_{sj} = \frac1u \sum_{e:\, r_e = s,\, i_e = j} v_e + \beta \frac{c_j}{N}
+
+        Values that are whole numbers of a unit have exact sums in any order, so that equal evidence
+        gives equal scores.
+
+        Args:
+            batch: Session graphs.
+            items: ``None``: all items; else candidates, [C] or [num_sessions, C].
+            row, item, value: The session, the item and the amount of each piece of evidence, int64,
+                int64 and float64 [n], in any order.
+            backoff: Weight :math:`\beta` of popularity; 0: items without evidence get ``-inf``.
+            unit: What the values count in, :math:`u`.
+
+        Returns:
+            float64 [num_sessions, num_items] or [num_sessions, C].
+
+        Raises:
+            ValueError: If nothing was counted yet.
+        """
+        share = self.popularity()
+        num_sessions = int(batch.num_graphs)
+        key = row * self.num_items + item
+        if items is None:
+            scores = share.new_zeros(num_sessions * self.num_items).index_add_(0, key, value)
+            scores = scores.view(num_sessions, self.num_items)
+        else:
+            key, place = key.unique(return_inverse=True)
+            total = value.new_zeros(key.numel()).index_add_(0, place, value)
+            first = torch.arange(num_sessions, device=items.device) * self.num_items
+            at, equal = find(key, first.unsqueeze(-1) + items)  # [num_sessions, C]
+            scores = torch.where(equal, total[at], 0.0) if key.numel() else at.double()
+            share = share[items]
+        if backoff == 0:
+            return torch.where(scores > 0, scores * (1 / unit), -torch.inf)
+        return torch.add(backoff * share, scores, alpha=1 / unit)
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        # Of a cast, only the device is followed: counts need all their digits.
+        def move(tensor: Tensor) -> Tensor:
+            moved = fn(tensor)
+            return moved if moved.dtype == tensor.dtype else tensor.to(moved.device)
+
+        return super()._apply(move, recurse)
 
     def _load_from_state_dict(
         self, state_dict: dict[str, Any], prefix: str, *args: Any, **kwargs: Any
@@ -102,3 +177,19 @@ class CountingModel(SessionModel):
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.num_items})"
+
+
+def find(keys: Tensor, wanted: Tensor) -> tuple[Tensor, Tensor]:
+    """Where ``wanted`` stands in the sorted ``keys``, and whether it is there at all."""
+    if keys.numel() == 0:
+        return torch.zeros_like(wanted), torch.zeros_like(wanted, dtype=torch.bool)
+    place = torch.searchsorted(keys, wanted.contiguous()).clamp(max=keys.numel() - 1)
+    return place, keys[place] == wanted
+
+
+def last_visit(batch: Batch) -> Tensor:
+    """Clicks since the last visit of each node, that click included: int64 [num_nodes], 1: last."""
+    ptr = batch.click_ptr
+    age = ptr[1:][batch.click_batch] - torch.arange(batch.click_index.numel(), device=ptr.device)
+    oldest = torch.full_like(batch.x, torch.iinfo(torch.long).max)
+    return oldest.scatter_reduce_(0, batch.click_index, age, "amin")

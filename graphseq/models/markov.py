@@ -11,7 +11,7 @@ from torch import Tensor
 from torch_geometric.data import Batch
 
 from graphseq.models.base import Traits
-from graphseq.models.counting import CountingModel
+from graphseq.models.counting import CountingModel, find
 
 
 class MarkovChain(CountingModel):
@@ -73,18 +73,19 @@ class MarkovChain(CountingModel):
             # context without its oldest click, times V, plus that click. Contexts of one click
             # are numbered as items are.
             if k > 1:
-                self._set(f"context_key_{k}")  # [num_contexts], sorted
-            self._set(f"context_ptr_{k}")  # [num_contexts + 1], into the transitions
-            self._set(f"context_count_{k}")  # n: [num_contexts]
+                self.set_buffer(f"context_key_{k}")  # [num_contexts], sorted
+            self.set_buffer(f"context_ptr_{k}")  # [num_contexts + 1], into the transitions
+            self.set_buffer(f"context_count_{k}")  # n: [num_contexts]
             # The number of the context, times V, plus the item that follows.
-            self._set(f"transition_key_{k}")  # [num_transitions], sorted
-            self._set(f"transition_count_{k}")  # c: [num_transitions]
+            self.set_buffer(f"transition_key_{k}")  # [num_transitions], sorted
+            self.set_buffer(f"transition_count_{k}")  # c: [num_transitions]
 
-    def _set(self, name: str, values: NDArray[np.int64] | None = None) -> None:
-        empty = torch.empty(0, dtype=torch.long)
-        self.register_buffer(name, empty if values is None else torch.from_numpy(values))
-
-    def count(self, items: NDArray[np.int64], session: NDArray[np.int64]) -> None:
+    def count(
+        self,
+        items: NDArray[np.int64],
+        session: NDArray[np.int64],
+        time: NDArray[np.float64] | None,
+    ) -> None:
         # Every position whose context of k clicks lies within its session and has a follower.
         last = np.flatnonzero(session[1:] == session[:-1])  # [n], position of the newest click
         context, num_contexts = items[last], self.num_items
@@ -96,17 +97,17 @@ class MarkovChain(CountingModel):
                 last, context = last[inside], context[inside]
                 key = context * self.num_items + items[last - (k - 1)]
                 unique, context = np.unique(key, return_inverse=True)
-                self._set(f"context_key_{k}", unique)
+                self.set_buffer(f"context_key_{k}", unique)
                 num_contexts = len(unique)
             key = np.sort(context * self.num_items + items[last + 1])
             starts = np.flatnonzero(np.append(True, key[1:] != key[:-1])[: len(key)])
             transition_key = key[starts]
             transition_context = transition_key // self.num_items
             transitions = np.bincount(transition_context, minlength=num_contexts)
-            self._set(f"context_ptr_{k}", np.concatenate(([0], np.cumsum(transitions))))
-            self._set(f"context_count_{k}", np.bincount(context, minlength=num_contexts))
-            self._set(f"transition_key_{k}", transition_key)
-            self._set(f"transition_count_{k}", np.diff(np.append(starts, len(key))))
+            self.set_buffer(f"context_ptr_{k}", np.concatenate(([0], np.cumsum(transitions))))
+            self.set_buffer(f"context_count_{k}", np.bincount(context, minlength=num_contexts))
+            self.set_buffer(f"transition_key_{k}", transition_key)
+            self.set_buffer(f"transition_count_{k}", np.diff(np.append(starts, len(key))))
 
     def contexts(self, batch: Batch) -> list[Tensor]:
         """Numbers of the last 1, 2, ... ``order`` clicks as contexts.
@@ -127,7 +128,7 @@ class MarkovChain(CountingModel):
             first = last - (k - 1)
             inside = (first >= ptr[:-1]) & (found[-1] >= 0)
             key = found[-1] * self.num_items + item[first.clamp(min=0)]
-            place, equal = _find(keys, key)
+            place, equal = find(keys, key)
             found.append(torch.where(inside & equal, place, -1))
         return found
 
@@ -195,7 +196,7 @@ class MarkovChain(CountingModel):
         context, weight = context[row], weight[row]
         if items is not None:
             wanted = items if items.dim() == 1 else items[row]
-            place, equal = _find(keys, context.unsqueeze(-1) * self.num_items + wanted)
+            place, equal = find(keys, context.unsqueeze(-1) * self.num_items + wanted)
             if keys.numel():
                 scores[row] += torch.where(equal, counts[place], 0) * weight.unsqueeze(-1)
             return
@@ -213,11 +214,3 @@ class MarkovChain(CountingModel):
             f"{type(self).__name__}({self.num_items}, order={self.order}, "
             f"backoff={self.backoff}, smoothing={self.smoothing})"
         )
-
-
-def _find(keys: Tensor, wanted: Tensor) -> tuple[Tensor, Tensor]:
-    """Where ``wanted`` stands in the sorted ``keys``, and whether it is there at all."""
-    if keys.numel() == 0:
-        return torch.zeros_like(wanted), torch.zeros_like(wanted, dtype=torch.bool)
-    place = torch.searchsorted(keys, wanted.contiguous()).clamp(max=keys.numel() - 1)
-    return place, keys[place] == wanted

@@ -32,6 +32,16 @@ VARIANTS: dict[str, Callable[[], SessionModel]] = {
     "popularity": lambda: MODELS["popularity"](NUM_ITEMS),
     "markov": lambda: MODELS["markov"](NUM_ITEMS),
     "markov-plain-2": lambda: MODELS["markov"](NUM_ITEMS, order=2, backoff=0),
+    "session_popularity": lambda: MODELS["session_popularity"](NUM_ITEMS),
+    "recency": lambda: MODELS["recency"](NUM_ITEMS),
+    "sequential_rules": lambda: MODELS["sequential_rules"](NUM_ITEMS),
+    "sequential_rules-plain-3": lambda: MODELS["sequential_rules"](
+        NUM_ITEMS, 3, weight="linear", last_clicks=3, backoff=0
+    ),
+    "item_knn": lambda: MODELS["item_knn"](NUM_ITEMS),
+    "item_knn-nearest-2": lambda: MODELS["item_knn"](
+        NUM_ITEMS, 2, regularization=0, last_clicks=None, backoff=0
+    ),
     "srgnn": lambda: SRGNN(NUM_ITEMS, 8),
     "srgnn-binary-2": lambda: SRGNN(NUM_ITEMS, 8, 2, edge_weight="binary", hybrid=False),
     "srgnn-decayed": lambda: SRGNN(
@@ -49,7 +59,11 @@ VARIANTS: dict[str, Callable[[], SessionModel]] = {
     "sasrec-rotary": lambda: SASRec(NUM_ITEMS, 8, heads=2, positions="rotary"),
     "sasrec-end": lambda: SASRec(NUM_ITEMS, 8, positions="end", block="published", expansion=1),
 }
-NEURAL = [name for name in VARIANTS if name.split("-")[0] not in ("popularity", "markov")]
+NEURAL = [
+    name
+    for name in VARIANTS
+    if not issubclass(MODELS.get(name.split("-")[0], SessionModel), CountingModel)
+]
 COUNTING = [name for name in VARIANTS if name not in NEURAL]
 
 
