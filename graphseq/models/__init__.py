@@ -1,6 +1,7 @@
 """Families of models behind one interface: session graphs in, scores of items out."""
 
 from graphseq.models.base import SessionModel, Traits
+from graphseq.models.bert4rec import BERT4Rec
 from graphseq.models.counting import CountingModel
 from graphseq.models.gru4rec import GRU4Rec
 from graphseq.models.item_knn import ItemKNN
@@ -24,12 +25,14 @@ MODELS: dict[str, type[SessionModel]] = {
     "srgnn": SRGNN,
     "gru4rec": GRU4Rec,
     "sasrec": SASRec,
+    "bert4rec": BERT4Rec,
 }
 """Name of a family -> its class."""
 
 __all__ = [
     "MODELS",
     "SRGNN",
+    "BERT4Rec",
     "CountingModel",
     "GRU4Rec",
     "ItemKNN",

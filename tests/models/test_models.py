@@ -15,7 +15,7 @@ from torch_geometric.data import Batch
 from graphseq.data.session_graph import build_session_graphs
 from graphseq.data.sessions import Sessions
 from graphseq.data.vocabulary import Vocabulary
-from graphseq.models import MODELS, SRGNN, CountingModel, GRU4Rec, SASRec, SessionModel
+from graphseq.models import MODELS, SRGNN, BERT4Rec, CountingModel, GRU4Rec, SASRec, SessionModel
 from graphseq.models.persistence import load
 
 NUM_ITEMS = 12
@@ -57,6 +57,8 @@ VARIANTS: dict[str, Callable[[], SessionModel]] = {
     "sasrec": lambda: SASRec(NUM_ITEMS, 8),
     "sasrec-short": lambda: SASRec(NUM_ITEMS, 8, max_length=3),
     "sasrec-rotary": lambda: SASRec(NUM_ITEMS, 8, heads=2, positions="rotary"),
+    "bert4rec": lambda: BERT4Rec(NUM_ITEMS, 8),
+    "bert4rec-short": lambda: BERT4Rec(NUM_ITEMS, 8, max_length=3, positions="end"),
     "sasrec-end": lambda: SASRec(NUM_ITEMS, 8, positions="end", block="published", expansion=1),
 }
 NEURAL = [
