@@ -24,7 +24,8 @@ class BERT4Rec(SessionModel):
     r"""Scores of BERT4Rec (Sun et al., CIKM 2019): the session followed by a masked click.
 
     .. math::
-        x_t = e_{i_t} + p_t \ \text{or} \ m + p_t, \quad h = B_N(\dots B_1(x)), \quad
+        x_t = \mathrm{LN}(e_{i_t} + p_t) \ \text{or} \ \mathrm{LN}(m + p_t), \quad
+        h = B_N(\dots B_1(x)), \quad
         \hat r_{t,j} = e_j^\top \mathrm{LN}(\mathrm{GELU}(W h_t + c)) + b_j
 
     where :math:`m` stands for a masked click, and is a parameter of its own: no item means it.
@@ -38,7 +39,7 @@ class BERT4Rec(SessionModel):
 
     Different from the authors' program: each epoch draws masks anew, where the program draws ten
     for all epochs; windows do not overlap; each click is masked with ``mask_prob`` by itself, where
-    the program masks that share of each window; the input is not normalised, as in the paper.
+    the program masks that share of each window; there are no embeddings of segments.
 
     Args:
         num_items: Items of the catalogue.
@@ -53,6 +54,8 @@ class BERT4Rec(SessionModel):
         masking: What stands in the place of a click masked at random: ``"mask"``: always
             :math:`m`; ``"80_10_10"``: :math:`m` in 80 %, any item in 10 %, its own item in 10 %.
         positions: Whether learned positions count from the ``"start"`` or the ``"end"`` of a row.
+        norm_input: Whether the sum of embedding and position is normalised, as in the program and
+            in BERT; the paper has it not.
 
     Raises:
         ValueError: If a size is not positive, ``max_length`` leaves no place for a click, ``heads``
@@ -82,6 +85,7 @@ class BERT4Rec(SessionModel):
         mask_prob: float = 0.2,
         masking: Masking = "mask",
         positions: Positions = "start",
+        norm_input: bool = True,
     ) -> None:
         super().__init__(num_items)
         sizes = {
@@ -113,9 +117,11 @@ class BERT4Rec(SessionModel):
         self.mask_prob = mask_prob
         self.masking = masking
         self.positions = positions
+        self.norm_input = norm_input
         self.item_embedding = Embedding(num_items, hidden_channels)  # e
         self.position_embedding = Embedding(max_length, hidden_channels)  # p
         self.mask_embedding = Parameter(torch.empty(hidden_channels))  # m
+        self.norm = LayerNorm(hidden_channels) if norm_input else None
         self.blocks = ModuleList(
             TransformerBlock(
                 hidden_channels,
@@ -135,14 +141,14 @@ class BERT4Rec(SessionModel):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        for module in (self.item_embedding, self.position_embedding):
-            torch.nn.init.normal_(module.weight, std=0.02)
         torch.nn.init.normal_(self.mask_embedding, std=0.02)
-        for block in self.blocks:
-            block.reset_parameters()  # type: ignore[operator]
-        reset_linear(self.lin_head)
-        self.norm_head.reset_parameters()
         torch.nn.init.zeros_(self.bias)
+        for module in self.modules():
+            if isinstance(module, Embedding):
+                torch.nn.init.normal_(module.weight, std=0.02)
+            elif isinstance(module, TransformerBlock | LayerNorm):
+                module.reset_parameters()
+        reset_linear(self.lin_head)
 
     def forward(self, batch: Batch) -> Tensor:
         """The output at a masked click after the last one of every session, [num_sessions, d]."""
@@ -227,7 +233,8 @@ class BERT4Rec(SessionModel):
             position = position + self.max_length - ptr.diff()[view.batch]
         x = self.item_embedding(items)  # e: [num_clicks, d]
         x = torch.where(masked.unsqueeze(1), self.mask_embedding, x)
-        h = self.drop(x + self.position_embedding(position))
+        x = x + self.position_embedding(position)
+        h = self.drop(x if self.norm is None else self.norm(x))
         *blocks, last = self.blocks
         for block in blocks:
             h = block(h, view)  # [num_clicks, d]
