@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, get_args
 
 import torch
 from torch import Tensor
@@ -12,10 +12,15 @@ from torch.nn import Dropout, Embedding, LayerNorm, ModuleList
 from torch_geometric.data import Batch
 
 from graphseq.models.base import SessionModel, TrainedOn, Traits
-from graphseq.nn.attention import BlockKind, TransformerBlock, position_angles
+from graphseq.nn.attention import (
+    BlockKind,
+    TransformerBlock,
+    position_angles,
+    recorded_attention,
+)
 from graphseq.nn.ragged import DenseView, cut_from_end, ragged_range
 
-Positions = Literal["start", "end", "rotary", "sinusoidal"]
+Positions = Literal["start", "end", "rotary", "sinusoidal", "none"]
 
 CLICKS_AT_ONCE = 65_536
 """Clicks encoded at once where every click has a window of its own: bounds memory."""
@@ -49,7 +54,7 @@ class SASRec(SessionModel):
         dropout: Share dropped in training of embeddings, attention and each branch's output.
         block: ``"pre_norm"``, ``"post_norm"`` or ``"published"``.
         positions: ``"start"`` or ``"end"``: learned, counted from there; ``"rotary"``;
-            ``"sinusoidal"``.
+            ``"sinusoidal"``; ``"none"``: order shows in what a click may see alone.
         expansion: Inner width of the feed-forward networks, in units of ``d``.
 
     Raises:
@@ -92,9 +97,9 @@ class SASRec(SessionModel):
                 raise ValueError(f"{name} must be at least 1, got {value}.")
         if not 0 <= dropout < 1:
             raise ValueError(f"dropout must lie in [0, 1), got {dropout}.")
-        if positions not in ("start", "end", "rotary", "sinusoidal"):
+        if positions not in get_args(Positions):
             raise ValueError(
-                f"positions is 'start', 'end', 'rotary' or 'sinusoidal', got {positions!r}."
+                f"positions is 'start', 'end', 'rotary', 'sinusoidal' or 'none', got {positions!r}."
             )
         self.hidden_channels = hidden_channels
         self.num_layers = num_layers
@@ -115,7 +120,7 @@ class SASRec(SessionModel):
             for _ in range(num_layers)
         )
         width = hidden_channels // heads if positions == "rotary" else hidden_channels
-        if not learned and width % 2:
+        if positions in ("rotary", "sinusoidal") and width % 2:
             raise ValueError(
                 f"positions={positions!r} pairs channels up and needs an even width, got {width}: "
                 "change hidden_channels or heads, or take positions='start'."
@@ -194,6 +199,26 @@ class SASRec(SessionModel):
         states = torch.cat(parts)
         return torch.empty_like(states).index_copy(0, torch.cat(places), states)
 
+    def attention(self, batch: Batch) -> list[Tensor]:
+        """How much each click of a session looks at each: what the session vector is made by.
+
+        Args:
+            batch: Session graphs.
+
+        Returns:
+            For each session [num_layers, heads, L, L], L of its clicks being the newest
+            ``max_length``: the weights of the click in the row on the click in the column, zero on
+            later ones, before dropout. Each row sums to one.
+        """
+        ptr = batch.click_ptr
+        start = torch.maximum(ptr[:-1], ptr[1:] - self.max_length)
+        click, ptr = ragged_range(start, ptr[1:])
+        with torch.no_grad(), recorded_attention(self) as recorded:
+            self._encode(batch.click_item[click], ptr)
+        layers = torch.stack(recorded)  # [num_layers, num_sessions, heads, width, width]
+        lengths = ptr.diff().tolist()
+        return [layers[:, row, :, :length, :length] for row, length in enumerate(lengths)]
+
     def item_weight(self) -> Tensor:
         return self.item_embedding.weight
 
@@ -214,7 +239,7 @@ class SASRec(SessionModel):
             x = x + self.position_embedding(position)
         elif self.positions == "rotary":
             rotation = position_angles(position, self.hidden_channels // self.heads)
-        else:
+        elif self.positions == "sinusoidal":
             angles = position_angles(position, self.hidden_channels)
             x = x * self.hidden_channels**0.5 + torch.cat([angles.sin(), angles.cos()], dim=1)
         h = self.drop(x)

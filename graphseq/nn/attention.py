@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Literal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -93,11 +94,7 @@ class SelfAttention(torch.nn.Module):
         Returns:
             [num_clicks, d] or [n, d].
         """
-        asking = view if reads is None else view.only(reads)
-        turn = rotation if rotation is None or reads is None else rotation[reads]
-        # q: [num_rows, heads, most clicks of a row that ask, d/heads]
-        q = self._heads(self.lin_query(query), asking, turn)
-        k = self._heads(self.lin_key(source), view, rotation)  # [num_rows, heads, width, d/heads]
+        asking, q, k = self._queries_and_keys(query, source, view, rotation, reads)
         v = self._heads(self.lin_value(source), view)
         # Padding lies to the right of every real click: where all ask, causality hides it already.
         simple = self.causal and reads is None
@@ -111,6 +108,43 @@ class SelfAttention(torch.nn.Module):
         )
         out = asking.flat(mixed.transpose(1, 2)).flatten(1)  # [num_clicks, d] or [n, d]
         return out if self.lin_out is None else self.lin_out(out)
+
+    def weights(
+        self,
+        query: Tensor,
+        source: Tensor,
+        view: DenseView,
+        rotation: Tensor | None = None,
+        reads: Tensor | None = None,
+    ) -> Tensor:
+        """What :meth:`forward` mixes values by, before dropout; rows of padding mean nothing.
+
+        Args:
+            query, source, view, rotation, reads: As in :meth:`forward`.
+
+        Returns:
+            [num_rows, heads, most clicks of a row that ask, width]; each click's sum to one.
+        """
+        asking, q, k = self._queries_and_keys(query, source, view, rotation, reads)
+        logits = q @ k.transpose(-2, -1) / q.size(-1) ** 0.5
+        seen = self._seen(view, asking, reads)
+        if self.causal and reads is None:
+            seen = torch.ones(view.width, view.width, dtype=torch.bool, device=q.device).tril()
+        return (logits if seen is None else logits.masked_fill(~seen, -torch.inf)).softmax(-1)
+
+    def _queries_and_keys(
+        self,
+        query: Tensor,
+        source: Tensor,
+        view: DenseView,
+        rotation: Tensor | None,
+        reads: Tensor | None,
+    ) -> tuple[DenseView, Tensor, Tensor]:
+        """The view of the clicks that ask, and q and k [num_rows, heads, clicks, d/heads]."""
+        asking = view if reads is None else view.only(reads)
+        turn = rotation if rotation is None or reads is None else rotation[reads]
+        q = self._heads(self.lin_query(query), asking, turn)
+        return asking, q, self._heads(self.lin_key(source), view, rotation)
 
     def _seen(self, view: DenseView, asking: DenseView, reads: Tensor | None) -> Tensor | None:
         """Which clicks each asking one sees, bool [num_rows, 1, 1 or asking, width]."""
@@ -260,6 +294,31 @@ class TransformerBlock(torch.nn.Module):
             f"{type(self).__name__}({self.lin_in.in_features}, heads={self.attention.heads}, "
             f"kind={self.kind!r})"
         )
+
+
+@contextmanager
+def recorded_attention(module: torch.nn.Module) -> Iterator[list[Tensor]]:
+    """Keeps the weights of every :class:`SelfAttention` of a module that is called meanwhile.
+
+    Args:
+        module: A model or a block.
+
+    Yields:
+        A list that each call adds its :meth:`SelfAttention.weights` to, lowest layer first.
+    """
+    recorded: list[Tensor] = []
+
+    def keep(attention: torch.nn.Module, arguments: tuple[Any, ...]) -> None:
+        assert isinstance(attention, SelfAttention)
+        recorded.append(attention.weights(*arguments))
+
+    layers = [layer for layer in module.modules() if isinstance(layer, SelfAttention)]
+    hooks = [layer.register_forward_pre_hook(keep) for layer in layers]
+    try:
+        yield recorded
+    finally:
+        for hook in hooks:
+            hook.remove()
 
 
 def reset_linear(linear: Linear) -> None:

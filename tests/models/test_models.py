@@ -54,11 +54,15 @@ VARIANTS: dict[str, Callable[[], SessionModel]] = {
     "srgnn-sum": lambda: SRGNN(NUM_ITEMS, 8, readout="sum"),
     "gru4rec": lambda: GRU4Rec(NUM_ITEMS, 8),
     "gru4rec-separate": lambda: GRU4Rec(NUM_ITEMS, 8, 2, embedding="separate", dropout=0.3),
+    "gru4rec-widths": lambda: GRU4Rec(
+        NUM_ITEMS, 8, embedding="separate", embedding_channels=5, lower_channels=[6, 9]
+    ),
     "sasrec": lambda: SASRec(NUM_ITEMS, 8),
     "sasrec-short": lambda: SASRec(NUM_ITEMS, 8, max_length=3),
     "sasrec-rotary": lambda: SASRec(NUM_ITEMS, 8, heads=2, positions="rotary"),
     "bert4rec": lambda: BERT4Rec(NUM_ITEMS, 8),
     "bert4rec-short": lambda: BERT4Rec(NUM_ITEMS, 8, max_length=3, positions="end"),
+    "sasrec-none": lambda: SASRec(NUM_ITEMS, 8, positions="none"),
     "sasrec-end": lambda: SASRec(NUM_ITEMS, 8, positions="end", block="published", expansion=1),
 }
 NEURAL = [

@@ -14,10 +14,11 @@ from torch_geometric.data import Batch
 from graphseq.data.session_graph import build_session_graphs
 from graphseq.models import sasrec
 from graphseq.models.sasrec import SASRec
+from graphseq.nn.attention import position_angles
 
 FIXTURE = Path(__file__).parent.parent / "fixtures" / "sasrec_published_a.npz"
 SESSIONS = [[0, 1, 2, 1, 3], [4], [5, 5, 5], [6, 5, 4, 3, 2, 1, 0, 2, 4, 6, 1], [3, 0]]
-PREFIX_EQUAL = ["start", "rotary", "sinusoidal"]
+PREFIX_EQUAL = ["start", "rotary", "sinusoidal", "none"]
 BLOCKS = ["pre_norm", "post_norm", "published"]
 
 
@@ -149,7 +150,67 @@ def test_sasrec_later_click_changed_leaves_earlier_states(positions: str, block:
     assert ((before[3:] - after[3:]).abs().amax(dim=1) > 1e-3).all()
 
 
+def test_sasrec_without_positions_first_block_sees_a_set() -> None:
+    model = small_model(positions="none", num_layers=1)
+    one, other = model(batch_of([[0, 1, 2, 3], [2, 0, 1, 3]]))
+    torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)
+    deeper = small_model(positions="none", num_layers=2)
+    one, other = deeper(batch_of([[0, 1, 2, 3], [2, 0, 1, 3]]))
+    assert not torch.allclose(one, other, atol=1e-3)  # what a click may see tells the order
+
+
 @pytest.mark.parametrize("positions", [*PREFIX_EQUAL, "end"])
+@pytest.mark.parametrize("block", BLOCKS)
+def test_sasrec_attention_rebuilds_the_states_that_it_made(positions: str, block: str) -> None:
+    model = small_model(positions=positions, block=block, num_layers=1)
+    for session, weights in zip(SESSIONS, model.attention(batch_of(SESSIONS)), strict=True):
+        newest = session[-4:]
+        length = len(newest)
+        assert weights.shape == (1, 2, length, length)
+        torch.testing.assert_close(weights.sum(-1), torch.ones(1, 2, length))
+        assert not weights.triu(1).any()
+        # The one block by its equations, with these weights in place of attention.
+        only, place = model.blocks[0], torch.arange(length)
+        x = model.item_embedding.weight[newest]
+        if positions == "start":
+            x = x + model.position_embedding.weight[place]
+        elif positions == "end":
+            x = x + model.position_embedding.weight[place + 4 - length]
+        elif positions == "sinusoidal":
+            angles = position_angles(place, 8)
+            x = x * 8**0.5 + torch.cat([angles.sin(), angles.cos()], 1)
+        q = x if block == "post_norm" else only.norm_attention(x)
+        v = only.attention.lin_value(x if block == "published" else q).view(length, 2, 4)
+        mixed = torch.einsum("htu,uhc->thc", weights[0], v).flatten(1)
+        if block == "published":
+            u = only.norm_feed_forward(q + mixed)
+        else:
+            u = x + only.attention.lin_out(mixed)
+            u = only.norm_attention(u) if block == "post_norm" else u
+        inner = only.norm_feed_forward(u) if block == "pre_norm" else u
+        activation = torch.nn.functional.gelu if block == "pre_norm" else torch.relu
+        y = u + only.lin_out(activation(only.lin_in(inner)))
+        y = only.norm_feed_forward(y) if block == "post_norm" else y
+        expected = model(batch_of([session]))[0]
+        torch.testing.assert_close(model.norm(y)[-1], expected, rtol=1e-4, atol=1e-5)
+
+
+def test_sasrec_attention_of_each_layer_and_head_is_its_own() -> None:
+    model = small_model(num_layers=3)
+    (weights,) = model.attention(batch_of([[0, 1, 2, 3]]))
+    rows = weights.flatten(0, 1).flatten(1)
+    assert weights.shape == (3, 2, 4, 4)
+    assert all(not torch.allclose(rows[i], rows[j]) for i in range(6) for j in range(i))
+    torch.testing.assert_close(model.attention(batch_of(SESSIONS[:1] + [[0, 1, 2, 3]]))[1], weights)
+    assert not any(layer._forward_pre_hooks for layer in model.modules())
+
+
+def test_sasrec_attention_of_an_empty_batch_is_empty() -> None:
+    batch = build_session_graphs(torch.empty(0, dtype=torch.long), torch.tensor([0]))
+    assert small_model().attention(batch) == []
+
+
+@pytest.mark.parametrize("positions", ["start", "rotary", "sinusoidal", "end"])
 def test_sasrec_order_of_clicks_matters_to_the_session_vector(positions: str) -> None:
     model = small_model(positions=positions)
     one, other = model(batch_of([[0, 1, 2, 3], [1, 0, 2, 3]]))
@@ -247,7 +308,7 @@ def test_sasrec_settings_build_the_same_model_again() -> None:
         ({"heads": 3}, "heads must divide hidden_channels, got 3 heads for 64"),
         ({"dropout": 1.0}, r"dropout must lie in \[0, 1\), got 1.0"),
         ({"block": "post"}, "'pre_norm', 'post_norm' or 'published', got 'post'"),
-        ({"positions": "middle"}, "'rotary' or 'sinusoidal', got 'middle'"),
+        ({"positions": "middle"}, "'sinusoidal' or 'none', got 'middle'"),
         ({"positions": "sinusoidal", "hidden_channels": 5}, "needs an even width, got 5"),
         ({"positions": "rotary", "heads": 64}, "needs an even width, got 1"),
     ],
