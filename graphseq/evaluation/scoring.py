@@ -19,11 +19,15 @@ MOST_SCORES = 2**24
 CACHED_SCORES = 2**22
 """Scores that a CPU compares soon after they are made, while its cache still holds most of them."""
 
+ITEMS_AT_ONCE = 2048
+"""Items that a CPU scores at once: their part of the item table stays in its cache."""
+
 FEWEST_ROWS = 8
 """Rows scored at once at least: each pass over the item table should serve several cases."""
 
 Blocks = Iterator[tuple[IntArray, Tensor]]
-"""Case numbers [n] and their scores [n, num_items], block after block."""
+"""Case numbers [n] and their scores [n, num_items], block after block; one may be written over the
+last, so that each is good until the next is asked for."""
 
 
 def score_cases(model: SessionModel, sessions: Sessions, cases: Cases, batch_size: int) -> Blocks:
@@ -55,8 +59,8 @@ def score_cases(model: SessionModel, sessions: Sessions, cases: Cases, batch_siz
             yield case[sample], _checked(scores, expected, f"{type(model).__name__}.score")
         return
 
-    score = _vector_scores(model)
     rows = _rows(model, CACHED_SCORES if model.device.type == "cpu" else MOST_SCORES)
+    score = _vector_scores(model, rows)
     for sample, vectors in _vectors(model, dataset, cases, case, batch_size):
         for start in range(0, len(sample), rows):
             part = sample[start : start + rows]
@@ -107,12 +111,28 @@ def _rows(model: SessionModel, scores: int) -> int:
     return max(FEWEST_ROWS, scores // model.num_items)
 
 
-def _vector_scores(model: SessionModel) -> Callable[[Tensor], Tensor]:
-    """``model.score_vectors``, with its item table computed once where it is the inner product."""
+def _vector_scores(model: SessionModel, rows: int) -> Callable[[Tensor], Tensor]:
+    """``model.score_vectors`` of at most so many rows.
+
+    Where it is the inner product, its item table is computed once, and a CPU writes all scores to
+    one place: memory that is fetched anew for each block costs as much as half of the product.
+    """
     if type(model).score_vectors is not SessionModel.score_vectors:
         return model.score_vectors
-    weight, bias = model.item_weight(), model.item_bias()
-    return lambda vectors: torch.nn.functional.linear(vectors, weight, bias)
+    weight, bias = model.item_weight().detach(), model.item_bias()
+    bias = None if bias is None else bias.detach()
+    if weight.device.type != "cpu":
+        return lambda vectors: torch.nn.functional.linear(vectors, weight, bias)
+    scores = weight.new_empty(rows, len(weight))
+    blocks = list(zip(weight.split(ITEMS_AT_ONCE), scores.split(ITEMS_AT_ONCE, dim=1), strict=True))
+
+    def score(vectors: Tensor) -> Tensor:
+        for items, place in blocks:
+            torch.mm(vectors, items.t(), out=place[: len(vectors)])
+        found = scores[: len(vectors)]
+        return found if bias is None else found.add_(bias)
+
+    return score
 
 
 def _checked(values: Tensor, expected: list[int], source: str) -> Tensor:
