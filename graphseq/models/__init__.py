@@ -14,6 +14,7 @@ from graphseq.models.session_popularity import SessionPopularity
 from graphseq.models.srgnn import SRGNN
 from graphseq.models.suggest import Suggestion, suggest
 from graphseq.models.table import table
+from graphseq.models.tagnn import TAGNN
 
 MODELS: dict[str, type[SessionModel]] = {
     "popularity": Popularity,
@@ -23,6 +24,7 @@ MODELS: dict[str, type[SessionModel]] = {
     "sequential_rules": SequentialRules,
     "item_knn": ItemKNN,
     "srgnn": SRGNN,
+    "tagnn": TAGNN,
     "gru4rec": GRU4Rec,
     "sasrec": SASRec,
     "bert4rec": BERT4Rec,
@@ -33,6 +35,7 @@ __all__ = [
     "MODELS",
     "SRGNN",
     "BERT4Rec",
+    "TAGNN",
     "CountingModel",
     "GRU4Rec",
     "ItemKNN",

@@ -16,6 +16,7 @@ from graphseq.data.session_graph import build_session_graphs
 from graphseq.data.sessions import Sessions
 from graphseq.data.vocabulary import Vocabulary
 from graphseq.models import MODELS, SRGNN, BERT4Rec, CountingModel, GRU4Rec, SASRec, SessionModel
+from graphseq.models import MODELS, SRGNN, TAGNN, CountingModel, GRU4Rec, SASRec, SessionModel
 from graphseq.models.persistence import load
 
 NUM_ITEMS = 12
@@ -52,6 +53,8 @@ VARIANTS: dict[str, Callable[[], SessionModel]] = {
     "srgnn-last": lambda: SRGNN(NUM_ITEMS, 8, readout="last"),
     "srgnn-mean": lambda: SRGNN(NUM_ITEMS, 8, readout="mean", hybrid=False),
     "srgnn-sum": lambda: SRGNN(NUM_ITEMS, 8, readout="sum"),
+    "tagnn": lambda: TAGNN(NUM_ITEMS, 8),
+    "tagnn-2": lambda: TAGNN(NUM_ITEMS, 8, 2, edge_weight="binary", max_length=4),
     "gru4rec": lambda: GRU4Rec(NUM_ITEMS, 8),
     "gru4rec-separate": lambda: GRU4Rec(NUM_ITEMS, 8, 2, embedding="separate", dropout=0.3),
     "gru4rec-widths": lambda: GRU4Rec(
