@@ -34,8 +34,8 @@ MODELS: dict[str, type[SessionModel]] = {
 __all__ = [
     "MODELS",
     "SRGNN",
-    "BERT4Rec",
     "TAGNN",
+    "BERT4Rec",
     "CountingModel",
     "GRU4Rec",
     "ItemKNN",

@@ -15,8 +15,16 @@ from torch_geometric.data import Batch
 from graphseq.data.session_graph import build_session_graphs
 from graphseq.data.sessions import Sessions
 from graphseq.data.vocabulary import Vocabulary
-from graphseq.models import MODELS, SRGNN, BERT4Rec, CountingModel, GRU4Rec, SASRec, SessionModel
-from graphseq.models import MODELS, SRGNN, TAGNN, CountingModel, GRU4Rec, SASRec, SessionModel
+from graphseq.models import (
+    MODELS,
+    SRGNN,
+    TAGNN,
+    BERT4Rec,
+    CountingModel,
+    GRU4Rec,
+    SASRec,
+    SessionModel,
+)
 from graphseq.models.persistence import load
 
 NUM_ITEMS = 12
