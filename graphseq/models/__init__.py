@@ -15,6 +15,7 @@ from graphseq.models.srgnn import SRGNN
 from graphseq.models.suggest import Suggestion, suggest
 from graphseq.models.table import table
 from graphseq.models.tagnn import TAGNN
+from graphseq.models.with_user import WithUser
 
 MODELS: dict[str, type[SessionModel]] = {
     "popularity": Popularity,
@@ -28,6 +29,7 @@ MODELS: dict[str, type[SessionModel]] = {
     "gru4rec": GRU4Rec,
     "sasrec": SASRec,
     "bert4rec": BERT4Rec,
+    "with_user": WithUser,
 }
 """Name of a family -> its class."""
 
@@ -48,6 +50,7 @@ __all__ = [
     "SessionPopularity",
     "Suggestion",
     "Traits",
+    "WithUser",
     "suggest",
     "table",
 ]

@@ -28,6 +28,7 @@ from graphseq.models import (
 from graphseq.models.persistence import load
 
 NUM_ITEMS = 12
+NUM_USERS = 3
 TRAIN = [[0, 3, 5, 3], [5, 3], [7], [1, 1, 1, 2], [11, 0, 3], [4, 8, 9, 10, 6, 0], [2, 2, 5]]
 QUERIES = [
     [3, 5, 3, 0],
@@ -75,6 +76,12 @@ VARIANTS: dict[str, Callable[[], SessionModel]] = {
     "bert4rec-short": lambda: BERT4Rec(NUM_ITEMS, 8, max_length=3, positions="end"),
     "sasrec-none": lambda: SASRec(NUM_ITEMS, 8, positions="none"),
     "sasrec-end": lambda: SASRec(NUM_ITEMS, 8, positions="end", block="published", expansion=1),
+    "with_user": lambda: MODELS["with_user"](
+        NUM_ITEMS, NUM_USERS, arguments={"hidden_channels": 8}
+    ),
+    "with_user-srgnn": lambda: MODELS["with_user"](
+        NUM_ITEMS, NUM_USERS, "srgnn", arguments={"hidden_channels": 8}
+    ),
 }
 NEURAL = [
     name
@@ -98,10 +105,13 @@ def build(name: str, sessions: Sessions | None = None) -> SessionModel:
     return model.fit_counts(sessions) if isinstance(model, CountingModel) else model.eval()
 
 
-def as_batch(sessions: list[list[int]]) -> Batch:
-    ptr = np.concatenate(([0], np.cumsum([len(session) for session in sessions])))
+def as_batch(sessions: list[list[int]], users: list[int] | None = None) -> Batch:
+    """Their graphs, with a user each, by length where not given: the same alone and in a batch."""
+    lengths = [len(session) for session in sessions]
+    ptr = torch.from_numpy(np.concatenate(([0], np.cumsum(lengths))))
     items = torch.tensor([item for session in sessions for item in session])
-    return build_session_graphs(items, torch.from_numpy(ptr))
+    user = torch.tensor([n % (NUM_USERS + 1) - 1 for n in lengths] if users is None else users)
+    return build_session_graphs(items, ptr, session_fields={"user": user})
 
 
 def close(one: Tensor, other: Tensor) -> None:
@@ -177,9 +187,10 @@ def test_model_candidates_equal_columns_of_all_items(name: str) -> None:
 def test_model_states_equal_prefixes_exactly_where_it_says_so(name: str) -> None:
     model = build(name)
     session = QUERIES[-1]
-    vectors = model(as_batch([session[:end] for end in range(1, len(session) + 1)]))
+    prefixes = [session[:end] for end in range(1, len(session) + 1)]
+    vectors = model(as_batch(prefixes, users=[1] * len(prefixes)))
     try:
-        states = model.click_states(as_batch([session]))
+        states = model.click_states(as_batch([session], users=[1]))
     except AttributeError:  # a family without a state for every click
         states = torch.full_like(vectors, torch.nan)
     equal = torch.allclose(states, vectors, rtol=1e-5, atol=1e-5)
