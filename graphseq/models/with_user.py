@@ -164,6 +164,12 @@ class WithUser(SessionModel):
             )
         return vectors + user, targets
 
+    def training_state(self) -> dict[str, Tensor]:
+        return self.inner.training_state()
+
+    def load_training_state(self, state: Mapping[str, Tensor]) -> None:
+        self.inner.load_training_state(state)
+
     def item_weight(self) -> Tensor:
         return self.inner.item_weight()
 

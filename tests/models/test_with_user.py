@@ -72,6 +72,17 @@ def test_with_user_training_vectors_belong_to_the_user_of_their_session(base, sa
     torch.testing.assert_close(vectors - inner, user_rows(model, users))
 
 
+def test_with_user_lanes_go_on_as_those_of_the_base():
+    sessions = favourites(20)
+    graphs = SessionGraphDataset(sessions, "sessions")
+    model = WithUser(sessions.num_items, 5, "gru4rec", arguments={"hidden_channels": 6})
+    torch.nn.init.normal_(model.user_embedding.weight)
+    for batch in gs.data.SessionParallelLoader(graphs, 4):
+        vectors, _ = model.training_vectors(batch, torch.Generator())
+        state = model.training_state()["lanes"][-1][batch.lane]
+        torch.testing.assert_close(vectors - user_rows(model, batch.user.tolist()), state)
+
+
 def test_with_user_base_with_other_vectors_than_clicks_or_sessions_is_refused():
     class Odd(GRU4Rec):
         def training_vectors(self, batch, generator):
