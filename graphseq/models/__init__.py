@@ -15,6 +15,8 @@ from graphseq.models.srgnn import SRGNN
 from graphseq.models.suggest import Suggestion, suggest
 from graphseq.models.table import table
 from graphseq.models.tagnn import TAGNN
+from graphseq.models.vsknn import VSKNN
+from graphseq.models.vstan import VSTAN
 from graphseq.models.with_user import WithUser
 
 MODELS: dict[str, type[SessionModel]] = {
@@ -24,6 +26,8 @@ MODELS: dict[str, type[SessionModel]] = {
     "markov": MarkovChain,
     "sequential_rules": SequentialRules,
     "item_knn": ItemKNN,
+    "vsknn": VSKNN,
+    "vstan": VSTAN,
     "srgnn": SRGNN,
     "tagnn": TAGNN,
     "gru4rec": GRU4Rec,
@@ -37,6 +41,8 @@ __all__ = [
     "MODELS",
     "SRGNN",
     "TAGNN",
+    "VSKNN",
+    "VSTAN",
     "BERT4Rec",
     "CountingModel",
     "GRU4Rec",

@@ -151,8 +151,8 @@ class CountingModel(SessionModel):
             scores = torch.where(equal, total[at], 0.0) if key.numel() else at.double()
             share = share[items]
         if backoff == 0:
-            return torch.where(scores > 0, scores * (1 / unit), -torch.inf)
-        return torch.add(backoff * share, scores, alpha=1 / unit)
+            return scores.mul_(1 / unit).masked_fill_(scores <= 0, -torch.inf)
+        return torch.add(backoff * share, scores, alpha=1 / unit, out=scores)
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
         # Of a cast, only the device is followed: counts need all their digits.

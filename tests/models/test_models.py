@@ -52,6 +52,12 @@ VARIANTS: dict[str, Callable[[], SessionModel]] = {
     "item_knn-nearest-2": lambda: MODELS["item_knn"](
         NUM_ITEMS, 2, regularization=0, last_clicks=None, backoff=0
     ),
+    "vsknn": lambda: MODELS["vsknn"](NUM_ITEMS),
+    "vsknn-two-of-three": lambda: MODELS["vsknn"](
+        NUM_ITEMS, 2, 3, decay="log", half_life=2.0, idf_weight=1.0, last_clicks=4, backoff=0
+    ),
+    "vstan": lambda: MODELS["vstan"](NUM_ITEMS),
+    "vstan-two-of-three": lambda: MODELS["vstan"](NUM_ITEMS, 2, 3, half_life=2.0, backoff=0),
     "srgnn": lambda: SRGNN(NUM_ITEMS, 8),
     "srgnn-binary-2": lambda: SRGNN(NUM_ITEMS, 8, 2, edge_weight="binary", hybrid=False),
     "srgnn-decayed": lambda: SRGNN(
