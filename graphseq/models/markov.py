@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+import copy
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -10,8 +11,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch_geometric.data import Batch
 
-from graphseq.models.base import Traits
+from graphseq.models.base import SessionsLike, Traits
 from graphseq.models.counting import CountingModel, find
+
+FORGOTTEN = 1e-290
+"""A transition that weighs less has decayed to nothing."""
 
 
 class MarkovChain(CountingModel):
@@ -36,14 +40,22 @@ class MarkovChain(CountingModel):
     ``first_target``. Counts are stored sparsely, 16 bytes for each distinct transition of each
     order, and found by binary search.
 
+    With ``half_life`` :math:`h`, a transition of age :math:`\Delta` counts :math:`2^{-\Delta / h}`
+    in :math:`c` and :math:`n`, so that new habits outweigh old ones; :math:`P_0` counts all clicks
+    alike. Ages are times before the newest click of the log, or, where it has no times, transitions
+    after this one. What weighs less than 1e-290 is forgotten.
+
     Args:
         num_items: Items of the catalogue, ``V``.
         order: Clicks in the longest context, at least 1.
         backoff: Weight of the shorter context's probabilities, in clicks.
         smoothing: Clicks added to the count of every item in ``P_0``.
+        half_life: Age at which a transition counts half, in the unit of click times or, where the
+            log has none, in transitions counted back from its end; ``None``: all count alike.
 
     Raises:
-        ValueError: If ``order`` is not positive, or ``backoff`` or ``smoothing`` is negative.
+        ValueError: If ``order`` or ``half_life`` is not positive, or ``backoff`` or ``smoothing``
+            is negative.
     """
 
     traits: ClassVar[Traits] = Traits(
@@ -57,7 +69,13 @@ class MarkovChain(CountingModel):
     context_count_1: Tensor
 
     def __init__(
-        self, num_items: int, order: int = 1, *, backoff: float = 0.001, smoothing: float = 0.0
+        self,
+        num_items: int,
+        order: int = 1,
+        *,
+        backoff: float = 0.001,
+        smoothing: float = 0.0,
+        half_life: float | None = None,
     ) -> None:
         super().__init__(num_items)
         if order < 1:
@@ -65,9 +83,13 @@ class MarkovChain(CountingModel):
         for name, value in (("backoff", backoff), ("smoothing", smoothing)):
             if not 0 <= value < float("inf"):
                 raise ValueError(f"{name} must be a finite number of at least 0, got {value}.")
+        if half_life is not None and not 0 < half_life < float("inf"):
+            raise ValueError(f"half_life must be positive and finite, or None, got {half_life}.")
         self.order = order
         self.backoff = backoff
         self.smoothing = smoothing
+        self.half_life = half_life
+        counts = torch.long if half_life is None else torch.double
         for k in range(1, order + 1):
             # Contexts of k clicks are numbered in the order of their keys: the number of the
             # context without its oldest click, times V, plus that click. Contexts of one click
@@ -75,10 +97,10 @@ class MarkovChain(CountingModel):
             if k > 1:
                 self.set_buffer(f"context_key_{k}")  # [num_contexts], sorted
             self.set_buffer(f"context_ptr_{k}")  # [num_contexts + 1], into the transitions
-            self.set_buffer(f"context_count_{k}")  # n: [num_contexts]
+            self.set_buffer(f"context_count_{k}", dtype=counts)  # n: [num_contexts]
             # The number of the context, times V, plus the item that follows.
             self.set_buffer(f"transition_key_{k}")  # [num_transitions], sorted
-            self.set_buffer(f"transition_count_{k}")  # c: [num_transitions]
+            self.set_buffer(f"transition_count_{k}", dtype=counts)  # c: [num_transitions]
 
     def count(
         self,
@@ -88,6 +110,7 @@ class MarkovChain(CountingModel):
     ) -> None:
         # Every position whose context of k clicks lies within its session and has a follower.
         last = np.flatnonzero(session[1:] == session[:-1])  # [n], position of the newest click
+        weight = self._weights(last + 1, time)  # [n], of the click that follows
         context, num_contexts = items[last], self.num_items
         for k in range(1, self.order + 1):
             if k > 1:
@@ -95,19 +118,57 @@ class MarkovChain(CountingModel):
                 inside = first >= 0
                 inside[inside] = session[first[inside]] == session[last[inside]]
                 last, context = last[inside], context[inside]
+                weight = None if weight is None else weight[inside]
                 key = context * self.num_items + items[last - (k - 1)]
                 unique, context = np.unique(key, return_inverse=True)
                 self.set_buffer(f"context_key_{k}", unique)
                 num_contexts = len(unique)
-            key = np.sort(context * self.num_items + items[last + 1])
-            starts = np.flatnonzero(np.append(True, key[1:] != key[:-1])[: len(key)])
-            transition_key = key[starts]
-            transition_context = transition_key // self.num_items
-            transitions = np.bincount(transition_context, minlength=num_contexts)
+            key, count = _counted(context * self.num_items + items[last + 1], weight)
+            transitions = np.bincount(key // self.num_items, minlength=num_contexts)
             self.set_buffer(f"context_ptr_{k}", np.concatenate(([0], np.cumsum(transitions))))
-            self.set_buffer(f"context_count_{k}", np.bincount(context, minlength=num_contexts))
-            self.set_buffer(f"transition_key_{k}", transition_key)
-            self.set_buffer(f"transition_count_{k}", np.diff(np.append(starts, len(key))))
+            self.set_buffer(
+                f"context_count_{k}", np.bincount(context, weight, minlength=num_contexts)
+            )
+            self.set_buffer(f"transition_key_{k}", key)
+            self.set_buffer(f"transition_count_{k}", count)
+
+    def _weights(
+        self, end: NDArray[np.int64], time: NDArray[np.float64] | None
+    ) -> NDArray[np.float64] | None:
+        """What transitions to these clicks count, oldest first; ``None``: 1."""
+        if self.half_life is None:
+            return None
+        age = np.arange(len(end))[::-1] if time is None else time.max() - time[end]
+        weight = np.exp2(-age / self.half_life)
+        weight[weight < FORGOTTEN] = 0  # else 1 / n would overflow
+        return weight
+
+    def predict_next(
+        self, sessions: SessionsLike, k: int = 10, *, backoff: float | None = None, **options: Any
+    ) -> list[list[tuple[Any, float]]]:
+        """The likeliest next items of every session and their probabilities, in the user's own ids.
+
+        Args:
+            sessions: As :func:`graphseq.models.recommend.recommend` takes them.
+            k: Items of each session.
+            backoff: In place of the model's own; 0: the textbook's estimate, ``P(j | i)`` as the
+                share of ``j`` among all clicks that followed ``i``, and no item that never did.
+            **options: Further arguments of :func:`~graphseq.models.recommend.recommend`.
+
+        Returns:
+            One list a session of ``(item id, probability)``, likeliest first; a session without a
+            known item gets shares of training clicks.
+
+        Raises:
+            ValueError: If ``backoff`` is negative, or as
+                :func:`~graphseq.models.recommend.recommend`.
+        """
+        model = copy.copy(self)  # with the same counts
+        if backoff is not None:
+            if not 0 <= backoff < float("inf"):
+                raise ValueError(f"backoff must be a finite number of at least 0, got {backoff}.")
+            model.backoff = backoff
+        return model.recommend(sessions, k, **options)
 
     def contexts(self, batch: Batch) -> list[Tensor]:
         """Numbers of the last 1, 2, ... ``order`` clicks as contexts.
@@ -175,7 +236,8 @@ class MarkovChain(CountingModel):
         lengths = batch.click_ptr.diff().clamp(max=self.order)
         for k, context in enumerate(contexts, start=1):
             context = torch.where(lengths == k, context, -1)
-            weight = 1 / self._context_count(k, context).clamp(min=1)
+            n = self._context_count(k, context)
+            weight = torch.where(n > 0, 1 / n, 0.0)
             self._add_counts(scores, k, context, weight, items)
         return torch.where(scores > 0, scores, -torch.inf)
 
@@ -212,5 +274,21 @@ class MarkovChain(CountingModel):
     def __repr__(self) -> str:
         return (
             f"{type(self).__name__}({self.num_items}, order={self.order}, "
-            f"backoff={self.backoff}, smoothing={self.smoothing})"
+            f"backoff={self.backoff}, smoothing={self.smoothing}"
+            + (")" if self.half_life is None else f", half_life={self.half_life})")
         )
+
+
+def _counted(
+    key: NDArray[np.int64], weight: NDArray[np.float64] | None
+) -> tuple[NDArray[np.int64], NDArray[Any]]:
+    """The distinct keys, ascending, and how often each occurs or how much it weighs."""
+    if weight is None:
+        key = np.sort(key)
+        starts = np.flatnonzero(np.diff(key, prepend=-1))
+        return key[starts], np.diff(np.append(starts, len(key)))
+    order = np.argsort(key, kind="stable")
+    key = key[order]
+    starts = np.flatnonzero(np.diff(key, prepend=-1))
+    total = np.add.reduceat(weight[order], starts) if len(starts) else weight
+    return key[starts], total

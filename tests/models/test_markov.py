@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,6 +21,7 @@ from graphseq.data.splits import fixed_split
 from graphseq.data.vocabulary import Vocabulary
 from graphseq.evaluation import evaluate
 from graphseq.models.markov import MarkovChain
+from graphseq.models.persistence import load
 
 NUM_ITEMS = 6
 lists_of_sessions = st.lists(
@@ -39,20 +40,24 @@ def as_batch(lists: list[list[int]]) -> Batch:
 
 
 def naive(
-    train: list[list[int]], session: list[int], order: int, backoff: float, smoothing: float
+    train: list[list[int]],
+    session: list[int],
+    order: int,
+    backoff: float,
+    smoothing: float,
+    weights: list[list[float]] | None = None,
 ) -> list[float]:
-    """P_k of every item, read off the definition."""
+    """P_k of every item, read off the definition; with the weight of each click as a follower."""
     clicks = Counter(item for one in train for item in one)
     total = sum(clicks.values()) + smoothing * NUM_ITEMS
     scores = [(clicks[item] + smoothing) / total for item in range(NUM_ITEMS)]
     longest = min(order, len(session))
     for k in range(1, longest + 1):
-        followers = Counter(
-            one[end]
-            for one in train
-            for end in range(k, len(one))
-            if one[end - k : end] == session[-k:]
-        )
+        followers: dict[int, float] = defaultdict(float)
+        for number, one in enumerate(train):
+            for end in range(k, len(one)):
+                if one[end - k : end] == session[-k:]:
+                    followers[one[end]] += 1 if weights is None else weights[number][end]
         n = sum(followers.values())
         if backoff > 0:
             scores = [
@@ -110,6 +115,89 @@ def test_markov_candidates_equal_columns_of_all_items(
     each = torch.randint(NUM_ITEMS, (len(queries), 4), generator=generator)
     assert torch.equal(model.score(batch, shared), everything[:, shared])
     assert torch.equal(model.score(batch, each), everything.gather(1, each))
+
+
+@settings(max_examples=40)
+@given(
+    train=lists_of_sessions,
+    queries=lists_of_sessions,
+    order=st.integers(1, 3),
+    backoff=st.sampled_from([0.0, 0.001]),
+    half_life=st.sampled_from([0.5, 3.0, 100.0]),
+    seed=st.none() | st.integers(0, 99),
+)
+def test_markov_half_life_any_sessions_equal_naive_dictionary_of_weights(
+    train: list[list[int]],
+    queries: list[list[int]],
+    order: int,
+    backoff: float,
+    half_life: float,
+    seed: int | None,
+) -> None:
+    sessions = as_sessions(train)
+    if seed is None:  # ages in transitions
+        ages = list(range(sum(len(one) - 1 for one in train)))
+        weights = [[np.nan] + [2 ** (-ages.pop() / half_life) for _ in one[1:]] for one in train]
+    else:
+        time = np.random.default_rng(seed).integers(0, 20, sessions.num_clicks).astype(np.float64)
+        sessions = replace(sessions, time=time)
+        flat = iter((2 ** ((time - time.max()) / half_life)).tolist())
+        weights = [[next(flat) for _ in one] for one in train]
+    model = MarkovChain(NUM_ITEMS, order, backoff=backoff, half_life=half_life)
+    scores = model.fit_counts(sessions).score(as_batch(queries))
+    expected = [naive(train, session, order, backoff, 0.0, weights) for session in queries]
+    torch.testing.assert_close(
+        scores, torch.tensor(expected, dtype=torch.double), rtol=1e-9, atol=1e-15
+    )
+
+
+def test_markov_half_life_lets_new_transitions_outweigh_old_ones() -> None:
+    train = as_sessions([[0, 1], [0, 1], [0, 1], [0, 2]])
+    assert scores_of(MarkovChain(NUM_ITEMS).fit_counts(train), [0]).argmax() == 1
+    assert scores_of(MarkovChain(NUM_ITEMS, half_life=1.0).fit_counts(train), [0]).argmax() == 2
+
+
+def test_markov_half_life_transitions_beyond_all_decay_are_forgotten() -> None:
+    sessions = replace(as_sessions([[0, 1], [2, 3]]), time=np.array([0.0, 0.0, 1e6, 1e6]))
+    model = MarkovChain(NUM_ITEMS, backoff=0, half_life=1.0).fit_counts(sessions)
+    assert scores_of(model, [0]).isneginf().all()
+    assert scores_of(model, [2])[0, 3] == 1
+    share = torch.tensor([1, 1, 1, 1, 0, 0], dtype=torch.double) / 4
+    filled = MarkovChain(NUM_ITEMS, half_life=1.0).fit_counts(sessions)
+    torch.testing.assert_close(scores_of(filled, [0])[0], share)
+
+
+def test_markov_half_life_saved_and_loaded_keeps_weights(tmp_path: Path) -> None:
+    # One context of each order: the weights have the shape of an empty model's counts.
+    model = MarkovChain(NUM_ITEMS, half_life=0.7).fit_counts(as_sessions([[0, 1], [0, 2]]))
+    model.save(tmp_path / "model")
+    loaded = load(tmp_path / "model")
+    assert torch.equal(loaded.score(as_batch([[0]])), model.score(as_batch([[0]])))
+    assert torch.equal(model.half().score(as_batch([[0]])), loaded.score(as_batch([[0]])))
+
+
+def test_markov_predict_next_gives_the_textbook_estimate_in_the_users_ids() -> None:
+    model = MarkovChain(3).fit_counts(Sessions.from_lists([["a", "b", "a", "b"], ["a", "a", "c"]]))
+    # a was followed four times: by b twice, by a and by c once.
+    answer = model.predict_next([["c", "a"], ["b"], ["c"]], backoff=0)
+    assert answer == [[("b", 0.5), ("a", 0.25), ("c", 0.25)], [("a", 1.0)], []]
+    assert model.backoff == 0.001
+
+
+def test_markov_predict_next_with_backoff_sums_to_one_over_all_items() -> None:
+    model = MarkovChain(3).fit_counts(Sessions.from_lists([["a", "b", "a"], ["c"]]))
+    for session in (["a"], ["c"], []):
+        (answer,) = model.predict_next([session], k=3)
+        assert len(answer) == 3
+        assert sum(probability for _, probability in answer) == pytest.approx(1.0)
+    assert model.predict_next([["a"]]) == model.recommend([["a"]])
+
+
+def test_markov_predict_next_passes_options_on() -> None:
+    model = MarkovChain(3).fit_counts(Sessions.from_lists([["a", "b", "a", "c"]]))
+    assert model.predict_next([["a"]], backoff=0, exclude=["b"]) == [[("c", 0.5)]]
+    with pytest.raises(ValueError, match="backoff must be a finite number of at least 0, got -1"):
+        model.predict_next([["a"]], backoff=-1)
 
 
 @pytest.fixture
@@ -194,6 +282,7 @@ def test_markov_clicks_before_first_target_are_counted_too() -> None:
         ({"order": 0}, "order must be at least 1, got 0"),
         ({"backoff": -1.0}, "backoff must be a finite number of at least 0, got -1"),
         ({"smoothing": float("nan")}, "smoothing must be a finite number"),
+        ({"half_life": 0.0}, "half_life must be positive and finite, or None, got 0.0"),
     ],
 )
 def test_markov_argument_out_of_range_is_refused(arguments: dict[str, float], message: str) -> None:
@@ -204,6 +293,7 @@ def test_markov_argument_out_of_range_is_refused(arguments: dict[str, float], me
 def test_markov_repr_names_its_settings() -> None:
     expected = "MarkovChain(6, order=2, backoff=0.001, smoothing=0.0)"
     assert repr(MarkovChain(NUM_ITEMS, 2)) == expected
+    assert repr(MarkovChain(NUM_ITEMS, half_life=9.0)).endswith("smoothing=0.0, half_life=9.0)")
 
 
 @pytest.mark.data

@@ -42,6 +42,7 @@ VARIANTS: dict[str, Callable[[], SessionModel]] = {
     "popularity": lambda: MODELS["popularity"](NUM_ITEMS),
     "markov": lambda: MODELS["markov"](NUM_ITEMS),
     "markov-plain-2": lambda: MODELS["markov"](NUM_ITEMS, order=2, backoff=0),
+    "markov-decayed": lambda: MODELS["markov"](NUM_ITEMS, order=2, half_life=4.0),
     "session_popularity": lambda: MODELS["session_popularity"](NUM_ITEMS),
     "recency": lambda: MODELS["recency"](NUM_ITEMS),
     "sequential_rules": lambda: MODELS["sequential_rules"](NUM_ITEMS),

@@ -80,7 +80,7 @@ def test_save_header_says_what_it_is(tmp_path: Path, markov: MarkovChain) -> Non
     header = json.loads((tmp_path / "model" / "model.json").read_text())
     assert header["model"] == "markov"
     assert header["format_version"] == persistence.FORMAT_VERSION
-    expected = {"num_items": 4, "order": 2, "backoff": 0.001, "smoothing": 0.5}
+    expected = {"num_items": 4, "order": 2, "backoff": 0.001, "smoothing": 0.5, "half_life": None}
     assert header["settings"] == expected
     assert header["versions"]["torch"] == torch.__version__
 
