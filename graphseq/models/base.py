@@ -80,6 +80,22 @@ class SessionModel(torch.nn.Module):
         """The output item table, [num_items, hidden_channels]."""
         raise AttributeError(f"{type(self).__name__} has no item table.")
 
+    def item_rows(self, items: Tensor) -> Tensor:
+        """Rows of the output item table, ``item_weight()[items]``: [..., hidden_channels].
+
+        Where the table is that of an embedding, nothing else of it is read and its gradient can be
+        row-sparse. A family that computes its table overrides this with the rows alone.
+
+        Args:
+            items: Item codes, int64 of any shape.
+        """
+        weight = self.item_weight()
+        for module in self.modules():
+            if isinstance(module, torch.nn.Embedding) and module.weight is weight:
+                rows: Tensor = module(items)
+                return rows
+        return weight[items]
+
     def item_bias(self) -> Tensor | None:
         """The bias of each item's score, [num_items], or ``None``."""
         return None
@@ -94,14 +110,15 @@ class SessionModel(torch.nn.Module):
         Returns:
             [n, num_items] or [n, C].
         """
-        weight, bias = self.item_weight(), self.item_bias()
-        if items is not None:
-            weight = weight[items]  # [C, d] or [n, C, d]
-            bias = None if bias is None else bias[items]
-            if items.dim() == 2:
-                scores = torch.einsum("nd,ncd->nc", vectors, weight)
-                return scores if bias is None else scores + bias
-        return torch.nn.functional.linear(vectors, weight, bias)
+        bias = self.item_bias()
+        if items is None:
+            return torch.nn.functional.linear(vectors, self.item_weight(), bias)
+        rows = self.item_rows(items)  # [C, d] or [n, C, d]
+        bias = None if bias is None else bias[items]
+        if items.dim() == 1:
+            return torch.nn.functional.linear(vectors, rows, bias)
+        scores = torch.einsum("nd,ncd->nc", vectors, rows)
+        return scores if bias is None else scores + bias
 
     def score(self, batch: Batch, items: Tensor | None = None) -> Tensor:
         """Scores of the next item of every session.

@@ -26,13 +26,13 @@ from graphseq.models.counting import CountingModel
 from graphseq.training.loop import (
     Bar,
     Batches,
-    OptimizerName,
     Schedule,
     SessionTraining,
     quiet,
     run,
 )
 from graphseq.training.objective import Objective, SampledLoss
+from graphseq.training.optimizers import OptimizerName, sparse_tables
 
 logger = logging.getLogger(__name__)
 
@@ -96,12 +96,14 @@ def fit(
             :class:`~graphseq.training.objective.SampledLoss`.
         max_epochs: Passes over the training data.
         batch_size: Graphs in a batch; a user's own loader keeps its own.
-        optimizer: ``"adam"``, ``"adamw"`` or ``"adagrad"``.
+        optimizer: ``"adam"``, ``"adamw"``, ``"adagrad"``, ``"rowwise_adagrad"`` or ``"sgd"``. With
+            a sampled loss, only the rows of large tables that a step reads are updated
+            (:class:`~graphseq.training.optimizers.RowSparseOptimizer`).
         learning_rate: At the start.
         weight_decay: L2 penalty, coupled to the gradient except for ``"adamw"``.
         schedule: ``"constant"``, ``"linear"`` (to zero at the last step) or ``"step"`` (x 0.1 every
             3 epochs).
-        gradient_clip: Largest norm of the gradient.
+        gradient_clip: Largest norm of the gradient, row-sparse parts included.
         monitor: Metric that chooses the epoch: ``"hr@k"``, ``"ndcg@k"``, ``"mrr@k"``, ``"mrr"``.
         patience: Epochs without a rise before training stops; ``None``: never.
         exclude_seen: Whether validation leaves items of the history out, as in ``evaluate``.
@@ -167,6 +169,7 @@ def fit(
         optimizer=optimizer,
         learning_rate=learning_rate,
         weight_decay=weight_decay,
+        gradient_clip=gradient_clip,
         schedule=schedule,
         monitor=monitor,
         exclude_seen=exclude_seen,
@@ -192,12 +195,12 @@ def fit(
     last = None if folder is None else folder / "checkpoints" / "last.ckpt"
     go_on = resume and last is not None and last.exists()
     accelerator, devices = _lightning_device(device)
-    with quiet(), torch.random.fork_rng(devices=[]):
+    sampled = objective.sampler is not None
+    with quiet(), torch.random.fork_rng(devices=[]), sparse_tables(model, sampled):
         trainer = pl.Trainer(
             accelerator=accelerator,
             devices=devices,
             max_epochs=max_epochs,
-            gradient_clip_val=gradient_clip,
             logger=_loggers(folder) if folder is not None else False,
             callbacks=callbacks,
             enable_checkpointing=folder is not None,

@@ -23,9 +23,9 @@ from graphseq.data.sessions import Sessions
 from graphseq.evaluation.evaluate import evaluate
 from graphseq.models.base import SessionModel
 from graphseq.training.objective import Objective
+from graphseq.training.optimizers import OPTIMIZERS, OptimizerName, RowSparseOptimizer
 
 Schedule = Literal["constant", "linear", "step"]
-OptimizerName = Literal["adam", "adamw", "adagrad"]
 
 STEP_EPOCHS, STEP_FACTOR = 3, 0.1
 """The ``"step"`` schedule, that of SR-GNN's program: learning rate x 0.1 every 3 epochs."""
@@ -44,6 +44,7 @@ class SessionTraining(pl.LightningModule):
         optimizer: OptimizerName,
         learning_rate: float,
         weight_decay: float,
+        gradient_clip: float | None,
         schedule: Schedule,
         monitor: str,
         exclude_seen: bool,
@@ -61,6 +62,7 @@ class SessionTraining(pl.LightningModule):
         self.optimizer = optimizer
         self.learning_rate = learning_rate
         self.weight_decay = weight_decay
+        self.gradient_clip = gradient_clip
         self.schedule = schedule
         self.monitor = monitor
         self.exclude_seen = exclude_seen
@@ -71,14 +73,21 @@ class SessionTraining(pl.LightningModule):
         self.best_value = -math.inf
         self.best_weights: dict[str, Tensor] | None = None
         self.interrupted = False
+        self.row_sparse: RowSparseOptimizer | None = None
 
     def train_dataloader(self) -> Iterable[Batch]:
         return self.make_loader()
 
     def configure_optimizers(self) -> Any:
-        optimizer = OPTIMIZERS[self.optimizer](
-            self.model.parameters(), self.learning_rate, self.weight_decay
+        optimizer = RowSparseOptimizer(
+            self.model.parameters(),
+            self.optimizer,
+            self.learning_rate,
+            weight_decay=self.weight_decay,
+            max_norm=self.gradient_clip,
         )
+        optimizer.watch(self.model)
+        self.row_sparse = optimizer
         if self.schedule == "step":
             return [optimizer], [
                 torch.optim.lr_scheduler.StepLR(optimizer, STEP_EPOCHS, STEP_FACTOR)
@@ -109,6 +118,8 @@ class SessionTraining(pl.LightningModule):
         return loss
 
     def on_train_epoch_end(self) -> None:
+        assert self.row_sparse is not None
+        self.row_sparse.settle()  # validation and checkpoints read whole tables
         row = {
             "epoch": self.current_epoch + 1,
             "loss": float(self.loss_sum) / max(self.num_steps, 1),
@@ -145,6 +156,9 @@ class SessionTraining(pl.LightningModule):
                 }
 
     def restore_best(self) -> None:
+        if self.row_sparse is not None:
+            self.row_sparse.settle()
+            self.row_sparse.unwatch()
         if self.best_weights is not None:
             self.model.load_state_dict(self.best_weights)
 
@@ -178,21 +192,6 @@ class SessionTraining(pl.LightningModule):
         self.best_value = state["best_value"]
         self.best_weights = state["best_weights"]
         self.model.load_training_state(state.get("training_state", {}))
-
-
-def _adam(parameters: Iterable[Tensor], lr: float, decay: float) -> torch.optim.Optimizer:
-    return torch.optim.Adam(parameters, lr=lr, weight_decay=decay, fused=True)
-
-
-def _adamw(parameters: Iterable[Tensor], lr: float, decay: float) -> torch.optim.Optimizer:
-    return torch.optim.AdamW(parameters, lr=lr, weight_decay=decay, fused=True)
-
-
-def _adagrad(parameters: Iterable[Tensor], lr: float, decay: float) -> torch.optim.Optimizer:
-    return torch.optim.Adagrad(parameters, lr=lr, weight_decay=decay)
-
-
-OPTIMIZERS = {"adam": _adam, "adamw": _adamw, "adagrad": _adagrad}
 
 
 class Bar(RichProgressBar):

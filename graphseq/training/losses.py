@@ -45,7 +45,8 @@ def sampled_softmax(
         L = \log\Big(e^{r_i} + \sum_j e^{r_j}\Big) - r_i
 
     For negatives that were not drawn uniformly subtract the logarithm of their expected count from
-    the scores first: :func:`graphseq.training.negatives.shared_scores` does.
+    the scores first. For negatives that all rows share,
+    :func:`graphseq.training.sampled_softmax.shared_sampled_softmax` gives the same and is faster.
 
     Args:
         positive: Scores of the targets, [B].

@@ -9,7 +9,6 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
-from torch.nn.functional import embedding
 
 
 class NegativeSampler:
@@ -119,31 +118,21 @@ class NegativeSampler:
 
 
 def shared_scores(
-    vectors: Tensor,
-    weight: Tensor,
-    bias: Tensor | None,
-    targets: Tensor,
-    negatives: Tensor,
-    *,
-    log_q: Tensor | None = None,
-    sparse: bool = False,
+    vectors: Tensor, rows: Tensor, targets: Tensor, negatives: Tensor, offset: Tensor | None = None
 ) -> tuple[Tensor, Tensor, Tensor]:
-    r"""Scores of each row's target and of its negatives, as the losses take them.
+    r"""Scores of each row's target and of negatives that all rows share, as the losses take them.
 
-    Only the rows of the item table that are drawn are read. With ``log_q`` the scores are
-    :math:`r_j - \log q_j`, for target and negatives alike, which makes the sampled softmax
+    An offset of minus ``log_q``, for target and negatives alike, makes the sampled softmax
     consistent with the full one for negatives that are not uniform (Bengio & Senecal, 2008; Yi et
     al., RecSys 2019).
 
     Args:
         vectors: Session vectors or click states, [B, d].
-        weight: Item table, [V, d].
-        bias: Bias of each item, [V], or ``None``.
-        targets: Item of each row, int64 [B] in 0..V-1.
-        negatives: Items shared by all rows, int64 [N], or each row's own, [B, N].
-        log_q: Logarithm of how often each item is drawn, [V]: :attr:`NegativeSampler.log_q`.
-        sparse: Whether the gradient of ``weight`` holds the rows drawn alone; ``weight`` is then
-            a parameter itself and its optimiser takes sparse gradients.
+        rows: Rows of the item table, of the targets and then of the negatives, [B + N, d].
+        targets: Item of each row, int64 [B].
+        negatives: Items shared by all rows, int64 [N].
+        offset: Added to the scores, in the order of ``rows``, [B + N]: the bias of each item, or
+            minus :attr:`NegativeSampler.log_q`, or both.
 
     Returns:
         Positive scores [B], negative scores [B, N] and the mask, bool [B, N], that is ``False``
@@ -157,21 +146,17 @@ def shared_scores(
         raise ValueError(
             f"targets must be [{num_rows}], one for each vector, got {list(targets.shape)}."
         )
-    if negatives.dim() not in (1, 2) or (negatives.dim() == 2 and len(negatives) != num_rows):
-        raise ValueError(f"negatives must be [N] or [{num_rows}, N], got {list(negatives.shape)}.")
-    drawn = torch.cat([targets, negatives.reshape(-1)])
-    rows = embedding(drawn, weight, sparse=sparse)  # one look-up, so one gradient, [B + N, d]
+    num_drawn = num_rows + negatives.numel()
+    if negatives.dim() != 1 or len(rows) != num_drawn:
+        raise ValueError(
+            "negatives must be [N] and rows those of targets and negatives, [B + N, d], got "
+            f"{list(negatives.shape)} and {list(rows.shape)} for {num_rows} targets."
+        )
     own, other = rows[:num_rows], rows[num_rows:]
     positive = (vectors * own).sum(1)  # [B]
-    if negatives.dim() == 1:
-        scores = vectors @ other.t()  # [B, N]
-    else:
-        scores = torch.einsum("bd,bnd->bn", vectors, other.view(*negatives.shape, -1))
-    offset = None if log_q is None else -log_q
-    if bias is not None:
-        offset = bias if offset is None else bias + offset
+    scores = vectors @ other.t()  # [B, N]
     if offset is not None:
-        positive, scores = positive + offset[targets], scores + offset[negatives]
+        positive, scores = positive + offset[:num_rows], scores + offset[num_rows:]
     return positive, scores, negatives != targets.unsqueeze(1)
 
 

@@ -16,6 +16,7 @@ from graphseq.data.catalog import Catalog
 from graphseq.models.base import SessionModel
 from graphseq.training import losses
 from graphseq.training.negatives import NegativeSampler, shared_scores
+from graphseq.training.sampled_softmax import shared_sampled_softmax
 
 SAMPLED_LOSSES: dict[str, Callable[..., Tensor]] = {
     "sampled_softmax": losses.sampled_softmax,
@@ -155,15 +156,21 @@ class Objective:
         known = targets >= 0
         if not bool(known.all()):
             vectors, targets = vectors[known], targets[known]
-        weight, bias = model.item_weight(), model.item_bias()
+        bias = model.item_bias()
         if not isinstance(self.loss, SampledLoss):
-            return losses.full_cross_entropy(vectors, weight, targets, bias)
+            return losses.full_cross_entropy(vectors, model.item_weight(), targets, bias)
         negatives = self._negatives(targets, epoch, step)  # [N], with the batch's [n + N]
+        drawn = torch.cat([targets, negatives])
+        rows = model.item_rows(drawn)  # one look-up, so one gradient: [n + N, d]
+        offset = None if bias is None else bias[drawn]  # [n + N]
         log_q = self._log_q(targets)
-        positive, negative, mask = shared_scores(
-            vectors, weight, bias, targets, negatives, log_q=log_q
-        )
-        return self._sampled(positive, negative, mask)
+        if log_q is not None:
+            offset = -log_q[drawn] if offset is None else offset - log_q[drawn]
+        if self.loss.name == "sampled_softmax" and self.loss.mask_collisions:
+            own, other = rows[: targets.numel()], rows[targets.numel() :]
+            offsets = (None, None) if offset is None else offset.split([len(own), len(other)])
+            return shared_sampled_softmax(vectors, own, other, targets, negatives, *offsets)
+        return self._sampled(*shared_scores(vectors, rows, targets, negatives, offset))
 
     def _by_score(self, model: SessionModel, batch: Batch, epoch: int, step: int) -> Tensor:
         """The loss of a model that scores sessions against candidates in a way of its own."""

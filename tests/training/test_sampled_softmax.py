@@ -1,0 +1,131 @@
+"""The fused sampled softmax against its composition, value by value and gradient by gradient."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor
+
+from graphseq.training import sampled_softmax as module
+from graphseq.training.losses import sampled_softmax
+from graphseq.training.negatives import shared_scores
+from graphseq.training.sampled_softmax import collisions, shared_sampled_softmax
+
+
+def example(num_rows: int, num_negatives: int, scale: float = 1.0) -> dict[str, Tensor]:
+    generator = torch.Generator().manual_seed(num_rows * 100 + num_negatives)
+
+    def normal(*size: int) -> Tensor:
+        values = torch.randn(*size, generator=generator, dtype=torch.float64)
+        return (scale * values).requires_grad_()
+
+    return {
+        "vectors": normal(num_rows, 5),
+        "rows": normal(num_rows + num_negatives, 5),
+        "offset": normal(num_rows + num_negatives),
+        "targets": torch.randint(6, (num_rows,), generator=generator),
+        "negatives": torch.randint(6, (num_negatives,), generator=generator),
+    }
+
+
+def fused(case: dict[str, Tensor]) -> Tensor:
+    n = len(case["targets"])
+    return shared_sampled_softmax(
+        case["vectors"],
+        case["rows"][:n],
+        case["rows"][n:],
+        case["targets"],
+        case["negatives"],
+        case["offset"][:n],
+        case["offset"][n:],
+    )
+
+
+def plain(case: dict[str, Tensor]) -> Tensor:
+    scored = shared_scores(
+        case["vectors"], case["rows"], case["targets"], case["negatives"], case["offset"]
+    )
+    return sampled_softmax(*scored)
+
+
+@pytest.mark.parametrize("block", [1, 7, 10_000])
+@pytest.mark.parametrize("size", [(1, 1), (4, 3), (30, 8)])
+@pytest.mark.parametrize("scale", [0.1, 1.0, 300.0])
+def test_fused_loss_and_gradients_equal_the_composition(
+    block: int, size: tuple[int, int], scale: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "BLOCK_ELEMENTS", block)
+    results = []
+    for loss_of in (fused, plain):
+        case = example(*size, scale=scale)
+        loss = loss_of(case)
+        (3 * loss).backward()
+        results.append([loss.detach(), *(case[k].grad for k in ("vectors", "rows", "offset"))])
+    for one, other in zip(*results, strict=True):
+        torch.testing.assert_close(one, other)
+
+
+def test_fused_gradients_pass_gradcheck() -> None:
+    case = example(5, 4)
+    inputs = (case["vectors"], case["rows"], case["offset"])
+
+    def loss(vectors: Tensor, rows: Tensor, offset: Tensor) -> Tensor:
+        return fused(case | {"vectors": vectors, "rows": rows, "offset": offset})
+
+    assert torch.autograd.gradcheck(loss, inputs)
+
+
+def test_row_whose_negatives_all_equal_its_target_adds_nothing() -> None:
+    case = example(2, 3)
+    case["targets"], case["negatives"] = torch.tensor([4, 1]), torch.tensor([4, 4, 4])
+    loss = fused(case)
+    loss.backward()
+    assert torch.equal(case["vectors"].grad[0], torch.zeros(5, dtype=torch.float64))
+    alone = case | {"vectors": case["vectors"][1:], "targets": case["targets"][1:]}
+    alone |= {"rows": case["rows"][1:], "offset": case["offset"][1:]}
+    torch.testing.assert_close(loss, fused(alone) / 2)
+
+
+def test_no_rows_give_zero_loss_and_zero_gradients() -> None:
+    case = example(0, 3)
+    loss = fused(case)
+    loss.backward()
+    assert loss.item() == 0.0
+    assert not case["rows"].grad.any()
+
+
+def test_without_gradients_the_value_is_the_same() -> None:
+    case = example(6, 5)
+    with torch.no_grad():
+        value = fused(case)
+    torch.testing.assert_close(value, plain(case).detach())
+
+
+@given(st.lists(st.integers(0, 4), max_size=8), st.lists(st.integers(0, 4), max_size=8))
+def test_collisions_are_exactly_the_equal_cells_row_by_row(
+    targets: list[int], negatives: list[int]
+) -> None:
+    row, column = collisions(
+        torch.tensor(targets, dtype=torch.long), torch.tensor(negatives, dtype=torch.long)
+    )
+    expected = {(i, j) for i, t in enumerate(targets) for j, n in enumerate(negatives) if t == n}
+    assert set(zip(row.tolist(), column.tolist(), strict=True)) == expected
+    assert len(row) == len(expected)
+    assert row.tolist() == sorted(row.tolist())
+
+
+@pytest.mark.parametrize("name", ["vectors", "own", "other", "own_offset", "other_offset"])
+def test_wrong_shapes_are_refused_by_name(name: str) -> None:
+    arguments = {
+        "vectors": torch.zeros(3, 2),
+        "own": torch.zeros(3, 2),
+        "other": torch.zeros(4, 2),
+        "own_offset": torch.zeros(3),
+        "other_offset": torch.zeros(4),
+    }
+    arguments[name] = torch.zeros(7, 2)
+    targets, negatives = torch.zeros(3, dtype=torch.long), torch.zeros(4, dtype=torch.long)
+    with pytest.raises(ValueError, match="must be"):
+        shared_sampled_softmax(**arguments, targets=targets, negatives=negatives)
