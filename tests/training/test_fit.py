@@ -273,7 +273,7 @@ def test_model_is_left_in_evaluation_mode_with_its_catalog(split: Split) -> None
     ("options", "message"),
     [
         ({"loss": "hinge"}, "loss is one of cross_entropy"),
-        ({"optimizer": "sgd"}, "optimizer is one of adam"),
+        ({"optimizer": "lamb"}, "optimizer is one of adam"),
         ({"schedule": "cosine"}, "schedule is 'constant'"),
         ({"monitor": "auc"}, "monitor is 'hr@k'"),
         ({"monitor": "hr"}, "monitor is 'hr@k'"),
