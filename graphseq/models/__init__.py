@@ -2,6 +2,8 @@
 
 from graphseq.models.base import SessionModel, Traits
 from graphseq.models.bert4rec import BERT4Rec
+from graphseq.models.bst import BST
+from graphseq.models.bst_ranker import BSTRanker
 from graphseq.models.counting import CountingModel
 from graphseq.models.gru4rec import GRU4Rec
 from graphseq.models.item_knn import ItemKNN
@@ -34,16 +36,20 @@ MODELS: dict[str, type[SessionModel]] = {
     "sasrec": SASRec,
     "bert4rec": BERT4Rec,
     "with_user": WithUser,
+    "bst": BST,
+    "bst_ranker": BSTRanker,
 }
 """Name of a family -> its class."""
 
 __all__ = [
+    "BST",
     "MODELS",
     "SRGNN",
     "TAGNN",
     "VSKNN",
     "VSTAN",
     "BERT4Rec",
+    "BSTRanker",
     "CountingModel",
     "GRU4Rec",
     "ItemKNN",

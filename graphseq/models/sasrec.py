@@ -19,11 +19,9 @@ from graphseq.nn.attention import (
     recorded_attention,
 )
 from graphseq.nn.ragged import DenseView, cut_from_end, ragged_range
+from graphseq.nn.windows import Encode, last_states, states_of_windows
 
 Positions = Literal["start", "end", "rotary", "sinusoidal", "none"]
-
-CLICKS_AT_ONCE = 65_536
-"""Clicks encoded at once where every click has a window of its own: bounds memory."""
 
 
 class SASRec(SessionModel):
@@ -177,27 +175,14 @@ class SASRec(SessionModel):
         """The state after the last click of every session, [num_sessions, d]."""
         ptr = batch.click_ptr
         start = torch.maximum(ptr[:-1], ptr[1:] - self.max_length)
-        return self._last_states(batch.click_item, start, ptr[1:])
+        return last_states(self._encoder(batch.click_item), start, ptr[1:])
 
     def click_states(self, batch: Batch) -> Tensor:
         """The state after every click, [num_clicks, d]."""
         items, ptr = batch.click_item, batch.click_ptr
         if self.training or not self.states_equal_prefixes:
             return self._encode(items, cut_from_end(ptr, self.max_length))
-        # The first max_length clicks of a session share a window; each later one has its own.
-        head, head_ptr = ragged_range(ptr[:-1], torch.minimum(ptr[1:], ptr[:-1] + self.max_length))
-        states = self._encode(items[head], head_ptr)
-        if head.numel() == items.numel():
-            return states
-        later = torch.ones_like(items, dtype=torch.bool)
-        later[head] = False
-        parts, places = [states], [head]
-        at_once = max(1, CLICKS_AT_ONCE // self.max_length)
-        for last in torch.split(later.nonzero().view(-1), at_once):
-            parts.append(self._last_states(items, last + 1 - self.max_length, last + 1))
-            places.append(last)
-        states = torch.cat(parts)
-        return torch.empty_like(states).index_copy(0, torch.cat(places), states)
+        return states_of_windows(self._encoder(items), ptr, self.max_length)
 
     def attention(self, batch: Batch) -> list[Tensor]:
         """How much each click of a session looks at each: what the session vector is made by.
@@ -222,10 +207,9 @@ class SASRec(SessionModel):
     def item_weight(self) -> Tensor:
         return self.item_embedding.weight
 
-    def _last_states(self, items: Tensor, start: Tensor, stop: Tensor) -> Tensor:
-        """The state after the last click of each window, [num_windows, d]."""
-        click, ptr = ragged_range(start, stop)
-        return self._encode(items[click], ptr, ptr[1:] - 1)
+    def _encoder(self, items: Tensor) -> Encode:
+        """The encoder of windows of these clicks."""
+        return lambda click, ptr, reads: self._encode(items[click], ptr, reads)
 
     def _encode(self, items: Tensor, ptr: Tensor, reads: Tensor | None = None) -> Tensor:
         """The states after clicks of windows of at most ``max_length``: [num_clicks, d], or [n, d]
@@ -282,7 +266,7 @@ class SASRec(SessionModel):
         if state.numel() == 0:
             raise ValueError("SASRec has no state before the first click: update_state first.")
         start, stop = state.new_tensor([0]), state.new_tensor([state.numel()])
-        return self.score_vectors(self._last_states(state, start, stop), items).squeeze(0)
+        return self.score_vectors(last_states(self._encoder(state), start, stop), items).squeeze(0)
 
     def __repr__(self) -> str:
         return (

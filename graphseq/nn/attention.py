@@ -9,14 +9,18 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 from torch.nn import Dropout, LayerNorm, Linear
-from torch.nn.functional import gelu, relu, scaled_dot_product_attention
+from torch.nn.functional import gelu, leaky_relu, relu, scaled_dot_product_attention
 
 from graphseq.nn.ragged import DenseView
 
 BlockKind = Literal["pre_norm", "post_norm", "published"]
-Activation = Literal["gelu", "relu"]
+Activation = Literal["gelu", "relu", "leaky_relu"]
 
-ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {"gelu": gelu, "relu": relu}
+ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
+    "gelu": gelu,
+    "relu": relu,
+    "leaky_relu": leaky_relu,
+}
 
 
 class SelfAttention(torch.nn.Module):
@@ -188,7 +192,7 @@ class TransformerBlock(torch.nn.Module):
         heads: Attention heads.
         kind: Which of the three.
         causal: Whether a click sees no later one.
-        activation: ``"gelu"`` or ``"relu"``; ``None``: the kind's own.
+        activation: ``"gelu"``, ``"relu"`` or ``"leaky_relu"``; ``None``: the kind's own.
         dropout: Share dropped in training of attention weights and of each branch's output.
         expansion: Inner width of the feed-forward network, in units of ``d``.
 
@@ -217,7 +221,7 @@ class TransformerBlock(torch.nn.Module):
         if activation is None:
             activation = "gelu" if kind == "pre_norm" else "relu"
         if activation not in ACTIVATIONS:
-            raise ValueError(f"activation is 'gelu' or 'relu', got {activation!r}.")
+            raise ValueError(f"activation is 'gelu', 'relu' or 'leaky_relu', got {activation!r}.")
         self.kind = kind
         self.activation = activation
         self.norm_attention = LayerNorm(hidden_channels)
@@ -263,15 +267,15 @@ class TransformerBlock(torch.nn.Module):
         own = x if reads is None else x[reads]
         if self.kind == "post_norm":
             own = self.norm_attention(own + self._attend(own, x, view, rotation, reads))
-            post: Tensor = self.norm_feed_forward(own + self._feed_forward(own))
+            post: Tensor = self.norm_feed_forward(own + self.feed_forward(own))
             return post
         q = self.norm_attention(own)
         if self.kind == "published":
             u: Tensor = self.norm_feed_forward(q + self._attend(q, x, view, rotation, reads))
-            return u + self._feed_forward(u)
+            return u + self.feed_forward(u)
         source = q if reads is None else self.norm_attention(x)
         own = own + self._attend(q, source, view, rotation, reads)
-        return own + self._feed_forward(self.norm_feed_forward(own))
+        return own + self.feed_forward(self.norm_feed_forward(own))
 
     def _attend(
         self,
@@ -284,7 +288,8 @@ class TransformerBlock(torch.nn.Module):
         out: Tensor = self.drop(self.attention(query, source, view, rotation, reads))
         return out
 
-    def _feed_forward(self, x: Tensor) -> Tensor:
+    def feed_forward(self, x: Tensor) -> Tensor:
+        """The branch of the feed-forward network, of any leading shape."""
         inner = ACTIVATIONS[self.activation](self.lin_in(x))
         out: Tensor = self.drop(self.lin_out(inner))
         return out

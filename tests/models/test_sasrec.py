@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from torch_geometric.data import Batch
 
 from graphseq.data.session_graph import build_session_graphs
-from graphseq.models import sasrec
 from graphseq.models.sasrec import SASRec
+from graphseq.nn import windows
 from graphseq.nn.attention import position_angles
 
 FIXTURE = Path(__file__).parent.parent / "fixtures" / "sasrec_published_a.npz"
@@ -109,7 +109,7 @@ def test_sasrec_windows_in_small_chunks_give_the_same_states(
 ) -> None:
     model, batch = small_model(), batch_of(SESSIONS)
     at_once = model.click_states(batch)
-    monkeypatch.setattr(sasrec, "CLICKS_AT_ONCE", 9)  # two windows of four
+    monkeypatch.setattr(windows, "CLICKS_AT_ONCE", 9)  # two windows of four
     torch.testing.assert_close(model.click_states(batch), at_once, rtol=1e-5, atol=1e-6)
 
 

@@ -212,7 +212,7 @@ def test_block_unknown_kind_raises_naming_it() -> None:
 
 
 def test_block_unknown_activation_raises_naming_it() -> None:
-    with pytest.raises(ValueError, match="activation is 'gelu' or 'relu', got 'tanh'"):
+    with pytest.raises(ValueError, match="'gelu', 'relu' or 'leaky_relu', got 'tanh'"):
         TransformerBlock(8, activation="tanh")
 
 
