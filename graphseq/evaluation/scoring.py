@@ -36,7 +36,8 @@ def score_cases(model: SessionModel, sessions: Sessions, cases: Cases, batch_siz
     A model with a ``score`` of its own is asked for it prefix by prefix. Where states equal
     prefixes, one pass over a session gives the vectors of all its cases, unless the session has
     only one, or more clicks than a model with a ``max_length`` sees at once: there a pass would
-    compute a window for every click, but only some are wanted.
+    compute a window for every click, but only some are wanted. Where windows share their work, it
+    pays all the same.
 
     Args:
         model: In evaluation mode.
@@ -78,7 +79,7 @@ def _vectors(
     counts = np.diff(last, prepend=-1)
     shared = (counts > 1) & model.states_equal_prefixes
     window = getattr(model, "max_length", None)
-    if window is not None:
+    if window is not None and not model.shares_windows:
         shared &= history[last] <= window
 
     alone = np.flatnonzero(np.repeat(~shared, counts))

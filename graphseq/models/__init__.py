@@ -4,6 +4,7 @@ from graphseq.models.base import SessionModel, Traits
 from graphseq.models.bert4rec import BERT4Rec
 from graphseq.models.bst import BST
 from graphseq.models.bst_ranker import BSTRanker
+from graphseq.models.caser import Caser
 from graphseq.models.counting import CountingModel
 from graphseq.models.gru4rec import GRU4Rec
 from graphseq.models.item_knn import ItemKNN
@@ -35,6 +36,7 @@ MODELS: dict[str, type[SessionModel]] = {
     "gru4rec": GRU4Rec,
     "sasrec": SASRec,
     "bert4rec": BERT4Rec,
+    "caser": Caser,
     "with_user": WithUser,
     "bst": BST,
     "bst_ranker": BSTRanker,
@@ -50,6 +52,7 @@ __all__ = [
     "VSTAN",
     "BERT4Rec",
     "BSTRanker",
+    "Caser",
     "CountingModel",
     "GRU4Rec",
     "ItemKNN",

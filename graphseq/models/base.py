@@ -54,12 +54,15 @@ class SessionModel(torch.nn.Module):
             graph a target), ``"cloze"``, ``"counts"`` or ``"pairs"``.
         states_equal_prefixes: Whether the state of a click in a longer session equals the session
             vector of the prefix that ends there, so that one pass may evaluate all prefixes.
+        shares_windows: Whether windows of ``max_length`` clicks share their work, so that one pass
+            also pays over a session that is longer.
         traits: What the table of families says of it; a model of one's own may have none.
     """
 
     traits: ClassVar[Traits | None] = None
     trained_on: ClassVar[TrainedOn] = "prefixes"
     states_equal_prefixes: ClassVar[bool] = False
+    shares_windows: ClassVar[bool] = False
 
     def __init__(self, num_items: int) -> None:
         super().__init__()

@@ -78,6 +78,7 @@ class WithUser(SessionModel):
         self.inner = MODELS[base](num_items, **(arguments or {}))
         self.trained_on = self.inner.trained_on  # type: ignore[misc]
         self.states_equal_prefixes = self.inner.states_equal_prefixes  # type: ignore[misc]
+        self.shares_windows = self.inner.shares_windows  # type: ignore[misc]
         self.max_length: int | None = getattr(self.inner, "max_length", None)
         self.user_embedding = Embedding(num_users or 0, self.inner.item_weight().size(-1))  # p
         self.reset_parameters()

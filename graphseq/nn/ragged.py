@@ -64,6 +64,46 @@ class DenseView:
         return f"{type(self).__name__}({self.num_rows}, width={self.width})"
 
 
+class WindowView:
+    """For every click, the window of the newest clicks of its row that ends there.
+
+    A window is aligned on the right: its last place holds the click itself. Places before the
+    first click of the row, or of all clicks given, hold nothing: what is read from them is zero.
+
+    Args:
+        position: The place of each click in its row, from 0, int64 [num_clicks].
+        length: Places of a window.
+
+    Attributes:
+        place: The click at each place of each window, int64 [num_clicks, length]; ``num_clicks``
+            where there is none.
+    """
+
+    def __init__(self, position: Tensor, length: int) -> None:
+        num_clicks = position.numel()
+        back = torch.arange(length - 1, -1, -1, device=position.device)  # clicks before the last
+        click = torch.arange(num_clicks, device=position.device)
+        place = click.unsqueeze(1) - back
+        missing = (back > position.unsqueeze(1)) | (place < 0)
+        self.place = place.masked_fill_(missing, num_clicks)
+
+    def windows(self, values: Tensor) -> Tensor:
+        """Values of clicks [num_clicks, channels] as [num_clicks, length, channels]."""
+        return self._read(values, self.place)
+
+    def back(self, values: Tensor, clicks: int) -> Tensor:
+        """The values so many clicks earlier in the same row, [num_clicks, channels] both."""
+        return self._read(values, self.place[:, -1 - clicks])
+
+    @staticmethod
+    def _read(values: Tensor, place: Tensor) -> Tensor:
+        nothing = values.new_zeros(1, values.size(1))
+        return torch.nn.functional.embedding(place, torch.cat([values, nothing]))
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.place.size(0)}, length={self.place.size(1)})"
+
+
 def packed_order(ptr: Tensor) -> tuple[Tensor, Tensor]:
     """The clicks step by step, as a ``PackedSequence`` wants them: longest session first.
 

@@ -86,6 +86,17 @@ def test_scores_of_sessions_beyond_a_models_window_come_prefix_by_prefix(session
     assert report.ranks.equals(evaluate(RunningSum(), sessions).ranks)
 
 
+def test_scores_of_windows_that_share_their_work_come_in_one_pass(sessions):
+    class Shared(RunningSum):
+        shares_windows: ClassVar[bool] = True
+
+    model = Shared()
+    model.max_length = 4
+    report = evaluate(model, sessions)
+    assert sorted(model.read) == sorted([1, 1, 6, 2, 4, 11])
+    assert report.ranks.equals(evaluate(RunningSum(), sessions).ranks)
+
+
 def test_scores_with_an_override_of_score_vectors_are_the_models_own(sessions):
     class Negated(RunningSum):
         def score_vectors(self, vectors, items=None):

@@ -24,6 +24,7 @@ from graphseq.models import (
     TAGNN,
     BERT4Rec,
     BSTRanker,
+    Caser,
     CountingModel,
     GRU4Rec,
     SASRec,
@@ -87,6 +88,9 @@ VARIANTS: dict[str, Callable[[], SessionModel]] = {
     "bert4rec-short": lambda: BERT4Rec(NUM_ITEMS, 8, max_length=3, positions="end"),
     "sasrec-none": lambda: SASRec(NUM_ITEMS, 8, positions="none"),
     "sasrec-end": lambda: SASRec(NUM_ITEMS, 8, positions="end", block="published", expansion=1),
+    "caser": lambda: Caser(NUM_ITEMS, 8),
+    "caser-vertical": lambda: Caser(NUM_ITEMS, 8, max_length=3, num_horizontal=0),
+    "caser-users": lambda: Caser(NUM_ITEMS, 8, heights=[2, 3, 4], num_users=NUM_USERS, targets=3),
     "with_user": lambda: MODELS["with_user"](
         NUM_ITEMS, NUM_USERS, arguments={"hidden_channels": 8}
     ),

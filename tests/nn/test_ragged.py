@@ -9,7 +9,13 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.nn.utils.rnn import pack_sequence
 
-from graphseq.nn.ragged import DenseView, cut_from_end, packed_order, ragged_range
+from graphseq.nn.ragged import (
+    DenseView,
+    WindowView,
+    cut_from_end,
+    packed_order,
+    ragged_range,
+)
 
 row_lengths = st.lists(st.integers(0, 9), max_size=8)
 session_lengths = st.lists(st.integers(1, 9), min_size=1, max_size=8)
@@ -66,6 +72,31 @@ def test_dense_view_gradient_reaches_every_click_once() -> None:
     weight = torch.randn(6, 2)
     (view.flat(view.dense(values)) * weight).sum().backward()
     torch.testing.assert_close(values.grad, weight)
+
+
+@given(row_lengths, st.integers(1, 6))
+def test_window_view_of_any_rows_equals_row_by_row_windows(lengths: list[int], length: int) -> None:
+    values = torch.arange(1.0, 2 * sum(lengths) + 1).view(-1, 2)
+    position = torch.tensor([place for n in lengths for place in range(n)], dtype=torch.long)
+    view = WindowView(position, length)
+    windows, expected = view.windows(values), torch.zeros(len(values), length, 2)
+    click = 0
+    for row in rows_of(values, lengths) if lengths else []:
+        for stop in range(1, len(row) + 1):
+            newest = row[max(0, stop - length) : stop]
+            expected[click, length - len(newest) :] = newest
+            click += 1
+    assert torch.equal(windows, expected)
+    for back in range(length):
+        assert torch.equal(view.back(values, back), expected[:, length - 1 - back])
+
+
+def test_window_view_by_hand_gives_the_click_of_each_place() -> None:
+    view = WindowView(torch.tensor([0, 1, 2, 0]), 2)
+    assert view.place.tolist() == [[4, 0], [0, 1], [1, 2], [4, 3]]
+    cut_off = WindowView(torch.tensor([2, 3, 0]), 2)  # the row began before the clicks given
+    assert cut_off.place.tolist() == [[3, 0], [0, 1], [3, 2]]
+    assert repr(view) == "WindowView(4, length=2)"
 
 
 @given(session_lengths)

@@ -1,0 +1,113 @@
+"""The convolutions of Caser, over the window of newest clicks that ends at every click."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from torch.nn import Parameter, ParameterList
+
+from graphseq.nn.ragged import WindowView
+
+
+class HorizontalConv(torch.nn.Module):
+    r"""Horizontal convolutions of Caser (Tang & Wang, WSDM 2018, eq. 4-6), for every click.
+
+    .. math::
+        c_{k,h}(i) = \mathrm{ReLU}(\langle F_{k,h}, E_{i-h+1..i} \rangle + b_{k,h}), \quad
+        o_{k,h} = \max_i c_{k,h}(i)
+
+    where :math:`i` runs over the clicks of a window at which a filter of height :math:`h` may end.
+    A filter sees zeros before the first click, and never ends there: in a short session the maximum
+    runs over fewer places, and padding alone, of which only the bias is left, is none of them.
+    What a filter gives at a click is the same in all windows, so it is computed once.
+
+    Args:
+        hidden_channels: Width ``d`` of embeddings.
+        heights: Clicks that a filter spans, rising.
+        num_filters: Filters of each height.
+        length: Clicks of a window.
+
+    Shapes:
+        x [num_clicks, length, d] -> [num_clicks, len(heights) * num_filters]
+    """
+
+    def __init__(
+        self, hidden_channels: int, heights: Sequence[int], num_filters: int, length: int
+    ) -> None:
+        super().__init__()
+        self.heights = list(heights)
+        self.num_filters = num_filters
+        self.length = length
+        self.weights = ParameterList(
+            torch.empty(num_filters, height, hidden_channels) for height in heights
+        )  # F
+        self.bias = Parameter(torch.empty(len(self.heights) * num_filters))  # b
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        for weight, bias in zip(self.weights, self.bias.split(self.num_filters), strict=True):
+            _reset_filters(weight, bias)
+
+    def forward(self, x: Tensor, view: WindowView) -> Tensor:
+        missing = [(self.length - height) * x.size(2) for height in self.heights]
+        flat = [  # filters as high as a window, empty above: one matrix product for all
+            torch.nn.functional.pad(weight.flatten(1), (before, 0))
+            for weight, before in zip(self.weights, missing, strict=True)
+        ]
+        c = torch.nn.functional.linear(x.flatten(1), torch.cat(flat), self.bias).relu()
+        # A filter of height h may end at any of the newest length - h + 1 clicks. After a ReLU the
+        # zeros that stand for clicks before the first change no maximum.
+        done, newest = [], c
+        for back in range(1, self.length):
+            going = sum(height <= self.length - back for height in self.heights)
+            done.append(newest[:, going * self.num_filters :])
+            newest = newest[:, : going * self.num_filters]
+            if going == 0:
+                break
+            newest = torch.maximum(newest, view.back(c[:, : newest.size(1)], back))
+        return torch.cat([newest, *reversed(done)], dim=1)  # o
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}(heights={self.heights}, num_filters={self.num_filters})"
+
+
+class VerticalConv(torch.nn.Module):
+    r"""Vertical convolution of Caser (Tang & Wang, WSDM 2018, eq. 7-9): sums over the clicks.
+
+    .. math::
+        \tilde o_k = \sum_{l=1}^{L} \tilde F_{k,l} \, E_l + \tilde b_k
+
+    without activation. The bias is the program's.
+
+    Args:
+        num_filters: Filters.
+        length: Clicks ``L`` of a window.
+
+    Shapes:
+        x [num_clicks, L, d] -> [num_clicks, num_filters * d]
+    """
+
+    def __init__(self, num_filters: int, length: int) -> None:
+        super().__init__()
+        self.weight = Parameter(torch.empty(num_filters, length))  # F~
+        self.bias = Parameter(torch.empty(num_filters))  # b~
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        _reset_filters(self.weight, self.bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return (self.weight @ x + self.bias.unsqueeze(1)).flatten(1)
+
+    def __repr__(self) -> str:
+        num_filters, length = self.weight.shape
+        return f"{type(self).__name__}({num_filters}, length={length})"
+
+
+def _reset_filters(weight: Tensor, bias: Tensor) -> None:
+    """Starts filters and biases uniform in one over the root of a filter's size, as torch does."""
+    bound = weight[0].numel() ** -0.5
+    torch.nn.init.uniform_(weight, -bound, bound)
+    torch.nn.init.uniform_(bias, -bound, bound)
