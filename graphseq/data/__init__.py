@@ -11,6 +11,7 @@ from graphseq.data.filters import (
     suggest_max_length,
 )
 from graphseq.data.generate import generate_sessions
+from graphseq.data.history import join_sessions, with_history
 from graphseq.data.lanes import LaneSampler, SessionParallelLoader
 from graphseq.data.loader import SessionBatchSampler, SessionGraphLoader
 from graphseq.data.registry import DATASETS, load_dataset, load_split
@@ -55,6 +56,7 @@ __all__ = [
     "describe",
     "fixed_split",
     "generate_sessions",
+    "join_sessions",
     "keep_min_length",
     "keep_min_support",
     "keep_newest",
@@ -64,4 +66,5 @@ __all__ = [
     "session_split",
     "suggest_max_length",
     "temporal_split",
+    "with_history",
 ]

@@ -7,6 +7,7 @@ from graphseq.models.bst_ranker import BSTRanker
 from graphseq.models.caser import Caser
 from graphseq.models.counting import CountingModel
 from graphseq.models.gru4rec import GRU4Rec
+from graphseq.models.hgru4rec import HGRU4Rec
 from graphseq.models.item_knn import ItemKNN
 from graphseq.models.markov import MarkovChain
 from graphseq.models.popularity import Popularity
@@ -37,6 +38,7 @@ MODELS: dict[str, type[SessionModel]] = {
     "sasrec": SASRec,
     "bert4rec": BERT4Rec,
     "caser": Caser,
+    "hgru4rec": HGRU4Rec,
     "with_user": WithUser,
     "bst": BST,
     "bst_ranker": BSTRanker,
@@ -55,6 +57,7 @@ __all__ = [
     "Caser",
     "CountingModel",
     "GRU4Rec",
+    "HGRU4Rec",
     "ItemKNN",
     "MarkovChain",
     "Popularity",

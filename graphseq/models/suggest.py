@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from graphseq.data.describe import describe
+from graphseq.data.history import SESSION
 from graphseq.data.sessions import Sessions
 
 SHORT_LENGTH = 5
@@ -161,7 +162,7 @@ def _notes(m: Mapping[str, Any]) -> list[str]:
     if m["sessions_per_user"] is not None and m["sessions_per_user"] >= RETURNING:
         notes.append(
             f"Users have {m['sessions_per_user']:.1f} sessions each: join_sessions makes histories "
-            "of them, for any family, and with_user and hgru4rec remember the user."
+            "of them, for any family; hgru4rec and with_user remember the user."
         )
     if m["median_days"] is not None and m["median_days"] > 1:
         notes.append(
@@ -223,7 +224,7 @@ def _sample(sessions: Sessions, seed: int) -> Sessions:
 
 def _features(sessions: Sessions) -> list[str]:
     """Names of features that many clicks or items share, each once."""
-    names = list(sessions.click_features)
+    names = [name for name in sessions.click_features if name != SESSION]
     if sessions.item_features is not None:
         head = sessions.item_features.iloc[:SAMPLE_ITEMS]
         names += [str(name) for name in head if not _is_label(head[name])]

@@ -34,6 +34,7 @@ from graphseq.models.persistence import load
 
 NUM_ITEMS = 12
 NUM_USERS = 3
+SESSION_CLICKS = 3
 TRAIN = [[0, 3, 5, 3], [5, 3], [7], [1, 1, 1, 2], [11, 0, 3], [4, 8, 9, 10, 6, 0], [2, 2, 5]]
 QUERIES = [
     [3, 5, 3, 0],
@@ -91,6 +92,10 @@ VARIANTS: dict[str, Callable[[], SessionModel]] = {
     "caser": lambda: Caser(NUM_ITEMS, 8),
     "caser-vertical": lambda: Caser(NUM_ITEMS, 8, max_length=3, num_horizontal=0),
     "caser-users": lambda: Caser(NUM_ITEMS, 8, heights=[2, 3, 4], num_users=NUM_USERS, targets=3),
+    "hgru4rec": lambda: MODELS["hgru4rec"](NUM_ITEMS, 8),
+    "hgru4rec-all": lambda: MODELS["hgru4rec"](
+        NUM_ITEMS, 8, 5, variant="all", embedding="separate", dropout=0.3, user_dropout=0.2
+    ),
     "with_user": lambda: MODELS["with_user"](
         NUM_ITEMS, NUM_USERS, arguments={"hidden_channels": 8}
     ),
@@ -141,12 +146,18 @@ def build(name: str, sessions: Sessions | None = None) -> SessionModel:
 
 
 def as_batch(sessions: list[list[int]], users: list[int] | None = None) -> Batch:
-    """Their graphs, with a user each, by length where not given: the same alone and in a batch."""
+    """Their graphs: with a user each, by length where not given, and as histories of sessions.
+
+    What a session has depends on itself alone, so that it is the same in any batch.
+    """
     lengths = [len(session) for session in sessions]
     ptr = torch.from_numpy(np.concatenate(([0], np.cumsum(lengths))))
     items = torch.tensor([item for session in sessions for item in session])
     user = torch.tensor([n % (NUM_USERS + 1) - 1 for n in lengths] if users is None else users)
-    return build_session_graphs(items, ptr, session_fields={"user": user})
+    session = torch.tensor([place // SESSION_CLICKS for n in lengths for place in range(n)])
+    return build_session_graphs(
+        items, ptr, click_fields={"click_session": session}, session_fields={"user": user}
+    )
 
 
 def close(one: Tensor, other: Tensor) -> None:
