@@ -14,6 +14,7 @@ from torch.nn.utils.rnn import PackedSequence
 from torch_geometric.data import Batch
 
 from graphseq.models.base import SessionModel, TrainedOn, Traits
+from graphseq.nn.dropout import dropout
 from graphseq.nn.ragged import packed_order
 
 KINDS = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
@@ -318,7 +319,7 @@ class GRU4Rec(SessionModel):
         return self._drop(table(items), self.input_dropout)
 
     def _drop(self, h: Tensor, share: float) -> Tensor:
-        return torch.nn.functional.dropout(h, share, self.training)
+        return dropout(h, share, self.training)
 
     def __repr__(self) -> str:
         return (

@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Literal, get_args
 
 import torch
 from torch import Tensor
-from torch.nn import Dropout, Embedding, LayerNorm, ModuleList
+from torch.nn import Embedding, LayerNorm, ModuleList
 from torch_geometric.data import Batch
 
 from graphseq.models.base import SessionModel, TrainedOn, Traits
@@ -18,6 +18,7 @@ from graphseq.nn.attention import (
     position_angles,
     recorded_attention,
 )
+from graphseq.nn.dropout import Dropout
 from graphseq.nn.ragged import DenseView, cut_from_end, ragged_range
 from graphseq.nn.windows import Encode, last_states, states_of_windows
 
