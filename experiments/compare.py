@@ -16,7 +16,12 @@ def arguments() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m experiments.compare", description=__doc__)
     parser.add_argument("--dataset", default="movielens-small", choices=sorted(gs.data.DATASETS))
     parser.add_argument("--root", help="folder of the data sets (default: $GRAPHSEQ_DATA)")
-    parser.add_argument("--models", nargs="+", metavar="NAME", help="default: all in the settings")
+    parser.add_argument(
+        "--models",
+        nargs="+",
+        metavar="NAME",
+        help="lines of the settings, or 'all' (default: those that the settings name as default)",
+    )
     parser.add_argument("--seeds", nargs="+", type=int, default=[0])
     parser.add_argument("--out", type=Path, default=Path("runs"))
     parser.add_argument(
@@ -76,7 +81,9 @@ def main(argv: list[str] | None = None) -> None:
     print_table(results.content)
     figure = options.out / "comparison.png"
     gs.visualization.plot_comparison(results.content, path=figure)
-    print(f"{results.path}\n{results.path.with_suffix('.csv')}\n{figure}")
+    cost = options.out / "cost.png"
+    gs.visualization.plot_cost(results.content, metric=f"mrr@{protocol.ks[-1]}", path=cost)
+    print(f"{results.path}\n{results.path.with_suffix('.csv')}\n{figure}\n{cost}")
 
 
 if __name__ == "__main__":

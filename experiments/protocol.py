@@ -49,6 +49,7 @@ class Protocol:
 
     Args:
         models: The lines of the table.
+        default: Names of the lines that run where none are named; empty: all.
         ks: Cutoffs of the metrics; tests and the table's order go by ``mrr`` at the last.
         exclude_seen: Whether items of the history leave the ranking.
         validation: How much of training is held out; ``None``: nothing, all epochs are run.
@@ -56,6 +57,7 @@ class Protocol:
     """
 
     models: tuple[Entry, ...]
+    default: tuple[str, ...] = ()
     ks: tuple[int, ...] = (5, 10, 20)
     exclude_seen: bool = False
     validation: float | None = None
@@ -68,15 +70,20 @@ class Protocol:
         file = file if file.exists() or path is not None else FOLDER / "default.json"
         content = json.loads(file.read_text())
         models = tuple(Entry(**entry) for entry in content.pop("models"))
-        return cls(models=models, ks=tuple(content.pop("ks", cls.ks)), **content)
+        default, ks = tuple(content.pop("default", ())), tuple(content.pop("ks", cls.ks))
+        return cls(models=models, default=default, ks=ks, **content)
 
     def select(self, names: list[str] | None) -> list[Entry]:
-        """The lines of these models, by the name of line or model; ``None``: all.
+        """The lines of these models, by the name of line or model; ``["all"]``: every line.
+
+        ``None``: the lines that the settings name as default.
 
         Raises:
             SystemExit: If there is none of that name.
         """
         if names is None:
+            names = list(self.default) or ["all"]
+        if names == ["all"]:
             return list(self.models)
         chosen = [e for name in names for e in self.models if name in (e.name, e.model)]
         known = {label for entry in self.models for label in (entry.name, entry.model)}
