@@ -254,8 +254,9 @@ class Caser(SessionModel):
 
     def _convolve(self, items: Tensor, position: Tensor, wanted: Tensor | None = None) -> Tensor:
         """``z`` of every click, or of the wanted ones, [n, d]."""
-        view = WindowView(position, self.max_length)
-        x = view.windows(self.item_embedding(items))  # E: [num_clicks, L, d]
+        longest = int(position.max()) + 1 if position.numel() else 1
+        view = WindowView(position, min(self.max_length, longest))
+        x = view.windows(self.item_embedding(items))  # E: [num_clicks, L or fewer, d]
         o = [] if self.horizontal is None else [self.horizontal(x, view)]  # [num_clicks, H n_h]
         if wanted is not None:
             o, x = [each[wanted] for each in o], x[wanted]

@@ -30,7 +30,8 @@ class HorizontalConv(torch.nn.Module):
         length: Clicks of a window.
 
     Shapes:
-        x [num_clicks, length, d] -> [num_clicks, len(heights) * num_filters]
+        x [num_clicks, width, d] -> [num_clicks, len(heights) * num_filters], of windows as wide as
+        ``length`` or, where no click has so many before it, cut to their last places
     """
 
     def __init__(
@@ -51,16 +52,16 @@ class HorizontalConv(torch.nn.Module):
             _reset_filters(weight, bias)
 
     def forward(self, x: Tensor, view: WindowView) -> Tensor:
-        missing = [(self.length - height) * x.size(2) for height in self.heights]
+        width, d = x.size(1), x.size(2)
         flat = [  # filters as high as a window, empty above: one matrix product for all
-            torch.nn.functional.pad(weight.flatten(1), (before, 0))
-            for weight, before in zip(self.weights, missing, strict=True)
-        ]
+            torch.nn.functional.pad(weight.flatten(1), ((width - height) * d, 0))
+            for weight, height in zip(self.weights, self.heights, strict=True)
+        ]  # [num_filters, width * d] each; what is padded by less than nothing is cut
         c = torch.nn.functional.linear(x.flatten(1), torch.cat(flat), self.bias).relu()
         # A filter of height h may end at any of the newest length - h + 1 clicks. After a ReLU the
         # zeros that stand for clicks before the first change no maximum.
         done, newest = [], c
-        for back in range(1, self.length):
+        for back in range(1, width):
             going = sum(height <= self.length - back for height in self.heights)
             done.append(newest[:, going * self.num_filters :])
             newest = newest[:, : going * self.num_filters]
@@ -86,7 +87,8 @@ class VerticalConv(torch.nn.Module):
         length: Clicks ``L`` of a window.
 
     Shapes:
-        x [num_clicks, L, d] -> [num_clicks, num_filters * d]
+        x [num_clicks, L, d], or its last places alone where all before are empty ->
+        [num_clicks, num_filters * d]
     """
 
     def __init__(self, num_filters: int, length: int) -> None:
@@ -99,7 +101,7 @@ class VerticalConv(torch.nn.Module):
         _reset_filters(self.weight, self.bias)
 
     def forward(self, x: Tensor) -> Tensor:
-        return (self.weight @ x + self.bias.unsqueeze(1)).flatten(1)
+        return (self.weight[:, -x.size(1) :] @ x + self.bias.unsqueeze(1)).flatten(1)
 
     def __repr__(self) -> str:
         num_filters, length = self.weight.shape

@@ -160,6 +160,16 @@ def test_caser_scores_equal_a_loop_over_places_in_sessions_of_any_length(kind: s
         close(row, naive_scores(model, session, user))
 
 
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("sessions", [[[4], [2]], [[3, 0], [1]], [[1, 6, 1]]])
+def test_caser_scores_of_short_sessions_alone_equal_a_loop_over_whole_windows(
+    kind: str, sessions: list[list[int]]
+) -> None:
+    model = small_model(**KINDS[kind])
+    for session, row in zip(sessions, model.score(batch_of(sessions)), strict=True):
+        close(row, naive_scores(model, session))
+
+
 @given(
     st.lists(st.lists(st.integers(0, 6), min_size=1, max_size=12), min_size=1, max_size=5),
     st.sampled_from(sorted(KINDS)),
