@@ -184,6 +184,30 @@ class SessionModel(torch.nn.Module):
             return self.click_states(batch), targets
         return self(batch), targets
 
+    def training_rows(
+        self, batch: Batch, generator: torch.Generator
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """:meth:`training_vectors`, and the session that each of them belongs to.
+
+        A family that trains on other vectors than one a session or one a click overrides this.
+
+        Returns:
+            Vectors [n, hidden_channels], items, int64 [n], and sessions, int64 [n].
+
+        Raises:
+            ValueError: If there is neither one vector a session nor one a click.
+        """
+        vectors, targets = self.training_vectors(batch, generator)
+        if len(vectors) == batch.num_graphs:
+            return vectors, targets, torch.arange(batch.num_graphs, device=vectors.device)
+        if len(vectors) != batch.click_index.numel():
+            raise ValueError(
+                f"{type(self).__name__} trains on {len(vectors)} vectors for {batch.num_graphs} "
+                f"sessions of {batch.click_index.numel()} clicks, and does not tell by "
+                "training_rows which session each belongs to."
+            )
+        return vectors, targets, batch.click_batch
+
     def training_state(self) -> dict[str, Tensor]:
         """What training carries from step to step beside the weights; a checkpoint keeps it."""
         return {}

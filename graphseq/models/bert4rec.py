@@ -161,7 +161,14 @@ class BERT4Rec(SessionModel):
         return self.bias
 
     def training_vectors(self, batch: Batch, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """Outputs at masked clicks, and the items that were there.
+        """Outputs at masked clicks, and the items that were there: :meth:`training_rows`."""
+        vectors, targets, _ = self.training_rows(batch, generator)
+        return vectors, targets
+
+    def training_rows(
+        self, batch: Batch, generator: torch.Generator
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Outputs at masked clicks, the items that were there, and the clicks' sessions.
 
         A session, its final target included, is cut from its end into windows of ``max_length``
         places. In each window every click is masked with ``mask_prob``; at least one is, and at
@@ -177,10 +184,10 @@ class BERT4Rec(SessionModel):
             generator: The source of the masks.
 
         Returns:
-            Vectors [n, d] and items, int64 [n].
+            Vectors [n, d], items and sessions, int64 [n] each.
         """
         if batch.y.numel() != batch.click_index.numel():
-            return super().training_vectors(batch, generator)
+            return self(batch), batch.y, torch.arange(batch.num_graphs, device=batch.y.device)
         items, ptr, may = whole_sessions(batch.click_item, batch.click_ptr, batch.y)
         window = cut_from_end(ptr, self.max_length)
         start, stop = window[:-1], window[1:]
@@ -200,9 +207,10 @@ class BERT4Rec(SessionModel):
         masked[row_ptr[windows + 1 :] - 1] = True
         reads = masked.nonzero().view(-1)  # [n]
         targets = items[reads]
+        session = torch.searchsorted(ptr, click[reads], right=True) - 1  # [n]
         if self.masking == "80_10_10":
             items, masked = self._replace(items, masked, int(drawn[-1]), generator)
-        return self._encode(items, masked, row_ptr, reads), targets
+        return self._encode(items, masked, row_ptr, reads), targets, session
 
     def _replace(
         self, items: Tensor, masked: Tensor, end: int, generator: torch.Generator

@@ -37,7 +37,7 @@ class WithUser(SessionModel):
         num_users: Users of the training data; ``None``: as many as its catalog names, from
             :meth:`attach` on, which ``fit`` calls.
         base: Name of a family in :data:`graphseq.models.MODELS` that scores by an item table and is
-            trained on sessions or prefixes.
+            trained by gradients.
         arguments: Its arguments, beside ``num_items``.
 
     Raises:
@@ -78,6 +78,7 @@ class WithUser(SessionModel):
         self.inner = MODELS[base](num_items, **(arguments or {}))
         self.trained_on = self.inner.trained_on  # type: ignore[misc]
         self.states_equal_prefixes = self.inner.states_equal_prefixes  # type: ignore[misc]
+        self.shares_windows = self.inner.shares_windows  # type: ignore[misc]
         self.shares_windows = self.inner.shares_windows  # type: ignore[misc]
         self.max_length: int | None = getattr(self.inner, "max_length", None)
         self.user_embedding = Embedding(num_users or 0, self.inner.item_weight().size(-1))  # p
@@ -147,23 +148,17 @@ class WithUser(SessionModel):
         return states if user is None else states + user[batch.click_batch]
 
     def training_vectors(self, batch: Batch, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """What the base compares with items in one step, with the users' vectors.
+        """What the base compares with items in one step, with the users' vectors."""
+        vectors, targets, _ = self.training_rows(batch, generator)
+        return vectors, targets
 
-        Raises:
-            ValueError: If the base gives neither one vector a click nor one a session.
-        """
-        vectors, targets = self.inner.training_vectors(batch, generator)
+    def training_rows(
+        self, batch: Batch, generator: torch.Generator
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """What the base trains on, each vector with that of its session's user."""
+        vectors, targets, session = self.inner.training_rows(batch, generator)
         user = self._user(batch)
-        if user is None:
-            return vectors, targets
-        if len(vectors) == batch.click_index.numel():
-            return vectors + user[batch.click_batch], targets
-        if len(vectors) != batch.num_graphs:
-            raise ValueError(
-                f"{self.inner!r} trains on {len(vectors)} vectors for {batch.num_graphs} sessions "
-                f"of {batch.click_index.numel()} clicks: with_user needs one for each of either."
-            )
-        return vectors + user, targets
+        return vectors if user is None else vectors + user[session], targets, session
 
     def training_state(self) -> dict[str, Tensor]:
         return self.inner.training_state()
@@ -173,6 +168,9 @@ class WithUser(SessionModel):
 
     def item_weight(self) -> Tensor:
         return self.inner.item_weight()
+
+    def item_rows(self, items: Tensor) -> Tensor:
+        return self.inner.item_rows(items)
 
     def item_bias(self) -> Tensor | None:
         return self.inner.item_bias()
@@ -212,7 +210,7 @@ class WithUser(SessionModel):
         scores: Tensor = self._streaming("score_state")(inner, items)
         if user < 0:
             return scores
-        weight = self.item_weight() if items is None else self.item_weight()[items]
+        weight = self.item_weight() if items is None else self.item_rows(items)
         return scores + weight @ self.user_embedding.weight[user]
 
     def _streaming(self, step: str) -> Any:
@@ -234,10 +232,11 @@ class WithUser(SessionModel):
 
 
 def _takes_user(family: type[SessionModel]) -> bool:
-    """Whether a family scores by an item table, from vectors of clicks or sessions."""
+    """Whether a family scores by an item table, and is trained on vectors against it."""
     return (
-        family.item_weight is not SessionModel.item_weight
+        not issubclass(family, WithUser)
+        and family.item_weight is not SessionModel.item_weight
         and family.score is SessionModel.score
         and family.score_vectors is SessionModel.score_vectors
-        and family.trained_on in ("sessions", "prefixes")
+        and family.trained_on in ("sessions", "prefixes", "cloze")
     )

@@ -10,7 +10,7 @@ import graphseq as gs
 from graphseq.data.dataset import SessionGraphDataset
 from graphseq.data.session_graph import build_session_graphs
 from graphseq.data.sessions import Sessions
-from graphseq.models import SRGNN, CountingModel, GRU4Rec, WithUser
+from graphseq.models import MODELS, SRGNN, CountingModel, GRU4Rec, WithUser
 
 USERS = [2, -1, 0]
 
@@ -34,7 +34,7 @@ def user_rows(model, users=USERS):
     return torch.stack([p[user] if user >= 0 else torch.zeros(p.size(1)) for user in users])
 
 
-@pytest.mark.parametrize("base", ["sasrec", "gru4rec", "srgnn"])
+@pytest.mark.parametrize("base", ["sasrec", "gru4rec", "srgnn", "bert4rec", "caser", "hgru4rec"])
 def test_with_user_scores_are_those_of_the_base_plus_the_users(base):
     model, batch = model_of(base), batch_of()
     expected = model.inner.score(batch) + user_rows(model) @ model.item_weight().T
@@ -83,7 +83,21 @@ def test_with_user_lanes_go_on_as_those_of_the_base():
         torch.testing.assert_close(vectors - user_rows(model, batch.user.tolist()), state)
 
 
-def test_with_user_base_with_other_vectors_than_clicks_or_sessions_is_refused():
+def test_with_user_masked_clicks_belong_to_the_user_of_their_session():
+    # Items tell the session of a row: 0-2 are u's, 3-4 are v's.
+    sessions = Sessions.from_lists([[0, 1, 2, 1, 0], [3, 4, 3], [2, 0]], users=["u", "v", "u"])
+    graphs = SessionGraphDataset(sessions, "sessions")
+    model = model_of("bert4rec", max_length=3)
+    batch = graphs.batch([0, 1, 2])
+    vectors, targets = model.training_vectors(batch, torch.Generator().manual_seed(0))
+    inner, same = model.inner.training_vectors(batch, torch.Generator().manual_seed(0))
+    assert torch.equal(targets, same)
+    users = (targets >= 3).long().tolist()
+    assert set(users) == {0, 1}
+    torch.testing.assert_close(vectors - inner, user_rows(model, users))
+
+
+def test_with_user_base_that_does_not_tell_the_session_of_its_vectors_is_refused():
     class Odd(GRU4Rec):
         def training_vectors(self, batch, generator):
             vectors, targets = super().training_vectors(batch, generator)
@@ -93,7 +107,7 @@ def test_with_user_base_with_other_vectors_than_clicks_or_sessions_is_refused():
     model.inner = Odd(5, 6)
     batch = batch_of()
     batch.y = torch.zeros(6, dtype=torch.long)
-    with pytest.raises(ValueError, match="trains on 5 vectors for 3 sessions of 6 clicks"):
+    with pytest.raises(ValueError, match="Odd trains on 5 vectors for 3 sessions of 6 clicks"):
         model.training_vectors(batch, torch.Generator())
 
 
@@ -122,6 +136,7 @@ def test_with_user_is_trained_and_evaluated_as_its_base(base):
     assert model.states_equal_prefixes == model.inner.states_equal_prefixes
     assert not model_of("sasrec", positions="end").states_equal_prefixes
     assert model.max_length == model.inner.max_length
+    assert model_of("caser").shares_windows == MODELS["caser"].shares_windows
 
 
 def favourites(num_sessions=300, seed=0):
@@ -187,7 +202,7 @@ def test_with_user_sessions_without_users_are_warned_of(caplog):
     assert torch.equal(model.eval().score(batch), model.inner.score(batch))
 
 
-@pytest.mark.parametrize("base", ["markov", "popularity", "nothing"])
+@pytest.mark.parametrize("base", ["markov", "popularity", "with_user", "nothing"])
 def test_with_user_base_that_takes_no_user_is_refused(base):
     with pytest.raises(ValueError, match=f"base is one of srgnn, gru4rec, .*got '{base}'"):
         WithUser(5, 2, base)
