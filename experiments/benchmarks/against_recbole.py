@@ -290,6 +290,7 @@ def main(argv: list[str] | None = None) -> None:
         for family in options.families:
             about = measure(benchmark, family, folder, options)
             benchmark.content["versions"] |= {"recbole": "1.2.1", "recbole's torch": about["torch"]}
+            benchmark.write(options.out / "recbole.json")
     benchmark.finish(options.out / "recbole.json")
 
 

@@ -47,9 +47,13 @@ class Benchmark:
     def add(self, **row: Any) -> None:
         self.content["rows"].append(row)
 
+    def write(self, path: Path) -> None:
+        """Writes the JSON as far as it is, so that a long run that ends early is not lost."""
+        write_json(self.content, path)
+
     def finish(self, path: Path) -> None:
         """Writes the JSON, then shows machine and rows."""
-        write_json(self.content, path)
+        self.write(path)
         console = Console()
         console.print({k: v for k, v in self.content.items() if k != "rows"})
         tables: dict[tuple[str, ...], Table] = {}
