@@ -1,17 +1,24 @@
 """Honest numbers: full rankings, metrics averaged over ties, intervals that know of clusters."""
 
+from graphseq.evaluation.clicks import PairReport, auc, evaluate_pairs, logloss
 from graphseq.evaluation.evaluate import evaluate
 from graphseq.evaluation.lists import hit_rate_at_k, mrr, ndcg_at_k
 from graphseq.evaluation.metrics import metric_names, metric_values, parse_metric
 from graphseq.evaluation.ranks import rank_counts
 from graphseq.evaluation.report import Report
+from graphseq.evaluation.rerank import evaluate_reranker
 from graphseq.evaluation.significance import PairedTest, mean_interval, paired_test
 
 __all__ = [
+    "PairReport",
     "PairedTest",
     "Report",
+    "auc",
     "evaluate",
+    "evaluate_pairs",
+    "evaluate_reranker",
     "hit_rate_at_k",
+    "logloss",
     "mean_interval",
     "metric_names",
     "metric_values",

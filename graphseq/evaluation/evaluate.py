@@ -62,15 +62,15 @@ def evaluate(
     names = metric_names(ks)
     if batch_size < 1:
         raise ValueError(f"batch_size must be at least 1, got {batch_size}.")
-    given, sessions = sessions, _in_codes_of(model, sessions)
+    given, sessions = sessions, in_codes_of(model, sessions)
     cases = Cases(sessions)
-    groups = _clusters(given, cases, cluster)  # users unknown to the model are users all the same
+    groups = clusters_of(given, cases, cluster)  # users unknown to the model are users all the same
     better = np.empty(len(cases), dtype=np.int64)
     tied = np.empty(len(cases), dtype=np.int64)
 
     without = np.flatnonzero(cases.history == 0)
-    better[without], tied[without] = _rank_by_popularity(model, cases.target[without])
-    with _ready(model, device), Progress(disable=not progress) as bar:
+    better[without], tied[without] = rank_by_popularity(model, cases.target[without])
+    with ready(model, device), Progress(disable=not progress) as bar:
         task = bar.add_task("Evaluating", total=len(cases), completed=len(without))
         for case, scores in score_cases(model, sessions, cases, batch_size):
             excluded = None
@@ -81,29 +81,36 @@ def evaluate(
             better[case], tied[case] = (count.cpu().numpy() for count in counts)
             bar.advance(task, len(case))
 
-    report = Report(
-        metrics={},
-        ranks=pd.DataFrame(
-            {
-                "session": cases.session,
-                "position": cases.position,
-                "better": better,
-                "tied": tied,
-            }
-        ),
-        cluster=groups,
-        num_items=model.num_items,
-        num_unknown_targets=int((cases.target < 0).sum()),
-        num_without_history=len(without),
-        num_unknown_clicks=int((cases.items < 0).sum()),
-        exclude_seen=exclude_seen,
-        seconds=time.perf_counter() - started,
-    )
+    report = report_of(cases, groups, better, tied, model.num_items, exclude_seen, started)
     report.metrics.update((name, float(report.values(name).mean())) for name in names)
     return report
 
 
-def _in_codes_of(model: SessionModel, sessions: Sessions) -> Sessions:
+def report_of(
+    cases: Cases,
+    groups: IntArray,
+    better: IntArray,
+    tied: IntArray,
+    num_items: int,
+    exclude_seen: bool,
+    started: float,
+) -> Report:
+    """The report of these places, without metrics yet."""
+    places = {"session": cases.session, "position": cases.position, "better": better, "tied": tied}
+    return Report(
+        metrics={},
+        ranks=pd.DataFrame(places),
+        cluster=groups,
+        num_items=num_items,
+        num_unknown_targets=int((cases.target < 0).sum()),
+        num_without_history=int((cases.history == 0).sum()),
+        num_unknown_clicks=int((cases.items < 0).sum()),
+        exclude_seen=exclude_seen,
+        seconds=time.perf_counter() - started,
+    )
+
+
+def in_codes_of(model: SessionModel, sessions: Sessions) -> Sessions:
     """The sessions in the model's own codes of items and users."""
     catalog = model.catalog
     if catalog is not None:
@@ -125,7 +132,8 @@ def _in_codes_of(model: SessionModel, sessions: Sessions) -> Sessions:
     return sessions
 
 
-def _clusters(sessions: Sessions, cases: Cases, cluster: str) -> IntArray:
+def clusters_of(sessions: Sessions, cases: Cases, cluster: str) -> IntArray:
+    """The session, or the user, of each case, int64 [num_cases]."""
     if cluster == "session":
         return cases.session
     if cluster != "user" or sessions.users is None:
@@ -139,7 +147,7 @@ def _clusters(sessions: Sessions, cases: Cases, cluster: str) -> IntArray:
     return np.where(users < 0, own, users)[cases.session]
 
 
-def _rank_by_popularity(model: SessionModel, target: IntArray) -> tuple[IntArray, IntArray]:
+def rank_by_popularity(model: SessionModel, target: IntArray) -> tuple[IntArray, IntArray]:
     """Better and tied of targets [n] by training counts; all items tie where there are none."""
     num_items = model.num_items
     counts = np.zeros(num_items) if model.catalog is None else model.catalog.counts
@@ -150,7 +158,7 @@ def _rank_by_popularity(model: SessionModel, target: IntArray) -> tuple[IntArray
 
 
 @contextmanager
-def _ready(model: SessionModel, device: torch.device | str | None) -> Iterator[None]:
+def ready(model: SessionModel, device: torch.device | str | None) -> Iterator[None]:
     """The model in evaluation mode on the device, without gradients; as it was afterwards."""
     modes = [(module, module.training) for module in model.modules()]
     home = model.device

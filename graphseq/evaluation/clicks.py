@@ -1,0 +1,159 @@
+"""Metrics of click-through models: how well pairs of session and item are told apart."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike
+from scipy.stats import rankdata
+
+from graphseq.data.dataset import SessionGraphDataset
+from graphseq.data.sessions import Sessions
+from graphseq.evaluation.cases import Cases
+from graphseq.evaluation.evaluate import in_codes_of, ready
+from graphseq.models.base import SessionModel
+
+
+@dataclass(frozen=True)
+class PairReport:
+    """What :func:`evaluate_pairs` found.
+
+    Args:
+        auc: Chance that a click scores higher than an item drawn, ties counting half.
+        logloss: Mean cross-entropy of clicks and items drawn.
+        num_pairs: Pairs scored.
+        num_left_out: Targets that no pair can be made of: unknown, or without a known click before.
+    """
+
+    auc: float
+    logloss: float
+    num_pairs: int
+    num_left_out: int
+
+
+def auc(labels: ArrayLike, scores: ArrayLike) -> float:
+    r"""Area under the ROC curve: the chance that a click scores higher than a non-click.
+
+    .. math::
+        \frac{1}{PN} \sum_{p, n} \big([s_p > s_n] + \tfrac{1}{2} [s_p = s_n]\big)
+
+    >>> auc([1, 0, 0, 1], [0.9, 0.1, 0.9, 0.5])
+    0.625
+
+    Args:
+        labels: 1 where clicked, 0 where not, [n].
+        scores: Any numbers, higher for likelier, [n].
+
+    Raises:
+        ValueError: If shapes do not fit, a label is neither, only one of both occurs, or a score
+            is NaN.
+    """
+    clicked, numbers = _checked(labels, scores)
+    positives = int(clicked.sum())
+    negatives = clicked.size - positives
+    if positives == 0 or negatives == 0:
+        raise ValueError(
+            f"The AUC compares clicks with non-clicks, got {positives} and {negatives} of them."
+        )
+    above = rankdata(numbers)[clicked].sum() - positives * (positives + 1) / 2
+    return float(above / positives / negatives)
+
+
+def logloss(labels: ArrayLike, logits: ArrayLike) -> float:
+    r"""Mean cross-entropy of logits, :math:`-\log \sigma(s)` or :math:`-\log(1 - \sigma(s))`.
+
+    >>> round(logloss([1, 0], [0.0, 0.0]), 4)
+    0.6931
+
+    Args:
+        labels: 1 where clicked, 0 where not, [n].
+        logits: Scores before the sigmoid, [n].
+
+    Raises:
+        ValueError: If shapes do not fit, there are none, a label is neither, or a logit is NaN.
+    """
+    clicked, numbers = _checked(labels, logits)
+    if clicked.size == 0:
+        raise ValueError("The logloss is a mean over pairs, got none.")
+    return float(np.logaddexp(0.0, np.where(clicked, -numbers, numbers)).mean())
+
+
+def evaluate_pairs(
+    model: SessionModel,
+    sessions: Sessions,
+    *,
+    num_negatives: int = 1,
+    batch_size: int = 512,
+    seed: int = 0,
+    device: torch.device | str | None = None,
+) -> PairReport:
+    """AUC and logloss of every target against items drawn from the catalogue, all alike.
+
+    These are sampled figures: they tell models apart that saw the same draw, not how good a ranking
+    is; :func:`~graphseq.evaluation.evaluate` and :func:`evaluate_reranker` do that.
+
+    Args:
+        model: Any model whose scores are logits, as of a :class:`~graphseq.models.BSTRanker`.
+        sessions: A part of a split; brought into the vocabulary of ``model.catalog`` if it has one.
+        num_negatives: Items drawn for each target, none of them the target itself.
+        batch_size: Session graphs that the model reads at once.
+        seed: Seed of the draw, which is the same for all models of one catalogue size.
+        device: Where to run; ``None``: where the model is.
+
+    Raises:
+        ValueError: If an option is out of range, sessions and model do not fit together, or there
+            is no target to score.
+    """
+    if num_negatives < 1 or batch_size < 1:
+        raise ValueError(
+            f"num_negatives and batch_size must be at least 1, got {num_negatives} and "
+            f"{batch_size}."
+        )
+    if model.num_items < 2:
+        raise ValueError("A catalogue of one item has no other to compare a target with.")
+    sessions = in_codes_of(model, sessions)
+    cases = Cases(sessions)
+    dataset = SessionGraphDataset(sessions, max_length=getattr(model, "max_length", None))
+    target = cases.target[cases.history > 0]  # in the order of the dataset's samples
+    sample = np.flatnonzero(target >= 0)
+    sample = sample[np.argsort(dataset.num_clicks()[sample], kind="stable")]
+    if sample.size == 0:
+        raise ValueError("No target is a known item: there is no pair to score.")
+    generator = np.random.default_rng(seed)
+    drawn = generator.integers(0, model.num_items - 1, (target.size, num_negatives))
+    drawn += drawn >= target[:, None]  # never the target
+    pairs = np.concatenate([target[:, None], drawn], axis=1)
+    found = []
+    with ready(model, device):
+        for start in range(0, sample.size, batch_size):
+            part = sample[start : start + batch_size]
+            candidates = torch.from_numpy(pairs[part]).to(model.device)
+            scores = model.score(dataset.batch(part).to(model.device), candidates)
+            found.append(scores.double().cpu().numpy())
+    logits = np.concatenate(found)  # [n, 1 + num_negatives]
+    labels = np.zeros_like(logits)
+    labels[:, 0] = 1
+    return PairReport(
+        auc=auc(labels.ravel(), logits.ravel()),
+        logloss=logloss(labels.ravel(), logits.ravel()),
+        num_pairs=logits.size,
+        num_left_out=len(cases) - sample.size,
+    )
+
+
+def _checked(labels: ArrayLike, scores: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
+    numbers = np.asarray(scores, dtype=np.float64)
+    truth = np.asarray(labels)
+    if truth.ndim != 1 or truth.shape != numbers.shape:
+        raise ValueError(
+            f"Labels and scores are one a pair, [n] both, got {list(truth.shape)} and "
+            f"{list(numbers.shape)}."
+        )
+    clicked = truth == 1
+    if not (clicked | (truth == 0)).all():
+        raise ValueError("A label is 1, clicked, or 0, not clicked.")
+    if np.isnan(numbers).any():
+        raise ValueError(f"Scores must be numbers, but {int(np.isnan(numbers).sum())} are NaN.")
+    return clicked, numbers

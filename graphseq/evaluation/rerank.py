@@ -1,0 +1,154 @@
+"""Two stages: a retrieval model finds candidates of every case, another model orders them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from graphseq.data.dataset import SessionGraphDataset
+from graphseq.data.sessions import Sessions
+from graphseq.evaluation.cases import Cases
+from graphseq.evaluation.evaluate import (
+    clusters_of,
+    in_codes_of,
+    rank_by_popularity,
+    ready,
+    report_of,
+)
+from graphseq.evaluation.metrics import metric_names
+from graphseq.evaluation.report import Report
+from graphseq.evaluation.scoring import score_cases
+from graphseq.models.base import SessionModel
+
+
+def evaluate_reranker(
+    ranker: SessionModel,
+    retriever: SessionModel,
+    sessions: Sessions,
+    *,
+    num_candidates: int = 100,
+    ks: Iterable[int] = (5, 10, 20),
+    batch_size: int = 512,
+    exclude_seen: bool = False,
+    cluster: Literal["session", "user"] = "session",
+    seed: int = 0,
+    device: torch.device | str | None = None,
+) -> Report:
+    """Ranks the candidates that one model retrieves by the scores of another.
+
+    Cases, ties and misses are those of :func:`~graphseq.evaluation.evaluate`, so that reports can
+    be compared. A target that is not among the candidates is a miss, hence ``hr@num_candidates`` is
+    the share that the retrieval finds. Where items tie for the last places among the candidates,
+    lots are drawn; ties of the ranker's scores are averaged over. A case with no known click before
+    it has nothing to retrieve by, and is ranked by training counts as there.
+
+    Args:
+        ranker: Scores candidates [num_sessions, num_candidates]: any model.
+        retriever: Chooses the candidates: any model with the same items.
+        sessions: A part of a split; brought into the models' vocabulary.
+        num_candidates: Candidates of a case; all items where there are fewer.
+        ks, batch_size, exclude_seen, cluster, device: As of ``evaluate``.
+        seed: Seed of the lots.
+
+    Raises:
+        ValueError: If the models have different items, or as ``evaluate``.
+    """
+    started = time.perf_counter()
+    names = metric_names(ks)
+    if num_candidates < 1 or batch_size < 1:
+        raise ValueError(
+            f"num_candidates and batch_size must be at least 1, got {num_candidates} and "
+            f"{batch_size}."
+        )
+    _check_items(ranker, retriever)
+    given, sessions = sessions, in_codes_of(retriever, sessions)
+    cases = Cases(sessions)
+    groups = clusters_of(given, cases, cluster)
+    better = np.full(len(cases), ranker.num_items, dtype=np.int64)  # missed, until found
+    tied = np.zeros(len(cases), dtype=np.int64)
+    without = np.flatnonzero(cases.history == 0)
+    better[without], tied[without] = rank_by_popularity(retriever, cases.target[without])
+    sample_of = np.cumsum(cases.history > 0) - 1  # the sample of each case that has a history
+    generator = torch.Generator().manual_seed(seed)
+    dataset = None
+    with ready(retriever, device), ready(ranker, device):
+        for case, scores in score_cases(retriever, sessions, cases, batch_size):
+            if dataset is None:
+                length = getattr(ranker, "max_length", None)
+                dataset = SessionGraphDataset(sessions, max_length=length)
+            if exclude_seen:
+                row, item = (torch.from_numpy(part) for part in cases.seen(case))
+                scores = scores.index_put(
+                    (row.to(scores.device), item.to(scores.device)), scores.new_tensor(-torch.inf)
+                )
+            candidates, present = shortlist(scores, num_candidates, generator)
+            target = torch.from_numpy(cases.target[case]).to(candidates.device)
+            hits = (candidates == target.unsqueeze(1)) & present  # [n, num_candidates]
+            # What was not retrieved is a miss whatever the ranker says.
+            found = hits.any(1).nonzero().view(-1)
+            for part in found.split(batch_size):
+                batch = dataset.batch(sample_of[case[part.cpu().numpy()]]).to(ranker.device)
+                order = ranker.score(batch, candidates[part].to(ranker.device)).to(hits.device)
+                number = case[part.cpu().numpy()]
+                better[number], tied[number] = _places(order, hits[part], present[part])
+    better[better < 0] = ranker.num_items
+    report = report_of(cases, groups, better, tied, ranker.num_items, exclude_seen, started)
+    report.metrics.update((name, float(report.values(name).mean())) for name in names)
+    return report
+
+
+def shortlist(scores: Tensor, k: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """The ``k`` best items of every row; lots decide among those that tie for the last places.
+
+    Args:
+        scores: [n, num_items]; ``-inf`` is never chosen.
+        k: Items to choose, at most all.
+        generator: Of the lots, on the CPU.
+
+    Returns:
+        Items, int64 [n, k], and which of them count, bool [n, k]: a row may have fewer than ``k``.
+    """
+    k = min(k, scores.size(1))
+    best, items = scores.topk(k)  # [n, k], descending
+    worst = best[:, -1:]
+    level = scores == worst  # [n, num_items]
+    room = (best == worst).sum(1)  # places that the tied items share
+    crowded = ((level.sum(1) > room) & (worst.squeeze(1) > -torch.inf)).nonzero().view(-1)
+    if crowded.numel():
+        lots = torch.rand(crowded.numel(), scores.size(1), generator=generator).to(scores.device)
+        lots = lots.masked_fill(~level[crowded], -1.0)
+        drawn = lots.topk(int(room[crowded].max())).indices  # [crowded, most room]
+        turn = torch.arange(k, device=scores.device) - (k - room[crowded]).unsqueeze(1)
+        items[crowded] = drawn.gather(1, turn.clamp(min=0)).where(turn >= 0, items[crowded])
+    return items, best > -torch.inf
+
+
+def _places(order: Tensor, hits: Tensor, present: Tensor) -> tuple[np.ndarray, np.ndarray]:
+    """Candidates better than the target and tied with it, int64 [n]; -1 better: not recommended."""
+    if bool(order.isnan().any()):
+        raise ValueError(
+            f"Scores must be numbers, but {int(order.isnan().sum())} of {order.numel()} are NaN: a "
+            "NaN has no place in a ranking."
+        )
+    own = order[hits].unsqueeze(1)  # one hit a row
+    better = ((order > own) & present).sum(1)
+    tied = ((order == own) & present).sum(1) - 1
+    missed = own.squeeze(1) == -torch.inf
+    better, tied = better.masked_fill(missed, -1), tied.masked_fill(missed, 0)
+    return better.cpu().numpy(), tied.cpu().numpy()
+
+
+def _check_items(ranker: SessionModel, retriever: SessionModel) -> None:
+    one, other = ranker.catalog, retriever.catalog
+    if ranker.num_items != retriever.num_items or (
+        one is not None and other is not None and one.items != other.items
+    ):
+        raise ValueError(
+            f"Ranker and retriever need the same items, got {ranker.num_items} and "
+            f"{retriever.num_items} of their own: fit both on the same split."
+        )

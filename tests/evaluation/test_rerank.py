@@ -1,0 +1,144 @@
+"""Re-ranking against a loop over cases, with ties and misses of both stages."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+from torch_geometric.data import Batch
+
+from graphseq.data.sessions import Sessions
+from graphseq.data.vocabulary import Vocabulary
+from graphseq.evaluation import evaluate, evaluate_reranker, metric_values
+from graphseq.evaluation.rerank import shortlist
+from graphseq.models.base import SessionModel
+
+NUM_ITEMS = 9
+
+
+class Table(SessionModel):
+    """Scores that the last click alone decides, from a table."""
+
+    def __init__(self, num_items: int, levels: int | None = None, seed: int = 0) -> None:
+        super().__init__(num_items)
+        generator = torch.Generator().manual_seed(seed)
+        size = (num_items, num_items)
+        table = torch.rand(size, generator=generator)
+        if levels is not None:
+            table = torch.randint(levels, size, generator=generator).float()
+        self.register_buffer("table", table)
+
+    def score(self, batch: Batch, items: Tensor | None = None) -> Tensor:
+        scores = self.table[batch.click_item[batch.click_ptr[1:] - 1]]
+        if items is None:
+            return scores
+        return scores[:, items] if items.dim() == 1 else scores.gather(1, items)
+
+
+def random_sessions(seed: int = 0) -> Sessions:
+    generator = np.random.default_rng(seed)
+    lists = [generator.integers(0, NUM_ITEMS + 1, n).tolist() for n in (5, 1, 9, 2, 3, 7)]
+    return Sessions.from_lists([*lists, [NUM_ITEMS, 3]], vocabulary=Vocabulary(np.arange(9)))
+
+
+@pytest.mark.parametrize("exclude_seen", [False, True])
+@pytest.mark.parametrize("num_candidates", [1, 4, 9, 20])
+def test_reranker_places_equal_a_loop_over_cases(num_candidates: int, exclude_seen: bool) -> None:
+    sessions = random_sessions()
+    ranker, retriever = Table(NUM_ITEMS, levels=3, seed=1), Table(NUM_ITEMS)
+    report = evaluate_reranker(
+        ranker,
+        retriever,
+        sessions,
+        num_candidates=num_candidates,
+        batch_size=3,
+        exclude_seen=exclude_seen,
+    )
+    assert report.ranks[["session", "position"]].equals(
+        evaluate(ranker, sessions).ranks[["session", "position"]]
+    )
+    for row in report.ranks.itertuples():
+        clicks = [c for c in sessions[row.session][: row.position] if c is not None]
+        target = sessions[row.session][row.position]
+        if not clicks:
+            continue  # by popularity, below
+        first = retriever.table[clicks[-1]].tolist()
+        left = [i for i in range(NUM_ITEMS) if not (exclude_seen and i in clicks)]
+        chosen = sorted(left, key=lambda i: -first[i])[:num_candidates]
+        if target not in chosen:
+            assert (row.better, row.tied) == (NUM_ITEMS, 0)
+            continue
+        second = ranker.table[clicks[-1]].tolist()
+        assert row.better == sum(second[i] > second[target] for i in chosen)
+        assert row.tied == sum(second[i] == second[target] for i in chosen) - 1
+    for name, value in report.metrics.items():
+        ranks = report.ranks
+        assert value == metric_values(name, ranks["better"], ranks["tied"], NUM_ITEMS).mean()
+
+
+def test_reranker_hit_rate_at_all_candidates_is_that_of_the_retrieval() -> None:
+    sessions = random_sessions()
+    retriever = Table(NUM_ITEMS)
+    report = evaluate_reranker(Table(9, seed=3), retriever, sessions, num_candidates=4, ks=[4])
+    assert report.metrics["hr@4"] == evaluate(retriever, sessions, ks=[4]).metrics["hr@4"]
+
+
+def test_reranker_of_all_items_equals_evaluate_of_the_ranker() -> None:
+    sessions, ranker = random_sessions(), Table(NUM_ITEMS, levels=3, seed=1)
+    report = evaluate_reranker(ranker, Table(NUM_ITEMS), sessions)
+    assert report.ranks.equals(evaluate(ranker, sessions).ranks)
+    assert report.metrics == evaluate(ranker, sessions).metrics
+
+
+def test_reranker_target_that_the_ranker_never_recommends_is_a_miss() -> None:
+    sessions, ranker = random_sessions(), Table(NUM_ITEMS)
+    ranker.table.fill_(-torch.inf)
+    report = evaluate_reranker(ranker, Table(NUM_ITEMS), sessions)
+    with_history = report.ranks["better"] == NUM_ITEMS
+    assert with_history.sum() == len(report.ranks) - report.num_without_history
+
+
+def test_reranker_and_retriever_of_different_items_raise() -> None:
+    sessions = random_sessions()
+    with pytest.raises(ValueError, match="need the same items, got 8 and 9"):
+        evaluate_reranker(Table(8), Table(9), sessions)
+    ranker, retriever = Table(9), Table(9)
+    retriever.attach(sessions.catalog())
+    other = replace(sessions, vocabulary=Vocabulary(np.arange(9) + 1))
+    ranker.attach(other.catalog())
+    with pytest.raises(ValueError, match="fit both on the same split"):
+        evaluate_reranker(ranker, retriever, sessions)
+
+
+def test_reranker_scores_that_are_nan_raise() -> None:
+    ranker = Table(NUM_ITEMS)
+    ranker.table[0] = torch.nan
+    with pytest.raises(ValueError, match="are NaN: a NaN has no place in a ranking"):
+        evaluate_reranker(ranker, Table(NUM_ITEMS), random_sessions())
+
+
+@pytest.mark.parametrize("options", [{"num_candidates": 0}, {"batch_size": 0}])
+def test_reranker_number_out_of_range_raises(options: dict) -> None:
+    with pytest.raises(ValueError, match="must be at least 1, got"):
+        evaluate_reranker(Table(9), Table(9), random_sessions(), **options)
+
+
+def test_shortlist_draws_lots_among_items_tied_for_the_last_places() -> None:
+    scores = torch.tensor([[5.0, 1, 1, 1, 0], [2, 2, 2, 2, 2], [9, 8, 7, 6, 5]]).repeat(2000, 1)
+    items, present = shortlist(scores, 3, torch.Generator().manual_seed(0))
+    assert present.all()
+    share = [torch.bincount(items[row::3].ravel(), minlength=5) / 2000 for row in range(3)]
+    assert share[0].tolist() == pytest.approx([1, 2 / 3, 2 / 3, 2 / 3, 0], abs=0.05)
+    assert share[1].tolist() == pytest.approx([3 / 5] * 5, abs=0.05)
+    assert share[2].tolist() == [1, 1, 1, 0, 0]
+    assert all(len(set(row)) == 3 for row in items.tolist())
+
+
+def test_shortlist_of_fewer_recommended_items_leaves_places_empty() -> None:
+    scores = torch.tensor([[1.0, -torch.inf, 0.5, -torch.inf]])
+    items, present = shortlist(scores, 3, torch.Generator())
+    assert items[present].tolist() == [0, 2]
+    assert present.sum() == 2
