@@ -3,6 +3,7 @@
 from graphseq.data.catalog import Catalog
 from graphseq.data.dataset import NO_TARGET, UNKNOWN_TARGET, SessionGraphDataset
 from graphseq.data.describe import describe
+from graphseq.data.features import Feature, feature_specs
 from graphseq.data.filters import (
     collapse_repeats,
     keep_min_length,
@@ -40,6 +41,7 @@ __all__ = [
     "Catalog",
     "DecayedWeights",
     "EdgeTransform",
+    "Feature",
     "LaneSampler",
     "RemoveSelfLoops",
     "SessionBatchSampler",
@@ -54,6 +56,7 @@ __all__ = [
     "build_session_graphs",
     "collapse_repeats",
     "describe",
+    "feature_specs",
     "fixed_split",
     "generate_sessions",
     "join_sessions",

@@ -207,8 +207,8 @@ def _completed_clicks(
         spec.setdefault("size", len(known))
     elif values.ndim == 2:
         spec.setdefault("size", values.shape[1])
-    else:
-        spec.setdefault("size", int(values.max(initial=-1)) + 1)
+    elif spec["kind"] == "categorical" and "values" not in spec:
+        spec.setdefault("size", int(values[values >= 0].max(initial=-1)) + 1)
     return spec
 
 
