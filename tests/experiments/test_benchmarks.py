@@ -11,7 +11,7 @@ import pytest
 import graphseq as gs
 from experiments.benchmarks import against_recbole, families
 from experiments.tables import benchmark as table_of
-from graphseq.models import MODELS, SessionModel
+from graphseq.models import MODELS, CountingModel, SessionModel
 
 SMALL = {"hidden_channels": 8, "max_length": 50}
 
@@ -22,7 +22,7 @@ def sessions() -> gs.Sessions:
 
 
 @pytest.mark.parametrize("name", ["srgnn", "gru4rec"])
-@pytest.mark.parametrize("loss", list(families.LOSSES))
+@pytest.mark.parametrize("loss", families.TRAINED_BY)
 def test_training_of_all_sessions_counts_every_target_once_an_epoch(
     sessions: gs.Sessions, name: str, loss: str
 ) -> None:
@@ -32,6 +32,18 @@ def test_training_of_all_sessions_counts_every_target_once_an_epoch(
     assert len(done.speeds) == 2
     assert 0 < done.data_share < 1
     assert done.optimizer == "adam"
+
+
+@pytest.mark.parametrize(
+    "name", [name for name, f in MODELS.items() if not issubclass(f, CountingModel)]
+)
+def test_every_neural_family_can_be_measured(sessions: gs.Sessions, name: str) -> None:
+    model = families.build_model(name, sessions.num_items, 100, 50)
+    (*_, loss) = families.losses_of(MODELS[name], families.TRAINED_BY)
+    done = families.train(model, sessions, loss, batch_size=64, steps=1, repeats=1)
+    assert done.targets_a_step > 0
+    (speed,) = families.rank(model, families.last_targets(sessions), repeats=1, seconds=0.01)
+    assert speed > 0
 
 
 def test_counting_leaves_dataset_and_model_as_they_were(sessions: gs.Sessions) -> None:
