@@ -21,7 +21,7 @@ from graphseq.data.loader import SessionGraphLoader
 from graphseq.data.sessions import Sessions
 from graphseq.data.splits import Split, session_split
 from graphseq.evaluation import evaluate
-from graphseq.models import SRGNN, GRU4Rec, MarkovChain, SASRec
+from graphseq.models import SRGNN, BERT4Rec, GRU4Rec, MarkovChain, SASRec
 from graphseq.models.base import SessionModel, TrainedOn
 from graphseq.models.persistence import load
 from graphseq.training.fit import fit
@@ -47,6 +47,8 @@ def model_of(name: str, seed: int = 0) -> SessionModel:
         return SRGNN(NUM_ITEMS, 16)
     if name == "gru4rec":
         return GRU4Rec(NUM_ITEMS, 16)
+    if name == "bert4rec":
+        return BERT4Rec(NUM_ITEMS, 16, dropout=0.3)
     return SASRec(NUM_ITEMS, 16, dropout=0.3)
 
 
@@ -78,7 +80,7 @@ def test_every_loss_learns_the_ring(name: str, loss: str, split: Split) -> None:
     assert evaluate(model, split.test, ks=(1,)).metrics["mrr"] > before + 0.2
 
 
-@pytest.mark.parametrize("name", ["srgnn", "sasrec"])
+@pytest.mark.parametrize("name", ["srgnn", "sasrec", "bert4rec"])
 def test_same_seed_gives_the_same_weights(name: str, split: Split) -> None:
     models = [model_of(name) for _ in range(3)]
     for model, seed in zip(models, (1, 1, 2), strict=True):
