@@ -37,8 +37,9 @@ class VSKNN(SessionKNN):
 
     The authors' program, session-rec, has the same weights, but a linear one that is zero for the
     newest clicks of sessions of more than ten; its decay by time is (7/8) a day, which is
-    ``half_life=448_600`` in seconds; its idf counts clicks, this one sessions; it breaks ties in
-    the order of a Python set, this one by recency; and without a neighbour it ranks nothing.
+    ``half_life=448_500`` in seconds; its idf counts clicks, this one sessions, and is off by
+    default; it breaks ties in the order of a Python set, this one by recency; and without a
+    neighbour it ranks nothing, this one by popularity.
 
     Args:
         num_items, k, sample_size, half_life, idf_weight, last_clicks, backoff: As
@@ -67,7 +68,7 @@ class VSKNN(SessionKNN):
         decay: Decay = "div",
         match_decay: Decay = "div",
         half_life: float | None = None,
-        idf_weight: float = 0.0,
+        idf_weight: float = 1.0,
         last_clicks: int | None = None,
         backoff: float = 0.001,
     ) -> None:

@@ -20,7 +20,7 @@ NUM_ITEMS = 5
 
 def test_vsknn_by_hand_sums_similarities_of_neighbours() -> None:
     train = Sessions.from_lists([[0, 1, 3], [1, 2], [4]], vocabulary=Vocabulary(np.arange(5)))
-    model = VSKNN(NUM_ITEMS, backoff=0).fit_counts(train)
+    model = VSKNN(NUM_ITEMS, idf_weight=0, backoff=0).fit_counts(train)
     # Session 0, 1: weights 1/2 and 1, so that the neighbours' similarities are 3/4 and 1/2; both
     # have its newest item.
     scores = model.score(build_session_graphs(torch.tensor([0, 1]), torch.tensor([0, 2])))
@@ -30,7 +30,7 @@ def test_vsknn_by_hand_sums_similarities_of_neighbours() -> None:
 
 def test_vsknn_neighbour_with_older_items_alone_counts_less() -> None:
     train = Sessions.from_lists([[0, 3], [1, 2]], vocabulary=Vocabulary(np.arange(5)))
-    model = VSKNN(NUM_ITEMS, decay="same", backoff=0).fit_counts(train)
+    model = VSKNN(NUM_ITEMS, decay="same", idf_weight=0, backoff=0).fit_counts(train)
     scores = model.score(build_session_graphs(torch.tensor([0, 1]), torch.tensor([0, 2])))[0]
     torch.testing.assert_close(scores[2].item(), 0.5)
     torch.testing.assert_close(scores[3].item(), 0.25)
@@ -46,7 +46,7 @@ def test_vsknn_unknown_decay_is_refused(argument: str) -> None:
 def test_vsknn_repr_names_its_settings() -> None:
     expected = (
         "VSKNN(5, k=100, sample_size=1000, decay='div', match_decay='div', half_life=None, "
-        "idf_weight=0.0, last_clicks=None, backoff=0.001)"
+        "idf_weight=1.0, last_clicks=None, backoff=0.001)"
     )
     assert repr(VSKNN(NUM_ITEMS)) == expected
 
