@@ -1,8 +1,9 @@
-"""What a model knows of the world: the items and users of its training data."""
+"""What a model knows of the world: the items, users and features of its training data."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 import numpy as np
 import pandas as pd
@@ -20,6 +21,7 @@ class Catalog:
         counts: Training clicks of each item, int64 [num_items].
         users: Ids of the users, if the log names them.
         item_features: One row an item in code order, if the log has item features.
+        click_vocabularies: Name of a categorical click feature -> the values behind its codes.
 
     Raises:
         ValueError: If counts or features are not one to an item.
@@ -29,6 +31,7 @@ class Catalog:
     counts: NDArray[np.int64]
     users: Vocabulary | None = None
     item_features: pd.DataFrame | None = None
+    click_vocabularies: Mapping[str, Vocabulary] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.counts.shape != (len(self.items),):

@@ -355,10 +355,11 @@ class Sessions:
         return pd.DataFrame(columns)
 
     def catalog(self) -> Catalog:
-        """Items, training counts and users of these sessions."""
+        """Items, training counts, users and features of these sessions."""
         known = self.items[self.items >= 0]
         counts = np.bincount(known, minlength=self.num_items).astype(np.int64)
-        return Catalog(self.vocabulary, counts, self.user_vocabulary, self.item_features)
+        features = self.item_features, self.feature_vocabularies
+        return Catalog(self.vocabulary, counts, self.user_vocabulary, *features)
 
     def describe(self) -> pd.DataFrame:
         """Statistics, one a row: see :func:`graphseq.data.describe.describe`."""

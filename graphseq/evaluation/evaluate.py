@@ -12,6 +12,7 @@ import pandas as pd
 import torch
 from rich.progress import Progress
 
+from graphseq.data.features import in_feature_codes
 from graphseq.data.sessions import Sessions
 from graphseq.evaluation.cases import Cases, IntArray
 from graphseq.evaluation.metrics import metric_names
@@ -111,13 +112,14 @@ def report_of(
 
 
 def in_codes_of(model: SessionModel, sessions: Sessions) -> Sessions:
-    """The sessions in the model's own codes of items and users."""
+    """The sessions in the model's own codes of items, users and click features."""
     catalog = model.catalog
     if catalog is not None:
         if catalog.items != sessions.vocabulary:
             sessions = sessions.with_vocabulary(catalog.items)
         if catalog.users is not None and catalog.users != sessions.user_vocabulary:
             sessions = sessions.with_user_vocabulary(catalog.users)
+        sessions = in_feature_codes(sessions, catalog.click_vocabularies)
     if sessions.num_items != model.num_items:
         way_out = (
             "attach the training catalogue as model.catalog, or bring them over with "

@@ -31,13 +31,15 @@ ITEMS = "items.parquet"
 USERS = "users.parquet"
 ITEM_FEATURES = "item_features.parquet"
 FILES = {HEADER, WEIGHTS, ITEMS, USERS, ITEM_FEATURES}
+CLICK_FEATURE = "click_feature_{}.parquet"
+"""The values of a click feature, numbered as the header lists them."""
 
 
 def save(model: SessionModel, folder: str | PathLike[str]) -> None:
     """Writes a model to a folder, from which :func:`load` makes it again.
 
     The folder holds ``weights.safetensors``, ``model.json`` (class, settings, format, versions) and
-    the catalog as Parquet: ids and training counts of items, users, item features. All is written
+    the catalog as Parquet: ids and training counts of items, users, features. All is written
     to a folder beside it, which then gets the name, so that a folder of that name is always whole;
     a model that was saved there before is replaced.
 
@@ -194,11 +196,15 @@ def _plain(name: str, value: Any) -> Any:
 def _save_catalog(catalog: Catalog, folder: Path) -> dict[str, Any]:
     """Writes the catalog's files; returns how ids are kept."""
     counts = np.asarray(catalog.counts)
-    kept = {"items": _write_ids(folder / ITEMS, catalog.items, {"count": counts}), "users": None}
+    kept: dict[str, Any] = {"users": None, "click_features": []}
+    kept["items"] = _write_ids(folder / ITEMS, catalog.items, {"count": counts})
     if catalog.users is not None:
         kept["users"] = _write_ids(folder / USERS, catalog.users, {})
     if catalog.item_features is not None:
         _write(folder / ITEM_FEATURES, catalog.item_features.reset_index(drop=True))
+    for number, (name, vocabulary) in enumerate(catalog.click_vocabularies.items()):
+        way = _write_ids(folder / CLICK_FEATURE.format(number), vocabulary, {})
+        kept["click_features"].append({"name": name, "ids": way})
     return {**kept, "item_features": catalog.item_features is not None}
 
 
@@ -210,6 +216,10 @@ def _load_catalog(folder: Path, kept: dict[str, Any]) -> Catalog:
         items["count"].to_numpy(dtype=np.int64),
         None if users is None else _vocabulary(users, kept["users"]),
         _read(folder / ITEM_FEATURES) if kept["item_features"] else None,
+        {
+            feature["name"]: _vocabulary(_read(folder / CLICK_FEATURE.format(n)), feature["ids"])
+            for n, feature in enumerate(kept.get("click_features", []))  # none in older folders
+        },
     )
 
 
@@ -256,7 +266,8 @@ def _refuse_to_replace(folder: Path) -> None:
     if not folder.is_dir():
         raise ValueError(f"{folder} is a file: choose the name of a folder.")
     present = {path.name for path in folder.iterdir()}
-    foreign = sorted(present - FILES)
+    features = {CLICK_FEATURE.format(number) for number in range(len(present))}
+    foreign = sorted(present - FILES - features)
     if foreign or (present and HEADER not in present):
         raise ValueError(
             f"{folder} holds {', '.join(foreign or sorted(present))}, which no saved model has: "

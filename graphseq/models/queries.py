@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch_geometric.data import Batch
 
+from graphseq.data.features import in_feature_codes
 from graphseq.data.session_graph import build_session_graphs
 from graphseq.data.sessions import Sessions
 from graphseq.data.vocabulary import Vocabulary, as_ids
@@ -106,10 +107,14 @@ def read_queries(
     if isinstance(sessions, pd.DataFrame):
         optional = {"time": "time", "user": "user_id"}
         named = {k: v for k, v in optional.items() if v in sessions.columns}
-        sessions = Sessions.from_frame(sessions, **named)
+        described = [spec["name"] for spec in getattr(model, "click_features", None) or ()]
+        features = [name for name in described if name in sessions.columns]
+        sessions = Sessions.from_frame(sessions, features=features, **named)
     codes_of_users: NDArray[np.int64] | None = None
     fields: dict[str, NDArray[Any]] = {}
     if isinstance(sessions, Sessions):
+        if model.catalog is not None:
+            sessions = in_feature_codes(sessions, model.catalog.click_vocabularies)
         unknown_ids = sessions.vocabulary.ids
         own = np.asarray(sessions.items)
         table = np.append(vocabulary.encode(unknown_ids), -1)

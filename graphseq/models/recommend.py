@@ -43,8 +43,8 @@ def recommend(
     Args:
         model: Any model.
         sessions: Lists of item ids, oldest click first; :class:`Sessions`; or a frame with columns
-            ``session_id``, ``item_id`` and, if it has them, ``time`` and ``user_id``, whose
-            sessions are answered in the order in which they first appear.
+            ``session_id``, ``item_id`` and, if it has them, ``time``, ``user_id`` and the model's
+            click features, whose sessions are answered in the order in which they first appear.
         k: Items to recommend. Where the catalogue or ``allow`` has fewer, all of them come.
         users: The user of each session, by id, [num_sessions].
         exclude: Ids never to recommend: alike for all sessions, or one list a session.

@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
@@ -234,3 +235,42 @@ def test_bst_learns_what_a_click_feature_alone_tells() -> None:
         hits[told] = gs.evaluate(model, test, ks=[1]).metrics["hr@1"]
     assert hits[True] > 0.95
     assert hits[False] < 0.65
+
+
+def log_of(devices: list[str]) -> pd.DataFrame:
+    """Two clicks of each of two sessions, on these devices."""
+    clicks = {"session_id": [1, 1, 2, 2], "item_id": [3, 1, 1, 2], "time": [0, 5, 9, 60]}
+    return pd.DataFrame({**clicks, "device": devices})
+
+
+def test_bst_click_features_of_another_log_are_read_in_the_training_values(tmp_path: Path) -> None:
+    train = Sessions.from_frame(
+        log_of(["phone", "tv", "tablet", "phone"]), time="time", features=["device"]
+    )
+    torch.manual_seed(0)
+    specs = feature_specs(train, click=["device"])
+    model = BST(3, 8, heads=2, positions="time", **specs).eval()
+    for parameter in model.parameters():
+        torch.nn.init.normal_(parameter, std=0.5)
+    model.attach(train.catalog())
+    # Here "tv" is the first value, and "watch" is none that the model knows.
+    log = log_of(["tv", "phone", "watch", "tv"])
+    other = Sessions.from_frame(log, time="time", features=["device"])
+    coded = replace(train, click_features={"device": np.array([1, 0, -1, 1])})
+    expected = model.score(gs.SessionGraphDataset(coded).batch([0, 1]))
+    ranks = gs.evaluate(model, other).ranks
+    assert ranks.equals(gs.evaluate(model, coded).ranks)
+    model.save(tmp_path / "model")
+    for known in (model, load(tmp_path / "model")):
+        assert known.catalog is not None
+        assert known.catalog.click_vocabularies == {"device": train.feature_vocabularies["device"]}
+        one_click = log.iloc[[0, 2]]
+        for sessions in (other.window([0, 1], [0, 0], [1, 1]), one_click):
+            for found, row in zip(known.recommend(sessions, k=3), expected, strict=True):
+                scores = dict(found)
+                close(torch.tensor([scores[i] for i in (3, 1, 2)]), row.detach())
+
+
+def test_bst_recommend_for_lists_without_the_features_raises_naming_them() -> None:
+    with pytest.raises(ValueError, match="BST was built with the click feature 'device'"):
+        small_model(positions="order").recommend([[1, 2]])
