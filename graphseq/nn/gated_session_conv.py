@@ -8,6 +8,8 @@ from torch.nn import GRUCell, Linear, Parameter
 from torch_geometric.nn import MessagePassing
 from torch_geometric.utils import scatter
 
+from graphseq.nn.ragged import sum_by_group
+
 
 class GatedSessionConv(MessagePassing):
     r"""Gated propagation along and against transitions (Wu et al., AAAI 2019, eq. 1-5).
@@ -67,6 +69,10 @@ class GatedSessionConv(MessagePassing):
 
     def message(self, h_j: Tensor, norm: Tensor) -> Tensor:
         return norm.view(-1, 1) * h_j
+
+    def aggregate(self, inputs: Tensor, index: Tensor, dim_size: int) -> Tensor:
+        # PyG's own sum would have its backward pass gather number by number, not row by row.
+        return sum_by_group(inputs, index, dim_size)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.hidden_channels}, num_layers={self.num_layers})"

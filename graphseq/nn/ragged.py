@@ -142,6 +142,21 @@ def ragged_range(start: Tensor, stop: Tensor) -> tuple[Tensor, Tensor]:
     return shift + torch.arange(shift.numel(), device=start.device), ptr
 
 
+def sum_by_group(values: Tensor, group: Tensor, num_groups: int) -> Tensor:
+    """The sum of the rows of each group, by the operation whose backward pass is a plain look-up.
+
+    Args:
+        values: [n, ...].
+        group: The group of each row, int64 [n], in any order.
+        num_groups: Number of groups; one without rows has a sum of zero.
+
+    Returns:
+        [num_groups, ...].
+    """
+    zeros = values.new_zeros(num_groups, *values.shape[1:])
+    return zeros.index_add_(0, group, values)
+
+
 def cut_from_end(ptr: Tensor, length: int) -> Tensor:
     """The pointer of consecutive windows that cut each row from its end: each click lies in one.
 

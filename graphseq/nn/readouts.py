@@ -7,7 +7,9 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 from torch.nn import Linear
-from torch_geometric.utils import segment, softmax
+from torch_geometric.utils import softmax
+
+from graphseq.nn.ragged import sum_by_group
 
 ReadoutKind = Literal["published", "softmax", "last", "mean", "sum"]
 
@@ -52,14 +54,16 @@ class SRGNNReadout(torch.nn.Module):
         reset_uniform(self, self.lin_last.in_features)
 
     def forward(self, h: Tensor, index: Tensor, batch: Tensor, ptr: Tensor) -> Tensor:
-        v_last = h[index[ptr[1:] - 1]]  # v_n: [num_sessions, d], no session is empty
+        size = ptr.numel() - 1
+        v_last = h.index_select(0, index[ptr[1:] - 1])  # v_n: [num_sessions, d], none is empty
         # W2 v_i is the same for every click on a node, so it is taken node by node.
-        inner = self.lin_last(v_last)[batch] + self.lin_click(h)[index]  # [num_clicks, d]
+        w_last, w_node = self.lin_last(v_last), self.lin_click(h)
+        inner = w_last.index_select(0, batch) + w_node.index_select(0, index)  # [num_clicks, d]
         if self.softmax:
-            alpha = softmax(self.lin_score(inner.tanh()), ptr=ptr)  # [num_clicks, 1]
+            alpha = softmax(self.lin_score(inner.tanh()), batch, num_nodes=size)  # [num_clicks, 1]
         else:
             alpha = self.lin_score(inner.sigmoid())  # [num_clicks, 1]
-        s_global = segment(alpha * h[index], ptr, reduce="sum")  # s_g: [num_sessions, d]
+        s_global = sum_by_group(alpha * h.index_select(0, index), batch, size)  # s_g
         if self.lin_out is None:
             return s_global
         session: Tensor = self.lin_out(torch.cat([s_global, v_last], dim=-1))  # s
@@ -105,10 +109,12 @@ class PooledReadout(torch.nn.Module):
         reset_uniform(self, self.hidden_channels)
 
     def forward(self, h: Tensor, index: Tensor, batch: Tensor, ptr: Tensor) -> Tensor:
-        v_last = h[index[ptr[1:] - 1]]  # v_n: [num_sessions, d], no session is empty
+        v_last = h.index_select(0, index[ptr[1:] - 1])  # v_n: [num_sessions, d], none is empty
         if self.pool == "last":
             return v_last
-        s_global = segment(h[index], ptr, reduce=self.pool)  # s_g: [num_sessions, d]
+        s_global = sum_by_group(h.index_select(0, index), batch, ptr.numel() - 1)  # s_g
+        if self.pool == "mean":
+            s_global = s_global / ptr.diff().unsqueeze(1)
         if self.lin_out is None:
             return s_global
         session: Tensor = self.lin_out(torch.cat([s_global, v_last], dim=-1))  # s

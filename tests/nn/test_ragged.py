@@ -15,6 +15,8 @@ from graphseq.nn.ragged import (
     cut_from_end,
     packed_order,
     ragged_range,
+    sum_by_group,
+    sum_by_group,
 )
 
 row_lengths = st.lists(st.integers(0, 9), max_size=8)
@@ -137,3 +139,13 @@ def test_dense_view_values_of_any_shape_come_back(size: tuple[int, ...]) -> None
     values = torch.randn(7, *size)
     assert view.dense(values).shape == (3, 4, *size)
     assert torch.equal(view.flat(view.dense(values)), values)
+
+
+@given(st.lists(st.tuples(st.integers(0, 4), st.integers(-9, 9)), max_size=12))
+def test_sum_by_group_equals_a_loop_over_rows(pairs: list[tuple[int, int]]) -> None:
+    group = torch.tensor([g for g, _ in pairs], dtype=torch.long)
+    values = torch.tensor([[v, 1] for _, v in pairs], dtype=torch.float32).view(-1, 2)
+    expected = torch.zeros(5, 2)
+    for g, row in zip(group.tolist(), values, strict=True):
+        expected[g] += row
+    assert torch.equal(sum_by_group(values, group, 5), expected)
