@@ -1,5 +1,6 @@
-"""Every family has a page, and all pages have one order."""
+"""Every family has a page, all pages have one order, and each names all arguments."""
 
+import inspect
 import re
 from pathlib import Path
 
@@ -28,3 +29,19 @@ def test_page_of_a_model_has_all_headings_in_order(name):
     page = re.sub(r"```.*?```", "", (PAGES / f"{name}.md").read_text(), flags=re.DOTALL)
     assert re.findall(r"^## (.*)$", page, re.MULTILINE) == HEADINGS
     assert len(re.findall(r"^# .+$", page, re.MULTILINE)) == 1
+
+
+@pytest.mark.parametrize("name", WRITTEN)
+def test_page_of_a_model_explains_every_argument(name):
+    page = (PAGES / f"{name}.md").read_text()
+    (arguments,) = re.findall(r"^## Arguments$(.*?)^## ", page, re.MULTILINE | re.DOTALL)
+    named = re.findall(r"^\| (.*?) \|", arguments, re.MULTILINE)
+    listed = {argument for cell in named for argument in re.findall(r"`(\w+)`", cell)}
+    parameters = list(inspect.signature(MODELS[name].__init__).parameters)[1:]
+    assert [argument for argument in parameters if argument not in listed] == []
+
+
+@pytest.mark.parametrize("page", ["README.md", *(f"{name}.md" for name in WRITTEN)])
+def test_links_of_model_pages_lead_somewhere(page):
+    links = re.findall(r"\]\((?!https?:)([^)#]+)", (PAGES / page).read_text())
+    assert [link for link in links if not (PAGES / link).exists()] == []
