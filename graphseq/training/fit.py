@@ -174,6 +174,7 @@ def fit(
         monitor=monitor,
         exclude_seen=exclude_seen,
         seed=seed,
+        folder=folder,
     )
     callbacks: list[Callback] = []
     if validation is not None and patience is not None:

@@ -16,6 +16,7 @@ from typing import Any, Literal
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import Callback, RichProgressBar
+from safetensors.torch import save_file
 from torch import Tensor
 from torch_geometric.data import Batch
 
@@ -29,6 +30,10 @@ Schedule = Literal["constant", "linear", "step"]
 
 STEP_EPOCHS, STEP_FACTOR = 3, 0.1
 """The ``"step"`` schedule, that of SR-GNN's program: learning rate x 0.1 every 3 epochs."""
+
+
+NOT_FINITE_BATCH = "not_finite_batch.safetensors"
+"""The batch at which a training ended because its loss was no number, in the folder ``out``."""
 
 
 class SessionTraining(pl.LightningModule):
@@ -49,6 +54,7 @@ class SessionTraining(pl.LightningModule):
         monitor: str,
         exclude_seen: bool,
         seed: int,
+        folder: Path | None,
     ) -> None:
         super().__init__()
         if optimizer not in OPTIMIZERS:
@@ -67,6 +73,7 @@ class SessionTraining(pl.LightningModule):
         self.monitor = monitor
         self.exclude_seen = exclude_seen
         self.seed = seed
+        self.folder = folder
         self.ks = _ks_of(monitor)
         self.history: list[dict[str, float]] = []
         self.best_epoch = 0
@@ -112,10 +119,28 @@ class SessionTraining(pl.LightningModule):
 
     def training_step(self, batch: Batch, step: int) -> Tensor:
         loss = self.objective(self.model, batch, self.current_epoch, step)
+        if not bool(loss.isfinite()):  # before the step spoils the weights
+            self._stop_at(loss, batch, step)
         self.loss_sum += loss.detach()
         self.num_steps += 1
         self.log("loss", loss, prog_bar=True, batch_size=batch.num_graphs)
         return loss
+
+    def _stop_at(self, loss: Tensor, batch: Batch, step: int) -> None:
+        """Ends the training at a loss that is no number, and keeps the batch for a look."""
+        rate = self.optimizers().param_groups[0]["lr"]  # type: ignore[union-attr]
+        where = ""
+        if self.folder is not None:
+            tensors = {
+                name: value for name, value in batch.to_dict().items() if isinstance(value, Tensor)
+            }
+            path = self.folder / NOT_FINITE_BATCH
+            save_file({name: value.cpu().contiguous() for name, value in tensors.items()}, path)
+            where = f" The batch lies in {path}."
+        raise ValueError(
+            f"The loss is {loss.item()} in epoch {self.current_epoch + 1}, step {step}, at a "
+            f"learning rate of {rate:g}: lower learning_rate or set gradient_clip.{where}"
+        )
 
     def on_train_epoch_end(self) -> None:
         assert self.row_sparse is not None
@@ -126,11 +151,6 @@ class SessionTraining(pl.LightningModule):
             "learning_rate": self.optimizers().param_groups[0]["lr"],  # type: ignore[union-attr]
             "seconds": time.perf_counter() - self.epoch_start,
         }
-        if not math.isfinite(row["loss"]):
-            raise ValueError(
-                f"The loss is {row['loss']} in epoch {row['epoch']}: lower learning_rate or set "
-                "gradient_clip."
-            )
         value = float(row["epoch"])
         if self.validation is not None:
             report = evaluate(

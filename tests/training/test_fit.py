@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from safetensors.torch import load_file
 from torch import Tensor
 from torch_geometric.data import Batch
 from torch_geometric.loader import DataLoader
@@ -25,6 +26,7 @@ from graphseq.models import SRGNN, BERT4Rec, GRU4Rec, MarkovChain, SASRec
 from graphseq.models.base import SessionModel, TrainedOn
 from graphseq.models.persistence import load
 from graphseq.training.fit import fit
+from graphseq.training.loop import NOT_FINITE_BATCH
 from graphseq.training.objective import LOSSES, SampledLoss
 
 NUM_ITEMS = 12
@@ -310,12 +312,31 @@ def test_output_folder_below_a_file_is_refused(split: Split, tmp_path: Path) -> 
         quick(model_of("srgnn"), split, out=tmp_path / "file" / "folder")
 
 
-def test_loss_that_is_no_number_is_an_error(split: Split) -> None:
+def test_loss_that_is_no_number_ends_training_with_the_step_and_the_batch(
+    split: Split, tmp_path: Path
+) -> None:
+    model = Bilinear(NUM_ITEMS)
+    with torch.no_grad():
+        model.matrix[3] = float("nan")  # what follows item 3, so that the first batches lack it
+    sessions = Sessions.from_lists([[0, 1], [1, 2], [3, 4]], vocabulary=split.train.vocabulary)
+    dataset = SessionGraphDataset(sessions)
+    batches = [dataset.batch([i]) for i in range(3)]
+    message = r"The loss is nan in epoch 1, step 2, at a learning rate of 0.01: .* batch lies in"
+    with pytest.raises(ValueError, match=message):
+        quick(model, batches, out=tmp_path)
+    kept = load_file(tmp_path / NOT_FINITE_BATCH)
+    assert torch.equal(kept["x"], batches[2].x)
+    assert torch.equal(kept["y"], batches[2].y)
+
+
+def test_loss_that_is_no_number_leaves_the_other_weights_as_they_were(split: Split) -> None:
     model = model_of("srgnn")
     with torch.no_grad():
-        next(model.parameters()).fill_(float("nan"))
-    with pytest.raises(ValueError, match="The loss is nan in epoch 1"):
+        model.item_weight().fill_(float("nan"))
+    before = model.conv.lin_in.weight.detach().clone()
+    with pytest.raises(ValueError, match="The loss is nan in epoch 1, step 0"):
         quick(model, split.train)
+    assert torch.equal(model.conv.lin_in.weight, before)
 
 
 def test_unknown_sampled_loss_is_refused() -> None:
