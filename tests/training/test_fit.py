@@ -315,12 +315,12 @@ def test_output_folder_below_a_file_is_refused(split: Split, tmp_path: Path) -> 
 def test_loss_that_is_no_number_ends_training_with_the_step_and_the_batch(
     split: Split, tmp_path: Path
 ) -> None:
-    model = Bilinear(NUM_ITEMS)
-    with torch.no_grad():
-        model.matrix[3] = float("nan")  # what follows item 3, so that the first batches lack it
     sessions = Sessions.from_lists([[0, 1], [1, 2], [3, 4]], vocabulary=split.train.vocabulary)
     dataset = SessionGraphDataset(sessions)
     batches = [dataset.batch([i]) for i in range(3)]
+    model = Bilinear(NUM_ITEMS)
+    with torch.no_grad():
+        model.matrix[batches[2].x[0]] = float("nan")  # what follows the item of the last batch
     message = r"The loss is nan in epoch 1, step 2, at a learning rate of 0.01: .* batch lies in"
     with pytest.raises(ValueError, match=message):
         quick(model, batches, out=tmp_path)
