@@ -16,7 +16,6 @@ from graphseq.nn.ragged import (
     packed_order,
     ragged_range,
     sum_by_group,
-    sum_by_group,
 )
 
 row_lengths = st.lists(st.integers(0, 9), max_size=8)
