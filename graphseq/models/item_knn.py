@@ -19,6 +19,9 @@ from graphseq.nn.ragged import ragged_range
 MOST_PRODUCTS = 2**24
 """Products of the co-occurrence matrix that a block of items may take, about: bounds the memory."""
 
+ROUNDING = 1e-6
+"""More than distances in a block of 2**24 items are rounded by; what it lets in is few."""
+
 
 class ItemKNN(CountingModel):
     r"""Cosine between items as sets of sessions; each item keeps its ``k`` nearest.
@@ -129,18 +132,28 @@ class ItemKNN(CountingModel):
         """Which entries of the co-occurrence matrix are among the ``k`` nearest of their row."""
         entry = np.flatnonzero(together.indices != row)  # no item is a neighbour of itself
         row, column = row[entry], together.indices[entry]
-        size = np.bincount(row)[row]
-        crowded = np.flatnonzero(size > self.k)
+        row = row - row[0] if len(row) else row
+        size = np.bincount(row)
+        crowded = np.flatnonzero((size > self.k)[row])
         if len(crowded) == 0:
             return entry
         # Within a row its own norm changes no order: it is left out of the cosine.
         nearness = together.data[entry] / np.sqrt(item_sessions[column] + self.regularization)
-        by = (-last_click[column[crowded]], -nearness[crowded], row[crowded])
-        order = crowded[np.lexsort(by)]
+        # One sort of plain numbers tells each row's k-th nearest, but for rounding; what may lie
+        # above it is few, and is then ordered exactly.
+        distance = 2.0 * row + 1 - nearness / nearness.max()
+        crowded_row = row[crowded]
+        first = np.flatnonzero(np.diff(crowded_row, prepend=-1))
+        limit = np.zeros(len(size))
+        limit[crowded_row[first]] = np.sort(distance[crowded])[first + self.k - 1]
+        contender = crowded[distance[crowded] <= limit[crowded_row] + ROUNDING]
+        by = (-last_click[column[contender]], -nearness[contender], row[contender])
+        order = contender[np.lexsort(by)]
         starts = np.flatnonzero(np.diff(row[order], prepend=-1))
-        place = np.arange(len(order)) - np.repeat(starts, size[order[starts]])
+        place = np.arange(len(order)) - np.repeat(starts, np.diff(np.append(starts, len(order))))
         keep = np.ones(len(entry), dtype=bool)
-        keep[order[place >= self.k]] = False
+        keep[crowded] = False
+        keep[order[place < self.k]] = True
         return entry[keep]
 
     def score(self, batch: Batch, items: Tensor | None = None) -> Tensor:
