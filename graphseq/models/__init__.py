@@ -6,6 +6,7 @@ from graphseq.models.bst import BST
 from graphseq.models.bst_ranker import BSTRanker
 from graphseq.models.caser import Caser
 from graphseq.models.counting import CountingModel
+from graphseq.models.gcegnn import GCEGNN
 from graphseq.models.gru4rec import GRU4Rec
 from graphseq.models.hgru4rec import HGRU4Rec
 from graphseq.models.item_knn import ItemKNN
@@ -34,6 +35,7 @@ MODELS: dict[str, type[SessionModel]] = {
     "vstan": VSTAN,
     "srgnn": SRGNN,
     "tagnn": TAGNN,
+    "gcegnn": GCEGNN,
     "gru4rec": GRU4Rec,
     "sasrec": SASRec,
     "bert4rec": BERT4Rec,
@@ -47,6 +49,7 @@ MODELS: dict[str, type[SessionModel]] = {
 
 __all__ = [
     "BST",
+    "GCEGNN",
     "MODELS",
     "SRGNN",
     "TAGNN",

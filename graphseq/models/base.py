@@ -168,6 +168,15 @@ class SessionModel(torch.nn.Module):
             )
         self.catalog = catalog
 
+    def prepare(self, sessions: Sessions | None) -> None:
+        """Reads the training sessions before training; ``fit`` calls it after :meth:`attach`.
+
+        A family that holds something of them beside its weights fills its buffers here.
+
+        Args:
+            sessions: The training sessions; ``None`` where batches come without.
+        """
+
     def training_vectors(self, batch: Batch, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """What one training step compares with items: vectors, and the item each must find.
 

@@ -12,6 +12,7 @@ from torch.nn import Embedding
 from torch_geometric.data import Batch
 
 from graphseq.data.catalog import Catalog
+from graphseq.data.sessions import Sessions
 from graphseq.models.base import SessionModel, TrainedOn, Traits
 
 logger = logging.getLogger(__name__)
@@ -134,6 +135,9 @@ class WithUser(SessionModel):
                 f"The model has {self.num_users} users, the catalog {num_users}: build it with "
                 "num_users=None, or the number of users in the training data."
             )
+
+    def prepare(self, sessions: Sessions | None) -> None:
+        self.inner.prepare(sessions)
 
     def forward(self, batch: Batch) -> Tensor:
         """Session vectors with their user's, ``s + p_u``, [num_sessions, d]."""

@@ -141,6 +141,7 @@ def fit(
         model.fit_counts(sessions)
         return _finished(model, folder, pd.DataFrame(), 0, time.perf_counter() - start, False)
 
+    model.prepare(sessions)
     objective = Objective(loss, model.num_items, catalog, seed)
 
     def loader() -> Iterable[Batch]:

@@ -77,6 +77,10 @@ VARIANTS: dict[str, Callable[[], SessionModel]] = {
     "srgnn-sum": lambda: SRGNN(NUM_ITEMS, 8, readout="sum"),
     "tagnn": lambda: TAGNN(NUM_ITEMS, 8),
     "tagnn-2": lambda: TAGNN(NUM_ITEMS, 8, 2, edge_weight="binary", max_length=4),
+    "gcegnn": lambda: MODELS["gcegnn"](NUM_ITEMS, 8),
+    "gcegnn-near": lambda: MODELS["gcegnn"](
+        NUM_ITEMS, 8, num_neighbors=11, steps=1, dropout=0.2, max_length=4
+    ),
     "gru4rec": lambda: GRU4Rec(NUM_ITEMS, 8),
     "gru4rec-separate": lambda: GRU4Rec(NUM_ITEMS, 8, 2, embedding="separate", dropout=0.3),
     "gru4rec-widths": lambda: GRU4Rec(
@@ -142,6 +146,7 @@ def build(name: str, sessions: Sessions | None = None) -> SessionModel:
     torch.manual_seed(0)
     model = VARIANTS[name]()
     model.attach(sessions.catalog())
+    model.prepare(sessions)
     return model.fit_counts(sessions) if isinstance(model, CountingModel) else model.eval()
 
 
@@ -294,6 +299,7 @@ def test_model_settings_name_every_argument_and_rebuild_the_model(name: str) -> 
     assert again.settings == model.settings
     assert repr(again) == repr(model)
     again.attach(train_sessions().catalog())
+    again.prepare(train_sessions())
     if name in NEURAL:
         for key, value in again.state_dict().items():
             assert torch.equal(value, model.state_dict()[key]), key
