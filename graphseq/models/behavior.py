@@ -148,7 +148,7 @@ class BehaviorModel(SessionModel):
         self.item_table.fill(table)
 
     def item_vectors(self, items: Tensor | None = None) -> Tensor:
-        """Items with their features, :math:`v`: [num_items, d], or [n, d] of ``items`` [n].
+        """Items with their features, :math:`v`: [num_items, d], or [..., d] of ``items`` [...].
 
         Raises:
             ValueError: If the model does not know its items' features yet.
@@ -162,7 +162,11 @@ class BehaviorModel(SessionModel):
                 f"{type(self).__name__} was built with the item feature {name!r}, but knows no "
                 "item's: call model.attach(train.catalog()), as fit does."
             )
-        v: Tensor = self.lin_item(torch.cat([e, self.item_table(items)], dim=-1))
+        if items is None:
+            f = self.item_table()
+        else:
+            f = self.item_table(items.reshape(-1)).view(*items.shape, -1)
+        v: Tensor = self.lin_item(torch.cat([e, f], dim=-1))
         return v
 
     def clicks(self, batch: Batch) -> Tensor:

@@ -129,6 +129,10 @@ class BST(BehaviorModel):
         """Items with their features, [num_items, d]."""
         return self.item_vectors()
 
+    def item_rows(self, items: Tensor) -> Tensor:
+        """Some items with their features, [..., d]: a sampled loss reads no others."""
+        return self.item_vectors(items)
+
     def _encoder(self, batch: Batch) -> Encode:
         """The encoder of windows of the clicks of a batch."""
         x, time = self.clicks(batch), self.click_time(batch)  # [num_clicks, d]

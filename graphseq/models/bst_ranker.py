@@ -199,7 +199,7 @@ class BSTRanker(BehaviorModel):
 
     def _targets(self, items: Tensor) -> Tensor:
         """Candidates as clicks without features at position 0, [C, d] or [num_sessions, C, d]."""
-        v = self.item_vectors(items.reshape(-1)).view(*items.shape, -1)
+        v = self.item_vectors(items)
         # Missing features are zero: their columns of W_x have nothing to add.
         x = linear(v, self.lin_click.weight[:, : v.size(-1)], self.lin_click.bias)
         return self.drop(x + self.position_embedding.weight[0])

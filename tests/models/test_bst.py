@@ -122,6 +122,20 @@ def test_bst_item_features_change_scores_of_that_item_alone() -> None:
     assert abs(before[0, 6] - after[0, 6]) > 1e-3
 
 
+def test_bst_item_rows_are_rows_of_the_table_in_value_and_gradient() -> None:
+    model = small_model()
+    items = torch.tensor([[3, 6], [3, 0]])
+    rows, whole = model.item_rows(items), model.item_weight()[items]
+    close(rows, whole)
+    parameters = [model.item_embedding.weight, model.item_table.embedding.parts[0].weight]
+    for one, other in zip(
+        torch.autograd.grad(rows.square().sum(), parameters),
+        torch.autograd.grad(whole.square().sum(), parameters),
+        strict=True,
+    ):
+        close(one, other)
+
+
 def test_bst_session_alone_equals_itself_in_a_batch() -> None:
     model = small_model(num_users=None)
     alone = torch.cat([model.score(batch_of([session])) for session in SESSIONS])
