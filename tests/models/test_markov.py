@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch_geometric.data import Batch
 
+import graphseq as gs
 from graphseq.data.readers import read_session_lines
 from graphseq.data.session_graph import build_session_graphs
 from graphseq.data.sessions import Sessions
@@ -198,6 +199,18 @@ def test_markov_predict_next_passes_options_on() -> None:
     assert model.predict_next([["a"]], backoff=0, exclude=["b"]) == [[("c", 0.5)]]
     with pytest.raises(ValueError, match="backoff must be a finite number of at least 0, got -1"):
         model.predict_next([["a"]], backoff=-1)
+
+
+def test_markov_order_2_finds_the_planted_steps_that_order_1_misses() -> None:
+    # Given the last click alone every item is as likely; given two, the next is known.
+    sessions = gs.generate_sessions(400, 100, pattern=1.0, loops=0.0, seed=0)
+    split = gs.session_split(sessions, 0.2)
+    hits = []
+    for order in (1, 2):
+        model = MarkovChain(split.num_items, order).fit_counts(split.train)
+        hits.append(evaluate(model, split.test, ks=(1,), progress=False).metrics["hr@1"])
+    assert hits[0] < 0.25
+    assert hits[1] > 0.6
 
 
 @pytest.fixture

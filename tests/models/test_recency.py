@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch_geometric.data import Batch
 
+import graphseq as gs
 from graphseq.data.session_graph import build_session_graphs
 from graphseq.data.sessions import Sessions
 from graphseq.data.vocabulary import Vocabulary
@@ -67,6 +68,16 @@ def test_recency_of_2000_clicks_keeps_their_order() -> None:
     order = torch.randperm(2000, generator=torch.Generator().manual_seed(0))
     scores = model.score(as_batch([order.tolist()]))[0]
     assert torch.equal(scores.argsort(descending=True), order.flip(0))
+
+
+def test_recency_finds_the_repeats_that_popularity_misses() -> None:
+    sessions = gs.generate_sessions(400, 200, pattern=0.0, loops=0.0, repeats=0.8, seed=0)
+    split = gs.session_split(sessions, 0.2)
+    hits = [
+        gs.evaluate(model.fit_counts(split.train), split.test, ks=(5,), progress=False)
+        for model in (Recency(split.num_items), gs.models.Popularity(split.num_items))
+    ]
+    assert hits[0].metrics["hr@5"] > 2 * hits[1].metrics["hr@5"]
 
 
 def test_recency_empty_batch_gives_no_rows() -> None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
+import graphseq as gs
 from graphseq.data.session_graph import build_session_graphs
 from graphseq.data.sessions import Sessions
 from graphseq.data.vocabulary import Vocabulary
@@ -55,3 +57,13 @@ def test_vstan_decay_out_of_range_is_refused(argument: str) -> None:
 
 def test_vstan_repr_names_its_settings() -> None:
     assert repr(VSTAN(NUM_ITEMS, 5, 9)).startswith("VSTAN(6, k=5, sample_size=9, click_decay=")
+
+
+@pytest.mark.data
+def test_vstan_on_diginetica_gives_its_row(data_root: Path) -> None:
+    # Ages are counted in sessions: these files have no times.
+    split = gs.load_split("diginetica", data_root)
+    model = VSTAN(split.num_items, half_life=100_000.0).fit_counts(split.train)
+    metrics = gs.evaluate(model, split.test, ks=(20,), progress=False).metrics
+    assert 100 * metrics["hr@20"] == pytest.approx(52.93, abs=0.006)
+    assert 100 * metrics["mrr@20"] == pytest.approx(18.86, abs=0.006)
