@@ -66,14 +66,22 @@ def benchmark(content: dict[str, Any]) -> str:
     return "\n\n".join(tables)
 
 
+def page_of(name: str) -> Path | None:
+    """The page of a family: its own, or the one it shares, as ``bst_ranker`` does with ``bst``."""
+    parts = name.split("_")
+    stems = ["_".join(parts[:end]) for end in range(len(parts), 0, -1)]
+    pages = [ROOT / "docs" / "models" / f"{stem}.md" for stem in stems]
+    return next((page for page in pages if page.exists()), None)
+
+
 def families() -> str:
     """The rows of ``gs.models.table()``, each name a link to its page."""
     frame = gs.models.table()
     head = ["name", *(column.replace("_", " ") for column in frame)]
     lines = ["| " + " | ".join(head) + " |", "| " + " | ".join("---" for _ in head) + " |"]
     for name, row in frame.iterrows():
-        page = f"{name}.md"
-        shown = f"[`{name}`]({page})" if (ROOT / "docs" / "models" / page).exists() else f"`{name}`"
+        page = page_of(str(name))
+        shown = f"`{name}`" if page is None else f"[`{name}`]({page.name})"
         lines.append(f"| {shown} | " + " | ".join(map(_cell, row)) + " |")
     return "\n".join(lines)
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from experiments.tables import page_of
 from graphseq.models import MODELS
 
 PAGES = Path(__file__).parent.parent / "docs" / "models"
@@ -21,19 +22,19 @@ HEADINGS = [
     "Numbers",
 ]
 
-WRITTEN = [name for name in MODELS if (PAGES / f"{name}.md").exists()]
+WRITTEN = {name: page for name in MODELS if (page := page_of(name)) is not None}
 
 
 @pytest.mark.parametrize("name", WRITTEN)
 def test_page_of_a_model_has_all_headings_in_order(name):
-    page = re.sub(r"```.*?```", "", (PAGES / f"{name}.md").read_text(), flags=re.DOTALL)
+    page = re.sub(r"```.*?```", "", WRITTEN[name].read_text(), flags=re.DOTALL)
     assert re.findall(r"^## (.*)$", page, re.MULTILINE) == HEADINGS
     assert len(re.findall(r"^# .+$", page, re.MULTILINE)) == 1
 
 
 @pytest.mark.parametrize("name", WRITTEN)
 def test_page_of_a_model_explains_every_argument(name):
-    page = (PAGES / f"{name}.md").read_text()
+    page = WRITTEN[name].read_text()
     (arguments,) = re.findall(r"^## Arguments$(.*?)^## ", page, re.MULTILINE | re.DOTALL)
     named = re.findall(r"^\| (.*?) \|", arguments, re.MULTILINE)
     listed = {argument for cell in named for argument in re.findall(r"`(\w+)`", cell)}
@@ -41,7 +42,7 @@ def test_page_of_a_model_explains_every_argument(name):
     assert [argument for argument in parameters if argument not in listed] == []
 
 
-@pytest.mark.parametrize("page", ["README.md", *(f"{name}.md" for name in WRITTEN)])
+@pytest.mark.parametrize("page", sorted(PAGES.glob("*.md")), ids=lambda page: page.name)
 def test_links_of_model_pages_lead_somewhere(page):
-    links = re.findall(r"\]\((?!https?:)([^)#]+)", (PAGES / page).read_text())
+    links = re.findall(r"\]\((?!https?:)([^)#]+)", page.read_text())
     assert [link for link in links if not (PAGES / link).exists()] == []

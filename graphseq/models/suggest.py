@@ -123,7 +123,7 @@ def suggest(sessions: Sessions, *, streaming: bool = False, seed: int = 0) -> Su
     if len(m["features"]) >= RICH_FEATURES:
         reasons["bst"] = (
             f"there are {len(m['features'])} features beside the item, "
-            f"{', '.join(m['features'])}, and it reads them."
+            f"{', '.join(m['features'])}: gs.data.feature_specs lets it read them."
         )
     if m["length_75%"] <= SHORT_LENGTH:
         reasons["caser"] = (

@@ -163,6 +163,7 @@ def test_suggest_any_sessions_get_the_default_and_the_baselines(lists, named, st
         Sessions.from_lists(lists, vocabulary=vocabulary, users=users), streaming=streaming
     )
     assert answer.start_with[-3:] == ["sasrec", *BASELINES]
+    assert set(answer.start_with) <= set(gs.models.MODELS)
     assert len(set(answer.start_with)) == len(answer.start_with)
     assert answer.start_with[0] == "gru4rec" or not streaming
     json.dumps(answer.measured, allow_nan=False)
