@@ -197,7 +197,7 @@ def fit(
     last = None if folder is None else folder / "checkpoints" / "last.ckpt"
     go_on = resume and last is not None and last.exists()
     accelerator, devices = _lightning_device(device)
-    sampled = objective.sampler is not None
+    sampled = isinstance(objective.loss, SampledLoss)
     with quiet(), torch.random.fork_rng(devices=[]), sparse_tables(model, sampled):
         trainer = pl.Trainer(
             accelerator=accelerator,

@@ -163,9 +163,9 @@ class Objective:
         drawn = torch.cat([targets, negatives])
         rows = model.item_rows(drawn)  # one look-up, so one gradient: [n + N, d]
         offset = None if bias is None else bias[drawn]  # [n + N]
-        log_q = self._log_q(targets)
+        log_q = self._log_q(drawn, targets.numel())
         if log_q is not None:
-            offset = -log_q[drawn] if offset is None else offset - log_q[drawn]
+            offset = -log_q if offset is None else offset - log_q
         if self.loss.name == "sampled_softmax" and self.loss.mask_collisions:
             own, other = rows[: targets.numel()], rows[targets.numel() :]
             offsets = (None, None) if offset is None else offset.split([len(own), len(other)])
@@ -182,9 +182,9 @@ class Objective:
         negatives = self._negatives(targets[known], epoch, step, rows=targets.numel())
         candidates = torch.cat([targets.clamp(min=0).unsqueeze(1), negatives], dim=1)
         scores = model.score(batch, candidates)  # [num_sessions, 1 + N]
-        log_q = self._log_q(targets[known])
+        log_q = self._log_q(candidates, int(known.sum()))
         if log_q is not None:
-            scores = scores - log_q[candidates]
+            scores = scores - log_q
         mask = negatives != targets.unsqueeze(1)
         return self._sampled(scores[known, 0], scores[known, 1:], mask[known])
 
@@ -200,14 +200,17 @@ class Objective:
             negatives = torch.cat([negatives, drawn], dim=-1)
         return negatives
 
-    def _log_q(self, targets: Tensor) -> Tensor | None:
-        """Log of the times that a row is expected to meet each item as a negative, [V]."""
+    def _log_q(self, items: Tensor, num_targets: int) -> Tensor | None:
+        """Log of the times that one of these rows is expected to meet each item as a negative.
+
+        Of the items asked for alone, so that a step costs the same however many others there are.
+        """
         if not isinstance(self.loss, SampledLoss) or not self.loss.corrects:
             return None
-        log_q = None if self.sampler is None else self.sampler.log_q.to(targets.device)
+        log_q = None if self.sampler is None else self.sampler.log_q.to(items.device)[items]
         if self._log_share is None:
             return log_q
-        others = self._log_share.to(targets.device) + math.log(max(targets.numel() - 1, 1))
+        others = self._log_share.to(items.device)[items] + math.log(max(num_targets - 1, 1))
         return others if log_q is None else torch.logaddexp(log_q, others)
 
     def _sampled(self, positive: Tensor, negatives: Tensor, mask: Tensor) -> Tensor:

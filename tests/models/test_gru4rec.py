@@ -477,3 +477,15 @@ def test_gru4rec_trained_in_lanes_twice_with_one_seed_is_equal() -> None:
     one, same, other = (torch.cat([p.flatten() for p in m.parameters()]) for m in models)
     assert torch.equal(one, same)
     assert not torch.equal(one, other)
+
+
+def test_gru4rec_trained_in_lanes_and_resumed_equals_one_that_never_stopped(tmp_path: Path) -> None:
+    whole, halves, resumed = (small_model(dropout=0.3) for _ in range(3))
+    options: dict[str, Any] = {"loss": "sampled_softmax", "progress": False}
+    fit(whole, lanes_of(4, shuffle=True), max_epochs=4, **options)
+    fit(halves, lanes_of(4, shuffle=True), max_epochs=2, out=tmp_path, **options)
+    options |= {"out": tmp_path, "resume": True}
+    fit(resumed, lanes_of(4, shuffle=True), max_epochs=4, **options)
+    for name, weight in whole.state_dict().items():
+        assert torch.equal(resumed.state_dict()[name], weight), name
+    assert not torch.equal(whole.state_dict()["bias"], halves.state_dict()["bias"])
