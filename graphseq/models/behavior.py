@@ -120,12 +120,10 @@ class BehaviorModel(SessionModel):
         for module in (self.item_table, self.click_embedding, *self.blocks):
             if module is not None:
                 module.reset_parameters()
-        # Wide enough for a click to see the others, and for features to count, from the first step.
-        for linear in (self.lin_item, self.lin_click, *self.blocks.modules()):
-            if isinstance(linear, Linear):
+        for linear in (self.lin_item, self.lin_click):
+            if linear is not None:
                 torch.nn.init.normal_(linear.weight, std=linear.in_features**-0.5)
-                if linear.bias is not None:
-                    torch.nn.init.zeros_(linear.bias)
+                torch.nn.init.zeros_(linear.bias)
 
     def attach(self, catalog: Catalog) -> None:
         """Makes the model know its training data, and holds the features of its items.

@@ -127,6 +127,11 @@ class BSTRanker(BehaviorModel):
     def reset_parameters(self) -> None:
         super().reset_parameters()
         self.context_embedding.reset_parameters()
+        # A candidate learns of the history through attention alone: it starts wide enough for that.
+        # The last click of the next-item form tells most by itself, and starts narrow, as SASRec.
+        for part in self.blocks.modules():
+            if isinstance(part, Linear):
+                torch.nn.init.normal_(part.weight, std=part.in_features**-0.5)
         for layer in (self.lin_first, *self.mlp):
             if isinstance(layer, Linear):
                 torch.nn.init.kaiming_uniform_(layer.weight, a=0.01)
