@@ -194,7 +194,6 @@ class SessionKNN(CountingModel):
             newest), int64; their similarity, float64; the age of the newest item in common, and the
             place of the last one in the neighbour, int64; [num_pairs] each.
         """
-        num_sessions = self.session_ptr.numel() - 1
         node, row, age = batch.x, batch.batch, last_visit(batch)
         length = batch.click_ptr.diff()
         if self.last_clicks is not None:
@@ -202,50 +201,59 @@ class SessionKNN(CountingModel):
             node, row, age = node[recent], row[recent], age[recent]
             length = length.clamp(max=self.last_clicks)
         weight = self.click_weight(age, length[row])  # [num_nodes]
+        pair_row, session, pair, source, place = self._candidates(row, node)
 
-        # Candidates: the sessions of all items, merged by sorting, the newest of them kept.
+        common = weight.new_zeros(session.numel()).index_add_(0, pair, weight[source])
+        total = torch.bincount(row, minlength=length.numel()).double()
+        squares = weight.new_zeros(length.numel()).index_add_(0, row, weight.square())
+        size = (self.session_ptr[session + 1] - self.session_ptr[session]).double()
+        similarity = self.similarity(common, total[pair_row], squares[pair_row], size)
+        similarity = similarity * self._freshness(batch, pair_row, session)
+        newest = torch.full_like(session, torch.iinfo(torch.long).max)
+        newest.scatter_reduce_(0, pair, age[source], "amin")
+        last_place = torch.zeros_like(session).scatter_reduce_(0, pair, place, "amax")
+
+        nearest = torch.arange(0, device=session.device)
+        if session.numel():
+            counts = torch.bincount(pair_row, minlength=length.numel())
+            first = counts.cumsum(0) - counts
+            column = torch.arange(session.numel(), device=session.device) - first[pair_row]
+            dense = similarity.new_full((counts.numel(), int(counts.max())), -torch.inf)
+            dense[pair_row, column] = similarity  # by recency, as ties shall go
+            best_row, best_column, _ = best(dense, self.k)
+            nearest = first[best_row] + best_column
+        found = (pair_row, session, similarity, newest, last_place)
+        return tuple(values[nearest] for values in found)  # type: ignore[return-value]
+
+    def _candidates(
+        self, row: Tensor, node: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+        """The newest ``sample_size`` sessions with an item of each row, merged by sorting.
+
+        Args:
+            row, node: Rows, never falling, and their items, int64 [num_nodes].
+
+        Returns:
+            Row and session of each pair, by row and recency, int64 [num_pairs]; and for every item
+            in common its pair, which of the nodes it is, and its place in the session, int64.
+        """
+        num_sessions = self.session_ptr.numel() - 1
         entry, ptr = ragged_range(self.item_ptr[node], self.item_ptr[node + 1])
         source = torch.repeat_interleave(ptr.diff())  # which of the nodes: [num_entries]
+        # Stable, so that an item comes before those that the session visited later.
         key, order = (row[source] * num_sessions + self.item_session[entry]).sort(stable=True)
         starts = torch.ones_like(key, dtype=torch.bool)
         torch.ne(key[1:], key[:-1], out=starts[1:])
-        pair_key = key[starts]
-        pair_row, session = pair_key // num_sessions, pair_key % num_sessions
-        counts = torch.bincount(pair_row, minlength=int(batch.num_graphs))
-        first = counts.cumsum(0) - counts
-        column = torch.arange(pair_key.numel(), device=key.device) - first[pair_row]
         pair = starts.cumsum(0) - 1  # [num_entries]
-        sampled = column[pair] < self.sample_size
-        pair, order = pair[sampled], order[sampled]
-        source, entry = source[order], entry[order]
-
-        common = weight.new_zeros(pair_key.numel()).index_add_(0, pair, weight[source])
-        total = torch.bincount(row, minlength=counts.numel()).double()[pair_row]
-        squares = weight.new_zeros(counts.numel()).index_add_(0, row, weight.square())[pair_row]
-        size = (self.session_ptr[session + 1] - self.session_ptr[session]).double()
-        similarity = self.similarity(common, total, squares, size)
-        similarity = similarity * self._freshness(batch, pair_row, session)
-
-        width = min(self.sample_size, int(counts.max()) if counts.numel() else 0)
-        dense = similarity.new_full((counts.numel(), width), -torch.inf)
-        inside = column < self.sample_size
-        dense[pair_row[inside], column[inside]] = similarity[inside]
-        if width == 0:
-            nearest = pair_key
-        else:
-            best_row, best_column, _ = best(dense, self.k)
-            nearest = first[best_row] + best_column
-        newest = torch.full_like(pair_key, torch.iinfo(torch.long).max)
-        newest.scatter_reduce_(0, pair, age[source], "amin")
-        last_place = torch.zeros_like(pair_key)
-        last_place.scatter_reduce_(0, pair, self.item_place[entry].long(), "amax")
-        return (
-            pair_row[nearest],
-            session[nearest],
-            similarity[nearest],
-            newest[nearest],
-            last_place[nearest],
-        )
+        key = key[starts]
+        pair_row = key // num_sessions
+        counts = torch.bincount(pair_row)
+        first = counts.cumsum(0) - counts
+        sampled = torch.arange(key.numel(), device=key.device) - first[pair_row] < self.sample_size
+        kept = sampled[pair]
+        pair, order = (sampled.cumsum(0) - 1)[pair[kept]], order[kept]
+        place = self.item_place[entry[order]].long()
+        return pair_row[sampled], (key % num_sessions)[sampled], pair, source[order], place
 
     def _freshness(self, batch: Batch, row: Tensor, session: Tensor) -> Tensor:
         """Decay of sessions of the log by their age, float64 [n]."""
