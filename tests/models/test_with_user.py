@@ -10,7 +10,7 @@ import graphseq as gs
 from graphseq.data.dataset import SessionGraphDataset
 from graphseq.data.session_graph import build_session_graphs
 from graphseq.data.sessions import Sessions
-from graphseq.models import MODELS, SRGNN, CountingModel, GRU4Rec, WithUser
+from graphseq.models import MODELS, SRGNN, CountingModel, GRU4Rec, SessionModel, WithUser
 
 USERS = [2, -1, 0]
 
@@ -139,6 +139,27 @@ def test_with_user_is_trained_and_evaluated_as_its_base(base):
     assert model_of("caser").shares_windows == MODELS["caser"].shares_windows
 
 
+def test_with_user_hands_every_hook_of_a_model_on_to_its_base():
+    # These are made of the others, which are handed on, or belong to the whole.
+    own = {"recommend", "save", "score", "score_vectors", "settings", "device"}
+    hooks = {name for name in vars(SessionModel) if not name.startswith("_")} - own
+    hooks -= {name for name, value in vars(SessionModel).items() if not callable(value)}
+    assert {"attach", "prepare", "training_rows"} <= hooks
+    assert hooks - set(vars(WithUser)) == set()
+
+
+def test_with_user_base_that_reads_all_sessions_is_given_them():
+    sessions = favourites(40)
+    model = WithUser(sessions.num_items, base="gcegnn", arguments={"hidden_channels": 6})
+    base = MODELS["gcegnn"](sessions.num_items, hidden_channels=6)
+    model.prepare(sessions)
+    base.prepare(sessions)
+    prepared = dict(base.named_buffers())
+    assert prepared
+    for name, buffer in model.inner.named_buffers():
+        assert torch.equal(buffer, prepared[name]), name
+
+
 def favourites(num_sessions=300, seed=0):
     """Sessions of any item, then the user's own favourite: clicks alone cannot tell it."""
     rng = np.random.default_rng(seed)
@@ -204,7 +225,7 @@ def test_with_user_sessions_without_users_are_warned_of(caplog):
 
 @pytest.mark.parametrize("base", ["markov", "popularity", "with_user", "nothing"])
 def test_with_user_base_that_takes_no_user_is_refused(base):
-    with pytest.raises(ValueError, match=f"base is one of srgnn, gru4rec, .*got '{base}'"):
+    with pytest.raises(ValueError, match=f"base is one of .*srgnn, .*gru4rec, .*got '{base}'"):
         WithUser(5, 2, base)
 
 
