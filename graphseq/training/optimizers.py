@@ -27,8 +27,11 @@ MEMORY = 256
 ROWS_AT_ONCE = 2**16
 """Rows settled at once: bounds memory."""
 
-SPARSE_FROM = 8_192
-"""Rows from which on a table is worth a row-sparse gradient: below, a dense step costs less."""
+SPARSE_FROM = 32_768
+"""Rows from which on a table is worth a row-sparse gradient.
+
+A step of a few hundred sessions reads some 5,000 rows of a table; of fewer rows than this, the
+dense step, which reads them in order, costs less."""
 
 
 class RowSparseOptimizer(torch.optim.Optimizer):
