@@ -207,7 +207,7 @@ def measure(
     with Side(theirs_command) as theirs, Side([*ours_command, *threads]) as ours:
         if ours.about["num_items"] != theirs.about["num_items"]:
             raise SystemExit(f"The sides differ in items: {ours.about}, {theirs.about}.")
-        theirs.ask("train 2 1000")  # a warm-up
+        theirs.ask("train 1 1000")  # a warm-up
         for _ in range(options.repeats):
             for loss in TRAINED_BY:
                 size = f"{options.batch_size} {options.steps} {options.seconds}"

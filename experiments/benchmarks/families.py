@@ -189,9 +189,9 @@ def rank(
     model: SessionModel, sessions: gs.Sessions, *, repeats: int, seconds: float = 3600.0
 ) -> list[float]:
     """Sessions a second of ranking all items for one target of each; one figure a repeat."""
-    number, taken = 4, 0.0
+    number, taken = 1, 0.0
     while taken < 0.3 and number < sessions.num_sessions:  # the first ones allocate: not counted
-        number = min(8 * number, sessions.num_sessions)
+        number = min(4 * number, sessions.num_sessions)
         taken = gs.evaluate(model, sessions.select(np.arange(number))).seconds
     number = max(1, min(sessions.num_sessions, int(number / taken * seconds / repeats)))
     part = sessions.select(np.arange(number))
@@ -336,7 +336,7 @@ def memory_row(name: str, loss: str, num_items: int, options: argparse.Namespace
     before = peak_resident_bytes()
     model = build_model(family, num_items, options.hidden_channels, options.max_length, **arguments)
     tables = item_tables(model)
-    optimizer = "adam" if tables < 2 else "adagrad"
+    optimizer = "adam" if tables < 2 else "rowwise_adagrad"
     # The second step has both gradients and the state that the optimiser made in the first.
     with counting(model) as counted:
         gs.fit(
