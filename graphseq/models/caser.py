@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -19,6 +19,11 @@ CLICKS_AT_ONCE = 65_536
 """Clicks whose windows are laid out at once outside training: bounds memory."""
 
 
+CONSTRAINED_STD = 0.3
+"""Deviation at the start of a table that is input and output: with the program's, one over its
+width, biases outweigh what is clicked, and most units of ``z`` die in the first epoch."""
+
+
 class Caser(SessionModel):
     r"""Scores of Caser (Tang & Wang, WSDM 2018): :math:`y_j = W'_j [z ; P_u] + b'_j`.
 
@@ -32,7 +37,7 @@ class Caser(SessionModel):
 
     Different from the program, which pads short sequences with an item of its own: places before
     the first click are zeros, and no horizontal filter ends there. Parameters start as in the
-    program. Its loss is ``fit(loss="bce")`` with 3 negatives and ``targets=3``; it draws negatives
+    program (a constrained table: wider). Its loss is ``fit(loss="bce")`` with 3 negatives and ``targets=3``; it draws negatives
     for each window, here a batch shares them. ``dropout`` falls on the convolutions' outputs.
 
     The user of a session is ``batch.user``; an unknown one (-1), and all of a batch without that
@@ -50,10 +55,14 @@ class Caser(SessionModel):
         num_users: Users; ``None``: no user embedding. With users, states are ``2 d`` wide.
         targets: Clicks that the window before them is trained to predict. More than one needs
             batches of whole sessions, as ``fit`` makes them.
+        embedding: ``"separate"``: :math:`W'` is a table of its own, as in paper and program;
+            ``"constrained"``: the input table is the output table too, which learns from far fewer
+            clicks an item; without users alone.
 
     Raises:
         ValueError: If a size is out of range, there are neither horizontal nor vertical filters,
-            ``heights`` do not rise within 1 to ``max_length``, or ``dropout`` lies outside [0, 1).
+            ``heights`` do not rise within 1 to ``max_length``, ``dropout`` lies outside [0, 1), or
+            ``embedding`` is neither, or constrained beside users.
     """
 
     traits: ClassVar[Traits] = Traits(
@@ -79,6 +88,7 @@ class Caser(SessionModel):
         dropout: float = 0.5,
         num_users: int | None = None,
         targets: int = 1,
+        embedding: Literal["separate", "constrained"] = "separate",
     ) -> None:
         super().__init__(num_items)
         sizes = {"hidden_channels": hidden_channels, "max_length": max_length, "targets": targets}
@@ -94,6 +104,13 @@ class Caser(SessionModel):
             )
         if not 0 <= dropout < 1:
             raise ValueError(f"dropout must lie in [0, 1), got {dropout}.")
+        if embedding not in ("separate", "constrained"):
+            raise ValueError(f"embedding is 'separate' or 'constrained', got {embedding!r}.")
+        if embedding == "constrained" and num_users is not None:
+            raise ValueError(
+                "embedding='constrained' needs an output table as wide as the input's, but users "
+                f"make it twice as wide, got num_users={num_users}: take 'separate'."
+            )
         spans = list(range(1, max_length + 1) if heights is None else heights)
         if not spans or spans != sorted(set(spans)) or spans[0] < 1 or spans[-1] > max_length:
             raise ValueError(
@@ -107,6 +124,7 @@ class Caser(SessionModel):
         self.dropout = dropout
         self.num_users = num_users
         self.targets = targets
+        self.embedding = embedding
         d, width = hidden_channels, num_vertical * hidden_channels + num_horizontal * len(spans)
         self.item_embedding = Embedding(num_items, d)  # E
         self.user_embedding = None if num_users is None else Embedding(num_users, d)  # P
@@ -116,14 +134,20 @@ class Caser(SessionModel):
         self.vertical = VerticalConv(num_vertical, max_length) if num_vertical else None
         self.drop = Dropout(dropout)
         self.lin = Linear(width, d)  # W, b
-        self.output_embedding = Embedding(num_items, d if num_users is None else 2 * d)  # W'
+        self.output_embedding = (  # W'
+            Embedding(num_items, d if num_users is None else 2 * d)
+            if embedding == "separate"
+            else None
+        )
         self.bias = Parameter(torch.empty(num_items))  # b'
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
         for module in self.children():
             if isinstance(module, Embedding):
-                torch.nn.init.normal_(module.weight, std=1 / module.embedding_dim)
+                constrained = self.embedding == "constrained"
+                std = CONSTRAINED_STD if constrained else 1 / module.embedding_dim
+                torch.nn.init.normal_(module.weight, std=std)
             elif isinstance(module, HorizontalConv | VerticalConv | Linear):
                 module.reset_parameters()
         torch.nn.init.zeros_(self.bias)
@@ -247,7 +271,8 @@ class Caser(SessionModel):
         return self.click_states(batch).repeat_interleave(target_ptr.diff(), dim=0), y[target]
 
     def item_weight(self) -> Tensor:
-        return self.output_embedding.weight
+        table = self.item_embedding if self.output_embedding is None else self.output_embedding
+        return table.weight
 
     def item_bias(self) -> Tensor:
         return self.bias

@@ -36,6 +36,7 @@ KINDS = {
     "long": {"max_length": 7, "heights": [1, 4]},
     "users": {"num_users": 3},
 }
+ALL_KINDS = KINDS | {"constrained": {"embedding": "constrained"}}
 
 
 @pytest.fixture
@@ -92,7 +93,8 @@ def naive_scores(model: Caser, session: list[int], user: int = -1) -> Tensor:
     if model.user_embedding is not None:
         p = torch.zeros(d) if user < 0 else model.user_embedding.weight[user]
         z = torch.cat([z, p])
-    return model.output_embedding.weight @ z + model.bias
+    output = model.item_embedding if model.output_embedding is None else model.output_embedding
+    return output.weight @ z + model.bias
 
 
 def close(one: Tensor, other: Tensor) -> None:
@@ -121,6 +123,7 @@ def test_caser_published_weights_give_the_programs_settings(
         "dropout": 0.5,
         "num_users": 6,
         "targets": 1,
+        "embedding": "separate",
     }
 
 
@@ -152,9 +155,9 @@ def test_caser_weights_under_the_programs_names_give_the_same_model(kind: str) -
     }
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", ALL_KINDS)
 def test_caser_scores_equal_a_loop_over_places_in_sessions_of_any_length(kind: str) -> None:
-    model = small_model(**KINDS[kind])
+    model = small_model(**ALL_KINDS[kind])
     scores = model.score(batch_of(SESSIONS, USERS))
     for session, user, row in zip(SESSIONS, USERS, scores, strict=True):
         close(row, naive_scores(model, session, user))
@@ -358,6 +361,13 @@ def test_caser_start_is_the_programs() -> None:
     assert model.vertical.weight.abs().max().item() == pytest.approx(5**-0.5, rel=0.05)
 
 
+def test_caser_start_of_a_constrained_table_is_wider() -> None:
+    torch.manual_seed(0)
+    model = Caser(500, 32, embedding="constrained")
+    assert model.item_weight() is model.item_embedding.weight
+    assert model.item_weight().std().item() == pytest.approx(0.3, rel=0.05)
+
+
 @pytest.fixture(scope="module")
 def walks() -> tuple[Sessions, Sessions]:
     """Sessions whose next click is known from the last two and unknown from the last one."""
@@ -400,6 +410,8 @@ def test_caser_with_several_targets_and_users_is_trained_by_fit(loss: str | Samp
         ({"num_horizontal": -1}, "must not be negative, nor both be 0, got -1 and 4"),
         ({"num_horizontal": 0, "num_vertical": 0}, "nor both be 0, got 0 and 0"),
         ({"dropout": 1.0}, r"dropout must lie in \[0, 1\), got 1.0"),
+        ({"embedding": "tied"}, "embedding is 'separate' or 'constrained', got 'tied'"),
+        ({"embedding": "constrained", "num_users": 2}, "got num_users=2: take 'separate'"),
         ({"heights": []}, r"heights must rise within 1..5, the max_length, got \[\]"),
         ({"heights": [0, 1]}, r"within 1..5, the max_length, got \[0, 1\]"),
         ({"heights": [2, 6]}, r"within 1..5, the max_length, got \[2, 6\]"),

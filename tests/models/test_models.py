@@ -94,6 +94,7 @@ VARIANTS: dict[str, Callable[[], SessionModel]] = {
     "sasrec-none": lambda: SASRec(NUM_ITEMS, 8, positions="none"),
     "sasrec-end": lambda: SASRec(NUM_ITEMS, 8, positions="end", block="published", expansion=1),
     "caser": lambda: Caser(NUM_ITEMS, 8),
+    "caser-constrained": lambda: Caser(NUM_ITEMS, 8, embedding="constrained"),
     "caser-vertical": lambda: Caser(NUM_ITEMS, 8, max_length=3, num_horizontal=0),
     "caser-users": lambda: Caser(NUM_ITEMS, 8, heights=[2, 3, 4], num_users=NUM_USERS, targets=3),
     "hgru4rec": lambda: MODELS["hgru4rec"](NUM_ITEMS, 8),
