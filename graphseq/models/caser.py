@@ -37,8 +37,9 @@ class Caser(SessionModel):
 
     Different from the program, which pads short sequences with an item of its own: places before
     the first click are zeros, and no horizontal filter ends there. Parameters start as in the
-    program (a constrained table: wider). Its loss is ``fit(loss="bce")`` with 3 negatives and ``targets=3``; it draws negatives
-    for each window, here a batch shares them. ``dropout`` falls on the convolutions' outputs.
+    program (a constrained table: wider). Its loss is ``SampledLoss("bce", 3)`` with ``targets=3``;
+    it draws negatives for each window, here a batch shares them. ``dropout`` falls on the
+    convolutions' outputs.
 
     The user of a session is ``batch.user``; an unknown one (-1), and all of a batch without that
     field, have the zero vector.
