@@ -18,6 +18,9 @@ LEAST_SECONDS = 0.01
 LINE_HEIGHT = 0.042
 """Height of a name in units of the panel: names are moved apart by it."""
 
+NAME_WIDTH = 0.7
+"""Width of a name in powers of ten: names of points further apart do not meet."""
+
 
 def plot_cost(
     results: Mapping[str, Any],
@@ -75,15 +78,25 @@ def plot_cost(
     room = max(high - low, 1e-3)
     ax.set_ylim(low - 0.08 * room, high + 0.08 * room)
     bottom, top = ax.get_ylim()
-    heights = moved_apart((y - bottom) / (top - bottom), LINE_HEIGHT)
+    points = (y - bottom) / (top - bottom)
+    heights = points.copy()
+    for near in neighbours(np.log10(x), NAME_WIDTH):
+        heights[near] = moved_apart(heights[near], LINE_HEIGHT)
     for place, name in enumerate(groups):
+        ahead = (x > x[place]) & (np.log10(x / x[place]) < NAME_WIDTH)
+        covers = (ahead & (np.abs(points - heights[place]) < LINE_HEIGHT / 2)).any()
         ax.annotate(
             name,
             (x[place], y[place]),
-            xytext=(x[place] * 1.35, bottom + heights[place] * (top - bottom)),
+            xytext=(
+                x[place] / 1.35 if covers else x[place] * 1.35,
+                bottom + heights[place] * (top - bottom),
+            ),
+            ha="right" if covers else "left",  # no name over another point
             va="center",
             fontsize=9,
             color=INK,
+            zorder=2.5,  # no name hides a point
             bbox={"facecolor": "white", "alpha": 0.75, "edgecolor": "none", "pad": 0.5},
             arrowprops={"arrowstyle": "-", "color": "#C5CDD5", "lw": 0.7, "shrinkB": 3},
         )
@@ -121,6 +134,20 @@ def pareto(cost: NDArray[np.float64], value: NDArray[np.float64]) -> NDArray[np.
     order = np.lexsort((-value, cost))
     best_before = np.concatenate(([-np.inf], np.maximum.accumulate(value[order])[:-1]))
     return order[value[order] > best_before]
+
+
+def neighbours(places: NDArray[np.float64], reach: float) -> list[NDArray[np.int64]]:
+    """Chains of points of which each is within ``reach`` of the next.
+
+    Args:
+        places: [n].
+        reach: Most distance between two that follow one another.
+
+    Returns:
+        The numbers of the points of each chain, int64; every point is in one.
+    """
+    order = np.argsort(places, kind="stable")
+    return np.split(order, np.flatnonzero(np.diff(places[order]) > reach) + 1)
 
 
 def moved_apart(places: NDArray[np.float64], gap: float) -> NDArray[np.float64]:
