@@ -73,7 +73,7 @@ def plot_cost(
             ax.errorbar(x[place], y[place], yerr=whisker, fmt="none", ecolor=GREY, lw=0.9, zorder=2)
     ax.scatter(x, y, s=34, color=BLUE, zorder=3)
     ax.set_xscale("log")
-    ax.set_xlim(x.min() / 1.8, x.max() * 12)  # room for the names
+    ax.set_xlim(x.min() / 4, x.max() * 12)  # room for the names
     low, high = float(y.min()), float(y.max())
     room = max(high - low, 1e-3)
     ax.set_ylim(low - 0.08 * room, high + 0.08 * room)
