@@ -118,13 +118,13 @@ def losses_of(family: type[SessionModel], wanted: list[str]) -> list[str]:
 def enough_sessions(
     model: SessionModel, sessions: gs.Sessions, steps: int, batch_size: int
 ) -> gs.Sessions:
-    """Sessions, in random order, that make this many steps (or all there are)."""
+    """Sessions, in random order, that fill this many steps and no more (or all there are)."""
     order = np.random.default_rng(0).permutation(np.flatnonzero(sessions.lengths > 1))
     samples = sessions.lengths[order] - 1
     if model.trained_on in ("sessions", "cloze"):
         samples = np.ones_like(samples)
-    needed = int(np.searchsorted(np.cumsum(samples), steps * batch_size)) + 1
-    return sessions.select(order[:needed])
+    needed = int(np.searchsorted(np.cumsum(samples), steps * batch_size, side="right"))
+    return sessions.select(order[: max(needed, 1)])
 
 
 @dataclass
