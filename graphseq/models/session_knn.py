@@ -111,7 +111,7 @@ class SessionKNN(CountingModel):
         Returns:
             float64 [n].
         """
-        raise NotImplementedError
+        raise AttributeError(f"{type(self).__name__} defines no click_weight.")
 
     def similarity(self, common: Tensor, total: Tensor, squares: Tensor, size: Tensor) -> Tensor:
         """Similarity of pairs of sessions.
@@ -125,11 +125,11 @@ class SessionKNN(CountingModel):
         Returns:
             float64 [n].
         """
-        raise NotImplementedError
+        raise AttributeError(f"{type(self).__name__} defines no similarity.")
 
     def match_weight(self, age: Tensor) -> Tensor:
         """Weight of a neighbour by the age of the newest item in common, int64 -> float64 [n]."""
-        raise NotImplementedError
+        raise AttributeError(f"{type(self).__name__} defines no match_weight.")
 
     def place_weight(self, distance: Tensor) -> Tensor | None:
         """Weight of a neighbour's items by their distance to the last one in common, in clicks."""
