@@ -14,8 +14,9 @@ from graphseq.data.filters import (
 from graphseq.data.generate import generate_sessions
 from graphseq.data.history import join_sessions, with_history
 from graphseq.data.lanes import LaneSampler, SessionParallelLoader
-from graphseq.data.loader import SessionBatchSampler, SessionGraphLoader
+from graphseq.data.loader import SessionGraphLoader
 from graphseq.data.registry import DATASETS, load_dataset, load_split
+from graphseq.data.samplers import ClickBatchSampler, SessionBatchSampler
 from graphseq.data.session_graph import SessionGraph, SessionGraphBatch, build_session_graphs
 from graphseq.data.sessions import Sessions
 from graphseq.data.splits import (
@@ -39,6 +40,7 @@ __all__ = [
     "UNKNOWN_TARGET",
     "AddReverseEdges",
     "Catalog",
+    "ClickBatchSampler",
     "DecayedWeights",
     "EdgeTransform",
     "Feature",

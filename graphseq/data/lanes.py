@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from torch_geometric.data import Batch
 
 from graphseq.data.dataset import SessionGraphDataset
-from graphseq.data.loader import EpochLoader, EpochSampler
+from graphseq.data.loader import EpochLoader
+from graphseq.data.samplers import EpochSampler, dealt
 
 LaneStep = tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]
 """Of each lane at work in a step: its sample, its place in it, its number; int64 [n] each."""
@@ -95,7 +96,9 @@ class LaneSampler(EpochSampler[LaneStep]):
         return int(self._stop.max(initial=0))
 
     def __iter__(self) -> Iterator[LaneStep]:
-        order = self._order()  # the sample at each place
+        order = np.arange(len(self._lengths))  # the sample at each place
+        if self.shuffle:
+            order = dealt(self._lengths, self._by_length, self.seed, self.epoch)
         start, lane, stop = self._start, self._lane, self._stop
         first, steps = self.first_step, len(self)
         given = np.searchsorted(start, np.arange(first, steps + 1))  # places started before a step
@@ -107,14 +110,6 @@ class LaneSampler(EpochSampler[LaneStep]):
             at_work = at_work[at_work % self.world_size == self.rank]
             at = place[at_work]
             yield order[at], step - start[at], at_work // self.world_size
-
-    def _order(self) -> NDArray[np.int64]:
-        if not self.shuffle:
-            return np.arange(len(self._lengths))
-        random = np.random.default_rng((self.seed, self.epoch)).permutation(len(self._lengths))
-        order = np.empty_like(random)
-        order[self._by_length] = random[np.argsort(self._lengths[random], kind="stable")]
-        return order
 
 
 class SessionParallelLoader(EpochLoader):

@@ -3,141 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch.utils.data import DataLoader, Sampler
+from torch.utils.data import DataLoader
 from torch_geometric.data import Batch
 
 from graphseq.data.dataset import SessionGraphDataset
-
-BUCKET_BATCHES = 50
-"""Batches among which samples are exchanged to make batches of like length."""
-
-
-Step = TypeVar("Step")
-
-
-class EpochSampler(Sampler[Step]):
-    """What each step of an epoch holds: a function of seed and epoch, readable from any step on.
-
-    Attributes:
-        seed: Seed of the order.
-        epoch: The epoch that comes next.
-        first_step: The step of it that comes next.
-    """
-
-    def __init__(self, seed: int, rank: int | None, world_size: int | None) -> None:
-        distributed = torch.distributed.is_available() and torch.distributed.is_initialized()
-        if world_size is None:
-            world_size = torch.distributed.get_world_size() if distributed else 1
-        if rank is None:
-            rank = torch.distributed.get_rank() if distributed else 0
-        if not 0 <= rank < world_size:
-            raise ValueError(f"rank must lie in 0..{world_size - 1}, got {rank}.")
-        self.seed = seed
-        self.rank = rank
-        self.world_size = world_size
-        self.epoch = 0
-        self.first_step = 0
-
-    def set_epoch(self, epoch: int) -> None:
-        """The epoch whose order comes next; Lightning calls this."""
-        self.epoch = epoch
-
-    def __len__(self) -> int:
-        """Steps of an epoch."""
-        raise AttributeError(f"{type(self).__name__} does not tell how many steps it has.")
-
-
-class SessionBatchSampler(EpochSampler[NDArray[np.int64]]):
-    """Sample numbers of each batch of one rank; ranks share every epoch without overlap.
-
-    Each sample comes once an epoch, and every rank gets the same number of steps: the samples that
-    are left over at the end are spread over all ranks (with ``batch_size=1``, where they may be too
-    few for a step of their own, the last step takes them in).
-
-    Args:
-        size: Number of samples, or the length of each, int [num_samples], as ``bucket`` needs.
-        batch_size: Samples in a batch of one rank.
-        shuffle: Whether the order differs from epoch to epoch.
-        seed: Seed of that order.
-        bucket: Whether batches hold samples of like length.
-        rank, world_size: This process among how many; by default those of ``torch.distributed``.
-
-    Raises:
-        ValueError: If a number is out of range, or there are fewer samples than ranks.
-    """
-
-    def __init__(
-        self,
-        size: int | NDArray[np.int64],
-        batch_size: int,
-        *,
-        shuffle: bool = False,
-        seed: int = 0,
-        bucket: bool = False,
-        rank: int | None = None,
-        world_size: int | None = None,
-    ) -> None:
-        super().__init__(seed, rank, world_size)
-        if batch_size < 1:
-            raise ValueError(f"batch_size must be at least 1, got {batch_size}.")
-        if bucket and isinstance(size, int):
-            raise ValueError("bucket=True needs the length of every sample, not only their number.")
-        self.lengths = None if isinstance(size, int) else size
-        self.num_samples = size if isinstance(size, int) else len(size)
-        if self.num_samples < self.world_size:
-            raise ValueError(
-                f"{self.num_samples} samples cannot be shared by {self.world_size} ranks: use "
-                "fewer."
-            )
-        self.batch_size = batch_size
-        self.shuffle = shuffle
-        self.bucket = bucket
-
-    def __len__(self) -> int:
-        steps = -(-self.num_samples // (self.batch_size * self.world_size))
-        return min(steps, self.num_samples // self.world_size)
-
-    def __iter__(self) -> Iterator[NDArray[np.int64]]:
-        order = self._order()
-        steps = self._bounds()  # [num_steps + 1] of the global batches
-        if self.bucket and self.shuffle:
-            generator = np.random.default_rng((self.seed, self.epoch, 1))
-            sequence = generator.permutation(len(self))
-        else:
-            sequence = np.arange(len(self))
-        for step in sequence[self.first_step :]:
-            start, size = steps[step], steps[step + 1] - steps[step]
-            low = start + size * self.rank // self.world_size
-            high = start + size * (self.rank + 1) // self.world_size
-            yield order[low:high]
-
-    def _order(self) -> NDArray[np.int64]:
-        if not self.shuffle:
-            if self.bucket and self.lengths is not None:
-                return np.argsort(self.lengths, kind="stable")
-            return np.arange(self.num_samples)
-        generator = np.random.default_rng((self.seed, self.epoch))
-        order = generator.permutation(self.num_samples)
-        if self.bucket and self.lengths is not None:
-            chunk = np.arange(self.num_samples) // (
-                BUCKET_BATCHES * self.batch_size * self.world_size
-            )
-            order = order[np.lexsort((self.lengths[order], chunk))]
-        return order
-
-    def _bounds(self) -> NDArray[np.int64]:
-        whole = self.batch_size * self.world_size
-        bounds = np.minimum(np.arange(len(self) + 1) * whole, self.num_samples)
-        bounds[-1] = self.num_samples
-        if len(self) > 1 and bounds[-1] - bounds[-2] < self.world_size:
-            # A last batch too small to give every rank a sample takes some from the one before.
-            bounds[-2] = bounds[-1] - self.world_size
-        return bounds
+from graphseq.data.samplers import ClickBatchSampler, EpochSampler, SessionBatchSampler
 
 
 class EpochLoader(DataLoader[Batch]):
@@ -210,11 +85,13 @@ class SessionGraphLoader(EpochLoader):
     Args:
         dataset: The session graphs.
         batch_size: Graphs in a batch.
+        max_clicks: Most clicks in a batch, in place of ``batch_size``: batches of like length, of
+            many short samples or few long ones; see :class:`ClickBatchSampler`.
         shuffle, seed, bucket, rank, world_size: As in :class:`SessionBatchSampler`.
         **kwargs: Further arguments of torch's loader: ``num_workers``, ``pin_memory``, ...
 
     Raises:
-        ValueError: As :class:`SessionBatchSampler`.
+        ValueError: As :class:`SessionBatchSampler` and :class:`ClickBatchSampler`.
     """
 
     def __init__(
@@ -222,6 +99,7 @@ class SessionGraphLoader(EpochLoader):
         dataset: SessionGraphDataset,
         batch_size: int = 512,
         *,
+        max_clicks: int | None = None,
         shuffle: bool = False,
         seed: int = 0,
         bucket: bool = False,
@@ -229,15 +107,18 @@ class SessionGraphLoader(EpochLoader):
         world_size: int | None = None,
         **kwargs: Any,
     ) -> None:
-        sampler = SessionBatchSampler(
-            dataset.num_clicks() if bucket else len(dataset),
-            batch_size,
-            shuffle=shuffle,
-            seed=seed,
-            bucket=bucket,
-            rank=rank,
-            world_size=world_size,
-        )
+        sampler: EpochSampler[NDArray[np.int64]]
+        options: dict[str, Any] = {
+            "shuffle": shuffle,
+            "seed": seed,
+            "rank": rank,
+            "world_size": world_size,
+        }
+        if max_clicks is not None:
+            sampler = ClickBatchSampler(dataset.num_clicks(), max_clicks, **options)
+        else:
+            size = dataset.num_clicks() if bucket else len(dataset)
+            sampler = SessionBatchSampler(size, batch_size, bucket=bucket, **options)
         super().__init__(dataset, _WholeBatches(dataset), sampler, **kwargs)
 
 

@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from graphseq.data.dataset import SessionGraphDataset
-from graphseq.data.loader import SessionBatchSampler, SessionGraphLoader
+from graphseq.data.dataset import Samples, SessionGraphDataset
+from graphseq.data.loader import SessionGraphLoader
+from graphseq.data.samplers import ClickBatchSampler, SessionBatchSampler
 from graphseq.data.sessions import Sessions
 
 
@@ -137,3 +138,75 @@ def test_position_beyond_the_epoch_is_refused(dataset: SessionGraphDataset) -> N
 def test_wrong_arguments_are_named(arguments: dict[str, int], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         SessionBatchSampler(10, **arguments)  # type: ignore[arg-type]
+
+
+@given(
+    st.lists(st.integers(1, 12), min_size=1, max_size=200),
+    st.integers(12, 60),
+    st.integers(1, 4),
+    st.booleans(),
+    st.integers(0, 3),
+)
+def test_ranks_share_batches_of_at_most_max_clicks(
+    lengths: list[int], max_clicks: int, world_size: int, shuffle: bool, epoch: int
+) -> None:
+    clicks = np.array(lengths * world_size)  # enough for all ranks
+    batches = []
+    for rank in range(world_size):
+        sampler = ClickBatchSampler(
+            clicks, max_clicks, shuffle=shuffle, rank=rank, world_size=world_size, seed=3
+        )
+        steps = len(sampler)
+        sampler.set_epoch(epoch)
+        batches.append(list(sampler))
+        assert len(batches[-1]) == len(sampler) == steps
+    assert len({len(of_rank) for of_rank in batches}) == 1
+    flat = [batch for of_rank in batches for batch in of_rank]
+    assert sorted(np.concatenate(flat)) == list(range(len(clicks)))
+    assert all(0 < clicks[batch].sum() <= max_clicks for batch in flat)
+
+
+@pytest.mark.parametrize("samples_are", ["prefixes", "sessions"])
+def test_batches_by_clicks_are_full_and_hold_like_lengths(samples_are: Samples) -> None:
+    sessions = Sessions.from_lists([[1] * n for n in np.random.default_rng(0).integers(2, 60, 900)])
+    dataset = SessionGraphDataset(sessions, samples_are)
+    loader = SessionGraphLoader(dataset, max_clicks=1000, shuffle=True)
+    lengths = [batch.click_ptr.diff().numpy() for batch in loader]
+    clicks = np.array([each.sum() for each in lengths])
+    assert clicks.max() <= 1000
+    assert clicks.sum() == dataset.num_clicks().sum()
+    assert len(loader) <= 1.05 * clicks.sum() / 1000 + 1
+    padded = sum(len(each) * int(each.max()) for each in lengths)
+    assert padded < 1.1 * clicks.sum()
+
+
+def test_batches_by_clicks_mix_other_samples_every_epoch(dataset: SessionGraphDataset) -> None:
+    def epochs(seed: int) -> list[list[tuple[tuple[int, ...], int]]]:
+        loader = SessionGraphLoader(dataset, max_clicks=20, shuffle=True, seed=seed)
+        return [samples(loader), samples(loader)]
+
+    first = epochs(1)
+    assert first[0] != first[1]
+    assert sorted(first[0]) == sorted(first[1])
+    assert epochs(1) == first
+    assert epochs(2) != first
+
+
+def test_batches_by_clicks_go_on_with_the_next_one(dataset: SessionGraphDataset) -> None:
+    whole = SessionGraphLoader(dataset, max_clicks=20, shuffle=True, seed=1)
+    expected = [batch.y.tolist() for batch in whole]
+    restored = SessionGraphLoader(dataset, max_clicks=20, shuffle=True, seed=1)
+    restored.load_state_dict({"seed": 1, "epoch": 0, "step": 3})
+    assert [batch.y.tolist() for batch in restored] == expected[3:]
+
+
+def test_sample_longer_than_max_clicks_is_refused_with_a_way_out() -> None:
+    with pytest.raises(ValueError, match=r"2 samples have more than max_clicks=4 clicks, up to 7"):
+        ClickBatchSampler(np.array([1, 5, 2, 7]), 4)
+
+
+def test_batches_too_few_for_the_ranks_are_refused() -> None:
+    with pytest.raises(ValueError, match="cannot be shared by 2 ranks"):
+        ClickBatchSampler(np.array([4, 4, 4]), 4, rank=0, world_size=2)
+    with pytest.raises(ValueError, match="max_clicks must be at least 1"):
+        ClickBatchSampler(np.array([4, 4, 4]), 0)
