@@ -35,8 +35,7 @@ LOSSES = ("cross_entropy", *SAMPLED_LOSSES)
 
 @dataclass(frozen=True)
 class SampledLoss:
-    r"""A loss over negatives that all rows of a batch share, or, for a model that scores candidates
-    in a way of its own, over negatives of each row's own.
+    r"""A loss over negatives that all rows of a batch share, or over some of each row's own.
 
     With ``logq``, the log of how often a row is expected to meet an item leaves its score, drawn or
     in the batch: of item j with :math:`c_j` clicks among n rows and N draws
@@ -62,6 +61,9 @@ class SampledLoss:
             2016); their scores are [n, n + num_negatives] for n rows.
         mask_collisions: Whether a negative that equals the row's own target does not count for
             that row; in the authors' program of GRU4Rec it counts.
+        shared: Whether all n rows of a batch meet the same draws; ``None``: yes, but for a ranker
+            of pairs, whose work grows with every pair. Draws of each row's own hold n N embeddings
+            of d numbers, 105 MB for 512 rows, 512 draws and d = 100, and as much in gradients.
 
     Raises:
         ValueError: If the name is none of these, ``logq`` is asked of another loss, or there are
@@ -75,6 +77,7 @@ class SampledLoss:
     options: Mapping[str, float] = field(default_factory=dict)
     in_batch: bool = False
     mask_collisions: bool = True
+    shared: bool | None = None
 
     def __post_init__(self) -> None:
         if self.name not in SAMPLED_LOSSES:
@@ -156,9 +159,14 @@ class Objective:
         known = targets >= 0
         if not bool(known.all()):
             vectors, targets = vectors[known], targets[known]
-        bias = model.item_bias()
         if not isinstance(self.loss, SampledLoss):
-            return losses.full_cross_entropy(vectors, model.item_weight(), targets, bias)
+            weight, bias = model.item_weight(), model.item_bias()
+            return losses.full_cross_entropy(vectors, weight, targets, bias)
+        if not self._shares(model):
+            negatives = self._negatives(targets, epoch, step, rows=targets.numel())  # [n, N]
+            candidates = torch.cat([targets.unsqueeze(1), negatives], dim=1)
+            return self._of_each(model.score_vectors(vectors, candidates), candidates)
+        bias = model.item_bias()
         negatives = self._negatives(targets, epoch, step)  # [N], with the batch's [n + N]
         drawn = torch.cat([targets, negatives])
         rows = model.item_rows(drawn)  # one look-up, so one gradient: [n + N, d]
@@ -179,14 +187,33 @@ class Objective:
         if not isinstance(self.loss, SampledLoss):
             scores = model.score(batch)  # [num_sessions, V]
             return torch.nn.functional.cross_entropy(scores[known], targets[known])
-        negatives = self._negatives(targets[known], epoch, step, rows=targets.numel())
-        candidates = torch.cat([targets.clamp(min=0).unsqueeze(1), negatives], dim=1)
-        scores = model.score(batch, candidates)  # [num_sessions, 1 + N]
-        log_q = self._log_q(candidates, int(known.sum()))
+        if not self._shares(model):
+            negatives = self._negatives(targets[known], epoch, step, rows=targets.numel())
+            candidates = torch.cat([targets.clamp(min=0).unsqueeze(1), negatives], dim=1)
+            scores = model.score(batch, candidates)  # [num_sessions, 1 + N]
+            return self._of_each(scores[known], candidates[known])
+        targets = targets[known]  # [n]
+        negatives = self._negatives(targets, epoch, step)  # [N]
+        candidates = torch.cat([targets, negatives])
+        scores = model.score(batch, candidates)[known]  # [n, n + N]
+        log_q = self._log_q(candidates, targets.numel())
         if log_q is not None:
             scores = scores - log_q
         mask = negatives != targets.unsqueeze(1)
-        return self._sampled(scores[known, 0], scores[known, 1:], mask[known])
+        return self._sampled(scores.diagonal(), scores[:, targets.numel() :], mask)
+
+    def _of_each(self, scores: Tensor, candidates: Tensor) -> Tensor:
+        """The loss of scores of each row's own candidates, its target first: [n, 1 + N] both."""
+        log_q = self._log_q(candidates, len(candidates))
+        if log_q is not None:
+            scores = scores - log_q
+        return self._sampled(scores[:, 0], scores[:, 1:], candidates[:, 1:] != candidates[:, :1])
+
+    def _shares(self, model: SessionModel) -> bool:
+        assert isinstance(self.loss, SampledLoss)
+        if self.loss.shared is None:
+            return model.trained_on != "pairs"
+        return self.loss.shared
 
     def _negatives(self, targets: Tensor, epoch: int, step: int, rows: int | None = None) -> Tensor:
         """Items that rows compete with, the batch's targets first: [n + N], or [rows, n + N]."""

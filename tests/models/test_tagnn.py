@@ -111,8 +111,11 @@ def test_tagnn_session_of_many_clicks_equals_itself_beside_a_short_one() -> None
     torch.testing.assert_close(together[1:], model.score(batch_of([[3]])))
 
 
-@pytest.mark.parametrize("loss", ["cross_entropy", "sampled_softmax"])
-def test_tagnn_is_trained_by_the_loss_of_its_scores(loss: str) -> None:
+@pytest.mark.parametrize(
+    ("loss", "shared"),
+    [("cross_entropy", None), ("sampled_softmax", None), ("sampled_softmax", False)],
+)
+def test_tagnn_is_trained_by_the_loss_of_its_scores(loss: str, shared: bool | None) -> None:
     model, targets = model_of(), [3, -1, 2, 5, 8]
     batch, y = batch_of(SESSIONS, targets), torch.tensor([3, 2, 5, 8])
     known = torch.tensor([0, 2, 3, 4])
@@ -121,9 +124,12 @@ def test_tagnn_is_trained_by_the_loss_of_its_scores(loss: str) -> None:
         objective = Objective(loss, 9, None, seed=0)
         expected = torch.nn.functional.cross_entropy(scores, y)
     else:
-        objective = Objective(SampledLoss(loss, 4, alpha=0), 9, None, seed=0)
+        objective = Objective(SampledLoss(loss, 4, alpha=0, shared=shared), 9, None, seed=0)
         assert objective.sampler is not None
-        negatives = objective.sampler.sample(0, 0, (5, 4))[known]
+        if shared is False:
+            negatives = objective.sampler.sample(0, 0, (5, 4))[known]
+        else:
+            negatives = objective.sampler.sample(0, 0).expand(4, -1)
         corrected = scores - objective.sampler.log_q
         others = corrected.gather(1, negatives).exp() * (negatives != y.unsqueeze(1))
         positive = corrected.gather(1, y.unsqueeze(1)).squeeze(1)

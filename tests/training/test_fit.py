@@ -218,7 +218,9 @@ class Bilinear(SessionModel):
 
     def score(self, batch: Batch, items: Tensor | None = None) -> Tensor:
         scores = self.matrix[batch.click_item[batch.click_ptr[1:] - 1]]
-        return scores if items is None else scores.gather(1, items)
+        if items is None:
+            return scores
+        return scores[:, items] if items.dim() == 1 else scores.gather(1, items)
 
 
 def test_own_model_with_its_own_score_trains_evaluates_and_recommends(split: Split) -> None:

@@ -45,6 +45,8 @@ class OwnScore(Table):
 
     def score(self, batch: Batch, items: Tensor | None = None) -> Tensor:
         scores = self(batch) @ self.table.t()
+        if items is not None and items.dim() == 1:
+            return scores[:, items]
         return scores if items is None else scores.gather(1, items)
 
 
@@ -138,6 +140,42 @@ def test_objective_logq_is_the_log_of_how_often_a_row_meets_an_item() -> None:
 def test_objective_of_a_model_with_its_own_score_meets_the_batch_too(name: str) -> None:
     loss = SampledLoss(name, 0, in_batch=True)
     assert value(loss, model=OwnScore(NUM_ITEMS)) == pytest.approx(value(loss), rel=1e-6)
+
+
+@pytest.mark.parametrize("name", SAMPLED_LOSSES)
+@pytest.mark.parametrize("mask", [True, False])
+def test_objective_of_a_model_with_its_own_score_equals_that_by_the_table(
+    name: str, mask: bool
+) -> None:
+    loss = SampledLoss(name, 7, alpha=0.5, mask_collisions=mask)
+    assert value(loss, model=OwnScore(NUM_ITEMS)) == pytest.approx(value(loss), rel=1e-6)
+
+
+@pytest.mark.parametrize("make", [Table, OwnScore])
+@pytest.mark.parametrize("in_batch", [False, True])
+def test_objective_with_draws_of_each_rows_own_equals_a_loop_over_rows(
+    make: type[Table], in_batch: bool
+) -> None:
+    loss = SampledLoss("bpr", 7, alpha=0.5, in_batch=in_batch, shared=False)
+    objective = Objective(loss, NUM_ITEMS, CATALOG, 0)
+    model, graphs = make(NUM_ITEMS), batch()
+    assert objective.sampler is not None
+    each = objective.sampler.sample(1, 2, (12, 7)).tolist()
+    scores, targets = model.score(graphs), graphs.y.tolist()
+    total = 0.0
+    for row, (target, met) in enumerate(zip(targets, each, strict=True)):
+        met = [j for j in (targets if in_batch else []) + met if j != target]
+        total += SAMPLED_LOSSES["bpr"](scores[row, [target]], scores[row, met][None]).item()
+    assert value(loss, model=model) == pytest.approx(total / 12, rel=1e-6)
+
+
+def test_objective_of_a_ranker_of_pairs_draws_for_each_row_where_nothing_else_is_said() -> None:
+    ranker = OwnScore(NUM_ITEMS)
+    ranker.trained_on = "pairs"  # type: ignore[misc]
+    own = value(SampledLoss(num_negatives=7, shared=False), model=ranker)
+    assert value(SampledLoss(num_negatives=7), model=ranker) == own
+    shared = value(SampledLoss(num_negatives=7, shared=True), model=ranker)
+    assert shared == value(SampledLoss(num_negatives=7), model=OwnScore(NUM_ITEMS)) != own
 
 
 @pytest.mark.parametrize("make", [Table, OwnScore])
