@@ -38,7 +38,6 @@ import graphseq as gs
 from experiments.benchmarks.losses import peak_resident_bytes
 from experiments.benchmarks.report import Benchmark
 from graphseq.models import MODELS, CountingModel, SessionModel
-from graphseq.training.objective import scores_by_table
 
 DIGINETICA_ITEMS = 43_097
 LOSSES: dict[str, str | gs.SampledLoss] = {
@@ -72,7 +71,7 @@ def counting(model: SessionModel) -> Iterator[Counted]:
     """Counts what ``fit`` does within the block, without a training loop of its own."""
     counted = Counted()
     build, vectors = gs.SessionGraphDataset.batch, model.training_vectors
-    by_table = scores_by_table(model)
+    by_table = model.scores_by_table
 
     def batch(dataset: gs.SessionGraphDataset, index: Any) -> Batch:
         start = time.perf_counter()

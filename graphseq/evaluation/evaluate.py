@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 import torch
 from rich.progress import Progress
+from torch import Tensor
 
 from graphseq.data.features import in_feature_codes
 from graphseq.data.sessions import Sessions
@@ -18,7 +19,8 @@ from graphseq.evaluation.cases import Cases, IntArray
 from graphseq.evaluation.metrics import metric_names
 from graphseq.evaluation.ranks import rank_counts
 from graphseq.evaluation.report import Report
-from graphseq.evaluation.scoring import score_cases
+from graphseq.evaluation.scoring import case_vectors, score_cases
+from graphseq.evaluation.table_ranks import TableRanks
 from graphseq.models.base import SessionModel
 
 
@@ -71,15 +73,25 @@ def evaluate(
 
     without = np.flatnonzero(cases.history == 0)
     better[without], tied[without] = rank_by_popularity(model, cases.target[without])
-    with ready(model, device), Progress(disable=not progress) as bar:
-        task = bar.add_task("Evaluating", total=len(cases), completed=len(without))
-        for case, scores in score_cases(model, sessions, cases, batch_size):
+
+    def counts() -> Iterator[tuple[IntArray, tuple[Tensor, Tensor]]]:
+        table = None
+        if model.scores_by_table:
+            table = TableRanks(model.item_weight(), model.item_bias())
+        blocks = score_cases if table is None else case_vectors
+        for case, found in blocks(model, sessions, cases, batch_size):
+            targets = torch.from_numpy(cases.target[case]).to(found.device)
             excluded = None
             if exclude_seen:
                 row, item = (torch.from_numpy(part) for part in cases.seen(case))
-                excluded = row.to(scores.device), item.to(scores.device)
-            counts = rank_counts(scores, torch.from_numpy(cases.target[case]), excluded=excluded)
-            better[case], tied[case] = (count.cpu().numpy() for count in counts)
+                excluded = row.to(found.device), item.to(found.device)
+            ranks = rank_counts if table is None else table.counts
+            yield case, ranks(found, targets, excluded=excluded)
+
+    with ready(model, device), Progress(disable=not progress) as bar:
+        task = bar.add_task("Evaluating", total=len(cases), completed=len(without))
+        for case, (counted_better, counted_tied) in counts():
+            better[case], tied[case] = counted_better.cpu().numpy(), counted_tied.cpu().numpy()
             bar.advance(task, len(case))
 
     report = report_of(cases, groups, better, tied, model.num_items, exclude_seen, started)

@@ -225,6 +225,16 @@ class SessionModel(torch.nn.Module):
         """Goes on from what :meth:`training_state` gave."""
 
     @property
+    def scores_by_table(self) -> bool:
+        """Whether scores are inner products with an item table, so that none need be kept."""
+        family = type(self)
+        return (
+            family.item_weight is not SessionModel.item_weight
+            and family.score is SessionModel.score
+            and family.score_vectors is SessionModel.score_vectors
+        )
+
+    @property
     def settings(self) -> dict[str, Any]:
         """The arguments this model was built with."""
         names = list(inspect.signature(type(self).__init__).parameters)[1:]

@@ -152,7 +152,7 @@ class Objective:
             batch: Session graphs with ``y``, one target a session or one a click.
             epoch, step: What the negatives depend on, beside the seed.
         """
-        if not scores_by_table(model):
+        if not model.scores_by_table:
             return self._by_score(model, batch, epoch, step)
         generator = step_generator(self.seed, epoch, step)
         vectors, targets = model.training_vectors(batch, generator)  # [n, d], [n]
@@ -256,12 +256,3 @@ def step_generator(seed: int, epoch: int, step: int) -> torch.Generator:
     """The random numbers of one training step: a function of seed, epoch and step alone."""
     state = np.random.SeedSequence((seed, epoch, step, 1)).generate_state(1, np.uint64)[0]
     return torch.Generator().manual_seed(int(state >> np.uint64(1)))
-
-
-def scores_by_table(model: SessionModel) -> bool:
-    """Whether scores are inner products with an item table, so that none need be kept for all."""
-    return (
-        type(model).item_weight is not SessionModel.item_weight
-        and type(model).score is SessionModel.score
-        and type(model).score_vectors is SessionModel.score_vectors
-    )

@@ -53,10 +53,8 @@ def sessions():
 def test_scores_in_any_blocks_come_once_each_and_are_the_same(
     monkeypatch, sessions, most, batch_size
 ):
-    for name in ("MOST_SCORES", "CACHED_SCORES"):
-        monkeypatch.setattr(scoring, name, most)
+    monkeypatch.setattr(scoring, "MOST_SCORES", most)
     monkeypatch.setattr(scoring, "FEWEST_ROWS", 2)
-    monkeypatch.setattr(scoring, "ITEMS_AT_ONCE", 4)
     model, cases = RunningSum(), Cases(sessions)
     found = torch.full((len(cases), NUM_ITEMS), torch.nan, dtype=torch.float64)
     for case, scores in score_cases(model, sessions, cases, batch_size):
