@@ -17,6 +17,7 @@ from graphseq.data import (
     temporal_split,
 )
 from graphseq.evaluation import evaluate
+from graphseq.models.grow import grow
 from graphseq.models.persistence import load
 from graphseq.models.recommend import recommend
 from graphseq.training import SampledLoss, fit
@@ -36,6 +37,7 @@ __all__ = [
     "fit",
     "fixed_split",
     "generate_sessions",
+    "grow",
     "leave_last_split",
     "load",
     "load_dataset",

@@ -27,6 +27,26 @@ def nearest_items(
         Neighbours and their counts, [num_items, num_neighbors], highest counts first; where an item
         has fewer, the count is 0.
     """
+    size = sessions.num_items
+    counts = near_counts(sessions, steps)
+    row = np.repeat(np.arange(size), np.diff(counts.indptr))
+    order = np.lexsort((counts.indices, -counts.data, row))  # by item, then count, then code
+    place = np.arange(len(row)) - counts.indptr[row]  # rows are in order already
+    kept = place < num_neighbors
+    neighbors = np.zeros((size, num_neighbors), dtype=np.int32)
+    weights = np.zeros((size, num_neighbors), dtype=np.float32)
+    neighbors[row[kept], place[kept]] = counts.indices[order][kept]
+    weights[row[kept], place[kept]] = counts.data[order][kept]
+    return neighbors, weights
+
+
+def near_counts(sessions: Sessions, steps: int) -> csr_matrix:
+    """How often each pair of items stands within a few clicks, symmetric, [num_items, num_items].
+
+    Args:
+        sessions: Any sessions; unknown clicks are skipped.
+        steps: Largest distance of two clicks.
+    """
     items, session = np.asarray(sessions.items), sessions.session_index
     known = items >= 0
     if not known.all():
@@ -37,16 +57,7 @@ def nearest_items(
         counts = counts + _pairs(items, session, step, size)
     counts = csr_matrix(counts + counts.T)
     counts.sum_duplicates()
-
-    row = np.repeat(np.arange(size), np.diff(counts.indptr))
-    order = np.lexsort((counts.indices, -counts.data, row))  # by item, then count, then code
-    place = np.arange(len(row)) - counts.indptr[row]  # rows are in order already
-    kept = place < num_neighbors
-    neighbors = np.zeros((size, num_neighbors), dtype=np.int32)
-    weights = np.zeros((size, num_neighbors), dtype=np.float32)
-    neighbors[row[kept], place[kept]] = counts.indices[order][kept]
-    weights[row[kept], place[kept]] = counts.data[order][kept]
-    return neighbors, weights
+    return counts
 
 
 def _pairs(

@@ -7,6 +7,7 @@ from graphseq.models.bst_ranker import BSTRanker
 from graphseq.models.caser import Caser
 from graphseq.models.counting import CountingModel
 from graphseq.models.gcegnn import GCEGNN
+from graphseq.models.grow import grow, in_model_codes
 from graphseq.models.gru4rec import GRU4Rec
 from graphseq.models.hgru4rec import HGRU4Rec
 from graphseq.models.item_knn import ItemKNN
@@ -72,6 +73,8 @@ __all__ = [
     "Suggestion",
     "Traits",
     "WithUser",
+    "grow",
+    "in_model_codes",
     "suggest",
     "table",
 ]

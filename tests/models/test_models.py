@@ -30,6 +30,7 @@ from graphseq.models import (
     SASRec,
     SessionModel,
 )
+from graphseq.models.grow import grow
 from graphseq.models.persistence import load
 
 NUM_ITEMS = 12
@@ -279,6 +280,44 @@ def test_model_saved_and_loaded_gives_same_scores_and_recommendations(
     batch = as_batch(QUERIES)
     assert torch.equal(loaded.score(batch), model.score(batch))
     assert loaded.recommend([*QUERIES, []], k=5) == model.recommend([*QUERIES, []], k=5)
+
+
+@pytest.mark.parametrize("initial", ["mean", "neighbours", "features"])
+@pytest.mark.parametrize("name", NEURAL)
+def test_grown_model_scores_known_items_and_sessions_as_before(name: str, initial: str) -> None:
+    model = build(name)
+    new = [NUM_ITEMS + 2, 3, 0, NUM_ITEMS, 5, 7, NUM_ITEMS + 1]  # in an order of its own
+    log = Sessions.from_lists([new, [5, NUM_ITEMS + 1, 7]])
+    table = pd.DataFrame({"kind": [0, 1] * 3 + [0], "price": np.arange(7.0), "tags": ["a"] * 7})
+    grown = grow(model, replace(log, item_features=table), initial=initial)  # type: ignore[arg-type]
+    assert (type(grown), grown.num_items, grown.training) == (type(model), NUM_ITEMS + 3, False)
+    assert model.num_items == NUM_ITEMS
+    assert grown.catalog is not None
+    beyond = [NUM_ITEMS + 2, NUM_ITEMS, NUM_ITEMS + 1]
+    assert grown.catalog.items.ids.tolist() == [*range(NUM_ITEMS), *beyond]
+    scores = grown.score(as_batch(QUERIES))
+    assert torch.allclose(scores[:, :NUM_ITEMS], model.score(as_batch(QUERIES)), atol=1e-6)
+    assert scores.isfinite().all()
+    tables = 0
+    for key, value in grown.named_parameters():
+        before = model.get_parameter(key)
+        assert torch.equal(value[: len(before)], before), key
+        tables += value.shape != before.shape
+    assert tables
+
+
+@pytest.mark.parametrize("name", COUNTING)
+def test_grown_counting_model_equals_a_fresh_one_in_the_codes_kept(name: str) -> None:
+    model = build(name)
+    log = Sessions.from_lists([*TRAIN, [NUM_ITEMS, 3, NUM_ITEMS + 1], [3, NUM_ITEMS]])
+    grown = grow(model, log)
+    vocabulary = Vocabulary(np.arange(NUM_ITEMS + 2))
+    fresh = type(model)(**{**model.settings, "num_items": NUM_ITEMS + 2})
+    assert isinstance(fresh, CountingModel)
+    fresh.fit_counts(log.with_vocabulary(vocabulary))
+    assert grown.state_dict().keys() == fresh.state_dict().keys()
+    for key, value in fresh.state_dict().items():
+        assert torch.equal(grown.state_dict()[key], value), key
 
 
 @pytest.mark.parametrize("name", VARIANTS)
