@@ -29,14 +29,18 @@ def full_cross_entropy(
     bias: Tensor | None = None,
     reduction: Literal["mean", "sum"] = "mean",
     *,
+    label_smoothing: float = 0.0,
     block_elements: int | None = None,
 ) -> Tensor:
     r"""Exact softmax cross-entropy over the whole catalogue.
 
     .. math::
-        L_b = \log \sum_j \exp(s_b^\top w_j + \beta_j) - s_b^\top w_{t_b} - \beta_{t_b}
+        L_b = \log \sum_j e^{r_{bj}} - (1 - \varepsilon) r_{b t_b}
+            - \frac{\varepsilon}{V} \sum_j r_{bj}, \qquad r_{bj} = s_b^\top w_j + \beta_j
 
-    Value and gradients equal ``cross_entropy(linear(vectors, weight, bias), targets)``. The logits
+    where :math:`\varepsilon` smooths labels (Szegedy et al., CVPR 2016, section 7); the mean of
+    all scores is one product with the mean row of the table. Value and gradients equal
+    ``cross_entropy(linear(vectors, weight, bias), targets, label_smoothing=...)``. The logits
     are made block by block, and each block's share of the gradients,
     :math:`\mathrm{softmax} - \mathrm{onehot}`, is added up while the block is still in the cache;
     the backward pass only scales it. Where a block of whole rows is too large, the vocabulary is
@@ -51,6 +55,7 @@ def full_cross_entropy(
         bias: Bias of each item, [V].
         reduction: ``"mean"`` over the rows with a target, or ``"sum"``. With no such row the loss
             is 0 and so are its gradients.
+        label_smoothing: Share :math:`\varepsilon` of the label that all items have alike, in 0..1.
         block_elements: Logits held at once; ``None``: 8 million on a CPU, up to 32 million for
             catalogues above 125,000 items, and 64 million elsewhere.
 
@@ -60,7 +65,7 @@ def full_cross_entropy(
     Raises:
         ValueError: If shapes do not fit, a target is not below V, or an option is unknown.
     """
-    _check(vectors, weight, targets, bias, reduction, block_elements)
+    _check(vectors, weight, targets, bias, reduction, label_smoothing, block_elements)
     dtype = torch.promote_types(torch.promote_types(vectors.dtype, weight.dtype), torch.float32)
     if block_elements is None:
         block_elements = BLOCK_ELEMENTS_ACCELERATOR
@@ -73,6 +78,7 @@ def full_cross_entropy(
         None if bias is None else bias.to(dtype),
         targets,
         reduction == "mean",
+        label_smoothing,
         block_elements,
         torch.is_grad_enabled(),
     )
@@ -88,6 +94,7 @@ class _FullCrossEntropy(torch.autograd.Function):
         bias: Tensor | None,
         targets: Tensor,
         mean: bool,
+        smoothing: float,
         block_elements: int,
         grad_enabled: bool,
     ) -> Tensor:
@@ -129,7 +136,7 @@ class _FullCrossEntropy(torch.autograd.Function):
                         e.sub_(top.unsqueeze(1))
                     e.exp_()
                 inside = ((t_block >= part.start) & (t_block < part.stop)).nonzero().view(-1)
-                e[inside, t_block[inside] - part.start] -= total[inside]
+                e[inside, t_block[inside] - part.start] -= (1 - smoothing) * total[inside]
                 if grad_vectors is not None:
                     grad_x.addmm_(e, weight[part])
                 if grad_weight is not None:
@@ -139,13 +146,26 @@ class _FullCrossEntropy(torch.autograd.Function):
             if grad_vectors is not None:
                 grad_x *= scale.unsqueeze(1)
                 grad_vectors[counted[row : row + rows]] = grad_x
+        if smoothing:
+            w_mean = weight.mean(0)  # [d]
+            average = x @ w_mean  # of all scores of each row, [num_rows]
+            if bias is not None:
+                average += bias.mean()
+            loss += smoothing * (positive - average).sum()
+            each = smoothing * share / len(weight)  # of every label, for each item
+            if grad_vectors is not None:
+                grad_vectors[counted] -= smoothing * share * w_mean
+            if grad_weight is not None:
+                grad_weight.sub_(each * x.sum(0))
+            if grad_bias is not None:
+                grad_bias.sub_(each * num_rows)
         return loss * share
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad_loss: Tensor) -> tuple[Tensor | None, ...]:
         grads = (None if grad is None else grad * grad_loss for grad in ctx.saved_tensors)
-        return (*grads, None, None, None, None)
+        return (*grads, None, None, None, None, None)
 
 
 def _normalizer(
@@ -206,6 +226,7 @@ def _check(
     targets: Tensor,
     bias: Tensor | None,
     reduction: str,
+    label_smoothing: float,
     block_elements: int | None,
 ) -> None:
     if vectors.dim() != 2 or weight.dim() != 2 or vectors.shape[1] != weight.shape[1]:
@@ -228,5 +249,7 @@ def _check(
         )
     if reduction not in ("mean", "sum"):
         raise ValueError(f"reduction is 'mean' or 'sum', got {reduction!r}.")
+    if not 0 <= label_smoothing <= 1:
+        raise ValueError(f"label_smoothing lies in 0..1, got {label_smoothing}.")
     if block_elements is not None and block_elements < 1:
         raise ValueError(f"block_elements must be at least 1, got {block_elements}.")

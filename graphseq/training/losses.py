@@ -1,10 +1,11 @@
 r"""Losses on scores of one positive and several negatives a row, and the exact one over all items.
 
-All functions but :func:`full_cross_entropy` take ``positive`` [B], ``negatives`` [B, N] and
+The functions defined here take ``positive`` [B], ``negatives`` [B, N] and
 ``mask``, bool [B, N], whose ``True`` says that a negative counts; a negative that equals the row's
 target must not (the authors' GRU4Rec lets it). What is masked weighs exactly nothing, whatever its
 score, and gets no gradient: the loss is that of the row without that column. A row in which no
-negative counts adds 0. ``"mean"`` divides by B, whatever is masked; no rows: 0.
+negative counts adds 0. ``"mean"`` divides by B, whatever is masked; no rows: 0. The two losses of
+distillation compare a student's scores with a teacher's, and have no mask.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from torch import Tensor
 from torch.nn.functional import elu as exponential_linear
 from torch.nn.functional import logsigmoid, softplus
 
+from graphseq.training.distillation import kl_distillation, ranking_distillation
 from graphseq.training.full_cross_entropy import full_cross_entropy
 
 __all__ = [
@@ -25,6 +27,8 @@ __all__ = [
     "bpr_max",
     "full_cross_entropy",
     "gbce",
+    "kl_distillation",
+    "ranking_distillation",
     "sampled_softmax",
     "top1",
     "top1_max",
@@ -37,12 +41,21 @@ LOG_EPSILON = math.log(1e-24)
 
 
 def sampled_softmax(
-    positive: Tensor, negatives: Tensor, mask: Tensor | None = None, reduction: Reduction = "mean"
+    positive: Tensor,
+    negatives: Tensor,
+    mask: Tensor | None = None,
+    reduction: Reduction = "mean",
+    *,
+    label_smoothing: float = 0.0,
 ) -> Tensor:
     r"""Cross-entropy against sampled negatives (Jean et al., ACL 2015).
 
     .. math::
-        L = \log\Big(e^{r_i} + \sum_j e^{r_j}\Big) - r_i
+        L = \log\Big(e^{r_i} + \sum_j e^{r_j}\Big) - (1 - \varepsilon) r_i
+            - \frac{\varepsilon}{N + 1} \Big(r_i + \sum_j r_j\Big)
+
+    Smoothing (:math:`\varepsilon`; Szegedy et al., CVPR 2016) spreads over the row's own target and
+    its negatives that count, N in number, so over what was drawn and not over all items.
 
     For negatives that were not drawn uniformly subtract the logarithm of their expected count from
     the scores first. For negatives that all rows share,
@@ -53,15 +66,22 @@ def sampled_softmax(
         negatives: Scores of the negatives, [B, N].
         mask: Which negatives count, bool [B, N].
         reduction: ``"mean"`` over rows or ``"sum"``.
+        label_smoothing: The share :math:`\varepsilon`, in 0..1.
 
     Returns:
         The loss, a scalar.
 
     Raises:
-        ValueError: If shapes do not fit or ``reduction`` is unknown.
+        ValueError: If shapes do not fit, ``reduction`` is unknown or ``label_smoothing`` lies
+            outside 0..1.
     """
+    if not 0 <= label_smoothing <= 1:
+        raise ValueError(f"label_smoothing lies in 0..1, got {label_smoothing}.")
     scores, _, counted = _masked(positive, negatives, mask, -torch.inf)
     row = torch.cat([positive.unsqueeze(1), scores], dim=1).logsumexp(1) - positive
+    if label_smoothing:
+        kept = negatives if mask is None else negatives.masked_fill(~mask, 0)
+        row = row + label_smoothing * (positive - (positive + kept.sum(1)) / (counted + 1))
     return _reduce(row, counted, reduction)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -20,8 +20,12 @@ def shared_sampled_softmax(
     negatives: Tensor,
     own_offset: Tensor | None = None,
     other_offset: Tensor | None = None,
+    *,
+    hidden: tuple[Tensor, Tensor] | None = None,
+    label_smoothing: float = 0.0,
+    reduction: Literal["mean", "sum"] = "mean",
 ) -> Tensor:
-    r"""Mean cross-entropy of each row's target against negatives that all rows share.
+    r"""Cross-entropy of each row's target against negatives that all rows share.
 
     .. math::
         L_b = \log\Big(e^{s_b^\top w_{t_b} + o_{t_b}} + \sum_{j : n_j \ne t_b} e^{s_b^\top w_{n_j} +
@@ -39,13 +43,21 @@ def shared_sampled_softmax(
         negatives: Items drawn, int64 [N]; one that equals a row's target does not count there.
         own_offset: Added to the targets' scores, [B]: bias, or minus log q, or both.
         other_offset: The same of the negatives, [N].
+        hidden: Rows, ascending, and columns of the cells that do not count, int64 [n] each, every
+            cell once; ``None``: where a negative is the row's own target (:func:`collisions`).
+        label_smoothing: As in :func:`graphseq.training.losses.sampled_softmax`.
+        reduction: ``"mean"`` over rows or ``"sum"``.
 
     Returns:
         The loss, a scalar; 0 for no rows.
 
     Raises:
-        ValueError: If shapes do not fit.
+        ValueError: If shapes do not fit or an option is out of range.
     """
+    if reduction not in ("mean", "sum"):
+        raise ValueError(f"reduction is 'mean' or 'sum', got {reduction!r}.")
+    if not 0 <= label_smoothing <= 1:
+        raise ValueError(f"label_smoothing lies in 0..1, got {label_smoothing}.")
     rows, columns, channels = len(targets), len(negatives), vectors.shape[-1]
     for name, tensor, shape in (
         ("vectors", vectors, (rows, channels)),
@@ -56,16 +68,35 @@ def shared_sampled_softmax(
     ):
         if tensor is not None and tensor.shape != shape:
             raise ValueError(f"{name} must be {list(shape)}, got {list(tensor.shape)}.")
-    loss: Tensor = _SharedSampledSoftmax.apply(
-        vectors,
-        own,
-        other,
-        vectors.new_zeros(rows) if own_offset is None else own_offset.to(vectors.dtype),
-        vectors.new_zeros(columns) if other_offset is None else other_offset.to(vectors.dtype),
-        *collisions(targets, negatives),
-        torch.is_grad_enabled(),
-    )
-    return loss
+    own_offset = vectors.new_zeros(rows) if own_offset is None else own_offset.to(vectors.dtype)
+    other_offset = vectors.new_zeros(columns) if other_offset is None else other_offset
+    other_offset = other_offset.to(vectors.dtype)
+    hidden = collisions(targets, negatives) if hidden is None else hidden
+    scored = vectors, own, other, own_offset, other_offset, *hidden
+    share = 1.0 / max(rows, 1) if reduction == "mean" else 1.0
+    loss: Tensor = _SharedSampledSoftmax.apply(*scored, share, torch.is_grad_enabled())
+    return loss + label_smoothing * share * _above_average(*scored) if label_smoothing else loss
+
+
+def _above_average(
+    vectors: Tensor,
+    own: Tensor,
+    other: Tensor,
+    own_offset: Tensor,
+    other_offset: Tensor,
+    hit_row: Tensor,
+    hit_column: Tensor,
+) -> Tensor:
+    """The sum over rows of the target's score minus the mean of all scores that count there.
+
+    That mean takes one product with the sum of all negatives; what does not count is taken off it.
+    """
+    positive = (vectors * own).sum(1) + own_offset  # [B]
+    total = positive + vectors @ other.sum(0) + other_offset.sum()  # [B]
+    hit = (vectors[hit_row] * other[hit_column]).sum(1) + other_offset[hit_column]  # [n]
+    total = total.index_add(0, hit_row, -hit)
+    counted = len(other) + 1 - torch.bincount(hit_row, minlength=len(vectors))
+    return (positive - total / counted).sum()
 
 
 def collisions(targets: Tensor, negatives: Tensor) -> tuple[Tensor, Tensor]:
@@ -98,11 +129,12 @@ class _SharedSampledSoftmax(torch.autograd.Function):
         other_offset: Tensor,
         hit_row: Tensor,
         hit_column: Tensor,
+        share: float,
         grad_enabled: bool,
     ) -> Tensor:
         num_rows, num_columns = vectors.shape[0], other.shape[0]
         learns = grad_enabled and any(ctx.needs_input_grad)
-        loss, share = vectors.new_zeros(()), 1.0 / max(num_rows, 1)
+        loss = vectors.new_zeros(())
         positive = (vectors * own).sum(1) + own_offset  # [B]
         grad_vectors, grad_other = torch.empty_like(vectors), torch.zeros_like(other)
         grad_positive, grad_offset = torch.empty_like(positive), torch.zeros_like(other_offset)
@@ -142,4 +174,4 @@ class _SharedSampledSoftmax(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        return (*(each * grad for each in ctx.saved_tensors), None, None, None)
+        return (*(each * grad for each in ctx.saved_tensors), None, None, None, None)

@@ -45,6 +45,7 @@ def plain(vectors: Tensor, weight: Tensor, targets: Tensor, bias: Tensor | None 
     scale=st.sampled_from([0.1, 1.0, 30.0]),
     with_bias=st.booleans(),
     reduction=st.sampled_from(["mean", "sum"]),
+    smoothing=st.sampled_from([0.0, 0.1, 1.0]),
     seed=st.integers(0, 1000),
 )
 def test_full_cross_entropy_in_blocks_of_any_size_equals_torch(
@@ -54,15 +55,24 @@ def test_full_cross_entropy_in_blocks_of_any_size_equals_torch(
     scale: float,
     with_bias: bool,
     reduction: str,
+    smoothing: float,
     seed: int,
 ) -> None:
     vectors, weight, bias, targets = example(num_rows, num_items, scale=scale, seed=seed)
     inputs = (vectors, weight, bias) if with_bias else (vectors, weight)
     item_bias = bias if with_bias else None
     loss = full_cross_entropy(
-        vectors, weight, targets, item_bias, reduction, block_elements=block_elements
+        vectors,
+        weight,
+        targets,
+        item_bias,
+        reduction,
+        label_smoothing=smoothing,
+        block_elements=block_elements,
     )
-    expected = cross_entropy(linear(vectors, weight, item_bias), targets, reduction=reduction)
+    expected = cross_entropy(
+        linear(vectors, weight, item_bias), targets, reduction=reduction, label_smoothing=smoothing
+    )
     torch.testing.assert_close(loss, expected, rtol=1e-9, atol=1e-9)
     for grad, wanted in zip(
         torch.autograd.grad(loss, inputs), torch.autograd.grad(expected, inputs), strict=True
@@ -88,13 +98,16 @@ def test_full_cross_entropy_in_float32_equals_torch(
 
 @pytest.mark.parametrize("block_elements", [None, 7, 50])
 @pytest.mark.parametrize("scale", [1.0, 8.0])
+@pytest.mark.parametrize("smoothing", [0.0, 0.2])
 def test_full_cross_entropy_gradient_equals_finite_differences(
-    block_elements: int | None, scale: float
+    block_elements: int | None, scale: float, smoothing: float
 ) -> None:
     vectors, weight, bias, targets = example(3, 7, 2, scale=scale)
     targets[1] = -1
     assert torch.autograd.gradcheck(
-        lambda x, w, b: full_cross_entropy(x, w, targets, b, block_elements=block_elements),
+        lambda x, w, b: full_cross_entropy(
+            x, w, targets, b, label_smoothing=smoothing, block_elements=block_elements
+        ),
         (vectors, weight, bias),
     )
 
@@ -256,3 +269,5 @@ def test_full_cross_entropy_with_wrong_arguments_is_refused() -> None:
         full_cross_entropy(vectors, weight, targets, reduction="none")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="block_elements"):
         full_cross_entropy(vectors, weight, targets, block_elements=0)
+    with pytest.raises(ValueError, match=r"label_smoothing lies in 0\.\.1, got 1\.5"):
+        full_cross_entropy(vectors, weight, targets, label_smoothing=1.5)

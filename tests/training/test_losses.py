@@ -21,6 +21,7 @@ FIXTURE = Path(__file__).parents[1] / "fixtures" / "gru4rec_published_a.npz"
 Loss = Callable[..., Tensor]
 LOSSES: dict[str, Loss] = {
     "sampled_softmax": L.sampled_softmax,
+    "sampled_softmax_smoothed": partial(L.sampled_softmax, label_smoothing=0.2),
     "bpr": L.bpr,
     "top1": L.top1,
     "bpr_max": L.bpr_max,
@@ -47,9 +48,11 @@ def naive(name: str, positive: float, negatives: list[float]) -> float:
     softmax = [math.exp(r) / sum(math.exp(q) for q in negatives) for r in negatives]
     log_positive = math.log(sigmoid(positive))
     log_negatives = sum(math.log(1 - sigmoid(r)) for r in negatives)
-    if name == "sampled_softmax":
+    if name.startswith("sampled_softmax"):
         total = math.exp(positive) + sum(math.exp(r) for r in negatives)
-        return -math.log(math.exp(positive) / total)
+        log_p = [math.log(math.exp(r) / total) for r in (positive, *negatives)]
+        share = 0.2 if name == "sampled_softmax_smoothed" else 0.0
+        return -(1 - share) * log_p[0] - share * sum(log_p) / len(log_p)
     if name == "bpr":
         return -sum(math.log(sigmoid(positive - r)) for r in negatives) / len(negatives)
     top1 = [sigmoid(r - positive) + sigmoid(r * r) for r in negatives]
@@ -241,6 +244,23 @@ def test_loss_gradient_equals_finite_differences(name: str) -> None:
     )
 
 
+@pytest.mark.parametrize("reduction", ["mean", "sum"])
+def test_sampled_softmax_with_smoothing_equals_torchs_and_its_gradient(reduction: str) -> None:
+    positive, negatives = (scores.requires_grad_() for scores in example())
+    loss = L.sampled_softmax(positive, negatives, reduction=reduction, label_smoothing=0.3)
+    together = torch.cat([positive.unsqueeze(1), negatives], dim=1)
+    expected = torch.nn.functional.cross_entropy(
+        together, torch.zeros(5, dtype=torch.long), reduction=reduction, label_smoothing=0.3
+    )
+    torch.testing.assert_close(loss, expected)
+    for grad, wanted in zip(
+        torch.autograd.grad(loss, (positive, negatives)),
+        torch.autograd.grad(expected, (positive, negatives)),
+        strict=True,
+    ):
+        torch.testing.assert_close(grad, wanted)
+
+
 def test_gbce_with_no_calibration_equals_bce() -> None:
     positive, negatives = example()
     torch.testing.assert_close(
@@ -289,5 +309,8 @@ def test_options_out_of_range_are_refused() -> None:
         L.bpr_max(positive, negatives, elu=-0.1)
     with pytest.raises(ValueError, match="num_items"):
         L.gbce(positive, negatives, num_items=1)
+    for share in (-0.1, 1.1):
+        with pytest.raises(ValueError, match=r"label_smoothing lies in 0\.\.1"):
+            L.sampled_softmax(positive, negatives, label_smoothing=share)
     with pytest.raises(ValueError, match="t of gbce"):
         L.gbce(positive, negatives, num_items=10, t=1.5)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from hypothesis import given
@@ -30,7 +32,7 @@ def example(num_rows: int, num_negatives: int, scale: float = 1.0) -> dict[str, 
     }
 
 
-def fused(case: dict[str, Tensor]) -> Tensor:
+def fused(case: dict[str, Tensor], **options: Any) -> Tensor:
     n = len(case["targets"])
     return shared_sampled_softmax(
         case["vectors"],
@@ -40,39 +42,49 @@ def fused(case: dict[str, Tensor]) -> Tensor:
         case["negatives"],
         case["offset"][:n],
         case["offset"][n:],
+        **options,
     )
 
 
-def plain(case: dict[str, Tensor]) -> Tensor:
+def plain(case: dict[str, Tensor], **options: Any) -> Tensor:
     scored = shared_scores(
         case["vectors"], case["rows"], case["targets"], case["negatives"], case["offset"]
     )
-    return sampled_softmax(*scored)
+    return sampled_softmax(*scored, **options)
 
 
 @pytest.mark.parametrize("block", [1, 7, 10_000])
 @pytest.mark.parametrize("size", [(1, 1), (4, 3), (30, 8)])
 @pytest.mark.parametrize("scale", [0.1, 1.0, 300.0])
+@pytest.mark.parametrize(
+    "options", [{}, {"label_smoothing": 0.2}, {"reduction": "sum", "label_smoothing": 0.5}]
+)
 def test_fused_loss_and_gradients_equal_the_composition(
-    block: int, size: tuple[int, int], scale: float, monkeypatch: pytest.MonkeyPatch
+    block: int,
+    size: tuple[int, int],
+    scale: float,
+    options: dict[str, Any],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(module, "BLOCK_ELEMENTS", block)
     results = []
     for loss_of in (fused, plain):
         case = example(*size, scale=scale)
-        loss = loss_of(case)
+        loss = loss_of(case, **options)
         (3 * loss).backward()
         results.append([loss.detach(), *(case[k].grad for k in ("vectors", "rows", "offset"))])
     for one, other in zip(*results, strict=True):
         torch.testing.assert_close(one, other)
 
 
-def test_fused_gradients_pass_gradcheck() -> None:
+@pytest.mark.parametrize("smoothing", [0.0, 0.3])
+def test_fused_gradients_pass_gradcheck(smoothing: float) -> None:
     case = example(5, 4)
     inputs = (case["vectors"], case["rows"], case["offset"])
 
     def loss(vectors: Tensor, rows: Tensor, offset: Tensor) -> Tensor:
-        return fused(case | {"vectors": vectors, "rows": rows, "offset": offset})
+        changed = case | {"vectors": vectors, "rows": rows, "offset": offset}
+        return fused(changed, label_smoothing=smoothing)
 
     assert torch.autograd.gradcheck(loss, inputs)
 
@@ -86,6 +98,21 @@ def test_row_whose_negatives_all_equal_its_target_adds_nothing() -> None:
     alone = case | {"vectors": case["vectors"][1:], "targets": case["targets"][1:]}
     alone |= {"rows": case["rows"][1:], "offset": case["offset"][1:]}
     torch.testing.assert_close(loss, fused(alone) / 2)
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.3])
+def test_hidden_cells_count_no_more_than_missing_ones(smoothing: float) -> None:
+    case = example(4, 5)
+    cells = torch.tensor([0, 0, 2, 3]), torch.tensor([1, 4, 0, 2])
+    mask = torch.ones(4, 5, dtype=torch.bool)
+    mask[cells] = False
+    positive, scores, _ = shared_scores(
+        case["vectors"], case["rows"], case["targets"], case["negatives"], case["offset"]
+    )
+    torch.testing.assert_close(
+        fused(case, hidden=cells, label_smoothing=smoothing),
+        sampled_softmax(positive, scores, mask, label_smoothing=smoothing),
+    )
 
 
 def test_no_rows_give_zero_loss_and_zero_gradients() -> None:
@@ -129,3 +156,9 @@ def test_wrong_shapes_are_refused_by_name(name: str) -> None:
     targets, negatives = torch.zeros(3, dtype=torch.long), torch.zeros(4, dtype=torch.long)
     with pytest.raises(ValueError, match="must be"):
         shared_sampled_softmax(**arguments, targets=targets, negatives=negatives)
+
+
+@pytest.mark.parametrize("options", [{"reduction": "none"}, {"label_smoothing": -0.1}])
+def test_options_out_of_range_are_refused(options: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=next(iter(options))):
+        fused(example(2, 3), **options)
