@@ -58,7 +58,7 @@ def main(argv: list[str] | None = None) -> None:
             fitted = gs.fit(
                 model,
                 split,
-                **entry.fit_arguments,
+                entry.training,
                 exclude_seen=protocol.exclude_seen,
                 seed=seed,
                 device=options.device,

@@ -21,7 +21,7 @@ class Entry:
         name: How the table calls it.
         model: Its name in ``graphseq.models.MODELS``.
         arguments: Arguments of the model, beside ``num_items``.
-        fit: Arguments of ``graphseq.fit``; ``loss`` may be a mapping for a ``SampledLoss``.
+        fit: Fields of ``TrainingSettings``, as JSON has them.
     """
 
     name: str
@@ -38,9 +38,8 @@ class Entry:
         return {"model": self.model, "arguments": self.arguments, "fit": self.fit}
 
     @property
-    def fit_arguments(self) -> dict[str, Any]:
-        loss = self.fit.get("loss")
-        return self.fit | ({"loss": gs.SampledLoss(**loss)} if isinstance(loss, dict) else {})
+    def training(self) -> gs.TrainingSettings:
+        return gs.TrainingSettings.from_dict(self.fit)
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ from graphseq.evaluation import evaluate
 from graphseq.models.grow import grow
 from graphseq.models.persistence import load
 from graphseq.models.recommend import recommend
-from graphseq.training import SampledLoss, fit
+from graphseq.training import SampledLoss, TrainingSettings, fit
 
 __version__ = "0.1.0"
 
@@ -31,6 +31,7 @@ __all__ = [
     "SessionParallelLoader",
     "Sessions",
     "Split",
+    "TrainingSettings",
     "data",
     "evaluate",
     "evaluation",

@@ -155,7 +155,7 @@ def train(
         seconds: A slower family takes fewer steps, about so long in all.
         optimizer: One of ``fit``; empty: its default.
     """
-    chosen = optimizer or inspect.signature(gs.fit).parameters["optimizer"].default
+    chosen = optimizer or gs.TrainingSettings().optimizer
 
     def run(steps: int, epochs: int) -> tuple[Counted, list[float]]:
         part = enough_sessions(model, sessions, steps, batch_size)

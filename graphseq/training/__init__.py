@@ -4,6 +4,7 @@ from graphseq.training import losses
 from graphseq.training.fit import FitResult, fit
 from graphseq.training.negatives import NegativeSampler
 from graphseq.training.objective import LOSSES, Objective, SampledLoss
+from graphseq.training.settings import TrainingSettings
 
 __all__ = [
     "LOSSES",
@@ -11,6 +12,7 @@ __all__ = [
     "NegativeSampler",
     "Objective",
     "SampledLoss",
+    "TrainingSettings",
     "fit",
     "losses",
 ]

@@ -18,6 +18,7 @@ from torch_geometric.data import Batch
 
 from graphseq.data.catalog import Catalog
 from graphseq.data.dataset import SessionGraphDataset
+from graphseq.data.lanes import SessionParallelLoader
 from graphseq.data.loader import EpochLoader, SessionGraphLoader
 from graphseq.data.sessions import Sessions
 from graphseq.data.splits import Split
@@ -26,15 +27,18 @@ from graphseq.models.counting import CountingModel
 from graphseq.training.loop import (
     Bar,
     Batches,
-    Schedule,
     SessionTraining,
     quiet,
     run,
 )
 from graphseq.training.objective import Objective, SampledLoss
-from graphseq.training.optimizers import OptimizerName, sparse_tables
+from graphseq.training.optimizers import sparse_tables
+from graphseq.training.settings import TrainingSettings
 
 logger = logging.getLogger(__name__)
+
+SETTINGS = "settings.json"
+"""The settings of the run, in the folder ``out``."""
 
 
 @dataclass(frozen=True)
@@ -60,25 +64,15 @@ class FitResult:
 def fit(
     model: SessionModel,
     data: Split | Sessions | SessionGraphDataset | Iterable[Batch],
+    settings: TrainingSettings | None = None,
     *,
     validation: Sessions | None = None,
-    loss: str | SampledLoss = "cross_entropy",
-    max_epochs: int = 10,
-    batch_size: int = 512,
-    optimizer: OptimizerName = "adam",
-    learning_rate: float = 1e-3,
-    weight_decay: float = 0.0,
-    schedule: Schedule = "constant",
-    gradient_clip: float | None = None,
-    monitor: str = "mrr@20",
-    patience: int | None = 3,
-    exclude_seen: bool = False,
-    seed: int = 0,
-    device: str | torch.device = "cpu",
-    num_workers: int = 0,
     out: str | Path | None = None,
     resume: bool = False,
     progress: bool = True,
+    device: str | torch.device = "cpu",
+    num_workers: int = 0,
+    **options: Any,
 ) -> FitResult:
     """Trains a model in place and leaves it with the weights of its best epoch.
 
@@ -91,34 +85,23 @@ def fit(
         model: A model of this package or a subclass of
             :class:`~graphseq.models.base.SessionModel` of your own.
         data: A split; or sessions, a dataset or a loader of batches with ``y``.
+        settings: The settings of this run; ``None``: all defaults.
         validation: Sessions to watch, in place of the split's own.
-        loss: ``"cross_entropy"`` over all items, exact; the name of a sampled loss; or a
-            :class:`~graphseq.training.objective.SampledLoss`.
-        max_epochs: Passes over the training data.
-        batch_size: Graphs in a batch; a user's own loader keeps its own.
-        optimizer: ``"adam"``, ``"adamw"``, ``"adagrad"``, ``"rowwise_adagrad"`` or ``"sgd"``. With
-            a sampled loss, only the rows of large tables that a step reads are updated
-            (:class:`~graphseq.training.optimizers.RowSparseOptimizer`).
-        learning_rate: At the start.
-        weight_decay: L2 penalty, coupled to the gradient except for ``"adamw"``.
-        schedule: ``"constant"``, ``"linear"`` (to zero at the last step) or ``"step"`` (x 0.1 every
-            3 epochs).
-        gradient_clip: Largest norm of the gradient, row-sparse parts included.
-        monitor: Metric that chooses the epoch: ``"hr@k"``, ``"ndcg@k"``, ``"mrr@k"``, ``"mrr"``.
-        patience: Epochs without a rise before training stops; ``None``: never.
-        exclude_seen: Whether validation leaves items of the history out, as in ``evaluate``.
-        seed: Seed of order, negatives and dropout. The first weights are the model's own.
-        device: ``"cpu"``, ``"cuda"``, ``"cuda:1"``, ``"mps"`` or ``"auto"``.
-        num_workers: Processes that build batches ahead.
-        out: Folder for the log (``logs/metrics.csv``), checkpoints and the model.
+        out: Folder for the settings (``settings.json``), the log (``logs/metrics.csv``),
+            checkpoints and the model.
         resume: Whether to go on from the last checkpoint in ``out``, if there is one.
         progress: Whether to show a progress bar.
+        device: ``"cpu"``, ``"cuda"``, ``"cuda:1"``, ``"mps"`` or ``"auto"``.
+        num_workers: Processes that build batches ahead.
+        **options: Fields of :class:`~graphseq.training.settings.TrainingSettings`, which go
+            before those of ``settings``: ``fit(model, split, max_epochs=5, loss="bpr")``.
 
     Raises:
+        TypeError: If there is no setting of that name.
         ValueError: If an argument is out of range, or model and data do not fit together.
         OSError: If ``out`` cannot be written to.
     """
-    _check_numbers(max_epochs, learning_rate, weight_decay, gradient_clip, patience)
+    settings = (settings or TrainingSettings()).but(**options)
     sessions, catalog = _sessions_and_catalog(data)
     if isinstance(data, Split) and validation is None:
         validation = data.validation
@@ -141,8 +124,17 @@ def fit(
         model.fit_counts(sessions)
         return _finished(model, folder, pd.DataFrame(), 0, time.perf_counter() - start, False)
 
+    if settings.lanes is not None and type(model).training_state is SessionModel.training_state:
+        raise ValueError(
+            f"lanes={settings.lanes} walks through sessions click by click, for a model that keeps "
+            f"states between steps, as GRU4Rec does; {type(model).__name__} does not: use "
+            "lanes=None."
+        )
     model.prepare(sessions)
-    objective = Objective(loss, model.num_items, catalog, seed)
+    objective = Objective(settings.loss, model.num_items, catalog, settings.seed)
+    if folder is not None:
+        settings.save(folder / SETTINGS)
+    logger.info("Settings of this training:\n%s", settings)
 
     def loader() -> Iterable[Batch]:
         # Made by each process once it knows its rank.
@@ -152,14 +144,18 @@ def fit(
         dataset = (
             data if isinstance(data, SessionGraphDataset) else _dataset(model, sessions)  # type: ignore[arg-type]
         )
+        kwargs = {"num_workers": num_workers, "persistent_workers": num_workers > 0}
+        if settings.lanes is not None:
+            return SessionParallelLoader(
+                dataset, settings.lanes, shuffle=True, seed=settings.seed, **kwargs
+            )
         return SessionGraphLoader(
             dataset,
-            batch_size,
+            settings.batch_size,
             shuffle=True,
-            seed=seed,
+            seed=settings.seed,
             bucket=by_session,
-            num_workers=num_workers,
-            persistent_workers=num_workers > 0,
+            **kwargs,
         )
 
     training = SessionTraining(
@@ -167,20 +163,18 @@ def fit(
         objective,
         loader,
         validation,
-        optimizer=optimizer,
-        learning_rate=learning_rate,
-        weight_decay=weight_decay,
-        gradient_clip=gradient_clip,
-        schedule=schedule,
-        monitor=monitor,
-        exclude_seen=exclude_seen,
-        seed=seed,
-        folder=folder,
+        settings,
+        folder,
     )
     callbacks: list[Callback] = []
-    if validation is not None and patience is not None:
+    if validation is not None and settings.patience is not None:
         callbacks.append(
-            EarlyStopping(monitor, mode="max", patience=patience, check_on_train_epoch_end=True)
+            EarlyStopping(
+                settings.monitor,
+                mode="max",
+                patience=settings.patience,
+                check_on_train_epoch_end=True,
+            )
         )
     if folder is not None:
         callbacks.append(
@@ -202,7 +196,7 @@ def fit(
         trainer = pl.Trainer(
             accelerator=accelerator,
             devices=devices,
-            max_epochs=max_epochs,
+            max_epochs=settings.max_epochs,
             logger=_loggers(folder) if folder is not None else False,
             callbacks=callbacks,
             enable_checkpointing=folder is not None,
@@ -228,27 +222,6 @@ def fit(
     history = pd.DataFrame(training.history)
     seconds = float(history["seconds"].sum()) if len(history) else 0.0
     return _finished(model, folder, history, training.best_epoch, seconds, training.interrupted)
-
-
-def _check_numbers(
-    max_epochs: int,
-    learning_rate: float,
-    weight_decay: float,
-    gradient_clip: float | None,
-    patience: int | None,
-) -> None:
-    if max_epochs < 1:
-        raise ValueError(f"max_epochs must be at least 1, got {max_epochs}.")
-    if not learning_rate > 0:
-        raise ValueError(f"learning_rate must be positive, got {learning_rate}.")
-    if not weight_decay >= 0:
-        raise ValueError(f"weight_decay must not be negative, got {weight_decay}.")
-    if gradient_clip is not None and not gradient_clip > 0:
-        raise ValueError(
-            f"gradient_clip must be positive, got {gradient_clip}: None clips nothing."
-        )
-    if patience is not None and patience < 1:
-        raise ValueError(f"patience must be at least 1, got {patience}: None never stops early.")
 
 
 def _dataset(model: SessionModel, sessions: Sessions) -> SessionGraphDataset:

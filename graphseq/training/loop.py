@@ -11,7 +11,7 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import pytorch_lightning as pl
 import torch
@@ -24,9 +24,8 @@ from graphseq.data.sessions import Sessions
 from graphseq.evaluation.evaluate import evaluate
 from graphseq.models.base import SessionModel
 from graphseq.training.objective import Objective
-from graphseq.training.optimizers import OPTIMIZERS, OptimizerName, RowSparseOptimizer
-
-Schedule = Literal["constant", "linear", "step"]
+from graphseq.training.optimizers import RowSparseOptimizer
+from graphseq.training.settings import TrainingSettings, ks_of
 
 STEP_EPOCHS, STEP_FACTOR = 3, 0.1
 """The ``"step"`` schedule, that of SR-GNN's program: learning rate x 0.1 every 3 epochs."""
@@ -45,36 +44,16 @@ class SessionTraining(pl.LightningModule):
         objective: Objective,
         loader: Callable[[], Iterable[Batch]],
         validation: Sessions | None,
-        *,
-        optimizer: OptimizerName,
-        learning_rate: float,
-        weight_decay: float,
-        gradient_clip: float | None,
-        schedule: Schedule,
-        monitor: str,
-        exclude_seen: bool,
-        seed: int,
+        settings: TrainingSettings,
         folder: Path | None,
     ) -> None:
         super().__init__()
-        if optimizer not in OPTIMIZERS:
-            raise ValueError(f"optimizer is one of {', '.join(OPTIMIZERS)}, got {optimizer!r}.")
-        if schedule not in ("constant", "linear", "step"):
-            raise ValueError(f"schedule is 'constant', 'linear' or 'step', got {schedule!r}.")
         self.model = model
         self.objective = objective
         self.make_loader = loader
         self.validation = validation
-        self.optimizer = optimizer
-        self.learning_rate = learning_rate
-        self.weight_decay = weight_decay
-        self.gradient_clip = gradient_clip
-        self.schedule = schedule
-        self.monitor = monitor
-        self.exclude_seen = exclude_seen
-        self.seed = seed
+        self.settings = settings
         self.folder = folder
-        self.ks = _ks_of(monitor)
         self.history: list[dict[str, float]] = []
         self.best_epoch = 0
         self.best_value = -math.inf
@@ -86,20 +65,21 @@ class SessionTraining(pl.LightningModule):
         return self.make_loader()
 
     def configure_optimizers(self) -> Any:
+        settings = self.settings
         optimizer = RowSparseOptimizer(
             self.model.parameters(),
-            self.optimizer,
-            self.learning_rate,
-            weight_decay=self.weight_decay,
-            max_norm=self.gradient_clip,
+            settings.optimizer,
+            settings.learning_rate,
+            weight_decay=settings.weight_decay,
+            max_norm=settings.gradient_clip,
         )
         optimizer.watch(self.model)
         self.row_sparse = optimizer
-        if self.schedule == "step":
+        if settings.schedule == "step":
             return [optimizer], [
                 torch.optim.lr_scheduler.StepLR(optimizer, STEP_EPOCHS, STEP_FACTOR)
             ]
-        if self.schedule == "linear":
+        if settings.schedule == "linear":
             steps = self.trainer.estimated_stepping_batches
             if not math.isfinite(steps):
                 raise ValueError(
@@ -112,7 +92,7 @@ class SessionTraining(pl.LightningModule):
 
     def on_train_epoch_start(self) -> None:
         # Dropout then depends on (seed, epoch), not on what ran before: resumed or not is the same.
-        torch.manual_seed(self.seed * 1_000_003 + self.current_epoch)
+        torch.manual_seed(self.settings.seed * 1_000_003 + self.current_epoch)
         self.loss_sum = torch.zeros((), device=self.device)
         self.num_steps = 0
         self.epoch_start = time.perf_counter()
@@ -151,20 +131,19 @@ class SessionTraining(pl.LightningModule):
             "learning_rate": self.optimizers().param_groups[0]["lr"],  # type: ignore[union-attr]
             "seconds": time.perf_counter() - self.epoch_start,
         }
-        value = float(row["epoch"])
+        value, monitor = float(row["epoch"]), self.settings.monitor
         if self.validation is not None:
             report = evaluate(
-                self.model, self.validation, ks=self.ks, exclude_seen=self.exclude_seen
+                self.model,
+                self.validation,
+                ks=ks_of(monitor),
+                exclude_seen=self.settings.exclude_seen,
             )
             row |= report.metrics
             row["validation_seconds"] = report.seconds
-            if self.monitor not in report.metrics:
-                raise ValueError(
-                    f"monitor is one of {', '.join(report.metrics)}, got {self.monitor!r}."
-                )
-            value = report.metrics[self.monitor]
+            value = report.metrics[monitor]
             self.log_dict(report.metrics)
-            self.log(f"best {self.monitor}", max(value, self.best_value), prog_bar=True)
+            self.log(f"best {monitor}", max(value, self.best_value), prog_bar=True)
         self.history.append(row)
         if value > self.best_value:
             self.best_value, self.best_epoch = value, self.current_epoch + 1
@@ -191,15 +170,16 @@ class SessionTraining(pl.LightningModule):
             "best_epoch": self.best_epoch,
             "best_value": self.best_value,
             "best_weights": self.best_weights,
-            "seed": self.seed,
+            "seed": self.settings.seed,
             "training_state": self.model.training_state(),
         }
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         state = checkpoint["graphseq"]
-        if state["seed"] != self.seed:
+        if state["seed"] != self.settings.seed:
             raise ValueError(
-                f"The checkpoint was made with seed {state['seed']}, this training has {self.seed}."
+                f"The checkpoint was made with seed {state['seed']}, this training has "
+                f"{self.settings.seed}."
             )
         shapes = {name: value.shape for name, value in checkpoint["state_dict"].items()}
         if shapes != {name: value.shape for name, value in self.state_dict().items()}:
@@ -281,10 +261,3 @@ def quiet() -> Iterator[None]:
     finally:
         for name, level in levels.items():
             logging.getLogger(name).setLevel(level)
-
-
-def _ks_of(monitor: str) -> tuple[int, ...]:
-    name, _, k = monitor.partition("@")
-    if name not in ("hr", "ndcg", "mrr") or (k and not k.isdigit()) or (not k and name != "mrr"):
-        raise ValueError(f"monitor is 'hr@k', 'ndcg@k', 'mrr@k' or 'mrr', got {monitor!r}.")
-    return tuple(sorted({20, int(k or 20)}))

@@ -18,6 +18,7 @@ from torch_geometric.data import Batch
 from torch_geometric.loader import DataLoader
 
 from graphseq.data.dataset import SessionGraphDataset
+from graphseq.data.lanes import SessionParallelLoader
 from graphseq.data.loader import SessionGraphLoader
 from graphseq.data.sessions import Sessions
 from graphseq.data.splits import Split, session_split
@@ -28,6 +29,7 @@ from graphseq.models.persistence import load
 from graphseq.training.fit import fit
 from graphseq.training.loop import NOT_FINITE_BATCH
 from graphseq.training.objective import LOSSES, SampledLoss
+from graphseq.training.settings import TrainingSettings
 
 NUM_ITEMS = 12
 
@@ -280,13 +282,14 @@ def test_model_is_left_in_evaluation_mode_with_its_catalog(split: Split) -> None
     [
         ({"loss": "hinge"}, "loss is one of cross_entropy"),
         ({"optimizer": "lamb"}, "optimizer is one of adam"),
-        ({"schedule": "cosine"}, "schedule is 'constant'"),
+        ({"schedule": "cubic"}, "schedule is one of constant, linear"),
         ({"monitor": "auc"}, "monitor is 'hr@k'"),
         ({"monitor": "hr"}, "monitor is 'hr@k'"),
         ({"max_epochs": 0}, "max_epochs must be at least 1"),
         ({"learning_rate": 0.0}, "learning_rate must be positive"),
         ({"weight_decay": -1.0}, "weight_decay must not be negative"),
         ({"gradient_clip": 0.0}, "gradient_clip must be positive"),
+        ({"lanes": 8}, "states between steps, as GRU4Rec does; SRGNN does not"),
         ({"patience": 0}, "patience must be at least 1"),
         ({"batch_size": 0}, "batch_size must be at least 1"),
         ({"resume": True}, "pass out="),
@@ -349,3 +352,25 @@ def test_unknown_sampled_loss_is_refused() -> None:
 def test_logq_of_another_loss_is_refused() -> None:
     with pytest.raises(ValueError, match="logq corrects sampled_softmax alone"):
         SampledLoss("bpr", logq=True)
+
+
+def test_options_go_before_settings_and_the_folder_keeps_both(split: Split, tmp_path: Path) -> None:
+    settings = TrainingSettings(max_epochs=9, batch_size=32, learning_rate=0.01)
+    first, second = model_of("srgnn"), model_of("srgnn")
+    fit(first, split, settings, max_epochs=2, out=tmp_path, progress=False)
+    quick(second, split, max_epochs=2)
+    assert torch.equal(weights(first), weights(second))
+    assert TrainingSettings.load(tmp_path / "settings.json") == settings.but(max_epochs=2)
+
+
+def test_unknown_option_names_the_settings_there_are(split: Split) -> None:
+    with pytest.raises(TypeError, match=r"no setting 'lr'; the settings .* learning_rate"):
+        quick(model_of("srgnn"), split, lr=0.1)
+
+
+def test_lanes_are_those_of_the_session_parallel_loader(split: Split) -> None:
+    by_setting, by_loader = model_of("gru4rec"), model_of("gru4rec")
+    quick(by_setting, split.train, lanes=8, seed=3)
+    graphs = SessionGraphDataset(split.train, "sessions")
+    quick(by_loader, SessionParallelLoader(graphs, 8, shuffle=True, seed=3), seed=3)
+    assert torch.equal(weights(by_setting), weights(by_loader))

@@ -1,0 +1,194 @@
+"""The settings of one training: checked when they are made, printed, saved and read back."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+from graphseq.training.objective import LOSSES, SampledLoss
+from graphseq.training.optimizers import OPTIMIZERS, OptimizerName
+
+Schedule = Literal["constant", "linear", "step"]
+
+
+@dataclass(frozen=True)
+class TrainingSettings:
+    """What one run of :func:`~graphseq.training.fit.fit` does, apart from model and data.
+
+    Args:
+        loss: ``"cross_entropy"`` over all items, exact; the name of a sampled loss; or a
+            :class:`~graphseq.training.objective.SampledLoss`.
+        max_epochs: Passes over the training data.
+        batch_size: Graphs in a batch; a user's own loader keeps its own.
+        lanes: Sessions that are walked through side by side, one click a step, in place of batches
+            of whole sessions (:class:`~graphseq.data.lanes.SessionParallelLoader`): for a model
+            that keeps states between steps, as GRU4Rec does.
+        optimizer: ``"adam"``, ``"adamw"``, ``"adagrad"``, ``"rowwise_adagrad"`` or ``"sgd"``. With
+            a sampled loss, only the rows of large tables that a step reads are updated
+            (:class:`~graphseq.training.optimizers.RowSparseOptimizer`).
+        learning_rate: At the start.
+        weight_decay: L2 penalty, coupled to the gradient except for ``"adamw"``.
+        schedule: ``"constant"``, ``"linear"`` (to zero at the last step) or ``"step"`` (x 0.1 every
+            3 epochs).
+        gradient_clip: Largest norm of the gradient, row-sparse parts included.
+        monitor: Metric that chooses the epoch: ``"hr@k"``, ``"ndcg@k"``, ``"mrr@k"``, ``"mrr"``.
+        patience: Epochs without a rise before training stops; ``None``: never.
+        exclude_seen: Whether validation leaves items of the history out, as in ``evaluate``.
+        seed: Seed of order, negatives and dropout. The first weights are the model's own.
+
+    Raises:
+        ValueError: If a value is out of range.
+    """
+
+    loss: str | SampledLoss = "cross_entropy"
+    max_epochs: int = 10
+    batch_size: int = 512
+    lanes: int | None = None
+    optimizer: OptimizerName = "adam"
+    learning_rate: float = 1e-3
+    weight_decay: float = 0.0
+    schedule: Schedule = "constant"
+    gradient_clip: float | None = None
+    monitor: str = "mrr@20"
+    patience: int | None = 3
+    exclude_seen: bool = False
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.loss, SampledLoss):
+            _one_of("loss", self.loss, LOSSES)
+        _one_of("optimizer", self.optimizer, OPTIMIZERS)
+        _one_of("schedule", self.schedule, get_args(Schedule))
+        ks_of(self.monitor)
+        for name in ("max_epochs", "batch_size"):
+            _at_least_one(name, getattr(self, name))
+        _at_least_one("lanes", self.lanes, "None takes batches of whole sessions")
+        _at_least_one("patience", self.patience, "None never stops early")
+        if not self.learning_rate > 0:
+            raise ValueError(f"learning_rate must be positive, got {self.learning_rate}.")
+        if not self.weight_decay >= 0:
+            raise ValueError(f"weight_decay must not be negative, got {self.weight_decay}.")
+        if self.gradient_clip is not None and not self.gradient_clip > 0:
+            raise ValueError(
+                f"gradient_clip must be positive, got {self.gradient_clip}: None clips nothing."
+            )
+
+    @classmethod
+    def names(cls) -> tuple[str, ...]:
+        """What can be set."""
+        return tuple(field.name for field in fields(cls))
+
+    def but(self, **options: Any) -> TrainingSettings:
+        """These settings with some of them changed.
+
+        Raises:
+            TypeError: If there is no setting of such a name.
+            ValueError: If a value is out of range.
+        """
+        unknown = [name for name in options if name not in self.names()]
+        if unknown:
+            raise TypeError(
+                f"There is no setting {', '.join(map(repr, unknown))}; the settings of a training "
+                f"are {', '.join(self.names())}."
+            )
+        return replace(self, **options)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The settings as JSON has them; a sampled loss is a mapping of its arguments."""
+        content = {name: getattr(self, name) for name in self.names()}
+        if isinstance(self.loss, SampledLoss):
+            content["loss"] = {**asdict(self.loss), "options": dict(self.loss.options)}
+        return content
+
+    @classmethod
+    def from_dict(cls, content: Mapping[str, Any]) -> TrainingSettings:
+        """The settings that :meth:`to_dict` gave; what is not named has its default.
+
+        Raises:
+            ValueError: If it names what is no setting, or a value is out of range.
+        """
+        loss = content.get("loss")
+        try:
+            if isinstance(loss, Mapping):
+                content = {**content, "loss": _sampled_loss(loss)}
+            return cls().but(**content)
+        except TypeError as error:
+            raise ValueError(str(error)) from error
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Writes the settings to a file, as JSON.
+
+        Raises:
+            OSError: If it cannot be written.
+        """
+        path = Path(path)
+        unfinished = path.with_name(f".{path.name}.{os.getpid()}.part")
+        try:
+            unfinished.write_text(json.dumps(self.to_dict(), indent=1) + "\n", encoding="utf-8")
+            unfinished.replace(path)
+        finally:
+            unfinished.unlink(missing_ok=True)
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> TrainingSettings:
+        """The settings of a file that :meth:`save` or a hand wrote.
+
+        Raises:
+            ValueError: If there is no such file, it is no JSON, or it names what is no setting.
+        """
+        try:
+            content = json.loads(Path(path).read_text(encoding="utf-8"))
+            if not isinstance(content, dict):
+                raise ValueError(f"settings are a mapping of names to values, got {content!r}")
+            return cls.from_dict(content)
+        except (OSError, ValueError) as error:
+            raise ValueError(f"{path} holds no settings of a training: {error}") from error
+
+    def __str__(self) -> str:
+        """One line a setting."""
+        width = max(map(len, self.names()))
+        return "\n".join(f"{name:{width}}  {getattr(self, name)}" for name in self.names())
+
+
+def ks_of(monitor: str) -> tuple[int, ...]:
+    """The cut-offs that a validation needs to know a metric.
+
+    Args:
+        monitor: The metric.
+
+    Raises:
+        ValueError: If there is no such metric.
+    """
+    name, at, k = monitor.partition("@")
+    if name not in ("hr", "ndcg", "mrr") or (not k.isdigit() if at else name != "mrr"):
+        raise ValueError(f"monitor is 'hr@k', 'ndcg@k', 'mrr@k' or 'mrr', got {monitor!r}.")
+    if k and int(k) < 1:
+        raise ValueError(f"The cut-off of monitor must be at least 1, got {monitor!r}.")
+    return tuple(sorted({20, int(k or 20)}))
+
+
+def _one_of(name: str, value: object, known: tuple[Any, ...]) -> None:
+    if value not in known:
+        raise ValueError(f"{name} is one of {', '.join(known)}, got {value!r}.")
+
+
+def _at_least_one(name: str, value: int | None, without: str = "") -> None:
+    if value is not None and value < 1:
+        raise ValueError(
+            f"{name} must be at least 1, got {value}{': ' if without else ''}{without}."
+        )
+
+
+def _sampled_loss(content: Mapping[str, Any]) -> SampledLoss:
+    known = [field.name for field in fields(SampledLoss)]
+    unknown = [name for name in content if name not in known]
+    if unknown:
+        raise ValueError(
+            f"A sampled loss has no argument {', '.join(map(repr, unknown))}; it has "
+            f"{', '.join(known)}."
+        )
+    return SampledLoss(**content)
