@@ -100,7 +100,7 @@ class _FullCrossEntropy(torch.autograd.Function):
     ) -> Tensor:
         needs = [grad_enabled and need for need in ctx.needs_input_grad[:3]]
         grad_vectors = torch.zeros_like(vectors) if needs[0] else None
-        grad_weight = torch.zeros_like(weight) if needs[1] else None
+        grad_weight = torch.empty_like(weight) if needs[1] else None
         grad_bias = torch.zeros_like(bias) if bias is not None and needs[2] else None
         ctx.save_for_backward(grad_vectors, grad_weight, grad_bias)
 
@@ -112,6 +112,8 @@ class _FullCrossEntropy(torch.autograd.Function):
         share = 1.0 / num_rows if mean and num_rows else 1.0
         loss = x.new_zeros(())
         if num_rows == 0:
+            if grad_weight is not None:
+                grad_weight.zero_()
             return loss
         shift = _needs_shift(x, weight, bias)
         positive = (x * weight[t]).sum(1)  # [num_rows]
@@ -135,12 +137,14 @@ class _FullCrossEntropy(torch.autograd.Function):
                     if shift:
                         e.sub_(top.unsqueeze(1))
                     e.exp_()
-                inside = ((t_block >= part.start) & (t_block < part.stop)).nonzero().view(-1)
-                e[inside, t_block[inside] - part.start] -= (1 - smoothing) * total[inside]
+                inside = (t_block >= part.start) & (t_block < part.stop)
+                own = (t_block - part.start).clamp(0, e.shape[1] - 1).unsqueeze(1)  # [rows, 1]
+                e.scatter_add_(1, own, (-(1 - smoothing) * total * inside).unsqueeze(1))
                 if grad_vectors is not None:
                     grad_x.addmm_(e, weight[part])
                 if grad_weight is not None:
-                    grad_weight[part].addmm_(e.t(), x_scaled)
+                    # The first rows write what later ones are added to.
+                    grad_weight[part].addmm_(e.t(), x_scaled, beta=float(row > 0))
                 if grad_bias is not None:
                     grad_bias[part].addmv_(e.t(), scale)
             if grad_vectors is not None:
@@ -164,7 +168,9 @@ class _FullCrossEntropy(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad_loss: Tensor) -> tuple[Tensor | None, ...]:
-        grads = (None if grad is None else grad * grad_loss for grad in ctx.saved_tensors)
+        grads: tuple[Tensor | None, ...] = ctx.saved_tensors
+        if grad_loss.item() != 1:  # a pass over the table that a loss on its own does not need
+            grads = tuple(None if grad is None else grad * grad_loss for grad in grads)
         return (*grads, None, None, None, None, None)
 
 
