@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Any, ClassVar, Literal, get_args
+from typing import Any, ClassVar, Literal, get_args, overload
 
 import torch
 from torch import Tensor
@@ -172,11 +172,32 @@ class SASRec(SessionModel):
         model.load_state_dict(state)
         return model
 
-    def forward(self, batch: Batch) -> Tensor:
-        """The state after the last click of every session, [num_sessions, d]."""
+    @overload
+    def forward(self, batch: Batch, return_attention: Literal[False] = False) -> Tensor: ...
+
+    @overload
+    def forward(
+        self, batch: Batch, return_attention: Literal[True]
+    ) -> tuple[Tensor, list[Tensor]]: ...
+
+    def forward(
+        self, batch: Batch, return_attention: bool = False
+    ) -> Tensor | tuple[Tensor, list[Tensor]]:
+        """The state after the last click of every session, [num_sessions, d].
+
+        Args:
+            batch: Session graphs.
+            return_attention: Whether to tell, too, how much each click looks at each.
+
+        Returns:
+            The states; with ``return_attention`` also, for each session, [num_layers, heads, L, L],
+            L of its clicks being the newest ``max_length``: the weight, before dropout, of the
+            click in the row on the click in the column, zero on later ones. Each row sums to one.
+        """
         ptr = batch.click_ptr
         start = torch.maximum(ptr[:-1], ptr[1:] - self.max_length)
-        return last_states(self._encoder(batch.click_item), start, ptr[1:])
+        states = last_states(self._encoder(batch.click_item), start, ptr[1:])
+        return (states, self._attention(batch, start)) if return_attention else states
 
     def click_states(self, batch: Batch) -> Tensor:
         """The state after every click, [num_clicks, d]."""
@@ -185,20 +206,8 @@ class SASRec(SessionModel):
             return self._encode(items, cut_from_end(ptr, self.max_length))
         return states_of_windows(self._encoder(items), ptr, self.max_length)
 
-    def attention(self, batch: Batch) -> list[Tensor]:
-        """How much each click of a session looks at each: what the session vector is made by.
-
-        Args:
-            batch: Session graphs.
-
-        Returns:
-            For each session [num_layers, heads, L, L], L of its clicks being the newest
-            ``max_length``: the weights of the click in the row on the click in the column, zero on
-            later ones, before dropout. Each row sums to one.
-        """
-        ptr = batch.click_ptr
-        start = torch.maximum(ptr[:-1], ptr[1:] - self.max_length)
-        click, ptr = ragged_range(start, ptr[1:])
+    def _attention(self, batch: Batch, start: Tensor) -> list[Tensor]:
+        click, ptr = ragged_range(start, batch.click_ptr[1:])
         with torch.no_grad(), recorded_attention(self) as recorded:
             self._encode(batch.click_item[click], ptr)
         layers = torch.stack(recorded)  # [num_layers, num_sessions, heads, width, width]

@@ -163,7 +163,9 @@ def test_sasrec_without_positions_first_block_sees_a_set() -> None:
 @pytest.mark.parametrize("block", BLOCKS)
 def test_sasrec_attention_rebuilds_the_states_that_it_made(positions: str, block: str) -> None:
     model = small_model(positions=positions, block=block, num_layers=1)
-    for session, weights in zip(SESSIONS, model.attention(batch_of(SESSIONS)), strict=True):
+    for session, weights in zip(
+        SESSIONS, model(batch_of(SESSIONS), return_attention=True)[1], strict=True
+    ):
         newest = session[-4:]
         length = len(newest)
         assert weights.shape == (1, 2, length, length)
@@ -197,17 +199,22 @@ def test_sasrec_attention_rebuilds_the_states_that_it_made(positions: str, block
 
 def test_sasrec_attention_of_each_layer_and_head_is_its_own() -> None:
     model = small_model(num_layers=3)
-    (weights,) = model.attention(batch_of([[0, 1, 2, 3]]))
+    _, (weights,) = model(batch_of([[0, 1, 2, 3]]), return_attention=True)
     rows = weights.flatten(0, 1).flatten(1)
     assert weights.shape == (3, 2, 4, 4)
     assert all(not torch.allclose(rows[i], rows[j]) for i in range(6) for j in range(i))
-    torch.testing.assert_close(model.attention(batch_of(SESSIONS[:1] + [[0, 1, 2, 3]]))[1], weights)
+    both = batch_of(SESSIONS[:1] + [[0, 1, 2, 3]])
+    states, attention = model(both, return_attention=True)
+    torch.testing.assert_close(attention[1], weights)
+    assert torch.equal(states, model(both))
     assert not any(layer._forward_pre_hooks for layer in model.modules())
 
 
 def test_sasrec_attention_of_an_empty_batch_is_empty() -> None:
     batch = build_session_graphs(torch.empty(0, dtype=torch.long), torch.tensor([0]))
-    assert small_model().attention(batch) == []
+    states, attention = small_model()(batch, return_attention=True)
+    assert len(states) == 0
+    assert attention == []
 
 
 @pytest.mark.parametrize("positions", ["start", "rotary", "sinusoidal", "end"])
