@@ -1,8 +1,7 @@
-"""Negatives that a batch shares, drawn in proportion to a power of popularity, and their scores."""
+"""Negatives drawn by popularity, and their scores; shared by a batch or of each row's own."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from functools import cached_property
 
 import numpy as np
@@ -10,24 +9,33 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
+from graphseq.data.counter_random import integers, stream, substreams, uniform
+
 
 class NegativeSampler:
-    r"""Draws items with replacement, :math:`q_j \propto c_j^\alpha` (Mikolov et al., NIPS 2013).
+    r"""Draws items with replacement by a power of their popularity (Mikolov et al., NIPS 2013).
 
-    A draw depends on ``(seed, epoch, step)`` alone, never on what was drawn before. It takes two
-    random numbers and two look-ups whatever the number of items (alias method, Walker 1977).
+    .. math::
+        q_j = \frac{u}{V} + (1 - u) \frac{c_j^\alpha}{\sum_k c_k^\alpha}
+
+    where the share u that is uniform lets items be met that nobody clicks (mixed negative sampling:
+    Yang et al., WWW 2020, whose other part is the batch's own targets). A draw depends on ``(seed,
+    epoch, step)`` alone, and one of a row's own on the number of the row too, never on what was
+    drawn before. It takes two random numbers and two look-ups whatever the number of items (alias
+    method, Walker 1977).
 
     Args:
         counts: Training clicks of each item, [V], or the number of items V.
         num_negatives: Negatives of one draw.
         alpha: 0 draws all items alike, 1 in proportion to their clicks; above 0 an item without
-            clicks is never drawn.
+            clicks is drawn by the uniform share alone.
+        uniform_share: The share u of draws that take all items alike, in 0..1.
         seed: Seed of all draws.
 
     Raises:
         ValueError: If a count is negative or not finite, there are no items or none to draw,
-            ``num_negatives`` is below 1, ``alpha`` is negative, or is not 0 while counts are not
-            given.
+            ``num_negatives`` is below 1, ``uniform_share`` lies outside 0..1, ``alpha`` is
+            negative, or is not 0 while counts are not given.
     """
 
     def __init__(
@@ -36,12 +44,15 @@ class NegativeSampler:
         num_negatives: int,
         *,
         alpha: float = 0.0,
+        uniform_share: float = 0.0,
         seed: int = 0,
     ) -> None:
         if num_negatives < 1:
             raise ValueError(f"num_negatives must be at least 1, got {num_negatives}.")
         if not 0 <= alpha < np.inf:
             raise ValueError(f"alpha must be 0 or above, got {alpha}.")
+        if not 0 <= uniform_share <= 1:
+            raise ValueError(f"uniform_share lies in 0..1, got {uniform_share}.")
         if isinstance(counts, (int, np.integer)):
             if alpha:
                 raise ValueError(
@@ -64,37 +75,49 @@ class NegativeSampler:
             raise ValueError(f"There must be at least one item to draw, got {self.num_items}.")
         self.num_negatives = num_negatives
         self.alpha = alpha
+        self.uniform_share = uniform_share
         self.seed = seed
         # Uniform draws need no table.
-        self._weights: NDArray[np.float64] | None = None
-        self._table: tuple[Tensor, Tensor] | None = None
-        if alpha:
+        self.probability: NDArray[np.float64] | None = None  # [V]
+        self._table: tuple[NDArray[np.float64], NDArray[np.int64]] | None = None
+        if alpha and uniform_share < 1:
             if clicks.max() == 0:
                 raise ValueError(f"All {self.num_items} counts are 0: there is no item to draw.")
-            self._weights = clicks**alpha
-            keep, alias = _alias_table(self._weights / self._weights.sum())
-            self._table = torch.from_numpy(keep), torch.from_numpy(alias)
+            weights = clicks**alpha
+            self._one_click = (1 - uniform_share) / weights.sum()
+            self.probability = weights * self._one_click + uniform_share / self.num_items
+            self._table = _alias_table(self.probability / self.probability.sum())
 
-    def sample(self, epoch: int, step: int, shape: Sequence[int] | None = None) -> Tensor:
+    def sample(self, epoch: int, step: int, rows: Tensor | None = None) -> Tensor:
         """The negatives of one training step.
 
         Args:
             epoch, step: What the draw depends on, beside the seed; from 0.
-            shape: Shape of the draw; ``None``: [num_negatives], shared by the batch. Negatives of
-                each row's own are ``(B, num_negatives)``.
+            rows: ``None``: one draw, shared by the batch. Else numbers of rows in the batch of all
+                processes, int64 [n], each of which has a draw of its own: that of a row is the same
+                whatever other rows are asked for.
 
         Returns:
-            Item codes, int64 of that shape.
+            Item codes, int64 [num_negatives] or [n, num_negatives].
         """
-        size = (self.num_negatives,) if shape is None else tuple(shape)
-        state = np.random.SeedSequence((self.seed, epoch, step)).generate_state(1, np.uint64)[0]
-        generator = torch.Generator().manual_seed(int(state >> np.uint64(1)))
-        cell = torch.randint(self.num_items, size, generator=generator)
+        if rows is None:
+            state = np.random.SeedSequence((self.seed, epoch, step)).generate_state(1, np.uint64)
+            generator = torch.Generator().manual_seed(int(state[0] >> np.uint64(1)))
+            cell = torch.randint(self.num_items, (self.num_negatives,), generator=generator)
+            if self._table is None:
+                return cell
+            stays = torch.rand(len(cell), generator=generator, dtype=torch.float64)
+            return self._drawn(cell.numpy(), stays.numpy())
+        streams = substreams(stream(self.seed, epoch, step), rows.cpu().numpy())[:, None]
+        place = 2 * np.arange(self.num_negatives)
+        cells = integers(streams, place, self.num_items)  # [n, num_negatives]
+        return self._drawn(cells, uniform(streams, place + 1))
+
+    def _drawn(self, cell: NDArray[np.int64], stays: NDArray[np.float64]) -> Tensor:
         if self._table is None:
-            return cell
+            return torch.from_numpy(cell)
         keep, alias = self._table
-        stays = torch.rand(size, generator=generator, dtype=torch.float64) < keep[cell]
-        return torch.where(stays, cell, alias[cell])
+        return torch.from_numpy(np.where(stays < keep[cell], cell, alias[cell]))
 
     @cached_property
     def log_q(self) -> Tensor:
@@ -103,17 +126,17 @@ class NegativeSampler:
         An item that is never drawn has the value of an item with one click, so that its corrected
         score as a target stays finite.
         """
-        if self._weights is None:
+        if self.probability is None:
             expected = np.full(self.num_items, self.num_negatives / self.num_items)
         else:
-            weights = np.where(self._weights > 0, self._weights, 1.0)
-            expected = weights * (self.num_negatives / self._weights.sum())
+            never = self.probability == 0
+            expected = np.where(never, self._one_click, self.probability) * self.num_negatives
         return torch.from_numpy(np.log(expected).astype(np.float32))
 
     def __repr__(self) -> str:
         return (
             f"{type(self).__name__}({self.num_items}, {self.num_negatives}, alpha={self.alpha}, "
-            f"seed={self.seed})"
+            f"uniform_share={self.uniform_share}, seed={self.seed})"
         )
 
 

@@ -67,13 +67,54 @@ def test_sample_leaves_the_global_generator_alone() -> None:
     assert torch.get_rng_state().equal(state)
 
 
-def test_sample_with_a_shape_draws_each_row_its_own() -> None:
-    sampler = NegativeSampler(1000, 16)
+@pytest.mark.parametrize("alpha", [0.0, 0.5])
+def test_sample_of_rows_draws_each_row_its_own_whatever_rows_are_asked_for(alpha: float) -> None:
+    sampler = NegativeSampler(np.arange(1, 1001), 16, alpha=alpha)
     assert sampler.sample(0, 0).shape == (16,)
-    negatives = sampler.sample(0, 0, (4, 16))
-    assert negatives.shape == (4, 16)
+    negatives = sampler.sample(0, 0, torch.arange(40))
+    assert negatives.shape == (40, 16)
     assert negatives.dtype == torch.int64
-    assert not negatives[0].equal(negatives[1])
+    assert len(negatives.unique(dim=0)) == 40
+    some = torch.tensor([31, 0, 7])
+    assert sampler.sample(0, 0, some).equal(negatives[some])
+    assert not sampler.sample(0, 1, some).equal(negatives[some])
+    assert sampler.sample(0, 0, some[:0]).shape == (0, 16)
+
+
+SAMPLERS = {
+    "uniform": {},
+    "popularity": {"alpha": 0.75},
+    "mixed": {"alpha": 1.0, "uniform_share": 0.3},
+    "uniform alone": {"alpha": 1.0, "uniform_share": 1.0},
+}
+
+
+@pytest.mark.parametrize("name", SAMPLERS)
+@pytest.mark.parametrize("each", [False, True])
+def test_sample_of_every_sampler_follows_the_probabilities_it_reports(
+    name: str, each: bool
+) -> None:
+    counts = np.array([1, 0, 7, 40, 3, 0, 100, 9])
+    options = SAMPLERS[name]
+    sampler = NegativeSampler(counts, 500 if each else 200_000, seed=3, **options)
+    drawn = sampler.sample(4, 1, torch.arange(400) if each else None).reshape(-1)
+    observed = np.bincount(drawn.numpy(), minlength=len(counts))
+    u, alpha = options.get("uniform_share", 0.0), options.get("alpha", 0.0)
+    power = counts**alpha
+    probability = u / 8 + (1 - u) * power / power.sum()
+    possible = probability > 0
+    assert observed[~possible].sum() == 0
+    expected = probability[possible] * len(drawn)
+    assert chisquare(observed[possible], expected).pvalue > 0.01
+    reported = sampler.log_q.double().exp().numpy()[possible] / sampler.num_negatives
+    np.testing.assert_allclose(reported, probability[possible], rtol=1e-5)
+
+
+def test_sample_against_another_power_of_popularity_is_told_apart() -> None:
+    counts = np.array([1, 7, 40, 3, 100, 9])
+    drawn = NegativeSampler(counts, 200_000, alpha=0.75).sample(0, 0)
+    other = counts**0.7 / (counts**0.7).sum() * len(drawn)
+    assert chisquare(np.bincount(drawn.numpy()), other).pvalue < 1e-6
 
 
 def test_sample_of_a_single_item_is_that_item() -> None:
@@ -90,7 +131,7 @@ def test_log_q_is_the_log_of_the_expected_count() -> None:
 
 def test_sampler_shows_its_settings() -> None:
     sampler = NegativeSampler(torch.tensor([3, 4]), 5, alpha=0.5, seed=2)
-    assert repr(sampler) == "NegativeSampler(2, 5, alpha=0.5, seed=2)"
+    assert repr(sampler) == "NegativeSampler(2, 5, alpha=0.5, uniform_share=0.0, seed=2)"
 
 
 @pytest.mark.parametrize(
@@ -104,6 +145,7 @@ def test_sampler_shows_its_settings() -> None:
         ([[1, 2]], {}, r"counts must be \[V\]"),
         ([0, 0], {"alpha": 0.5}, "All 2 counts are 0"),
         ([1, 2], {"alpha": -1.0}, "alpha must be 0 or above"),
+        ([1, 2], {"uniform_share": 1.5}, r"uniform_share lies in 0\.\.1, got 1\.5"),
         ([1, 2], {"num_negatives": 0}, "num_negatives must be at least 1"),
     ],
 )
