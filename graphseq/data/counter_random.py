@@ -52,7 +52,7 @@ def uniform(streams: Words, counter: ArrayLike) -> NDArray[np.float64]:
     Returns:
         In [0, 1), float64, the shape of both together.
     """
-    return (_mixed(streams, counter) >> np.uint64(11)) * 2.0**-53
+    return (_mixed(streams, counter) >> np.uint64(11)).astype(np.float64) * 2.0**-53
 
 
 def integers(streams: Words, counter: ArrayLike, size: ArrayLike) -> NDArray[np.int64]:

@@ -127,7 +127,7 @@ def test_tagnn_is_trained_by_the_loss_of_its_scores(loss: str, shared: bool | No
         objective = Objective(SampledLoss(loss, 4, alpha=0, shared=shared), 9, None, seed=0)
         assert objective.sampler is not None
         if shared is False:
-            negatives = objective.sampler.sample(0, 0, (5, 4))[known]
+            negatives = objective.sampler.sample(0, 0, known)
         else:
             negatives = objective.sampler.sample(0, 0).expand(4, -1)
         corrected = scores - objective.sampler.log_q

@@ -15,7 +15,7 @@ from graphseq.data.dataset import SessionGraphDataset
 from graphseq.data.sessions import Sessions
 from graphseq.models.base import SessionModel
 from graphseq.training.negatives import NegativeSampler
-from graphseq.training.objective import SAMPLED_LOSSES, Objective, SampledLoss
+from graphseq.training.objective import SAMPLED_LOSSES, CrossEntropy, Objective, SampledLoss
 
 LISTS = [[0, 1, 2, 0], [3, 1], [2, 2, 5], [4, 0, 1, 1], [5, 3, 1], [0, 4]]
 SESSIONS = Sessions.from_lists(LISTS)
@@ -160,7 +160,7 @@ def test_objective_with_draws_of_each_rows_own_equals_a_loop_over_rows(
     objective = Objective(loss, NUM_ITEMS, CATALOG, 0)
     model, graphs = make(NUM_ITEMS), batch()
     assert objective.sampler is not None
-    each = objective.sampler.sample(1, 2, (12, 7)).tolist()
+    each = objective.sampler.sample(1, 2, torch.arange(12)).tolist()
     scores, targets = model.score(graphs), graphs.y.tolist()
     total = 0.0
     for row, (target, met) in enumerate(zip(targets, each, strict=True)):
@@ -217,3 +217,103 @@ def test_objective_in_batch_logq_without_counts_is_refused() -> None:
     loss = SampledLoss(num_negatives=3, alpha=0, in_batch=True, logq=False)
     without = Objective(loss, NUM_ITEMS, None, 0)(Table(NUM_ITEMS), batch(), 0, 0)
     assert math.isfinite(without.item())
+
+
+class States(Table):
+    """One vector a click, trained on whole sessions."""
+
+    trained_on = "sessions"
+
+    def click_states(self, batch: Batch) -> Tensor:
+        return self.last[batch.click_item]
+
+
+def scored(model: Table, graphs: Batch) -> list[tuple[Tensor, int, set[int]]]:
+    """Scores of each row, its target, and what its session holds."""
+    if model.trained_on == "sessions":
+        states, sessions = model.click_states(graphs), graphs.click_batch.tolist()
+    else:
+        states, sessions = model(graphs), list(range(graphs.num_graphs))
+    held = [set(graph.x.tolist()) | set(graph.y.tolist()) for graph in graphs.to_data_list()]
+    scores = states @ model.table.t()
+    rows = zip(scores, graphs.y.tolist(), sessions, strict=True)
+    return [(row, target, held[session]) for row, target, session in rows]
+
+
+@pytest.mark.parametrize("make", [Table, OwnScore, States])
+@pytest.mark.parametrize("shared", [True, False])
+@pytest.mark.parametrize("name", ["sampled_softmax", "bpr"])
+@pytest.mark.parametrize("hard", [None, 2])
+def test_objective_without_what_the_session_holds_equals_a_loop_over_rows(
+    make: type[Table], shared: bool, name: str, hard: int | None
+) -> None:
+    loss = SampledLoss(
+        name, 20, alpha=0.5, shared=shared, exclude_session=True, hardest=hard, uniform_share=0.1
+    )
+    objective = Objective(loss, NUM_ITEMS, CATALOG, 0)
+    model = make(NUM_ITEMS)
+    dataset = SessionGraphDataset(SESSIONS, "sessions" if make is States else "prefixes")
+    graphs = dataset.batch(range(len(dataset)))
+    rows = scored(model, graphs)
+    sampler = objective.sampler
+    assert sampler is not None
+    number = torch.arange(len(rows))
+    each = sampler.sample(1, 2).expand(len(rows), -1) if shared else sampler.sample(1, 2, number)
+    offset = sampler.log_q.double() if loss.corrects else torch.zeros(NUM_ITEMS)
+    total = 0.0
+    for (scores, target, held), drawn in zip(rows, each.tolist(), strict=True):
+        negatives = (scores - offset)[[item for item in drawn if item not in held]]
+        negatives = negatives.sort(descending=True).values[:hard]
+        positive = (scores - offset)[[target]]
+        total += SAMPLED_LOSSES[name](positive, negatives[None]).item()
+    value = objective(model, graphs, 1, 2)
+    assert value.item() == pytest.approx(total / len(rows), rel=1e-6)
+    value.backward()
+    assert model.table.grad.isfinite().all()
+
+
+@pytest.mark.parametrize("exclude", [False, True])
+def test_objective_with_negatives_from_the_index_equals_a_loop_over_rows(exclude: bool) -> None:
+    loss = SampledLoss("bpr", 0, in_batch=True, from_index=2, exclude_session=exclude)
+    model, graphs = Table(NUM_ITEMS), batch()
+    rows = scored(model, graphs)
+    targets, total = graphs.y.tolist(), 0.0
+    for scores, target, held in rows:
+        best = [j for j in scores.argsort(descending=True).tolist() if j != target][:2]
+        hidden = held if exclude else {target}
+        met = [j for j in targets + best if j not in hidden]
+        total += SAMPLED_LOSSES["bpr"](scores[[target]], scores[met][None]).item()
+    assert value(loss, model=model) == pytest.approx(total / len(rows), rel=1e-6)
+
+
+def test_objective_of_a_model_with_its_own_score_has_no_index_to_search() -> None:
+    with pytest.raises(ValueError, match="OwnScore scores in a way of its own: use hardest"):
+        value(SampledLoss(from_index=2), model=OwnScore(NUM_ITEMS))
+
+
+@pytest.mark.parametrize("make", [Table, OwnScore])
+def test_objective_draws_of_each_row_are_those_of_its_number_among_all(make: type[Table]) -> None:
+    objective = Objective(SampledLoss("bpr", 5, shared=False), NUM_ITEMS, CATALOG, 0)
+    model, dataset = make(NUM_ITEMS), SessionGraphDataset(SESSIONS)
+    whole = objective(model, dataset.batch(range(12)), 0, 3).item()
+    first = objective(model, dataset.batch(range(5)), 0, 3).item()
+    rest = objective(model, dataset.batch(range(5, 12)), 0, 3, first_row=5).item()
+    assert (5 * first + 7 * rest) / 12 == pytest.approx(whole, rel=1e-12)
+
+
+@pytest.mark.parametrize("make", [Table, OwnScore])
+def test_objective_exact_with_label_smoothing_equals_torchs(make: type[Table]) -> None:
+    model, graphs = make(NUM_ITEMS), batch()
+    loss = Objective(CrossEntropy(label_smoothing=0.2), NUM_ITEMS, None, 0)(model, graphs, 0, 0)
+    expected = torch.nn.functional.cross_entropy(model.score(graphs), graphs.y, label_smoothing=0.2)
+    torch.testing.assert_close(loss, expected)
+
+
+@pytest.mark.parametrize("make", [Table, OwnScore])
+def test_objective_sampled_with_label_smoothing_spreads_over_what_was_drawn(
+    make: type[Table],
+) -> None:
+    loss = SampledLoss(num_negatives=7, alpha=0.5, logq=False, label_smoothing=0.2)
+    options = SampledLoss(num_negatives=7, options={"label_smoothing": 0.2})
+    expected = naive(options, drawn(loss), None)
+    assert value(loss, model=make(NUM_ITEMS)) == pytest.approx(expected, rel=1e-6)
