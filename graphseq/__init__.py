@@ -20,11 +20,12 @@ from graphseq.evaluation import evaluate
 from graphseq.models.grow import grow
 from graphseq.models.persistence import load
 from graphseq.models.recommend import recommend
-from graphseq.training import SampledLoss, TrainingSettings, fit
+from graphseq.training import CrossEntropy, SampledLoss, TrainingSettings, fit
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "CrossEntropy",
     "SampledLoss",
     "SessionGraphDataset",
     "SessionGraphLoader",

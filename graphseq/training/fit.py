@@ -31,7 +31,8 @@ from graphseq.training.loop import (
     quiet,
     run,
 )
-from graphseq.training.objective import Objective, SampledLoss
+from graphseq.training.loss_choice import SampledLoss
+from graphseq.training.objective import Objective
 from graphseq.training.optimizers import sparse_tables
 from graphseq.training.settings import TrainingSettings
 

@@ -172,6 +172,7 @@ class SessionTraining(pl.LightningModule):
             "best_weights": self.best_weights,
             "seed": self.settings.seed,
             "training_state": self.model.training_state(),
+            "loss_state": self.objective.training_state(),
         }
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -192,6 +193,7 @@ class SessionTraining(pl.LightningModule):
         self.best_value = state["best_value"]
         self.best_weights = state["best_weights"]
         self.model.load_training_state(state.get("training_state", {}))
+        self.objective.load_training_state(state.get("loss_state", {}))
 
 
 class Bar(RichProgressBar):

@@ -16,7 +16,6 @@ from graphseq.models.base import SessionModel
 from graphseq.training import losses
 from graphseq.training.hard_negatives import IndexNegatives, hardest
 from graphseq.training.loss_choice import (
-    LOSSES,
     SAMPLED_LOSSES,
     CrossEntropy,
     SampledLoss,
@@ -25,15 +24,6 @@ from graphseq.training.loss_choice import (
 from graphseq.training.negatives import NegativeSampler, shared_scores
 from graphseq.training.sampled_softmax import shared_sampled_softmax
 from graphseq.training.seen import SeenItems
-
-__all__ = [
-    "LOSSES",
-    "SAMPLED_LOSSES",
-    "CrossEntropy",
-    "Objective",
-    "SampledLoss",
-    "step_generator",
-]
 
 
 class Objective:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from graphseq.training.objective import LOSSES, SampledLoss
+from graphseq.training.loss_choice import CrossEntropy, SampledLoss, as_loss, loss_settings
 from graphseq.training.optimizers import OPTIMIZERS, OptimizerName
 
 Schedule = Literal["constant", "linear", "step"]
@@ -20,8 +20,9 @@ class TrainingSettings:
     """What one run of :func:`~graphseq.training.fit.fit` does, apart from model and data.
 
     Args:
-        loss: ``"cross_entropy"`` over all items, exact; the name of a sampled loss; or a
-            :class:`~graphseq.training.objective.SampledLoss`.
+        loss: ``"cross_entropy"`` over all items, exact; the name of a sampled loss; a
+            :class:`~graphseq.training.loss_choice.CrossEntropy` or a
+            :class:`~graphseq.training.loss_choice.SampledLoss`.
         max_epochs: Passes over the training data.
         batch_size: Graphs in a batch; a user's own loader keeps its own.
         lanes: Sessions that are walked through side by side, one click a step, in place of batches
@@ -44,7 +45,7 @@ class TrainingSettings:
         ValueError: If a value is out of range.
     """
 
-    loss: str | SampledLoss = "cross_entropy"
+    loss: str | CrossEntropy | SampledLoss = "cross_entropy"
     max_epochs: int = 10
     batch_size: int = 512
     lanes: int | None = None
@@ -59,8 +60,7 @@ class TrainingSettings:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if not isinstance(self.loss, SampledLoss):
-            _one_of("loss", self.loss, LOSSES)
+        as_loss(self.loss)  # whether there is such a loss
         _one_of("optimizer", self.optimizer, OPTIMIZERS)
         _one_of("schedule", self.schedule, get_args(Schedule))
         ks_of(self.monitor)
@@ -98,10 +98,9 @@ class TrainingSettings:
         return replace(self, **options)
 
     def to_dict(self) -> dict[str, Any]:
-        """The settings as JSON has them; a sampled loss is a mapping of its arguments."""
+        """The settings as JSON has them; a loss with arguments is a mapping of them."""
         content = {name: getattr(self, name) for name in self.names()}
-        if isinstance(self.loss, SampledLoss):
-            content["loss"] = {**asdict(self.loss), "options": dict(self.loss.options)}
+        content["loss"] = loss_settings(self.loss)
         return content
 
     @classmethod
@@ -114,7 +113,7 @@ class TrainingSettings:
         loss = content.get("loss")
         try:
             if isinstance(loss, Mapping):
-                content = {**content, "loss": _sampled_loss(loss)}
+                content = {**content, "loss": as_loss(loss)}
             return cls().but(**content)
         except TypeError as error:
             raise ValueError(str(error)) from error
@@ -181,14 +180,3 @@ def _at_least_one(name: str, value: int | None, without: str = "") -> None:
         raise ValueError(
             f"{name} must be at least 1, got {value}{': ' if without else ''}{without}."
         )
-
-
-def _sampled_loss(content: Mapping[str, Any]) -> SampledLoss:
-    known = [field.name for field in fields(SampledLoss)]
-    unknown = [name for name in content if name not in known]
-    if unknown:
-        raise ValueError(
-            f"A sampled loss has no argument {', '.join(map(repr, unknown))}; it has "
-            f"{', '.join(known)}."
-        )
-    return SampledLoss(**content)

@@ -21,7 +21,7 @@ from graphseq.evaluation import evaluate
 from graphseq.models import caser
 from graphseq.models.caser import Caser
 from graphseq.training import fit
-from graphseq.training.objective import SampledLoss
+from graphseq.training.loss_choice import SampledLoss
 
 FIXTURE = Path(__file__).parent.parent / "fixtures" / "caser_published_a.npz"
 SESSIONS = [[0, 1, 2, 1, 3], [4], [5, 5, 5], [6, 5, 4, 3, 2, 1, 0, 2, 4, 6, 1], [3, 0]]

@@ -19,7 +19,7 @@ from graphseq.data.session_graph import build_session_graphs
 from graphseq.data.sessions import Sessions
 from graphseq.models.gru4rec import GRU4Rec
 from graphseq.training.fit import fit
-from graphseq.training.objective import SampledLoss
+from graphseq.training.loss_choice import SampledLoss
 
 FIXTURE = Path(__file__).parent.parent / "fixtures" / "gru4rec_published_a.npz"
 FORMS: list[dict[str, Any]] = [

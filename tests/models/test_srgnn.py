@@ -18,8 +18,9 @@ from graphseq.models.srgnn import PUBLISHED_NAMES, SRGNN
 from graphseq.nn.gated_session_conv import GatedSessionConv
 from graphseq.nn.readouts import SRGNNReadout
 from graphseq.training.fit import fit
+from graphseq.training.loss_choice import SampledLoss
 from graphseq.training.losses import sampled_softmax
-from graphseq.training.objective import Objective, SampledLoss
+from graphseq.training.objective import Objective
 
 FIXTURES = Path(__file__).parent.parent / "fixtures"
 

@@ -15,7 +15,8 @@ from graphseq.models import tagnn
 from graphseq.models.markov import MarkovChain
 from graphseq.models.tagnn import TAGNN
 from graphseq.training.fit import fit
-from graphseq.training.objective import Objective, SampledLoss
+from graphseq.training.loss_choice import SampledLoss
+from graphseq.training.objective import Objective
 
 SESSIONS = [[0, 1, 2, 1, 3], [4], [5, 5, 5], [0, 1, 0, 1, 0, 1, 6], [6, 5, 4, 3, 2, 1, 0]]
 

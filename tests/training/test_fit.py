@@ -28,7 +28,7 @@ from graphseq.models.base import SessionModel, TrainedOn
 from graphseq.models.persistence import load
 from graphseq.training.fit import fit
 from graphseq.training.loop import NOT_FINITE_BATCH
-from graphseq.training.objective import LOSSES, SampledLoss
+from graphseq.training.loss_choice import LOSSES, SampledLoss
 from graphseq.training.settings import TrainingSettings
 
 NUM_ITEMS = 12

@@ -14,8 +14,9 @@ from torch_geometric.data import Batch
 from graphseq.data.dataset import SessionGraphDataset
 from graphseq.data.sessions import Sessions
 from graphseq.models.base import SessionModel
+from graphseq.training.loss_choice import SAMPLED_LOSSES, CrossEntropy, SampledLoss
 from graphseq.training.negatives import NegativeSampler
-from graphseq.training.objective import SAMPLED_LOSSES, CrossEntropy, Objective, SampledLoss
+from graphseq.training.objective import Objective
 
 LISTS = [[0, 1, 2, 0], [3, 1], [2, 2, 5], [4, 0, 1, 1], [5, 3, 1], [0, 4]]
 SESSIONS = Sessions.from_lists(LISTS)

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from graphseq.training.objective import SampledLoss
+from graphseq.training.loss_choice import SampledLoss
 from graphseq.training.settings import TrainingSettings, ks_of
 
 OTHERS: dict[str, Any] = {
@@ -69,7 +69,7 @@ def test_text_names_every_setting_on_a_line_of_its_own() -> None:
     [
         ('{"epochs": 3}', "no setting 'epochs'; the settings of a training are loss, max_epochs"),
         ('{"loss": {"negatives": 3}}', "no argument 'negatives'; it has name, num_negatives"),
-        ('{"loss": {"name": "hinge"}}', "A sampled loss is one of"),
+        ('{"loss": {"name": "hinge"}}', "loss is one of"),
         ('{"batch_size": 0}', "batch_size must be at least 1, got 0"),
         ("[1]", "settings are a mapping"),
         ('{"seed": ', "settings.json holds no settings of a training"),
