@@ -61,9 +61,9 @@ def session_fields(
     groups, group = _codes(frame[grouping])
     vocabulary, items = _codes(frame[item])
     seconds = None if time is None else to_seconds(frame[time])
-    limit = None if gap is None else _gap_seconds(gap)
+    limit = None if gap is None else gap_seconds(gap)
 
-    order = _order(group, seconds)
+    order = sorted_order(group, seconds)
     if order is not None:  # groups keep their codes: they are sorted by them
         group, items = group[order], items[order]
         seconds = None if seconds is None else seconds[order]
@@ -91,7 +91,7 @@ def session_fields(
         if user is not None:
             users, codes = Vocabulary.factorize(frame[user])
             codes = codes if order is None else codes[order]
-            fields["users"] = _one_user(codes, ptr, fields["session_ids"], user).astype(np.int32)
+            fields["users"] = one_user(codes, ptr, fields["session_ids"], user).astype(np.int32)
             fields["user_vocabulary"] = users
     else:
         fields["users"] = group[ptr[:-1]].astype(np.int32)
@@ -103,7 +103,7 @@ def session_fields(
         if ids_behind is not None:
             fields["feature_vocabularies"][name] = ids_behind
     if isinstance(item_features, pd.DataFrame):
-        fields["item_features"] = _features_by_id(item_features, vocabulary)
+        fields["item_features"] = features_by_id(item_features, vocabulary)
     elif item_features is not None:
         rows = first if order is None else order[first]
         fields["item_features"] = frame[described].take(rows).reset_index(drop=True)
@@ -176,7 +176,8 @@ def _codes(column: pd.Series) -> tuple[Vocabulary, NDArray[np.integer[Any]]]:
     return vocabulary, codes
 
 
-def _gap_seconds(gap: str | float) -> float:
+def gap_seconds(gap: str | float) -> float:
+    """A pause such as ``"30min"`` in seconds; ValueError if it is none."""
     try:
         seconds = pd.Timedelta(gap).total_seconds() if isinstance(gap, str) else float(gap)
     except ValueError as error:
@@ -188,7 +189,7 @@ def _gap_seconds(gap: str | float) -> float:
     return seconds
 
 
-def _order(
+def sorted_order(
     group: NDArray[np.integer[Any]], seconds: NDArray[np.float64] | None
 ) -> NDArray[np.int64] | None:
     """The stable order by (group, time), or ``None`` where the log is in order already."""
@@ -215,7 +216,7 @@ def _group_order(group: NDArray[np.integer[Any]]) -> NDArray[np.int64]:
     return key
 
 
-def _one_user(
+def one_user(
     codes: NDArray[np.integer[Any]], ptr: NDArray[np.int64], session_ids: Any, column: str
 ) -> NDArray[np.int64]:
     """The user of each session; -1 where no click names one."""
@@ -239,7 +240,8 @@ def _feature(column: pd.Series) -> tuple[NDArray[Any], Vocabulary | None]:
     return column.to_numpy(dtype=np.float64, na_value=np.nan), None
 
 
-def _features_by_id(table: pd.DataFrame, vocabulary: Vocabulary) -> pd.DataFrame:
+def features_by_id(table: pd.DataFrame, vocabulary: Vocabulary) -> pd.DataFrame:
+    """Rows of a table indexed by item id, in the order of the vocabulary's codes."""
     index = as_index(table.index)
     if not index.is_unique:
         raise ValueError(

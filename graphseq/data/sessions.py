@@ -15,6 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 from graphseq.data.catalog import Catalog
 from graphseq.data.events import missing_rows, session_fields
 from graphseq.data.fingerprint import fingerprint
+from graphseq.data.parquet_log import Paths
 from graphseq.data.ragged import session_numbers, window_clicks
 from graphseq.data.tables import Log
 from graphseq.data.vocabulary import UNKNOWN, Vocabulary, as_ids
@@ -72,26 +73,16 @@ class Sessions:
                 f"{self.ptr[0]}..{self.ptr[-1]}."
             )
         per_click = {"time": self.time, **self.click_features}
-        per_session = {
-            "users": self.users,
-            "session_ids": self.session_ids,
-            "first_target": self.first_target,
-        }
+        named = ("users", "session_ids", "first_target")
+        per_session = {name: getattr(self, name) for name in named}
         for fields, size, unit in (
-            (per_click, self.num_clicks, "click"),
-            (per_session, self.num_sessions, "session"),
+            (per_click, self.num_clicks, "value a click"),
+            (per_session, self.num_sessions, "value a session"),
+            ({"item_features": self.item_features}, self.num_items, "row an item"),
         ):
-            for name, values in fields.items():
-                if values is not None and len(values) != size:
-                    raise ValueError(
-                        f"Sessions.{name} needs one value a {unit}: {size}, got {len(values)}."
-                    )
-
-        if self.item_features is not None and len(self.item_features) != self.num_items:
-            raise ValueError(
-                f"Sessions.item_features needs one row an item: {self.num_items}, got "
-                f"{len(self.item_features)}."
-            )
+            for name, v in fields.items():
+                if v is not None and len(v) != size:
+                    raise ValueError(f"Sessions.{name} needs one {unit}: {size}, got {len(v)}.")
 
     # -- making them ---------------------------------------------------------------------------
 
@@ -260,6 +251,13 @@ class Sessions:
                 separator=separator,
             )
         )
+
+    @classmethod
+    def from_parquet(cls, log: Paths, out: str | PathLike[str], **columns: Any) -> Sessions:
+        """Sessions of a log larger than memory; see :func:`graphseq.data.conversion.convert`."""
+        from graphseq.data.conversion import convert
+
+        return convert(log, out, **columns)
 
     def save(self, folder: str | PathLike[str]) -> None:
         """Writes all fields to a folder; see :func:`graphseq.data.storage.save_sessions`."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping, Sequence
 from os import PathLike, fspath
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pyarrow as pa
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 
 from graphseq.data.folders import replacing
 from graphseq.data.sessions import Sessions
@@ -43,10 +44,7 @@ def save_sessions(sessions: Sessions, folder: str | PathLike[str]) -> None:
             a type that has no place in the format.
     """
     folder = Path(fspath(folder))
-    if folder.exists() and not (folder / HEADER).is_file() and not _is_empty(folder):
-        raise ValueError(
-            f"{folder} exists and holds something other than saved sessions: choose another folder."
-        )
+    check_replaceable(folder)
     with replacing(folder) as part:
         arrays = {name: getattr(sessions, name) for name in FIELDS}
         ids = {"item_ids": sessions.vocabulary, "user_ids": sessions.user_vocabulary}
@@ -64,24 +62,19 @@ def save_sessions(sessions: Sessions, folder: str | PathLike[str]) -> None:
         for name, array in written.items():
             _write_array(part / f"{name}.npy", np.asarray(array), name)
         kinds = {
-            name: [_write_ids(part / f"{name}.arrow", vocabulary.ids, name), len(vocabulary)]
+            name: (write_ids(part / f"{name}.arrow", vocabulary.ids, name), len(vocabulary))
             for name, vocabulary in ids.items()
             if vocabulary is not None
         }
         if sessions.item_features is not None:
-            _write_features(part / ITEM_FEATURES, sessions.item_features)
-        header = {
-            "format": FORMAT,
-            "version": FORMAT_VERSION,
-            "num_sessions": sessions.num_sessions,
-            "num_clicks": sessions.num_clicks,
-            "num_items": sessions.num_items,
-            "arrays": {n: [a.dtype.str, len(a)] for n, a in written.items()},
-            "ids": kinds,
-            "click_features": features,
-            "item_features": sessions.item_features is not None,
-        }
-        (part / HEADER).write_text(json.dumps(header, indent=2) + "\n", encoding="utf-8")
+            write_item_features(part / ITEM_FEATURES, sessions.item_features)
+        write_header(
+            part,
+            arrays={name: (a.dtype, len(a)) for name, a in written.items()},
+            ids=kinds,
+            click_features=features,
+            item_features=sessions.item_features is not None,
+        )
 
 
 def open_sessions(folder: str | PathLike[str]) -> Sessions:
@@ -103,7 +96,7 @@ def open_sessions(folder: str | PathLike[str]) -> Sessions:
         for name, (kind, size) in header["arrays"].items()
     }
     ids = {
-        name: _open_ids(folder / f"{name}.arrow", kind, size)
+        name: open_ids(folder / f"{name}.arrow", kind, size)
         for name, (kind, size) in header["ids"].items()
     }
     vocabularies = {name: Vocabulary.from_unique(index) for name, index in ids.items()}
@@ -122,6 +115,72 @@ def open_sessions(folder: str | PathLike[str]) -> Sessions:
         item_features=_open_features(folder) if header["item_features"] else None,
         session_ids=session_ids,
     )
+
+
+def check_replaceable(folder: Path) -> None:
+    """Raises ValueError if a folder holds something other than saved sessions."""
+    if folder.exists() and not (folder / HEADER).is_file() and not _is_empty(folder):
+        raise ValueError(
+            f"{folder} exists and holds something other than saved sessions: choose another folder."
+        )
+
+
+def write_header(
+    folder: Path,
+    *,
+    arrays: Mapping[str, tuple[np.dtype[Any], int]],
+    ids: Mapping[str, tuple[str, int]],
+    click_features: Sequence[str],
+    item_features: bool,
+) -> None:
+    """Writes what :func:`open_sessions` reads first: which arrays and ids there are, how long.
+
+    Args:
+        folder: The folder.
+        arrays: Name -> type and length of each array.
+        ids: Name -> kind (see :func:`write_ids`) and number of each list of ids.
+        click_features: Names of click features, in the order of their arrays ``click_0``, ...
+        item_features: Whether there are item features.
+    """
+    header = {
+        "format": FORMAT,
+        "version": FORMAT_VERSION,
+        "num_sessions": arrays["ptr"][1] - 1,
+        "num_clicks": arrays["items"][1],
+        "num_items": ids["item_ids"][1],
+        "arrays": {name: [dtype.str, size] for name, (dtype, size) in arrays.items()},
+        "ids": {name: list(kind_and_size) for name, kind_and_size in ids.items()},
+        "click_features": list(click_features),
+        "item_features": item_features,
+    }
+    (folder / HEADER).write_text(json.dumps(header, indent=2) + "\n", encoding="utf-8")
+
+
+class ArrayFile:
+    """An array of known length in a folder of saved sessions, written piece by piece.
+
+    Args:
+        path: The file, ``<name>.npy``.
+        dtype: Type of the numbers.
+        size: How many there will be.
+    """
+
+    def __init__(self, path: Path, dtype: DTypeLike, size: int) -> None:
+        self.path, self.dtype, self.size = path, np.dtype(dtype), size
+
+    def __enter__(self) -> ArrayFile:
+        """Opens the file to append to."""
+        self._file = self.path.open("wb")
+        header = {"descr": self.dtype.str, "fortran_order": False, "shape": (self.size,)}
+        np.lib.format.write_array_header_1_0(self._file, header)
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._file.close()
+
+    def append(self, values: NDArray[Any]) -> None:
+        """Adds values [n]."""
+        self._file.write(np.ascontiguousarray(values, dtype=self.dtype).data)
 
 
 def _header(folder: Path) -> dict[str, Any]:
@@ -177,7 +236,7 @@ def _open_array(path: Path, dtype: np.dtype[Any], size: int) -> NDArray[Any]:
     return np.memmap(path, dtype=dtype, mode="r", offset=start, shape=(size,))
 
 
-def _write_ids(path: Path, ids: pd.Index, name: str) -> str:
+def write_ids(path: Path, ids: pd.Index, name: str) -> str:
     """Writes ids as one Arrow column; returns how they are kept: "arrow", or mixed ids "json"."""
     values, kind = ids, "arrow"
     if ids.dtype == object:
@@ -202,7 +261,12 @@ def _write_ids(path: Path, ids: pd.Index, name: str) -> str:
     return kind
 
 
-def _open_ids(path: Path, kind: str, size: int) -> pd.Index:
+def open_ids(path: Path, kind: str, size: int) -> pd.Index:
+    """The ids that :func:`write_ids` wrote, memory-mapped.
+
+    Raises:
+        ValueError: If the file is missing, broken, cut off or of other ids.
+    """
     try:
         with pa.memory_map(str(path)) as file:
             column = pa.ipc.open_file(file).read_all().column(0)
@@ -219,7 +283,8 @@ def _open_ids(path: Path, kind: str, size: int) -> pd.Index:
     return index
 
 
-def _write_features(path: Path, features: pd.DataFrame) -> None:
+def write_item_features(path: Path, features: pd.DataFrame) -> None:
+    """Writes item features as Parquet."""
     try:
         features.reset_index(drop=True).to_parquet(path, index=False)
     except (pa.ArrowException, ValueError, TypeError) as error:

@@ -47,7 +47,7 @@ def read_log(
     """
     columns = list(dict.fromkeys(columns))
     if isinstance(log, pd.DataFrame):
-        _check_columns(columns, log.columns.tolist(), "The log")
+        check_columns(columns, log.columns.tolist(), "The log")
         return log[columns]
     path = Path(fspath(log))
     if not path.exists():
@@ -124,7 +124,7 @@ def read_csv(
     with reader([], types or {}) as first:
         schema = first.schema
     wanted = list(schema.names if columns is None else columns)
-    _check_columns(wanted, schema.names, str(source) if isinstance(source, Path) else "The file")
+    check_columns(wanted, schema.names, str(source) if isinstance(source, Path) else "The file")
     known = dict(types or {})
     for name in wanted:
         inferred = schema.field(name).type
@@ -154,7 +154,7 @@ def _read_parquet(path: Path, columns: Sequence[str]) -> pa.Table:
     for part in paths:
         with pq.ParquetFile(part) as file:
             schema = file.schema_arrow
-            _check_columns(columns, schema.names, str(part))
+            check_columns(columns, schema.names, str(part))
             text = [c for c in columns if _is_text(schema.field(c).type)]
         with pq.ParquetFile(part, read_dictionary=text) as file:
             chunks += file.iter_batches(batch_size=ROWS_A_CHUNK, columns=list(columns))
@@ -168,7 +168,8 @@ def _is_text(kind: pa.DataType) -> bool:
     return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind))
 
 
-def _check_columns(columns: Sequence[str], existing: Sequence[str], what: str) -> None:
+def check_columns(columns: Sequence[str], existing: Sequence[str], what: str) -> None:
+    """Raises ValueError if a column is missing (naming those that exist) or is there twice."""
     absent = [c for c in columns if c not in existing]
     if absent:
         raise ValueError(

@@ -195,7 +195,7 @@ def test_save_that_fails_leaves_the_old_one_and_nothing_half(
     def full_disk(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(storage, "_write_features", full_disk)
+    monkeypatch.setattr(storage, "write_item_features", full_disk)
     with pytest.raises(ValueError, match=r"log cannot be written: .*No space left"):
         full().select([1]).save(saved)
     assert [path.name for path in saved.parent.iterdir()] == ["log"]
