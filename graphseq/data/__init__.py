@@ -1,5 +1,17 @@
 """From an event log to batches of session graphs."""
 
+from graphseq.data.augment import (
+    ClickAugmentation,
+    ClickDropout,
+    ClickReorder,
+    CropToPrefix,
+    ItemMask,
+    OneOf,
+    RaggedClicks,
+    RandomCrop,
+    SegmentReorder,
+    Substitute,
+)
 from graphseq.data.catalog import Catalog
 from graphseq.data.dataset import NO_TARGET, UNKNOWN_TARGET, SessionGraphDataset
 from graphseq.data.describe import describe
@@ -19,6 +31,7 @@ from graphseq.data.registry import DATASETS, load_dataset, load_split
 from graphseq.data.samplers import ClickBatchSampler, SessionBatchSampler
 from graphseq.data.session_graph import SessionGraph, SessionGraphBatch, build_session_graphs
 from graphseq.data.sessions import Sessions
+from graphseq.data.sliding import sliding_windows
 from graphseq.data.splits import (
     Split,
     fixed_split,
@@ -32,6 +45,7 @@ from graphseq.data.transforms import (
     EdgeTransform,
     RemoveSelfLoops,
 )
+from graphseq.data.views import augmented_view
 from graphseq.data.vocabulary import Vocabulary
 
 __all__ = [
@@ -40,12 +54,21 @@ __all__ = [
     "UNKNOWN_TARGET",
     "AddReverseEdges",
     "Catalog",
+    "ClickAugmentation",
     "ClickBatchSampler",
+    "ClickDropout",
+    "ClickReorder",
+    "CropToPrefix",
     "DecayedWeights",
     "EdgeTransform",
     "Feature",
+    "ItemMask",
     "LaneSampler",
+    "OneOf",
+    "RaggedClicks",
+    "RandomCrop",
     "RemoveSelfLoops",
+    "SegmentReorder",
     "SessionBatchSampler",
     "SessionGraph",
     "SessionGraphBatch",
@@ -54,7 +77,9 @@ __all__ = [
     "SessionParallelLoader",
     "Sessions",
     "Split",
+    "Substitute",
     "Vocabulary",
+    "augmented_view",
     "build_session_graphs",
     "collapse_repeats",
     "describe",
@@ -69,6 +94,7 @@ __all__ = [
     "load_dataset",
     "load_split",
     "session_split",
+    "sliding_windows",
     "suggest_max_length",
     "temporal_split",
     "with_history",

@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch_geometric.data import Batch, Dataset
 
+from graphseq.data.augment import Augmentation, RaggedClicks
+from graphseq.data.counter_random import stream, substreams
 from graphseq.data.session_graph import (
     SessionGraph,
     assemble_session_graphs,
@@ -26,6 +28,9 @@ UNKNOWN_TARGET = -1
 
 NO_TARGET = -100
 """``y`` of a click after which nothing is to be predicted: ``ignore_index`` of torch's losses."""
+
+AUGMENTATION = 2
+"""Tells the random numbers of augmentations from others of the same seed and epoch."""
 
 Samples = Literal["prefixes", "sessions"]
 
@@ -146,6 +151,60 @@ class SessionGraphDataset(Dataset):
         graphs = self._build(self._numbers(index))
         return graphs if self.transform is None else apply_to_batch(self.transform, graphs)
 
+    def augmented_batch(
+        self,
+        index: Tensor | Sequence[int] | NDArray[Any],
+        augmentation: Augmentation,
+        *,
+        seed: int = 0,
+        epoch: int = 0,
+    ) -> Batch:
+        """The batch of these samples, whose clicks an augmentation has changed.
+
+        It changes the history of a sample together with the (last) target, which stays its last
+        click or, of a sample that is cropped, is the last click left. With ``samples="sessions"``
+        each click's target is the one that follows it then.
+
+        Args:
+            index: Numbers of samples, int [n].
+            augmentation: What changes clicks; see :mod:`graphseq.data.augment`.
+            seed, epoch: What the changes of a sample depend on, beside its own number.
+
+        Raises:
+            IndexError: If there is no such sample.
+        """
+        sessions, number = self.sessions, self._numbers(index)
+        session, target, ptr, _, clicks = self._places(number)
+        end = sessions.ptr.take(session) + target
+        if self._known_click is not None:
+            clicks = self._known_click[clicks]
+        whole = np.insert(clicks, ptr[1:], end)  # each history, then its target
+        one_each = np.arange(len(number) + 1)
+        changed = augmentation(
+            RaggedClicks(
+                items=np.take(sessions.items, whole).astype(np.int64),
+                ptr=ptr + one_each,
+                origin=whole,
+                streams=substreams(stream(seed, epoch, AUGMENTATION), number),
+                tail=1,
+            )
+        )
+        is_history = np.ones(len(changed.items), dtype=bool)
+        is_history[changed.ptr[1:] - 1] = False
+        history = np.flatnonzero(is_history)
+        following = history + 1 if self.samples == "sessions" else changed.ptr[1:] - 1
+        first = sessions.ptr.take(session) + self._first.take(session)  # that is a target
+        if self.samples == "sessions":
+            first = np.repeat(first, changed.lengths - 1)
+        y = np.where(changed.origin[following] < first, NO_TARGET, changed.items[following])
+        pointer = torch.from_numpy(changed.ptr - one_each)
+        graphs = build_session_graphs(
+            torch.from_numpy(changed.items[history]),
+            pointer,
+            **self._fields(y, pointer, changed.origin[history], session),
+        )
+        return graphs if self.transform is None else apply_to_batch(self.transform, graphs)
+
     def click_views(
         self,
         index: Tensor | Sequence[int] | NDArray[Any],
@@ -215,8 +274,40 @@ class SessionGraphDataset(Dataset):
     ) -> Batch:
         """Graphs of these samples, or with ``position`` of one click of each."""
         sessions = self.sessions
+        session, target, ptr, row, known_clicks = self._places(index, position)
+        begin, clicks = sessions.ptr.take(session), known_clicks
+        if self._known_click is not None:
+            clicks = self._known_click[clicks]
+
+        if self.samples == "prefixes":
+            y = sessions.items.take(begin + target)
+        else:
+            y = sessions.items[clicks + 1].astype(np.int64)
+            first = np.repeat(begin + self._first[session], ptr[1:] - ptr[:-1])
+            y[clicks + 1 < first] = NO_TARGET
+        pointer = torch.from_numpy(ptr)
+        fields = self._fields(y, pointer, clicks, session, further)
+        items = torch.from_numpy(np.take(sessions.items, clicks).astype(np.int64))
+        if position is not None:  # nothing is repeated
+            alone = torch.arange(len(index))
+            return assemble_session_graphs(items, pointer, alone, alone, alone, **fields)
+        if self._repetitions is None:
+            return build_session_graphs(items, pointer, **fields)
+        offset = ptr.take(row)
+        repetitions = [
+            torch.from_numpy(places.take(known_clicks) + offset) for places in self._repetitions
+        ]
+        return assemble_session_graphs(
+            items, pointer, torch.from_numpy(row), *repetitions, **fields
+        )
+
+    def _places(
+        self, index: NDArray[np.int64], position: NDArray[np.int64] | None = None
+    ) -> tuple[NDArray[Any], ...]:
+        """Where samples lie: session and (last) target's position [n], pointer [n + 1], and of each
+        click its row and its number among all known clicks [num_clicks]."""
         session, target = self._samples(index)
-        begin = start = sessions.ptr.take(session)
+        start = self.sessions.ptr.take(session)
         stop = start + target
         if self._known_ptr is not None:
             start, stop = self._known_ptr[start], self._known_ptr[stop]
@@ -231,40 +322,26 @@ class SessionGraphDataset(Dataset):
         row = np.repeat(np.arange(len(index)), lengths)  # [num_clicks]
         clicks = (start - ptr[:-1]).take(row)
         clicks += np.arange(ptr[-1])
-        known_clicks = clicks
-        if self._known_click is not None:
-            clicks = self._known_click[clicks]
+        return session, target, ptr, row, clicks
 
-        if self.samples == "prefixes":
-            y = sessions.items.take(begin + target)
-        else:
-            y = sessions.items[clicks + 1].astype(np.int64)
-            first = np.repeat(begin + self._first[session], lengths)
-            y[clicks + 1 < first] = NO_TARGET
-        pointer = torch.from_numpy(ptr)
-        click_fields = {name: _rows(v, clicks) for name, v in self._click_fields.items()}
+    def _fields(
+        self,
+        y: NDArray[Any],
+        pointer: Tensor,
+        clicks: NDArray[np.int64],
+        session: NDArray[Any],
+        further: dict[str, Tensor] | None = None,
+    ) -> dict[str, Any]:
+        """What graphs hold beside items: targets, fields of these clicks and sessions."""
         session_fields = dict(further or {})
-        if sessions.users is not None:
-            session_fields["user"] = _rows(sessions.users, session).long()
-        fields: dict[str, Any] = {
+        if self.sessions.users is not None:
+            session_fields["user"] = _rows(self.sessions.users, session).long()
+        return {
             "y": torch.from_numpy(y.astype(np.int64, copy=False)),
             "y_ptr": None if self.samples == "prefixes" else pointer,
-            "click_fields": click_fields,
+            "click_fields": {name: _rows(v, clicks) for name, v in self._click_fields.items()},
             "session_fields": session_fields,
         }
-        items = torch.from_numpy(np.take(sessions.items, clicks).astype(np.int64))
-        if position is not None:  # nothing is repeated
-            alone = torch.arange(len(index))
-            return assemble_session_graphs(items, pointer, alone, alone, alone, **fields)
-        if self._repetitions is None:
-            return build_session_graphs(items, pointer, **fields)
-        offset = ptr.take(row)
-        repetitions = [
-            torch.from_numpy(places.take(known_clicks) + offset) for places in self._repetitions
-        ]
-        return assemble_session_graphs(
-            items, pointer, torch.from_numpy(row), *repetitions, **fields
-        )
 
     @property
     def _click_fields(self) -> dict[str, NDArray[Any]]:

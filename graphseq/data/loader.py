@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Sampler
 from torch_geometric.data import Batch
 
+from graphseq.data.augment import Augmentation
 from graphseq.data.dataset import SessionGraphDataset
 from graphseq.data.samplers import ClickBatchSampler, EpochSampler, SessionBatchSampler
 
@@ -25,6 +26,7 @@ class EpochLoader(DataLoader[Batch]):
         dataset: The session graphs.
         steps: What torch's loader reads, step by step: a batch for each element of the sampler.
         sampler: The steps of an epoch.
+        with_epoch: Whether ``steps`` is read by epoch and element, ``steps[epoch, element]``.
         **kwargs: Further arguments of torch's loader: ``num_workers``, ``pin_memory``, ...
     """
 
@@ -33,12 +35,15 @@ class EpochLoader(DataLoader[Batch]):
         dataset: SessionGraphDataset,
         steps: torch.utils.data.Dataset[Batch],
         sampler: EpochSampler[Any],
+        *,
+        with_epoch: bool = False,
         **kwargs: Any,
     ) -> None:
         self.graphs = dataset
         self.sampler_of_batches = sampler
         self._step = 0
-        super().__init__(steps, sampler=sampler, batch_size=None, collate_fn=_as_it_is, **kwargs)
+        read = _StepsOfEpoch(sampler) if with_epoch else sampler
+        super().__init__(steps, sampler=read, batch_size=None, collate_fn=_as_it_is, **kwargs)
 
     def __iter__(self) -> Iterator[Batch]:  # type: ignore[override]
         sampler = self.sampler_of_batches
@@ -88,6 +93,9 @@ class SessionGraphLoader(EpochLoader):
         max_clicks: Most clicks in a batch, in place of ``batch_size``: batches of like length, of
             many short samples or few long ones; see :class:`ClickBatchSampler`.
         shuffle, seed, bucket, rank, world_size: As in :class:`SessionBatchSampler`.
+        augmentation: Changes the clicks of samples anew in every epoch
+            (:meth:`SessionGraphDataset.augmented_batch`); lengths that batches are made by are
+            those before.
         **kwargs: Further arguments of torch's loader: ``num_workers``, ``pin_memory``, ...
 
     Raises:
@@ -105,6 +113,7 @@ class SessionGraphLoader(EpochLoader):
         bucket: bool = False,
         rank: int | None = None,
         world_size: int | None = None,
+        augmentation: Augmentation | None = None,
         **kwargs: Any,
     ) -> None:
         sampler: EpochSampler[NDArray[np.int64]]
@@ -119,7 +128,43 @@ class SessionGraphLoader(EpochLoader):
         else:
             size = dataset.num_clicks() if bucket else len(dataset)
             sampler = SessionBatchSampler(size, batch_size, bucket=bucket, **options)
-        super().__init__(dataset, _WholeBatches(dataset), sampler, **kwargs)
+        steps: torch.utils.data.Dataset[Batch] = _WholeBatches(dataset)
+        if augmentation is not None:
+            steps = _AugmentedBatches(dataset, augmentation, seed)
+        super().__init__(dataset, steps, sampler, with_epoch=augmentation is not None, **kwargs)
+
+
+class _StepsOfEpoch(Sampler[tuple[int, Any]]):
+    """The steps of a sampler with the epoch that each belongs to, which workers do not know."""
+
+    def __init__(self, sampler: EpochSampler[Any]) -> None:
+        self.sampler = sampler
+
+    def set_epoch(self, epoch: int) -> None:
+        self.sampler.set_epoch(epoch)
+
+    def __len__(self) -> int:
+        return len(self.sampler)
+
+    def __iter__(self) -> Iterator[tuple[int, Any]]:
+        epoch = self.sampler.epoch
+        return ((epoch, step) for step in self.sampler)
+
+
+class _AugmentedBatches(torch.utils.data.Dataset[Batch]):
+    """The dataset with changed clicks: one element is the batch of many samples in an epoch."""
+
+    def __init__(self, graphs: SessionGraphDataset, augmentation: Augmentation, seed: int) -> None:
+        self.graphs = graphs
+        self.augmentation = augmentation
+        self.seed = seed
+
+    def __getitem__(self, step: tuple[int, NDArray[np.int64]]) -> Batch:
+        epoch, index = step
+        return self.graphs.augmented_batch(index, self.augmentation, seed=self.seed, epoch=epoch)
+
+    def __len__(self) -> int:
+        return len(self.graphs)
 
 
 class _WholeBatches(torch.utils.data.Dataset[Batch]):

@@ -16,6 +16,7 @@ from pytorch_lightning.callbacks import Callback, EarlyStopping, ModelCheckpoint
 from pytorch_lightning.loggers import CSVLogger, Logger, TensorBoardLogger
 from torch_geometric.data import Batch
 
+from graphseq.data.augment import Augmentation
 from graphseq.data.catalog import Catalog
 from graphseq.data.dataset import SessionGraphDataset
 from graphseq.data.lanes import SessionParallelLoader
@@ -68,6 +69,7 @@ def fit(
     settings: TrainingSettings | None = None,
     *,
     validation: Sessions | None = None,
+    augmentation: Augmentation | None = None,
     out: str | Path | None = None,
     resume: bool = False,
     progress: bool = True,
@@ -88,6 +90,8 @@ def fit(
         data: A split; or sessions, a dataset or a loader of batches with ``y``.
         settings: The settings of this run; ``None``: all defaults.
         validation: Sessions to watch, in place of the split's own.
+        augmentation: Changes the clicks of training samples, anew in every epoch; those of
+            :mod:`graphseq.data.augment`, several of them in PyG's ``Compose``.
         out: Folder for the settings (``settings.json``), the log (``logs/metrics.csv``),
             checkpoints and the model.
         resume: Whether to go on from the last checkpoint in ``out``, if there is one.
@@ -131,6 +135,13 @@ def fit(
             f"states between steps, as GRU4Rec does; {type(model).__name__} does not: use "
             "lanes=None."
         )
+    if augmentation is not None and (
+        settings.lanes is not None or not isinstance(data, (Split, Sessions, SessionGraphDataset))
+    ):
+        raise ValueError(
+            "augmentation changes samples of a split, sessions or a dataset; it does not go with "
+            "lanes, and a loader of your own takes it itself: SessionGraphLoader(augmentation=...)."
+        )
     model.prepare(sessions)
     objective = Objective(settings.loss, model.num_items, catalog, settings.seed)
     if folder is not None:
@@ -145,7 +156,7 @@ def fit(
         dataset = (
             data if isinstance(data, SessionGraphDataset) else _dataset(model, sessions)  # type: ignore[arg-type]
         )
-        kwargs = {"num_workers": num_workers, "persistent_workers": num_workers > 0}
+        kwargs: dict[str, Any] = {"num_workers": num_workers, "persistent_workers": num_workers > 0}
         if settings.lanes is not None:
             return SessionParallelLoader(
                 dataset, settings.lanes, shuffle=True, seed=settings.seed, **kwargs
@@ -156,6 +167,7 @@ def fit(
             shuffle=True,
             seed=settings.seed,
             bucket=by_session,
+            augmentation=augmentation,
             **kwargs,
         )
 

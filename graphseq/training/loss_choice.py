@@ -83,8 +83,10 @@ class SampledLoss:
             of d numbers, 105 MB for 512 rows, 512 draws and d = 100, and as much in gradients.
         uniform_share: Share of the draws that take all items alike, whatever ``alpha``.
         label_smoothing: Of the softmax, over what was drawn.
-        exclude_session: Whether what the row's session holds, clicks and targets, is no negative
-            for it.
+        exclude_session: Whether what the row's session holds, all its clicks and targets, is no
+            negative for it, as in SASRec's program. A session's items are then never ranked against
+            each other: for histories whose next item is always a new one, evaluated with
+            ``exclude_seen``.
         hardest: Of all these negatives each row keeps only so many, those it scores highest (Zhang
             et al., SIGIR 2013, for a pool of a few); ``None``: all.
         from_index: So many negatives of each row's own beside them, the highest scored of all
