@@ -49,9 +49,12 @@ def main(argv: list[str] | None = None) -> None:
     progress, reports = not options.no_progress, {}
     for entry in protocol.select(options.models):
         for seed in options.seeds:
-            if results.has(entry, seed):
-                continue
             name = f"{entry.slug}-seed{seed}"
+            ranks = options.out / "models" / name / "report.parquet"
+            if results.has(entry, seed):
+                if ranks.exists():  # later rows are tested against it
+                    reports[name] = gs.evaluation.Report.load(ranks)
+                continue
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(seed)
                 model = gs.models.MODELS[entry.model](split.num_items, **entry.arguments)
@@ -76,6 +79,7 @@ def main(argv: list[str] | None = None) -> None:
                 progress=progress,
             )
             tests = paired_tests(name, report, reports, f"mrr@{protocol.ks[-1]}")
+            report.save(ranks)
             results.add(row_of(entry, seed, model, fitted, report), tests)
             reports[name] = report
     print_table(results.content)

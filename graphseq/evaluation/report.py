@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import json
+import os
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from graphseq.evaluation.metrics import metric_values
 from graphseq.evaluation.significance import PairedTest, mean_interval, paired_test
+
+FORMAT = b"graphseq.report"
+"""Where a saved report keeps, within its Parquet file, what is not a case."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -116,6 +124,47 @@ class Report:
         }
         frame = pd.DataFrame.from_dict(rows, orient="index", columns=["value", "low", "high"])
         return frame.rename_axis("metric")
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Writes the report to a Parquet file, whole or not at all: a row a case, and the rest.
+
+        Args:
+            path: The file; its folder exists.
+
+        Raises:
+            OSError: If it cannot be written.
+        """
+        table = pa.Table.from_pandas(self.ranks.assign(cluster=self.cluster), preserve_index=False)
+        about = {
+            name: getattr(self, name)
+            for name in self.__dataclass_fields__
+            if name not in ("ranks", "cluster")
+        }
+        path = Path(path)
+        unfinished = path.with_name(f".{path.name}.{os.getpid()}.part")
+        try:
+            metadata = {**(table.schema.metadata or {}), FORMAT: json.dumps(about).encode()}
+            pq.write_table(table.replace_schema_metadata(metadata), unfinished)
+            unfinished.replace(path)
+        finally:
+            unfinished.unlink(missing_ok=True)
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> Report:
+        """The report that :meth:`save` wrote.
+
+        Raises:
+            ValueError: If the file is not there or holds no report.
+        """
+        try:
+            table = pq.read_table(path)
+            about = json.loads((table.schema.metadata or {})[FORMAT])
+            frame = table.to_pandas()
+            return cls(
+                ranks=frame.drop(columns="cluster"), cluster=frame["cluster"].to_numpy(), **about
+            )
+        except (OSError, KeyError, TypeError, ValueError) as error:
+            raise ValueError(f"{path} holds no report of an evaluation: {error}") from error
 
     def __repr__(self) -> str:
         shown = ", ".join(f"{name}={value:.4f}" for name, value in self.metrics.items())

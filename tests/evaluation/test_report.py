@@ -74,3 +74,35 @@ def test_report_as_a_frame_has_a_row_for_each_metric():
 
 def test_report_in_one_line_shows_metrics_and_cases():
     assert repr(report_of([0, 50])) == "Report(hr@5=0.5000, mrr=0.5000, num_cases=2)"
+
+
+def test_report_saved_and_loaded_is_the_same(tmp_path):
+    report = replace(
+        report_of([0, 9, 4, 3], tied=[0, 2, 0, 1], cluster=[0, 0, 1, 5]), exclude_seen=True
+    )
+    path = tmp_path / "report.parquet"
+    report.save(path)
+    loaded = Report.load(path)
+    assert loaded.ranks.equals(report.ranks)
+    assert loaded.cluster.tolist() == report.cluster.tolist()
+    assert loaded.metrics == report.metrics
+    assert repr(loaded) == repr(report)
+    assert loaded.exclude_seen
+    assert loaded.compare(report, "mrr").difference == 0
+    assert [file.name for file in tmp_path.iterdir()] == ["report.parquet"]
+
+
+@pytest.mark.parametrize("content", [None, b"PAR1 but no more", b""])
+def test_report_of_a_file_that_holds_none_is_refused(tmp_path, content):
+    path = tmp_path / "report.parquet"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(ValueError, match="holds no report"):
+        Report.load(path)
+
+
+def test_report_of_another_parquet_file_is_refused(tmp_path):
+    path = tmp_path / "report.parquet"
+    pd.DataFrame({"session": [1]}).to_parquet(path)
+    with pytest.raises(ValueError, match="holds no report"):
+        Report.load(path)
