@@ -51,10 +51,12 @@ class SessionGraphDataset(Dataset):
         samples: ``"prefixes"`` or ``"sessions"``.
         max_length: Newest clicks that a prefix keeps, for models that see no more; ``None``: all.
         transform: A PyG transform, applied to every graph when it is read.
+        target_fields: What graphs tell of their targets' clicks: ``"time"`` and click features, as
+            ``y_time`` and ``y_<feature>``, one to each of ``y``. No model may read them.
 
     Raises:
-        ValueError: If ``samples`` is neither, ``max_length`` is not positive or cuts sessions, or
-            no session has a target with a known click before it.
+        ValueError: If ``samples`` is neither, ``max_length`` is not positive or cuts sessions, no
+            session has a target with a known click before it, or there is no such target field.
     """
 
     def __init__(
@@ -64,6 +66,7 @@ class SessionGraphDataset(Dataset):
         transform: Transform | None = None,
         *,
         max_length: int | None = None,
+        target_fields: Sequence[str] = (),
     ) -> None:
         if samples not in ("prefixes", "sessions"):
             raise ValueError(f"samples is 'prefixes' or 'sessions', got {samples!r}.")
@@ -76,6 +79,14 @@ class SessionGraphDataset(Dataset):
         self.sessions = sessions
         self.samples = samples
         self.max_length = max_length
+        self.target_fields = tuple(target_fields)
+        known_fields = [name.removeprefix("click_") for name in self._click_fields]
+        for name in self.target_fields:
+            if name not in known_fields:
+                raise ValueError(
+                    f"target_fields are of {', '.join(known_fields) or 'none'} in these sessions, "
+                    f"got {name!r}."
+                )
         self._chosen: tuple[Any, NDArray[np.int64]] | None = None
         lengths = sessions.lengths
         first_target = np.maximum(sessions.targets_from, 1)
@@ -193,15 +204,16 @@ class SessionGraphDataset(Dataset):
         is_history[changed.ptr[1:] - 1] = False
         history = np.flatnonzero(is_history)
         following = history + 1 if self.samples == "sessions" else changed.ptr[1:] - 1
+        targets = changed.origin[following]  # where they were clicked
         first = sessions.ptr.take(session) + self._first.take(session)  # that is a target
         if self.samples == "sessions":
             first = np.repeat(first, changed.lengths - 1)
-        y = np.where(changed.origin[following] < first, NO_TARGET, changed.items[following])
+        y = np.where(targets < first, NO_TARGET, changed.items[following])
         pointer = torch.from_numpy(changed.ptr - one_each)
         graphs = build_session_graphs(
             torch.from_numpy(changed.items[history]),
             pointer,
-            **self._fields(y, pointer, changed.origin[history], session),
+            **self._fields(y, pointer, changed.origin[history], session, targets),
         )
         return graphs if self.transform is None else apply_to_batch(self.transform, graphs)
 
@@ -252,6 +264,11 @@ class SessionGraphDataset(Dataset):
             target = self._known_ptr[start + target] - self._known_ptr[start]
         return target if self.max_length is None else np.minimum(target, self.max_length)
 
+    def targets(self) -> NDArray[np.int64]:
+        """The (last) target of each sample, int64 [len]; -1: unknown."""
+        session, target = self._samples(np.asarray(self.indices(), dtype=np.int64))
+        return self.sessions.items[self.sessions.ptr[session] + target].astype(np.int64)
+
     def arrays(self) -> list[NDArray[Any]]:
         """All that the dataset holds beside the sessions themselves."""
         held = [self._sample_session, self._first, self._known_ptr, self._known_click]
@@ -279,14 +296,13 @@ class SessionGraphDataset(Dataset):
         if self._known_click is not None:
             clicks = self._known_click[clicks]
 
-        if self.samples == "prefixes":
-            y = sessions.items.take(begin + target)
-        else:
-            y = sessions.items[clicks + 1].astype(np.int64)
+        targets = begin + target if self.samples == "prefixes" else clicks + 1
+        y = sessions.items.take(targets)
+        if self.samples == "sessions":
             first = np.repeat(begin + self._first[session], ptr[1:] - ptr[:-1])
-            y[clicks + 1 < first] = NO_TARGET
+            y = np.where(targets < first, NO_TARGET, y)
         pointer = torch.from_numpy(ptr)
-        fields = self._fields(y, pointer, clicks, session, further)
+        fields = self._fields(y, pointer, clicks, session, targets, further)
         items = torch.from_numpy(np.take(sessions.items, clicks).astype(np.int64))
         if position is not None:  # nothing is repeated
             alone = torch.arange(len(index))
@@ -330,16 +346,21 @@ class SessionGraphDataset(Dataset):
         pointer: Tensor,
         clicks: NDArray[np.int64],
         session: NDArray[Any],
+        targets: NDArray[np.int64],
         further: dict[str, Tensor] | None = None,
     ) -> dict[str, Any]:
-        """What graphs hold beside items: targets, fields of these clicks and sessions."""
+        """What graphs hold beside items: targets, fields of these clicks, sessions and targets."""
         session_fields = dict(further or {})
+        click_fields = {name: _rows(v, clicks) for name, v in self._click_fields.items()}
+        of_targets = session_fields if self.samples == "prefixes" else click_fields
+        for name in self.target_fields:
+            of_targets[f"y_{name}"] = _rows(self._click_fields[f"click_{name}"], targets)
         if self.sessions.users is not None:
             session_fields["user"] = _rows(self.sessions.users, session).long()
         return {
             "y": torch.from_numpy(y.astype(np.int64, copy=False)),
             "y_ptr": None if self.samples == "prefixes" else pointer,
-            "click_fields": {name: _rows(v, clicks) for name, v in self._click_fields.items()},
+            "click_fields": click_fields,
             "session_fields": session_fields,
         }
 

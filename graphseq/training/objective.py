@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,6 +14,13 @@ from torch_geometric.data import Batch
 from graphseq.data.catalog import Catalog
 from graphseq.models.base import SessionModel
 from graphseq.training import losses
+from graphseq.training.auxiliary import (
+    Auxiliary,
+    Step,
+    check_auxiliary,
+    is_aligned,
+    read_step,
+)
 from graphseq.training.hard_negatives import IndexNegatives, hardest
 from graphseq.training.loss_choice import (
     SAMPLED_LOSSES,
@@ -36,6 +43,11 @@ class Objective:
         num_items: Items of the model.
         catalog: Training counts, which sampled losses need where ``alpha`` is not 0.
         seed: Seed of the negatives.
+        auxiliary: Further losses, added with their weights.
+
+    Attributes:
+        parts: The loss of the next item and each further one, without its weight, of the last
+            batch; nothing without further ones.
 
     Raises:
         ValueError: If there is no such loss, or it needs counts that are not there.
@@ -47,7 +59,11 @@ class Objective:
         num_items: int,
         catalog: Catalog | None,
         seed: int,
+        auxiliary: Sequence[Auxiliary] = (),
     ) -> None:
+        check_auxiliary(auxiliary)
+        self.auxiliary = auxiliary
+        self.parts: dict[str, Tensor] = {}
         self.loss = loss = as_loss(loss)
         self.num_items = num_items
         self.seed = seed
@@ -94,18 +110,44 @@ class Objective:
             first_row: Rows of the same step that other processes have before these: negatives of
                 each row's own depend on its number among all.
         """
-        if not model.scores_by_table:
-            return self._by_score(model, batch, epoch, step, first_row)
+        read: Step | None = None
+        if model.scores_by_table:
+            read, session = self._read(model, batch, epoch, step)
+            loss = self._by_table(read, session, epoch, step, first_row)
+        else:
+            loss = self._by_score(model, batch, epoch, step, first_row)
+        if not self.auxiliary:
+            return loss
+        read = read or read_step(model, batch, (self.seed, epoch))
+        self.parts = {"next_item": loss.detach()}
+        for each in self.auxiliary:
+            part = each(read)
+            self.parts[each.name] = part.detach()
+            loss = loss + each.weight * part
+        return loss
+
+    def _read(
+        self, model: SessionModel, batch: Batch, epoch: int, step: int
+    ) -> tuple[Step, Tensor | None]:
+        """The rows of a batch that have a target, and their sessions where they are asked for."""
         generator = step_generator(self.seed, epoch, step)
         session: Tensor | None = None
         if isinstance(self.loss, SampledLoss) and self.loss.exclude_session:
             vectors, targets, session = model.training_rows(batch, generator)
         else:
             vectors, targets = model.training_vectors(batch, generator)  # [n, d], [n]
-        number, known = _numbers(targets, first_row)
-        if number.numel() < targets.numel():
+        known = (targets >= 0).nonzero().view(-1)
+        aligned = bool(self.auxiliary) and is_aligned(model, batch, targets)
+        if known.numel() < targets.numel():
             vectors, targets = vectors[known], targets[known]
             session = None if session is None else session[known]
+        return Step(model, batch, vectors, targets, known, aligned, (self.seed, epoch)), session
+
+    def _by_table(
+        self, read: Step, session: Tensor | None, epoch: int, step: int, first_row: int
+    ) -> Tensor:
+        """The loss of a model whose scores are inner products."""
+        model, vectors, targets = read.model, read.vectors, read.targets
         bias = model.item_bias()
         if not isinstance(self.loss, SampledLoss):
             return losses.full_cross_entropy(
@@ -115,7 +157,7 @@ class Objective:
                 bias,
                 label_smoothing=self.loss.label_smoothing,
             )
-        seen = None if session is None else SeenItems(batch, session, targets, self.num_items)
+        seen = None if session is None else SeenItems(read.batch, session, targets, self.num_items)
         if self._shares(model):
             negatives = self._negatives(targets, epoch, step)  # [N], with the batch's [n + N]
             drawn = torch.cat([targets, negatives])
@@ -139,7 +181,7 @@ class Objective:
                 )
             positive, scores, _ = shared_scores(vectors, rows, targets, negatives, offset)
         else:
-            negatives = self._negatives(targets, epoch, step, number)  # [n, N]
+            negatives = self._negatives(targets, epoch, step, read.known + first_row)  # [n, N]
             candidates = torch.cat([targets.unsqueeze(1), negatives], dim=1)
             scores = self._corrected(model.score_vectors(vectors, candidates), candidates)
             positive, scores = scores[:, 0], scores[:, 1:]
@@ -156,7 +198,7 @@ class Objective:
         self, model: SessionModel, batch: Batch, epoch: int, step: int, first_row: int
     ) -> Tensor:
         """The loss of a model that scores sessions against candidates in a way of its own."""
-        number, known = _numbers(batch.y, first_row)
+        known = (batch.y >= 0).nonzero().view(-1)
         targets = batch.y[known]  # [n]
         if not isinstance(self.loss, SampledLoss):
             scores = model.score(batch)[known]  # [n, V]
@@ -176,7 +218,7 @@ class Objective:
             scores = self._corrected(model.score(batch, candidates)[known], candidates)
             positive, scores = scores.diagonal(), scores[:, targets.numel() :]
         else:
-            negatives = self._negatives(targets, epoch, step, number)  # [n, N]
+            negatives = self._negatives(targets, epoch, step, known + first_row)  # [n, N]
             candidates = batch.y.clamp(min=0).unsqueeze(1).repeat(1, 1 + negatives.shape[1])
             candidates[known, 1:] = negatives  # of sessions without a target: anything
             scores = model.score(batch, candidates)[known]  # [n, 1 + N]
@@ -273,12 +315,6 @@ class Objective:
         """Goes on from what :meth:`training_state` gave."""
         if self.from_index is not None:
             self.from_index.load_training_state(state)
-
-
-def _numbers(targets: Tensor, first_row: int) -> tuple[Tensor, Tensor]:
-    """Numbers, among the rows of all processes and among these, of those with a target."""
-    known = (targets >= 0).nonzero().view(-1)
-    return known + first_row, known
 
 
 def step_generator(seed: int, epoch: int, step: int) -> torch.Generator:
