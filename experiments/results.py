@@ -122,6 +122,10 @@ class Results:
     def add(self, row: dict[str, Any], tests: list[dict[str, Any]]) -> None:
         self.content["rows"].append(row)
         self.content["tests"] += tests
+        self.write()
+
+    def write(self) -> None:
+        """Writes both files anew."""
         write_json(self.content, self.path)
         flat = [
             {key: value for key, value in row.items() if not isinstance(value, dict)}
@@ -191,7 +195,7 @@ def print_table(content: dict[str, Any]) -> None:
     for name, rows in sorted(by_model.items(), key=lambda item: -mean(item[1], "metrics", main)):
         low, high = (np.mean([row["intervals"][main][i] for row in rows]) for i in (0, 1))
         table.add_row(
-            name if len(rows) == 1 else f"{name} ({len(rows)} seeds)",
+            name if len(rows) == 1 else f"{name} ({len(rows)} {repeated(rows)})",
             *(f"{100 * mean(rows, 'metrics', metric):.2f}" for metric in metrics),
             f"{100 * low:.2f}-{100 * high:.2f}",
             f"{mean(rows, 'train_seconds'):.1f} s",
@@ -200,6 +204,11 @@ def print_table(content: dict[str, Any]) -> None:
             f"{mean(rows, 'num_parameters'):,.0f}",
         )
     Console(width=max(100, Console().width)).print(table)
+
+
+def repeated(rows: list[dict[str, Any]]) -> str:
+    """What several rows of one model are."""
+    return "periods" if "period" in rows[0] else "seeds"
 
 
 def _cases(content: dict[str, Any]) -> str:

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 import graphseq as gs
+from experiments.results import repeated
 
 ROOT = Path(__file__).parent.parent
 PAGES = ("README.md", "docs/models/README.md", "docs/results/README.md")
@@ -42,7 +43,7 @@ def comparison(content: dict[str, Any]) -> str:
             low, high = (np.mean([row["intervals"][name][i] for row in group]) for i in (0, 1))
             half = 100 * (high - low) / 2
             cells.append(f"{100 * mean(group, name):.2f} ± {half:.2f}")
-        seeds = "" if len(group) == 1 else f" ({len(group)} seeds)"
+        seeds = "" if len(group) == 1 else f" ({len(group)} {repeated(group)})"
         epochs, train, ranking = (
             float(np.mean([row[key] for row in group]))
             for key in ("epochs", "train_seconds", "eval_seconds")

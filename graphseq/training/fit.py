@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,7 @@ from graphseq.data.sessions import Sessions
 from graphseq.data.splits import Split
 from graphseq.models.base import SessionModel
 from graphseq.models.counting import CountingModel
+from graphseq.models.grow import in_model_codes
 from graphseq.training.loop import (
     Bar,
     Batches,
@@ -75,6 +76,7 @@ def fit(
     progress: bool = True,
     device: str | torch.device = "cpu",
     num_workers: int = 0,
+    on_epoch: Callable[[Mapping[str, float]], object] | None = None,
     **options: Any,
 ) -> FitResult:
     """Trains a model in place and leaves it with the weights of its best epoch.
@@ -87,7 +89,9 @@ def fit(
     Args:
         model: A model of this package or a subclass of
             :class:`~graphseq.models.base.SessionModel` of your own.
-        data: A split; or sessions, a dataset or a loader of batches with ``y``.
+        data: A split; or sessions, a dataset or a loader of batches with ``y``. A split or sessions
+            are read in the codes of a model that knows its items already, as a loaded one or one of
+            :func:`~graphseq.models.grow.grow` does.
         settings: The settings of this run; ``None``: all defaults.
         validation: Sessions to watch, in place of the split's own.
         augmentation: Changes the clicks of training samples, anew in every epoch; those of
@@ -98,6 +102,8 @@ def fit(
         progress: Whether to show a progress bar.
         device: ``"cpu"``, ``"cuda"``, ``"cuda:1"``, ``"mps"`` or ``"auto"``.
         num_workers: Processes that build batches ahead.
+        on_epoch: Called after every epoch with its row of the history; what it returns ends the
+            training, if true, as early stopping does.
         **options: Fields of :class:`~graphseq.training.settings.TrainingSettings`, which go
             before those of ``settings``: ``fit(model, split, max_epochs=5, loss="bpr")``.
 
@@ -108,6 +114,11 @@ def fit(
     """
     settings = (settings or TrainingSettings()).but(**options)
     sessions, catalog = _sessions_and_catalog(data)
+    if isinstance(data, (Split, Sessions)) and not isinstance(model, CountingModel):
+        assert sessions is not None
+        recoded = in_model_codes(model, sessions)
+        if recoded is not sessions:
+            sessions, catalog = recoded, recoded.catalog()
     if isinstance(data, Split) and validation is None:
         validation = data.validation
     num_items = None if sessions is None else sessions.num_items
@@ -179,6 +190,7 @@ def fit(
         settings,
         folder,
     )
+    training.on_epoch = on_epoch
     callbacks: list[Callback] = []
     if validation is not None and settings.patience is not None:
         callbacks.append(

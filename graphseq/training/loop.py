@@ -8,7 +8,7 @@ import signal
 import threading
 import time
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -54,6 +54,7 @@ class SessionTraining(pl.LightningModule):
         self.validation = validation
         self.settings = settings
         self.folder = folder
+        self.on_epoch: Callable[[Mapping[str, float]], object] | None = None
         self.history: list[dict[str, float]] = []
         self.best_epoch = 0
         self.best_value = -math.inf
@@ -153,6 +154,8 @@ class SessionTraining(pl.LightningModule):
                     name: tensor.detach().cpu().clone()
                     for name, tensor in self.model.state_dict().items()
                 }
+        if self.on_epoch is not None and self.on_epoch(dict(row)):
+            self.trainer.should_stop = True
 
     def restore_best(self) -> None:
         if self.row_sparse is not None:

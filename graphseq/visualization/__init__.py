@@ -1,19 +1,23 @@
-"""Pictures: session graphs, models side by side, and quality against cost."""
+"""Pictures: session graphs, models side by side, quality against cost, searches and periods."""
 
 from graphseq.visualization.comparison import plot_comparison
 from graphseq.visualization.cost import plot_cost
 from graphseq.visualization.figures import save_figure
+from graphseq.visualization.periods import plot_periods
 from graphseq.visualization.session_graphs import (
     draw_session_graph,
     draw_session_graphs,
     to_networkx,
 )
+from graphseq.visualization.tuning import plot_tuning
 
 __all__ = [
     "draw_session_graph",
     "draw_session_graphs",
     "plot_comparison",
     "plot_cost",
+    "plot_periods",
+    "plot_tuning",
     "save_figure",
     "to_networkx",
 ]

@@ -25,6 +25,7 @@ from graphseq.data.splits import Split, session_split
 from graphseq.evaluation import evaluate
 from graphseq.models import SRGNN, BERT4Rec, GRU4Rec, MarkovChain, SASRec
 from graphseq.models.base import SessionModel, TrainedOn
+from graphseq.models.grow import grow
 from graphseq.models.persistence import load
 from graphseq.training.fit import fit
 from graphseq.training.loop import NOT_FINITE_BATCH
@@ -374,3 +375,38 @@ def test_lanes_are_those_of_the_session_parallel_loader(split: Split) -> None:
     graphs = SessionGraphDataset(split.train, "sessions")
     quick(by_loader, SessionParallelLoader(graphs, 8, shuffle=True, seed=3), seed=3)
     assert torch.equal(weights(by_setting), weights(by_loader))
+
+
+def test_training_ends_after_the_epoch_whose_caller_says_so(split: Split) -> None:
+    seen: list[dict[str, float]] = []
+
+    def enough(row: Any) -> bool:
+        seen.append(row)
+        return row["epoch"] == 2
+
+    result = quick(model_of("srgnn"), split, max_epochs=5, on_epoch=enough)
+    assert len(result.history) == 2
+    assert not result.interrupted
+    pd.testing.assert_frame_equal(pd.DataFrame(seen), result.history)
+
+
+def test_model_that_knows_its_items_reads_another_log_in_its_own_codes(split: Split) -> None:
+    model, other = model_of("srgnn"), model_of("srgnn")
+    quick(model, split.train, max_epochs=1)
+    quick(other, split.train, max_epochs=1)
+    backwards = split.train.with_vocabulary(split.train.vocabulary.subset(range(NUM_ITEMS)[::-1]))
+    quick(model, split.train, max_epochs=1, seed=1)
+    quick(other, backwards, max_epochs=1, seed=1)
+    assert torch.equal(weights(model), weights(other))
+    with pytest.raises(ValueError, match=r"1 of 2 items .* gs\.grow\(model, sessions\)"):
+        quick(model, Sessions.from_lists([[0, NUM_ITEMS]]))
+
+
+def test_grown_model_learns_the_new_items_and_keeps_the_ring(split: Split) -> None:
+    model = model_of("srgnn")
+    quick(model, split.train, max_epochs=15, learning_rate=0.02)
+    later = Sessions.from_lists([["new", s, (s + 1) % NUM_ITEMS] for s in (4, 4, 4, 4, 4)])
+    grown = grow(model, later, initial="neighbours")
+    quick(grown, later, max_epochs=3, learning_rate=0.01)
+    assert evaluate(grown, later, ks=(1,)).metrics["hr@1"] == 1.0
+    assert evaluate(grown, split.test, ks=(5,)).metrics["hr@5"] > 0.9

@@ -1,0 +1,198 @@
+"""Day after day: a model that grows and trains on, against one made anew and one left alone.
+
+The log is cut into periods in the order of time. The first --first of them train all three; then
+each further period is the test of the models as they are, and afterwards part of the training.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+
+import graphseq as gs
+from experiments.protocol import Entry, Protocol
+from experiments.results import Results, command, print_table, row_of
+from experiments.spaces import base_of
+
+GROWN, ANEW, KEPT = WAYS = ("grown and trained on", "trained anew", "left alone")
+
+
+def arguments() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m experiments.rolling", description=__doc__)
+    parser.add_argument(
+        "--dataset", default="generated", choices=["generated", *sorted(gs.data.DATASETS)]
+    )
+    parser.add_argument("--root", help="folder of the data sets (default: $GRAPHSEQ_DATA)")
+    parser.add_argument("--models", default="gru4rec", help="a family, or a line of the settings")
+    parser.add_argument("--settings", type=Path, help="a file in place of experiments/settings")
+    parser.add_argument("--sessions", type=int, help="only so many of the newest sessions")
+    parser.add_argument("--periods", type=int, default=10)
+    parser.add_argument("--first", type=int, default=5, help="periods before the first test")
+    parser.add_argument("--epochs", type=int, default=5, help="epochs of a model made anew")
+    parser.add_argument("--more-epochs", type=int, default=2, help="epochs on a new period")
+    parser.add_argument("--replay", type=float, default=1.0, help="old sessions for each new one")
+    parser.add_argument(
+        "--initial", default="neighbours", choices=["mean", "neighbours", "features"]
+    )
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0])
+    parser.add_argument("--out", type=Path, default=Path("runs/rolling"))
+    return parser
+
+
+def main(argv: list[str] | None = None) -> None:
+    options = arguments().parse_args(argv)
+    protocol = Protocol.read(options.dataset, options.settings)
+    entry = base_of(options.models, protocol.models)
+    parts = periods(options)
+    split = gs.fixed_split(joined(parts[: options.first]), joined(parts[options.first :]))
+    results = Results.start(
+        options.out, command("experiments.rolling", argv), options.dataset, split, protocol
+    )
+    results.content["protocol"] |= {
+        "split": f"{options.periods} periods of equally many sessions, in the order of time",
+        "ranking": "all items that the model knows; others miss; ties share their places",
+    }
+    for seed in options.seeds:
+        for row in study(parts, entry, protocol, options, seed):
+            results.add(row, [])
+            print(
+                f"period {row['period']}: {row['model']:20} mrr@20 {row['metrics']['mrr@20']:.4f}, "
+                f"{row['unknown_targets']} of {row['targets']} targets unknown, "
+                f"trained {row['train_seconds']:.1f} s"
+            )
+    print_table(results.content)
+    figure = options.out / "rolling.png"
+    gs.visualization.plot_periods(results.content, path=figure)
+    print(f"{results.path}\n{figure}")
+
+
+def study(
+    parts: list[gs.Sessions],
+    entry: Entry,
+    protocol: Protocol,
+    options: argparse.Namespace,
+    seed: int,
+) -> Any:
+    """A row for each period and way."""
+    first = options.first
+    kept, seconds = new_model(entry, joined(parts[:first]), options.epochs, seed)
+    models, spent = dict.fromkeys(WAYS, kept), dict.fromkeys(WAYS, seconds)
+    epochs = {GROWN: options.more_epochs, ANEW: options.epochs, KEPT: options.epochs}
+    for period in range(first, len(parts)):
+        if period > first:
+            past, newest = joined(parts[: period - 1]), parts[period - 1]
+            models[GROWN], spent[GROWN] = trained_on(
+                models[GROWN], entry, past, newest, options, seed * 1000 + period
+            )
+            everything = joined(parts[:period])
+            models[ANEW], spent[ANEW] = new_model(entry, everything, options.epochs, seed)
+            spent[KEPT] = 0.0
+        for way, model in models.items():
+            report = gs.evaluate(
+                model, parts[period], ks=protocol.ks, exclude_seen=protocol.exclude_seen
+            )
+            counted = isinstance(model, gs.models.CountingModel)
+            fitted = gs.training.FitResult(
+                pd.DataFrame(), 0 if counted else epochs[way], spent[way]
+            )
+            row = row_of(replace(entry, name=way), seed, model, fitted, report)
+            del row["history"]
+            yield row | {
+                "period": period + 1,
+                "items": model.num_items,
+                "targets": report.num_cases,
+                "unknown_targets": report.num_unknown_targets,
+            }
+
+
+def new_model(
+    entry: Entry,
+    sessions: gs.Sessions,
+    epochs: int,
+    seed: int,
+) -> tuple[gs.models.SessionModel, float]:
+    """A model of its own, trained on all of these sessions, and the seconds that took."""
+    sessions = sessions.drop_unused_items()
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model = gs.models.MODELS[entry.model](sessions.num_items, **entry.arguments)
+    start = time.perf_counter()
+    gs.fit(model, sessions, entry.training, max_epochs=epochs, seed=seed, progress=False)
+    return model, time.perf_counter() - start
+
+
+def trained_on(
+    model: gs.models.SessionModel,
+    entry: Entry,
+    past: gs.Sessions,
+    newest: gs.Sessions,
+    options: argparse.Namespace,
+    seed: int,
+) -> tuple[gs.models.SessionModel, float]:
+    """The model over the items of the newest period too, trained on it and some of the past."""
+    start = time.perf_counter()
+    if isinstance(model, gs.models.CountingModel):
+        grown = gs.grow(model, joined([past, newest]).drop_unused_items())
+    else:
+        grown = gs.grow(model, newest.drop_unused_items(), initial=options.initial)
+        again = min(round(options.replay * newest.num_sessions), past.num_sessions)
+        chosen = np.random.default_rng(seed).choice(past.num_sessions, again, replace=False)
+        log = joined([past.select(np.sort(chosen)), newest]).drop_unused_items()
+        gs.fit(
+            grown, log, entry.training, max_epochs=options.more_epochs, seed=seed, progress=False
+        )
+    return grown, time.perf_counter() - start
+
+
+def periods(options: argparse.Namespace) -> list[gs.Sessions]:
+    """The log in parts of equally many sessions, oldest first."""
+    if not 1 <= options.first < options.periods:
+        raise SystemExit(
+            f"--first must lie in 1..{options.periods - 1}, below --periods, got {options.first}."
+        )
+    if options.dataset == "generated":
+        log = gs.generate_sessions(20_000, 5_000, drift=1.0, days=options.periods, seed=0)
+    else:
+        log = gs.load_dataset(options.dataset, options.root)
+    if log.time is not None:  # files without times are in their order
+        log = log.select(np.argsort(log.time[log.ptr[1:] - 1], kind="stable"))
+    if options.sessions is not None:
+        log = log.select(np.arange(log.num_sessions)[-options.sessions :])
+    parts = np.array_split(np.arange(log.num_sessions), options.periods)
+    return [log.select(part) for part in parts]
+
+
+def joined(parts: list[gs.Sessions]) -> gs.Sessions:
+    """Parts of one log, one after the other."""
+    first = parts[0]
+    ends = np.cumsum([0, *(part.num_clicks for part in parts)])
+    ptr = [part.ptr[:-1] + end for part, end in zip(parts, ends[:-1], strict=True)]
+
+    def together(name: str) -> Any:
+        values = [getattr(part, name) for part in parts]
+        return None if values[0] is None else np.concatenate(values)
+
+    return replace(
+        first,
+        items=together("items"),
+        ptr=np.concatenate([*ptr, ends[-1:]]),
+        time=together("time"),
+        users=together("users"),
+        session_ids=together("session_ids"),
+        first_target=together("first_target"),
+        click_features={
+            name: np.concatenate([part.click_features[name] for part in parts])
+            for name in first.click_features
+        },
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,127 @@
+"""Search spaces of the families: small files that a person reads, and what Optuna asks of them.
+
+A space is ``{"arguments": {...}, "fit": {...}}``, arguments of the model and fields of
+``TrainingSettings``. A list is a choice; ``{"low": 1, "high": 9}`` a range, of whole numbers where
+both ends are, with ``"log": true`` even on a log scale; anything else is a fixed value.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import graphseq as gs
+from experiments.protocol import Entry
+
+FOLDER = Path(__file__).parent / "spaces"
+
+
+class Space:
+    """The settings that a search tries for one family, on top of those known to be good.
+
+    Args:
+        base: Settings that are kept where the space does not name them.
+        content: The space, as its file has it.
+
+    Raises:
+        ValueError: If the space names what no model or training takes, or a range is none.
+    """
+
+    def __init__(self, base: Entry, content: Mapping[str, Mapping[str, Any]]) -> None:
+        foreign = sorted(set(content) - {"arguments", "fit"})
+        if foreign:
+            raise ValueError(f"A space has 'arguments' and 'fit', got {', '.join(foreign)}.")
+        self.base = base
+        self.content = {part: dict(content.get(part, {})) for part in ("arguments", "fit")}
+        for name, value in self.searched():
+            if isinstance(value, list) and not value:
+                raise ValueError(f"{name} has no choice to try.")
+            if isinstance(value, dict) and not value["low"] < value["high"]:
+                raise ValueError(f"{name} needs low < high, got {value['low']}, {value['high']}.")
+
+    @classmethod
+    def read(cls, base: Entry, path: Path | None = None) -> Space:
+        """The space of the family, or of a file.
+
+        Raises:
+            SystemExit: If the family has none.
+        """
+        file = path or FOLDER / f"{base.model}.json"
+        if not file.exists():
+            known = ", ".join(sorted(each.stem for each in FOLDER.glob("*.json")))
+            raise SystemExit(
+                f"There is no search space {file.name}; experiments/spaces has {known}: write one "
+                "and pass --space."
+            )
+        return cls(base, json.loads(file.read_text()))
+
+    def searched(self) -> Iterator[tuple[str, Any]]:
+        """What the search varies: ``part.name``, and its list or range."""
+        for part, values in self.content.items():
+            for name, value in values.items():
+                if isinstance(value, list) or (isinstance(value, dict) and "low" in value):
+                    yield f"{part}.{name}", value
+
+    def suggest(self, trial: Any) -> Entry:
+        """The settings of one trial of Optuna."""
+        chosen = {name: self._draw(trial, name, value) for name, value in self.searched()}
+        return self.entry(chosen)
+
+    def entry(self, chosen: Mapping[str, Any]) -> Entry:
+        """The settings with these values, ``part.name`` -> value, of what is searched."""
+        parts = {"arguments": dict(self.base.arguments), "fit": dict(self.base.fit)}
+        for part, values in self.content.items():
+            for name, value in values.items():
+                parts[part][name] = chosen.get(f"{part}.{name}", value)
+        return Entry(self.base.name, self.base.model, parts["arguments"], parts["fit"])
+
+    def of_base(self) -> dict[str, Any]:
+        """The settings known to be good, as a first trial, as far as they lie in the space."""
+        known = {}
+        for name, value in self.searched():
+            part, _, field = name.partition(".")
+            given = self.base.settings[part]
+            if field not in given:
+                continue
+            inside = (
+                given[field] in value
+                if isinstance(value, list)
+                else value["low"] <= given[field] <= value["high"]
+            )
+            if inside:
+                known[name] = _label(given[field]) if isinstance(value, list) else given[field]
+        return known
+
+    @staticmethod
+    def _draw(trial: Any, name: str, value: Any) -> Any:
+        if isinstance(value, list):
+            labels = {_label(choice): choice for choice in value}  # Optuna keeps plain values only
+            return labels[trial.suggest_categorical(name, list(labels))]
+        low, high, log = value["low"], value["high"], value.get("log", False)
+        if isinstance(low, int) and isinstance(high, int):
+            return trial.suggest_int(name, low, high, log=log)
+        drawn = trial.suggest_float(name, low, high, log=log)
+        digits = 3 - math.floor(math.log10(abs(drawn))) if drawn else 3
+        return round(drawn, digits)  # four digits: a file that a person reads
+
+
+def base_of(model: str, entries: tuple[Entry, ...]) -> Entry:
+    """The settings that a data set has for a model, or none but its name.
+
+    Raises:
+        SystemExit: If there is no such model.
+    """
+    for entry in entries:
+        if model in (entry.name, entry.model):
+            return entry
+    if model not in gs.models.MODELS:
+        raise SystemExit(f"There is no model {model!r}, but {', '.join(gs.models.MODELS)}.")
+    return Entry(model, model)
+
+
+def _label(choice: Any) -> Any:
+    plain = choice is None or isinstance(choice, (str, bool, int, float))
+    return choice if plain else json.dumps(choice)

@@ -1,0 +1,66 @@
+"""The rolling study: periods of one log, three ways, and what each has seen when it is tested."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import graphseq as gs
+from experiments import rolling
+
+
+@pytest.fixture
+def log(monkeypatch: pytest.MonkeyPatch) -> gs.Sessions:
+    """A ring that has moved on by two items in each of five periods."""
+    lists = [
+        [(s % 5 + 2 * period + step) % 50 for step in range(3)]
+        for period in range(5)
+        for s in range(12)
+    ]
+    sessions = gs.Sessions.from_lists(lists)
+    monkeypatch.setattr(gs, "load_dataset", lambda *arguments: sessions)
+    return sessions
+
+
+@pytest.mark.parametrize("model", ["markov", "gru4rec"])
+def test_rolling_study_tests_every_way_on_every_later_period(
+    model: str, log: gs.Sessions, tmp_path: Path
+) -> None:
+    command = ["--dataset", "ml-100k", "--models", model, "--periods", "5", "--first", "3"]
+    rolling.main([*command, "--epochs", "1", "--more-epochs", "1", "--out", str(tmp_path)])
+    rows = json.loads((tmp_path / "results.json").read_text())["rows"]
+    assert [(row["period"], row["model"]) for row in rows] == [
+        (period, way) for period in (4, 5) for way in rolling.WAYS
+    ]
+    assert {row["targets"] for row in rows} == {24}
+    first, later = rows[:3], rows[3:]
+    assert len({json.dumps(row["metrics"]) for row in first}) == 1  # one model, three names
+    grown, anew, kept = (row["items"] for row in later)
+    assert grown == anew == kept + 2
+    unknown = [row["unknown_targets"] for row in later]
+    assert unknown[0] == unknown[1] < unknown[2]
+    assert (tmp_path / "rolling.png").stat().st_size > 0
+    if model == "markov":  # counted anew either way
+        assert later[0]["metrics"] == later[1]["metrics"]
+
+
+def test_periods_are_in_the_order_of_time_and_hold_every_click(
+    log: gs.Sessions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    times = np.repeat(np.random.default_rng(0).permutation(log.num_sessions), 3).astype(float)
+    timed = gs.data.Sessions(log.items, log.ptr, log.vocabulary, time=times)
+    monkeypatch.setattr(gs, "load_dataset", lambda *arguments: timed)
+    parts = rolling.periods(rolling.arguments().parse_args(["--dataset", "ml-100k"]))
+    whole = rolling.joined(parts)
+    assert whole.time is not None
+    assert (np.diff(whole.time) >= 0).all()
+    assert sorted(map(tuple, whole)) == sorted(map(tuple, log))
+    assert {part.num_sessions for part in parts} == {6}
+
+
+def test_a_study_without_a_period_to_test_is_refused() -> None:
+    with pytest.raises(SystemExit, match=r"--first must lie in 1\.\.9, below --periods, got 10"):
+        rolling.main(["--first", "10"])
