@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 
 import graphseq as gs
-from experiments.protocol import Protocol
+from experiments.protocol import Protocol, part_size
 from experiments.results import Results, command, paired_tests, print_table, row_of
 
 
@@ -26,7 +26,7 @@ def arguments() -> argparse.ArgumentParser:
     parser.add_argument("--out", type=Path, default=Path("runs"))
     parser.add_argument(
         "--validation",
-        type=float,
+        type=part_size,
         help="hold out this much of training and stop by it, to choose the number of epochs; "
         "share, days or clicks as the data set's protocol has it",
     )

@@ -13,6 +13,11 @@ import graphseq as gs
 FOLDER = Path(__file__).parent / "settings"
 
 
+def part_size(text: str) -> float:
+    """The size of a validation part on a command line: clicks are whole, shares and days not."""
+    return int(text) if text.isdigit() else float(text)
+
+
 @dataclass(frozen=True)
 class Entry:
     """One line of the table: a model of ``MODELS`` with arguments, trained in one way.

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 
 import graphseq as gs
-from experiments.protocol import Entry, Protocol
+from experiments.protocol import Entry, Protocol, part_size
 from experiments.results import Results, command, write_json
 from experiments.spaces import Space, base_of
 
@@ -30,7 +30,7 @@ def arguments() -> argparse.ArgumentParser:
     parser.add_argument("--trials", type=int, default=30, help="trials in all, those before too")
     parser.add_argument("--epochs", type=int, default=10, help="most epochs of a trial")
     parser.add_argument("--monitor", default="mrr@20", help="the metric that is maximised")
-    parser.add_argument("--validation", type=float, help="as in experiments.compare")
+    parser.add_argument("--validation", type=part_size, help="as in experiments.compare")
     parser.add_argument("--space", type=Path, help="a file in place of experiments/spaces")
     parser.add_argument("--settings", type=Path, help="a file in place of experiments/settings")
     parser.add_argument("--seed", type=int, default=0)
