@@ -61,6 +61,12 @@ class RaggedClicks:
         """The place of each click in its session, from 0, int64 [num_clicks]."""
         return np.arange(len(self.items)) - self.ptr[self.session]
 
+    @property
+    def in_order(self) -> IntArray:
+        """``origin`` in ascending order within each session: where its times are found, which stay
+        in order when clicks do not, int64 [num_clicks]."""
+        return self.origin[np.lexsort((self.origin, self.session))]
+
     def keep(self, kept: NDArray[np.bool_]) -> RaggedClicks:
         """These clicks alone, bool [num_clicks]."""
         ptr = np.concatenate([[0], np.cumsum(kept)])[self.ptr]

@@ -174,7 +174,8 @@ class SessionGraphDataset(Dataset):
 
         It changes the history of a sample together with the (last) target, which stays its last
         click or, of a sample that is cropped, is the last click left. With ``samples="sessions"``
-        each click's target is the one that follows it then.
+        each click's target is the one that follows it then. Features go along with their clicks;
+        the times of a session stay in order.
 
         Args:
             index: Numbers of samples, int [n].
@@ -210,11 +211,14 @@ class SessionGraphDataset(Dataset):
             first = np.repeat(first, changed.lengths - 1)
         y = np.where(targets < first, NO_TARGET, changed.items[following])
         pointer = torch.from_numpy(changed.ptr - one_each)
-        graphs = build_session_graphs(
-            torch.from_numpy(changed.items[history]),
-            pointer,
-            **self._fields(y, pointer, changed.origin[history], session, targets),
-        )
+        fields = self._fields(y, pointer, changed.origin[history], session, targets)
+        if sessions.time is not None:
+            times = sessions.time.take(changed.in_order)
+            fields["click_fields"]["click_time"] = torch.from_numpy(times[history])
+            if "time" in self.target_fields:
+                of_targets = "session_fields" if self.samples == "prefixes" else "click_fields"
+                fields[of_targets]["y_time"] = torch.from_numpy(times[following])
+        graphs = build_session_graphs(torch.from_numpy(changed.items[history]), pointer, **fields)
         return graphs if self.transform is None else apply_to_batch(self.transform, graphs)
 
     def click_views(

@@ -24,7 +24,8 @@ def augmented_view(batch: Batch, augmentation: Augmentation, *key: int) -> Batch
         *key: What tells this view from others: seed, epoch, number of the view.
 
     Returns:
-        As many session graphs on the batch's device; fields of clicks and sessions come along.
+        As many session graphs on the batch's device. Fields of clicks and sessions come along; the
+        times of a session stay in order.
     """
     device = batch.click_index.device
     items, ptr = batch.click_item.cpu().numpy(), batch.click_ptr.cpu().numpy()
@@ -36,6 +37,8 @@ def augmented_view(batch: Batch, augmentation: Augmentation, *key: int) -> Batch
         for name in batch.keys()  # noqa: SIM118 (of a batch, not of a dict)
         if name.startswith("click_") and name != "click_index"
     }
+    if "click_time" in fields:
+        fields["click_time"] = batch.click_time[torch.from_numpy(changed.in_order).to(device)]
     return build_session_graphs(
         torch.from_numpy(changed.items).to(device),
         torch.from_numpy(changed.ptr).to(device),

@@ -23,7 +23,7 @@ from graphseq.data.sessions import Sessions
 from graphseq.data.views import augmented_view, session_streams
 from graphseq.data.vocabulary import Vocabulary
 
-CHANGE = Compose([RandomCrop(0.7), ClickDropout(0.3), SegmentReorder(0.4)])
+CHANGE = Compose([RandomCrop(0.7), ClickDropout(0.3), SegmentReorder(0.9)])
 Graph = tuple[tuple[int, ...], tuple[int, ...]]
 
 
@@ -33,7 +33,9 @@ def make(samples: Samples = "prefixes") -> SessionGraphDataset:
     sessions = Sessions.from_lists(lists, vocabulary=Vocabulary(np.arange(9)))
     time = np.arange(sessions.num_clicks, dtype=float)
     users = np.arange(sessions.num_sessions, dtype=np.int32)
-    return SessionGraphDataset(replace(sessions, time=time, users=users), samples)
+    features = {"place": np.arange(sessions.num_clicks)}
+    sessions = replace(sessions, time=time, users=users, click_features=features)
+    return SessionGraphDataset(sessions, samples)
 
 
 def graphs(batch: Batch) -> list[Graph]:
@@ -92,13 +94,19 @@ def test_augmented_targets_before_the_first_one_are_none(samples: Samples) -> No
     assert (batch.y > 0).any()
 
 
-def test_augmented_clicks_keep_their_time_and_sessions_their_user() -> None:
+def test_augmented_clicks_keep_features_and_times_in_order_and_sessions_their_user() -> None:
     dataset = make()
     sessions = dataset.sessions
     batch = dataset.augmented_batch(range(len(dataset)), CHANGE)
-    place = batch.click_time.long().numpy()  # its number in the log
+    place = batch.click_place.numpy()  # its number in the log
     assert sessions.items[place].tolist() == batch.click_item.tolist()
     assert sessions.session_index[place].tolist() == batch.user[batch.click_batch].tolist()
+    assert not (np.diff(place) > 0)[np.diff(batch.click_batch.numpy()) == 0].all()
+    for graph in batch.to_data_list():
+        assert graph.click_time.tolist() == sorted(graph.click_place.tolist())
+    whole = SessionGraphDataset(sessions, "sessions", target_fields=["time"])
+    for graph in whole.augmented_batch(range(30), SegmentReorder(1.0)).to_data_list():
+        assert graph.y_time.tolist() == (graph.click_time + 1).tolist()
 
 
 def test_augmented_sample_depends_on_seed_epoch_and_its_number_alone() -> None:
@@ -152,9 +160,11 @@ def test_view_brings_fields_of_clicks_and_sessions_along() -> None:
     batch = dataset.batch(range(60))
     view = augmented_view(batch, CHANGE, 0)
     assert view.user.equal(batch.user)
-    place = view.click_time.long().numpy()
+    place = view.click_place.numpy()
     assert dataset.sessions.items[place].tolist() == view.click_item.tolist()
     assert dataset.sessions.session_index[place].tolist() == view.user[view.click_batch].tolist()
+    for graph in view.to_data_list():
+        assert graph.click_time.tolist() == sorted(graph.click_place.tolist())
 
 
 def test_session_streams_tell_sessions_apart_by_items_and_order() -> None:
