@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 
 from graphseq.data.events import one_user, sorted_order
 from graphseq.data.ragged import window_clicks
-from graphseq.data.spill import ColumnFiles, IdFile
+from graphseq.data.spill import ColumnFiles, IdFile, ahead
 from graphseq.data.spread import CLICKS_A_BUCKET, LogColumns, Spread
-from graphseq.data.vocabulary import as_index
+from graphseq.data.vocabulary import UNKNOWN, as_index
 
 ROWS_A_BIN = 1 << 12
 """Rows of the log in which the clicks of the groups that begin there are counted together."""
@@ -115,49 +115,66 @@ def sort_buckets(
         OSError: If something cannot be written.
     """
     kinds = {name: kind for name, kind in spreads[0].kinds.items() if name not in ("group", "user")}
-    starts = [(0, 0, 0)]
+    sizes = [(0, 0, 0)]
     clicks_of_bin = np.zeros(-(-num_rows // ROWS_A_BIN), dtype=np.int64)
     result = SortedBuckets(folder, kinds, np.empty((0, 3), dtype=np.int64), clicks_of_bin)
-    inputs = [_BucketReader(each) for each in spreads]
     folder.mkdir(parents=True)
     with result.files as files, result.session_files as session_files, result.group_ids as id_file:
-        for bucket in buckets:
-            group, ids, first_row = _groups(inputs, bucket)
-            if not len(group):
-                continue
+        for bucket in ahead(_sorted(spreads, buckets, columns, list(kinds))):
+            for name, values in bucket.clicks.items():
+                files.append(name, values)
+            for name, values in bucket.sessions.items():
+                session_files.append(name, values)
+            id_file.append(pa.array(bucket.group_ids))
+            lengths = bucket.sessions["length"]
+            np.add.at(clicks_of_bin, bucket.sessions["first_row"] // ROWS_A_BIN, lengths)
+            sizes.append((int(lengths.sum()), len(lengths), len(bucket.group_ids)))
+    return replace(result, starts=np.cumsum(sizes, axis=0))
 
-            def read(name: str, bucket: int = bucket) -> NDArray[Any]:
-                return np.concatenate([each.read(name, bucket) for each in inputs])
 
-            seconds = None if columns.time is None else read("time")
-            order = sorted_order(group, seconds)
-            if order is not None:
-                group = group[order]
-                seconds = None if seconds is None else seconds[order]
-            begins = np.append(True, group[1:] != group[:-1])
-            if columns.gap is not None and seconds is not None:
-                begins[1:] |= np.diff(seconds) > columns.gap
-            ptr = np.append(np.flatnonzero(begins), len(group))
-            session_group, lengths = group[ptr[:-1]], np.diff(ptr)
-            for name in kinds:
-                if seconds is not None and name == "time":
-                    files.append(name, seconds)
-                else:
-                    values = read(name)
-                    files.append(name, values if order is None else values[order])
-            users = np.full(len(lengths), -1)
-            if columns.user is not None and not columns.by_user:
-                users = read("user")
-                users = one_user(users if order is None else users[order], ptr, ids, columns.user)
-            session_rows = first_row[session_group]
-            session_files.append("first_row", session_rows)
-            session_files.append("length", lengths)
-            session_files.append("group", session_group)
-            session_files.append("user", users)
-            id_file.append(pa.array(ids))
-            np.add.at(clicks_of_bin, session_rows // ROWS_A_BIN, lengths)
-            starts.append(tuple(np.add(starts[-1], (len(group), len(lengths), len(ids)))))
-    return SortedBuckets(folder, kinds, np.array(starts), clicks_of_bin)
+@dataclass(frozen=True)
+class _Bucket:
+    clicks: dict[str, NDArray[Any]]
+    sessions: dict[str, NDArray[Any]]
+    group_ids: pd.Index
+
+
+def _sorted(
+    spreads: Sequence[Spread], buckets: range, columns: LogColumns, kinds: Sequence[str]
+) -> Iterator[_Bucket]:
+    """The buckets that are not empty, sorted."""
+    inputs = [_BucketReader(each) for each in spreads]
+
+    def read(name: str, bucket: int, order: NDArray[np.int64] | None) -> NDArray[Any]:
+        values = np.concatenate([each.read(name, bucket) for each in inputs])
+        return values if order is None else values[order]
+
+    for bucket in buckets:
+        group, ids, first_row = _groups(inputs, bucket)
+        if not len(group):
+            continue
+        seconds = None if columns.time is None else read("time", bucket, None)
+        order = sorted_order(group, seconds)
+        if order is not None:
+            group = group[order]
+            seconds = None if seconds is None else seconds[order]
+        begins = np.append(True, group[1:] != group[:-1])
+        if columns.gap is not None and seconds is not None:
+            begins[1:] |= np.diff(seconds) > columns.gap
+        ptr = np.append(np.flatnonzero(begins), len(group))
+        of_session = group[ptr[:-1]]
+        users = np.full(len(of_session), UNKNOWN)
+        if columns.user is not None:
+            users = one_user(read("user", bucket, order), ptr, ids, columns.user)
+        sessions = {
+            "first_row": first_row[of_session],
+            "length": np.diff(ptr),
+            "group": of_session,
+            "user": users,
+        }
+        clicks = {} if seconds is None else {"time": seconds}
+        clicks |= {name: read(name, bucket, order) for name in kinds if name != "time"}
+        yield _Bucket(clicks, sessions, ids)
 
 
 def join_buckets(buckets: SortedBuckets) -> Iterator[Joined]:

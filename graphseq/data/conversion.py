@@ -20,7 +20,7 @@ from graphseq.data.events import features_by_id, gap_seconds
 from graphseq.data.folders import replacing
 from graphseq.data.parquet_log import Paths
 from graphseq.data.sessions import Sessions
-from graphseq.data.spill import IdFile
+from graphseq.data.spill import IdFile, ahead
 from graphseq.data.spread import LogColumns, num_buckets, spread
 from graphseq.data.storage import (
     ITEM_FEATURES,
@@ -178,7 +178,7 @@ def write_sessions(
             for name, kind in kinds.items()
         }
         files["ptr"].append(np.zeros(1))
-        for joined in join_buckets(buckets):
+        for joined in ahead(join_buckets(buckets)):
             values = joined.clicks
             for name, renumbering in codes.items():
                 values[name], first = renumbering(values[name])

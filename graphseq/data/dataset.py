@@ -31,6 +31,8 @@ NO_TARGET = -100
 
 AUGMENTATION = 2
 """Tells the random numbers of augmentations from others of the same seed and epoch."""
+INDEXED_CLICKS = 1 << 24
+"""Up to how many clicks a dataset finds repetitions once, at 8 bytes a click and some seconds."""
 
 Samples = Literal["prefixes", "sessions"]
 
@@ -89,13 +91,15 @@ class SessionGraphDataset(Dataset):
                 )
         self._chosen: tuple[Any, NDArray[np.int64]] | None = None
         lengths = sessions.lengths
-        first_target = np.maximum(sessions.targets_from, 1)
+        first_target: int | NDArray[np.int64] = 1
+        if sessions.first_target is not None:
+            first_target = np.maximum(sessions.first_target, 1)
 
         # Where all clicks are known, position and known position are the same, and no copy is made.
-        known = np.asarray(sessions.items) >= 0
         self._known_ptr: NDArray[np.int64] | None = None
         self._known_click: NDArray[np.int64] | None = None
-        if not known.all():
+        if np.min(sessions.items, initial=0) < 0:
+            known = np.asarray(sessions.items) >= 0
             self._known_click = np.flatnonzero(known)
             self._known_ptr = np.concatenate(([0], np.cumsum(known)))
             before = self._known_ptr[sessions.ptr]
@@ -122,7 +126,9 @@ class SessionGraphDataset(Dataset):
                 "and first_target must lie within them."
             )
 
-        self._repetitions = None if max_length is not None else self._find_repetitions()
+        # Of a larger log, each batch sorts its own clicks.
+        indexed = max_length is None and sessions.num_clicks <= INDEXED_CLICKS
+        self._repetitions = self._find_repetitions() if indexed else None
 
     def _find_repetitions(self) -> tuple[NDArray[np.int32], ...]:
         """Place in its session of the first click on the same item, and of the first to end the
@@ -262,7 +268,8 @@ class SessionGraphDataset(Dataset):
 
     def num_clicks(self) -> NDArray[np.int64]:
         """Known clicks in the graph of each sample, int64 [len]."""
-        session, target = self._samples(np.asarray(self.indices(), dtype=np.int64))
+        index = np.arange(len(self)) if self._indices is None else np.asarray(self.indices())
+        session, target = self._samples(index)
         start = self.sessions.ptr[session]
         if self._known_ptr is not None:
             target = self._known_ptr[start + target] - self._known_ptr[start]

@@ -5,6 +5,9 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+CODES_A_PIECE = 1 << 22
+"""Codes of which NumPy makes 64-bit copies at a time."""
+
 
 def session_numbers(index: ArrayLike, num_sessions: int) -> NDArray[np.int64]:
     """Numbers ``0..num_sessions-1`` of an index, from the end where negative, or of a mask.
@@ -71,3 +74,17 @@ def window_clicks(
     if len(index) and (first[1:] == first[:-1] + lengths[:-1]).all():
         return window_ptr, slice(int(first[0]), int(first[0] + window_ptr[-1]))
     return window_ptr, np.repeat(first - window_ptr[:-1], lengths) + np.arange(window_ptr[-1])
+
+
+def count_codes(codes: NDArray[np.int32], size: int) -> NDArray[np.int64]:
+    """How often each code ``0..size - 1`` occurs, int64 [size]; a piece of the array at a time.
+
+    Args:
+        codes: Codes, -1 where there is none, int32 [n].
+        size: How many codes there are.
+    """
+    counts = np.zeros(size + 1, dtype=np.int64)
+    for start in range(0, len(codes), CODES_A_PIECE):
+        piece = codes[start : start + CODES_A_PIECE]
+        counts += np.bincount(piece + 1, minlength=size + 1)  # 0: none
+    return counts[1:]

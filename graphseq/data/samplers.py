@@ -10,8 +10,13 @@ import torch
 from numpy.typing import NDArray
 from torch.utils.data import Sampler
 
+from graphseq.data.permutation import Permutation
+
 BUCKET_BATCHES = 50
 """Batches among which samples are exchanged to make batches of like length."""
+ORDERED_AT_ONCE = 1 << 23
+"""Up to how many samples the order of an epoch is an array; beyond, it is made a run at a time, of
+as many batches, and steps change places within their run."""
 
 Step = TypeVar("Step")
 
@@ -95,32 +100,49 @@ class SessionBatchSampler(EpochSampler[NDArray[np.int64]]):
         return min(steps, self.num_samples // self.world_size)
 
     def __iter__(self) -> Iterator[NDArray[np.int64]]:
-        order = self._order()
-        steps = self._bounds()  # [num_steps + 1] of the global batches
-        if self.bucket and self.shuffle:
-            generator = np.random.default_rng((self.seed, self.epoch, 1))
-            sequence = generator.permutation(len(self))
-        else:
-            sequence = np.arange(len(self))
-        for step in sequence[self.first_step :]:
-            start, size = steps[step], steps[step + 1] - steps[step]
-            low = start + size * self.rank // self.world_size
-            high = start + size * (self.rank + 1) // self.world_size
-            yield order[low:high]
+        bounds = self._bounds()  # [num_steps + 1] of the global batches
+        steps, first_step, epoch = len(self), self.first_step, self.epoch
+        run = steps if self._at_once else BUCKET_BATCHES
+        for first in range(first_step // run * run, steps, run):
+            last = min(first + run, steps)
+            order = self._order(epoch, bounds[first], bounds[last])
+            for step in self._sequence(epoch, first, last)[max(first_step - first, 0) :]:
+                start, size = bounds[step] - bounds[first], bounds[step + 1] - bounds[step]
+                low = start + size * self.rank // self.world_size
+                high = start + size * (self.rank + 1) // self.world_size
+                yield order[low:high]
 
-    def _order(self) -> NDArray[np.int64]:
+    @property
+    def _at_once(self) -> bool:
+        """Whether the order of the whole epoch is made when it begins."""
+        by_length = self.bucket and not self.shuffle
+        return by_length or self.num_samples <= ORDERED_AT_ONCE
+
+    def _order(self, epoch: int, low: int, high: int) -> NDArray[np.int64]:
+        """The samples at places ``low..high - 1`` of the epoch."""
         if not self.shuffle:
             if self.bucket and self.lengths is not None:
                 return np.argsort(self.lengths, kind="stable")
-            return np.arange(self.num_samples)
-        generator = np.random.default_rng((self.seed, self.epoch))
-        order = generator.permutation(self.num_samples)
+            return np.arange(low, high)
+        if not self._at_once:  # a run is a chunk
+            order = Permutation(self.num_samples, (self.seed, epoch))(np.arange(low, high))
+            if self.bucket and self.lengths is not None:
+                order = order[np.argsort(self.lengths[order], kind="stable")]
+            return order
+        order = np.random.default_rng((self.seed, epoch)).permutation(self.num_samples)
         if self.bucket and self.lengths is not None:
             chunk = np.arange(self.num_samples) // (
                 BUCKET_BATCHES * self.batch_size * self.world_size
             )
             order = order[np.lexsort((self.lengths[order], chunk))]
         return order
+
+    def _sequence(self, epoch: int, first: int, last: int) -> NDArray[np.int64]:
+        """Steps ``first..last - 1`` in the order in which they come."""
+        if not (self.bucket and self.shuffle):
+            return np.arange(first, last)
+        seed = (self.seed, epoch, 1) if self._at_once else (self.seed, epoch, 1, first)
+        return first + np.random.default_rng(seed).permutation(last - first)
 
     def _bounds(self) -> NDArray[np.int64]:
         whole = self.batch_size * self.world_size

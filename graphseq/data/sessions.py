@@ -16,7 +16,7 @@ from graphseq.data.catalog import Catalog
 from graphseq.data.events import missing_rows, session_fields
 from graphseq.data.fingerprint import fingerprint
 from graphseq.data.parquet_log import Paths
-from graphseq.data.ragged import session_numbers, window_clicks
+from graphseq.data.ragged import count_codes, session_numbers, window_clicks
 from graphseq.data.tables import Log
 from graphseq.data.vocabulary import UNKNOWN, Vocabulary, as_ids
 
@@ -354,8 +354,7 @@ class Sessions:
 
     def catalog(self) -> Catalog:
         """Items, training counts, users and features of these sessions."""
-        known = self.items[self.items >= 0]
-        counts = np.bincount(known, minlength=self.num_items).astype(np.int64)
+        counts = count_codes(self.items, self.num_items)
         features = self.item_features, self.feature_vocabularies
         return Catalog(self.vocabulary, counts, self.user_vocabulary, *features)
 
@@ -486,7 +485,7 @@ class Sessions:
 
     def drop_unused_items(self) -> Sessions:
         """The same sessions with a vocabulary of the items that occur, in their old order."""
-        used = np.bincount(self.items[self.items >= 0], minlength=self.num_items) > 0
+        used = count_codes(self.items, self.num_items) > 0
         if used.all():
             return self
         return self.with_vocabulary(self.vocabulary.subset(np.flatnonzero(used)))

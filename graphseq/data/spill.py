@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import pandas as pd
@@ -13,6 +14,8 @@ import pyarrow as pa
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from graphseq.data.vocabulary import as_index
+
+T = TypeVar("T")
 
 IDS_PENDING = 1 << 21
 """How many ids of chunks a :class:`Unifier` gathers before it makes them distinct."""
@@ -70,6 +73,16 @@ class ColumnFiles:
         """Removes the files."""
         for name in self.kinds:
             (self.folder / name).unlink()
+
+
+def ahead(items: Iterator[T]) -> Iterator[T]:
+    """The same items, the next of which is made in a thread while one is being used."""
+    end = object()
+    with ThreadPoolExecutor(1) as thread:
+        following: Future[Any] = thread.submit(next, items, end)
+        while (item := following.result()) is not end:
+            following = thread.submit(next, items, end)
+            yield item
 
 
 class Unifier:

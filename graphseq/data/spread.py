@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from graphseq.data.events import to_seconds
 from graphseq.data.parquet_log import ParquetLog, RowGroup
-from graphseq.data.spill import ColumnFiles, IdFile, Unifier, local_codes
+from graphseq.data.spill import ColumnFiles, IdFile, Unifier, ahead, local_codes
 from graphseq.data.storage import open_ids, write_ids
 from graphseq.data.vocabulary import UNKNOWN
 
@@ -171,8 +171,8 @@ def spread(
     none = np.empty((0, whole), dtype=np.int64)
     result = Spread(folder, kinds, none, none, {})
     with result.files as files, result.first_rows as first_rows, result.group_ids as group_ids:
-        for row, chunk in log.chunks(row_groups):
-            group, ids = local_codes(chunk[columns.group])
+        for row, chunk, coded_chunk in ahead(_chunks(log, row_groups, columns.group, coded)):
+            group, ids = coded_chunk["group"]
             of_id = buckets_of(ids, num_shards, buckets_a_shard)
             by_bucket = np.argsort(of_id, kind="stable")  # of the ids
             groups.append(np.bincount(of_id, minlength=whole))
@@ -188,9 +188,9 @@ def spread(
             clicks.append(np.bincount(bucket, minlength=whole))
             order = np.argsort(bucket, kind="stable")
             files.append("group", place[group[order]])
-            for name, column in coded.items():
-                codes, ids = local_codes(chunk[column])
-                unifiers[name].add(ids)
+            for name, unifier in unifiers.items():
+                codes, ids = coded_chunk[name]
+                unifier.add(ids)
                 files.append(name, codes[order])
             if columns.time is not None:
                 times = chunk[columns.time].to_pandas(date_as_object=False)
@@ -205,6 +205,18 @@ def spread(
         np.save(folder / f"{name}.codes.npy", np.append(chunk_codes, UNKNOWN))
         np.save(folder / f"{name}.starts.npy", chunk_starts)
     return replace(result, clicks=np.array(clicks), groups=np.array(groups))
+
+
+Coded = dict[str, tuple[NDArray[np.int32], pd.Index]]
+"""Name on disk -> codes and ids."""
+
+
+def _chunks(
+    log: ParquetLog, row_groups: Sequence[RowGroup], group: str, coded: dict[str, str]
+) -> Iterator[tuple[int, dict[str, pa.Array], Coded]]:
+    for row, chunk in log.chunks(row_groups):
+        named = {"group": group, **coded}
+        yield row, chunk, {name: local_codes(chunk[column]) for name, column in named.items()}
 
 
 def _stored(columns: LogColumns, numbers: dict[str, str]) -> tuple[dict[str, str], dict[str, str]]:

@@ -193,3 +193,20 @@ def test_no_target_at_all_is_refused() -> None:
 def test_unknown_kind_of_samples_is_refused(sessions: Sessions) -> None:
     with pytest.raises(ValueError, match="'prefixes' or 'sessions'"):
         SessionGraphDataset(sessions, "windows")  # type: ignore[arg-type]
+
+
+@given(raw_sessions)
+def test_batches_of_a_log_too_large_to_index_are_the_same(
+    raw: list[tuple[list[int], int]],
+) -> None:
+    assume(naive_prefixes(raw))
+    sessions = sessions_with_unknown(raw)
+    indexed = SessionGraphDataset(sessions)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("graphseq.data.dataset.INDEXED_CLICKS", 0)
+        lean = SessionGraphDataset(sessions)
+    assert sum(a.nbytes for a in lean.arrays()) < sum(a.nbytes for a in indexed.arrays())
+    every = np.arange(len(indexed))
+    expected, got = indexed.batch(every), lean.batch(every)
+    assert sorted(expected.keys()) == sorted(got.keys())
+    assert all(torch.equal(expected[key], got[key]) for key in expected.keys())  # noqa: SIM118

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from graphseq.data import samplers
 from graphseq.data.dataset import Samples, SessionGraphDataset
 from graphseq.data.loader import SessionGraphLoader
 from graphseq.data.samplers import ClickBatchSampler, SessionBatchSampler
@@ -20,7 +21,7 @@ def dataset() -> SessionGraphDataset:
     return SessionGraphDataset(Sessions.from_lists(lists))
 
 
-def samples(loader: SessionGraphLoader) -> list[tuple[tuple[int, ...], int]]:
+def samples_of(loader: SessionGraphLoader) -> list[tuple[tuple[int, ...], int]]:
     return [
         (tuple(graph.click_item.tolist()), int(graph.y))
         for batch in loader
@@ -35,27 +36,40 @@ def samples(loader: SessionGraphLoader) -> list[tuple[tuple[int, ...], int]]:
     st.booleans(),
     st.booleans(),
     st.integers(0, 3),
+    st.sampled_from([20, 1 << 23]),
 )
 def test_ranks_share_each_sample_once_in_equal_steps(
-    size: int, batch_size: int, world_size: int, shuffle: bool, bucket: bool, epoch: int
+    size: int,
+    batch_size: int,
+    world_size: int,
+    shuffle: bool,
+    bucket: bool,
+    epoch: int,
+    at_once: int,
 ) -> None:
     if size < world_size:
         size = world_size
     lengths = np.arange(size) % 7
     batches = []
-    for rank in range(world_size):
-        sampler = SessionBatchSampler(
-            lengths,
-            batch_size,
-            shuffle=shuffle,
-            bucket=bucket,
-            rank=rank,
-            world_size=world_size,
-            seed=3,
-        )
-        sampler.set_epoch(epoch)
-        batches.append(list(sampler))
-        assert len(batches[-1]) == len(sampler)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(samplers, "ORDERED_AT_ONCE", at_once)
+        patch.setattr(samplers, "BUCKET_BATCHES", 3)
+        for rank in range(world_size):
+            sampler = SessionBatchSampler(
+                lengths,
+                batch_size,
+                shuffle=shuffle,
+                bucket=bucket,
+                rank=rank,
+                world_size=world_size,
+                seed=3,
+            )
+            sampler.set_epoch(epoch)
+            batches.append(list(sampler))
+            assert len(batches[-1]) == len(sampler)
+            sampler.first_step = len(sampler) // 2
+            rest = np.concatenate(list(sampler))
+            assert (rest == np.concatenate(batches[-1][sampler.first_step :])).all()
     assert len({len(of_rank) for of_rank in batches}) == 1
     assert sorted(np.concatenate([b for of_rank in batches for b in of_rank])) == list(range(size))
     most = max(batch_size, 2)  # one sample more where single ones cannot be shared
@@ -64,23 +78,23 @@ def test_ranks_share_each_sample_once_in_equal_steps(
 
 def test_order_depends_on_seed_and_epoch_alone(dataset: SessionGraphDataset) -> None:
     first = SessionGraphLoader(dataset, 16, shuffle=True, seed=1)
-    epochs = [samples(first), samples(first)]
+    epochs = [samples_of(first), samples_of(first)]
     assert epochs[0] != epochs[1]
     assert sorted(epochs[0]) == sorted(epochs[1])
     second = SessionGraphLoader(dataset, 16, shuffle=True, seed=1)
-    assert [samples(second), samples(second)] == epochs
-    assert samples(SessionGraphLoader(dataset, 16, shuffle=True, seed=2)) != epochs[0]
+    assert [samples_of(second), samples_of(second)] == epochs
+    assert samples_of(SessionGraphLoader(dataset, 16, shuffle=True, seed=2)) != epochs[0]
 
 
 def test_workers_change_nothing(dataset: SessionGraphDataset) -> None:
     alone = SessionGraphLoader(dataset, 16, shuffle=True, seed=1)
     helped = SessionGraphLoader(dataset, 16, shuffle=True, seed=1, num_workers=2)
-    assert samples(alone) == samples(helped)
+    assert samples_of(alone) == samples_of(helped)
 
 
 def test_unshuffled_order_is_that_of_the_dataset(dataset: SessionGraphDataset) -> None:
     expected = [(tuple(graph.click_item.tolist()), int(graph.y)) for graph in dataset]
-    assert samples(SessionGraphLoader(dataset, 7)) == expected
+    assert samples_of(SessionGraphLoader(dataset, 7)) == expected
 
 
 def test_buckets_hold_like_lengths(dataset: SessionGraphDataset) -> None:
@@ -90,19 +104,22 @@ def test_buckets_hold_like_lengths(dataset: SessionGraphDataset) -> None:
     plain = SessionGraphLoader(dataset, 8, shuffle=True, seed=0)
     bucketed = SessionGraphLoader(dataset, 8, shuffle=True, seed=0, bucket=True)
     assert spread(bucketed) < spread(plain) / 3
-    assert sorted(samples(bucketed)) == sorted(samples(plain))
+    assert sorted(samples_of(bucketed)) == sorted(samples_of(plain))
 
 
 @pytest.mark.parametrize("bucket", [False, True])
+@pytest.mark.parametrize("at_once", [20, 1 << 23])
 def test_restored_position_goes_on_with_the_next_batch(
-    dataset: SessionGraphDataset, bucket: bool
+    dataset: SessionGraphDataset, bucket: bool, at_once: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(samplers, "ORDERED_AT_ONCE", at_once)
+    monkeypatch.setattr(samplers, "BUCKET_BATCHES", 2)
     whole = SessionGraphLoader(dataset, 16, shuffle=True, seed=1, bucket=bucket)
-    samples(whole)
+    samples_of(whole)
     expected = [batch.y.tolist() for batch in whole]
 
     halfway = SessionGraphLoader(dataset, 16, shuffle=True, seed=1, bucket=bucket)
-    samples(halfway)
+    samples_of(halfway)
     iterator = iter(halfway)
     seen = [next(iterator).y.tolist() for _ in range(3)]
     state = halfway.state_dict()
@@ -166,6 +183,15 @@ def test_ranks_share_batches_of_at_most_max_clicks(
     assert all(0 < clicks[batch].sum() <= max_clicks for batch in flat)
 
 
+def test_order_of_many_samples_differs_by_seed_and_epoch_and_buckets_lengths(
+    dataset: SessionGraphDataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(samplers, "ORDERED_AT_ONCE", 20)
+    monkeypatch.setattr(samplers, "BUCKET_BATCHES", 8)
+    test_order_depends_on_seed_and_epoch_alone(dataset)
+    test_buckets_hold_like_lengths(dataset)
+
+
 @pytest.mark.parametrize("samples_are", ["prefixes", "sessions"])
 def test_batches_by_clicks_are_full_and_hold_like_lengths(samples_are: Samples) -> None:
     sessions = Sessions.from_lists([[1] * n for n in np.random.default_rng(0).integers(2, 60, 900)])
@@ -183,7 +209,7 @@ def test_batches_by_clicks_are_full_and_hold_like_lengths(samples_are: Samples) 
 def test_batches_by_clicks_mix_other_samples_every_epoch(dataset: SessionGraphDataset) -> None:
     def epochs(seed: int) -> list[list[tuple[tuple[int, ...], int]]]:
         loader = SessionGraphLoader(dataset, max_clicks=20, shuffle=True, seed=seed)
-        return [samples(loader), samples(loader)]
+        return [samples_of(loader), samples_of(loader)]
 
     first = epochs(1)
     assert first[0] != first[1]

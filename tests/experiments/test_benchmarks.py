@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import graphseq as gs
-from experiments.benchmarks import against_recbole, families
+from experiments.benchmarks import against_recbole, bigdata, families
 from experiments.tables import benchmark as table_of
 from graphseq.models import MODELS, CountingModel, SessionModel
 
@@ -127,3 +127,19 @@ def test_atomic_files_hold_the_same_clicks(sessions: gs.Sessions, tmp_path: Path
     assert (np.diff(rows[:, 2]) > 0).all()
     lines = (tmp_path / "sessions" / "sessions.item").read_text().split()
     assert lines == ["item_id:token", *map(str, range(sessions.num_items))]
+
+
+@pytest.mark.parametrize("text", [False, True])
+def test_generated_log_becomes_sessions_of_which_some_lie_in_two_files(
+    tmp_path: Path, text: bool
+) -> None:
+    bigdata.write_log(tmp_path / "log", 3000, 200, days=3, text=text)
+    bigdata.convert(tmp_path / "log", tmp_path / "out")
+    sessions = gs.Sessions.open(tmp_path / "out")
+    assert sessions.num_clicks == pytest.approx(3000, rel=0.15)
+    assert sessions.lengths.mean() == pytest.approx(bigdata.MEAN_LENGTH, rel=0.15)
+    assert sessions.time is not None
+    days = (sessions.time - sessions.time.min()) // bigdata.DAY
+    assert (days[sessions.ptr[1:] - 1] > days[sessions.ptr[:-1]]).any()
+    read = bigdata.read_batches(tmp_path / "out", "prefixes", 2, cold=True)
+    assert read["samples_in_all"] == sessions.num_targets
