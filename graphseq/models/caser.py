@@ -259,6 +259,15 @@ class Caser(SessionModel):
         """
         if self.targets == 1:
             return super().training_vectors(batch, generator)
+        vectors, targets, _ = self.training_rows(batch, generator)
+        return vectors, targets
+
+    def training_rows(
+        self, batch: Batch, generator: torch.Generator
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """:meth:`training_vectors`, and the session that each of them belongs to."""
+        if self.targets == 1:
+            return super().training_rows(batch, generator)
         ptr, y = batch.click_ptr, batch.y
         if y.numel() != int(ptr[-1]):
             raise ValueError(
@@ -269,7 +278,9 @@ class Caser(SessionModel):
         click = torch.arange(y.numel(), device=y.device)
         stop = torch.minimum(click + self.targets, ptr[1:][batch.click_batch])
         target, target_ptr = ragged_range(click, stop)
-        return self.click_states(batch).repeat_interleave(target_ptr.diff(), dim=0), y[target]
+        counts = target_ptr.diff()
+        vectors = self.click_states(batch).repeat_interleave(counts, dim=0)
+        return vectors, y[target], batch.click_batch.repeat_interleave(counts)
 
     def item_weight(self) -> Tensor:
         table = self.item_embedding if self.output_embedding is None else self.output_embedding

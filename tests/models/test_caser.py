@@ -292,6 +292,15 @@ def test_caser_one_target_is_the_next_click() -> None:
     assert torch.equal(vectors, model.click_states(batch))
 
 
+def test_caser_rows_with_several_targets_tell_their_session() -> None:
+    model, batch = small_model(targets=3), training_batch([[0, 1, 2, 3, 4], [5, 6]])
+    vectors, targets, session = model.training_rows(batch, torch.Generator())
+    same, those = model.training_vectors(batch, torch.Generator())
+    assert torch.equal(vectors, same)
+    assert torch.equal(targets, those)
+    assert session.tolist() == [0 if item < 5 else 1 for item in targets.tolist()]
+
+
 def test_caser_several_targets_of_a_batch_of_prefixes_raise() -> None:
     model, batch = small_model(targets=2), batch_of(SESSIONS)
     batch.y = torch.tensor([1, 2, 3, 4, 5])
