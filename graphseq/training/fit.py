@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,8 +12,7 @@ from typing import Any
 import pandas as pd
 import pytorch_lightning as pl
 import torch
-from pytorch_lightning.callbacks import Callback, EarlyStopping, ModelCheckpoint
-from pytorch_lightning.loggers import CSVLogger, Logger, TensorBoardLogger
+from pytorch_lightning.callbacks import Callback
 from torch_geometric.data import Batch
 
 from graphseq.data.augment import Augmentation
@@ -23,25 +22,25 @@ from graphseq.data.lanes import SessionParallelLoader
 from graphseq.data.loader import EpochLoader, SessionGraphLoader
 from graphseq.data.sessions import Sessions
 from graphseq.data.splits import Split
+from graphseq.evaluation.metrics import metric_names
 from graphseq.models.base import SessionModel
 from graphseq.models.counting import CountingModel
 from graphseq.models.grow import in_model_codes
-from graphseq.training.loop import (
-    Bar,
-    Batches,
-    SessionTraining,
-    quiet,
-    run,
-)
+from graphseq.training.checkpoints import Checkpoints, read
+from graphseq.training.log import MetricsLog
+from graphseq.training.loop import SessionTraining
 from graphseq.training.loss_choice import SampledLoss
 from graphseq.training.objective import Objective
 from graphseq.training.optimizers import sparse_tables
-from graphseq.training.settings import TrainingSettings
+from graphseq.training.progress import Bar, is_interactive, lines_shown
+from graphseq.training.running import Keeper, quiet, reading_in, run
+from graphseq.training.settings import TrainingSettings, ks_of
+from graphseq.training.state import load_state
 
 logger = logging.getLogger(__name__)
 
-SETTINGS = "settings.json"
-"""The settings of the run, in the folder ``out``."""
+SETTINGS, CHECKPOINT = "settings.json", "checkpoints/last.ckpt"
+"""The settings of the run and the state that it goes on from, in the folder ``out``."""
 
 
 @dataclass(frozen=True)
@@ -49,8 +48,10 @@ class FitResult:
     """What became of a training.
 
     Args:
-        history: One row an epoch: ``epoch`` (from 1), ``loss``, ``learning_rate``, ``seconds`` of
-            training, and the metrics on the validation part with the seconds they took.
+        history: One row an epoch: ``epoch`` (from 1), ``loss`` (the mean over its ``targets``),
+            ``learning_rate`` (that of the step that comes next), ``seconds`` of
+            training and ``data_seconds`` of them waiting for batches, ``targets``, and the metrics
+            on the validation part with the ``validation_seconds`` they took.
         best_epoch: The epoch whose weights the model has now; 0 for counting models.
         seconds: Training time without validation.
         checkpoint: Folder that ``graphseq.load`` reads, if ``out`` was given.
@@ -157,12 +158,11 @@ def fit(
     objective = Objective(settings.loss, model.num_items, catalog, settings.seed)
     if folder is not None:
         settings.save(folder / SETTINGS)
-    logger.info("Settings of this training:\n%s", settings)
 
     def loader() -> Iterable[Batch]:
         # Made by each process once it knows its rank.
         if not isinstance(data, (Split, Sessions, SessionGraphDataset)):
-            return Batches(data) if isinstance(data, Sequence) else data
+            return data
         by_session = model.trained_on in ("sessions", "cloze")
         dataset = (
             data if isinstance(data, SessionGraphDataset) else _dataset(model, sessions)  # type: ignore[arg-type]
@@ -182,62 +182,52 @@ def fit(
             **kwargs,
         )
 
-    training = SessionTraining(
-        model,
-        objective,
-        loader,
-        validation,
-        settings,
-        folder,
-    )
+    training = SessionTraining(model, objective, loader, validation, settings, folder)
     training.on_epoch = on_epoch
-    callbacks: list[Callback] = []
-    if validation is not None and settings.patience is not None:
-        callbacks.append(
-            EarlyStopping(
-                settings.monitor,
-                mode="max",
-                patience=settings.patience,
-                check_on_train_epoch_end=True,
-            )
-        )
+    keeper = Keeper(None)
     if folder is not None:
-        callbacks.append(
-            ModelCheckpoint(
-                folder / "checkpoints",
-                filename="last",
-                save_top_k=1,
-                save_on_train_epoch_end=True,
-                enable_version_counter=False,
-            )
+        path = folder / CHECKPOINT
+        keeper.checkpoints = Checkpoints(
+            path, steps=settings.checkpoint_steps, minutes=settings.checkpoint_minutes
         )
-    if progress:
+        if resume and path.exists():
+            load_state(training, read(path))
+        training.metrics_log = _log(folder, training)
+    logger.info("Settings of this training:\n%s", settings)
+    callbacks: list[Callback] = [keeper]
+    if progress and is_interactive():
         callbacks.append(Bar())
-    last = None if folder is None else folder / "checkpoints" / "last.ckpt"
-    go_on = resume and last is not None and last.exists()
     accelerator, devices = _lightning_device(device)
     sampled = isinstance(objective.loss, SampledLoss)
-    with quiet(), torch.random.fork_rng(devices=[]), sparse_tables(model, sampled):
+    with (
+        quiet(),
+        lines_shown(progress and not is_interactive()),
+        torch.random.fork_rng(devices=[]),
+        sparse_tables(model, sampled),
+        reading_in(model, settings.precision, accelerator),
+    ):
         trainer = pl.Trainer(
             accelerator=accelerator,
             devices=devices,
+            precision="32-true" if settings.precision == "32" else settings.precision,
             max_epochs=settings.max_epochs,
-            logger=_loggers(folder) if folder is not None else False,
+            logger=False,
             callbacks=callbacks,
-            enable_checkpointing=folder is not None,
-            enable_progress_bar=progress,
+            enable_progress_bar=progress and is_interactive(),
             enable_model_summary=False,
             use_distributed_sampler=False,
             num_sanity_val_steps=0,
-            log_every_n_steps=10,
         )
         model.train()
         try:
-            run(trainer, training, last if go_on else None)
+            if not training.is_over:
+                run(trainer, training, keeper)
         finally:
             training.restore_best()
             model.to(torch.device("cpu") if accelerator == "cpu" else training.device)
             model.eval()
+            if training.metrics_log is not None:
+                training.metrics_log.close()
     if training.interrupted:
         logger.warning(
             "Training was interrupted in epoch %d; the model has the weights of epoch %d.",
@@ -247,6 +237,15 @@ def fit(
     history = pd.DataFrame(training.history)
     seconds = float(history["seconds"].sum()) if len(history) else 0.0
     return _finished(model, folder, history, training.best_epoch, seconds, training.interrupted)
+
+
+def _log(folder: Path, training: SessionTraining) -> MetricsLog:
+    state, settings = training.resumed, training.settings
+    columns = ["epoch", "step", "loss", "learning_rate", "epoch_loss", "targets"]
+    if training.validation is not None:
+        columns += metric_names(ks_of(settings.monitor))
+    position = 0 if state is None else state["log_bytes"]
+    return MetricsLog(folder, columns, position=position, step=training.updates)
 
 
 def _dataset(model: SessionModel, sessions: Sessions) -> SessionGraphDataset:
@@ -288,15 +287,6 @@ def _writable(folder: Path) -> Path:
     except OSError as error:
         raise OSError(f"The output folder {folder} cannot be written to: {error}.") from error
     return folder
-
-
-def _loggers(folder: Path) -> list[Logger]:
-    loggers: list[Logger] = [CSVLogger(folder, name="", version="logs")]
-    try:
-        loggers.append(TensorBoardLogger(folder, name="", version="tensorboard"))
-    except ModuleNotFoundError:
-        logger.debug("TensorBoard is not installed: the log is CSV alone.")
-    return loggers
 
 
 def _lightning_device(device: str | torch.device) -> tuple[str, Any]:

@@ -1,21 +1,17 @@
-"""What Lightning's loop asks of a training of session models, and how its ends are caught."""
+"""What Lightning's loop asks of a training of session models: one step, one epoch."""
 
 from __future__ import annotations
 
 import logging
 import math
-import signal
-import threading
 import time
-import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
 import torch
-from pytorch_lightning.callbacks import Callback, RichProgressBar
 from safetensors.torch import save_file
 from torch import Tensor
 from torch_geometric.data import Batch
@@ -23,20 +19,33 @@ from torch_geometric.data import Batch
 from graphseq.data.sessions import Sessions
 from graphseq.evaluation.evaluate import evaluate
 from graphseq.models.base import SessionModel
+from graphseq.training.average import WeightAverage
+from graphseq.training.feed import Feed, seed_step
+from graphseq.training.log import EVERY, MetricsLog, line_of
 from graphseq.training.objective import Objective
 from graphseq.training.optimizers import RowSparseOptimizer
+from graphseq.training.schedules import share_of_rate, steps_of
 from graphseq.training.settings import TrainingSettings, ks_of
 
-STEP_EPOCHS, STEP_FACTOR = 3, 0.1
-"""The ``"step"`` schedule, that of SR-GNN's program: learning rate x 0.1 every 3 epochs."""
-
+logger = logging.getLogger(__name__)
 
 NOT_FINITE_BATCH = "not_finite_batch.safetensors"
 """The batch at which a training ended because its loss was no number, in the folder ``out``."""
 
 
 class SessionTraining(pl.LightningModule):
-    """What Lightning's loop asks: the loss of a batch, the optimiser, the end of an epoch."""
+    """What Lightning's loop asks: the loss of a batch, the optimiser, the end of an epoch.
+
+    An update is a step of the optimiser: it takes in the gradients of ``accumulate`` batches, each
+    weighed by its number of targets, so that it is that of one batch of them all.
+
+    Attributes:
+        epoch, step: The batch that comes next, from 0.
+        updates: Steps of the optimiser so far.
+        history: One row for each epoch that is over.
+        waits: Whether no batch is in work and no gradient waits for others: only then do weights,
+            optimiser and position belong together.
+    """
 
     def __init__(
         self,
@@ -48,6 +57,7 @@ class SessionTraining(pl.LightningModule):
         folder: Path | None,
     ) -> None:
         super().__init__()
+        self.automatic_optimization = False  # the groups of batches are ours
         self.model = model
         self.objective = objective
         self.make_loader = loader
@@ -60,12 +70,23 @@ class SessionTraining(pl.LightningModule):
         self.best_value = -math.inf
         self.best_weights: dict[str, Tensor] | None = None
         self.interrupted = False
-        self.row_sparse: RowSparseOptimizer | None = None
+        self.metrics_log: MetricsLog | None = None
+        self.resumed: dict[str, Any] | None = None  # the state that it goes on from
+        self.optimizer: RowSparseOptimizer | None = None
+        self.feed: Feed | None = None
+        self.num_steps: int | None = None  # batches of an epoch
+        self.epoch = self.step = self.updates = 0
+        self.waits = True
+        self.loss_sum = torch.zeros((), dtype=torch.double)
+        self._start_epoch()
 
-    def train_dataloader(self) -> Iterable[Batch]:
-        return self.make_loader()
+    # -- what Lightning asks for -----------------------------------------------------------------
 
-    def configure_optimizers(self) -> Any:
+    def train_dataloader(self) -> Feed:
+        self.feed = Feed(self.make_loader(), self.settings.seed, lambda: (self.epoch, self.step))
+        return self.feed
+
+    def configure_optimizers(self) -> RowSparseOptimizer:
         settings = self.settings
         optimizer = RowSparseOptimizer(
             self.model.parameters(),
@@ -74,42 +95,174 @@ class SessionTraining(pl.LightningModule):
             weight_decay=settings.weight_decay,
             max_norm=settings.gradient_clip,
         )
+        if settings.ema is not None:
+            optimizer.average = WeightAverage(self.model.parameters(), settings.ema)
         optimizer.watch(self.model)
-        self.row_sparse = optimizer
-        if settings.schedule == "step":
-            return [optimizer], [
-                torch.optim.lr_scheduler.StepLR(optimizer, STEP_EPOCHS, STEP_FACTOR)
-            ]
-        if settings.schedule == "linear":
-            steps = self.trainer.estimated_stepping_batches
-            if not math.isfinite(steps):
-                raise ValueError(
-                    "The linear schedule needs to know the number of steps, but this loader has no "
-                    "length: use schedule='constant'."
-                )
-            scheduler = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.0, int(steps))
-            return [optimizer], [{"scheduler": scheduler, "interval": "step"}]
+        self.optimizer = optimizer
         return optimizer
 
-    def on_train_epoch_start(self) -> None:
-        # Dropout then depends on (seed, epoch), not on what ran before: resumed or not is the same.
-        torch.manual_seed(self.settings.seed * 1_000_003 + self.current_epoch)
-        self.loss_sum = torch.zeros((), device=self.device)
-        self.num_steps = 0
-        self.epoch_start = time.perf_counter()
+    def count_steps(self) -> None:
+        """Finds out how long an epoch and the whole training are, once the loader is there."""
+        assert self.feed is not None
+        self.num_steps = self.feed.num_steps
+        self.loss_sum = self.loss_sum.to(self.device)
+        group = self.settings.accumulate
+        updates = None if self.num_steps is None else -(-self.num_steps // group)
+        self.warmup, self.num_updates = steps_of(
+            self.settings.schedule,
+            self.settings.warmup,
+            None if updates is None else updates * self.settings.max_epochs,
+        )
 
-    def training_step(self, batch: Batch, step: int) -> Tensor:
-        loss = self.objective(self.model, batch, self.current_epoch, step)
+    def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
+        self.waits = False
+
+    def training_step(self, batch: Batch, batch_idx: int) -> None:
+        settings, step = self.settings, self.step
+        seed_step(settings.seed, self.epoch, step)  # dropout depends on nothing that ran before
+        with torch.autocast(self.device.type, enabled=False):  # reading_in says what is halved
+            loss = self.objective(self.model, batch, self.epoch, step)
         if not bool(loss.isfinite()):  # before the step spoils the weights
             self._stop_at(loss, batch, step)
-        self.loss_sum += loss.detach()
-        self.num_steps += 1
-        self.log("loss", loss, prog_bar=True, batch_size=batch.num_graphs)
-        return loss
+        count = self.objective.num_targets
+        self.loss_sum += loss.detach().double() * count
+        self.num_targets += count
+        # In a group, the sum over targets: it is divided by their number when that is known.
+        self.manual_backward(loss if settings.accumulate == 1 else loss * count)
+        self.step += 1
+        self.pending += 1
+        self.pending_targets += count
+        if self.pending == settings.accumulate or self.step == self.num_steps:
+            if self.metrics_log is not None and self.updates % EVERY == 0:
+                self._log({"loss": float(loss.detach())})
+            self._update()
+        self.waits = self.pending == 0
+
+    def on_train_epoch_end(self) -> None:
+        self.waits = False
+        if self.pending:  # of a loader that did not say which batch would be its last
+            self._update()
+        assert self.optimizer is not None
+        self.optimizer.settle()  # validation reads whole tables
+        row = {
+            "epoch": self.epoch + 1,
+            "loss": float(self.loss_sum) / max(self.num_targets, 1),
+            "learning_rate": self._rate(self.epoch + 1),
+            "targets": self.num_targets,
+            "seconds": self.seconds,
+            "data_seconds": self.data_seconds,
+        }
+        value = float(row["epoch"])
+        if self.validation is not None:
+            value = self._validate(row)
+        self.history.append(row)
+        named = {name: row[name] for name in row if "seconds" not in name and name != "epoch"}
+        self._log({"epoch_loss" if name == "loss" else name: named[name] for name in named})
+        if value > self.best_value:
+            self.best_value, self.best_epoch = value, self.epoch + 1
+            # Without a validation part the last weights are the best, and the model has them.
+            if self.validation is not None:
+                with self._averaged():
+                    self.best_weights = {
+                        name: tensor.detach().cpu().clone()
+                        for name, tensor in self.model.state_dict().items()
+                    }
+        logger.info(line_of(row, self.settings.max_epochs, self.settings.monitor, self.best_epoch))
+        self.epoch, self.step = self.epoch + 1, 0
+        self._start_epoch()
+        self.waits = True
+        asked_to_stop = self.on_epoch is not None and self.on_epoch(dict(row))
+        if self.is_over or asked_to_stop:
+            self.trainer.should_stop = True
+
+    # -- parts of a step and of an epoch ---------------------------------------------------------
+
+    def _start_epoch(self) -> None:
+        self.loss_sum = torch.zeros((), dtype=torch.double, device=self.device)
+        self.num_targets = 0
+        self.pending = self.pending_targets = 0
+        self.earlier_seconds = self.earlier_data_seconds = 0.0  # before this run went on
+        self.started = time.perf_counter()
+        self.waited = 0.0 if self.feed is None else self.feed.seconds
+
+    @property
+    def seconds(self) -> float:
+        """Training time in this epoch."""
+        return self.earlier_seconds + time.perf_counter() - self.started
+
+    @property
+    def data_seconds(self) -> float:
+        """The part of it that was spent waiting for batches."""
+        waited = 0.0 if self.feed is None else self.feed.seconds - self.waited
+        return self.earlier_data_seconds + waited
+
+    @property
+    def is_over(self) -> bool:
+        """Whether all epochs are run, or the metric has not risen for as long as is waited for."""
+        settings = self.settings
+        if len(self.history) >= settings.max_epochs:
+            return True
+        if self.validation is None or settings.patience is None or not self.history:
+            return False
+        return len(self.history) - self.best_epoch >= settings.patience
+
+    @property
+    def seconds_left(self) -> float | None:
+        """Training time until the last epoch is run, at the speed of this epoch."""
+        if self.num_steps is None or not self.step:
+            return None
+        steps = (self.settings.max_epochs - self.epoch) * self.num_steps - self.step
+        return self.seconds / self.step * steps
+
+    def _rate(self, epoch: int) -> float:
+        """The learning rate of the update that comes next."""
+        settings = self.settings
+        return settings.learning_rate * share_of_rate(
+            settings.schedule, self.updates, epoch, warmup=self.warmup, total=self.num_updates
+        )
+
+    def _update(self) -> None:
+        assert self.optimizer is not None
+        for group in self.optimizer.param_groups:
+            group["lr"] = self._rate(self.epoch)
+        if self.settings.accumulate > 1:
+            for parameter in self.model.parameters():
+                if parameter.grad is not None:
+                    parameter.grad.div_(max(self.pending_targets, 1))
+        optimizer = self.optimizers()
+        optimizer.step()  # type: ignore[union-attr]
+        optimizer.zero_grad()  # type: ignore[union-attr]
+        self.pending = self.pending_targets = 0
+        self.updates += 1
+
+    def _log(self, values: dict[str, float]) -> None:
+        if self.metrics_log is not None:
+            rate = self._rate(self.epoch)
+            self.metrics_log.write(
+                {"epoch": self.epoch + 1, "step": self.updates, "learning_rate": rate} | values
+            )
+
+    def _validate(self, row: dict[str, float]) -> float:
+        assert self.validation is not None
+        settings = self.settings
+        with self._averaged():
+            report = evaluate(
+                self.model,
+                self.validation,
+                ks=ks_of(settings.monitor),
+                exclude_seen=settings.exclude_seen,
+            )
+        row |= report.metrics
+        row["validation_seconds"] = report.seconds
+        return report.metrics[settings.monitor]
+
+    def _averaged(self) -> Any:
+        """The moving average in the place of the weights, where there is one."""
+        average = None if self.optimizer is None else self.optimizer.average
+        return nullcontext() if average is None else average.in_place()
 
     def _stop_at(self, loss: Tensor, batch: Batch, step: int) -> None:
         """Ends the training at a loss that is no number, and keeps the batch for a look."""
-        rate = self.optimizers().param_groups[0]["lr"]  # type: ignore[union-attr]
         where = ""
         if self.folder is not None:
             tensors = {
@@ -119,150 +272,19 @@ class SessionTraining(pl.LightningModule):
             save_file({name: value.cpu().contiguous() for name, value in tensors.items()}, path)
             where = f" The batch lies in {path}."
         raise ValueError(
-            f"The loss is {loss.item()} in epoch {self.current_epoch + 1}, step {step}, at a "
-            f"learning rate of {rate:g}: lower learning_rate or set gradient_clip.{where}"
+            f"The loss is {loss.item()} in epoch {self.epoch + 1}, step {step}, at a learning rate "
+            f"of {self._rate(self.epoch):g}: lower learning_rate or set gradient_clip.{where}"
         )
 
-    def on_train_epoch_end(self) -> None:
-        assert self.row_sparse is not None
-        self.row_sparse.settle()  # validation and checkpoints read whole tables
-        row = {
-            "epoch": self.current_epoch + 1,
-            "loss": float(self.loss_sum) / max(self.num_steps, 1),
-            "learning_rate": self.optimizers().param_groups[0]["lr"],  # type: ignore[union-attr]
-            "seconds": time.perf_counter() - self.epoch_start,
-        }
-        value, monitor = float(row["epoch"]), self.settings.monitor
-        if self.validation is not None:
-            report = evaluate(
-                self.model,
-                self.validation,
-                ks=ks_of(monitor),
-                exclude_seen=self.settings.exclude_seen,
-            )
-            row |= report.metrics
-            row["validation_seconds"] = report.seconds
-            value = report.metrics[monitor]
-            self.log_dict(report.metrics)
-            self.log(f"best {monitor}", max(value, self.best_value), prog_bar=True)
-        self.history.append(row)
-        if value > self.best_value:
-            self.best_value, self.best_epoch = value, self.current_epoch + 1
-            # Without a validation part the last weights are the best, and the model has them.
-            if self.validation is not None:
-                self.best_weights = {
-                    name: tensor.detach().cpu().clone()
-                    for name, tensor in self.model.state_dict().items()
-                }
-        if self.on_epoch is not None and self.on_epoch(dict(row)):
-            self.trainer.should_stop = True
-
     def restore_best(self) -> None:
-        if self.row_sparse is not None:
-            self.row_sparse.settle()
-            self.row_sparse.unwatch()
+        """Leaves the model with the weights that it is to keep."""
+        if self.optimizer is not None:
+            self.optimizer.settle()
+            self.optimizer.unwatch()
         if self.best_weights is not None:
             self.model.load_state_dict(self.best_weights)
-
-    def on_exception(self, exception: BaseException) -> None:
-        self.interrupted = isinstance(exception, KeyboardInterrupt)
-
-    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        checkpoint["graphseq"] = {
-            "history": self.history,
-            "best_epoch": self.best_epoch,
-            "best_value": self.best_value,
-            "best_weights": self.best_weights,
-            "seed": self.settings.seed,
-            "training_state": self.model.training_state(),
-            "loss_state": self.objective.training_state(),
-        }
-
-    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        state = checkpoint["graphseq"]
-        if state["seed"] != self.settings.seed:
-            raise ValueError(
-                f"The checkpoint was made with seed {state['seed']}, this training has "
-                f"{self.settings.seed}."
-            )
-        shapes = {name: value.shape for name, value in checkpoint["state_dict"].items()}
-        if shapes != {name: value.shape for name, value in self.state_dict().items()}:
-            raise ValueError(
-                "The checkpoint does not fit this training, its model has other weights: delete it "
-                "or train without resume."
-            )
-        self.history = state["history"]
-        self.best_epoch = state["best_epoch"]
-        self.best_value = state["best_value"]
-        self.best_weights = state["best_weights"]
-        self.model.load_training_state(state.get("training_state", {}))
-        self.objective.load_training_state(state.get("loss_state", {}))
-
-
-class Bar(RichProgressBar):
-    """Lightning's progress bar without the number of the log."""
-
-    def get_metrics(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> Any:
-        metrics = super().get_metrics(trainer, pl_module)
-        return {name: value for name, value in metrics.items() if name != "v_num"}
-
-
-class Batches:
-    """Batches in a list, which Lightning would take for a list of loaders."""
-
-    def __init__(self, batches: Sequence[Batch]) -> None:
-        self.batches = batches
-
-    def __iter__(self) -> Iterator[Batch]:
-        return iter(self.batches)
-
-    def __len__(self) -> int:
-        return len(self.batches)
-
-
-class _Interrupt(Callback):
-    """Tells the training which exception ended it."""
-
-    def on_exception(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException
-    ) -> None:
-        if isinstance(pl_module, SessionTraining):
-            pl_module.on_exception(exception)
-
-
-def run(trainer: pl.Trainer, training: SessionTraining, checkpoint: Path | None) -> None:
-    """Runs the loop, from a checkpoint if one is given; Ctrl-C ends it without leaving Python."""
-    main_thread = threading.current_thread() is threading.main_thread()
-    handler = signal.getsignal(signal.SIGINT)
-    trainer.callbacks.append(_Interrupt())  # type: ignore[attr-defined]
-    try:
-        trainer.fit(training, ckpt_path=checkpoint, weights_only=True)
-    except SystemExit:
-        # Lightning leaves the program on Ctrl-C; here the caller keeps the best weights so far.
-        if not training.interrupted:
-            raise
-    finally:
-        if main_thread and handler is not None:
-            signal.signal(signal.SIGINT, handler)
-
-
-@contextmanager
-def quiet() -> Iterator[None]:
-    """Lightning's hints about hardware and workers say nothing about a training of ours."""
-    names = ("pytorch_lightning", "lightning_fabric", "pytorch_lightning.utilities.rank_zero")
-    levels = {name: logging.getLogger(name).level for name in names}
-    for name in names:
-        logging.getLogger(name).setLevel(logging.WARNING)
-    try:
-        with warnings.catch_warnings():
-            for message in (
-                ".*does not have many workers.*",
-                ".*fewer than the logging interval.*",
+        elif self.optimizer is not None and self.optimizer.average is not None:
+            for parameter, average in zip(
+                self.optimizer.average.parameters, self.optimizer.average.averages, strict=True
             ):
-                warnings.filterwarnings("ignore", message)
-            warnings.filterwarnings("ignore", ".*exists and is not empty.*")
-            warnings.filterwarnings("ignore", ".*LeafSpec.*is deprecated.*")
-            yield
-    finally:
-        for name, level in levels.items():
-            logging.getLogger(name).setLevel(level)
+                parameter.data.copy_(average)

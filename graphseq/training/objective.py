@@ -48,6 +48,7 @@ class Objective:
     Attributes:
         parts: The loss of the next item and each further one, without its weight, of the last
             batch; nothing without further ones.
+        num_targets: Targets that the last loss is the mean over.
 
     Raises:
         ValueError: If there is no such loss, or it needs counts that are not there.
@@ -67,6 +68,7 @@ class Objective:
         self.loss = loss = as_loss(loss)
         self.num_items = num_items
         self.seed = seed
+        self.num_targets = 0
         self.sampler: NegativeSampler | None = None
         self.from_index: IndexNegatives | None = None
         self._log_share: Tensor | None = None  # of each item among the targets, [V]
@@ -141,6 +143,7 @@ class Objective:
         if known.numel() < targets.numel():
             vectors, targets = vectors[known], targets[known]
             session = None if session is None else session[known]
+        self.num_targets = targets.numel()
         return Step(model, batch, vectors, targets, known, aligned, (self.seed, epoch)), session
 
     def _by_table(
@@ -200,6 +203,7 @@ class Objective:
         """The loss of a model that scores sessions against candidates in a way of its own."""
         known = (batch.y >= 0).nonzero().view(-1)
         targets = batch.y[known]  # [n]
+        self.num_targets = targets.numel()
         if not isinstance(self.loss, SampledLoss):
             scores = model.score(batch)[known]  # [n, V]
             smoothing = self.loss.label_smoothing

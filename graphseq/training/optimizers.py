@@ -13,6 +13,8 @@ from torch.nn import Embedding
 from torch.optim.adagrad import adagrad
 from torch.optim.adam import adam
 
+from graphseq.training.average import WeightAverage
+
 OptimizerName = Literal["adam", "adamw", "adagrad", "rowwise_adagrad", "sgd"]
 
 OPTIMIZERS: tuple[OptimizerName, ...] = ("adam", "adamw", "adagrad", "rowwise_adagrad", "sgd")
@@ -62,6 +64,9 @@ class RowSparseOptimizer(torch.optim.Optimizer):
         max_norm: Largest norm of the whole gradient, dense and row-sparse parts together; beyond
             it the gradient is scaled down.
 
+    Attributes:
+        average: A moving average of the parameters that every step updates, or ``None``.
+
     Raises:
         ValueError: If the method is none of these.
     """
@@ -80,6 +85,7 @@ class RowSparseOptimizer(torch.optim.Optimizer):
         super().__init__(params, {"lr": lr, "weight_decay": weight_decay, "method": method})
         self.max_norm = max_norm
         self.handles: list[Any] = []
+        self.average: WeightAverage | None = None
 
     # -- one step ------------------------------------------------------------------------------
 
@@ -103,14 +109,18 @@ class RowSparseOptimizer(torch.optim.Optimizer):
                     parameter.grad = parameter.grad.coalesce()
         if self.max_norm is not None:
             self._clip(self.max_norm)
+        touched: dict[int, Tensor] = {}
         for group in self.param_groups:
             dense = []
             for parameter in group["params"]:
                 if parameter.grad is None:
+                    self._settle_average(parameter)  # it goes on, and the clock does not
                     continue
                 if parameter.grad.is_sparse:
+                    touched[id(parameter)] = parameter.grad._indices()[0]
                     self._sparse_step(parameter, group)
                 else:
+                    self._settle_average(parameter)
                     state = self.state[parameter]
                     if "clock" in state:  # rows were left behind by sparse steps
                         self._catch_up_all(parameter)
@@ -119,7 +129,25 @@ class RowSparseOptimizer(torch.optim.Optimizer):
                     dense.append(parameter)
             if dense:
                 self._dense_step(dense, group)
+        if self.average is not None:
+            self._take_average(touched)
         return loss
+
+    def _settle_average(self, parameter: Tensor) -> None:
+        if self.average is not None and self.average.is_behind(parameter):
+            if "clock" in self.state[parameter]:
+                self._catch_up_all(parameter)
+            self.average.settle(parameter)
+
+    def _take_average(self, touched: dict[int, Tensor]) -> None:
+        assert self.average is not None
+        ticked = [
+            parameter
+            for group in self.param_groups
+            for parameter in group["params"]
+            if parameter.grad is not None and "clock" in self.state[parameter]
+        ]
+        self.average.update(touched, {id(p): self.state[p] for p in ticked})
 
     def _clip(self, max_norm: float) -> None:
         gradients = [
@@ -212,6 +240,8 @@ class RowSparseOptimizer(torch.optim.Optimizer):
         gradient = parameter.grad
         assert gradient is not None
         rows, values = gradient._indices()[0], gradient._values()  # [n], [n, d]
+        if self.average is not None and method not in ("adam", "adamw"):
+            self.average.missed(parameter, rows)
         if method == "sgd":
             if decay:
                 values = values.add(parameter[rows], alpha=decay)
@@ -273,6 +303,8 @@ class RowSparseOptimizer(torch.optim.Optimizer):
         momentum, kept = _Clock.missed(state["clock"], since, t)
         m, v = state["exp_avg"][rows], state["exp_avg_sq"][rows]  # [n, d]
         direction = m / v.sqrt().add_(torch.finfo(v.dtype).tiny)  # 0 where nothing was ever learnt
+        if self.average is not None:
+            self.average.missed(parameter, rows, direction)
         w = parameter[rows]
         w = w * kept.to(w).unsqueeze(1) - momentum.to(w).unsqueeze(1) * direction
         steps = (t - since).double()
@@ -296,6 +328,8 @@ class RowSparseOptimizer(torch.optim.Optimizer):
             for parameter in group["params"]:
                 if "clock" in self.state[parameter]:
                     self._catch_up_all(parameter)
+        if self.average is not None:
+            self.average.settle()
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Goes on from a state that :meth:`state_dict` gave."""

@@ -11,8 +11,9 @@ from typing import Any, Literal, get_args
 
 from graphseq.training.loss_choice import CrossEntropy, SampledLoss, as_loss, loss_settings
 from graphseq.training.optimizers import OPTIMIZERS, OptimizerName
+from graphseq.training.schedules import SCHEDULES, Schedule
 
-Schedule = Literal["constant", "linear", "step"]
+Precision = Literal["32", "bf16-mixed", "16-mixed"]
 
 
 @dataclass(frozen=True)
@@ -31,15 +32,27 @@ class TrainingSettings:
         optimizer: ``"adam"``, ``"adamw"``, ``"adagrad"``, ``"rowwise_adagrad"`` or ``"sgd"``. With
             a sampled loss, only the rows of large tables that a step reads are updated
             (:class:`~graphseq.training.optimizers.RowSparseOptimizer`).
-        learning_rate: At the start.
+        learning_rate: At the start, or at the end of the warm-up.
         weight_decay: L2 penalty, coupled to the gradient except for ``"adamw"``.
-        schedule: ``"constant"``, ``"linear"`` (to zero at the last step) or ``"step"`` (x 0.1 every
-            3 epochs).
+        schedule: ``"constant"``, ``"linear"`` or ``"cosine"`` (both to zero at the last step) or
+            ``"step"`` (x 0.1 every 3 epochs).
+        warmup: Steps in which the learning rate rises from zero before that; a fraction below 1 is
+            a share of all steps.
         gradient_clip: Largest norm of the gradient, row-sparse parts included.
+        accumulate: Batches whose gradients make one step of the optimiser: as one batch of them
+            all, without the memory for it.
+        ema: Decay of an exponential moving average of the weights, which then is what is validated
+            and kept; 0.999 averages about the last thousand steps
+            (:class:`~graphseq.training.average.WeightAverage`).
+        precision: ``"32"``; or ``"bf16-mixed"`` or ``"16-mixed"``, where sessions are read in
+            half precision while weights, the loss and the optimiser stay in 32 bits.
         monitor: Metric that chooses the epoch: ``"hr@k"``, ``"ndcg@k"``, ``"mrr@k"``, ``"mrr"``.
         patience: Epochs without a rise before training stops; ``None``: never.
         exclude_seen: Whether validation leaves items of the history out, as in ``evaluate``.
         seed: Seed of order, negatives and dropout. The first weights are the model's own.
+        checkpoint_steps: Steps of the optimiser between two checkpoints within an epoch; each epoch
+            ends with one in any case.
+        checkpoint_minutes: Minutes between two checkpoints within an epoch.
 
     Raises:
         ValueError: If a value is out of range.
@@ -53,20 +66,33 @@ class TrainingSettings:
     learning_rate: float = 1e-3
     weight_decay: float = 0.0
     schedule: Schedule = "constant"
+    warmup: int | float = 0
     gradient_clip: float | None = None
+    accumulate: int = 1
+    ema: float | None = None
+    precision: Precision = "32"
     monitor: str = "mrr@20"
     patience: int | None = 3
     exclude_seen: bool = False
     seed: int = 0
+    checkpoint_steps: int | None = None
+    checkpoint_minutes: float | None = 10.0
 
     def __post_init__(self) -> None:
         as_loss(self.loss)  # whether there is such a loss
         _one_of("optimizer", self.optimizer, OPTIMIZERS)
-        _one_of("schedule", self.schedule, get_args(Schedule))
+        _one_of("schedule", self.schedule, SCHEDULES)
+        _one_of("precision", self.precision, get_args(Precision))
         ks_of(self.monitor)
-        for name in ("max_epochs", "batch_size"):
+        for name in ("max_epochs", "batch_size", "accumulate"):
             _at_least_one(name, getattr(self, name))
         _at_least_one("lanes", self.lanes, "None takes batches of whole sessions")
+        _at_least_one("checkpoint_steps", self.checkpoint_steps, "None writes none by steps")
+        if self.checkpoint_minutes is not None and not self.checkpoint_minutes > 0:
+            raise ValueError(
+                f"checkpoint_minutes must be positive, got {self.checkpoint_minutes}: None writes "
+                "none by time."
+            )
         _at_least_one("patience", self.patience, "None never stops early")
         if not self.learning_rate > 0:
             raise ValueError(f"learning_rate must be positive, got {self.learning_rate}.")
@@ -76,6 +102,14 @@ class TrainingSettings:
             raise ValueError(
                 f"gradient_clip must be positive, got {self.gradient_clip}: None clips nothing."
             )
+
+        if self.warmup < 0 or (isinstance(self.warmup, float) and self.warmup >= 1):
+            raise ValueError(
+                f"warmup is a whole number of steps or a share of them in [0, 1), got "
+                f"{self.warmup!r}."
+            )
+        if self.ema is not None and not 0 < self.ema < 1:
+            raise ValueError(f"ema must lie in (0, 1), got {self.ema}: None averages nothing.")
 
     @classmethod
     def names(cls) -> tuple[str, ...]:

@@ -21,11 +21,17 @@ OTHERS: dict[str, Any] = {
     "learning_rate": 0.5,
     "weight_decay": 0.25,
     "schedule": "step",
+    "warmup": 0.125,
     "gradient_clip": 1.5,
+    "accumulate": 4,
+    "ema": 0.999,
+    "precision": "bf16-mixed",
     "monitor": "ndcg@5",
     "patience": None,
     "exclude_seen": True,
     "seed": 9,
+    "checkpoint_steps": 100,
+    "checkpoint_minutes": None,
 }
 """Another value than the default for every setting."""
 
@@ -61,7 +67,7 @@ def test_settings_cannot_be_changed_but_copied_with_a_change() -> None:
 def test_text_names_every_setting_on_a_line_of_its_own() -> None:
     lines = str(TrainingSettings(max_epochs=77)).splitlines()
     assert [line.split()[0] for line in lines] == list(TrainingSettings.names())
-    assert "max_epochs     77" in lines
+    assert "max_epochs          77" in lines
 
 
 @pytest.mark.parametrize(

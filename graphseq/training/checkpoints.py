@@ -1,0 +1,133 @@
+"""Where a training stands, in one file that is whole or not there: tensors and plain values."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import pickle
+import time
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from graphseq.training.settings import TrainingSettings
+
+logger = logging.getLogger(__name__)
+
+FORMAT, FORMAT_VERSION = "graphseq.training", 1
+
+FREE = ("max_epochs", "patience", "checkpoint_steps", "checkpoint_minutes")
+"""Settings that may be others when a training goes on."""
+
+
+class Checkpoints:
+    """The file from which a training goes on, replaced every so often.
+
+    A file that cannot be written (a full disk, for one) ends no training: the last good one stays,
+    and one warning says so.
+
+    Args:
+        path: The file; its folder is made.
+        steps: Steps of the optimiser between two files; ``None``: as many as there are.
+        minutes: Minutes between two files; ``None``: as many as it takes.
+    """
+
+    def __init__(self, path: Path, *, steps: int | None, minutes: float | None) -> None:
+        self.path = path
+        self.steps = steps
+        self.minutes = minutes
+        self.written = time.monotonic()
+        self.has_warned = False
+
+    def is_due(self, updates: int) -> bool:
+        """Whether a file is to be written after so many steps of the optimiser."""
+        if self.steps is not None and updates % self.steps == 0:
+            return True
+        return self.minutes is not None and time.monotonic() - self.written >= 60 * self.minutes
+
+    def write(self, content: dict[str, Any]) -> bool:
+        """Replaces the file; returns whether that could be done."""
+        self.written = time.monotonic()
+        part = self.path.with_name(f".{self.path.name}.{os.getpid()}.part")
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            for left in self.path.parent.glob(f".{self.path.name}.*.part"):
+                left.unlink()  # of a process that was killed as it wrote
+            with part.open("wb") as file:
+                torch.save({"format": FORMAT, "format_version": FORMAT_VERSION, **content}, file)
+                file.flush()
+                os.fsync(file.fileno())
+            part.replace(self.path)
+            _sync_folder(self.path.parent)
+        except (OSError, RuntimeError) as error:
+            with contextlib.suppress(OSError):
+                part.unlink(missing_ok=True)
+            if not self.has_warned:
+                self.has_warned = True
+                logger.warning(
+                    "The checkpoint %s could not be written (%s). Training goes on; %s.",
+                    self.path,
+                    error,
+                    "the last one that could be stays" if self.path.exists() else "there is none",
+                )
+            return False
+        return True
+
+
+def read(path: Path) -> dict[str, Any]:
+    """What :meth:`Checkpoints.write` wrote; no code in the file is ever run.
+
+    Args:
+        path: The file.
+
+    Raises:
+        ValueError: If the file is cut off or broken, or no checkpoint of a training.
+    """
+    expected = (
+        f"expected a checkpoint of graphseq.fit, format {FORMAT_VERSION}: delete it, or train "
+        "without resume"
+    )
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise ValueError(
+            f"{path} holds more than tensors and plain values, so it is not read; {expected}."
+        ) from error
+    except (OSError, RuntimeError, EOFError, ValueError, KeyError, zipfile.BadZipFile) as error:
+        raise ValueError(f"{path} is cut off or broken; {expected}.") from error
+    if not isinstance(content, dict) or content.get("format") != FORMAT:
+        raise ValueError(f"{path} is no checkpoint of a training; {expected}.")
+    if content["format_version"] != FORMAT_VERSION:
+        raise ValueError(f"{path} has format {content['format_version']}; {expected}.")
+    return content
+
+
+def check_settings(saved: dict[str, Any], settings: TrainingSettings) -> None:
+    """Refuses to go on with settings that would have made another training.
+
+    Args:
+        saved: The settings of the checkpoint, as :meth:`TrainingSettings.to_dict` gave them.
+        settings: Those of the training that is to go on.
+
+    Raises:
+        ValueError: If one differs that matters.
+    """
+    for name, value in settings.to_dict().items():
+        if name not in FREE and saved.get(name) != value:
+            raise ValueError(
+                f"The checkpoint was made with {name} {saved.get(name)}, this training has {value}:"
+                f" give it the same, or train without resume. {', '.join(FREE)} may differ."
+            )
+
+
+def _sync_folder(folder: Path) -> None:
+    """Makes a rename outlive a power cut, where the system lets folders be opened."""
+    with contextlib.suppress(OSError):
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)

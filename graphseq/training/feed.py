@@ -1,0 +1,106 @@
+"""Batches for the training loop: from any step of an epoch on, and with a watch on the waiting."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+import numpy as np
+import torch
+from torch_geometric.data import Batch
+
+from graphseq.data.loader import EpochLoader
+
+
+class Feed:
+    """A loader as the training loop reads it.
+
+    Our own loaders start at any step without building the batches before it; of any other loader
+    they are built and thrown away. Whatever such a loader draws from torch's random state is a
+    function of seed, epoch and step as well, unless it draws in worker processes of its own.
+
+    Args:
+        loader: Batches, by a loader or in a list.
+        seed: Seed of what a foreign loader draws.
+        position: Says epoch and step of the batch that comes next; called as a pass starts.
+
+    Attributes:
+        seconds: Time that the loop has waited for batches so far.
+    """
+
+    def __init__(
+        self, loader: Iterable[Batch], seed: int, position: Callable[[], tuple[int, int]]
+    ) -> None:
+        self.loader = loader
+        self.seed = seed
+        self.position = position
+        self.seconds = 0.0
+
+    def __len__(self) -> int:
+        return len(self.loader)  # type: ignore[arg-type]  # a TypeError says that there is none
+
+    @property
+    def num_steps(self) -> int | None:
+        """Batches of an epoch, if the loader tells."""
+        try:
+            return len(self)
+        except TypeError:
+            return None
+
+    def __iter__(self) -> Iterator[Batch]:
+        epoch, step = self.position()
+        own = isinstance(self.loader, EpochLoader)
+        _set_epoch(self.loader, epoch)
+        if isinstance(self.loader, EpochLoader):
+            self.loader.sampler_of_batches.first_step = step
+            if step == len(self.loader):
+                self.loader.sampler_of_batches.first_step = 0
+                return
+        else:
+            torch.manual_seed(_state(self.seed, epoch, 0))
+        batches, skipped = iter(self.loader), 0
+        while True:
+            start = time.perf_counter()
+            if not own:
+                torch.manual_seed(_state(self.seed, epoch, 1 + skipped))
+            try:
+                batch = next(batches)
+            except StopIteration:
+                return
+            except RuntimeError as error:
+                if "DataLoader worker" not in str(error):
+                    raise
+                raise RuntimeError(
+                    f"A process that builds batches died in epoch {epoch + 1} ({error}). It may "
+                    "have run out of memory: use fewer num_workers or smaller batches. Training "
+                    "goes on from the last checkpoint with resume=True."
+                ) from error
+            finally:
+                self.seconds += time.perf_counter() - start
+            skipped += 1
+            if own or skipped > step:
+                yield batch
+
+
+def seed_step(seed: int, epoch: int, step: int) -> None:
+    """Makes torch's random state, and so dropout, a function of seed, epoch and step."""
+    torch.manual_seed(_state(seed, epoch, step, 2))
+
+
+def _state(*numbers: int) -> int:
+    state = np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0]
+    return int(state >> np.uint64(1))
+
+
+def _set_epoch(loader: Any, epoch: int) -> None:
+    """Tells samplers which epoch comes, where they want to know."""
+    batch_sampler = getattr(loader, "batch_sampler", None)
+    for sampler in (
+        getattr(loader, "sampler", None),
+        batch_sampler,
+        getattr(batch_sampler, "sampler", None),
+    ):
+        set_epoch = getattr(sampler, "set_epoch", None)
+        if callable(set_epoch):
+            set_epoch(epoch)

@@ -1,0 +1,177 @@
+"""How a training is run by Lightning, in which precision, and how its ends are caught."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import threading
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.callbacks import Checkpoint
+from torch import Tensor
+
+from graphseq.models.base import SessionModel
+from graphseq.training.checkpoints import Checkpoints
+from graphseq.training.loop import SessionTraining
+from graphseq.training.state import load_optimizer_state, state_of
+
+logger = logging.getLogger(__name__)
+
+HALF = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}
+"""The types of half precision by the name of the setting."""
+
+
+class Keeper(Checkpoint):
+    """Keeps the state of a training: as it goes on, every so often, and when it is ended.
+
+    Args:
+        checkpoints: Where to; ``None``: nowhere.
+    """
+
+    def __init__(self, checkpoints: Checkpoints | None) -> None:
+        self.checkpoints = checkpoints
+        self.stop_asked = False
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Lets the training go on from its state, now that there is an optimiser."""
+        assert isinstance(pl_module, SessionTraining)
+        pl_module.count_steps()
+        load_optimizer_state(pl_module)
+
+    def on_train_batch_end(
+        self,
+        trainer: pl.Trainer,
+        pl_module: pl.LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+    ) -> None:
+        """Stops here if that was asked for; else writes a checkpoint where one is due."""
+        training = pl_module
+        assert isinstance(training, SessionTraining)
+        if not training.waits:
+            return
+        if self.stop_asked:
+            raise KeyboardInterrupt
+        at_end = training.step == training.num_steps  # that of the epoch follows
+        if (
+            self.checkpoints is not None
+            and not at_end
+            and self.checkpoints.is_due(training.updates)
+        ):
+            self._write(training)
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Writes a checkpoint after every epoch."""
+        assert isinstance(pl_module, SessionTraining)
+        self._write(pl_module)
+        if self.stop_asked and not pl_module.is_over:
+            raise KeyboardInterrupt
+
+    def on_exception(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException
+    ) -> None:
+        """Keeps where training stands, unless it stands in the middle of a step."""
+        assert isinstance(pl_module, SessionTraining)
+        pl_module.interrupted = isinstance(exception, KeyboardInterrupt)
+        if pl_module.waits and pl_module.optimizer is not None and pl_module.resumed is None:
+            self._write(pl_module)
+
+    def on_interrupt(self, number: int, frame: Any) -> None:
+        """Ctrl-C: the first stops after the step in work, the second at once."""
+        if self.stop_asked:
+            raise KeyboardInterrupt
+        self.stop_asked = True
+        logger.warning("Stopping after this step. Ctrl-C again stops at once.")
+
+    def _write(self, training: SessionTraining) -> None:
+        if self.checkpoints is not None and training.trainer.is_global_zero:
+            self.checkpoints.write(state_of(training))
+
+
+def run(trainer: pl.Trainer, training: SessionTraining, keeper: Keeper) -> None:
+    """Runs the loop from where the training stands; Ctrl-C ends it without leaving Python."""
+    main_thread = threading.current_thread() is threading.main_thread()
+    handler = signal.getsignal(signal.SIGINT)
+    progress: Any = trainer.fit_loop.epoch_progress.current
+    progress.ready = progress.started = progress.processed = progress.completed = training.epoch
+    try:
+        if main_thread and handler is not None:
+            signal.signal(signal.SIGINT, keeper.on_interrupt)
+        trainer.fit(training)
+    except SystemExit:
+        # Lightning leaves the program on Ctrl-C; here the caller keeps the best weights so far.
+        if not training.interrupted:
+            raise
+    finally:
+        if main_thread and handler is not None:
+            signal.signal(signal.SIGINT, handler)
+
+
+@contextmanager
+def reading_in(model: SessionModel, precision: str, accelerator: str) -> Iterator[None]:
+    """Has a model read sessions in half precision for a while.
+
+    What it hands over, vectors or scores, has 32 bits again, so that losses and optimiser are the
+    same in every precision.
+
+    Args:
+        model: Its ``training_vectors`` and ``score`` are replaced within the block; they do what
+            they did wherever it does not train.
+        precision: As in the settings; ``"32"`` changes nothing.
+        accelerator: Where the training runs, as Lightning calls it.
+
+    Raises:
+        ValueError: If the device has no such precision.
+    """
+    if precision == "16-mixed" and accelerator == "cpu":
+        raise ValueError(
+            "precision='16-mixed' scales gradients, which is there for a GPU alone: use "
+            "'bf16-mixed' on a CPU."
+        )
+    if precision == "32":
+        yield
+        return
+    names = ("training_vectors", "training_rows", "score")
+
+    def half(method: Callable[..., Any]) -> Callable[..., Any]:
+        def read(*args: Any, **kwargs: Any) -> Any:
+            if not model.training:
+                return method(*args, **kwargs)
+            with torch.autocast(model.device.type, dtype=HALF[precision]):
+                found = method(*args, **kwargs)
+            if isinstance(found, Tensor):
+                return found.float()
+            return (found[0].float(), *found[1:])
+
+        return read
+
+    for name in names:
+        setattr(model, name, half(getattr(model, name)))
+    try:
+        yield
+    finally:
+        for name in names:
+            delattr(model, name)
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Lightning's hints about hardware and workers say nothing about a training of ours."""
+    names = ("pytorch_lightning", "lightning_fabric", "pytorch_lightning.utilities.rank_zero")
+    levels = {name: logging.getLogger(name).level for name in names}
+    for name in names:
+        logging.getLogger(name).setLevel(logging.WARNING)
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", ".*does not have many workers.*")
+            warnings.filterwarnings("ignore", ".*LeafSpec.*is deprecated.*")
+            yield
+    finally:
+        for name, level in levels.items():
+            logging.getLogger(name).setLevel(level)

@@ -1,0 +1,100 @@
+"""What a training is in the middle of: everything that its next steps depend on."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from graphseq.training.checkpoints import check_settings
+from graphseq.training.loop import SessionTraining
+
+
+def state_of(training: SessionTraining) -> dict[str, Any]:
+    """The state of a training between two updates, as tensors and plain values.
+
+    Nothing is changed for it: rows of tables that wait for their missed steps go on waiting, so
+    that a training of which the state was taken makes the same bits as one of which it was not.
+
+    Args:
+        training: A training that waits.
+    """
+    optimizer = training.optimizer
+    assert optimizer is not None
+    average = optimizer.average
+    return {
+        "settings": training.settings.to_dict(),
+        "model": type(training.model).__name__,
+        "weights": training.model.state_dict(),
+        "training_state": training.model.training_state(),
+        "loss_state": training.objective.training_state(),
+        "optimizer": optimizer.state_dict(),
+        "average": None if average is None else average.state_dict(),
+        "scaler": training.trainer.precision_plugin.state_dict(),
+        "epoch": training.epoch,
+        "step": training.step,
+        "num_steps": training.num_steps,
+        "updates": training.updates,
+        "loss_sum": training.loss_sum,
+        "num_targets": training.num_targets,
+        "seconds": training.seconds if training.step else 0.0,
+        "data_seconds": training.data_seconds if training.step else 0.0,
+        "history": training.history,
+        "best_epoch": training.best_epoch,
+        "best_value": training.best_value,
+        "best_weights": training.best_weights,
+        "log_bytes": training.metrics_log.position if training.metrics_log is not None else 0,
+    }
+
+
+def load_state(training: SessionTraining, state: dict[str, Any]) -> None:
+    """Makes a training that has not started go on from a state.
+
+    What belongs to the optimiser follows in :func:`load_optimizer_state`, once there is one.
+
+    Raises:
+        ValueError: If the state is of another training.
+    """
+    check_settings(state["settings"], training.settings)
+    own = {name: value.shape for name, value in training.model.state_dict().items()}
+    if {name: value.shape for name, value in state["weights"].items()} != own:
+        raise ValueError(
+            f"The checkpoint does not fit this training, its model ({state['model']}) has other "
+            "weights: delete it or train without resume."
+        )
+    training.model.load_state_dict(state["weights"])
+    training.model.load_training_state(state["training_state"])
+    training.objective.load_training_state(state["loss_state"])
+    training.epoch, training.step = state["epoch"], state["step"]
+    training.updates = state["updates"]
+    training.history = state["history"]
+    training.best_epoch, training.best_value = state["best_epoch"], state["best_value"]
+    training.best_weights = state["best_weights"]
+    training.loss_sum = state["loss_sum"]
+    training.num_targets = state["num_targets"]
+    training.resumed = state
+
+
+def load_optimizer_state(training: SessionTraining) -> None:
+    """The second part of :func:`load_state`, when Lightning has made optimiser and loader.
+
+    Raises:
+        ValueError: If an epoch has another number of batches than it had.
+    """
+    state, optimizer = training.resumed, training.optimizer
+    if state is None:
+        return
+    assert optimizer is not None
+    if state["num_steps"] != training.num_steps:
+        raise ValueError(
+            f"The checkpoint was made with {state['num_steps']} batches an epoch, here are "
+            f"{training.num_steps}: the data differ; give it the same, or train without resume."
+        )
+    optimizer.load_state_dict(state["optimizer"])
+    if optimizer.average is not None:
+        optimizer.average.load_state_dict(state["average"])
+    training.trainer.precision_plugin.load_state_dict(state["scaler"])
+    training.loss_sum = state["loss_sum"].to(training.device)
+    training.earlier_seconds = state["seconds"]
+    training.earlier_data_seconds = state["data_seconds"]
+    training.started = time.perf_counter()
+    training.resumed = None
