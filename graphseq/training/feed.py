@@ -48,6 +48,10 @@ class Feed:
         except TypeError:
             return None
 
+    @property
+    def _has_workers(self) -> bool:
+        return getattr(self.loader, "num_workers", 0) > 0
+
     def __iter__(self) -> Iterator[Batch]:
         epoch, step = self.position()
         own = isinstance(self.loader, EpochLoader)
@@ -68,11 +72,12 @@ class Feed:
                 batch = next(batches)
             except StopIteration:
                 return
-            except RuntimeError as error:
-                if "DataLoader worker" not in str(error):
+            except (RuntimeError, OSError, EOFError) as error:
+                told = "DataLoader worker" in str(error)
+                if not told and not (isinstance(error, (OSError, EOFError)) and self._has_workers):
                     raise
                 raise RuntimeError(
-                    f"A process that builds batches died in epoch {epoch + 1} ({error}). It may "
+                    f"A process that builds batches died in epoch {epoch + 1} ({error!r}). It may "
                     "have run out of memory: use fewer num_workers or smaller batches. Training "
                     "goes on from the last checkpoint with resume=True."
                 ) from error

@@ -22,6 +22,7 @@ from graphseq.data.lanes import SessionParallelLoader
 from graphseq.data.loader import EpochLoader, SessionGraphLoader
 from graphseq.data.sessions import Sessions
 from graphseq.data.splits import Split
+from graphseq.evaluation.evaluate import in_codes_of
 from graphseq.evaluation.metrics import metric_names
 from graphseq.models.base import SessionModel
 from graphseq.models.counting import CountingModel
@@ -154,6 +155,8 @@ def fit(
             "augmentation changes samples of a split, sessions or a dataset; it does not go with "
             "lanes, and a loader of your own takes it itself: SessionGraphLoader(augmentation=...)."
         )
+    if validation is not None:
+        validation = _checked(model, validation)
     model.prepare(sessions)
     objective = Objective(settings.loss, model.num_items, catalog, settings.seed)
     if folder is not None:
@@ -248,6 +251,17 @@ def _log(folder: Path, training: SessionTraining) -> MetricsLog:
     return MetricsLog(folder, columns, position=position, step=training.updates)
 
 
+def _checked(model: SessionModel, validation: Sessions) -> Sessions:
+    """The validation part in the codes of the model; refused now rather than after an epoch."""
+    if validation.num_targets == 0:
+        raise ValueError(
+            f"The validation part is empty: none of its {validation.num_sessions} sessions has a "
+            "click at or after its first_target. Hold out more, or train without validation: pass "
+            "split.train in place of the split."
+        )
+    return in_codes_of(model, validation)
+
+
 def _dataset(model: SessionModel, sessions: Sessions) -> SessionGraphDataset:
     if model.trained_on in ("sessions", "cloze"):
         return SessionGraphDataset(sessions, "sessions")
@@ -313,5 +327,11 @@ def _finished(
     checkpoint = None
     if folder is not None:
         checkpoint = folder / "model"
-        model.save(checkpoint)
+        try:
+            model.save(checkpoint)
+        except (OSError, ValueError) as error:
+            if isinstance(error, ValueError) and not isinstance(error.__cause__, OSError):
+                raise
+            checkpoint = None  # a full disk loses no training: the model is here
+            logger.warning("The model could not be saved in %s (%s).", folder / "model", error)
     return FitResult(history, best_epoch, seconds, checkpoint, interrupted)

@@ -1,0 +1,297 @@
+"""Ends that nobody planned: a full disk, a broken file, Ctrl-C, a worker that dies."""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+import pickle
+import signal
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from torch import Tensor
+from torch_geometric.data import Batch
+
+from graphseq.data.dataset import SessionGraphDataset
+from graphseq.data.loader import SessionGraphLoader
+from graphseq.data.sessions import Sessions
+from graphseq.data.splits import Split, session_split
+from graphseq.models import SASRec
+from graphseq.models.base import SessionModel
+from graphseq.training import checkpoints
+from graphseq.training.checkpoints import Checkpoints, read
+from graphseq.training.fit import CHECKPOINT, FitResult, fit
+
+NUM_ITEMS = 12
+
+
+@pytest.fixture(scope="module")
+def split() -> Split:
+    generator = np.random.default_rng(0)
+    starts = generator.integers(0, NUM_ITEMS, size=120)
+    lists = [
+        [(s + i) % NUM_ITEMS for i in range(n)] for s, n in zip(starts, 3 + starts % 4, strict=True)
+    ]
+    return session_split(Sessions.from_lists(lists), 0.2, seed=0, validation=0.2)
+
+
+def model_of() -> SessionModel:
+    torch.manual_seed(0)
+    return SASRec(NUM_ITEMS, 8, dropout=0.3)
+
+
+def weights(model: SessionModel) -> Tensor:
+    return torch.cat([parameter.detach().flatten() for parameter in model.parameters()])
+
+
+def trained(model: SessionModel, data: Any, **options: Any) -> FitResult:
+    settings: dict[str, Any] = {"max_epochs": 3, "batch_size": 16, "patience": None}
+    return fit(model, data, **({"progress": False, "learning_rate": 0.01} | settings | options))
+
+
+def full_disk(*_: Any) -> None:
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+# -- a checkpoint that cannot be written ---------------------------------------------------------
+
+
+@pytest.mark.parametrize("where", ["save", "fsync", "replace"])
+def test_full_disk_ends_no_training_and_keeps_the_last_good_checkpoint(
+    where: str,
+    split: Split,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    whole = model_of()
+    trained(whole, split)
+    trained(model_of(), split, max_epochs=1, out=tmp_path)
+    good = (tmp_path / CHECKPOINT).read_bytes()
+    places = {"save": checkpoints.torch, "fsync": checkpoints.os, "replace": checkpoints.Path}
+    done = getattr(places[where], where)
+
+    def full(first: Any, *others: Any) -> Any:
+        own = isinstance(first, Path) and "ckpt" not in first.name
+        return done(first, *others) if own else full_disk()
+
+    monkeypatch.setattr(places[where], where, full)
+    with caplog.at_level(logging.WARNING):
+        stopped = model_of()
+        trained(stopped, split, out=tmp_path, resume=True, checkpoint_steps=1)
+    assert torch.equal(weights(stopped), weights(whole))
+    assert (tmp_path / CHECKPOINT).read_bytes() == good
+    warned = [r.getMessage() for r in caplog.records if "could not be written" in r.getMessage()]
+    assert len(warned) == 1
+    assert "the last one that could be stays" in warned[0]
+    assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["last.ckpt"]
+
+
+def test_file_that_outgrows_its_limit_leaves_the_last_good_one(tmp_path: Path) -> None:
+    resource = pytest.importorskip("resource")  # a limit of the system, not a stand-in for it
+    file = Checkpoints(tmp_path / "last.ckpt", steps=None, minutes=None)
+    assert file.write({"weights": torch.ones(3)})
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, limits[1]))
+    try:
+        assert not file.write({"weights": torch.ones(1_000_000)})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert torch.equal(read(tmp_path / "last.ckpt")["weights"], torch.ones(3))
+    assert [path.name for path in tmp_path.iterdir()] == ["last.ckpt"]
+
+
+def test_model_that_cannot_be_saved_is_still_trained(
+    split: Split, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    whole, model = model_of(), model_of()
+    trained(whole, split)
+    monkeypatch.setattr(SASRec, "save", full_disk)
+    with caplog.at_level(logging.WARNING):
+        result = trained(model, split, out=tmp_path)
+    assert result.checkpoint is None
+    assert "The model could not be saved" in caplog.text
+    assert torch.equal(weights(model), weights(whole))
+
+
+# -- a file that is no checkpoint ----------------------------------------------------------------
+
+
+class Evil:
+    def __reduce__(self) -> Any:
+        return (os.mkdir, ("code-that-ran",))
+
+
+@pytest.mark.parametrize(
+    ("kind", "message"),
+    [
+        ("cut off", "is cut off or broken; expected a checkpoint of graphseq.fit, format 1"),
+        ("empty", "is cut off or broken; expected"),
+        ("text", "expected a checkpoint"),
+        ("weights", "is no checkpoint of a training; expected"),
+        ("newer", "has format 99; expected a checkpoint of graphseq.fit, format 1"),
+        ("code", "holds more than tensors and plain values, so it is not read; expected"),
+        ("pickle", "expected a checkpoint"),
+    ],
+)
+def test_file_that_is_no_checkpoint_is_refused_and_none_of_its_code_run(
+    kind: str, message: str, split: Split, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    path = tmp_path / CHECKPOINT
+    trained(model_of(), split, max_epochs=1, out=tmp_path)
+    whole = path.read_bytes()
+    if kind == "cut off":
+        path.write_bytes(whole[: len(whole) * 2 // 3])
+    elif kind == "empty":
+        path.write_bytes(b"")
+    elif kind == "text":
+        path.write_text("hello")
+    elif kind == "weights":
+        torch.save(model_of().state_dict(), path)
+    elif kind == "newer":
+        torch.save({"format": "graphseq.training", "format_version": 99}, path)
+    elif kind == "code":
+        torch.save({"format": "graphseq.training", "format_version": 1, "x": Evil()}, path)
+    else:
+        path.write_bytes(pickle.dumps(Evil()))
+    with pytest.raises(ValueError, match=message):
+        trained(model_of(), split, out=tmp_path, resume=True)
+    assert not (tmp_path / "code-that-ran").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"learning_rate": 0.02}, "made with learning_rate 0.01, this training has 0.02"),
+        ({"loss": "bpr"}, "made with loss cross_entropy, this training has bpr"),
+        ({"batch_size": 8}, "made with batch_size 16, this training has 8"),
+    ],
+)
+def test_other_settings_do_not_go_on(
+    options: dict[str, Any], message: str, split: Split, tmp_path: Path
+) -> None:
+    trained(model_of(), split, max_epochs=1, out=tmp_path)
+    with pytest.raises(ValueError, match=message):
+        trained(model_of(), split, out=tmp_path, resume=True, **options)
+
+
+def test_other_data_do_not_go_on(split: Split, tmp_path: Path) -> None:
+    trained(model_of(), split, max_epochs=1, out=tmp_path)
+    less = replace(split, train=split.train.select(np.arange(20)))
+    with pytest.raises(ValueError, match="batches an epoch, here are 2: the data differ"):
+        trained(model_of(), less, out=tmp_path, resume=True)
+
+
+def test_finished_training_that_goes_on_stays_as_it_is(split: Split, tmp_path: Path) -> None:
+    first, second = model_of(), model_of()
+    one = trained(first, split, out=tmp_path)
+    other = trained(second, split, out=tmp_path, resume=True)
+    assert torch.equal(weights(first), weights(second))
+    pd.testing.assert_frame_equal(one.history, other.history)
+
+
+# -- validation that cannot be -------------------------------------------------------------------
+
+
+def test_empty_validation_part_is_refused_before_training(split: Split) -> None:
+    model = model_of()
+    before = weights(model)
+    assert split.validation is not None
+    nothing = split.validation.select(np.arange(0))
+    with pytest.raises(ValueError, match="The validation part is empty: none of its 0 sessions"):
+        trained(model, split, validation=nothing)
+    assert torch.equal(weights(model), before)
+
+
+# -- Ctrl-C --------------------------------------------------------------------------------------
+
+
+class Pressed:
+    """A loader while whose n-th batch is built somebody presses Ctrl-C."""
+
+    def __init__(self, loader: SessionGraphLoader, at: int, times: int = 1) -> None:
+        self.loader, self.at, self.times, self.given = loader, at, times, 0
+
+    def __iter__(self) -> Iterator[Batch]:
+        for batch in self.loader:
+            self.given += 1
+            if self.given == self.at:
+                for _ in range(self.times):
+                    signal.raise_signal(signal.SIGINT)
+            yield batch
+
+    def __len__(self) -> int:
+        return len(self.loader)
+
+
+def loader_of(split: Split) -> SessionGraphLoader:
+    return SessionGraphLoader(SessionGraphDataset(split.train, "sessions"), 16, seed=0)
+
+
+@pytest.mark.parametrize("at", [1, 7, 10])
+def test_ctrl_c_writes_a_checkpoint_from_which_training_goes_on_bit_for_bit(
+    at: int, split: Split, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    whole, stopped, resumed = model_of(), model_of(), model_of()
+    options: dict[str, Any] = {"validation": split.validation}
+    expected = trained(whole, loader_of(split), **options)
+    options["out"] = tmp_path
+    result = trained(stopped, Pressed(loader_of(split), at), **options)
+    assert result.interrupted
+    assert "Stopping after this step. Ctrl-C again stops at once." in caplog.text
+    state = read(tmp_path / CHECKPOINT)
+    steps = len(loader_of(split))
+    assert state["epoch"] * steps + state["step"] == at
+    again = trained(resumed, loader_of(split), resume=True, **options)
+    assert not again.interrupted
+    assert torch.equal(weights(resumed), weights(whole))
+    kept = [name for name in expected.history if "seconds" not in name]
+    pd.testing.assert_frame_equal(again.history[kept], expected.history[kept])
+
+
+def test_second_ctrl_c_stops_at_once(split: Split, tmp_path: Path) -> None:
+    result = trained(model_of(), Pressed(loader_of(split), 3, times=2), out=tmp_path)
+    assert result.interrupted
+    assert read(tmp_path / CHECKPOINT)["step"] == 2  # the batch being built was not trained on
+
+
+def test_ctrl_c_keeps_the_best_weights(split: Split) -> None:
+    stopped, whole = model_of(), model_of()
+    steps = len(loader_of(split))
+    options: dict[str, Any] = {"validation": split.validation}
+    result = trained(stopped, Pressed(loader_of(split), 2 * steps + 1), **options)
+    trained(whole, loader_of(split), max_epochs=2, **options)
+    assert result.interrupted
+    assert torch.equal(weights(stopped), weights(whole))
+
+
+# -- a worker that dies --------------------------------------------------------------------------
+
+
+def test_worker_that_dies_is_named_with_the_way_out_and_training_goes_on_from_there(
+    split: Split, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole, resumed = model_of(), model_of()
+    trained(whole, split)
+    batch, home = SessionGraphDataset.batch, os.getpid()
+
+    def dies(self: SessionGraphDataset, index: Any) -> Batch:
+        if os.getpid() != home and (tmp_path / CHECKPOINT).exists():
+            os.kill(os.getpid(), signal.SIGKILL)
+        return batch(self, index)
+
+    monkeypatch.setattr(SessionGraphDataset, "batch", dies)
+    options: dict[str, Any] = {"out": tmp_path, "num_workers": 1, "checkpoint_steps": 2}
+    with pytest.raises(RuntimeError, match=r"batches died in epoch 1 .* fewer num_workers"):
+        trained(model_of(), split, **options)
+    monkeypatch.undo()
+    trained(resumed, split, resume=True, **options)
+    assert torch.equal(weights(resumed), weights(whole))
