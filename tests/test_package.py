@@ -17,7 +17,7 @@ ROOMS = {
     "nn": {"nn", "data"},
     "models": {"models", "nn", "data"},
     "evaluation": {"evaluation", "models", "data"},
-    "training": {"training", "evaluation", "models", "nn", "data"},
+    "training": {"training", "evaluation", "visualization", "models", "nn", "data"},
     "serving": {"serving", "training", "evaluation", "models", "nn", "data"},
     "visualization": {"visualization", "models", "data"},
 }

@@ -37,11 +37,15 @@ from graphseq.training.progress import Bar, is_interactive, lines_shown
 from graphseq.training.running import Keeper, quiet, reading_in, run
 from graphseq.training.settings import TrainingSettings, ks_of
 from graphseq.training.state import load_state
+from graphseq.visualization.learning_curves import HISTORY, plot_learning_curves
 
 logger = logging.getLogger(__name__)
 
 SETTINGS, CHECKPOINT = "settings.json", "checkpoints/last.ckpt"
 """The settings of the run and the state that it goes on from, in the folder ``out``."""
+
+CURVES = "learning_curves.png"
+"""The picture of the history, in the folder ``out``."""
 
 
 @dataclass(frozen=True)
@@ -85,8 +89,8 @@ def fit(
 
     With a validation part, training stops when ``monitor`` has not risen for ``patience`` epochs,
     and the best epoch's weights come back. Without one, all ``max_epochs`` are run and the last
-    weights stay. Ctrl-C ends the training in the same way. Order, negatives and dropout of an epoch
-    are functions of ``(seed, epoch)`` alone.
+    weights stay. Ctrl-C ends the training in the same way. Order, negatives and dropout of a step
+    are functions of ``(seed, epoch, step)`` alone.
 
     Args:
         model: A model of this package or a subclass of
@@ -98,10 +102,11 @@ def fit(
         validation: Sessions to watch, in place of the split's own.
         augmentation: Changes the clicks of training samples, anew in every epoch; those of
             :mod:`graphseq.data.augment`, several of them in PyG's ``Compose``.
-        out: Folder for the settings (``settings.json``), the log (``logs/metrics.csv``),
-            checkpoints and the model.
+        out: Folder for the settings (``settings.json``), the log (``logs/metrics.csv``), the
+            history (``history.csv``) and its picture (``learning_curves.png``), the checkpoint
+            (``checkpoints/last.ckpt``) and the model.
         resume: Whether to go on from the last checkpoint in ``out``, if there is one.
-        progress: Whether to show a progress bar.
+        progress: Whether to show a progress bar; where no bar can be drawn, a line an epoch.
         device: ``"cpu"``, ``"cuda"``, ``"cuda:1"``, ``"mps"`` or ``"auto"``.
         num_workers: Processes that build batches ahead.
         on_epoch: Called after every epoch with its row of the history; what it returns ends the
@@ -238,6 +243,8 @@ def fit(
             training.best_epoch,
         )
     history = pd.DataFrame(training.history)
+    if folder is not None and len(history):
+        _draw(history, folder, settings.monitor)
     seconds = float(history["seconds"].sum()) if len(history) else 0.0
     return _finished(model, folder, history, training.best_epoch, seconds, training.interrupted)
 
@@ -249,6 +256,16 @@ def _log(folder: Path, training: SessionTraining) -> MetricsLog:
         columns += metric_names(ks_of(settings.monitor))
     position = 0 if state is None else state["log_bytes"]
     return MetricsLog(folder, columns, position=position, step=training.updates)
+
+
+def _draw(history: pd.DataFrame, folder: Path, monitor: str) -> None:
+    """Writes the history and its picture; a full disk is no reason to lose a training."""
+    try:
+        history.to_csv(folder / HISTORY, index=False)
+        metric = monitor if monitor in history else None
+        plot_learning_curves(history, metric=metric, path=folder / CURVES)
+    except (OSError, ValueError) as error:
+        logger.warning("The learning curves could not be written in %s (%s).", folder, error)
 
 
 def _checked(model: SessionModel, validation: Sessions) -> Sessions:

@@ -1,8 +1,9 @@
-"""Pictures: session graphs, models side by side, quality against cost, searches and periods."""
+"""Pictures: session graphs, models side by side, cost, learning curves, searches, periods."""
 
 from graphseq.visualization.comparison import plot_comparison
 from graphseq.visualization.cost import plot_cost
 from graphseq.visualization.figures import save_figure
+from graphseq.visualization.learning_curves import plot_learning_curves
 from graphseq.visualization.periods import plot_periods
 from graphseq.visualization.session_graphs import (
     draw_session_graph,
@@ -16,6 +17,7 @@ __all__ = [
     "draw_session_graphs",
     "plot_comparison",
     "plot_cost",
+    "plot_learning_curves",
     "plot_periods",
     "plot_tuning",
     "save_figure",
