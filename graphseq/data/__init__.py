@@ -31,6 +31,7 @@ from graphseq.data.registry import DATASETS, load_dataset, load_split
 from graphseq.data.samplers import ClickBatchSampler, SessionBatchSampler
 from graphseq.data.session_graph import SessionGraph, SessionGraphBatch, build_session_graphs
 from graphseq.data.sessions import Sessions
+from graphseq.data.shards import build_shards, open_shards, steps_of_shards
 from graphseq.data.sliding import sliding_windows
 from graphseq.data.splits import (
     Split,
@@ -81,6 +82,7 @@ __all__ = [
     "Vocabulary",
     "augmented_view",
     "build_session_graphs",
+    "build_shards",
     "collapse_repeats",
     "describe",
     "feature_specs",
@@ -93,8 +95,10 @@ __all__ = [
     "leave_last_split",
     "load_dataset",
     "load_split",
+    "open_shards",
     "session_split",
     "sliding_windows",
+    "steps_of_shards",
     "suggest_max_length",
     "temporal_split",
     "with_history",

@@ -170,6 +170,7 @@ def write_sessions(
     }
     described: list[dict[str, NDArray[Any]]] = []
     groups = IdFile(folder / "groups.arrow")
+    groups_are_users = columns.by_user and columns.user is None
     num_clicks = 0
     with ExitStack() as stack:
         stack.enter_context(groups)
@@ -189,7 +190,7 @@ def write_sessions(
                 files[target].append(values[name])
             files["ptr"].append(num_clicks + np.cumsum(joined.lengths))
             if "users" in kinds:
-                users = groups.size + joined.groups if columns.by_user else joined.users
+                users = groups.size + joined.groups if groups_are_users else joined.users
                 files["users"].append(users)
             groups.append(joined.group_ids)
             num_clicks += int(joined.lengths.sum())
@@ -203,9 +204,11 @@ def write_sessions(
         if name in ids
     }
     written = {name: (np.dtype(kind), sizes[name]) for name, kind in kinds.items()}
-    if columns.by_user:
+    if groups_are_users:
         groups.path.rename(folder / "user_ids.arrow")
         listed["user_ids"] = ("arrow", groups.size)
+    elif columns.by_user:
+        groups.path.unlink()
     elif (kind := _as_array(groups, folder / "session_ids.npy")) is not None:
         written["session_ids"] = (kind, groups.size)
     else:

@@ -92,7 +92,7 @@ class SessionGraphLoader(EpochLoader):
         batch_size: Graphs in a batch.
         max_clicks: Most clicks in a batch, in place of ``batch_size``: batches of like length, of
             many short samples or few long ones; see :class:`ClickBatchSampler`.
-        shuffle, seed, bucket, rank, world_size: As in :class:`SessionBatchSampler`.
+        shuffle, seed, bucket, num_steps, rank, world_size: As in :class:`SessionBatchSampler`.
         augmentation: Changes the clicks of samples anew in every epoch
             (:meth:`SessionGraphDataset.augmented_batch`); lengths that batches are made by are
             those before.
@@ -111,6 +111,7 @@ class SessionGraphLoader(EpochLoader):
         shuffle: bool = False,
         seed: int = 0,
         bucket: bool = False,
+        num_steps: int | None = None,
         rank: int | None = None,
         world_size: int | None = None,
         augmentation: Augmentation | None = None,
@@ -124,10 +125,14 @@ class SessionGraphLoader(EpochLoader):
             "world_size": world_size,
         }
         if max_clicks is not None:
+            if num_steps is not None:
+                raise ValueError("num_steps is of batches by samples: max_clicks makes its own.")
             sampler = ClickBatchSampler(dataset.num_clicks(), max_clicks, **options)
         else:
             size = dataset.num_clicks() if bucket else len(dataset)
-            sampler = SessionBatchSampler(size, batch_size, bucket=bucket, **options)
+            sampler = SessionBatchSampler(
+                size, batch_size, bucket=bucket, num_steps=num_steps, **options
+            )
         steps: torch.utils.data.Dataset[Batch] = _WholeBatches(dataset)
         if augmentation is not None:
             steps = _AugmentedBatches(dataset, augmentation, seed)

@@ -21,6 +21,22 @@ as many batches, and steps change places within their run."""
 Step = TypeVar("Step")
 
 
+def place_among_ranks(rank: int | None, world_size: int | None) -> tuple[int, int]:
+    """This process among how many; what is ``None`` is that of ``torch.distributed``.
+
+    Raises:
+        ValueError: If the rank lies outside.
+    """
+    distributed = torch.distributed.is_available() and torch.distributed.is_initialized()
+    if world_size is None:
+        world_size = torch.distributed.get_world_size() if distributed else 1
+    if rank is None:
+        rank = torch.distributed.get_rank() if distributed else 0
+    if not 0 <= rank < world_size:
+        raise ValueError(f"rank must lie in 0..{world_size - 1}, got {rank}.")
+    return rank, world_size
+
+
 class EpochSampler(Sampler[Step]):
     """What each step of an epoch holds: a function of seed and epoch, readable from any step on.
 
@@ -31,16 +47,8 @@ class EpochSampler(Sampler[Step]):
     """
 
     def __init__(self, seed: int, rank: int | None, world_size: int | None) -> None:
-        distributed = torch.distributed.is_available() and torch.distributed.is_initialized()
-        if world_size is None:
-            world_size = torch.distributed.get_world_size() if distributed else 1
-        if rank is None:
-            rank = torch.distributed.get_rank() if distributed else 0
-        if not 0 <= rank < world_size:
-            raise ValueError(f"rank must lie in 0..{world_size - 1}, got {rank}.")
         self.seed = seed
-        self.rank = rank
-        self.world_size = world_size
+        self.rank, self.world_size = place_among_ranks(rank, world_size)
         self.epoch = 0
         self.first_step = 0
 
@@ -66,10 +74,13 @@ class SessionBatchSampler(EpochSampler[NDArray[np.int64]]):
         shuffle: Whether the order differs from epoch to epoch.
         seed: Seed of that order.
         bucket: Whether batches hold samples of like length.
+        num_steps: Steps of an epoch, over which samples are spread evenly in place of full
+            batches: for ranks that have data of their own and must take equally many steps.
         rank, world_size: This process among how many; by default those of ``torch.distributed``.
 
     Raises:
-        ValueError: If a number is out of range, or there are fewer samples than ranks.
+        ValueError: If a number is out of range, there are fewer samples than ranks, or batches in
+            ``num_steps`` would be empty or larger than ``batch_size``.
     """
 
     def __init__(
@@ -80,6 +91,7 @@ class SessionBatchSampler(EpochSampler[NDArray[np.int64]]):
         shuffle: bool = False,
         seed: int = 0,
         bucket: bool = False,
+        num_steps: int | None = None,
         rank: int | None = None,
         world_size: int | None = None,
     ) -> None:
@@ -94,8 +106,18 @@ class SessionBatchSampler(EpochSampler[NDArray[np.int64]]):
         self.batch_size = batch_size
         self.shuffle = shuffle
         self.bucket = bucket
+        least = -(-self.num_samples // (batch_size * self.world_size))
+        most = self.num_samples // self.world_size
+        if num_steps is not None and not least <= num_steps <= most:
+            raise ValueError(
+                f"num_steps must lie in {least}..{most} for {self.num_samples} samples in batches "
+                f"of {batch_size} on {self.world_size} ranks, got {num_steps}."
+            )
+        self.num_steps = num_steps
 
     def __len__(self) -> int:
+        if self.num_steps is not None:
+            return self.num_steps
         steps = -(-self.num_samples // (self.batch_size * self.world_size))
         return min(steps, self.num_samples // self.world_size)
 
@@ -145,6 +167,8 @@ class SessionBatchSampler(EpochSampler[NDArray[np.int64]]):
         return first + np.random.default_rng(seed).permutation(last - first)
 
     def _bounds(self) -> NDArray[np.int64]:
+        if self.num_steps is not None:
+            return np.arange(self.num_steps + 1) * self.num_samples // self.num_steps
         whole = self.batch_size * self.world_size
         bounds = np.minimum(np.arange(len(self) + 1) * whole, self.num_samples)
         bounds[-1] = self.num_samples

@@ -32,7 +32,8 @@ class LogColumns:
         gap: Longest pause within a session in seconds, or ``None``.
         features: Columns that describe the click.
         described: Columns that describe the item.
-        by_user: Whether ``group`` is the user.
+        by_user: Whether ``group`` is the user; with ``user`` too, users get codes before they are
+            sorted, so that runs of the log can agree on them.
     """
 
     group: str
@@ -114,9 +115,13 @@ class Spread:
         """Ids of a column of codes."""
         return open_ids(self.folder / f"{name}.ids", "arrow", self.coded[name])
 
+    def save_codes(self, name: str, codes: NDArray[np.int32]) -> None:
+        """Writes the codes that :meth:`chunk_codes` reads, and one more for a missing id."""
+        np.save(self.folder / f"{name}.codes.npy", codes)
+
     def chunk_codes(self, name: str) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
         """Code of each id of each chunk in :meth:`vocabulary`, and where chunks start in it."""
-        codes = np.load(self.folder / f"{name}.codes.npy", mmap_mode="r")
+        codes = np.load(self.folder / f"{name}.codes.npy")
         return codes, np.load(self.folder / f"{name}.starts.npy")
 
 
@@ -202,7 +207,7 @@ def spread(
         vocabulary, chunk_codes, chunk_starts = unifier.finish()
         result.coded[name] = len(vocabulary)
         write_ids(folder / f"{name}.ids", vocabulary, coded[name])
-        np.save(folder / f"{name}.codes.npy", np.append(chunk_codes, UNKNOWN))
+        result.save_codes(name, np.append(chunk_codes, UNKNOWN))
         np.save(folder / f"{name}.starts.npy", chunk_starts)
     return replace(result, clicks=np.array(clicks), groups=np.array(groups))
 

@@ -148,6 +148,8 @@ def test_position_beyond_the_epoch_is_refused(dataset: SessionGraphDataset) -> N
     [
         ({"batch_size": 0}, "batch_size must be at least 1"),
         ({"batch_size": 4, "rank": 2, "world_size": 2}, r"rank must lie in 0\.\.1"),
+        ({"batch_size": 4, "num_steps": 2}, r"num_steps must lie in 3\.\.10 for 10 samples"),
+        ({"batch_size": 4, "num_steps": 11}, r"num_steps must lie in 3\.\.10"),
         ({"batch_size": 4, "bucket": True}, "length of every sample"),
         ({"batch_size": 4, "rank": 0, "world_size": 99}, "cannot be shared by 99 ranks"),
     ],
@@ -236,3 +238,32 @@ def test_batches_too_few_for_the_ranks_are_refused() -> None:
         ClickBatchSampler(np.array([4, 4, 4]), 4, rank=0, world_size=2)
     with pytest.raises(ValueError, match="max_clicks must be at least 1"):
         ClickBatchSampler(np.array([4, 4, 4]), 0)
+
+
+@given(st.integers(4, 200), st.integers(1, 2), st.booleans(), st.booleans(), st.data())
+def test_steps_asked_for_hold_about_as_many_samples_each(
+    size: int, world_size: int, shuffle: bool, bucket: bool, data: st.DataObject
+) -> None:
+    num_steps = data.draw(st.integers(1, size // world_size))
+    batches = []
+    for rank in range(world_size):
+        sampler = SessionBatchSampler(
+            np.arange(size) % 7,
+            size,
+            num_steps=num_steps,
+            shuffle=shuffle,
+            bucket=bucket,
+            rank=rank,
+            world_size=world_size,
+        )
+        assert len(sampler) == num_steps
+        batches.append(list(sampler))
+        assert len(batches[-1]) == num_steps
+    sizes = [len(batch) for of_rank in batches for batch in of_rank]
+    assert 0 < min(sizes) <= max(sizes) <= min(sizes) + 1
+    assert sorted(np.concatenate([b for of_rank in batches for b in of_rank])) == list(range(size))
+
+
+def test_number_of_steps_and_of_clicks_together_are_refused(dataset: SessionGraphDataset) -> None:
+    with pytest.raises(ValueError, match="max_clicks makes its own"):
+        SessionGraphLoader(dataset, max_clicks=20, num_steps=3)

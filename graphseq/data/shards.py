@@ -1,0 +1,270 @@
+"""Shards of a large log, built side by side: saved sessions of a part each, in one vocabulary."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import partial
+from os import PathLike, fspath
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from graphseq.data.collect import sort_buckets
+from graphseq.data.conversion import BUILD, log_columns, write_sessions
+from graphseq.data.events import plain_array
+from graphseq.data.folders import replacing
+from graphseq.data.parquet_log import ParquetLog, Paths, RowGroup
+from graphseq.data.samplers import place_among_ranks
+from graphseq.data.sessions import Sessions
+from graphseq.data.spread import LogColumns, Spread, num_buckets, spread
+from graphseq.data.storage import open_sessions, write_ids
+from graphseq.data.vocabulary import UNKNOWN, as_index
+
+FORMAT, FORMAT_VERSION = "graphseq.shards", 1
+HEADER = "shards.json"
+
+
+def build_shards(
+    log: Paths,
+    out: str | PathLike[str],
+    num_shards: int,
+    *,
+    session: str | None = "session_id",
+    item: str = "item_id",
+    time: str | None = None,
+    user: str | None = None,
+    gap: str | float | None = None,
+    features: Sequence[str] = (),
+    item_features: pd.DataFrame | None = None,
+    client: Any = None,
+) -> None:
+    """Builds shards of a Parquet log: each session in one, all with the same codes of items.
+
+    Which shard a session is in depends on its id and the number of shards alone (``session=None``:
+    on the id of its user, whose sessions stay together). Codes of items, users and features follow
+    their first appearance in the log, and are those of the whole log in every shard; else a shard
+    is what :meth:`Sessions.from_parquet` makes of its sessions. Runs of the log are spread over
+    buckets side by side, then shards are built side by side; the folder is whole or not there.
+
+    Args:
+        log, session, item, time, user, gap, features: As in :meth:`Sessions.from_parquet`.
+        out: The folder to make, which all workers must see under this name.
+        num_shards: How many; as many as there will be ranks, or a multiple of that.
+        item_features: As in :meth:`Sessions.from_parquet`, but a frame only.
+        client: What works: ``None``: this process, one task after the other; a
+            ``dask.distributed.Client`` or an executor of ``concurrent.futures``; or the name of a
+            scheduler of Dask, ``"threads"``, ``"processes"`` or ``"synchronous"``.
+
+    Raises:
+        ValueError: As :meth:`Sessions.from_parquet`, or if a shard would have no session.
+    """
+    folder = Path(fspath(out))
+    if num_shards < 1:
+        raise ValueError(f"num_shards must be at least 1, got {num_shards}.")
+    if folder.exists() and not (folder / HEADER).is_file() and any(folder.iterdir()):
+        raise ValueError(f"{folder} exists and holds something other than shards: choose another.")
+    columns = log_columns(session, item, time, user, gap, features, ())
+    # Users whose sessions lie in several shards need codes that all shards know.
+    columns = replace(columns, user=user)
+    opened = columns.open(log)
+    numbers = columns.numbers(opened)
+    per_shard = num_buckets(opened.num_rows, num_shards)
+    with replacing(folder) as part:
+        work = part / BUILD
+        options = columns, numbers, num_shards, per_shard
+        runs = enumerate(opened.shares(num_shards))
+        spreads = _run(
+            client, [partial(_spread, opened, run, work / f"{n}", *options) for n, run in runs]
+        )
+        spreads = _unified(spreads)
+        fixed = per_shard, columns, opened.num_rows, part, item_features
+        sizes = _run(client, [partial(_shard, spreads, n, *fixed) for n in range(num_shards)])
+        shutil.rmtree(work)
+        header = {"format": FORMAT, "version": FORMAT_VERSION, "shards": sizes}
+        (part / HEADER).write_text(json.dumps(header, indent=2) + "\n", encoding="utf-8")
+
+
+def open_shards(
+    folder: str | PathLike[str], *, rank: int | None = None, world_size: int | None = None
+) -> Sessions:
+    """The sessions of one rank: its shard, memory-mapped, or its shards, copied into memory.
+
+    Args:
+        folder: What :func:`build_shards` made.
+        rank, world_size: This process among how many; by default those of ``torch.distributed``.
+
+    Raises:
+        ValueError: If the folder holds no shards, or ranks cannot have equally many.
+    """
+    folder = Path(fspath(folder))
+    rank, world_size = place_among_ranks(rank, world_size)
+    num_shards = len(shard_sizes(folder))
+    if num_shards % world_size:
+        raise ValueError(
+            f"{num_shards} shards cannot be shared by {world_size} ranks: build a multiple of that."
+        )
+    mine = [open_sessions(_name(folder, n)) for n in range(rank, num_shards, world_size)]
+    return mine[0] if len(mine) == 1 else _joined(mine)
+
+
+def shard_sizes(folder: str | PathLike[str]) -> list[dict[str, int]]:
+    """Sessions, clicks and sessions of two clicks or more of each shard.
+
+    Args:
+        folder: What :func:`build_shards` made.
+
+    Raises:
+        ValueError: If it holds no shards.
+    """
+    path = Path(fspath(folder)) / HEADER
+    try:
+        header = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{path} is missing or broken, build_shards makes it: {error}.") from error
+    if header.get("format") != FORMAT or header.get("version") != FORMAT_VERSION:
+        raise ValueError(f"{path} is no list of shards of version {FORMAT_VERSION}.")
+    sizes: list[dict[str, int]] = header["shards"]
+    return sizes
+
+
+def steps_of_shards(
+    folder: str | PathLike[str],
+    batch_size: int,
+    samples: str = "prefixes",
+    *,
+    world_size: int | None = None,
+) -> int:
+    """Steps that all ranks take in an epoch, enough for the one with the most samples.
+
+    For ``num_steps`` of :class:`~graphseq.data.loader.SessionGraphLoader`, with ``rank=0`` and
+    ``world_size=1``, since each rank has data of its own.
+
+    Args:
+        folder: What :func:`build_shards` made.
+        batch_size: Most samples in a batch of one rank.
+        samples: ``"prefixes"`` or ``"sessions"``, as in the dataset.
+        world_size: How many processes; by default that of ``torch.distributed``.
+    """
+    _, world_size = place_among_ranks(None if world_size is None else 0, world_size)
+    sizes = shard_sizes(folder)
+    if samples == "sessions":
+        counts = [size["with_targets"] for size in sizes]
+    else:
+        counts = [size["clicks"] - size["sessions"] for size in sizes]
+    return max(-(-sum(counts[rank::world_size]) // batch_size) for rank in range(world_size))
+
+
+def _run(client: Any, tasks: Sequence[Callable[[], Any]]) -> list[Any]:
+    if client is None:
+        return [task() for task in tasks]
+    if hasattr(client, "submit"):
+        return [future.result() for future in [client.submit(task) for task in tasks]]
+    try:
+        from dask.base import compute
+        from dask.delayed import delayed
+    except ModuleNotFoundError as error:
+        raise ValueError(
+            f"client={client!r} names a scheduler of Dask, which is not installed: pip install "
+            "'graphseq[dask]', or pass an executor of concurrent.futures."
+        ) from error
+    return list(compute(*[delayed(task)() for task in tasks], scheduler=client))
+
+
+def _spread(
+    log: ParquetLog,
+    run: list[RowGroup],
+    folder: Path,
+    columns: LogColumns,
+    numbers: dict[str, str],
+    num_shards: int,
+    per_shard: int,
+) -> Spread:
+    shutil.rmtree(folder, ignore_errors=True)  # of a worker that died
+    return spread(log, run, columns, numbers, folder, num_shards, per_shard)
+
+
+def _unified(spreads: list[Spread]) -> list[Spread]:
+    """Codes of all runs made those of the whole log; ids lie with the first run."""
+    sizes = {}
+    for name in spreads[0].coded:
+        parts = [each.vocabulary(name) for each in spreads]
+        known = [ids for ids in parts if len(ids)] or parts[:1]
+        codes, ids = pd.factorize(known[0].append(known[1:]))
+        stops = np.cumsum([len(part) for part in parts])
+        for each, part, stop in zip(spreads, parts, stops.tolist(), strict=True):
+            table = np.append(codes[stop - len(part) : stop], UNKNOWN).astype(np.int32)
+            old, _ = each.chunk_codes(name)
+            each.save_codes(name, table[np.asarray(old)])
+        del parts, known  # of files that are written anew
+        write_ids(spreads[0].folder / f"{name}.ids", ids, name)
+        sizes[name] = len(ids)
+    return [replace(each, coded=sizes) for each in spreads]
+
+
+def _shard(
+    spreads: Sequence[Spread],
+    number: int,
+    per_shard: int,
+    columns: LogColumns,
+    num_rows: int,
+    folder: Path,
+    item_features: pd.DataFrame | None,
+) -> dict[str, int]:
+    """Builds one shard; returns its sizes."""
+    work, out = folder / BUILD / f"sorted-{number}", _name(folder, number)
+    for each in (work, out):
+        shutil.rmtree(each, ignore_errors=True)  # of a worker that died
+    out.mkdir()
+    buckets = range(number * per_shard, (number + 1) * per_shard)
+    ordered = sort_buckets(spreads, buckets, columns, num_rows, work)
+    if ordered.num_sessions == 0:
+        raise ValueError(f"Shard {number} would have no session: build fewer shards.")
+    vocabularies = {name: spreads[0].vocabulary(name) for name in spreads[0].coded}
+    write_sessions(out, ordered, columns, vocabularies, item_features, renumber=False)
+    shutil.rmtree(work)
+    lengths = open_sessions(out).lengths
+    return {
+        "sessions": len(lengths),
+        "clicks": int(lengths.sum()),
+        "with_targets": int((lengths > 1).sum()),
+    }
+
+
+def _name(folder: Path, number: int) -> Path:
+    return folder / f"shard-{number:05d}"
+
+
+def _joined(parts: Sequence[Sessions]) -> Sessions:
+    """Sessions of one vocabulary, one part after the other."""
+    first = parts[0]
+
+    def joined(name: str) -> Any:
+        values = [getattr(part, name) for part in parts]
+        return None if values[0] is None else np.concatenate(values)
+
+    starts = np.cumsum([0, *(part.num_clicks for part in parts[:-1])])
+    ids: pd.Index | None = None
+    if first.session_ids is not None:
+        named, *rest = (
+            as_index(part.session_ids) for part in parts if part.session_ids is not None
+        )
+        ids = named.append(rest)
+    return replace(
+        first,
+        items=joined("items"),
+        ptr=np.concatenate(
+            [[0], *(part.ptr[1:] + start for part, start in zip(parts, starts, strict=True))]
+        ),
+        time=joined("time"),
+        users=joined("users"),
+        click_features={
+            name: np.concatenate([part.click_features[name] for part in parts])
+            for name in first.click_features
+        },
+        session_ids=None if ids is None else plain_array(ids),
+    )
