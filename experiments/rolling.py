@@ -35,7 +35,7 @@ def arguments() -> argparse.ArgumentParser:
     parser.add_argument("--sessions", type=int, help="only so many of the newest sessions")
     parser.add_argument("--periods", type=int, default=10)
     parser.add_argument("--first", type=int, default=5, help="periods before the first test")
-    parser.add_argument("--epochs", type=int, default=5, help="epochs of a model made anew")
+    parser.add_argument("--epochs", type=int, default=8, help="epochs of a model made anew")
     parser.add_argument("--more-epochs", type=int, default=2, help="epochs on a new period")
     parser.add_argument("--replay", type=float, default=1.0, help="old sessions for each new one")
     parser.add_argument(
@@ -158,7 +158,9 @@ def periods(options: argparse.Namespace) -> list[gs.Sessions]:
             f"--first must lie in 1..{options.periods - 1}, below --periods, got {options.first}."
         )
     if options.dataset == "generated":
-        log = gs.generate_sessions(20_000, 5_000, drift=1.0, days=options.periods, seed=0)
+        # Tastes move through all items of a category once, so that new ones rise every period.
+        kind = {"num_categories": 60, "drift": 1.0, "pattern": 0.0, "loops": 0.0}
+        log = gs.generate_sessions(12_000, 6_000, mean_length=6.0, days=options.periods, **kind)
     else:
         log = gs.load_dataset(options.dataset, options.root)
     if log.time is not None:  # files without times are in their order

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from graphseq.visualization.figures import BLUE, GREY, INK, ORANGE, new_figure, save_figure
 
@@ -63,6 +64,7 @@ def plot_periods(
     right.set_title("seconds of training, added up", fontsize=11, color=INK)
     for ax in (left, right):
         ax.set_xlabel("period", fontsize=9, color=GREY)
+        ax.xaxis.set_major_locator(MaxNLocator(integer=True))
         ax.tick_params(labelsize=9, colors=GREY)
         ax.grid(color="#E3E8ED", linewidth=0.8)
         ax.set_axisbelow(True)
