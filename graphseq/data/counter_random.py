@@ -7,12 +7,38 @@ order of batches or on the process that builds them; and any part of a draw can 
 from __future__ import annotations
 
 import numpy as np
+import torch
 from numpy.typing import ArrayLike, NDArray
 
 Words = NDArray[np.uint64]
 
 GAMMA = np.uint64(0x9E3779B97F4A7C15)
 FIRST, SECOND = np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB)
+
+
+class StepGenerator(torch.Generator):
+    """The random numbers of one training step, for a share of its sessions.
+
+    Attributes:
+        first_session: Sessions of the step that other processes have before these.
+    """
+
+    first_session = 0
+
+
+def session_streams_of(generator: torch.Generator, session: ArrayLike) -> Words:
+    """A stream of its own for every session of a training step, whichever process has it.
+
+    Args:
+        generator: That of the step; it is asked for one number.
+        session: Numbers of sessions in this batch, integers [n].
+
+    Returns:
+        uint64 [n].
+    """
+    key = int(torch.randint(2**62, (), generator=generator))
+    first = getattr(generator, "first_session", 0)
+    return substreams(stream(key), np.asarray(session) + first)
 
 
 def stream(*key: int) -> Words:

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from typing import ClassVar, Literal
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import Dropout, Embedding, LayerNorm, Linear, ModuleList, Parameter
 from torch.nn.functional import gelu
 from torch_geometric.data import Batch
 from torch_geometric.utils import segment
 
+from graphseq.data.counter_random import Words, integers, session_streams_of, uniform
 from graphseq.data.dataset import NO_TARGET
 from graphseq.models.base import SessionModel, TrainedOn, Traits
 from graphseq.nn.attention import TransformerBlock
@@ -187,7 +190,7 @@ class BERT4Rec(SessionModel):
 
         Args:
             batch: Session graphs with ``y``, one target a click or one a session.
-            generator: The source of the masks.
+            generator: The source of the masks: those of a session depend on its number in the step.
 
         Returns:
             Vectors [n, d], items and sessions, int64 [n] each.
@@ -206,28 +209,33 @@ class BERT4Rec(SessionModel):
         stop = torch.cat([stop[some], ptr[1:][last]])
         click, row_ptr = ragged_range(start, stop)  # rows: first windows, then last items
         items, may = items[click], may[click]
+        session = torch.searchsorted(ptr, click, right=True) - 1
         windows = int(some.sum())
         drawn = row_ptr[: windows + 1]
+        end = int(drawn[-1])
+        streams = session_streams_of(generator, session[:end].cpu().numpy())
+        place = 3 * (click - ptr[session])[:end].cpu().numpy()  # of three random numbers
+        draw = torch.from_numpy(uniform(streams, place)).to(items.device)
         masked = torch.zeros_like(may)
-        masked[: drawn[-1]] = draw_masks(may[: drawn[-1]], drawn, self.mask_prob, generator)
+        masked[:end] = draw_masks(may[:end], drawn, self.mask_prob, draw)
         masked[row_ptr[windows + 1 :] - 1] = True
         reads = masked.nonzero().view(-1)  # [n]
-        targets = items[reads]
-        session = torch.searchsorted(ptr, click[reads], right=True) - 1  # [n]
+        targets, session = items[reads], session[reads]
         if self.masking == "80_10_10":
-            items, masked = self._replace(items, masked, int(drawn[-1]), generator)
+            items, masked = self._replace(items, masked, streams, place)
         return self._encode(items, masked, row_ptr, reads), targets, session
 
     def _replace(
-        self, items: Tensor, masked: Tensor, end: int, generator: torch.Generator
+        self, items: Tensor, masked: Tensor, streams: Words, place: NDArray[np.int64]
     ) -> tuple[Tensor, Tensor]:
-        """Puts any item in 10 % of the masked places before ``end`` and unmasks another 10 %."""
-        place = masked[:end].nonzero().view(-1)
-        share = torch.rand(place.numel(), generator=generator).to(place.device)
-        other = torch.randint(self.num_items, (place.numel(),), generator=generator)
-        other = other.to(place.device)
-        items = items.index_copy(0, place, torch.where(share < 0.9, other, items[place]))
-        return items, masked.index_copy(0, place, share < 0.8)
+        """Puts any item in 10 % of the masked places of windows and unmasks another 10 %."""
+        at = masked[: len(place)].nonzero().view(-1)
+        here = at.cpu().numpy()
+        share = torch.from_numpy(uniform(streams[here], place[here] + 1)).to(at.device)
+        other = torch.from_numpy(integers(streams[here], place[here] + 2, self.num_items))
+        other = other.to(at.device)
+        items = items.index_copy(0, at, torch.where(share < 0.9, other, items[at]))
+        return items, masked.index_copy(0, at, share < 0.8)
 
     def _next(self, items: Tensor, ptr: Tensor) -> Tensor:
         """The output at a masked click after the last one of every session, [num_sessions, d]."""
@@ -325,20 +333,19 @@ def whole_sessions(items: Tensor, ptr: Tensor, y: Tensor) -> tuple[Tensor, Tenso
     return everything, whole, may[:-1]
 
 
-def draw_masks(may: Tensor, ptr: Tensor, share: float, generator: torch.Generator) -> Tensor:
+def draw_masks(may: Tensor, ptr: Tensor, share: float, draw: Tensor) -> Tensor:
     """Clicks to be masked: each with a probability, at least one a row, and never a whole row.
 
     Args:
         may: Which clicks may be masked, bool [num_clicks], at least one in each row.
         ptr: First click of each row, and the end, int64 [num_rows + 1]; rows of two or more.
         share: The probability.
-        generator: What draws.
+        draw: A random number in [0, 1) for each click, [num_clicks].
 
     Returns:
         bool [num_clicks].
     """
     row = torch.repeat_interleave(ptr.diff())
-    draw = torch.rand(may.numel(), generator=generator).to(may.device)
     lowest = segment(draw.masked_fill(~may, 2.0), ptr, reduce="min")  # [num_rows]
     masked = may & ((draw < share) | (draw == lowest[row]))
     # Where all clicks of a row are masked, the one with the highest draw is shown.

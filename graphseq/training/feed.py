@@ -88,9 +88,9 @@ class Feed:
                 yield batch
 
 
-def seed_step(seed: int, epoch: int, step: int) -> None:
-    """Makes torch's random state, and so dropout, a function of seed, epoch and step."""
-    torch.manual_seed(_state(seed, epoch, step, 2))
+def seed_step(seed: int, epoch: int, step: int, rank: int = 0) -> None:
+    """Makes torch's random state, and so dropout, a function of seed, epoch, step and process."""
+    torch.manual_seed(_state(seed, epoch, step, 2, *([rank] if rank else [])))
 
 
 def _state(*numbers: int) -> int:

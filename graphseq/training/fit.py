@@ -28,12 +28,14 @@ from graphseq.models.base import SessionModel
 from graphseq.models.counting import CountingModel
 from graphseq.models.grow import in_model_codes
 from graphseq.training.checkpoints import Checkpoints, read
+from graphseq.training.launch import World
 from graphseq.training.log import MetricsLog
 from graphseq.training.loop import SessionTraining
 from graphseq.training.loss_choice import SampledLoss
 from graphseq.training.objective import Objective
 from graphseq.training.optimizers import sparse_tables
 from graphseq.training.progress import Bar, is_interactive, lines_shown
+from graphseq.training.ranks import Ranks, ShareOfBatches
 from graphseq.training.running import Keeper, quiet, reading_in, run
 from graphseq.training.settings import TrainingSettings, ks_of
 from graphseq.training.state import load_state
@@ -81,6 +83,8 @@ def fit(
     resume: bool = False,
     progress: bool = True,
     device: str | torch.device = "cpu",
+    devices: int | None = None,
+    num_nodes: int | None = None,
     num_workers: int = 0,
     on_epoch: Callable[[Mapping[str, float]], object] | None = None,
     **options: Any,
@@ -108,6 +112,11 @@ def fit(
         resume: Whether to go on from the last checkpoint in ``out``, if there is one.
         progress: Whether to show a progress bar; where no bar can be drawn, a line an epoch.
         device: ``"cpu"``, ``"cuda"``, ``"cuda:1"``, ``"mps"`` or ``"auto"``.
+        devices: Processes a machine that train together, each on a device (on a CPU: one core or
+            more); ``None``: one, or those that torchrun has started. ``batch_size`` is that of one
+            process. Lightning starts the others by running this script again, and what follows
+            ``fit`` runs in all of them.
+        num_nodes: Machines that train together; ``None``: one, or those of torchrun.
         num_workers: Processes that build batches ahead.
         on_epoch: Called after every epoch with its row of the history; what it returns ends the
             training, if true, as early stopping does.
@@ -134,7 +143,10 @@ def fit(
             f"The model has {model.num_items} items, the training data {num_items}: build it with "
             "num_items=split.num_items."
         )
-    folder = None if out is None else _writable(Path(out))
+    world = World.of(device, devices, num_nodes)
+    folder = None if out is None else Path(out)
+    if folder is not None and world.rank == 0:
+        _check_writable(folder)
     if resume and folder is None:
         raise ValueError("resume=True goes on from the checkpoint in a folder: pass out=.")
     if catalog is not None:
@@ -145,7 +157,8 @@ def fit(
             raise ValueError(f"{type(model).__name__} counts sessions: pass a split or sessions.")
         start = time.perf_counter()
         model.fit_counts(sessions)
-        return _finished(model, folder, pd.DataFrame(), 0, time.perf_counter() - start, False)
+        counted = time.perf_counter() - start
+        return _finished(model, folder, world, pd.DataFrame(), 0, counted, False)
 
     if settings.lanes is not None and type(model).training_state is SessionModel.training_state:
         raise ValueError(
@@ -162,36 +175,47 @@ def fit(
         )
     if validation is not None:
         validation = _checked(model, validation)
+    if world.size > 1:
+        _check_shared(data, settings)
     model.prepare(sessions)
     objective = Objective(settings.loss, model.num_items, catalog, settings.seed)
-    if folder is not None:
+    if folder is not None and world.rank == 0:
         settings.save(folder / SETTINGS)
 
-    def loader() -> Iterable[Batch]:
-        # Made by each process once it knows its rank.
+    def loader(ranks: Ranks) -> Iterable[Batch]:
         if not isinstance(data, (Split, Sessions, SessionGraphDataset)):
             return data
         by_session = model.trained_on in ("sessions", "cloze")
         dataset = (
             data if isinstance(data, SessionGraphDataset) else _dataset(model, sessions)  # type: ignore[arg-type]
         )
-        kwargs: dict[str, Any] = {"num_workers": num_workers, "persistent_workers": num_workers > 0}
+        workers: dict[str, Any] = {
+            "num_workers": num_workers,
+            "persistent_workers": num_workers > 0,
+        }
+        kwargs: dict[str, Any] = {"shuffle": True, "seed": settings.seed, **workers}
         if settings.lanes is not None:
-            return SessionParallelLoader(
-                dataset, settings.lanes, shuffle=True, seed=settings.seed, **kwargs
-            )
-        return SessionGraphLoader(
+            return SessionParallelLoader(dataset, settings.lanes, **kwargs)
+        # That of one process, of which each takes its share.
+        whole = SessionGraphLoader(
             dataset,
-            settings.batch_size,
-            shuffle=True,
-            seed=settings.seed,
+            settings.batch_size * ranks.size,
             bucket=by_session,
             augmentation=augmentation,
+            rank=0,
+            world_size=1,
             **kwargs,
+        )
+        if not ranks.are_several:
+            return whole
+        share = ShareOfBatches(whole.sampler_of_batches, ranks)
+        return EpochLoader(
+            dataset, whole.dataset, share, with_epoch=augmentation is not None, **workers
         )
 
     training = SessionTraining(model, objective, loader, validation, settings, folder)
     training.on_epoch = on_epoch
+    training.several = world.size > 1
     keeper = Keeper(None)
     if folder is not None:
         path = folder / CHECKPOINT
@@ -200,23 +224,26 @@ def fit(
         )
         if resume and path.exists():
             load_state(training, read(path))
-        training.metrics_log = _log(folder, training)
+        if world.rank == 0:
+            training.metrics_log = _log(folder, training)
     logger.info("Settings of this training:\n%s", settings)
     callbacks: list[Callback] = [keeper]
+    progress = progress and world.rank == 0
     if progress and is_interactive():
         callbacks.append(Bar())
-    accelerator, devices = _lightning_device(device)
     sampled = isinstance(objective.loss, SampledLoss)
     with (
         quiet(),
         lines_shown(progress and not is_interactive()),
         torch.random.fork_rng(devices=[]),
         sparse_tables(model, sampled),
-        reading_in(model, settings.precision, accelerator),
+        reading_in(model, settings.precision, world.accelerator),
     ):
         trainer = pl.Trainer(
-            accelerator=accelerator,
-            devices=devices,
+            accelerator=world.accelerator,
+            devices=world.devices,
+            num_nodes=world.num_nodes,
+            strategy=world.strategy,
             precision="32-true" if settings.precision == "32" else settings.precision,
             max_epochs=settings.max_epochs,
             logger=False,
@@ -232,7 +259,7 @@ def fit(
                 run(trainer, training, keeper)
         finally:
             training.restore_best()
-            model.to(torch.device("cpu") if accelerator == "cpu" else training.device)
+            model.to(torch.device("cpu") if world.accelerator == "cpu" else training.device)
             model.eval()
             if training.metrics_log is not None:
                 training.metrics_log.close()
@@ -243,10 +270,11 @@ def fit(
             training.best_epoch,
         )
     history = pd.DataFrame(training.history)
-    if folder is not None and len(history):
+    if folder is not None and world.rank == 0 and len(history):
         _draw(history, folder, settings.monitor)
     seconds = float(history["seconds"].sum()) if len(history) else 0.0
-    return _finished(model, folder, history, training.best_epoch, seconds, training.interrupted)
+    interrupted, best = training.interrupted, training.best_epoch
+    return _finished(model, folder, world, history, best, seconds, interrupted)
 
 
 def _log(folder: Path, training: SessionTraining) -> MetricsLog:
@@ -309,7 +337,21 @@ def _sessions_and_catalog(data: object) -> tuple[Sessions | None, Catalog | None
     return sessions, None if sessions is None else sessions.catalog()
 
 
-def _writable(folder: Path) -> Path:
+def _check_shared(data: object, settings: TrainingSettings) -> None:
+    """Refuses what several processes cannot share out."""
+    if settings.lanes is not None:
+        raise ValueError(
+            f"lanes={settings.lanes} carries states from step to step in one process: train with "
+            "devices=1, or with lanes=None."
+        )
+    if not isinstance(data, (Split, Sessions, SessionGraphDataset)):
+        raise ValueError(
+            f"Several processes share out the batches of sessions, not those of a "
+            f"{type(data).__name__}: pass a split, sessions or a SessionGraphDataset."
+        )
+
+
+def _check_writable(folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         probe = folder / ".writable"
@@ -317,25 +359,12 @@ def _writable(folder: Path) -> Path:
         probe.unlink()
     except OSError as error:
         raise OSError(f"The output folder {folder} cannot be written to: {error}.") from error
-    return folder
-
-
-def _lightning_device(device: str | torch.device) -> tuple[str, Any]:
-    if str(device) == "auto":
-        return "auto", 1
-    kind = torch.device(device)
-    if kind.type == "cpu":
-        return "cpu", 1
-    accelerator = {"cuda": "gpu", "mps": "mps"}.get(kind.type)
-    available = kind.type == "mps" or torch.cuda.is_available()
-    if accelerator is None or not available:
-        raise ValueError(f"Device {str(device)!r} is not there: use device='cpu' or 'auto'.")
-    return accelerator, 1 if kind.index is None else [kind.index]
 
 
 def _finished(
     model: SessionModel,
     folder: Path | None,
+    world: World,
     history: pd.DataFrame,
     best_epoch: int,
     seconds: float,
@@ -344,11 +373,20 @@ def _finished(
     checkpoint = None
     if folder is not None:
         checkpoint = folder / "model"
-        try:
-            model.save(checkpoint)
-        except (OSError, ValueError) as error:
-            if isinstance(error, ValueError) and not isinstance(error.__cause__, OSError):
-                raise
-            checkpoint = None  # a full disk loses no training: the model is here
-            logger.warning("The model could not be saved in %s (%s).", folder / "model", error)
+        if world.rank == 0:
+            checkpoint = _saved(model, checkpoint)
+        if world.size > 1 and torch.distributed.is_initialized():
+            torch.distributed.barrier()  # all may read it now
     return FitResult(history, best_epoch, seconds, checkpoint, interrupted)
+
+
+def _saved(model: SessionModel, folder: Path) -> Path | None:
+    try:
+        model.save(folder)
+    except (OSError, ValueError) as error:
+        if isinstance(error, ValueError) and not isinstance(error.__cause__, OSError):
+            raise
+        # A full disk loses no training: the model is here.
+        logger.warning("The model could not be saved in %s (%s).", folder, error)
+        return None
+    return folder

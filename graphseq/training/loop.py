@@ -18,12 +18,14 @@ from torch_geometric.data import Batch
 
 from graphseq.data.sessions import Sessions
 from graphseq.evaluation.evaluate import evaluate
+from graphseq.evaluation.metrics import metric_names
 from graphseq.models.base import SessionModel
 from graphseq.training.average import WeightAverage
 from graphseq.training.feed import Feed, seed_step
 from graphseq.training.log import EVERY, MetricsLog, line_of
 from graphseq.training.objective import Objective
 from graphseq.training.optimizers import RowSparseOptimizer
+from graphseq.training.ranks import ALONE, Ranks, share_of
 from graphseq.training.schedules import share_of_rate, steps_of
 from graphseq.training.settings import TrainingSettings, ks_of
 
@@ -51,7 +53,7 @@ class SessionTraining(pl.LightningModule):
         self,
         model: SessionModel,
         objective: Objective,
-        loader: Callable[[], Iterable[Batch]],
+        loader: Callable[[Ranks], Iterable[Batch]],
         validation: Sessions | None,
         settings: TrainingSettings,
         folder: Path | None,
@@ -69,6 +71,8 @@ class SessionTraining(pl.LightningModule):
         self.best_epoch = 0
         self.best_value = -math.inf
         self.best_weights: dict[str, Tensor] | None = None
+        self.several = False  # whether other processes train with this one
+        self.ranks = ALONE
         self.interrupted = False
         self.metrics_log: MetricsLog | None = None
         self.resumed: dict[str, Any] | None = None  # the state that it goes on from
@@ -82,8 +86,16 @@ class SessionTraining(pl.LightningModule):
 
     # -- what Lightning asks for -----------------------------------------------------------------
 
+    def setup(self, stage: str) -> None:
+        if self.several:
+            self.ranks = self.objective.ranks = Ranks()
+
+    def on_fit_start(self) -> None:
+        self.ranks.from_first([*self.model.parameters(), *self.model.buffers()])
+
     def train_dataloader(self) -> Feed:
-        self.feed = Feed(self.make_loader(), self.settings.seed, lambda: (self.epoch, self.step))
+        loader = self.make_loader(self.ranks)
+        self.feed = Feed(loader, self.settings.seed, lambda: (self.epoch, self.step))
         return self.feed
 
     def configure_optimizers(self) -> RowSparseOptimizer:
@@ -119,22 +131,25 @@ class SessionTraining(pl.LightningModule):
 
     def training_step(self, batch: Batch, batch_idx: int) -> None:
         settings, step = self.settings, self.step
-        seed_step(settings.seed, self.epoch, step)  # dropout depends on nothing that ran before
+        # Dropout depends on nothing that ran before.
+        seed_step(settings.seed, self.epoch, step, self.ranks.rank)
         with torch.autocast(self.device.type, enabled=False):  # reading_in says what is halved
             loss = self.objective(self.model, batch, self.epoch, step)
-        if not bool(loss.isfinite()):  # before the step spoils the weights
-            self._stop_at(loss, batch, step)
-        count = self.objective.num_targets
-        self.loss_sum += loss.detach().double() * count
+        own = self.objective.num_targets
+        total, count = self._of_all(loss.detach().double() * own, own)
+        if not bool(total.isfinite()):  # before the step spoils the weights
+            self._stop_at(total if bool(loss.isfinite()) else loss, batch, step)
+        self.loss_sum += total
         self.num_targets += count
-        # In a group, the sum over targets: it is divided by their number when that is known.
-        self.manual_backward(loss if settings.accumulate == 1 else loss * count)
+        if loss.requires_grad:  # a process may have no session of a small batch
+            # Of several batches the sum over targets: it is divided when their number is known.
+            self.manual_backward(loss * own if self._adds_up else loss)
         self.step += 1
         self.pending += 1
         self.pending_targets += count
         if self.pending == settings.accumulate or self.step == self.num_steps:
             if self.metrics_log is not None and self.updates % EVERY == 0:
-                self._log({"loss": float(loss.detach())})
+                self._log({"loss": float(total) / max(count, 1)})
             self._update()
         self.waits = self.pending == 0
 
@@ -144,6 +159,8 @@ class SessionTraining(pl.LightningModule):
             self._update()
         assert self.optimizer is not None
         self.optimizer.settle()  # validation reads whole tables
+        # Rows that caught up at other times on other processes differ in their last digits.
+        self.ranks.from_first(self.optimizer.row_sparse_tensors())
         row = {
             "epoch": self.epoch + 1,
             "loss": float(self.loss_sum) / max(self.num_targets, 1),
@@ -171,8 +188,10 @@ class SessionTraining(pl.LightningModule):
         self.epoch, self.step = self.epoch + 1, 0
         self._start_epoch()
         self.waits = True
-        asked_to_stop = self.on_epoch is not None and self.on_epoch(dict(row))
-        if self.is_over or asked_to_stop:
+        ended = False
+        if self.on_epoch is not None and self.ranks.rank == 0:
+            ended = bool(self.on_epoch(dict(row)))
+        if self.ranks.any(ended) or self.is_over:
             self.trainer.should_stop = True
 
     # -- parts of a step and of an epoch ---------------------------------------------------------
@@ -225,7 +244,10 @@ class SessionTraining(pl.LightningModule):
         assert self.optimizer is not None
         for group in self.optimizer.param_groups:
             group["lr"] = self._rate(self.epoch)
-        if self.settings.accumulate > 1:
+        if self.ranks.are_several:
+            learnt = [p for p in self.model.parameters() if p.requires_grad]
+            self.ranks.add_gradients(learnt)
+        if self._adds_up:
             for parameter in self.model.parameters():
                 if parameter.grad is not None:
                     parameter.grad.div_(max(self.pending_targets, 1))
@@ -242,19 +264,41 @@ class SessionTraining(pl.LightningModule):
                 {"epoch": self.epoch + 1, "step": self.updates, "learning_rate": rate} | values
             )
 
+    @property
+    def _adds_up(self) -> bool:
+        """Whether an update takes in several batches, or several parts of one."""
+        return self.settings.accumulate > 1 or self.ranks.are_several
+
+    def _of_all(self, total: Tensor, count: int) -> tuple[Tensor, int]:
+        """The sum of the losses, and the number, of the targets of all processes."""
+        if not self.ranks.are_several:
+            return total, count
+        total, number = self.ranks.summed(torch.stack([total, total.new_tensor(count)]))
+        return total, int(number)
+
     def _validate(self, row: dict[str, float]) -> float:
         assert self.validation is not None
-        settings = self.settings
-        with self._averaged():
-            report = evaluate(
-                self.model,
-                self.validation,
-                ks=ks_of(settings.monitor),
-                exclude_seen=settings.exclude_seen,
-            )
-        row |= report.metrics
-        row["validation_seconds"] = report.seconds
-        return report.metrics[settings.monitor]
+        settings, start = self.settings, time.perf_counter()
+        names = metric_names(ks_of(settings.monitor))
+        # Each process ranks its own sessions.
+        part = share_of(self.validation, self.ranks)
+        sums = torch.zeros(len(names) + 1, dtype=torch.double)
+        if part.num_targets:
+            with self._averaged():
+                report = evaluate(
+                    self.model,
+                    part,
+                    ks=ks_of(settings.monitor),
+                    exclude_seen=settings.exclude_seen,
+                )
+            means = torch.tensor([report.metrics[name] for name in names], dtype=torch.double)
+            sums = torch.cat([means * report.num_cases, sums.new_tensor([report.num_cases])])
+        if self.ranks.are_several:
+            sums = self.ranks.summed(sums.to(self.device)).cpu()
+            means = sums[:-1] / sums[-1]
+        row |= dict(zip(names, means.tolist(), strict=True))
+        row["validation_seconds"] = time.perf_counter() - start
+        return row[settings.monitor]
 
     def _averaged(self) -> Any:
         """The moving average in the place of the weights, where there is one."""

@@ -12,6 +12,7 @@ from torch import Tensor
 from torch_geometric.data import Batch
 
 from graphseq.data.catalog import Catalog
+from graphseq.data.counter_random import StepGenerator
 from graphseq.models.base import SessionModel
 from graphseq.training import losses
 from graphseq.training.auxiliary import (
@@ -29,6 +30,7 @@ from graphseq.training.loss_choice import (
     as_loss,
 )
 from graphseq.training.negatives import NegativeSampler, shared_scores
+from graphseq.training.ranks import ALONE
 from graphseq.training.sampled_softmax import shared_sampled_softmax
 from graphseq.training.seen import SeenItems
 
@@ -49,6 +51,7 @@ class Objective:
         parts: The loss of the next item and each further one, without its weight, of the last
             batch; nothing without further ones.
         num_targets: Targets that the last loss is the mean over.
+        ranks: The processes that train together.
 
     Raises:
         ValueError: If there is no such loss, or it needs counts that are not there.
@@ -68,9 +71,11 @@ class Objective:
         self.loss = loss = as_loss(loss)
         self.num_items = num_items
         self.seed = seed
-        self.num_targets = 0
+        self.num_targets = self._num_rows = 0
         self.sampler: NegativeSampler | None = None
         self.from_index: IndexNegatives | None = None
+        self.ranks = ALONE
+        self._num_before = self._num_in_step = 0  # targets of other processes first, and of all
         self._log_share: Tensor | None = None  # of each item among the targets, [V]
         if not isinstance(loss, SampledLoss):
             return
@@ -100,24 +105,29 @@ class Objective:
             # Targets come in proportion to clicks: one draw with alpha = 1.
             self._log_share = NegativeSampler(catalog.counts, 1, alpha=1.0).log_q
 
-    def __call__(
-        self, model: SessionModel, batch: Batch, epoch: int, step: int, *, first_row: int = 0
-    ) -> Tensor:
+    def __call__(self, model: SessionModel, batch: Batch, epoch: int, step: int) -> Tensor:
         """The mean loss over the targets of this batch, a scalar.
+
+        Where several processes train together (``ranks``), each calls this with its part of the
+        batch of the step, and what is drawn is the part of what one process would draw for all:
+        masks and negatives of a row's own by its number among all rows, negatives of the batch from
+        the targets of all.
 
         Args:
             model: The model.
             batch: Session graphs with ``y``, one target a session or one a click.
             epoch, step: What the negatives depend on, beside the seed.
-            first_row: Rows of the same step that other processes have before these: negatives of
-                each row's own depend on its number among all.
         """
+        generator = step_generator(self.seed, epoch, step)
+        generator.first_session = self.ranks.before(batch.num_graphs, batch.y.device)
+        if batch.num_graphs == 0:
+            return self._of_no_session(model, batch.y)
         read: Step | None = None
         if model.scores_by_table:
-            read, session = self._read(model, batch, epoch, step)
-            loss = self._by_table(read, session, epoch, step, first_row)
+            read, session = self._read(model, batch, generator, epoch)
+            loss = self._by_table(read, session, epoch, step)
         else:
-            loss = self._by_score(model, batch, epoch, step, first_row)
+            loss = self._by_score(model, batch, epoch, step)
         if not self.auxiliary:
             return loss
         read = read or read_step(model, batch, (self.seed, epoch))
@@ -129,26 +139,24 @@ class Objective:
         return loss
 
     def _read(
-        self, model: SessionModel, batch: Batch, epoch: int, step: int
+        self, model: SessionModel, batch: Batch, generator: StepGenerator, epoch: int
     ) -> tuple[Step, Tensor | None]:
         """The rows of a batch that have a target, and their sessions where they are asked for."""
-        generator = step_generator(self.seed, epoch, step)
         session: Tensor | None = None
         if isinstance(self.loss, SampledLoss) and self.loss.exclude_session:
             vectors, targets, session = model.training_rows(batch, generator)
         else:
             vectors, targets = model.training_vectors(batch, generator)  # [n, d], [n]
+        all_targets = targets.numel()
         known = (targets >= 0).nonzero().view(-1)
         aligned = bool(self.auxiliary) and is_aligned(model, batch, targets)
         if known.numel() < targets.numel():
             vectors, targets = vectors[known], targets[known]
             session = None if session is None else session[known]
-        self.num_targets = targets.numel()
+        self.num_targets, self._num_rows = targets.numel(), all_targets
         return Step(model, batch, vectors, targets, known, aligned, (self.seed, epoch)), session
 
-    def _by_table(
-        self, read: Step, session: Tensor | None, epoch: int, step: int, first_row: int
-    ) -> Tensor:
+    def _by_table(self, read: Step, session: Tensor | None, epoch: int, step: int) -> Tensor:
         """The loss of a model whose scores are inner products."""
         model, vectors, targets = read.model, read.vectors, read.targets
         bias = model.item_bias()
@@ -166,7 +174,7 @@ class Objective:
             drawn = torch.cat([targets, negatives])
             rows = model.item_rows(drawn)  # one look-up, so one gradient: [n + N, d]
             offset = None if bias is None else bias[drawn]  # [n + N]
-            log_q = self._log_q(drawn, targets.numel())
+            log_q = self._log_q(drawn)
             if log_q is not None:
                 offset = -log_q if offset is None else offset - log_q
             if self._is_fused:
@@ -184,7 +192,8 @@ class Objective:
                 )
             positive, scores, _ = shared_scores(vectors, rows, targets, negatives, offset)
         else:
-            negatives = self._negatives(targets, epoch, step, read.known + first_row)  # [n, N]
+            number = read.known + self._rows_before(model, self._num_rows, targets)
+            negatives = self._negatives(targets, epoch, step, number)  # [n, N]
             candidates = torch.cat([targets.unsqueeze(1), negatives], dim=1)
             scores = self._corrected(model.score_vectors(vectors, candidates), candidates)
             positive, scores = scores[:, 0], scores[:, 1:]
@@ -197,9 +206,7 @@ class Objective:
             mask = torch.cat([mask, more], dim=1)
         return self._sampled(positive, scores, mask)
 
-    def _by_score(
-        self, model: SessionModel, batch: Batch, epoch: int, step: int, first_row: int
-    ) -> Tensor:
+    def _by_score(self, model: SessionModel, batch: Batch, epoch: int, step: int) -> Tensor:
         """The loss of a model that scores sessions against candidates in a way of its own."""
         known = (batch.y >= 0).nonzero().view(-1)
         targets = batch.y[known]  # [n]
@@ -222,13 +229,34 @@ class Objective:
             scores = self._corrected(model.score(batch, candidates)[known], candidates)
             positive, scores = scores.diagonal(), scores[:, targets.numel() :]
         else:
-            negatives = self._negatives(targets, epoch, step, known + first_row)  # [n, N]
+            number = known + self._rows_before(model, batch.y.numel(), targets)
+            negatives = self._negatives(targets, epoch, step, number)  # [n, N]
             candidates = batch.y.clamp(min=0).unsqueeze(1).repeat(1, 1 + negatives.shape[1])
             candidates[known, 1:] = negatives  # of sessions without a target: anything
             scores = model.score(batch, candidates)[known]  # [n, 1 + N]
             scores = self._corrected(scores, candidates[known])
             positive, scores = scores[:, 0], scores[:, 1:]
         return self._sampled(positive, *self._that_count(scores, negatives, targets, seen))
+
+    def _of_no_session(self, model: SessionModel, targets: Tensor) -> Tensor:
+        """What a process without a session in a step has to do with the others; its loss is 0."""
+        self.num_targets, self.parts = 0, {}
+        if isinstance(self.loss, SampledLoss):
+            self._rows_before(model, 0, targets)
+            if self.loss.in_batch:
+                self._in_batch(targets)
+        return torch.zeros((), device=targets.device)
+
+    def _rows_before(self, model: SessionModel, rows: int, targets: Tensor) -> int:
+        """Rows of the processes before this one, where draws depend on the number of a row."""
+        return 0 if self._shares(model) else self.ranks.before(rows, targets.device)
+
+    def _in_batch(self, targets: Tensor) -> Tensor:
+        """The targets of all processes; notes which of them are those of this one."""
+        self._num_before = self.ranks.before(targets.numel(), targets.device)
+        everyone = self.ranks.gathered(targets)
+        self._num_in_step = everyone.numel()
+        return everyone
 
     @property
     def _is_fused(self) -> bool:
@@ -248,7 +276,7 @@ class Objective:
     ) -> Tensor:
         """Items that rows compete with, the batch's targets first: [n + N], or [n, n + N]."""
         assert isinstance(self.loss, SampledLoss)
-        negatives = targets if self.loss.in_batch else targets[:0]
+        negatives = self._in_batch(targets) if self.loss.in_batch else targets[:0]
         if rows is not None:
             negatives = negatives.expand(rows.numel(), -1)
         if self.sampler is not None:
@@ -256,7 +284,7 @@ class Objective:
             negatives = torch.cat([negatives, drawn], dim=-1)
         return negatives
 
-    def _log_q(self, items: Tensor, num_targets: int) -> Tensor | None:
+    def _log_q(self, items: Tensor) -> Tensor | None:
         """Log of the times that one of these rows is expected to meet each item as a negative.
 
         Of the items asked for alone, so that a step costs the same however many others there are.
@@ -266,11 +294,11 @@ class Objective:
         log_q = None if self.sampler is None else self.sampler.log_q.to(items.device)[items]
         if self._log_share is None:
             return log_q
-        others = self._log_share.to(items.device)[items] + math.log(max(num_targets - 1, 1))
+        others = self._log_share.to(items.device)[items] + math.log(max(self._num_in_step - 1, 1))
         return others if log_q is None else torch.logaddexp(log_q, others)
 
     def _corrected(self, scores: Tensor, candidates: Tensor) -> Tensor:
-        log_q = self._log_q(candidates, len(scores))
+        log_q = self._log_q(candidates)
         return scores if log_q is None else scores - log_q
 
     def _that_count(
@@ -288,7 +316,8 @@ class Objective:
         if not self.loss.mask_collisions:
             mask = torch.ones_like(scores, dtype=torch.bool)
             if self.loss.in_batch:
-                mask[:, : len(mask)].fill_diagonal_(False)  # a row's own target is none
+                own = mask[:, self._num_before : self._num_before + len(mask)]
+                own.fill_diagonal_(False)  # a row's own target is none
         elif seen is None:
             mask = negatives != targets.unsqueeze(1)
         elif negatives.dim() == 1:
@@ -321,7 +350,9 @@ class Objective:
             self.from_index.load_training_state(state)
 
 
-def step_generator(seed: int, epoch: int, step: int) -> torch.Generator:
+def step_generator(seed: int, epoch: int, step: int) -> StepGenerator:
     """The random numbers of one training step: a function of seed, epoch and step alone."""
     state = np.random.SeedSequence((seed, epoch, step, 1)).generate_state(1, np.uint64)[0]
-    return torch.Generator().manual_seed(int(state >> np.uint64(1)))
+    generator = StepGenerator()
+    generator.manual_seed(int(state >> np.uint64(1)))
+    return generator

@@ -331,6 +331,16 @@ class RowSparseOptimizer(torch.optim.Optimizer):
         if self.average is not None:
             self.average.settle()
 
+    def row_sparse_tensors(self) -> Iterator[Tensor]:
+        """Tables of which rows have caught up with missed steps, their moments and averages."""
+        for group in self.param_groups:
+            for parameter in group["params"]:
+                state = self.state[parameter]
+                if "clock" in state:
+                    yield from (parameter, state["exp_avg"], state["exp_avg_sq"])
+        if self.average is not None:
+            yield from self.average.averages
+
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Goes on from a state that :meth:`state_dict` gave."""
         super().load_state_dict(state_dict)

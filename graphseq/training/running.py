@@ -56,6 +56,7 @@ class Keeper(Checkpoint):
         assert isinstance(training, SessionTraining)
         if not training.waits:
             return
+        self.stop_asked = training.ranks.any(self.stop_asked)
         if self.stop_asked:
             raise KeyboardInterrupt
         at_end = training.step == training.num_steps  # that of the epoch follows
@@ -70,6 +71,7 @@ class Keeper(Checkpoint):
         """Writes a checkpoint after every epoch."""
         assert isinstance(pl_module, SessionTraining)
         self._write(pl_module)
+        self.stop_asked = pl_module.ranks.any(self.stop_asked)
         if self.stop_asked and not pl_module.is_over:
             raise KeyboardInterrupt
 

@@ -188,7 +188,7 @@ def test_draw_masks_follow_their_probability_at_every_place() -> None:
     n, share = 50_000, 0.3
     ptr = torch.arange(n + 1) * 10
     may = torch.ones(10 * n, dtype=torch.bool)
-    masked = draw_masks(may, ptr, share, seeded()).view(n, 10)
+    masked = draw_masks(may, ptr, share, torch.rand(len(may), generator=seeded())).view(n, 10)
     # A row that draws no mask gets one anywhere: it moves from none to one.
     none = (1 - share) ** 10
     expected = share + none / 10
@@ -317,7 +317,8 @@ def test_draw_masks_any_rows_masks_one_at_least_and_never_all(
     rows: list[list[bool]], share: float, seed: int
 ) -> None:
     ptr = torch.tensor([0, *np.cumsum([len(row) for row in rows])])
-    masked = draw_masks(torch.tensor(sum(rows, [])), ptr, share, seeded(seed))
+    may = torch.tensor(sum(rows, []))
+    masked = draw_masks(may, ptr, share, torch.rand(len(may), generator=seeded(seed)))
     for row, drawn in zip(rows, masked.split(ptr.diff().tolist()), strict=True):
         assert 1 <= int(drawn.sum()) < len(row)
         assert all(may for may, is_masked in zip(row, drawn, strict=True) if is_masked)

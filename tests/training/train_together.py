@@ -1,0 +1,105 @@
+"""What tests of several processes run: trainings of every kind, and what each process found.
+
+Arguments: where results go; the number of processes; and ``launch`` where not torchrun has started
+them but the first training is to do so.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+import graphseq as gs
+from graphseq.training import loop, optimizers, ranks
+
+OUT, SIZE, LAUNCHES = Path(sys.argv[1]), int(sys.argv[2]), "launch" in sys.argv
+RANK = int(os.environ.get("LOCAL_RANK", 0))
+NUM_ITEMS = 60
+SOFTMAX = {"name": "sampled_softmax", "num_negatives": 20}
+BPR_MAX = {"name": "bpr_max", "num_negatives": 5, "in_batch": True, "mask_collisions": False}
+BCE = {"name": "bce", "num_negatives": 3, "shared": False}
+PLAIN = {"hidden_channels": 8, "dropout": 0.0}
+
+CASES: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
+    ("srgnn", PLAIN, {"gradient_clip": 0.1}),
+    ("srgnn", PLAIN, {"loss": SOFTMAX, "gradient_clip": 0.1, "optimizer": "adamw"}),
+    ("sasrec", PLAIN, {"loss": {**SOFTMAX, "in_batch": True}}),
+    ("gru4rec", PLAIN, {"loss": BPR_MAX, "optimizer": "adagrad"}),
+    ("sasrec", PLAIN, {"loss": BCE}),
+    ("bert4rec", PLAIN, {"loss": SOFTMAX}),
+    ("bert4rec", {**PLAIN, "masking": "80_10_10", "mask_prob": 0.5}, {"accumulate": 2}),
+    ("bst_ranker", {**PLAIN, "heads": 2, "mlp_channels": [8]}, {"loss": BCE}),
+    ("tagnn", PLAIN, {"loss": {**SOFTMAX, "shared": True}, "optimizer": "rowwise_adagrad"}),
+]
+
+
+ROWS_SENT: list[int] = []
+
+
+class Counted(ranks.Ranks):
+    """Counts tables whose rows are exchanged."""
+
+    def _add_rows(self, parameter: torch.Tensor) -> None:
+        ROWS_SENT.append(len(parameter))
+        super()._add_rows(parameter)
+
+
+def split() -> gs.Split:
+    """41 sessions to train on, so that a last batch of 8 has one and one process has none."""
+    generator = np.random.default_rng(0)
+    starts, lengths = generator.integers(NUM_ITEMS, size=41), generator.integers(2, 10, 41)
+    lists = [
+        [int(start + step) % NUM_ITEMS for step in range(length)]
+        for start, length in zip(starts, lengths, strict=True)
+    ]
+    later = [[int(s), int(s + 1) % NUM_ITEMS, 0] for s in generator.integers(NUM_ITEMS, size=7)]
+    vocabulary = gs.data.Vocabulary(np.arange(NUM_ITEMS))
+    train, held = (gs.Sessions.from_lists(part, vocabulary=vocabulary) for part in (lists, later))
+    return gs.Split(train, held, held)
+
+
+def built(name: str, arguments: dict[str, Any]) -> gs.models.SessionModel:
+    """A model whose first weights are another process's own: they take over those of the first."""
+    torch.manual_seed(RANK)
+    return gs.models.MODELS[name](NUM_ITEMS, **arguments)
+
+
+def flat(model: torch.nn.Module) -> list[float]:
+    weights: list[float] = torch.cat([p.detach().flatten() for p in model.parameters()]).tolist()
+    return weights
+
+
+def train(number: int, name: str, arguments: dict[str, Any], settings: dict[str, Any]) -> Any:
+    options = {"batch_size": 8 // SIZE, "learning_rate": 0.01, "patience": None, "progress": False}
+    options |= settings
+    if LAUNCHES:
+        options["devices"] = SIZE
+    ROWS_SENT.clear()
+    model, folder = built(name, arguments), OUT if number == 0 else None
+    result = gs.fit(model, split(), max_epochs=2, out=folder, **options)
+    history = json.loads(result.history.to_json(orient="records"))
+    found = {"case": [name, settings], "history": history, "weights": flat(model)}
+    found["row_sparse"] = len(ROWS_SENT) if SIZE > 1 else 0
+    if folder is not None:
+        found["files"] = sorted(path.name for path in folder.iterdir())
+        found["log"] = (folder / "logs" / "metrics.csv").read_text().splitlines()
+        halves = folder.with_name(f"{folder.name}-halves")
+        for epochs in (1, 2):
+            model = built(name, arguments)
+            gs.fit(model, split(), max_epochs=epochs, out=halves, resume=True, **options)
+        found["resumed"] = flat(model)
+    return found
+
+
+if __name__ == "__main__":
+    optimizers.SPARSE_FROM = 30  # so that the table here counts as a large one
+    loop.Ranks = Counted  # type: ignore[misc]
+    cases = CASES[:1] if LAUNCHES else CASES
+    found = [train(number, *case) for number, case in enumerate(cases)]
+    OUT.with_name(f"{OUT.name}-{RANK}.json").write_text(json.dumps(found))
