@@ -166,6 +166,11 @@ def fit(
             f"states between steps, as GRU4Rec does; {type(model).__name__} does not: use "
             "lanes=None."
         )
+    if settings.lanes is not None and settings.max_clicks is not None:
+        raise ValueError(
+            f"lanes={settings.lanes} takes one click a lane a step: max_clicks goes with batches "
+            "of whole samples, leave one of the two None."
+        )
     if augmentation is not None and (
         settings.lanes is not None or not isinstance(data, (Split, Sessions, SessionGraphDataset))
     ):
@@ -200,6 +205,7 @@ def fit(
         whole = SessionGraphLoader(
             dataset,
             settings.batch_size * ranks.size,
+            max_clicks=None if settings.max_clicks is None else settings.max_clicks * ranks.size,
             bucket=by_session,
             augmentation=augmentation,
             rank=0,

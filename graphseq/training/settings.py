@@ -26,6 +26,9 @@ class TrainingSettings:
             :class:`~graphseq.training.loss_choice.SampledLoss`.
         max_epochs: Passes over the training data.
         batch_size: Graphs in a batch; a user's own loader keeps its own.
+        max_clicks: Most clicks in a batch, in place of ``batch_size``: many short samples or few
+            long ones, of like length (:class:`~graphseq.data.samplers.ClickBatchSampler`); of
+            several ranks so many times the clicks, which they share by samples.
         lanes: Sessions that are walked through side by side, one click a step, in place of batches
             of whole sessions (:class:`~graphseq.data.lanes.SessionParallelLoader`): for a model
             that keeps states between steps, as GRU4Rec does.
@@ -61,6 +64,7 @@ class TrainingSettings:
     loss: str | CrossEntropy | SampledLoss = "cross_entropy"
     max_epochs: int = 10
     batch_size: int = 512
+    max_clicks: int | None = None
     lanes: int | None = None
     optimizer: OptimizerName = "adam"
     learning_rate: float = 1e-3
@@ -86,6 +90,7 @@ class TrainingSettings:
         ks_of(self.monitor)
         for name in ("max_epochs", "batch_size", "accumulate"):
             _at_least_one(name, getattr(self, name))
+        _at_least_one("max_clicks", self.max_clicks, "None counts samples")
         _at_least_one("lanes", self.lanes, "None takes batches of whole sessions")
         _at_least_one("checkpoint_steps", self.checkpoint_steps, "None writes none by steps")
         if self.checkpoint_minutes is not None and not self.checkpoint_minutes > 0:

@@ -17,7 +17,7 @@ from torch import Tensor
 from torch_geometric.data import Batch
 from torch_geometric.loader import DataLoader
 
-from graphseq.data.dataset import SessionGraphDataset
+from graphseq.data.dataset import Samples, SessionGraphDataset
 from graphseq.data.lanes import SessionParallelLoader
 from graphseq.data.loader import SessionGraphLoader
 from graphseq.data.sessions import Sessions
@@ -297,6 +297,7 @@ def test_model_is_left_in_evaluation_mode_with_its_catalog(split: Split) -> None
         ({"precision": "fp8"}, "precision is one of 32, bf16-mixed, 16-mixed"),
         ({"checkpoint_steps": 0}, "checkpoint_steps must be at least 1"),
         ({"checkpoint_minutes": 0.0}, "checkpoint_minutes must be positive"),
+        ({"max_clicks": 1}, "more than max_clicks=1 clicks, up to"),
         ({"lanes": 8}, "states between steps, as GRU4Rec does; SRGNN does not"),
         ({"patience": 0}, "patience must be at least 1"),
         ({"batch_size": 0}, "batch_size must be at least 1"),
@@ -382,6 +383,21 @@ def test_lanes_are_those_of_the_session_parallel_loader(split: Split) -> None:
     graphs = SessionGraphDataset(split.train, "sessions")
     quick(by_loader, SessionParallelLoader(graphs, 8, shuffle=True, seed=3), seed=3)
     assert torch.equal(weights(by_setting), weights(by_loader))
+
+
+@pytest.mark.parametrize("name", ["srgnn", "gru4rec"])
+def test_batches_by_clicks_are_those_of_the_loader(split: Split, name: str) -> None:
+    by_setting, by_loader = model_of(name), model_of(name)
+    quick(by_setting, split.train, max_clicks=40, seed=3)
+    samples: Samples = "prefixes" if name == "srgnn" else "sessions"
+    graphs = SessionGraphDataset(split.train, samples)
+    quick(by_loader, SessionGraphLoader(graphs, max_clicks=40, shuffle=True, seed=3), seed=3)
+    assert torch.equal(weights(by_setting), weights(by_loader))
+
+
+def test_lanes_and_clicks_of_a_batch_together_are_refused(split: Split) -> None:
+    with pytest.raises(ValueError, match="leave one of the two None"):
+        quick(model_of("gru4rec"), split, lanes=3, max_clicks=40)
 
 
 def test_training_ends_after_the_epoch_whose_caller_says_so(split: Split) -> None:

@@ -16,6 +16,7 @@ OTHERS: dict[str, Any] = {
     "loss": SampledLoss("gbce", num_negatives=7, alpha=0.5, options={"t": 0.9}, in_batch=True),
     "max_epochs": 3,
     "batch_size": 7,
+    "max_clicks": 4096,
     "lanes": 5,
     "optimizer": "rowwise_adagrad",
     "learning_rate": 0.5,
