@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -12,6 +12,7 @@ from torch_geometric.data import Batch
 from graphseq.data.dataset import SessionGraphDataset
 from graphseq.data.sessions import Sessions
 from graphseq.models.base import SessionModel
+from graphseq.training.ranks import Ranks
 
 MEASURED_AT_ONCE = 512
 """Samples of the validation part that are read at once."""
@@ -87,12 +88,14 @@ class Auxiliary(torch.nn.Module):
 
     Attributes:
         target_fields: What it must know of the targets' clicks: ``"time"`` or click features.
+        metrics: Names of what :meth:`measure` gives.
 
     Raises:
         ValueError: If the weight is not positive, or the name is empty.
     """
 
     target_fields: tuple[str, ...] = ()
+    metrics: tuple[str, ...] = ()
 
     def __init__(self, name: str, weight: float) -> None:
         super().__init__()
@@ -142,37 +145,52 @@ def width_of(model: SessionModel) -> int:
 
 @torch.no_grad()
 def measure_auxiliary(
-    model: SessionModel, auxiliary: Sequence[Auxiliary], sessions: Sessions
+    model: SessionModel, auxiliary: Sequence[Auxiliary], sessions: Sessions, ranks: Ranks
 ) -> dict[str, float]:
     """The means of all metrics over the targets of some sessions.
 
     Args:
-        model: In evaluation mode.
+        model: It is read in evaluation mode, and left as it was.
         auxiliary: What measures.
-        sessions: A validation part.
+        sessions: A validation part, or this process's share of it.
+        ranks: The processes that have a share.
 
     Returns:
         ``<name>_<metric>`` -> value.
     """
-    measured = [each for each in auxiliary if type(each).measure is not Auxiliary.measure]
-    if not measured:
+    measured = [each for each in auxiliary if each.metrics]
+    names = [f"{each.name}_{name}" for each in measured for name in each.metrics]
+    if not names:
         return {}
+    totals = torch.zeros(2, len(names), dtype=torch.double)  # sums, and rows
+    if sessions.num_targets:
+        was_training = model.training
+        model.eval()
+        for step in _steps(model, measured, sessions):
+            values = [v for each in measured for v in _values(each, step)]
+            totals[0] += torch.stack([v.double().sum().cpu() for v in values])
+            totals[1] += torch.tensor([v.numel() for v in values])
+        model.train(was_training)
+    totals = ranks.summed(totals.to(model.device)).cpu()
+    return dict(zip(names, (totals[0] / totals[1].clamp(min=1)).tolist(), strict=True))
+
+
+def _steps(
+    model: SessionModel, measured: Sequence[Auxiliary], sessions: Sessions
+) -> Iterator[Step]:
     by_session = model.trained_on in ("sessions", "cloze")
     fields = sorted({name for each in measured for name in each.target_fields})
     dataset = SessionGraphDataset(
         sessions, "sessions" if by_session else "prefixes", target_fields=fields
     )
     order = torch.from_numpy(dataset.num_clicks()).argsort(stable=True)
-    sums: dict[str, float] = {}
-    counts: dict[str, int] = {}
     for index in order.split(MEASURED_AT_ONCE):
-        step = read_step(model, dataset.batch(index).to(model.device), (0, 0))
-        for each in measured:
-            for name, values in each.measure(step).items():
-                key = f"{each.name}_{name}"
-                sums[key] = sums.get(key, 0.0) + float(values.double().sum())
-                counts[key] = counts.get(key, 0) + values.numel()
-    return {key: total / max(counts[key], 1) for key, total in sums.items()}
+        yield read_step(model, dataset.batch(index).to(model.device), (0, 0))
+
+
+def _values(auxiliary: Auxiliary, step: Step) -> list[Tensor]:
+    found = auxiliary.measure(step)
+    return [found[name] for name in auxiliary.metrics]
 
 
 def read_step(model: SessionModel, batch: Batch, key: tuple[int, int]) -> Step:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,7 @@ from graphseq.evaluation.metrics import metric_names
 from graphseq.models.base import SessionModel
 from graphseq.models.counting import CountingModel
 from graphseq.models.grow import in_model_codes
+from graphseq.training.auxiliary import Auxiliary
 from graphseq.training.checkpoints import Checkpoints, read
 from graphseq.training.launch import World
 from graphseq.training.log import MetricsLog
@@ -79,6 +80,7 @@ def fit(
     *,
     validation: Sessions | None = None,
     augmentation: Augmentation | None = None,
+    auxiliary: Sequence[Auxiliary] = (),
     out: str | Path | None = None,
     resume: bool = False,
     progress: bool = True,
@@ -106,6 +108,10 @@ def fit(
         validation: Sessions to watch, in place of the split's own.
         augmentation: Changes the clicks of training samples, anew in every epoch; those of
             :mod:`graphseq.data.augment`, several of them in PyG's ``Compose``.
+        auxiliary: Further losses on the same vectors, trained with the model's:
+            :class:`~graphseq.training.contrastive.Contrastive`,
+            :class:`~graphseq.training.tasks.NextFeature`,
+            :class:`~graphseq.training.tasks.DwellTime`, or your own.
         out: Folder for the settings (``settings.json``), the log (``logs/metrics.csv``), the
             history (``history.csv``) and its picture (``learning_curves.png``), the checkpoint
             (``checkpoints/last.ckpt``) and the model.
@@ -155,6 +161,11 @@ def fit(
     if isinstance(model, CountingModel):
         if sessions is None:
             raise ValueError(f"{type(model).__name__} counts sessions: pass a split or sessions.")
+        if augmentation is not None or auxiliary:
+            raise ValueError(
+                f"{type(model).__name__} counts sessions as they are: pass no augmentation and no "
+                "auxiliary."
+            )
         start = time.perf_counter()
         model.fit_counts(sessions)
         counted = time.perf_counter() - start
@@ -182,8 +193,18 @@ def fit(
         validation = _checked(model, validation)
     if world.size > 1:
         _check_shared(data, settings)
+    if auxiliary and settings.lanes is not None:
+        raise ValueError(
+            "Auxiliary losses read whole sessions, and lanes give them click by click: use "
+            "lanes=None."
+        )
     model.prepare(sessions)
-    objective = Objective(settings.loss, model.num_items, catalog, settings.seed)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(settings.seed)
+        for each in auxiliary:
+            each.prepare(model, sessions)
+    objective = Objective(settings.loss, model.num_items, catalog, settings.seed, auxiliary)
+    target_fields = sorted({name for each in auxiliary for name in each.target_fields})
     if folder is not None and world.rank == 0:
         settings.save(folder / SETTINGS)
 
@@ -192,7 +213,9 @@ def fit(
             return data
         by_session = model.trained_on in ("sessions", "cloze")
         dataset = (
-            data if isinstance(data, SessionGraphDataset) else _dataset(model, sessions)  # type: ignore[arg-type]
+            data
+            if isinstance(data, SessionGraphDataset)
+            else _dataset(model, sessions, target_fields)  # type: ignore[arg-type]
         )
         workers: dict[str, Any] = {
             "num_workers": num_workers,
@@ -288,6 +311,10 @@ def _log(folder: Path, training: SessionTraining) -> MetricsLog:
     columns = ["epoch", "step", "loss", "learning_rate", "epoch_loss", "targets"]
     if training.validation is not None:
         columns += metric_names(ks_of(settings.monitor))
+        columns += [f"{a.name}_{name}" for a in training.objective.auxiliary for name in a.metrics]
+    if training.objective.auxiliary:
+        names = ["next_item", *(each.name for each in training.objective.auxiliary)]
+        columns += [f"{name}_loss" for name in names]
     position = 0 if state is None else state["log_bytes"]
     return MetricsLog(folder, columns, position=position, step=training.updates)
 
@@ -313,11 +340,14 @@ def _checked(model: SessionModel, validation: Sessions) -> Sessions:
     return in_codes_of(model, validation)
 
 
-def _dataset(model: SessionModel, sessions: Sessions) -> SessionGraphDataset:
+def _dataset(
+    model: SessionModel, sessions: Sessions, target_fields: Sequence[str]
+) -> SessionGraphDataset:
     if model.trained_on in ("sessions", "cloze"):
-        return SessionGraphDataset(sessions, "sessions")
+        return SessionGraphDataset(sessions, "sessions", target_fields=target_fields)
     # A model that sees the newest clicks alone need not have the older ones built for it.
-    return SessionGraphDataset(sessions, max_length=getattr(model, "max_length", None))
+    max_length = getattr(model, "max_length", None)
+    return SessionGraphDataset(sessions, max_length=max_length, target_fields=target_fields)
 
 
 def _sessions_and_catalog(data: object) -> tuple[Sessions | None, Catalog | None]:

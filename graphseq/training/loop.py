@@ -20,6 +20,7 @@ from graphseq.data.sessions import Sessions
 from graphseq.evaluation.evaluate import evaluate
 from graphseq.evaluation.metrics import metric_names
 from graphseq.models.base import SessionModel
+from graphseq.training.auxiliary import measure_auxiliary
 from graphseq.training.average import WeightAverage
 from graphseq.training.feed import Feed, seed_step
 from graphseq.training.log import EVERY, MetricsLog, line_of
@@ -62,6 +63,9 @@ class SessionTraining(pl.LightningModule):
         self.automatic_optimization = False  # the groups of batches are ours
         self.model = model
         self.objective = objective
+        self.auxiliary = torch.nn.ModuleList(objective.auxiliary)
+        further = [each.name for each in objective.auxiliary]
+        self.part_names = ["next_item", *further] if further else []
         self.make_loader = loader
         self.validation = validation
         self.settings = settings
@@ -82,6 +86,7 @@ class SessionTraining(pl.LightningModule):
         self.epoch = self.step = self.updates = 0
         self.waits = True
         self.loss_sum = torch.zeros((), dtype=torch.double)
+        self.part_sums = torch.zeros(len(self.part_names), dtype=torch.double)
         self._start_epoch()
 
     # -- what Lightning asks for -----------------------------------------------------------------
@@ -91,24 +96,30 @@ class SessionTraining(pl.LightningModule):
             self.ranks = self.objective.ranks = Ranks()
 
     def on_fit_start(self) -> None:
-        self.ranks.from_first([*self.model.parameters(), *self.model.buffers()])
+        for module in (self.model, self.auxiliary):
+            self.ranks.from_first([*module.parameters(), *module.buffers()])
 
     def train_dataloader(self) -> Feed:
         loader = self.make_loader(self.ranks)
         self.feed = Feed(loader, self.settings.seed, lambda: (self.epoch, self.step))
         return self.feed
 
+    @property
+    def trained(self) -> list[torch.nn.Parameter]:
+        """What the optimiser changes: the weights of the model, then those of further losses."""
+        return [*self.model.parameters(), *self.auxiliary.parameters()]
+
     def configure_optimizers(self) -> RowSparseOptimizer:
         settings = self.settings
         optimizer = RowSparseOptimizer(
-            self.model.parameters(),
+            self.trained,
             settings.optimizer,
             settings.learning_rate,
             weight_decay=settings.weight_decay,
             max_norm=settings.gradient_clip,
         )
         if settings.ema is not None:
-            optimizer.average = WeightAverage(self.model.parameters(), settings.ema)
+            optimizer.average = WeightAverage(self.trained, settings.ema)
         optimizer.watch(self.model)
         self.optimizer = optimizer
         return optimizer
@@ -118,6 +129,7 @@ class SessionTraining(pl.LightningModule):
         assert self.feed is not None
         self.num_steps = self.feed.num_steps
         self.loss_sum = self.loss_sum.to(self.device)
+        self.part_sums = self.part_sums.to(self.device)
         group = self.settings.accumulate
         updates = None if self.num_steps is None else -(-self.num_steps // group)
         self.warmup, self.num_updates = steps_of(
@@ -140,6 +152,8 @@ class SessionTraining(pl.LightningModule):
         if not bool(total.isfinite()):  # before the step spoils the weights
             self._stop_at(total if bool(loss.isfinite()) else loss, batch, step)
         self.loss_sum += total
+        if self.part_names:
+            self.part_sums = self.part_sums + self._parts_of_all(own)
         self.num_targets += count
         if loss.requires_grad:  # a process may have no session of a small batch
             # Of several batches the sum over targets: it is divided when their number is known.
@@ -164,6 +178,10 @@ class SessionTraining(pl.LightningModule):
         row = {
             "epoch": self.epoch + 1,
             "loss": float(self.loss_sum) / max(self.num_targets, 1),
+            **{
+                f"{name}_loss": total / max(self.num_targets, 1)
+                for name, total in zip(self.part_names, self.part_sums.tolist(), strict=True)
+            },
             "learning_rate": self._rate(self.epoch + 1),
             "targets": self.num_targets,
             "seconds": self.seconds,
@@ -198,6 +216,7 @@ class SessionTraining(pl.LightningModule):
 
     def _start_epoch(self) -> None:
         self.loss_sum = torch.zeros((), dtype=torch.double, device=self.device)
+        self.part_sums = torch.zeros(len(self.part_names), dtype=torch.double, device=self.device)
         self.num_targets = 0
         self.pending = self.pending_targets = 0
         self.earlier_seconds = self.earlier_data_seconds = 0.0  # before this run went on
@@ -245,10 +264,9 @@ class SessionTraining(pl.LightningModule):
         for group in self.optimizer.param_groups:
             group["lr"] = self._rate(self.epoch)
         if self.ranks.are_several:
-            learnt = [p for p in self.model.parameters() if p.requires_grad]
-            self.ranks.add_gradients(learnt)
+            self.ranks.add_gradients([p for p in self.trained if p.requires_grad])
         if self._adds_up:
-            for parameter in self.model.parameters():
+            for parameter in self.trained:
                 if parameter.grad is not None:
                     parameter.grad.div_(max(self.pending_targets, 1))
         optimizer = self.optimizers()
@@ -276,6 +294,14 @@ class SessionTraining(pl.LightningModule):
         total, number = self.ranks.summed(torch.stack([total, total.new_tensor(count)]))
         return total, int(number)
 
+    def _parts_of_all(self, own: int) -> Tensor:
+        """The sum of each loss that is added up, over the targets of all processes."""
+        sums = torch.zeros_like(self.part_sums)
+        if own:
+            sums = torch.stack([self.objective.parts[name] for name in self.part_names])
+            sums = sums.double() * own
+        return self.ranks.summed(sums)
+
     def _validate(self, row: dict[str, float]) -> float:
         assert self.validation is not None
         settings, start = self.settings, time.perf_counter()
@@ -293,10 +319,12 @@ class SessionTraining(pl.LightningModule):
                 )
             means = torch.tensor([report.metrics[name] for name in names], dtype=torch.double)
             sums = torch.cat([means * report.num_cases, sums.new_tensor([report.num_cases])])
+        with self._averaged():
+            further = measure_auxiliary(self.model, self.objective.auxiliary, part, self.ranks)
         if self.ranks.are_several:
             sums = self.ranks.summed(sums.to(self.device)).cpu()
             means = sums[:-1] / sums[-1]
-        row |= dict(zip(names, means.tolist(), strict=True))
+        row |= dict(zip(names, means.tolist(), strict=True)) | further
         row["validation_seconds"] = time.perf_counter() - start
         return row[settings.monitor]
 

@@ -27,6 +27,7 @@ def state_of(training: SessionTraining) -> dict[str, Any]:
         "weights": training.model.state_dict(),
         "training_state": training.model.training_state(),
         "loss_state": training.objective.training_state(),
+        "auxiliary": training.auxiliary.state_dict(),
         "optimizer": optimizer.state_dict(),
         "average": None if average is None else average.state_dict(),
         "scaler": training.trainer.precision_plugin.state_dict(),
@@ -35,6 +36,7 @@ def state_of(training: SessionTraining) -> dict[str, Any]:
         "num_steps": training.num_steps,
         "updates": training.updates,
         "loss_sum": training.loss_sum,
+        "part_sums": training.part_sums,
         "num_targets": training.num_targets,
         "seconds": training.seconds if training.step else 0.0,
         "data_seconds": training.data_seconds if training.step else 0.0,
@@ -61,7 +63,14 @@ def load_state(training: SessionTraining, state: dict[str, Any]) -> None:
             f"The checkpoint does not fit this training, its model ({state['model']}) has other "
             "weights: delete it or train without resume."
         )
+    further = {name: value.shape for name, value in training.auxiliary.state_dict().items()}
+    if {name: value.shape for name, value in state["auxiliary"].items()} != further:
+        raise ValueError(
+            "The checkpoint does not fit this training, its auxiliary losses are others: give it "
+            "the same, in the same order, or train without resume."
+        )
     training.model.load_state_dict(state["weights"])
+    training.auxiliary.load_state_dict(state["auxiliary"])
     training.model.load_training_state(state["training_state"])
     training.objective.load_training_state(state["loss_state"])
     training.epoch, training.step = state["epoch"], state["step"]
@@ -70,6 +79,7 @@ def load_state(training: SessionTraining, state: dict[str, Any]) -> None:
     training.best_epoch, training.best_value = state["best_epoch"], state["best_value"]
     training.best_weights = state["best_weights"]
     training.loss_sum = state["loss_sum"]
+    training.part_sums = state["part_sums"]
     training.num_targets = state["num_targets"]
     training.resumed = state
 
@@ -94,6 +104,7 @@ def load_optimizer_state(training: SessionTraining) -> None:
         optimizer.average.load_state_dict(state["average"])
     training.trainer.precision_plugin.load_state_dict(state["scaler"])
     training.loss_sum = state["loss_sum"].to(training.device)
+    training.part_sums = state["part_sums"].to(training.device)
     training.earlier_seconds = state["seconds"]
     training.earlier_data_seconds = state["data_seconds"]
     training.started = time.perf_counter()

@@ -33,6 +33,8 @@ class NextFeature(Auxiliary):
             it holds numbers with a fraction.
     """
 
+    metrics = ("accuracy", "mrr")
+
     def __init__(self, feature: str, weight: float = 0.1, *, name: str | None = None) -> None:
         super().__init__(feature if name is None else name, weight)
         self.feature = feature
@@ -103,6 +105,7 @@ class DwellTime(Auxiliary):
     """
 
     target_fields = ("time",)
+    metrics = ("mae",)
 
     def __init__(self, weight: float = 0.1, *, name: str = "dwell_time") -> None:
         super().__init__(name, weight)

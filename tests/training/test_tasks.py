@@ -26,6 +26,7 @@ from graphseq.training.auxiliary import (
     read_step,
 )
 from graphseq.training.objective import Objective
+from graphseq.training.ranks import Ranks
 from graphseq.training.tasks import DwellTime, NextFeature
 
 NUM_ITEMS = 6
@@ -183,7 +184,7 @@ def test_measured_metrics_are_means_over_all_targets(kind: type[Any]) -> None:
     for task in tasks:
         task.prepare(model, sessions())
     step = step_of(model, ("time",))
-    measured = measure_auxiliary(model, tasks, sessions())
+    measured = measure_auxiliary(model, tasks, sessions(), Ranks(0, 1))
     assert list(measured) == ["category_accuracy", "category_mrr", "dwell_time_mae"]
     for task in tasks:
         for name, values in task.measure(step).items():
@@ -195,7 +196,7 @@ def test_measured_without_anything_that_measures_is_nothing() -> None:
         def forward(self, step: Step) -> Tensor:
             return step.vectors.sum() * 0
 
-    assert measure_auxiliary(model_of(SRGNN), [Zero("zero", 1.0)], sessions()) == {}
+    assert measure_auxiliary(model_of(SRGNN), [Zero("zero", 1.0)], sessions(), Ranks(0, 1)) == {}
 
 
 def test_tasks_that_do_not_fit_the_data_are_refused() -> None:
