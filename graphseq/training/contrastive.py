@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -26,6 +28,7 @@ def info_nce(
     second: Tensor,
     temperature: float = 1.0,
     labels: Tensor | None = None,
+    reduction: Literal["mean", "sum"] = "mean",
     *,
     cosine: bool = False,
 ) -> Tensor:
@@ -42,13 +45,14 @@ def info_nce(
         first, second: Vectors of the two views, [n, d] each.
         temperature: :math:`\tau`, above 0.
         labels: Rows of the same label, int64 [n], are no negatives of each other.
+        reduction: ``"mean"`` over all vectors or ``"sum"``.
         cosine: Whether vectors are divided by their norm.
 
     Returns:
         The loss, a scalar; 0 for no sessions.
 
     Raises:
-        ValueError: If shapes differ or the temperature is not positive.
+        ValueError: If shapes differ, the temperature is not positive or ``reduction`` is unknown.
     """
     if first.dim() != 2 or first.shape != second.shape:
         raise ValueError(
@@ -56,6 +60,8 @@ def info_nce(
         )
     if not temperature > 0:
         raise ValueError(f"temperature must be positive, got {temperature}.")
+    if reduction not in ("mean", "sum"):
+        raise ValueError(f"reduction is 'mean' or 'sum', got {reduction!r}.")
     n = len(first)
     z = torch.cat([first, second])  # [2n, d]
     if cosine:
@@ -70,7 +76,7 @@ def info_nce(
         out = both.unsqueeze(0) == both.unsqueeze(1)
         out[row, partner] = False
     loss = cross_entropy(logits.masked_fill(out, -torch.inf), partner, reduction="sum")
-    return loss / max(2 * n, 1)
+    return loss / max(2 * n, 1) if reduction == "mean" else loss
 
 
 class Contrastive(Auxiliary):

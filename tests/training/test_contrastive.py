@@ -54,6 +54,8 @@ def test_info_nce_equals_a_loop_and_finite_differences(
     of_row = None if labels is None else torch.tensor(labels)
     loss = info_nce(first, second, temperature, of_row)
     assert loss.item() == pytest.approx(naive(first, second, temperature, labels), rel=1e-9)
+    total = info_nce(first, second, temperature, of_row, "sum")
+    torch.testing.assert_close(total, 10 * loss)
     assert torch.autograd.gradcheck(
         lambda a, b: info_nce(a, b, temperature, of_row), (first, second)
     )
@@ -186,6 +188,8 @@ def test_wrong_contrastive_is_refused() -> None:
         info_nce(vectors(3), vectors(4))
     with pytest.raises(ValueError, match="temperature must be positive"):
         info_nce(vectors(3), vectors(3), 0.0)
+    with pytest.raises(ValueError, match="reduction is"):
+        info_nce(vectors(3), vectors(3), reduction="none")  # type: ignore[arg-type]
 
 
 def test_targets_of_samples_are_those_of_their_graphs() -> None:
