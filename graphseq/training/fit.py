@@ -255,7 +255,6 @@ def fit(
             load_state(training, read(path))
         if world.rank == 0:
             training.metrics_log = _log(folder, training)
-    logger.info("Settings of this training:\n%s", settings)
     callbacks: list[Callback] = [keeper]
     progress = progress and world.rank == 0
     if progress and is_interactive():
@@ -266,8 +265,9 @@ def fit(
         lines_shown(progress and not is_interactive()),
         torch.random.fork_rng(devices=[]),
         sparse_tables(model, sampled),
-        reading_in(model, settings.precision, world.accelerator),
+        reading_in(model, settings.precision, world.accelerator, compiled=settings.compile),
     ):
+        logger.info("Settings of this training:\n%s", settings)
         trainer = pl.Trainer(
             accelerator=world.accelerator,
             devices=world.devices,

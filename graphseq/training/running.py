@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import shutil
 import signal
 import threading
 import warnings
@@ -24,6 +25,9 @@ logger = logging.getLogger(__name__)
 
 HALF = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}
 """The types of half precision by the name of the setting."""
+
+COMPILERS = ("g++", "clang++", "c++", "cl")
+"""What torch.compile makes programs for a CPU with."""
 
 
 class Keeper(Checkpoint):
@@ -116,37 +120,50 @@ def run(trainer: pl.Trainer, training: SessionTraining, keeper: Keeper) -> None:
 
 
 @contextmanager
-def reading_in(model: SessionModel, precision: str, accelerator: str) -> Iterator[None]:
-    """Has a model read sessions in half precision for a while.
+def reading_in(
+    model: SessionModel, precision: str, accelerator: str, *, compiled: bool = False
+) -> Iterator[None]:
+    """Has a model read sessions in half precision, or compiled, for a while.
 
     What it hands over, vectors or scores, has 32 bits again, so that losses and optimiser are the
     same in every precision.
 
     Args:
-        model: Its ``training_vectors`` and ``score`` are replaced within the block; they do what
-            they did wherever it does not train.
+        model: Its ``training_vectors``, ``training_rows`` and ``score`` are replaced within the
+            block; they do what they did wherever it does not train.
         precision: As in the settings; ``"32"`` changes nothing.
         accelerator: Where the training runs, as Lightning calls it.
+        compiled: Whether ``torch.compile`` makes them.
 
     Raises:
-        ValueError: If the device has no such precision.
+        ValueError: If the device has no such precision, or there is no compiler.
     """
     if precision == "16-mixed" and accelerator == "cpu":
         raise ValueError(
             "precision='16-mixed' scales gradients, which is there for a GPU alone: use "
             "'bf16-mixed' on a CPU."
         )
-    if precision == "32":
+    if compiled and accelerator == "cpu" and not any(map(shutil.which, COMPILERS)):
+        raise ValueError(
+            f"compile=True needs a compiler, and there is none of {', '.join(COMPILERS)}: install "
+            "one, or train with compile=False."
+        )
+    if precision == "32" and not compiled:
         yield
         return
     names = ("training_vectors", "training_rows", "score")
 
-    def half(method: Callable[..., Any]) -> Callable[..., Any]:
+    def changed(method: Callable[..., Any]) -> Callable[..., Any]:
+        # Batches differ in size: one program for all sizes, rather than one for each.
+        made = torch.compile(method, dynamic=True) if compiled else method
+
         def read(*args: Any, **kwargs: Any) -> Any:
             if not model.training:
                 return method(*args, **kwargs)
+            if precision == "32":
+                return made(*args, **kwargs)
             with torch.autocast(model.device.type, dtype=HALF[precision]):
-                found = method(*args, **kwargs)
+                found = made(*args, **kwargs)
             if isinstance(found, Tensor):
                 return found.float()
             return (found[0].float(), *found[1:])
@@ -154,7 +171,7 @@ def reading_in(model: SessionModel, precision: str, accelerator: str) -> Iterato
         return read
 
     for name in names:
-        setattr(model, name, half(getattr(model, name)))
+        setattr(model, name, changed(getattr(model, name)))
     try:
         yield
     finally:

@@ -49,6 +49,8 @@ class TrainingSettings:
             (:class:`~graphseq.training.average.WeightAverage`).
         precision: ``"32"``; or ``"bf16-mixed"`` or ``"16-mixed"``, where sessions are read in
             half precision while weights, the loss and the optimiser stay in 32 bits.
+        compile: Whether ``torch.compile`` makes one program of what reads sessions. It takes
+            minutes before the first step, and needs a compiler.
         monitor: Metric that chooses the epoch: ``"hr@k"``, ``"ndcg@k"``, ``"mrr@k"``, ``"mrr"``.
         patience: Epochs without a rise before training stops; ``None``: never.
         exclude_seen: Whether validation leaves items of the history out, as in ``evaluate``.
@@ -75,6 +77,7 @@ class TrainingSettings:
     accumulate: int = 1
     ema: float | None = None
     precision: Precision = "32"
+    compile: bool = False
     monitor: str = "mrr@20"
     patience: int | None = 3
     exclude_seen: bool = False

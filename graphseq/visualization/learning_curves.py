@@ -92,13 +92,15 @@ def _draw(ax: Axes, x: np.ndarray, values: pd.Series, colour: str, name: str, va
         ax.annotate(
             f"{y[best]:.4f}",
             (x[best], y[best]),
-            xytext=(0, -11),
+            xytext=(0, 7),
             textcoords="offset points",
             ha="center",
-            va="top",
+            va="bottom",
             fontsize=8,
             color=INK,
         )
+        low, high = ax.get_ylim()
+        ax.set_ylim(low, max(high, y[best] + 0.12 * (high - low)))  # room for the number
     ax.tick_params(labelsize=9, colors=GREY)
     ax.grid(color="#E3E8ED", linewidth=0.8)
     ax.set_axisbelow(True)

@@ -166,3 +166,33 @@ def test_history_counts_targets_and_the_wait_for_data(split: Split) -> None:
     assert history["targets"].tolist() == [clicks - sessions] * 2
     assert (history["data_seconds"] > 0).all()
     assert (history["data_seconds"] < history["seconds"]).all()
+
+
+def test_compiled_model_reads_in_training_alone_and_is_itself_again(
+    split: Split, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[bool] = []
+    model = model_of("srgnn")
+
+    def compiled(method: Any, *, dynamic: bool) -> Any:  # a real one takes minutes
+        def read(*args: Any, **kwargs: Any) -> Any:
+            calls.append(dynamic and model.training)
+            return method(*args, **kwargs)
+
+        return read
+
+    monkeypatch.setattr(torch, "compile", compiled)
+    result = fit(model, split, max_epochs=2, batch_size=16, progress=False, compile=True)
+    assert calls == [True] * len(calls)
+    assert len(calls) == 2 * -(-split.train.num_targets // 16)
+    assert "training_vectors" not in vars(model)
+    plain = fit(model_of("srgnn"), split, max_epochs=2, batch_size=16, progress=False)
+    assert result.history["loss"].tolist() == plain.history["loss"].tolist()
+
+
+def test_compiled_model_without_a_compiler_says_so(
+    split: Split, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", "")
+    with pytest.raises(ValueError, match="compile=True needs a compiler, and there is none of g"):
+        fit(model_of("srgnn"), split, progress=False, compile=True)

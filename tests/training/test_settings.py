@@ -27,6 +27,7 @@ OTHERS: dict[str, Any] = {
     "accumulate": 4,
     "ema": 0.999,
     "precision": "bf16-mixed",
+    "compile": True,
     "monitor": "ndcg@5",
     "patience": None,
     "exclude_seen": True,
