@@ -24,7 +24,7 @@ from graphseq.training.launch import World
 from graphseq.training.ranks import ALONE, Ranks, ShareOfBatches, share_of
 
 SCRIPT = Path(__file__).with_name("train_together.py")
-CASES = 9
+CASES = 10
 
 Runs = dict[str, list[dict[str, Any]]]
 

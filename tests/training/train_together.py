@@ -9,14 +9,16 @@ from __future__ import annotations
 import json
 import os
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
 
 import graphseq as gs
-from graphseq.training import loop, optimizers, ranks
+from graphseq.training import Auxiliary, DwellTime, NextFeature, loop, optimizers, ranks
 
 OUT, SIZE, LAUNCHES = Path(sys.argv[1]), int(sys.argv[2]), "launch" in sys.argv
 RANK = int(os.environ.get("LOCAL_RANK", 0))
@@ -36,6 +38,7 @@ CASES: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
     ("bert4rec", {**PLAIN, "masking": "80_10_10", "mask_prob": 0.5}, {"accumulate": 2}),
     ("bst_ranker", {**PLAIN, "heads": 2, "mlp_channels": [8]}, {"loss": BCE}),
     ("tagnn", PLAIN, {"loss": {**SOFTMAX, "shared": True}, "optimizer": "rowwise_adagrad"}),
+    ("sasrec", PLAIN, {"loss": SOFTMAX, "auxiliary": ["shelf", "dwell_time"]}),
 ]
 
 
@@ -61,7 +64,20 @@ def split() -> gs.Split:
     later = [[int(s), int(s + 1) % NUM_ITEMS, 0] for s in generator.integers(NUM_ITEMS, size=7)]
     vocabulary = gs.data.Vocabulary(np.arange(NUM_ITEMS))
     train, held = (gs.Sessions.from_lists(part, vocabulary=vocabulary) for part in (lists, later))
+    train, held = (replace(part, **known_of(part)) for part in (train, held))
     return gs.Split(train, held, held)
+
+
+def known_of(part: gs.Sessions) -> dict[str, Any]:
+    """What further tasks ask for: times of clicks, a feature of items."""
+    return {
+        "time": np.cumsum(1.0 + np.arange(part.num_clicks) % 5),
+        "item_features": pd.DataFrame({"shelf": np.arange(NUM_ITEMS) % 4}),
+    }
+
+
+def tasks(names: list[str]) -> list[Auxiliary]:
+    return [DwellTime() if name == "dwell_time" else NextFeature(name) for name in names]
 
 
 def built(name: str, arguments: dict[str, Any]) -> gs.models.SessionModel:
@@ -78,11 +94,12 @@ def flat(model: torch.nn.Module) -> list[float]:
 def train(number: int, name: str, arguments: dict[str, Any], settings: dict[str, Any]) -> Any:
     options = {"batch_size": 8 // SIZE, "learning_rate": 0.01, "patience": None, "progress": False}
     options |= settings
+    named = options.pop("auxiliary", [])
     if LAUNCHES:
         options["devices"] = SIZE
     ROWS_SENT.clear()
     model, folder = built(name, arguments), OUT if number == 0 else None
-    result = gs.fit(model, split(), max_epochs=2, out=folder, **options)
+    result = gs.fit(model, split(), max_epochs=2, out=folder, auxiliary=tasks(named), **options)
     history = json.loads(result.history.to_json(orient="records"))
     found = {"case": [name, settings], "history": history, "weights": flat(model)}
     found["row_sparse"] = len(ROWS_SENT) if SIZE > 1 else 0
