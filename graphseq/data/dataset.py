@@ -31,8 +31,10 @@ NO_TARGET = -100
 
 AUGMENTATION = 2
 """Tells the random numbers of augmentations from others of the same seed and epoch."""
+
 INDEXED_CLICKS = 1 << 24
-"""Up to how many clicks a dataset finds repetitions once, at 8 bytes a click and some seconds."""
+"""Up to how many clicks a dataset keeps an index of them: repetitions, at 8 bytes a click and some
+seconds, and the session of each prefix, at 4."""
 
 Samples = Literal["prefixes", "sessions"]
 
@@ -105,22 +107,32 @@ class SessionGraphDataset(Dataset):
             before = self._known_ptr[sessions.ptr]
             click = np.append(self._known_click, sessions.num_clicks)[before[:-1]]
             first_known = np.minimum(click - sessions.ptr[:-1], lengths)
-            self._first = np.minimum(np.maximum(first_target, first_known + 1), lengths)
+            first = np.minimum(np.maximum(first_target, first_known + 1), lengths)
         else:
-            self._first = np.minimum(first_target, lengths)
-        targets = lengths - self._first
-        self.num_without_history = int(np.maximum(lengths - first_target, 0).sum() - targets.sum())
+            first = np.minimum(first_target, lengths)
+        self._first = first.astype(np.int32)
+        targets = lengths - first
+        num_targets = int(targets.sum())
+        self.num_without_history = 0
         """Targets with no known click before them: no graph can be built for them."""
-
-        if samples == "prefixes":
-            self._sample_session = np.repeat(
-                np.arange(sessions.num_sessions, dtype=np.int32), targets
+        if self._known_ptr is not None:
+            self.num_without_history = (
+                int(np.maximum(lengths - first_target, 0).sum()) - num_targets
             )
-            # Position of the target = index of the sample + shift of its session.
-            self._shift = self._first - (np.cumsum(targets) - targets)
+
+        self._sample_session: NDArray[np.int32] | None = None
+        if samples == "prefixes":
+            # Samples before each session: searched for the session of a sample, if there are many.
+            self._before = np.concatenate(([0], np.cumsum(targets)))
+            self._num_samples = num_targets
+            if num_targets <= INDEXED_CLICKS:
+                self._sample_session = np.repeat(
+                    np.arange(sessions.num_sessions, dtype=np.int32), targets
+                )
         else:
             self._sample_session = np.flatnonzero(targets > 0).astype(np.int32)
-        if self._sample_session.size == 0:
+            self._num_samples = len(self._sample_session)
+        if self._num_samples == 0:
             raise ValueError(
                 "No session has a target with a known click before it: sessions need two clicks, "
                 "and first_target must lie within them."
@@ -150,7 +162,7 @@ class SessionGraphDataset(Dataset):
         return tuple(place.astype(np.int32) for place in places)
 
     def len(self) -> int:
-        return len(self._sample_session)
+        return self._num_samples
 
     def get(self, idx: int) -> SessionGraph:
         graph: SessionGraph = self._build(np.array([idx])).get_example(0)
@@ -284,14 +296,18 @@ class SessionGraphDataset(Dataset):
         """All that the dataset holds beside the sessions themselves."""
         held = [self._sample_session, self._first, self._known_ptr, self._known_click]
         if self.samples == "prefixes":
-            held.append(self._shift)
+            held.append(self._before)
         return [a for a in (*held, *(self._repetitions or ())) if a is not None]
 
     def _samples(self, index: NDArray[np.int64]) -> tuple[NDArray[Any], NDArray[Any]]:
         """Session and (last) target's position of samples, integers [n] each."""
-        session = self._sample_session.take(index)
+        session: NDArray[Any]
+        if self._sample_session is None:
+            session = np.searchsorted(self._before, index, side="right") - 1
+        else:
+            session = self._sample_session.take(index)
         if self.samples == "prefixes":
-            return session, index + self._shift.take(session)
+            return session, index - self._before.take(session) + self._first.take(session)
         return session, self.sessions.ptr[session + 1] - self.sessions.ptr[session] - 1
 
     def _build(
