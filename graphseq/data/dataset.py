@@ -108,24 +108,22 @@ class SessionGraphDataset(Dataset):
             click = np.append(self._known_click, sessions.num_clicks)[before[:-1]]
             first_known = np.minimum(click - sessions.ptr[:-1], lengths)
             first = np.minimum(np.maximum(first_target, first_known + 1), lengths)
+            wanted = int(np.maximum(lengths - first_target, 0).sum())
         else:
-            first = np.minimum(first_target, lengths)
+            first, wanted = np.minimum(first_target, lengths), None
         self._first = first.astype(np.int32)
-        targets = lengths - first
-        num_targets = int(targets.sum())
-        self.num_without_history = 0
+        targets = np.subtract(lengths, self._first, out=lengths)  # of a large log, memory is time
+        del first
+        self._num_samples = int(targets.sum())
+        self.num_without_history = 0 if wanted is None else wanted - self._num_samples
         """Targets with no known click before them: no graph can be built for them."""
-        if self._known_ptr is not None:
-            self.num_without_history = (
-                int(np.maximum(lengths - first_target, 0).sum()) - num_targets
-            )
 
         self._sample_session: NDArray[np.int32] | None = None
         if samples == "prefixes":
             # Samples before each session: searched for the session of a sample, if there are many.
-            self._before = np.concatenate(([0], np.cumsum(targets)))
-            self._num_samples = num_targets
-            if num_targets <= INDEXED_CLICKS:
+            self._before = np.zeros(len(targets) + 1, dtype=np.int64)
+            np.cumsum(targets, out=self._before[1:])
+            if self._num_samples <= INDEXED_CLICKS:
                 self._sample_session = np.repeat(
                     np.arange(sessions.num_sessions, dtype=np.int32), targets
                 )
@@ -278,10 +276,14 @@ class SessionGraphDataset(Dataset):
             chosen = self._chosen[1].take(chosen)
         return chosen
 
-    def num_clicks(self) -> NDArray[np.int64]:
-        """Known clicks in the graph of each sample, int64 [len]."""
-        index = np.arange(len(self)) if self._indices is None else np.asarray(self.indices())
-        session, target = self._samples(index)
+    def num_clicks(self, index: NDArray[np.int64] | None = None) -> NDArray[np.int64]:
+        """Known clicks in the graph of each sample, int64 [len].
+
+        Args:
+            index: Of these samples alone, int [n].
+        """
+        every = np.arange(len(self)) if index is None else index
+        session, target = self._samples(self._numbers(every))
         start = self.sessions.ptr[session]
         if self._known_ptr is not None:
             target = self._known_ptr[start + target] - self._known_ptr[start]

@@ -129,9 +129,13 @@ class SessionGraphLoader(EpochLoader):
                 raise ValueError("num_steps is of batches by samples: max_clicks makes its own.")
             sampler = ClickBatchSampler(dataset.num_clicks(), max_clicks, **options)
         else:
-            size = dataset.num_clicks() if bucket else len(dataset)
             sampler = SessionBatchSampler(
-                size, batch_size, bucket=bucket, num_steps=num_steps, **options
+                len(dataset),
+                batch_size,
+                bucket=bucket,
+                lengths=dataset.num_clicks,
+                num_steps=num_steps,
+                **options,
             )
         steps: torch.utils.data.Dataset[Batch] = _WholeBatches(dataset)
         if augmentation is not None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
 import numpy as np
@@ -74,6 +74,7 @@ class SessionBatchSampler(EpochSampler[NDArray[np.int64]]):
         shuffle: Whether the order differs from epoch to epoch.
         seed: Seed of that order.
         bucket: Whether batches hold samples of like length.
+        lengths: The length of any samples, int64 [n] -> int [n], in place of those of all.
         num_steps: Steps of an epoch, over which samples are spread evenly in place of full
             batches: for ranks that have data of their own and must take equally many steps.
         rank, world_size: This process among how many; by default those of ``torch.distributed``.
@@ -91,6 +92,7 @@ class SessionBatchSampler(EpochSampler[NDArray[np.int64]]):
         shuffle: bool = False,
         seed: int = 0,
         bucket: bool = False,
+        lengths: Callable[[NDArray[np.int64]], NDArray[np.integer[Any]]] | None = None,
         num_steps: int | None = None,
         rank: int | None = None,
         world_size: int | None = None,
@@ -98,9 +100,9 @@ class SessionBatchSampler(EpochSampler[NDArray[np.int64]]):
         super().__init__(seed, rank, world_size)
         if batch_size < 1:
             raise ValueError(f"batch_size must be at least 1, got {batch_size}.")
-        if bucket and isinstance(size, int):
+        if bucket and isinstance(size, int) and lengths is None:
             raise ValueError("bucket=True needs the length of every sample, not only their number.")
-        self.lengths = None if isinstance(size, int) else size
+        self._lengths_of = lengths if isinstance(size, int) else size.take
         self.num_samples = size if isinstance(size, int) else len(size)
         _check_shares(self.num_samples, self.world_size)
         self.batch_size = batch_size
@@ -143,21 +145,28 @@ class SessionBatchSampler(EpochSampler[NDArray[np.int64]]):
     def _order(self, epoch: int, low: int, high: int) -> NDArray[np.int64]:
         """The samples at places ``low..high - 1`` of the epoch."""
         if not self.shuffle:
-            if self.bucket and self.lengths is not None:
-                return np.argsort(self.lengths, kind="stable")
-            return np.arange(low, high)
+            order = np.arange(low, high)
+            return order[self._by_length(order)] if self.bucket else order
         if not self._at_once:  # a run is a chunk
             order = Permutation(self.num_samples, (self.seed, epoch))(np.arange(low, high))
-            if self.bucket and self.lengths is not None:
-                order = order[np.argsort(self.lengths[order], kind="stable")]
-            return order
+            return order[self._by_length(order)] if self.bucket else order
         order = np.random.default_rng((self.seed, epoch)).permutation(self.num_samples)
-        if self.bucket and self.lengths is not None:
+        if self.bucket:
             chunk = np.arange(self.num_samples) // (
                 BUCKET_BATCHES * self.batch_size * self.world_size
             )
-            order = order[np.lexsort((self.lengths[order], chunk))]
+            order = order[self._by_length(order, chunk)]
         return order
+
+    def _by_length(
+        self, samples: NDArray[np.int64], chunk: NDArray[np.int64] | None = None
+    ) -> NDArray[np.int64]:
+        """The order of samples by chunk and length; those that are alike keep theirs."""
+        assert self._lengths_of is not None
+        lengths = self._lengths_of(samples)
+        if chunk is None:
+            return np.argsort(lengths, kind="stable")
+        return np.lexsort((lengths, chunk))
 
     def _sequence(self, epoch: int, first: int, last: int) -> NDArray[np.int64]:
         """Steps ``first..last - 1`` in the order in which they come."""
