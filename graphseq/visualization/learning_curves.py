@@ -99,8 +99,7 @@ def _draw(ax: Axes, x: np.ndarray, values: pd.Series, colour: str, name: str, va
             fontsize=8,
             color=INK,
         )
-        low, high = ax.get_ylim()
-        ax.set_ylim(low, max(high, y[best] + 0.12 * (high - low)))  # room for the number
+        ax.margins(y=0.14)  # room for the number
     ax.tick_params(labelsize=9, colors=GREY)
     ax.grid(color="#E3E8ED", linewidth=0.8)
     ax.set_axisbelow(True)

@@ -51,6 +51,17 @@ def test_several_runs_share_the_axes_and_have_a_legend_of_their_names() -> None:
     assert len(colours) == 2
 
 
+def test_all_runs_lie_within_the_axes_in_any_order() -> None:
+    low = history(**{"mrr@20": [0.01, 0.02, 0.03, 0.02], "seconds": [50.0] * 4})
+    for runs in ([low, history()], [history(), low]):
+        for ax in plot_learning_curves(runs).axes:
+            bottom, top = ax.get_ylim()
+            left, right = ax.get_xlim()
+            for line in ax.get_lines():
+                assert bottom <= min(line.get_ydata()) <= max(line.get_ydata()) <= top
+                assert left <= min(line.get_xdata()) <= max(line.get_xdata()) <= right
+
+
 def test_run_without_validation_shows_its_loss_alone() -> None:
     plain = history().drop(columns=["hr@20", "mrr@20"])
     assert len(plot_learning_curves(plain).axes) == 2
