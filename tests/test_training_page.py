@@ -6,13 +6,18 @@ import re
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 import graphseq as gs
 from graphseq.data import augment
 
 PAGE = Path(__file__).parent.parent / "docs" / "training.md"
 
 
-def test_examples_of_the_training_page_run_one_after_another() -> None:
+def test_examples_of_the_training_page_run_one_after_another(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)  # some write files
     names: dict[str, Any] = {}
     blocks = re.findall(r"^```python\n(.*?)^```$", PAGE.read_text(), re.MULTILINE | re.DOTALL)
     assert blocks
