@@ -7,9 +7,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 import graphseq as gs
-from experiments.benchmarks import against_recbole, bigdata, families
+from experiments.benchmarks import against_recbole, bigdata, families, interruption
 from experiments.tables import benchmark as table_of
 from graphseq.models import MODELS, CountingModel, SessionModel
 
@@ -143,3 +144,13 @@ def test_generated_log_becomes_sessions_of_which_some_lie_in_two_files(
     assert (days[sessions.ptr[1:] - 1] > days[sessions.ptr[:-1]]).any()
     read = bigdata.read_batches(tmp_path / "out", "prefixes", 2, cold=True)
     assert read["samples_in_all"] == sessions.num_targets
+
+
+def test_states_are_the_same_to_the_last_bit_or_not_at_all() -> None:
+    state = {"a": torch.ones(3), "rows": [{"loss": 0.5, "seconds": 1.0}], "seconds": 2.0}
+    later = {"a": torch.ones(3), "rows": [{"loss": 0.5, "seconds": 9.0}], "seconds": 3.0}
+    assert interruption.same(state, later)
+    bit = {**state, "a": torch.ones(3).nextafter(torch.full((3,), 2.0))}
+    assert not interruption.same(state, bit)
+    assert not interruption.same(state, {**state, "rows": [{"loss": 0.25, "seconds": 1.0}]})
+    assert not interruption.same(state, {**state, "rows": []})
