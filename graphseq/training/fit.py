@@ -16,19 +16,21 @@ from pytorch_lightning.callbacks import Callback
 from torch_geometric.data import Batch
 
 from graphseq.data.augment import Augmentation
-from graphseq.data.catalog import Catalog
 from graphseq.data.dataset import SessionGraphDataset
-from graphseq.data.lanes import SessionParallelLoader
-from graphseq.data.loader import EpochLoader, SessionGraphLoader
 from graphseq.data.sessions import Sessions
 from graphseq.data.splits import Split
-from graphseq.evaluation.evaluate import in_codes_of
 from graphseq.evaluation.metrics import metric_names
 from graphseq.models.base import SessionModel
 from graphseq.models.counting import CountingModel
 from graphseq.models.grow import in_model_codes
 from graphseq.training.auxiliary import Auxiliary
 from graphseq.training.checkpoints import Checkpoints, read
+from graphseq.training.inputs import (
+    check_combination,
+    checked_validation,
+    sessions_and_catalog,
+    training_batches,
+)
 from graphseq.training.launch import World
 from graphseq.training.log import MetricsLog
 from graphseq.training.loop import SessionTraining
@@ -36,7 +38,7 @@ from graphseq.training.loss_choice import SampledLoss
 from graphseq.training.objective import Objective
 from graphseq.training.optimizers import sparse_tables
 from graphseq.training.progress import Bar, is_interactive, lines_shown
-from graphseq.training.ranks import Ranks, ShareOfBatches
+from graphseq.training.ranks import Ranks
 from graphseq.training.running import Keeper, quiet, reading_in, run
 from graphseq.training.settings import TrainingSettings, ks_of
 from graphseq.training.state import load_state
@@ -135,7 +137,7 @@ def fit(
         OSError: If ``out`` cannot be written to.
     """
     settings = (settings or TrainingSettings()).but(**options)
-    sessions, catalog = _sessions_and_catalog(data)
+    sessions, catalog = sessions_and_catalog(data)
     if isinstance(data, (Split, Sessions)) and not isinstance(model, CountingModel):
         assert sessions is not None
         recoded = in_model_codes(model, sessions)
@@ -171,33 +173,9 @@ def fit(
         counted = time.perf_counter() - start
         return _finished(model, folder, world, pd.DataFrame(), 0, counted, False)
 
-    if settings.lanes is not None and type(model).training_state is SessionModel.training_state:
-        raise ValueError(
-            f"lanes={settings.lanes} walks through sessions click by click, for a model that keeps "
-            f"states between steps, as GRU4Rec does; {type(model).__name__} does not: use "
-            "lanes=None."
-        )
-    if settings.lanes is not None and settings.max_clicks is not None:
-        raise ValueError(
-            f"lanes={settings.lanes} takes one click a lane a step: max_clicks goes with batches "
-            "of whole samples, leave one of the two None."
-        )
-    if augmentation is not None and (
-        settings.lanes is not None or not isinstance(data, (Split, Sessions, SessionGraphDataset))
-    ):
-        raise ValueError(
-            "augmentation changes samples of a split, sessions or a dataset; it does not go with "
-            "lanes, and a loader of your own takes it itself: SessionGraphLoader(augmentation=...)."
-        )
+    check_combination(model, data, settings, augmentation, auxiliary, world.size > 1)
     if validation is not None:
-        validation = _checked(model, validation)
-    if world.size > 1:
-        _check_shared(data, settings)
-    if auxiliary and settings.lanes is not None:
-        raise ValueError(
-            "Auxiliary losses read whole sessions, and lanes give them click by click: use "
-            "lanes=None."
-        )
+        validation = checked_validation(model, validation)
     model.prepare(sessions)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(settings.seed)
@@ -208,38 +186,18 @@ def fit(
     if folder is not None and world.rank == 0:
         settings.save(folder / SETTINGS)
 
+    # Sessions in the codes of the model, or batches and samples as they are.
+    source = sessions if isinstance(data, (Split, Sessions)) else data
+
     def loader(ranks: Ranks) -> Iterable[Batch]:
-        if not isinstance(data, (Split, Sessions, SessionGraphDataset)):
-            return data
-        by_session = model.trained_on in ("sessions", "cloze")
-        dataset = (
-            data
-            if isinstance(data, SessionGraphDataset)
-            else _dataset(model, sessions, target_fields)  # type: ignore[arg-type]
-        )
-        workers: dict[str, Any] = {
-            "num_workers": num_workers,
-            "persistent_workers": num_workers > 0,
-        }
-        kwargs: dict[str, Any] = {"shuffle": True, "seed": settings.seed, **workers}
-        if settings.lanes is not None:
-            return SessionParallelLoader(dataset, settings.lanes, **kwargs)
-        # That of one process, of which each takes its share.
-        whole = SessionGraphLoader(
-            dataset,
-            settings.batch_size * ranks.size,
-            max_clicks=None if settings.max_clicks is None else settings.max_clicks * ranks.size,
-            bucket=by_session,
+        return training_batches(
+            model,
+            source,
+            settings,
+            ranks,
             augmentation=augmentation,
-            rank=0,
-            world_size=1,
-            **kwargs,
-        )
-        if not ranks.are_several:
-            return whole
-        share = ShareOfBatches(whole.sampler_of_batches, ranks)
-        return EpochLoader(
-            dataset, whole.dataset, share, with_epoch=augmentation is not None, **workers
+            target_fields=target_fields,
+            num_workers=num_workers,
         )
 
     training = SessionTraining(model, objective, loader, validation, settings, folder)
@@ -327,64 +285,6 @@ def _draw(history: pd.DataFrame, folder: Path, monitor: str) -> None:
         plot_learning_curves(history, metric=metric, path=folder / CURVES)
     except (OSError, ValueError) as error:
         logger.warning("The learning curves could not be written in %s (%s).", folder, error)
-
-
-def _checked(model: SessionModel, validation: Sessions) -> Sessions:
-    """The validation part in the codes of the model; refused now rather than after an epoch."""
-    if validation.num_targets == 0:
-        raise ValueError(
-            f"The validation part is empty: none of its {validation.num_sessions} sessions has a "
-            "click at or after its first_target. Hold out more, or train without validation: pass "
-            "split.train in place of the split."
-        )
-    return in_codes_of(model, validation)
-
-
-def _dataset(
-    model: SessionModel, sessions: Sessions, target_fields: Sequence[str]
-) -> SessionGraphDataset:
-    if model.trained_on in ("sessions", "cloze"):
-        return SessionGraphDataset(sessions, "sessions", target_fields=target_fields)
-    # A model that sees the newest clicks alone need not have the older ones built for it.
-    max_length = getattr(model, "max_length", None)
-    return SessionGraphDataset(sessions, max_length=max_length, target_fields=target_fields)
-
-
-def _sessions_and_catalog(data: object) -> tuple[Sessions | None, Catalog | None]:
-    sessions: Sessions | None = None
-    if isinstance(data, Split):
-        sessions = data.train
-    elif isinstance(data, Sessions):
-        sessions = data
-    elif isinstance(data, SessionGraphDataset):
-        sessions = data.sessions
-    elif isinstance(data, EpochLoader):
-        sessions = data.graphs.sessions
-    else:
-        # PyG's own loader over our dataset.
-        dataset = getattr(data, "dataset", None)
-        if isinstance(dataset, SessionGraphDataset):
-            sessions = dataset.sessions
-        elif not hasattr(data, "__iter__"):
-            raise ValueError(
-                "data is a Split, Sessions, a SessionGraphDataset or a loader of batches, got "
-                f"{type(data).__name__}."
-            )
-    return sessions, None if sessions is None else sessions.catalog()
-
-
-def _check_shared(data: object, settings: TrainingSettings) -> None:
-    """Refuses what several processes cannot share out."""
-    if settings.lanes is not None:
-        raise ValueError(
-            f"lanes={settings.lanes} carries states from step to step in one process: train with "
-            "devices=1, or with lanes=None."
-        )
-    if not isinstance(data, (Split, Sessions, SessionGraphDataset)):
-        raise ValueError(
-            f"Several processes share out the batches of sessions, not those of a "
-            f"{type(data).__name__}: pass a split, sessions or a SessionGraphDataset."
-        )
 
 
 def _check_writable(folder: Path) -> None:

@@ -20,7 +20,9 @@ import torch
 import graphseq as gs
 from graphseq.training import Auxiliary, DwellTime, NextFeature, loop, optimizers, ranks
 
-OUT, SIZE, LAUNCHES = Path(sys.argv[1]), int(sys.argv[2]), "launch" in sys.argv
+# pytest imports this file too, in search of doctests.
+ARGUMENTS = sys.argv[1:] if __name__ == "__main__" else [".", "1"]
+OUT, SIZE, LAUNCHES = Path(ARGUMENTS[0]), int(ARGUMENTS[1]), "launch" in ARGUMENTS
 RANK = int(os.environ.get("LOCAL_RANK", 0))
 NUM_ITEMS = 60
 SOFTMAX = {"name": "sampled_softmax", "num_negatives": 20}
