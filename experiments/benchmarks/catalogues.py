@@ -24,7 +24,7 @@ from torch.nn.functional import cross_entropy, linear
 import graphseq as gs
 from experiments.benchmarks.losses import peak_resident_bytes
 from experiments.benchmarks.report import Benchmark
-from experiments.benchmarks.training import LOSSES
+from experiments.benchmarks.training import LOSSES, endless
 from graphseq.training.objective import Objective
 from graphseq.training.optimizers import RowSparseOptimizer, sparse_tables
 from graphseq.visualization.figures import BLUE, GREY, ORANGE, new_figure, save_figure
@@ -52,7 +52,7 @@ class Training:
         with sparse_tables(self.model, self.sampled):
             self.optimizer.watch(self.model)
         dataset = gs.SessionGraphDataset(sessions)
-        self.batches = enumerate(gs.SessionGraphLoader(dataset, batch_size, shuffle=True, seed=0))
+        self.batches = endless(dataset, batch_size)
 
     def step(self) -> None:
         number, batch = next(self.batches)

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import torch
+from torch_geometric.data import Batch
 
 import graphseq as gs
 from experiments.benchmarks import dense_srgnn
@@ -47,7 +48,7 @@ def graph_step(
     sampled = loss == "sampled"
     with sparse_tables(model, sampled):
         optimizer.watch(model)
-    batches = _endless(dataset, batch_size)
+    batches = endless(dataset, batch_size)
 
     def step() -> int:
         number, batch = next(batches)
@@ -65,7 +66,7 @@ def dense_step(
 ) -> Callable[[], int]:
     """One step the dense way, from lists of items; reading the lists is not counted against it."""
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-3, weight_decay=1e-5)
-    batches = _endless(dataset, batch_size)
+    batches = endless(dataset, batch_size)
     prepared = []
     for _ in range(8):
         _, batch = next(batches)
@@ -100,7 +101,8 @@ def matrix_products(num_items: int, d: int, batch_size: int) -> Callable[[], int
     return step
 
 
-def _endless(dataset: gs.SessionGraphDataset, batch_size: int) -> Iterator[tuple[int, object]]:
+def endless(dataset: gs.SessionGraphDataset, batch_size: int) -> Iterator[tuple[int, Batch]]:
+    """Batches of one epoch after another, each with its number in its epoch."""
     loader = gs.SessionGraphLoader(dataset, batch_size, shuffle=True, seed=0)
     while True:
         yield from enumerate(loader)
