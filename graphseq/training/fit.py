@@ -182,6 +182,7 @@ def fit(
         for each in auxiliary:
             each.prepare(model, sessions)
     objective = Objective(settings.loss, model.num_items, catalog, settings.seed, auxiliary)
+    objective.check(model)
     target_fields = sorted({name for each in auxiliary for name in each.target_fields})
     if folder is not None and world.rank == 0:
         settings.save(folder / SETTINGS)

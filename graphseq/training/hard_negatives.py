@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Protocol
 
 import torch
@@ -75,6 +75,10 @@ class ExactIndex:
             kept = best.topk(min(k, best.shape[1]), dim=1)
             best, items = kept.values, items.gather(1, kept.indices)
         return items
+
+
+ITEM_INDEXES: dict[str, Callable[[], ItemIndex]] = {"exact": ExactIndex}
+"""What searches an item table, by the name that settings have; one of your own is added here."""
 
 
 class IndexNegatives:

@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 from torch import Tensor
 
 from graphseq.training import losses
+from graphseq.training.hard_negatives import ITEM_INDEXES
 
 SAMPLED_LOSSES: dict[str, Callable[..., Tensor]] = {
     "sampled_softmax": losses.sampled_softmax,
@@ -92,6 +93,8 @@ class SampledLoss:
         from_index: So many negatives of each row's own beside them, the highest scored of all
             items by a copy of the item table (Xiong et al., ICLR 2021).
         refresh: Steps after which that copy is made anew, and at the start of every epoch.
+        index: What searches the copy, by its name in
+            :data:`~graphseq.training.hard_negatives.ITEM_INDEXES`.
 
     Raises:
         ValueError: If the name is none of these, something is asked of a loss or of negatives that
@@ -112,6 +115,7 @@ class SampledLoss:
     hardest: int | None = None
     from_index: int = 0
     refresh: int = 200
+    index: str = "exact"
 
     def __post_init__(self) -> None:
         if self.name not in SAMPLED_LOSSES:
@@ -139,6 +143,11 @@ class SampledLoss:
             raise ValueError(f"from_index must not be negative, got {self.from_index}.")
         if self.refresh < 1:
             raise ValueError(f"refresh must be at least 1, got {self.refresh}.")
+        if self.index not in ITEM_INDEXES:
+            raise ValueError(
+                f"index is one of {', '.join(ITEM_INDEXES)}, got {self.index!r}: one of your own "
+                "goes into gs.training.ITEM_INDEXES first."
+            )
         if self.is_hard and self.logq:
             raise ValueError(
                 "logq=True needs the probability of every negative, and hard ones (hardest, "

@@ -22,7 +22,7 @@ from graphseq.training.auxiliary import (
     is_aligned,
     read_step,
 )
-from graphseq.training.hard_negatives import IndexNegatives, hardest
+from graphseq.training.hard_negatives import ITEM_INDEXES, IndexNegatives, hardest
 from graphseq.training.loss_choice import (
     SAMPLED_LOSSES,
     CrossEntropy,
@@ -94,7 +94,9 @@ class Objective:
                 seed=seed,
             )
         if loss.from_index:
-            self.from_index = IndexNegatives(loss.from_index, loss.refresh)
+            self.from_index = IndexNegatives(
+                loss.from_index, loss.refresh, ITEM_INDEXES[loss.index]()
+            )
         if loss.in_batch and loss.corrects:
             if catalog is None:
                 raise ValueError(
@@ -104,6 +106,18 @@ class Objective:
                 )
             # Targets come in proportion to clicks: one draw with alpha = 1.
             self._log_share = NegativeSampler(catalog.counts, 1, alpha=1.0).log_q
+
+    def check(self, model: SessionModel) -> None:
+        """Refuses a model that this loss cannot be taken of; ``fit`` calls it before training.
+
+        Raises:
+            ValueError: If negatives of an index are asked for, and there is no table to search.
+        """
+        if self.from_index is not None and not model.scores_by_table:
+            raise ValueError(
+                f"from_index searches an item table, and {type(model).__name__} scores in a way of "
+                "its own: use hardest, which asks its scores."
+            )
 
     def __call__(self, model: SessionModel, batch: Batch, epoch: int, step: int) -> Tensor:
         """The mean loss over the targets of this batch, a scalar.
@@ -215,11 +229,7 @@ class Objective:
             scores = model.score(batch)[known]  # [n, V]
             smoothing = self.loss.label_smoothing
             return torch.nn.functional.cross_entropy(scores, targets, label_smoothing=smoothing)
-        if self.from_index is not None:
-            raise ValueError(
-                f"from_index searches an item table, and {type(model).__name__} scores in a way of "
-                "its own: use hardest, which asks its scores."
-            )
+        self.check(model)
         seen = (
             SeenItems(batch, known, targets, self.num_items) if self.loss.exclude_session else None
         )

@@ -22,6 +22,7 @@ from graphseq.models import SRGNN, TAGNN, GRU4Rec, Popularity, SASRec
 from graphseq.models.base import SessionModel
 from graphseq.models.persistence import load
 from graphseq.training import (
+    ITEM_INDEXES,
     Auxiliary,
     Contrastive,
     DwellTime,
@@ -29,6 +30,7 @@ from graphseq.training import (
     NextFeature,
     SampledLoss,
     Step,
+    TrainingSettings,
     fit,
 )
 
@@ -77,6 +79,50 @@ def test_training_resumed_equals_one_that_never_stopped(
     assert torch.equal(weights(fresh), weights(whole))
     quick(plain, ring(0), max_epochs=4)
     assert not torch.equal(weights(plain), weights(whole))
+
+
+def test_index_of_ones_own_goes_by_its_name_through_settings_and_resume(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    built: list[int] = []
+
+    class Worst:
+        """Finds the items of lowest score, so that it cannot be taken for another index."""
+
+        def build(self, weight: torch.Tensor, bias: torch.Tensor | None) -> None:
+            built.append(len(weight))
+            self.weight = weight
+
+        def search(self, vectors: torch.Tensor, k: int) -> torch.Tensor:
+            return (-vectors @ self.weight.t()).topk(k, dim=1).indices
+
+    with pytest.raises(ValueError, match=r"index is one of exact.*got 'worst'.*ITEM_INDEXES"):
+        SampledLoss("bpr", 4, from_index=2, index="worst")
+    monkeypatch.setitem(ITEM_INDEXES, "worst", Worst)
+    loss = SampledLoss("bpr", 4, from_index=2, refresh=3, index="worst")
+    whole, halves, fresh, exact = (model_of() for _ in range(4))
+    quick(whole, ring(0), max_epochs=4, loss=loss)
+    quick(halves, ring(0), max_epochs=2, out=tmp_path, loss=loss)
+    settings = TrainingSettings.load(tmp_path / "settings.json")
+    assert settings.loss == loss
+    before = len(built)
+    quick(fresh, ring(0), max_epochs=4, out=tmp_path, resume=True, loss=loss)
+    assert len(built) > before
+    assert set(built) == {NUM_ITEMS}
+    assert torch.equal(weights(fresh), weights(whole))
+    quick(exact, ring(0), max_epochs=4, loss=replace(loss, index="exact"))
+    assert not torch.equal(weights(exact), weights(whole))
+    with pytest.raises(ValueError, match="was made with loss"):
+        quick(exact, ring(0), out=tmp_path, resume=True, loss=replace(loss, index="exact"))
+
+
+def test_index_for_a_model_without_an_item_table_is_refused_before_training(
+    tmp_path: Path,
+) -> None:
+    loss = SampledLoss("bpr", 4, from_index=2)
+    with pytest.raises(ValueError, match="TAGNN scores in a way of its own: use hardest"):
+        quick(TAGNN(NUM_ITEMS, 8), ring(0), loss=loss, out=tmp_path)
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize(
