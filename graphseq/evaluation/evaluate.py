@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Literal
 
@@ -19,8 +19,8 @@ from graphseq.evaluation.cases import Cases, IntArray
 from graphseq.evaluation.metrics import metric_names
 from graphseq.evaluation.ranks import rank_counts
 from graphseq.evaluation.report import Report
-from graphseq.evaluation.scoring import case_vectors, score_cases
-from graphseq.evaluation.table_ranks import TableRanks
+from graphseq.evaluation.scoring import case_vectors, in_larger_blocks, score_cases
+from graphseq.evaluation.table_ranks import ROWS_AT_ONCE, TableRanks
 from graphseq.models.base import SessionModel
 
 
@@ -75,17 +75,19 @@ def evaluate(
     better[without], tied[without] = rank_by_popularity(model, cases.target[without])
 
     def counts() -> Iterator[tuple[IntArray, tuple[Tensor, Tensor]]]:
-        table = None
+        ranks: Callable[..., tuple[Tensor, Tensor]] = rank_counts
         if model.scores_by_table:
-            table = TableRanks(model.item_weight(), model.item_bias())
-        blocks = score_cases if table is None else case_vectors
-        for case, found in blocks(model, sessions, cases, batch_size):
+            ranks = TableRanks(model.item_weight(), model.item_bias()).counts
+            vectors = case_vectors(model, sessions, cases, batch_size)
+            blocks = in_larger_blocks(vectors, ROWS_AT_ONCE)
+        else:
+            blocks = score_cases(model, sessions, cases, batch_size)
+        for case, found in blocks:
             targets = torch.from_numpy(cases.target[case]).to(found.device)
             excluded = None
             if exclude_seen:
                 row, item = (torch.from_numpy(part) for part in cases.seen(case))
                 excluded = row.to(found.device), item.to(found.device)
-            ranks = rank_counts if table is None else table.counts
             yield case, ranks(found, targets, excluded=excluded)
 
     with ready(model, device), Progress(disable=not progress) as bar:

@@ -113,6 +113,22 @@ def case_vectors(model: SessionModel, sessions: Sessions, cases: Cases, batch_si
         yield case[sample], states[torch.from_numpy(row).to(states.device)]
 
 
+def in_larger_blocks(blocks: Blocks, rows: int) -> Blocks:
+    """The same cases and values, small blocks joined until there are so many rows or more."""
+    cases: list[IntArray] = []
+    values: list[Tensor] = []
+    held = 0
+    for case, found in blocks:
+        cases.append(case)
+        values.append(found)
+        held += len(case)
+        if held >= rows:
+            yield np.concatenate(cases), torch.cat(values)
+            cases, values, held = [], [], 0
+    if held:
+        yield np.concatenate(cases), torch.cat(values)
+
+
 def _batches(lengths: IntArray, batch_size: int) -> Iterator[IntArray]:
     """Numbers of samples by length, so that a batch needs little padding."""
     order = np.argsort(lengths, kind="stable")

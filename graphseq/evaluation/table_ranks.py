@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import torch
 from torch import Tensor
 from torch.nn.functional import linear
 
 from graphseq.evaluation.ranks import rank_counts
 
-ROWS_AT_ONCE = 512
+ROWS_AT_ONCE = 2048
 """Vectors multiplied at once: a product of fewer costs up to a fourth more for each."""
 
-ITEMS_AT_ONCE = 2048
+ITEMS_AT_ONCE = 1024
 """Items multiplied at once: a tile of scores is compared while the cache still holds it."""
+
+OWN_AT_ONCE = 64
+"""Vectors multiplied at once with their own targets, of which only the diagonal is wanted."""
 
 FEWEST_ROWS = 32
 """Below so many vectors a product takes other paths for other shapes, and rounds differently."""
@@ -59,15 +64,9 @@ class TableRanks:
         Raises:
             ValueError: If a score is NaN or a target is no item.
         """
-        step = ROWS_AT_ONCE if self._tiled else max(1, MOST_SCORES // len(self.weight))
         better = torch.empty(len(vectors), dtype=torch.long, device=vectors.device)
         tied = torch.empty_like(better)
-        for start in range(0, len(vectors), step):
-            rows = slice(start, start + step)
-            part = None
-            if excluded is not None:
-                inside = (excluded[0] >= start) & (excluded[0] < start + step)
-                part = excluded[0][inside] - start, excluded[1][inside]
+        for rows, part in _cut(len(vectors), ROWS_AT_ONCE, excluded):
             better[rows], tied[rows] = self._block(vectors[rows], targets[rows], part)
         return better, tied
 
@@ -95,16 +94,19 @@ class TableRanks:
     def _held(
         self, vectors: Tensor, targets: Tensor, excluded: tuple[Tensor, Tensor] | None
     ) -> tuple[Tensor, Tensor]:
-        return rank_counts(linear(vectors, self.weight, self.bias), targets, excluded=excluded)
+        better = torch.empty(len(vectors), dtype=torch.long, device=vectors.device)
+        tied = torch.empty_like(better)
+        for rows, part in _cut(len(vectors), max(1, MOST_SCORES // len(self.weight)), excluded):
+            scores = linear(vectors[rows], self.weight, self.bias)
+            better[rows], tied[rows] = rank_counts(scores, targets[rows], excluded=part)
+        return better, tied
 
     def _by_tiles(
         self, vectors: Tensor, targets: Tensor, excluded: tuple[Tensor, Tensor] | None
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Better, tied, and whether a target's score was not the one of its tile, all [n]."""
         known = targets.clamp(min=0)
-        own = torch.mm(vectors, self.weight[known].t()).diagonal()  # [n]
-        if self.bias is not None:
-            own = own + self.bias[known]
+        own = self._own(vectors, known)  # [n]
         mine = own.unsqueeze(1).contiguous()  # [n, 1]
         met = torch.empty_like(own)  # the targets' scores as their tiles have them
         better = torch.zeros(len(vectors), dtype=torch.long)
@@ -141,6 +143,25 @@ class TableRanks:
         better[missed] = len(self.weight)
         tied[missed] = 0
         return better, tied, (met != own) & ~missed
+
+    def _own(self, vectors: Tensor, items: Tensor) -> Tensor:
+        """The score of one item for each vector, [n], as a product of many has it."""
+        parts = max(1, len(vectors) // OWN_AT_ONCE)  # none is too small to round as a tile does
+        pairs = zip(vectors.tensor_split(parts), items.tensor_split(parts), strict=True)
+        own = torch.cat([torch.mm(x, self.weight[item].t()).diagonal() for x, item in pairs])
+        return own if self.bias is None else own + self.bias[items]
+
+
+def _cut(
+    num_rows: int, step: int, excluded: tuple[Tensor, Tensor] | None
+) -> Iterator[tuple[slice, tuple[Tensor, Tensor] | None]]:
+    """So many rows at a time, and what is excluded of these, by their place among them."""
+    for start in range(0, num_rows, step):
+        part = None
+        if excluded is not None:
+            inside = (excluded[0] >= start) & (excluded[0] < start + step)
+            part = excluded[0][inside] - start, excluded[1][inside]
+        yield slice(start, start + step), part
 
 
 class _Cuts:

@@ -1,5 +1,6 @@
 """Scores in blocks and passes: the same numbers however the work is cut."""
 
+from itertools import pairwise
 from typing import ClassVar
 
 import numpy as np
@@ -11,7 +12,7 @@ from graphseq.data.sessions import Sessions
 from graphseq.data.vocabulary import Vocabulary
 from graphseq.evaluation import evaluate
 from graphseq.evaluation.cases import Cases
-from graphseq.evaluation.scoring import score_cases
+from graphseq.evaluation.scoring import in_larger_blocks, score_cases
 from graphseq.models.base import SessionModel
 
 NUM_ITEMS = 9
@@ -67,6 +68,19 @@ def test_scores_in_any_blocks_come_once_each_and_are_the_same(
         for position in range(1, len(clicks))
     ]
     assert torch.equal(found, torch.stack(expected))
+
+
+@pytest.mark.parametrize("rows", [1, 4, 5, 100])
+def test_larger_blocks_hold_the_same_cases_and_values_in_order(rows):
+    sizes = [2, 0, 3, 1, 5, 1]
+    starts = np.cumsum([0, *sizes])
+    cases = [np.arange(a, b) for a, b in pairwise(starts)]
+    given = [(case, torch.from_numpy(case).double().unsqueeze(1) ** 2) for case in cases]
+    found = list(in_larger_blocks(iter(given), rows))
+    assert all(len(case) >= rows for case, _ in found[:-1])
+    assert np.concatenate([case for case, _ in found]).tolist() == list(range(12))
+    assert torch.cat([values for _, values in found]).view(-1).tolist() == [i**2 for i in range(12)]
+    assert list(in_larger_blocks(iter([]), rows)) == []
 
 
 def test_scores_in_one_pass_read_each_session_once(sessions):

@@ -42,6 +42,7 @@ def test_table_ranks_of_any_cut_equal_those_of_whole_scores(case, dtype, items_a
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(table_ranks, "ITEMS_AT_ONCE", items_at_once)
         patch.setattr(table_ranks, "ROWS_AT_ONCE", 40)
+        patch.setattr(table_ranks, "MOST_SCORES", 100)
         found = TableRanks(weight, bias).counts(vectors, targets, excluded=excluded)
     assert torch.equal(found[0], expected[0])
     assert torch.equal(found[1], expected[1])
