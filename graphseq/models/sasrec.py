@@ -9,6 +9,7 @@ from typing import Any, ClassVar, Literal, get_args, overload
 import torch
 from torch import Tensor
 from torch.nn import Embedding, LayerNorm, ModuleList
+from torch.nn.functional import normalize as unit_length
 from torch_geometric.data import Batch
 
 from graphseq.models.base import SessionModel, TrainedOn, Traits
@@ -44,6 +45,14 @@ class SASRec(SessionModel):
     embeddings times :math:`\sqrt d` (Vaswani et al., NeurIPS 2017, section 3.4), which SASRec's
     first program also has.
 
+    With ``normalize``, scores are cosines times :math:`\sigma`,
+
+    .. math::
+        \hat r_{t,j} = \sigma \, \frac{h_t^\top e_j}{\lVert h_t \rVert \lVert e_j \rVert}
+
+    as in the strongest published runs of SASRec with a sampled softmax (Zhai et al., ICML 2024),
+    where :math:`\sigma = 20`; embeddings are read as they are.
+
     Args:
         num_items: Items of the catalogue.
         hidden_channels: Width ``d`` of embeddings and states.
@@ -55,9 +64,11 @@ class SASRec(SessionModel):
         positions: ``"start"`` or ``"end"``: learned, counted from there; ``"rotary"``;
             ``"sinusoidal"``; ``"none"``: order shows in what a click may see alone.
         expansion: Inner width of the feed-forward networks, in units of ``d``.
+        normalize: Whether states and embeddings have length one in scores.
+        scale: What :math:`\sigma` normalised scores are multiplied by: the inverse temperature.
 
     Raises:
-        ValueError: If a size is not positive, ``heads`` does not divide the width, ``dropout`` lies
+        ValueError: If a size or ``scale`` is not positive, ``heads`` does not divide the width, ``dropout`` lies
             outside [0, 1), or ``block`` or ``positions`` is unknown.
     """
 
@@ -83,6 +94,8 @@ class SASRec(SessionModel):
         block: BlockKind = "pre_norm",
         positions: Positions = "start",
         expansion: int = 4,
+        normalize: bool = False,
+        scale: float = 20.0,
     ) -> None:
         super().__init__(num_items)
         sizes = {
@@ -96,6 +109,8 @@ class SASRec(SessionModel):
                 raise ValueError(f"{name} must be at least 1, got {value}.")
         if not 0 <= dropout < 1:
             raise ValueError(f"dropout must lie in [0, 1), got {dropout}.")
+        if not scale > 0:
+            raise ValueError(f"scale must be positive, got {scale}.")
         if positions not in get_args(Positions):
             raise ValueError(
                 f"positions is 'start', 'end', 'rotary', 'sinusoidal' or 'none', got {positions!r}."
@@ -108,6 +123,8 @@ class SASRec(SessionModel):
         self.block = block
         self.positions = positions
         self.expansion = expansion
+        self.normalize = normalize
+        self.scale = scale
         self.states_equal_prefixes = positions != "end"  # type: ignore[misc]
         self.item_embedding = Embedding(num_items, hidden_channels)  # e
         learned = positions in ("start", "end")
@@ -215,7 +232,12 @@ class SASRec(SessionModel):
         return [layers[:, row, :, :length, :length] for row, length in enumerate(lengths)]
 
     def item_weight(self) -> Tensor:
-        return self.item_embedding.weight
+        table = self.item_embedding.weight
+        return unit_length(table) if self.normalize else table
+
+    def item_rows(self, items: Tensor) -> Tensor:
+        rows: Tensor = self.item_embedding(items)  # normalised after the look-up: no other is read
+        return unit_length(rows, dim=-1) if self.normalize else rows
 
     def _encoder(self, items: Tensor) -> Encode:
         """The encoder of windows of these clicks."""
@@ -242,7 +264,7 @@ class SASRec(SessionModel):
             h = block(h, view, rotation)  # [num_clicks, d]
         h = last(h, view, rotation, reads)
         states: Tensor = self.norm(h)
-        return states
+        return self.scale * unit_length(states) if self.normalize else states
 
     def initial_state(self) -> Tensor:
         """The state before any click: no items, int64 [0]."""

@@ -71,6 +71,8 @@ def test_sasrec_published_weights_give_the_programs_settings(
         "block": "published",
         "positions": "end",
         "expansion": 1,
+        "normalize": False,
+        "scale": 20.0,
     }
 
 
@@ -331,3 +333,28 @@ def test_sasrec_published_weights_incomplete_raises_naming_them(
     del published["param.seq_norm.bias"], published["param.transformer_blocks.1.dense2.bias"]
     with pytest.raises(ValueError, match=r"lack seq_norm\.bias, transformer_blocks\.1\.dense2\.b"):
         published_model(published)
+
+
+def test_sasrec_normalized_scores_are_scaled_cosines_of_the_plain_states() -> None:
+    model, plain = small_model(normalize=True, scale=5.0), small_model()
+    batch = batch_of(SESSIONS)
+    table = plain.item_embedding.weight
+    for vectors, expected in (
+        (model(batch), plain(batch)),
+        (model.click_states(batch), plain.click_states(batch)),
+    ):
+        cosine = torch.nn.functional.cosine_similarity(expected[:, None], table[None], dim=2)
+        torch.testing.assert_close(model.score_vectors(vectors), 5.0 * cosine)
+        items = torch.tensor([3, 0])
+        torch.testing.assert_close(model.score_vectors(vectors, items), 5.0 * cosine[:, items])
+
+
+def test_sasrec_normalized_rows_are_rows_of_the_table_in_value_and_gradient() -> None:
+    model = small_model(normalize=True)
+    items, gradient = torch.tensor([2, 0, 2]), torch.randn(3, 8)
+    rows, whole = model.item_rows(items), model.item_weight()[items]
+    torch.testing.assert_close(rows, whole)
+    weight = model.item_embedding.weight
+    (one,) = torch.autograd.grad(rows, weight, gradient)
+    (other,) = torch.autograd.grad(whole, weight, gradient)
+    torch.testing.assert_close(one, other)
