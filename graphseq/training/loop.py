@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import time
+import warnings
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import nullcontext
 from pathlib import Path
@@ -34,6 +35,9 @@ logger = logging.getLogger(__name__)
 
 NOT_FINITE_BATCH = "not_finite_batch.safetensors"
 """The batch at which a training ended because its loss was no number, in the folder ``out``."""
+
+DIVERGED = 10
+"""How many times the loss of the first epoch a later one is taken for the sign of divergence."""
 
 
 class SessionTraining(pl.LightningModule):
@@ -187,6 +191,7 @@ class SessionTraining(pl.LightningModule):
             "seconds": self.seconds,
             "data_seconds": self.data_seconds,
         }
+        self._warn_of_divergence(row["loss"])
         value = float(row["epoch"])
         if self.validation is not None:
             value = self._validate(row)
@@ -347,6 +352,18 @@ class SessionTraining(pl.LightningModule):
             f"The loss is {loss.item()} in epoch {self.epoch + 1}, step {step}, at a learning rate "
             f"of {self._rate(self.epoch):g}: lower learning_rate or set gradient_clip.{where}"
         )
+
+    def _warn_of_divergence(self, loss: float) -> None:
+        """Says so when the loss is far above that of the first epoch, though it is a number."""
+        if not self.history or self.ranks.rank:
+            return
+        first = self.history[0]["loss"]
+        if loss > DIVERGED * max(first, 1.0):
+            warnings.warn(
+                f"The loss rose from {first:.3g} in the first epoch to {loss:.3g} in epoch "
+                f"{self.epoch + 1}: training diverges; lower learning_rate or set gradient_clip.",
+                stacklevel=2,
+            )
 
     def restore_best(self) -> None:
         """Leaves the model with the weights that it is to keep."""

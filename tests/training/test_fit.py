@@ -433,3 +433,13 @@ def test_grown_model_learns_the_new_items_and_keeps_the_ring(split: Split) -> No
     quick(grown, later, max_epochs=3, learning_rate=0.01)
     assert evaluate(grown, later, ks=(1,)).metrics["hr@1"] == 1.0
     assert evaluate(grown, split.test, ks=(5,)).metrics["hr@5"] > 0.9
+
+
+def test_loss_that_rises_many_times_over_is_told(split: Split) -> None:
+    model = model_of("srgnn")
+
+    def spoil(row: dict[str, float]) -> None:
+        model.item_weight().data.mul_(1e4)
+
+    with pytest.warns(UserWarning, match=r"rose from .* in the first epoch to .* in epoch 2"):
+        quick(model, split.train, on_epoch=spoil)
