@@ -68,8 +68,8 @@ class SASRec(SessionModel):
         scale: What :math:`\sigma` normalised scores are multiplied by: the inverse temperature.
 
     Raises:
-        ValueError: If a size or ``scale`` is not positive, ``heads`` does not divide the width, ``dropout`` lies
-            outside [0, 1), or ``block`` or ``positions`` is unknown.
+        ValueError: If a size or ``scale`` is not positive, ``heads`` does not divide the width,
+            ``dropout`` lies outside [0, 1), or ``block`` or ``positions`` is unknown.
     """
 
     traits: ClassVar[Traits] = Traits(

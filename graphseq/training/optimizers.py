@@ -48,10 +48,10 @@ class RowSparseOptimizer(torch.optim.Optimizer):
       steps have a closed form: with :math:`m, v` after step :math:`t` they add up to
       :math:`-\frac{m}{\sqrt v + \epsilon_t} \sum_{i \ge 1} a_{t+i} (\beta_1 / \sqrt{\beta_2})^i`,
       where :math:`a_s = \eta_s \sqrt{1 - \beta_2^s} / (1 - \beta_1^s)` and
-      :math:`\epsilon_t = \epsilon \sqrt{1 - \beta_2^{t+1}}`. A row catches up by it before it is read
-      again (:meth:`watch`), and all rows do in :meth:`settle`. In those steps alone the epsilon
-      fades as :math:`\sqrt v` does: where gradients are near epsilon, a row moves a tenth too far
-      in the first dozens of steps, and less than a per cent later. This is unlike
+      :math:`\epsilon_t = \epsilon \sqrt{1 - \beta_2^{t+1}}`. A row catches up by it before it is
+      read again (:meth:`watch`), and all rows do in :meth:`settle`. In those steps alone the
+      epsilon fades as :math:`\sqrt v` does: where gradients are near epsilon, a row moves a tenth
+      too far in the first dozens of steps, and less than a per cent later. This is unlike
       ``torch.optim.SparseAdam``, which forgets the steps.
     - AdamW's decay of the missed steps is caught up in the same way, ``adam``'s L2 penalty, which
       runs through the moments, falls on the rows of a gradient alone.
