@@ -7,11 +7,12 @@ from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor
-from torch.nn import Dropout, Embedding, Linear, Parameter
+from torch.nn import Embedding, Linear, Parameter
 from torch_geometric.data import Batch
 
 from graphseq.data.catalog import Catalog
 from graphseq.models.base import SessionModel, TrainedOn, Traits
+from graphseq.nn.dropout import Dropout
 from graphseq.nn.ragged import WindowView, ragged_range
 from graphseq.nn.window_conv import HorizontalConv, VerticalConv
 
@@ -291,15 +292,15 @@ class Caser(SessionModel):
 
     def _convolve(self, items: Tensor, position: Tensor, wanted: Tensor | None = None) -> Tensor:
         """``z`` of every click, or of the wanted ones, [n, d]."""
-        longest = int(position.max()) + 1 if position.numel() else 1
-        view = WindowView(position, min(self.max_length, longest))
-        x = view.windows(self.item_embedding(items))  # E: [num_clicks, L or fewer, d]
-        o = [] if self.horizontal is None else [self.horizontal(x, view)]  # [num_clicks, H n_h]
-        if wanted is not None:
-            o, x = [each[wanted] for each in o], x[wanted]
+        view = WindowView(position, self.max_length)
+        blocks = view.blocks(self.item_embedding(items))  # E: [n, L or fewer, d] each
+        o = []
         if self.vertical is not None:
-            o.insert(0, self.vertical(x))  # o~: [n, n_v d]
-        z: Tensor = self.lin(self.drop(torch.cat(o, dim=1))).relu()
+            o.append(torch.cat([self.vertical(x) for x in blocks]))  # o~: [num_clicks, n_v d]
+        if self.horizontal is not None:
+            o.append(self.horizontal(blocks, view))  # o: [num_clicks, H n_h]
+        window = view.window if wanted is None else view.window[wanted]
+        z: Tensor = self.lin(self.drop(torch.cat(o, dim=1).index_select(0, window))).relu()
         return z
 
     @staticmethod

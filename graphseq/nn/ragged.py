@@ -67,41 +67,57 @@ class DenseView:
 class WindowView:
     """For every click, the window of the newest clicks of its row that ends there.
 
-    A window is aligned on the right: its last place holds the click itself. Places before the
-    first click of the row, or of all clicks given, hold nothing: what is read from them is zero.
+    Windows come fullest first, so that those which reach back so many clicks are the first ones.
+    They are laid out in blocks of like fill: what is computed of a window costs about as much as
+    the clicks it holds, not as many as the longest row has.
 
     Args:
-        position: The place of each click in its row, from 0, int64 [num_clicks].
+        position: The place of each click in its row, from 0, int64 [num_clicks]. A row may begin
+            before the clicks given: of clicks not given, windows hold nothing.
         length: Places of a window.
 
     Attributes:
-        place: The click at each place of each window, int64 [num_clicks, length]; ``num_clicks``
-            where there is none.
+        click: The click that each window ends with, int64 [num_clicks].
+        window: The window that ends with each click, int64 [num_clicks].
+        reach: Windows that hold the click 0, 1, ... places before their last one.
+        width: Clicks of the fullest window; 1 if there is none.
     """
 
     def __init__(self, position: Tensor, length: int) -> None:
-        num_clicks = position.numel()
-        back = torch.arange(length - 1, -1, -1, device=position.device)  # clicks before the last
-        click = torch.arange(num_clicks, device=position.device)
-        place = click.unsqueeze(1) - back
-        missing = (back > position.unsqueeze(1)) | (place < 0)
-        self.place = place.masked_fill_(missing, num_clicks)
+        number = torch.arange(position.numel(), device=position.device)
+        before = torch.minimum(position, number).clamp(max=length - 1)  # clicks before the last
+        self.click = before.argsort(descending=True, stable=True)
+        self.window = torch.empty_like(number).index_copy_(0, self.click, number)
+        counts = torch.bincount(before, minlength=1)
+        self.reach: list[int] = counts.flip(0).cumsum(0).flip(0).tolist()
+        self.width = len(self.reach)
+        self._before = before[self.click]
 
-    def windows(self, values: Tensor) -> Tensor:
-        """Values of clicks [num_clicks, channels] as [num_clicks, length, channels]."""
-        return self._read(values, self.place)
+    def blocks(self, values: Tensor) -> list[Tensor]:
+        """Values of clicks [num_clicks, channels] as windows, [n, width, channels] a block.
 
-    def back(self, values: Tensor, clicks: int) -> Tensor:
-        """The values so many clicks earlier in the same row, [num_clicks, channels] both."""
-        return self._read(values, self.place[:, -1 - clicks])
+        The blocks follow each other in the order of windows, from the widest one to the narrowest,
+        which is half as wide as the one before. A window is aligned on the right: its last place
+        holds the click itself; a place that holds no click is zero.
+        """
+        nothing = len(values)
+        values = torch.cat([values, values.new_zeros(1, values.size(1))])
+        blocks, start, width = [], 0, self.width
+        while width:
+            stop = self.reach[width // 2]
+            back = torch.arange(width - 1, -1, -1, device=values.device)
+            missing = back > self._before[start:stop].unsqueeze(1)  # [n, width]
+            place = (self.click[start:stop].unsqueeze(1) - back).masked_fill_(missing, nothing)
+            blocks.append(torch.nn.functional.embedding(place, values))
+            start, width = stop, width // 2
+        return blocks
 
-    @staticmethod
-    def _read(values: Tensor, place: Tensor) -> Tensor:
-        nothing = values.new_zeros(1, values.size(1))
-        return torch.nn.functional.embedding(place, torch.cat([values, nothing]))
+    def back(self, clicks: int) -> Tensor:
+        """The windows that end so many clicks earlier, int64 [reach[clicks]], of the first ones."""
+        return self.window[self.click[: self.reach[clicks]] - clicks]
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}({self.place.size(0)}, length={self.place.size(1)})"
+        return f"{type(self).__name__}({self.click.numel()}, width={self.width})"
 
 
 def packed_order(ptr: Tensor) -> tuple[Tensor, Tensor]:

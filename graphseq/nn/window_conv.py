@@ -30,8 +30,8 @@ class HorizontalConv(torch.nn.Module):
         length: Clicks of a window.
 
     Shapes:
-        x [num_clicks, width, d] -> [num_clicks, len(heights) * num_filters], of windows as wide as
-        ``length`` or, where no click has so many before it, cut to their last places
+        blocks of windows [n, width, d] as a :class:`WindowView` of this ``length`` lays them out ->
+        [num_clicks, len(heights) * num_filters] in the order of its windows
     """
 
     def __init__(
@@ -51,24 +51,34 @@ class HorizontalConv(torch.nn.Module):
         for weight, bias in zip(self.weights, self.bias.split(self.num_filters), strict=True):
             _reset_filters(weight, bias)
 
-    def forward(self, x: Tensor, view: WindowView) -> Tensor:
-        width, d = x.size(1), x.size(2)
-        flat = [  # filters as high as a window, empty above: one matrix product for all
-            torch.nn.functional.pad(weight.flatten(1), ((width - height) * d, 0))
-            for weight, height in zip(self.weights, self.heights, strict=True)
-        ]  # [num_filters, width * d] each; what is padded by less than nothing is cut
-        c = torch.nn.functional.linear(x.flatten(1), torch.cat(flat), self.bias).relu()
+    def forward(self, blocks: Sequence[Tensor], view: WindowView) -> Tensor:
+        d = self.weights[0].size(-1)
+        flat = torch.cat(
+            [  # filters as high as a window, empty above: one matrix product for all
+                torch.nn.functional.pad(weight.flatten(1), ((view.width - height) * d, 0))
+                for weight, height in zip(self.weights, self.heights, strict=True)
+            ]
+        )  # [H n_h, width * d]; what is padded by less than nothing is cut
+        c = torch.cat(
+            [
+                torch.nn.functional.linear(x.flatten(1), flat[:, -x.size(1) * d :], self.bias)
+                for x in blocks
+            ]
+        ).relu()  # [num_clicks, H n_h]
         # A filter of height h may end at any of the newest length - h + 1 clicks. After a ReLU the
-        # zeros that stand for clicks before the first change no maximum.
+        # zeros that stand for other places change no maximum.
         done, newest = [], c
-        for back in range(1, width):
+        for back in range(1, view.width):
             going = sum(height <= self.length - back for height in self.heights)
-            done.append(newest[:, going * self.num_filters :])
-            newest = newest[:, : going * self.num_filters]
             if going == 0:
                 break
-            newest = torch.maximum(newest, view.back(c[:, : newest.size(1)], back))
-        return torch.cat([newest, *reversed(done)], dim=1)  # o
+            earlier = view.back(back)
+            newest, over = newest.split([len(earlier), len(newest) - len(earlier)])
+            done.append(over)
+            reached = c[:, : going * self.num_filters].index_select(0, earlier)
+            ended = newest.size(1) - reached.size(1)
+            newest = torch.maximum(newest, torch.nn.functional.pad(reached, (0, ended)))
+        return torch.cat([newest, *reversed(done)])  # o
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}(heights={self.heights}, num_filters={self.num_filters})"
@@ -87,8 +97,7 @@ class VerticalConv(torch.nn.Module):
         length: Clicks ``L`` of a window.
 
     Shapes:
-        x [num_clicks, L, d], or its last places alone where all before are empty ->
-        [num_clicks, num_filters * d]
+        x [n, L, d], or its last places alone where all before are empty -> [n, num_filters * d]
     """
 
     def __init__(self, num_filters: int, length: int) -> None:

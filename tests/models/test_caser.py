@@ -213,13 +213,13 @@ def test_caser_horizontal_filter_with_a_large_bias_does_not_fire_on_padding() ->
         model.item_embedding.weight.fill_(1.0)
         model.horizontal.weights[0].fill_(-1.0)
         model.horizontal.bias.fill_(3.0)
-    one, four = model.horizontal(*windows_of(model, 1)), model.horizontal(*windows_of(model, 4))
-    assert one[-1].item() == four[-1].item() == 2.0
+    assert after_clicks(model, 1).item() == after_clicks(model, 4).item() == 2.0
 
 
-def windows_of(model: Caser, clicks: int) -> tuple[Tensor, caser.WindowView]:
+def after_clicks(model: Caser, clicks: int) -> Tensor:
     view = caser.WindowView(torch.arange(clicks), model.max_length)
-    return view.windows(model.item_embedding(torch.zeros(clicks, dtype=torch.long))), view
+    blocks = view.blocks(model.item_embedding(torch.zeros(clicks, dtype=torch.long)))
+    return model.horizontal(blocks, view)[view.window[-1]]
 
 
 def test_caser_later_click_changed_leaves_earlier_states() -> None:

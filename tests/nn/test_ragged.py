@@ -80,24 +80,46 @@ def test_window_view_of_any_rows_equals_row_by_row_windows(lengths: list[int], l
     values = torch.arange(1.0, 2 * sum(lengths) + 1).view(-1, 2)
     position = torch.tensor([place for n in lengths for place in range(n)], dtype=torch.long)
     view = WindowView(position, length)
-    windows, expected = view.windows(values), torch.zeros(len(values), length, 2)
+    expected = torch.zeros(len(values), length, 2)
     click = 0
     for row in rows_of(values, lengths) if lengths else []:
         for stop in range(1, len(row) + 1):
             newest = row[max(0, stop - length) : stop]
             expected[click, length - len(newest) :] = newest
             click += 1
-    assert torch.equal(windows, expected)
-    for back in range(length):
-        assert torch.equal(view.back(values, back), expected[:, length - 1 - back])
+    expected = expected[view.click]
+    start = 0
+    for block in view.blocks(values):
+        part, width = expected[start : start + len(block)], block.size(1)
+        assert torch.equal(block, part[:, length - width :])
+        assert not part[:, : length - width].any()
+        start += len(block)
+    assert start == len(values)
+    assert torch.equal(view.click[view.window], torch.arange(len(values)))
+    last = expected[:, -1]
+    for back, reach in enumerate(view.reach):
+        assert torch.equal(last[view.back(back)], expected[:reach, length - 1 - back])
+        assert not expected[reach:, length - 1 - back].any()
 
 
-def test_window_view_by_hand_gives_the_click_of_each_place() -> None:
+def test_window_view_by_hand_comes_fullest_first() -> None:
     view = WindowView(torch.tensor([0, 1, 2, 0]), 2)
-    assert view.place.tolist() == [[4, 0], [0, 1], [1, 2], [4, 3]]
-    cut_off = WindowView(torch.tensor([2, 3, 0]), 2)  # the row began before the clicks given
-    assert cut_off.place.tolist() == [[3, 0], [0, 1], [3, 2]]
-    assert repr(view) == "WindowView(4, length=2)"
+    assert view.click.tolist() == [1, 2, 0, 3]
+    assert view.window.tolist() == [2, 0, 1, 3]
+    assert view.reach == [4, 2]
+    assert view.back(1).tolist() == [2, 0]
+    wide, narrow = view.blocks(torch.tensor([[1.0], [2.0], [3.0], [4.0]]))
+    assert wide.squeeze(2).tolist() == [[1, 2], [2, 3]]
+    assert narrow.squeeze(2).tolist() == [[1], [4]]
+    assert repr(view) == "WindowView(4, width=2)"
+
+
+def test_window_view_of_a_row_that_began_before_holds_the_clicks_given() -> None:
+    view = WindowView(torch.tensor([2, 3, 0]), 2)
+    assert view.click.tolist() == [1, 0, 2]
+    wide, narrow = view.blocks(torch.tensor([[1.0], [2.0], [3.0]]))
+    assert wide.squeeze(2).tolist() == [[1, 2]]
+    assert narrow.squeeze(2).tolist() == [[1], [3]]
 
 
 @given(session_lengths)
