@@ -31,7 +31,7 @@ from graphseq.data.registry import DATASETS, load_dataset, load_split
 from graphseq.data.samplers import ClickBatchSampler, SessionBatchSampler
 from graphseq.data.session_graph import SessionGraph, SessionGraphBatch, build_session_graphs
 from graphseq.data.sessions import Sessions
-from graphseq.data.shards import build_shards, open_shards, steps_of_shards
+from graphseq.data.shards import Shards, build_shards, open_shards, steps_of_shards
 from graphseq.data.sliding import sliding_windows
 from graphseq.data.splits import (
     Split,
@@ -77,6 +77,7 @@ __all__ = [
     "SessionGraphLoader",
     "SessionParallelLoader",
     "Sessions",
+    "Shards",
     "Split",
     "Substitute",
     "Vocabulary",

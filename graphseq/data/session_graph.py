@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -196,6 +198,43 @@ def assemble_session_graphs(
     return graphs
 
 
+def join_session_graphs(batches: Sequence[Batch]) -> Batch:
+    """The batch of all graphs of several batches, one batch's after the other's.
+
+    Equal, attribute by attribute, to ``Batch.from_data_list`` of the single graphs.
+
+    Args:
+        batches: At least one, as :func:`build_session_graphs` makes them, with the same fields.
+    """
+    first = batches[0]
+    if len(batches) == 1:
+        return first
+    graphs = type.__call__(SessionGraphBatch)
+    store = graphs._store._mapping
+    starts = _starts([batch.num_nodes for batch in batches])  # nodes before each batch
+    sessions = _starts([batch.num_graphs for batch in batches])
+    graphs._slice_dict, graphs._inc_dict = {}, {}
+    for name, slices in first._slice_dict.items():
+        shifts = starts if name in ("edge_index", "click_index") else [0] * len(batches)
+        parts = zip(batches, shifts, strict=True)
+        store[name] = torch.cat(
+            [batch[name] + shift if shift else batch[name] for batch, shift in parts],
+            dim=first.__cat_dim__(name, first[name]),
+        )
+        before = _starts([int(batch._slice_dict[name][-1]) for batch in batches])
+        pairs = zip(batches, before, strict=True)
+        graphs._slice_dict[name] = torch.cat(
+            [slices[:1], *(batch._slice_dict[name][1:] + start for batch, start in pairs)]
+        )
+        parts = zip(batches, shifts, strict=True)
+        graphs._inc_dict[name] = torch.cat([b._inc_dict[name] + shift for b, shift in parts])
+    numbered = zip(batches, sessions, strict=True)
+    store["batch"] = torch.cat([batch.batch + start for batch, start in numbered])
+    store["ptr"] = graphs._slice_dict["x"]
+    graphs._num_graphs = sum(batch.num_graphs for batch in batches)
+    return graphs
+
+
 def newest_clicks(batch: Batch, max_length: int) -> Batch:
     """The graphs of the newest clicks of every session alone.
 
@@ -255,6 +294,10 @@ def first_transitions(first: Tensor, ptr: Tensor) -> Tensor:
         pair = first[suspect - 1] * first.numel() + first[suspect]
         ended[suspect] = suspect[first_of_group(pair)]
     return ended
+
+
+def _starts(sizes: Sequence[int]) -> list[int]:
+    return [0, *itertools.accumulate(sizes)][:-1]
 
 
 def _with_zero(ends: Tensor) -> Tensor:

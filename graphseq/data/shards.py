@@ -13,20 +13,24 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from graphseq.data.collect import sort_buckets
 from graphseq.data.conversion import BUILD, log_columns, write_sessions
 from graphseq.data.events import plain_array
 from graphseq.data.folders import replacing
 from graphseq.data.parquet_log import ParquetLog, Paths, RowGroup
+from graphseq.data.ragged import count_codes
 from graphseq.data.samplers import place_among_ranks
 from graphseq.data.sessions import Sessions
 from graphseq.data.spread import LogColumns, Spread, num_buckets, spread
 from graphseq.data.storage import open_sessions, write_ids
 from graphseq.data.vocabulary import UNKNOWN, as_index
 
-FORMAT, FORMAT_VERSION = "graphseq.shards", 1
+FORMAT, FORMAT_VERSION = "graphseq.shards", 2
 HEADER = "shards.json"
+COUNTS = "item_counts.npy"
+"""Clicks of each item in all shards, beside the header."""
 
 
 def build_shards(
@@ -84,9 +88,74 @@ def build_shards(
         spreads = _unified(spreads)
         fixed = per_shard, columns, opened.num_rows, part, item_features
         sizes = _run(client, [partial(_shard, spreads, n, *fixed) for n in range(num_shards)])
+        counts = [np.load(_counts_of(part, n)) for n in range(num_shards)]
+        np.save(part / COUNTS, np.sum(counts, axis=0), allow_pickle=False)
         shutil.rmtree(work)
         header = {"format": FORMAT, "version": FORMAT_VERSION, "shards": sizes}
         (part / HEADER).write_text(json.dumps(header, indent=2) + "\n", encoding="utf-8")
+
+
+class Shards:
+    """All shards of a folder, as what :func:`~graphseq.training.fit.fit` trains on.
+
+    Each process reads some of them, memory-mapped, and none reads all.
+
+    Args:
+        folder: What :func:`build_shards` made.
+
+    Attributes:
+        counts: Clicks of each item in all shards, int64 [num_items].
+
+    Raises:
+        ValueError: If the folder holds no shards.
+    """
+
+    def __init__(self, folder: str | PathLike[str]) -> None:
+        self.folder = Path(fspath(folder))
+        self._sizes = shard_sizes(self.folder)
+        try:
+            self.counts: NDArray[np.int64] = np.load(self.folder / COUNTS, allow_pickle=False)
+        except (OSError, ValueError) as error:
+            raise ValueError(f"{self.folder / COUNTS} is missing or broken: {error}.") from error
+
+    def __len__(self) -> int:
+        return len(self._sizes)
+
+    @property
+    def num_items(self) -> int:
+        return len(self.counts)
+
+    def __getitem__(self, number: int) -> Sessions:
+        """The sessions of one shard, memory-mapped."""
+        if not 0 <= number < len(self):
+            raise IndexError(f"Shard {number} does not exist: there are {len(self)}.")
+        return open_sessions(_name(self.folder, number))
+
+    def num_samples(self, samples: str) -> list[int]:
+        """Samples of each shard; ``samples`` is that of the dataset."""
+        return _num_samples(self._sizes, samples)
+
+    def each_item_once(self) -> Sessions:
+        """One session of each item that was clicked, without times; vocabularies are those of all.
+
+        For what is to be known of the items without reading a log.
+        """
+        first, items = self[0], np.flatnonzero(self.counts).astype(np.int32)
+        return replace(
+            first,
+            items=items,
+            ptr=np.array([0, len(items)]),
+            time=None,
+            users=None if first.users is None else np.array([UNKNOWN], dtype=np.int32),
+            click_features={
+                name: np.full(len(items), UNKNOWN, dtype=np.int32)
+                for name in first.feature_vocabularies
+            },
+            session_ids=None,
+        )
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({len(self)}, num_items={self.num_items})"
 
 
 def open_shards(
@@ -151,12 +220,14 @@ def steps_of_shards(
         world_size: How many processes; by default that of ``torch.distributed``.
     """
     _, world_size = place_among_ranks(None if world_size is None else 0, world_size)
-    sizes = shard_sizes(folder)
-    if samples == "sessions":
-        counts = [size["with_targets"] for size in sizes]
-    else:
-        counts = [size["clicks"] - size["sessions"] for size in sizes]
+    counts = _num_samples(shard_sizes(folder), samples)
     return max(-(-sum(counts[rank::world_size]) // batch_size) for rank in range(world_size))
+
+
+def _num_samples(sizes: Sequence[dict[str, int]], samples: str) -> list[int]:
+    if samples == "sessions":
+        return [size["with_targets"] for size in sizes]
+    return [size["clicks"] - size["sessions"] for size in sizes]
 
 
 def _run(client: Any, tasks: Sequence[Callable[[], Any]]) -> list[Any]:
@@ -227,7 +298,10 @@ def _shard(
     vocabularies = {name: spreads[0].vocabulary(name) for name in spreads[0].coded}
     write_sessions(out, ordered, columns, vocabularies, item_features, renumber=False)
     shutil.rmtree(work)
-    lengths = open_sessions(out).lengths
+    sessions = open_sessions(out)
+    counts = count_codes(sessions.items, sessions.num_items)
+    np.save(_counts_of(folder, number), counts, allow_pickle=False)
+    lengths = sessions.lengths
     return {
         "sessions": len(lengths),
         "clicks": int(lengths.sum()),
@@ -237,6 +311,10 @@ def _shard(
 
 def _name(folder: Path, number: int) -> Path:
     return folder / f"shard-{number:05d}"
+
+
+def _counts_of(folder: Path, number: int) -> Path:
+    return folder / BUILD / f"counts-{number}.npy"
 
 
 def _joined(parts: Sequence[Sessions]) -> Sessions:

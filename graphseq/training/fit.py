@@ -18,11 +18,11 @@ from torch_geometric.data import Batch
 from graphseq.data.augment import Augmentation
 from graphseq.data.dataset import SessionGraphDataset
 from graphseq.data.sessions import Sessions
+from graphseq.data.shards import Shards
 from graphseq.data.splits import Split
 from graphseq.evaluation.metrics import metric_names
 from graphseq.models.base import SessionModel
 from graphseq.models.counting import CountingModel
-from graphseq.models.grow import in_model_codes
 from graphseq.training.auxiliary import Auxiliary
 from graphseq.training.checkpoints import Checkpoints, read
 from graphseq.training.inputs import (
@@ -77,7 +77,7 @@ class FitResult:
 
 def fit(
     model: SessionModel,
-    data: Split | Sessions | SessionGraphDataset | Iterable[Batch],
+    data: Split | Sessions | Shards | SessionGraphDataset | Iterable[Batch],
     settings: TrainingSettings | None = None,
     *,
     validation: Sessions | None = None,
@@ -103,9 +103,10 @@ def fit(
     Args:
         model: A model of this package or a subclass of
             :class:`~graphseq.models.base.SessionModel` of your own.
-        data: A split; or sessions, a dataset or a loader of batches with ``y``. A split or sessions
-            are read in the codes of a model that knows its items already, as a loaded one or one of
-            :func:`~graphseq.models.grow.grow` does.
+        data: A split; or sessions, shards, a dataset or a loader of batches with ``y``. A split,
+            sessions or shards are read in the codes of a model that knows its items already, as a
+            loaded one or one of :func:`~graphseq.models.grow.grow` does. Of
+            :class:`~graphseq.data.shards.Shards` each process reads its own.
         settings: The settings of this run; ``None``: all defaults.
         validation: Sessions to watch, in place of the split's own.
         augmentation: Changes the clicks of training samples, anew in every epoch; those of
@@ -137,19 +138,13 @@ def fit(
         OSError: If ``out`` cannot be written to.
     """
     settings = (settings or TrainingSettings()).but(**options)
-    sessions, catalog = sessions_and_catalog(data)
-    if isinstance(data, (Split, Sessions)) and not isinstance(model, CountingModel):
-        assert sessions is not None
-        recoded = in_model_codes(model, sessions)
-        if recoded is not sessions:
-            sessions, catalog = recoded, recoded.catalog()
+    sessions, catalog = sessions_and_catalog(model, data)
     if isinstance(data, Split) and validation is None:
         validation = data.validation
-    num_items = None if sessions is None else sessions.num_items
-    if num_items is not None and num_items != model.num_items:
+    if catalog is not None and catalog.num_items != model.num_items:
         raise ValueError(
-            f"The model has {model.num_items} items, the training data {num_items}: build it with "
-            "num_items=split.num_items."
+            f"The model has {model.num_items} items, the training data {catalog.num_items}: build "
+            "it with num_items=split.num_items."
         )
     world = World.of(device, devices, num_nodes)
     folder = None if out is None else Path(out)
@@ -162,7 +157,10 @@ def fit(
 
     if isinstance(model, CountingModel):
         if sessions is None:
-            raise ValueError(f"{type(model).__name__} counts sessions: pass a split or sessions.")
+            raise ValueError(
+                f"{type(model).__name__} counts sessions: pass a split or sessions, of shards "
+                "gs.data.open_shards(folder, rank=0, world_size=1)."
+            )
         if augmentation is not None or auxiliary:
             raise ValueError(
                 f"{type(model).__name__} counts sessions as they are: pass no augmentation and no "
@@ -173,7 +171,7 @@ def fit(
         counted = time.perf_counter() - start
         return _finished(model, folder, world, pd.DataFrame(), 0, counted, False)
 
-    check_combination(model, data, settings, augmentation, auxiliary, world.size > 1)
+    check_combination(model, data, settings, augmentation, auxiliary, world.size)
     if validation is not None:
         validation = checked_validation(model, validation)
     model.prepare(sessions)

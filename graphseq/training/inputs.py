@@ -3,41 +3,55 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from typing import Any
 
+import numpy as np
 from torch_geometric.data import Batch
 
 from graphseq.data.augment import Augmentation
 from graphseq.data.catalog import Catalog
-from graphseq.data.dataset import SessionGraphDataset
+from graphseq.data.dataset import Samples, SessionGraphDataset
 from graphseq.data.lanes import SessionParallelLoader
 from graphseq.data.loader import EpochLoader, SessionGraphLoader
 from graphseq.data.sessions import Sessions
+from graphseq.data.shard_loader import ShardLoader, shards_of
+from graphseq.data.shards import Shards
 from graphseq.data.splits import Split
 from graphseq.evaluation.evaluate import in_codes_of
 from graphseq.models.base import SessionModel
+from graphseq.models.counting import CountingModel
+from graphseq.models.grow import in_model_codes
 from graphseq.training.auxiliary import Auxiliary
 from graphseq.training.ranks import Ranks, ShareOfBatches
 from graphseq.training.settings import TrainingSettings
 
+MADE_HERE = (Split, Sessions, Shards, SessionGraphDataset)
+"""Data of which ``fit`` makes the batches."""
 
-def sessions_and_catalog(data: object) -> tuple[Sessions | None, Catalog | None]:
+
+def sessions_and_catalog(
+    model: SessionModel, data: object
+) -> tuple[Sessions | None, Catalog | None]:
     """The sessions behind what a training is given, and what is known of their items.
 
     Args:
-        data: A split, sessions, a dataset or a loader of batches.
+        model: Split, sessions and shards are read in the codes of a model that knows its items.
+        data: A split, sessions, shards, a dataset or a loader of batches.
 
     Returns:
-        Both ``None`` for a loader that does not tell.
+        Both ``None`` for a loader that does not tell; no sessions of shards.
 
     Raises:
         ValueError: If it is none of these.
     """
     sessions: Sessions | None = None
-    if isinstance(data, Split):
-        sessions = data.train
-    elif isinstance(data, Sessions):
-        sessions = data
+    if isinstance(data, Shards):
+        return None, _catalog_of_shards(model, data)
+    if isinstance(data, (Split, Sessions)):
+        sessions = data.train if isinstance(data, Split) else data
+        if not isinstance(model, CountingModel):
+            sessions = in_model_codes(model, sessions)
     elif isinstance(data, SessionGraphDataset):
         sessions = data.sessions
     elif isinstance(data, EpochLoader):
@@ -49,10 +63,19 @@ def sessions_and_catalog(data: object) -> tuple[Sessions | None, Catalog | None]
             sessions = dataset.sessions
         elif not hasattr(data, "__iter__"):
             raise ValueError(
-                "data is a Split, Sessions, a SessionGraphDataset or a loader of batches, got "
-                f"{type(data).__name__}."
+                "data is a Split, Sessions, Shards, a SessionGraphDataset or a loader of batches, "
+                f"got {type(data).__name__}."
             )
     return sessions, None if sessions is None else sessions.catalog()
+
+
+def _catalog_of_shards(model: SessionModel, shards: Shards) -> Catalog:
+    """The catalog of all shards in the codes of the model, without a look at their clicks."""
+    each = shards.each_item_once()
+    recoded = in_model_codes(model, each)
+    counts = np.zeros(recoded.num_items, dtype=np.int64)
+    counts[recoded.items] = shards.counts[each.items]
+    return replace(recoded.catalog(), counts=counts)
 
 
 def checked_validation(model: SessionModel, validation: Sessions) -> Sessions:
@@ -76,17 +99,17 @@ def check_combination(
     settings: TrainingSettings,
     augmentation: Augmentation | None,
     auxiliary: Sequence[Auxiliary],
-    several: bool,
+    world_size: int,
 ) -> None:
     """Refuses settings, data and model that do not go together.
 
     Args:
-        several: Whether several processes train together.
+        world_size: How many processes train together.
 
     Raises:
         ValueError: If they do not, with the way out.
     """
-    made_here = isinstance(data, (Split, Sessions, SessionGraphDataset))
+    made_here, several = isinstance(data, MADE_HERE), world_size > 1
     lanes = settings.lanes
     if lanes is not None and type(model).training_state is SessionModel.training_state:
         raise ValueError(
@@ -114,11 +137,30 @@ def check_combination(
             f"lanes={lanes} carries states from step to step in one process: train with "
             "devices=1, or with lanes=None."
         )
+    if isinstance(data, Shards):
+        _check_shards(model, data, settings, world_size)
     if several and not made_here:
         raise ValueError(
             f"Several processes share out the batches of sessions, not those of a "
-            f"{type(data).__name__}: pass a split, sessions or a SessionGraphDataset."
+            f"{type(data).__name__}: pass a split, sessions, shards or a SessionGraphDataset."
         )
+
+
+def _check_shards(
+    model: SessionModel, shards: Shards, settings: TrainingSettings, world_size: int
+) -> None:
+    if settings.lanes is not None or settings.max_clicks is not None:
+        raise ValueError(
+            f"Batches of shards are made by samples, got lanes={settings.lanes} and "
+            f"max_clicks={settings.max_clicks}: use batch_size."
+        )
+    sizes = shards.num_samples(_samples_of(model))
+    for rank in range(world_size):
+        if sum(sizes[number] for number in shards_of(rank, world_size, len(sizes))) == 0:
+            raise ValueError(
+                f"{len(sizes)} shards of {sum(sizes)} samples give process {rank} of {world_size} "
+                "none: train with fewer processes, or build more shards."
+            )
 
 
 def training_batches(
@@ -135,23 +177,34 @@ def training_batches(
 
     Args:
         model: What they are for: it says whether it reads whole sessions or prefixes.
-        source: Sessions, a dataset, or a loader of batches, which stays as it is.
+        source: Sessions, shards, a dataset, or a loader of batches, which stays as it is.
         settings: Batch size or clicks, lanes, seed.
         ranks: The processes that train together.
         augmentation: What changes the samples.
         target_fields: What batches tell of the targets' clicks.
         num_workers: Processes that build batches ahead.
     """
-    if not isinstance(source, (Sessions, SessionGraphDataset)):
+    if not isinstance(source, (Sessions, Shards, SessionGraphDataset)):
         return source
-    dataset = source
-    by_session = model.trained_on in ("sessions", "cloze")
-    if isinstance(dataset, Sessions):
-        # A model that sees the newest clicks alone need not have the older ones built for it.
-        cut = {} if by_session else {"max_length": getattr(model, "max_length", None)}
-        samples = "sessions" if by_session else "prefixes"
-        dataset = SessionGraphDataset(dataset, samples, target_fields=target_fields, **cut)  # type: ignore[arg-type]
+    by_session = _samples_of(model) == "sessions"
     workers: dict[str, Any] = {"num_workers": num_workers, "persistent_workers": num_workers > 0}
+    if isinstance(source, Shards):
+        sizes = source.num_samples(_samples_of(model))
+        own = [n for n in shards_of(ranks.rank, ranks.size, len(sizes)) if sizes[n]]
+        return ShardLoader(
+            {n: _dataset(model, in_model_codes(model, source[n]), target_fields) for n in own},
+            sizes,
+            settings.batch_size * ranks.size,
+            seed=settings.seed,
+            bucket=by_session,
+            rank=ranks.rank,
+            world_size=ranks.size,
+            augmentation=augmentation,
+            **workers,
+        )
+    dataset = source
+    if isinstance(dataset, Sessions):
+        dataset = _dataset(model, dataset, target_fields)
     kwargs: dict[str, Any] = {"shuffle": True, "seed": settings.seed, **workers}
     if settings.lanes is not None:
         return SessionParallelLoader(dataset, settings.lanes, **kwargs)
@@ -172,3 +225,16 @@ def training_batches(
     return EpochLoader(
         dataset, whole.dataset, share, with_epoch=augmentation is not None, **workers
     )
+
+
+def _samples_of(model: SessionModel) -> Samples:
+    return "sessions" if model.trained_on in ("sessions", "cloze") else "prefixes"
+
+
+def _dataset(
+    model: SessionModel, sessions: Sessions, target_fields: Sequence[str]
+) -> SessionGraphDataset:
+    samples = _samples_of(model)
+    # A model that sees the newest clicks alone need not have the older ones built for it.
+    longest = None if samples == "sessions" else getattr(model, "max_length", None)
+    return SessionGraphDataset(sessions, samples, max_length=longest, target_fields=target_fields)

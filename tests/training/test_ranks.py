@@ -11,6 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
 
@@ -18,13 +21,16 @@ from graphseq.data.dataset import SessionGraphDataset
 from graphseq.data.loader import SessionGraphLoader
 from graphseq.data.samplers import ClickBatchSampler, SessionBatchSampler
 from graphseq.data.sessions import Sessions
+from graphseq.data.shards import build_shards
 from graphseq.models import SRGNN
 from graphseq.training.fit import fit
 from graphseq.training.launch import World
 from graphseq.training.ranks import ALONE, Ranks, ShareOfBatches, share_of
 
 SCRIPT = Path(__file__).with_name("train_together.py")
-CASES = 10
+CASES = 13
+SHARDS = {10: 2, 11: 3, 12: 3}
+"""Cases that train on shards, and how many."""
 
 Runs = dict[str, list[dict[str, Any]]]
 
@@ -45,10 +51,23 @@ def found(out: Path, *ranks: int) -> Runs:
     return {path.stem: json.loads(path.read_text()) for path in paths}
 
 
+def log() -> pd.DataFrame:
+    """45 sessions of 60 items, each of which occurs."""
+    generator = np.random.default_rng(1)
+    lengths = generator.integers(1, 9, 45)
+    session = np.repeat(np.arange(45), lengths)
+    item = np.concatenate([np.arange(60), generator.integers(60, size=len(session) - 60)])
+    return pd.DataFrame({"session_id": session, "item_id": item, "user_id": session % 5})
+
+
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory: pytest.TempPathFactory) -> Runs:
     """What one process, and each of two that torchrun starts, found in every case."""
-    one, two = (tmp_path_factory.mktemp("together") / name for name in ("one", "two"))
+    folder = tmp_path_factory.mktemp("together")
+    one, two = folder / "one", folder / "two"
+    pq.write_table(pa.Table.from_pandas(log()), folder / "log.parquet")
+    for number in (2, 3):
+        build_shards(folder / "log.parquet", folder / f"{number}-shards", number, user="user_id")
     run(str(SCRIPT), str(one), "1")
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -72,6 +91,23 @@ def test_two_processes_find_what_one_with_the_double_batch_does(case: int, runs:
     # Rows travel, and never the table, where a step reads some rows of a large one.
     sampled = one["case"][1].get("loss") is not None
     assert (first["row_sparse"] > 0) == (second["row_sparse"] > 0) == sampled
+
+
+@pytest.mark.parametrize("case", SHARDS)
+def test_two_processes_read_each_sample_of_shards_once_an_epoch(case: int, runs: Runs) -> None:
+    samples = "prefixes" if case == 12 else "sessions"
+    lengths = log().groupby("session_id").size()
+    targets = int((lengths - 1).sum())
+    count = targets if samples == "prefixes" else int((lengths > 1).sum())
+    read = {name: [tuple(each) for each in runs[name][case]["read"]] for name in runs}
+    both = read["two-0"] + read["two-1"]
+    assert len(both) == len(set(both)) == 2 * count
+    assert sorted(both) == sorted(read["one-0"])
+    shards = [{shard for _, shard, _ in read[f"two-{rank}"]} for rank in (0, 1)]
+    assert not shards[0] & shards[1]
+    assert shards[0] | shards[1] == set(range(SHARDS[case]))
+    if case != 11:  # BERT4Rec draws its targets
+        assert runs["two-0"][case]["history"][0]["targets"] == targets
 
 
 def test_two_processes_leave_one_model_and_one_log(runs: Runs) -> None:

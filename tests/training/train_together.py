@@ -18,6 +18,7 @@ import pandas as pd
 import torch
 
 import graphseq as gs
+from graphseq.data import shard_loader
 from graphseq.training import Auxiliary, DwellTime, NextFeature, loop, optimizers, ranks
 
 # pytest imports this file too, in search of doctests.
@@ -41,10 +42,16 @@ CASES: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
     ("bst_ranker", {**PLAIN, "heads": 2, "mlp_channels": [8]}, {"loss": BCE}),
     ("tagnn", PLAIN, {"loss": {**SOFTMAX, "shared": True}, "optimizer": "rowwise_adagrad"}),
     ("sasrec", PLAIN, {"loss": SOFTMAX, "auxiliary": ["shelf", "dwell_time"]}),
+    # Shards, each process its own: of an even number and, of prefixes, of an odd one.
+    ("sasrec", PLAIN, {"loss": {**SOFTMAX, "in_batch": True}, "shards": 2}),
+    ("bert4rec", PLAIN, {"loss": SOFTMAX, "shards": 3}),
+    ("srgnn", PLAIN, {"loss": SOFTMAX, "shards": 3, "augmentation": gs.data.ClickDropout(0.3)}),
 ]
 
 
 ROWS_SENT: list[int] = []
+READ: list[tuple[int, int, int]] = []
+"""Epoch, shard and number of every sample of shards that was read."""
 
 
 class Counted(ranks.Ranks):
@@ -53,6 +60,15 @@ class Counted(ranks.Ranks):
     def _add_rows(self, parameter: torch.Tensor) -> None:
         ROWS_SENT.append(len(parameter))
         super()._add_rows(parameter)
+
+
+class Noted(shard_loader._BatchesOfShards):
+    """Notes which samples of shards are read."""
+
+    def __getitem__(self, step: tuple[int, shard_loader.Parts]) -> Any:
+        epoch, parts = step
+        READ.extend((epoch, shard, int(n)) for shard, samples in parts for n in samples)
+        return super().__getitem__(step)
 
 
 def split() -> gs.Split:
@@ -100,10 +116,16 @@ def train(number: int, name: str, arguments: dict[str, Any], settings: dict[str,
     if LAUNCHES:
         options["devices"] = SIZE
     ROWS_SENT.clear()
+    READ.clear()
     model, folder = built(name, arguments), OUT if number == 0 else None
-    result = gs.fit(model, split(), max_epochs=2, out=folder, auxiliary=tasks(named), **options)
+    data: Any = split()
+    if "shards" in options:
+        options["validation"] = data.validation
+        data = gs.data.Shards(OUT.parent / f"{options.pop('shards')}-shards")
+    result = gs.fit(model, data, max_epochs=2, out=folder, auxiliary=tasks(named), **options)
     history = json.loads(result.history.to_json(orient="records"))
-    found = {"case": [name, settings], "history": history, "weights": flat(model)}
+    settings = {**settings, "augmentation": "augmentation" in settings}
+    found = {"case": [name, settings], "history": history, "weights": flat(model), "read": READ[:]}
     found["row_sparse"] = len(ROWS_SENT) if SIZE > 1 else 0
     if folder is not None:
         found["files"] = sorted(path.name for path in folder.iterdir())
@@ -119,6 +141,7 @@ def train(number: int, name: str, arguments: dict[str, Any], settings: dict[str,
 if __name__ == "__main__":
     optimizers.SPARSE_FROM = 30  # so that the table here counts as a large one
     loop.Ranks = Counted  # type: ignore[misc]
+    shard_loader._BatchesOfShards = Noted  # type: ignore[misc]
     cases = CASES[:1] if LAUNCHES else CASES
     found = [train(number, *case) for number, case in enumerate(cases)]
     OUT.with_name(f"{OUT.name}-{RANK}.json").write_text(json.dumps(found))
