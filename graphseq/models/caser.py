@@ -20,11 +20,6 @@ CLICKS_AT_ONCE = 65_536
 """Clicks whose windows are laid out at once outside training: bounds memory."""
 
 
-CONSTRAINED_STD = 0.3
-"""Deviation at the start of a table that is input and output: with the program's, one over its
-width, biases outweigh what is clicked, and most units of ``z`` die in the first epoch."""
-
-
 class Caser(SessionModel):
     r"""Scores of Caser (Tang & Wang, WSDM 2018): :math:`y_j = W'_j [z ; P_u] + b'_j`.
 
@@ -38,9 +33,9 @@ class Caser(SessionModel):
 
     Different from the program, which pads short sequences with an item of its own: places before
     the first click are zeros, and no horizontal filter ends there. Parameters start as in the
-    program (a constrained table: wider). Its loss is ``SampledLoss("bce", 3)`` with ``targets=3``;
-    it draws negatives for each window, here a batch shares them. ``dropout`` falls on the
-    convolutions' outputs.
+    program (a constrained table: wider, and biases at zero). Its loss is ``SampledLoss("bce", 3)``
+    with ``targets=3``; it draws negatives for each window, here a batch shares them. ``dropout``
+    falls on the convolutions' outputs.
 
     The user of a session is ``batch.user``; an unknown one (-1), and all of a batch without that
     field, have the zero vector.
@@ -147,12 +142,16 @@ class Caser(SessionModel):
     def reset_parameters(self) -> None:
         for module in self.children():
             if isinstance(module, Embedding):
-                constrained = self.embedding == "constrained"
-                std = CONSTRAINED_STD if constrained else 1 / module.embedding_dim
-                torch.nn.init.normal_(module.weight, std=std)
+                torch.nn.init.normal_(module.weight, std=1 / module.embedding_dim)
             elif isinstance(module, HorizontalConv | VerticalConv | Linear):
                 module.reset_parameters()
         torch.nn.init.zeros_(self.bias)
+        if self.embedding == "constrained":
+            # Where biases outweigh what is clicked, most units of z die within a few hundred steps.
+            torch.nn.init.normal_(self.item_embedding.weight, std=self.hidden_channels**-0.5)
+            for name, parameter in self.named_parameters():
+                if name.endswith("bias"):
+                    torch.nn.init.zeros_(parameter)
 
     @classmethod
     def from_published(cls, parameters: Mapping[str, Any]) -> Caser:

@@ -370,11 +370,14 @@ def test_caser_start_is_the_programs() -> None:
     assert model.vertical.weight.abs().max().item() == pytest.approx(5**-0.5, rel=0.05)
 
 
-def test_caser_start_of_a_constrained_table_is_wider() -> None:
+def test_caser_start_of_a_constrained_table_is_wider_and_biases_are_zero() -> None:
     torch.manual_seed(0)
     model = Caser(500, 32, embedding="constrained")
     assert model.item_weight() is model.item_embedding.weight
-    assert model.item_weight().std().item() == pytest.approx(0.3, rel=0.05)
+    assert model.item_weight().std().item() == pytest.approx(32**-0.5, rel=0.05)
+    biases = [p for name, p in model.named_parameters() if name.endswith("bias")]
+    assert len(biases) == 4
+    assert not any(bias.any() for bias in biases)
 
 
 @pytest.fixture(scope="module")
