@@ -17,6 +17,8 @@ SAFE_LOGIT = 60.0
 BLOCK_ELEMENTS_CPU = 8_000_000
 LARGEST_BLOCK_ELEMENTS_CPU = 32_000_000
 BLOCK_ELEMENTS_ACCELERATOR = 64_000_000
+# The logits of some hundred rows and so many items stay in the second cache of a CPU.
+TILE_COLUMNS_CPU = 2048
 # Below this many rows a matrix product is slower than computing the logits a second time.
 MIN_ROWS = 64
 MAX_ROWS_OF_SPLIT_VOCABULARY = 512
@@ -41,8 +43,8 @@ def full_cross_entropy(
     where :math:`\varepsilon` smooths labels (Szegedy et al., CVPR 2016, section 7); the mean of
     all scores is one product with the mean row of the table. Value and gradients equal
     ``cross_entropy(linear(vectors, weight, bias), targets, label_smoothing=...)``. The logits
-    are made block by block, and each block's share of the gradients,
-    :math:`\mathrm{softmax} - \mathrm{onehot}`, is added up while the block is still in the cache;
+    are made block by block, tile by tile within one, and each one's share of the gradients,
+    :math:`\mathrm{softmax} - \mathrm{onehot}`, is added up while it is still in the cache;
     the backward pass only scales it. Where a block of whole rows is too large, the vocabulary is
     split too, with a running log-sum-exp and the logits computed twice. Only first derivatives
     exist. Half precision is computed in float32.
@@ -116,40 +118,41 @@ class _FullCrossEntropy(torch.autograd.Function):
                 grad_weight.zero_()
             return loss
         shift = _needs_shift(x, weight, bias)
-        positive = (x * weight[t]).sum(1)  # [num_rows]
+        own_weight = weight[t]  # [num_rows, d]
+        positive = (x * own_weight).sum(1)  # [num_rows]
         if bias is not None:
             positive += bias[t]
         rows, columns = _block_shape(num_rows, weight.shape[0], block_elements)
         buffer = x.new_empty(rows * columns)
         for row in range(0, num_rows, rows):
             x_block, t_block = x[row : row + rows], t[row : row + rows]
-            top, total, e = _normalizer(x_block, weight, bias, columns, shift, buffer)
+            grad_x = None if grad_vectors is None else torch.zeros_like(x_block)
+            top, total, e = _normalizer(x_block, weight, bias, columns, shift, buffer, grad_x)
             loss += (total.log() + top - positive[row : row + rows]).sum()
             if not any(needs):
                 continue
             # softmax = e / total: scaling x and grad_x instead of e saves a pass over the block.
             scale = share / total  # [rows]
             x_scaled = x_block * scale.unsqueeze(1)  # [rows, d]
-            grad_x = torch.zeros_like(x_block)
+            if grad_vectors is not None and grad_x is not None:
+                label = own_weight[row : row + rows] * (share * (1 - smoothing))
+                grad_vectors[counted[row : row + rows]] = grad_x * scale.unsqueeze(1) - label
+            if grad_weight is None and grad_bias is None:
+                continue
             for part in _parts(weight.shape[0], columns):
                 if columns < weight.shape[0]:
-                    e = _logits(x_block, weight, bias, part, buffer)
+                    e = _logits(x_block, weight, bias, part, _view(buffer, len(x_block), part))
                     if shift:
                         e.sub_(top.unsqueeze(1))
                     e.exp_()
                 inside = (t_block >= part.start) & (t_block < part.stop)
                 own = (t_block - part.start).clamp(0, e.shape[1] - 1).unsqueeze(1)  # [rows, 1]
                 e.scatter_add_(1, own, (-(1 - smoothing) * total * inside).unsqueeze(1))
-                if grad_vectors is not None:
-                    grad_x.addmm_(e, weight[part])
                 if grad_weight is not None:
                     # The first rows write what later ones are added to.
                     grad_weight[part].addmm_(e.t(), x_scaled, beta=float(row > 0))
                 if grad_bias is not None:
                     grad_bias[part].addmv_(e.t(), scale)
-            if grad_vectors is not None:
-                grad_x *= scale.unsqueeze(1)
-                grad_vectors[counted[row : row + rows]] = grad_x
         if smoothing:
             w_mean = weight.mean(0)  # [d]
             average = x @ w_mean  # of all scores of each row, [num_rows]
@@ -175,32 +178,55 @@ class _FullCrossEntropy(torch.autograd.Function):
 
 
 def _normalizer(
-    x: Tensor, weight: Tensor, bias: Tensor | None, columns: int, shift: bool, buffer: Tensor
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    columns: int,
+    shift: bool,
+    buffer: Tensor,
+    weighted: Tensor | None,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Shift and sum of exponentials of each row [rows], and the last part's exponentials."""
+    """Shift and sum of exponentials of each row [rows], and the last part's exponentials.
+
+    To ``weighted`` [rows, d] is added the sum of the items' vectors weighed by the exponentials.
+    """
     top, total = x.new_zeros(x.shape[0]), x.new_zeros(x.shape[0])
     if shift:
         top.fill_(-torch.inf)
+    # All of a part has one shift; without any, a tile is worked off while the cache holds it.
+    tile_columns = TILE_COLUMNS_CPU if x.device.type == "cpu" and not shift else columns
     e = buffer
     for part in _parts(weight.shape[0], columns):
-        e = _logits(x, weight, bias, part, buffer)
-        if shift:
-            new_top = torch.maximum(top, e.amax(1))
-            # A row that has met nothing but -inf so far keeps a sum of 0, not nan.
-            finite_top = new_top.masked_fill(new_top == -torch.inf, 0)
-            total *= (top - finite_top).exp_()
-            e.sub_(finite_top.unsqueeze(1))
-            top = new_top
-        total += e.exp_().sum(1)
+        e = _view(buffer, x.shape[0], part)
+        for tile in _parts(e.shape[1], tile_columns):
+            items = slice(part.start + tile.start, part.start + tile.stop)
+            e_tile = _logits(x, weight, bias, items, e[:, tile])
+            if shift:
+                new_top = torch.maximum(top, e_tile.amax(1))
+                # A row that has met nothing but -inf so far keeps a sum of 0, not nan.
+                finite_top = new_top.masked_fill(new_top == -torch.inf, 0)
+                shrunk = (top - finite_top).exp_()
+                total *= shrunk
+                if weighted is not None:
+                    weighted *= shrunk.unsqueeze(1)
+                e_tile.sub_(finite_top.unsqueeze(1))
+                top = new_top
+            total += e_tile.exp_().sum(1)
+            if weighted is not None:
+                weighted.addmm_(e_tile, weight[items])
     return top, total, e
 
 
-def _logits(x: Tensor, weight: Tensor, bias: Tensor | None, part: slice, buffer: Tensor) -> Tensor:
-    w = weight[part]
-    out = buffer[: x.shape[0] * w.shape[0]].view(x.shape[0], w.shape[0])
+def _view(buffer: Tensor, rows: int, part: slice) -> Tensor:
+    """The front of the buffer as a block of these items' logits."""
+    columns: int = part.stop - part.start
+    return buffer[: rows * columns].view(rows, columns)
+
+
+def _logits(x: Tensor, weight: Tensor, bias: Tensor | None, items: slice, out: Tensor) -> Tensor:
     if bias is None:
-        return torch.mm(x, w.t(), out=out)
-    return torch.addmm(bias[part], x, w.t(), out=out)
+        return torch.mm(x, weight[items].t(), out=out)
+    return torch.addmm(bias[items], x, weight[items].t(), out=out)
 
 
 def _needs_shift(x: Tensor, weight: Tensor, bias: Tensor | None) -> bool:

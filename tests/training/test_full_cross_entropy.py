@@ -42,6 +42,7 @@ def plain(vectors: Tensor, weight: Tensor, targets: Tensor, bias: Tensor | None 
     num_rows=st.integers(1, 12),
     num_items=st.integers(1, 40),
     block_elements=st.integers(1, 600),
+    tile_columns=st.sampled_from([1, 7, 2048]),
     scale=st.sampled_from([0.1, 1.0, 30.0]),
     with_bias=st.booleans(),
     reduction=st.sampled_from(["mean", "sum"]),
@@ -52,6 +53,7 @@ def test_full_cross_entropy_in_blocks_of_any_size_equals_torch(
     num_rows: int,
     num_items: int,
     block_elements: int,
+    tile_columns: int,
     scale: float,
     with_bias: bool,
     reduction: str,
@@ -61,15 +63,17 @@ def test_full_cross_entropy_in_blocks_of_any_size_equals_torch(
     vectors, weight, bias, targets = example(num_rows, num_items, scale=scale, seed=seed)
     inputs = (vectors, weight, bias) if with_bias else (vectors, weight)
     item_bias = bias if with_bias else None
-    loss = full_cross_entropy(
-        vectors,
-        weight,
-        targets,
-        item_bias,
-        reduction,
-        label_smoothing=smoothing,
-        block_elements=block_elements,
-    )
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("graphseq.training.full_cross_entropy.TILE_COLUMNS_CPU", tile_columns)
+        loss = full_cross_entropy(
+            vectors,
+            weight,
+            targets,
+            item_bias,
+            reduction,
+            label_smoothing=smoothing,
+            block_elements=block_elements,
+        )
     expected = cross_entropy(
         linear(vectors, weight, item_bias), targets, reduction=reduction, label_smoothing=smoothing
     )
