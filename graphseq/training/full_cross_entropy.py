@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-# exp(+-60), times ten million items, is far inside float32: below it no maximum need be subtracted.
+# exp(+-60), times ten million items, is far inside float32: within it no maximum need be known.
 SAFE_LOGIT = 60.0
 # 32 MB of float32 suit a CPU's last cache, but whole rows of a larger catalogue are worth up to
 # 128 MB; an accelerator wants fewer and larger products.
@@ -117,17 +117,18 @@ class _FullCrossEntropy(torch.autograd.Function):
             if grad_weight is not None:
                 grad_weight.zero_()
             return loss
-        shift = _needs_shift(x, weight, bias)
         own_weight = weight[t]  # [num_rows, d]
         positive = (x * own_weight).sum(1)  # [num_rows]
         if bias is not None:
             positive += bias[t]
+        shift = _known_shift(x, weight, bias, positive)
         rows, columns = _block_shape(num_rows, weight.shape[0], block_elements)
         buffer = x.new_empty(rows * columns)
         for row in range(0, num_rows, rows):
             x_block, t_block = x[row : row + rows], t[row : row + rows]
             grad_x = None if grad_vectors is None else torch.zeros_like(x_block)
-            top, total, e = _normalizer(x_block, weight, bias, columns, shift, buffer, grad_x)
+            given = None if shift is None else shift[row : row + rows]
+            top, total, e = _normalizer(x_block, weight, bias, columns, given, buffer, grad_x)
             loss += (total.log() + top - positive[row : row + rows]).sum()
             if not any(needs):
                 continue
@@ -142,7 +143,7 @@ class _FullCrossEntropy(torch.autograd.Function):
             for part in _parts(weight.shape[0], columns):
                 if columns < weight.shape[0]:
                     e = _logits(x_block, weight, bias, part, _view(buffer, len(x_block), part))
-                    if shift:
+                    if bool(top.any()):
                         e.sub_(top.unsqueeze(1))
                     e.exp_()
                 inside = (t_block >= part.start) & (t_block < part.stop)
@@ -182,26 +183,28 @@ def _normalizer(
     weight: Tensor,
     bias: Tensor | None,
     columns: int,
-    shift: bool,
+    shift: Tensor | None,
     buffer: Tensor,
     weighted: Tensor | None,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Shift and sum of exponentials of each row [rows], and the last part's exponentials.
 
-    To ``weighted`` [rows, d] is added the sum of the items' vectors weighed by the exponentials.
+    The shift is the one given or, where it is ``None``, the largest logit. To ``weighted``
+    [rows, d] is added the sum of the items' vectors weighed by the exponentials.
     """
-    top, total = x.new_zeros(x.shape[0]), x.new_zeros(x.shape[0])
-    if shift:
-        top.fill_(-torch.inf)
-    # All of a part has one shift; without any, a tile is worked off while the cache holds it.
-    tile_columns = TILE_COLUMNS_CPU if x.device.type == "cpu" and not shift else columns
+    total = x.new_zeros(x.shape[0])
+    top = x.new_full((x.shape[0],), -torch.inf) if shift is None else shift
+    lowers = shift is None or bool(shift.any())
+    # A part has one largest logit; without need of it, each tile is worked off in the cache.
+    tile_columns = TILE_COLUMNS_CPU if x.device.type == "cpu" and shift is not None else columns
     e = buffer
     for part in _parts(weight.shape[0], columns):
         e = _view(buffer, x.shape[0], part)
         for tile in _parts(e.shape[1], tile_columns):
             items = slice(part.start + tile.start, part.start + tile.stop)
             e_tile = _logits(x, weight, bias, items, e[:, tile])
-            if shift:
+            finite_top = top
+            if shift is None:
                 new_top = torch.maximum(top, e_tile.amax(1))
                 # A row that has met nothing but -inf so far keeps a sum of 0, not nan.
                 finite_top = new_top.masked_fill(new_top == -torch.inf, 0)
@@ -209,8 +212,9 @@ def _normalizer(
                 total *= shrunk
                 if weighted is not None:
                     weighted *= shrunk.unsqueeze(1)
-                e_tile.sub_(finite_top.unsqueeze(1))
                 top = new_top
+            if lowers:
+                e_tile.sub_(finite_top.unsqueeze(1))
             total += e_tile.exp_().sum(1)
             if weighted is not None:
                 weighted.addmm_(e_tile, weight[items])
@@ -229,12 +233,18 @@ def _logits(x: Tensor, weight: Tensor, bias: Tensor | None, items: slice, out: T
     return torch.addmm(bias[items], x, weight[items].t(), out=out)
 
 
-def _needs_shift(x: Tensor, weight: Tensor, bias: Tensor | None) -> bool:
-    """Whether a logit could overflow: by Cauchy-Schwarz none exceeds the product of the norms."""
-    bound = x.norm(dim=1).max() * weight.norm(dim=1).max()
+def _known_shift(x: Tensor, weight: Tensor, bias: Tensor | None, positive: Tensor) -> Tensor | None:
+    """What each row's logits may be lowered by before any is computed, [rows]; ``None``: unknown.
+
+    By Cauchy-Schwarz no logit exceeds the product of the norms: lowered, none overflows. The
+    target's own logit, ``positive``, keeps the sum of exponentials from vanishing.
+    """
+    bound = x.norm(dim=1) * weight.norm(dim=1).max()
     if bias is not None:
         bound = bound + bias.abs().max()
-    return not bool(bound <= SAFE_LOGIT)  # also if the bound is nan
+    shift = (bound - SAFE_LOGIT).clamp(min=0)
+    known = bound.isfinite() & (positive - shift >= -SAFE_LOGIT)
+    return shift if bool(known.all()) else None
 
 
 def _block_shape(num_rows: int, num_items: int, block_elements: int) -> tuple[int, int]:

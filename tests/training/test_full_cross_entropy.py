@@ -43,7 +43,7 @@ def plain(vectors: Tensor, weight: Tensor, targets: Tensor, bias: Tensor | None 
     num_items=st.integers(1, 40),
     block_elements=st.integers(1, 600),
     tile_columns=st.sampled_from([1, 7, 2048]),
-    scale=st.sampled_from([0.1, 1.0, 30.0]),
+    scale=st.sampled_from([0.1, 1.0, 4.0, 30.0]),
     with_bias=st.booleans(),
     reduction=st.sampled_from(["mean", "sum"]),
     smoothing=st.sampled_from([0.0, 0.1, 1.0]),
@@ -98,6 +98,28 @@ def test_full_cross_entropy_in_float32_equals_torch(
         torch.autograd.grad(loss, inputs), torch.autograd.grad(expected, inputs), strict=True
     ):
         torch.testing.assert_close(grad, wanted, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("block_elements", [None, 700, 60])
+@pytest.mark.parametrize("low", [0, 1, 30])
+def test_full_cross_entropy_of_vectors_beside_their_targets_or_opposite_equals_torch(
+    block_elements: int | None, low: int
+) -> None:
+    # No logit exceeds 100; those of the targets are 100 and, of the first rows, -100.
+    vectors, weight, bias, targets = example(30, 50, 8, dtype=torch.float32)
+    with torch.no_grad():
+        weight.copy_(10 * torch.nn.functional.normalize(weight))
+        vectors.copy_(weight[targets])
+        vectors[:low] *= -1
+    inputs = (vectors, weight, bias)
+    loss = full_cross_entropy(vectors, weight, targets, bias, block_elements=block_elements)
+    expected = plain(vectors, weight, targets, bias)
+    # Neighbours of 100 lie 8e-6 apart in float32.
+    torch.testing.assert_close(loss, expected, rtol=1e-6, atol=1e-5)
+    for grad, wanted in zip(
+        torch.autograd.grad(loss, inputs), torch.autograd.grad(expected, inputs), strict=True
+    ):
+        torch.testing.assert_close(grad, wanted, rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("block_elements", [None, 7, 50])
