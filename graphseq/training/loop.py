@@ -13,6 +13,7 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 from torch_geometric.data import Batch
@@ -154,7 +155,7 @@ class SessionTraining(pl.LightningModule):
         own = self.objective.num_targets
         total, count = self._of_all(loss.detach().double() * own, own)
         if not bool(total.isfinite()):  # before the step spoils the weights
-            self._stop_at(total if bool(loss.isfinite()) else loss, batch, step)
+            self._stop_at(loss, total, batch, step)
         self.loss_sum += total
         if self.part_names:
             self.part_sums = self.part_sums + self._parts_of_all(own)
@@ -338,16 +339,21 @@ class SessionTraining(pl.LightningModule):
         average = None if self.optimizer is None else self.optimizer.average
         return nullcontext() if average is None else average.in_place()
 
-    def _stop_at(self, loss: Tensor, batch: Batch, step: int) -> None:
+    def _stop_at(self, loss: Tensor, total: Tensor, batch: Batch, step: int) -> None:
         """Ends the training at a loss that is no number, and keeps the batch for a look."""
         where = ""
+        own = not bool(loss.isfinite())
+        flags = self.ranks.numbers(int(own), loss.device)
+        guilty = flags.index(1) if any(flags) else 0  # its batch alone is worth a look
         if self.folder is not None:
-            tensors = {
-                name: value for name, value in batch.to_dict().items() if isinstance(value, Tensor)
-            }
             path = self.folder / NOT_FINITE_BATCH
-            save_file({name: value.cpu().contiguous() for name, value in tensors.items()}, path)
             where = f" The batch lies in {path}."
+            if self.ranks.are_several:
+                where = f" The batch of process {guilty} lies in {path}."
+            if guilty == self.ranks.rank:
+                where = _kept(batch, path) or where
+            self.ranks.any(own)  # nobody ends before it is written
+        loss = loss if own else total
         raise ValueError(
             f"The loss is {loss.item()} in epoch {self.epoch + 1}, step {step}, at a learning rate "
             f"of {self._rate(self.epoch):g}: lower learning_rate or set gradient_clip.{where}"
@@ -377,3 +383,13 @@ class SessionTraining(pl.LightningModule):
                 self.optimizer.average.parameters, self.optimizer.average.averages, strict=True
             ):
                 parameter.data.copy_(average)
+
+
+def _kept(batch: Batch, path: Path) -> str:
+    """Writes the tensors of a batch; says why, if that cannot be done."""
+    tensors = {name: value for name, value in batch.to_dict().items() if isinstance(value, Tensor)}
+    try:
+        save_file({name: value.cpu().contiguous() for name, value in tensors.items()}, path)
+    except (OSError, SafetensorError) as error:
+        return f" The batch could not be written in {path} ({error})."
+    return ""

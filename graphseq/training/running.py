@@ -30,6 +30,13 @@ COMPILERS = ("g++", "clang++", "c++", "cl")
 """What torch.compile makes programs for a CPU with."""
 
 
+class Stopped(Exception):  # noqa: N818 (it is asked for, no error)
+    """Ctrl-C on some process, upon which all of them have ended the same step.
+
+    Lightning kills other processes on a ``KeyboardInterrupt``; these are to go on after ``fit``.
+    """
+
+
 class Keeper(Checkpoint):
     """Keeps the state of a training: as it goes on, every so often, and when it is ended.
 
@@ -62,7 +69,7 @@ class Keeper(Checkpoint):
             return
         self.stop_asked = training.ranks.any(self.stop_asked)
         if self.stop_asked:
-            raise KeyboardInterrupt
+            raise Stopped
         at_end = training.step == training.num_steps  # that of the epoch follows
         if (
             self.checkpoints is not None
@@ -77,14 +84,14 @@ class Keeper(Checkpoint):
         self._write(pl_module)
         self.stop_asked = pl_module.ranks.any(self.stop_asked)
         if self.stop_asked and not pl_module.is_over:
-            raise KeyboardInterrupt
+            raise Stopped
 
     def on_exception(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException
     ) -> None:
         """Keeps where training stands, unless it stands in the middle of a step."""
         assert isinstance(pl_module, SessionTraining)
-        pl_module.interrupted = isinstance(exception, KeyboardInterrupt)
+        pl_module.interrupted = isinstance(exception, (KeyboardInterrupt, Stopped))
         if pl_module.waits and pl_module.optimizer is not None and pl_module.resumed is None:
             self._write(pl_module)
 
@@ -101,7 +108,11 @@ class Keeper(Checkpoint):
 
 
 def run(trainer: pl.Trainer, training: SessionTraining, keeper: Keeper) -> None:
-    """Runs the loop from where the training stands; Ctrl-C ends it without leaving Python."""
+    """Runs the loop from where the training stands; Ctrl-C ends it without leaving Python.
+
+    Raises:
+        KeyboardInterrupt: At a second Ctrl-C, where other processes wait for this one.
+    """
     main_thread = threading.current_thread() is threading.main_thread()
     handler = signal.getsignal(signal.SIGINT)
     progress: Any = trainer.fit_loop.epoch_progress.current
@@ -110,10 +121,15 @@ def run(trainer: pl.Trainer, training: SessionTraining, keeper: Keeper) -> None:
         if main_thread and handler is not None:
             signal.signal(signal.SIGINT, keeper.on_interrupt)
         trainer.fit(training)
+    except Stopped:
+        pass  # the caller keeps the best weights so far
     except SystemExit:
-        # Lightning leaves the program on Ctrl-C; here the caller keeps the best weights so far.
+        # Lightning leaves the program at a second Ctrl-C; a training by itself need not.
         if not training.interrupted:
             raise
+        if training.several:
+            # Others are in the middle of a step: they end when this process is gone.
+            raise KeyboardInterrupt from None
     finally:
         if main_thread and handler is not None:
             signal.signal(signal.SIGINT, handler)
