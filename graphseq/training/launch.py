@@ -61,8 +61,8 @@ class World:
             num_nodes: Machines; ``None``: those of the processes that were started, or one.
 
         Raises:
-            ValueError: If a device or so many of them are not there, or the numbers are not those
-                of the processes that were started.
+            ValueError: If a device or so many of them are not there, the numbers are not those of
+                the processes that were started, or nothing says where other machines are.
         """
         for name, number in (("devices", devices), ("num_nodes", num_nodes)):
             if number is not None and number < 1:
@@ -80,6 +80,11 @@ class World:
                 )
         else:
             here, nodes = devices or 1, num_nodes or 1
+            if nodes > 1 and "MASTER_ADDR" not in os.environ:  # they would wait for half an hour
+                raise ValueError(
+                    f"num_nodes={nodes}, but this machine does not know the others: start the "
+                    "script by torchrun on each, or set MASTER_ADDR, MASTER_PORT and NODE_RANK."
+                )
         if here > 1:
             _check_number(accelerator, here, device)
         local = int(os.environ.get("LOCAL_RANK", 0))

@@ -202,6 +202,17 @@ def test_devices_that_are_not_there_are_refused(monkeypatch: pytest.MonkeyPatch)
         World.of("cpu", 1, 0)
 
 
+def test_machines_that_do_not_know_of_each_other_are_refused(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delenv("MASTER_ADDR", raising=False)
+    with pytest.raises(ValueError, match="num_nodes=2, but this machine does not know the others"):
+        World.of("cpu", None, 2)
+    monkeypatch.setenv("MASTER_ADDR", "first")
+    monkeypatch.setenv("NODE_RANK", "1")
+    assert World.of("cpu", 1, 2) == World("cpu", 1, 2, 1)
+
+
 def test_what_processes_cannot_share_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "cpu_count", lambda: 2)
     sessions = Sessions.from_lists([[0, 1, 2], [2, 1]])
