@@ -67,8 +67,8 @@ class Keeper(Checkpoint):
         assert isinstance(training, SessionTraining)
         if not training.waits:
             return
-        self.stop_asked = training.ranks.any(self.stop_asked)
-        if self.stop_asked:
+        # Nothing is written back: Ctrl-C may come while they exchange, and counts at the next step.
+        if training.ranks.any(self.stop_asked):
             raise Stopped
         at_end = training.step == training.num_steps  # that of the epoch follows
         if (
@@ -82,8 +82,7 @@ class Keeper(Checkpoint):
         """Writes a checkpoint after every epoch."""
         assert isinstance(pl_module, SessionTraining)
         self._write(pl_module)
-        self.stop_asked = pl_module.ranks.any(self.stop_asked)
-        if self.stop_asked and not pl_module.is_over:
+        if pl_module.ranks.any(self.stop_asked) and not pl_module.is_over:
             raise Stopped
 
     def on_exception(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import inspect
 import logging
 import os
 import pickle
@@ -28,6 +29,7 @@ from graphseq.models.base import SessionModel
 from graphseq.training import checkpoints
 from graphseq.training.checkpoints import Checkpoints, read
 from graphseq.training.fit import CHECKPOINT, FitResult, fit
+from graphseq.training.ranks import Ranks
 
 NUM_ITEMS = 12
 
@@ -261,6 +263,25 @@ def test_second_ctrl_c_stops_at_once(split: Split, tmp_path: Path) -> None:
     result = trained(model_of(), Pressed(loader_of(split), 3, times=2), out=tmp_path)
     assert result.interrupted
     assert read(tmp_path / CHECKPOINT)["step"] == 2  # the batch being built was not trained on
+
+
+def test_ctrl_c_while_processes_exchange_stops_after_the_next_step(
+    split: Split, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls, numbers = [0], Ranks.numbers
+
+    def pressed(self: Ranks, number: int, device: Any = None) -> list[int]:
+        given = numbers(self, number, device)
+        calls[0] += inspect.stack()[1].function == "any"
+        if calls[0] == 2:
+            calls[0] += 1
+            signal.raise_signal(signal.SIGINT)
+        return given
+
+    monkeypatch.setattr(Ranks, "numbers", pressed)
+    result = trained(model_of(), loader_of(split), out=tmp_path)
+    assert result.interrupted
+    assert read(tmp_path / CHECKPOINT)["step"] == 3
 
 
 def test_ctrl_c_keeps_the_best_weights(split: Split) -> None:
