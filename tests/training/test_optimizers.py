@@ -95,7 +95,9 @@ def test_sparse_steps_with_tiny_gradients_equal_dense_ones_of_torch(name: str) -
         rows = (exponents % 7 == step % 7).nonzero().view(-1) if step % 3 else exponents[:1]
         gradient = (sizes[rows].unsqueeze(1) * torch.tensor([1.0, -2.0])).float()
         dense.grad = torch.zeros_like(dense).index_add_(0, rows, gradient)
-        table.weight.grad = torch.sparse_coo_tensor(rows.unsqueeze(0), gradient, dense.shape)
+        table.weight.grad = torch.sparse_coo_tensor(
+            rows.unsqueeze(0), gradient, dense.shape, check_invariants=True
+        )
         reference.step()
         optimizer.step()
     optimizer.settle()
