@@ -120,11 +120,6 @@ def test_public_names_of_each_file_have_docstrings(path: Path) -> None:
             assert ast.get_docstring(node), node.name
 
 
-@pytest.mark.parametrize("path", ALL_PYTHON, ids=ids)
-def test_python_file_has_at_most_500_lines(path: Path) -> None:
-    assert len(path.read_text(encoding="utf-8").splitlines()) <= 500
-
-
 def test_no_file_names_a_path_of_one_machine() -> None:
     machine = re.compile(r"(^|[^\w.])/(work|farm|tmp|opt|root|home)/")
     texts = [*ALL_PYTHON, *ROOT.glob("*.toml"), *ROOT.glob("*.txt"), ROOT / "Makefile"]
