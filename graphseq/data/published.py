@@ -17,7 +17,6 @@ from graphseq.data.readers import (
     read_inter,
     read_pairs,
     read_session_lines,
-    read_uci_eshop,
     read_user_lines,
 )
 from graphseq.data.sessions import Sessions
@@ -93,9 +92,23 @@ def ml_100k(ratings: Path, movies: Path, *, gap: str | float | None = None) -> l
     return [replace(sessions, item_features=table)]
 
 
-def uci_eshop(archive: Path) -> list[Sessions]:
-    """Clicks of an online shop, with their dates."""
-    return [read_uci_eshop(archive)]
+def uci_eshop(clicks: Traversable, models: Traversable) -> list[Sessions]:
+    """Clicks of an online shop, with their dates; what belongs to an item describes its clicks too.
+
+    Args:
+        clicks, models: The Parquet files; an item is a model of clothing.
+    """
+    with as_file(clicks) as path:
+        log = pd.read_parquet(path)
+    with as_file(models) as path:
+        items = pd.read_parquet(path).set_index("item_id")
+    sessions = Sessions.from_frame(
+        log.join(items, on="item_id"),
+        time="timestamp",
+        features=["category", *items, "country"],
+        item_features=items,
+    )
+    return [sessions]
 
 
 def join_parts(parts: Sequence[Sessions]) -> Sessions:

@@ -61,7 +61,7 @@ def load_dataset(
     Args:
         name: One of :data:`DATASETS`.
         root: Folder of the data sets; ``None``: the one that the environment variable
-            ``GRAPHSEQ_DATA`` names. Embedded data (``movielens-small``) needs none.
+            ``GRAPHSEQ_DATA`` names. Embedded data (``uci-eshop``, ``movielens-small``) needs none.
         verify: Compare the checksums first (a GB takes a second or two).
         **options: ``gap`` for ``movielens-small`` and ``ml-100k``: the longest pause within a
             session, as ``"30min"`` or in seconds; without it a user's history is one session.
@@ -171,6 +171,18 @@ FIXED = "the published training and test sessions; every click after the first i
 LAST = "the last click of every user is the target"
 
 _ALL = (
+    Dataset(
+        "uci-eshop",
+        {
+            "clicks.parquet": "d8bac1f344ca8799b81fcc1c070dbaa080c928874f2e4d5eed374108900bbe0e",
+            "models.parquet": "e8d7670356f40f0c63fd171b41dc53a6b510176d7b54914c27f7902b0d173bd1",
+        },
+        published.uci_eshop,
+        partial(_temporal, at="2008-07-31"),
+        "the sessions from 31 July 2008 on are the test; every click after the first is a target",
+        validation=14,
+        embedded=True,
+    ),
     Dataset(
         "movielens-small",
         {
@@ -303,18 +315,6 @@ _ALL = (
         _leave_last,
         LAST,
         validation=1,
-    ),
-    Dataset(
-        "uci-eshop",
-        {
-            "uci_eshop/clickstream+data+for+online+shopping.zip": (
-                "cc8fd7588fb7f0b87441a88a9afb2868e92dc3124089c6c41fa23b762909cd2d"
-            ),
-        },
-        published.uci_eshop,
-        partial(_temporal, at="2008-07-31"),
-        "the sessions from 31 July 2008 on are the test; every click after the first is a target",
-        validation=14,
     ),
 )
 

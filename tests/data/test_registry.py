@@ -6,6 +6,7 @@ import gzip
 import hashlib
 import json
 import re
+import tomllib
 from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
@@ -19,6 +20,7 @@ from graphseq.data.registry import DATASETS, load_dataset, load_split
 from graphseq.data.sessions import Sessions
 
 NAMES = tuple(DATASETS)
+EMBEDDED = tuple(name for name, dataset in DATASETS.items() if dataset.embedded)
 REMOTE = tuple(name for name, dataset in DATASETS.items() if not dataset.embedded)
 
 
@@ -55,7 +57,7 @@ def statistics(card: str) -> dict[str, list[str]]:
 
 
 def test_load_dataset_unknown_name_lists_the_names():
-    with pytest.raises(ValueError, match=r"no data set 'movielens'.*movielens-small.*uci-eshop"):
+    with pytest.raises(ValueError, match=r"no data set 'movielens'.*uci-eshop.*movielens-small"):
         load_dataset("movielens")
 
 
@@ -203,8 +205,16 @@ def check_card(name: str, cards: Path, root: Path | None) -> None:
     assert card == {part: [str(cell) for cell in cells] for part, cells in expected.items()}
 
 
-def test_card_of_movielens_small_tells_the_counts_of_its_files(cards):
-    check_card("movielens-small", cards, None)
+@pytest.mark.parametrize("name", EMBEDDED)
+def test_card_of_embedded_data_tells_the_counts_of_its_files(name, cards):
+    check_card(name, cards, None)
+
+
+def test_embedded_data_is_carried_by_the_wheel(cards):
+    pyproject = tomllib.loads((cards.parent / "pyproject.toml").read_text(encoding="utf-8"))
+    carried = pyproject["tool"]["hatch"]["build"]["targets"]["wheel"]["force-include"]
+    for name in EMBEDDED:
+        assert carried[f"datasets/{name}"] == f"graphseq/_datasets/{name}"
 
 
 @pytest.mark.data
