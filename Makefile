@@ -44,19 +44,26 @@ $(BIN)/pip:
 	@echo "[set-up] creating $(VENV)"
 	@$(PYTHON) -m venv $(VENV)
 
-# torch goes first and alone, at the version under test, so that nothing later picks another build;
-# hatchling beside it, so that the editable install needs no environment of its own.
-$(VENV)/.graphseq-build: constraints.txt | $(BIN)/pip
-	@echo "[set-up] installing torch into $(VENV) (the largest download, a few minutes)"
-	@$(PIP) install -c constraints.txt torch==2.13.0 hatchling editables
+# Each part of constraints.txt is installed as it stands, by hash and without asking what else it
+# needs. torch comes after the core and alone, at the version under test: which build of it a machine
+# needs is not known here, so it has no hash; all it needs is there already.
+part = sed -n '/^\# -- $(1)$$/,/^\# -- /p' constraints.txt > $(VENV)/$(1).txt && \
+  $(PIP) install --require-hashes --no-deps -r $(VENV)/$(1).txt
+
+$(VENV)/.graphseq-core: $(LISTS) | $(BIN)/pip
+	@echo "[set-up] installing the pinned dependencies into $(VENV)"
+	@$(call part,core)
+	@echo "[set-up] installing torch (the largest download, a few minutes) and graphseq"
+	@$(PIP) install torch==2.13.0
+	@$(PIP) install --no-deps --no-build-isolation -e .
 	@touch $@
 
-$(VENV)/.graphseq-core: $(LISTS) $(VENV)/.graphseq-build
-	@echo "[set-up] installing graphseq and its pinned dependencies"
-	@$(PIP) install -c constraints.txt --no-build-isolation -e .
+$(VENV)/.graphseq-test: $(VENV)/.graphseq-core
+	@echo "[set-up] installing what the tests need on top"
+	@$(call part,test)
 	@touch $@
 
-$(VENV)/.graphseq-%: $(LISTS) $(VENV)/.graphseq-core
-	@echo "[set-up] installing what '$*' needs on top"
-	@$(PIP) install -c constraints.txt --no-build-isolation -e '.[$*]'
+$(VENV)/.graphseq-dev: $(VENV)/.graphseq-test
+	@echo "[set-up] installing what linting, types, docs and wheels need on top"
+	@$(call part,dev)
 	@touch $@

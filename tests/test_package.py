@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import ast
 import re
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "graphseq"
@@ -151,13 +153,63 @@ def test_version_is_that_of_the_changelog() -> None:
     assert released[0] == version[1]
 
 
-def test_constraints_are_exact_pins_of_public_versions() -> None:
-    lines = (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
-    pins = [line for line in lines if line and not line.startswith("#")]
-    assert all(re.fullmatch(r"[\w.-]+==[\w.!]+", pin) for pin in pins)
-    assert "torch==2.13.0" in pins
-    names = [re.sub(r"[-_.]+", "-", pin.split("==")[0]).lower() for pin in pins]
-    assert len(names) == len(set(names))
+def pins_of_parts() -> dict[str, dict[str, list[str]]]:
+    """Part of constraints.txt -> pin -> its hashes."""
+    text = (ROOT / "constraints.txt").read_text(encoding="utf-8")
+    parts = re.split(r"^# -- (\w+)$", text, flags=re.MULTILINE)[1:]
+    found: dict[str, dict[str, list[str]]] = {}
+    for name, body in zip(parts[::2], parts[1::2], strict=True):
+        entries = body.replace("\\\n", " ").strip().splitlines()
+        found[name] = {pin: rest.split() for pin, _, rest in (e.partition(" ") for e in entries)}
+    return found
+
+
+def test_constraints_are_exact_pins_with_hashes() -> None:
+    parts = pins_of_parts()
+    assert list(parts) == ["core", "test", "dev", "scatter", "end"]
+    assert parts["end"] == {}
+    pins = {pin: hashes for part in parts.values() for pin, hashes in part.items()}
+    assert all(re.fullmatch(r"[a-z0-9-]+==[\w.!]+", pin) for pin in pins)
+    for pin, hashes in pins.items():
+        assert hashes, pin
+        assert all(re.fullmatch(r"--hash=sha256:[0-9a-f]{64}", each) for each in hashes), pin
+    names = [pin.split("==")[0] for pin in pins]
+    assert len(names) == len(set(names)) == sum(map(len, parts.values()))
+
+
+@pytest.mark.parametrize(
+    ("part", "extra"),
+    [(("core",), ""), (("core", "test"), "test"), (("core", "test", "dev"), "all")],
+)
+def test_constraints_hold_all_that_the_project_asks_for(part: tuple[str, ...], extra: str) -> None:
+    parts = pins_of_parts()
+    pins = dict(pin.split("==") for name in part for pin in parts[name])
+    pins["torch"] = "2.13.0"  # the Makefile installs it
+    assert "pip install torch==2.13.0" in (ROOT / "Makefile").read_text().replace("$(PIP)", "pip")
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    waiting, seen = ["graphseq[" + extra + "]"], set()
+    wanted = list(project["dependencies"])
+    while waiting:
+        inner = set(re.findall(r"[\w-]+", waiting.pop().partition("[")[2])) - seen
+        seen |= inner
+        for name in inner:
+            for each in project["optional-dependencies"][name]:
+                (waiting if each.startswith("graphseq[") else wanted).append(each)
+    for requirement in map(Requirement, wanted):
+        pin = pins[re.sub(r"[-_.]+", "-", requirement.name).lower()]
+        assert requirement.specifier.contains(pin), requirement
+
+
+def test_lower_bounds_exclude_releases_with_known_holes() -> None:
+    listed = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"]
+    bounds = {each.name: each.specifier for each in map(Requirement, listed)}
+    for name, bad, good in (
+        ("torch", "2.9.1", "2.10.0"),  # weights_only
+        ("pytorch-lightning", "2.6.5", "2.6.6"),
+        ("pyarrow", "23.0.0", "23.0.1"),
+    ):
+        assert not bounds[name].contains(bad)
+        assert bounds[name].contains(good)
 
 
 def test_package_is_marked_as_typed() -> None:
