@@ -56,6 +56,9 @@ class SessionGraph(Data):
 
 SessionGraphBatch: type[Batch] = type(Batch(_base_cls=SessionGraph))
 
+MOST_KEYS = torch.iinfo(torch.long).max
+"""Pairs of a session and an item that int64 can number."""
+
 
 def build_session_graphs(
     items: Tensor,
@@ -85,19 +88,10 @@ def build_session_graphs(
         ValueError: If an argument has the wrong type or shape, ``ptr`` does not grow at every step
             from 0 to the number of clicks, or an item is negative.
     """
-    for name, tensor in (("items", items), ("ptr", ptr)):
-        if tensor.dim() != 1 or tensor.is_floating_point() or tensor.dtype == torch.bool:
-            raise ValueError(
-                f"{name} must be a tensor of integers with one dimension, got {tensor.dtype} "
-                f"{list(tensor.shape)}."
-            )
-    items, ptr = items.long(), ptr.long()
+    items, ptr = _integers("items", items), _integers("ptr", ptr)
     num_clicks, num_sessions = items.numel(), ptr.numel() - 1
     lengths = ptr.diff()
-    if num_sessions < 0 or int(ptr[0]) != 0 or int(ptr[-1]) != num_clicks:
-        raise ValueError(
-            f"ptr must run from 0 to the number of clicks, {num_clicks}, got {ptr.tolist()[:3]}..."
-        )
+    _check_pointer("ptr", ptr, num_clicks, "clicks")
     if num_sessions and int(lengths.min()) <= 0:
         bad = int((lengths <= 0).int().argmax())
         raise ValueError(
@@ -111,8 +105,13 @@ def build_session_graphs(
             f"Items are codes from 0 on, but click {bad} is {lowest}, a negative one: leave "
             "clicks on unknown items out."
         )
+    _check_fields(num_sessions, num_clicks, y, y_ptr, click_fields, session_fields)
+    number, size = items, highest + 1
+    if num_sessions * size > MOST_KEYS:  # a product of codes would overflow, one of ranks does not
+        distinct, number = items.unique(return_inverse=True)
+        size = distinct.numel()
     session = torch.repeat_interleave(lengths, output_size=num_clicks)  # [num_clicks]
-    first = first_of_group(session * (highest + 1) + items)
+    first = first_of_group(session * size + number)
     return assemble_session_graphs(
         items,
         ptr,
@@ -294,6 +293,56 @@ def first_transitions(first: Tensor, ptr: Tensor) -> Tensor:
         pair = first[suspect - 1] * first.numel() + first[suspect]
         ended[suspect] = suspect[first_of_group(pair)]
     return ended
+
+
+def _integers(name: str, tensor: Tensor) -> Tensor:
+    """A tensor of integers with one dimension, as int64."""
+    if not isinstance(tensor, Tensor):
+        raise ValueError(
+            f"{name} must be a tensor of integers with one dimension, got {type(tensor).__name__}: "
+            "torch.as_tensor makes one."
+        )
+    other = tensor.is_floating_point() or tensor.is_complex() or tensor.dtype == torch.bool
+    if tensor.dim() != 1 or other:
+        raise ValueError(
+            f"{name} must be a tensor of integers with one dimension, got {tensor.dtype} "
+            f"{list(tensor.shape)}."
+        )
+    return tensor.long()
+
+
+def _check_pointer(name: str, ptr: Tensor, size: int, what: str) -> None:
+    if ptr.numel() == 0 or int(ptr[0]) != 0 or int(ptr[-1]) != size:
+        ends = f"{int(ptr[0])}..{int(ptr[-1])}" if ptr.numel() else "no entry"
+        raise ValueError(f"{name} must run from 0 to the number of {what}, {size}, got {ends}.")
+
+
+def _check_fields(
+    num_sessions: int,
+    num_clicks: int,
+    y: Tensor | None,
+    y_ptr: Tensor | None,
+    click_fields: dict[str, Tensor] | None,
+    session_fields: dict[str, Tensor] | None,
+) -> None:
+    sizes = [(name, values, num_clicks, "click") for name, values in (click_fields or {}).items()]
+    sizes += [(n, values, num_sessions, "session") for n, values in (session_fields or {}).items()]
+    if y is not None and y_ptr is None:
+        sizes.append(("y", y, num_sessions, "session"))
+    for name, values, size, owner in sizes:
+        if values.dim() == 0 or len(values) != size:
+            raise ValueError(
+                f"{name} must have one value a {owner}, {size} of them, got shape "
+                f"{list(values.shape)}."
+            )
+    if y_ptr is not None:
+        y_ptr = _integers("y_ptr", y_ptr)
+        _check_pointer("y_ptr", y_ptr, 0 if y is None else len(y), "targets")
+        if y_ptr.numel() != num_sessions + 1 or bool((y_ptr.diff() < 0).any()):
+            raise ValueError(
+                f"y_ptr must never fall and have an entry a session and the end, "
+                f"{num_sessions + 1} of them, got {y_ptr.numel()}."
+            )
 
 
 def _starts(sizes: Sequence[int]) -> list[int]:

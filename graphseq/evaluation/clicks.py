@@ -14,6 +14,7 @@ from graphseq.data.sessions import Sessions
 from graphseq.evaluation.cases import Cases
 from graphseq.evaluation.evaluate import in_codes_of, ready
 from graphseq.models.base import SessionModel
+from graphseq.models.inference import blocks
 
 
 @dataclass(frozen=True)
@@ -118,7 +119,9 @@ def evaluate_pairs(
     dataset = SessionGraphDataset(sessions, max_length=getattr(model, "max_length", None))
     target = cases.target[cases.history > 0]  # in the order of the dataset's samples
     sample = np.flatnonzero(target >= 0)
-    sample = sample[np.argsort(dataset.num_clicks()[sample], kind="stable")]
+    clicks = dataset.num_clicks()[sample]
+    order = np.argsort(clicks, kind="stable")
+    sample, clicks = sample[order], clicks[order]
     if sample.size == 0:
         raise ValueError("No target is a known item: there is no pair to score.")
     generator = np.random.default_rng(seed)
@@ -127,8 +130,7 @@ def evaluate_pairs(
     pairs = np.concatenate([target[:, None], drawn], axis=1)
     found = []
     with ready(model, device):
-        for start in range(0, sample.size, batch_size):
-            part = sample[start : start + batch_size]
+        for part in (sample[cut] for cut in blocks(clicks, batch_size)):
             candidates = torch.from_numpy(pairs[part]).to(model.device)
             scores = model.score(dataset.batch(part).to(model.device), candidates)
             found.append(scores.double().cpu().numpy())

@@ -22,6 +22,7 @@ from graphseq.evaluation.report import Report
 from graphseq.evaluation.scoring import case_vectors, in_larger_blocks, score_cases
 from graphseq.evaluation.table_ranks import ROWS_AT_ONCE, TableRanks
 from graphseq.models.base import SessionModel
+from graphseq.models.inference import inference
 
 
 def evaluate(
@@ -176,16 +177,12 @@ def rank_by_popularity(model: SessionModel, target: IntArray) -> tuple[IntArray,
 @contextmanager
 def ready(model: SessionModel, device: torch.device | str | None) -> Iterator[None]:
     """The model in evaluation mode on the device, without gradients; as it was afterwards."""
-    modes = [(module, module.training) for module in model.modules()]
     home = model.device
     try:
-        model.eval()
         if device is not None:
             model.to(device)
-        with torch.inference_mode():
+        with inference(model):
             yield
     finally:
         if device is not None:
             model.to(home)
-        for module, training in modes:
-            module.training = training

@@ -24,6 +24,7 @@ from graphseq.evaluation.metrics import metric_names
 from graphseq.evaluation.report import Report
 from graphseq.evaluation.scoring import score_cases
 from graphseq.models.base import SessionModel
+from graphseq.models.inference import blocks
 
 
 def evaluate_reranker(
@@ -91,7 +92,8 @@ def evaluate_reranker(
             hits = (candidates == target.unsqueeze(1)) & present  # [n, num_candidates]
             # What was not retrieved is a miss whatever the ranker says.
             found = hits.any(1).nonzero().view(-1)
-            for part in found.split(batch_size):
+            clicks = cases.history[case[found.cpu().numpy()]]
+            for part in (found[cut] for cut in blocks(clicks, batch_size)):
                 batch = dataset.batch(sample_of[case[part.cpu().numpy()]]).to(ranker.device)
                 order = ranker.score(batch, candidates[part].to(ranker.device)).to(hits.device)
                 number = case[part.cpu().numpy()]

@@ -13,6 +13,7 @@ from graphseq.data.dataset import SessionGraphDataset
 from graphseq.data.sessions import Sessions
 from graphseq.evaluation.cases import Cases, IntArray, ranges
 from graphseq.models.base import SessionModel
+from graphseq.models.inference import blocks as blocks_of
 
 MOST_SCORES = 2**24
 """Scores held at once, unless :data:`FEWEST_ROWS` of a very large catalogue are more."""
@@ -130,9 +131,9 @@ def in_larger_blocks(blocks: Blocks, rows: int) -> Blocks:
 
 
 def _batches(lengths: IntArray, batch_size: int) -> Iterator[IntArray]:
-    """Numbers of samples by length, so that a batch needs little padding."""
+    """Numbers of samples by length, so that a batch needs little padding, within its memory."""
     order = np.argsort(lengths, kind="stable")
-    return (order[start : start + batch_size] for start in range(0, len(order), batch_size))
+    return (order[part] for part in blocks_of(lengths[order], batch_size))
 
 
 def _checked(values: Tensor, expected: list[int], source: str) -> Tensor:

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from graphseq.data.vocabulary import Vocabulary
 from graphseq.models.base import SessionModel, SessionsLike
+from graphseq.models.inference import blocks, inference
 from graphseq.models.queries import Ids, ItemLists, Queries, read_ids, read_queries
 
 logger = logging.getLogger(__name__)
@@ -77,12 +78,10 @@ def recommend(
         return [[] for _ in range(queries.size)]
     rows = max(1, min(batch_size, MAX_SCORES // num_columns))
 
-    modes = [(module, module.training) for module in model.modules()]
-    model.eval()
     found: list[list[tuple[Any, float]]] = []
-    try:
-        for start in range(0, queries.size, rows):
-            stop = min(start + rows, queries.size)
+    with inference(model):
+        for part in blocks(np.diff(queries.ptr), rows):
+            start, stop = part.start, part.stop
             scores = _scores(model, queries, start, stop, candidates)
             if allowed is not None and allowed.ptr is not None:
                 outside = torch.ones_like(scores, dtype=torch.bool)
@@ -99,9 +98,6 @@ def recommend(
             pairs = list(zip(ids, value.tolist(), strict=True))
             ends = torch.bincount(row, minlength=stop - start).cumsum(0).tolist()
             found += [pairs[i:j] for i, j in zip([0, *ends[:-1]], ends, strict=True)]
-    finally:
-        for module, training in modes:
-            module.training = training
     return found
 
 
@@ -143,19 +139,18 @@ def _scores(
 ) -> Tensor:
     """Scores on the CPU, [stop - start, num_items] or [stop - start, C]; safe to write to."""
     batch, answered = queries.batch(start, stop)
-    blocks: list[Tensor] = []
+    found: list[Tensor] = []
     if batch is not None:
         device = model.device
-        with torch.no_grad():
-            wanted = None if candidates is None else candidates.to(device)
-            blocks.append(model.score(batch.to(device), wanted).cpu())
-        if blocks[0].isnan().any():
+        wanted = None if candidates is None else candidates.to(device)
+        found.append(model.score(batch.to(device), wanted).cpu())
+        if found[0].isnan().any():
             raise ValueError(
                 f"{type(model).__name__} gave a score that is not a number: were its weights "
                 "trained with too high a learning rate?"
             )
         if len(answered) == stop - start:
-            return blocks[0].clone()
+            return found[0].clone()
     if model.catalog is None:
         empty = int(np.setdiff1d(np.arange(stop - start), answered)[0]) + start
         raise ValueError(
@@ -165,7 +160,7 @@ def _scores(
     counts = torch.from_numpy(np.asarray(model.catalog.counts, dtype=np.float64))
     share = counts / counts.sum().clamp(min=1)
     share = share if candidates is None else share[candidates]
-    scores = share.to(blocks[0].dtype if blocks else share.dtype).repeat(stop - start, 1)
-    if blocks:
-        scores[torch.from_numpy(answered)] = blocks[0]
+    scores = share.to(found[0].dtype if found else share.dtype).repeat(stop - start, 1)
+    if found:
+        scores[torch.from_numpy(answered)] = found[0]
     return scores

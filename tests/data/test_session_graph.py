@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from typing import Any
 
 import pytest
 import torch
@@ -177,11 +178,46 @@ def test_networkx_has_the_weights_of_the_graph() -> None:
         (torch.tensor([1, 2]), torch.tensor([0, 3, 1, 2]), "session 1 spans clicks 3..1"),
         (torch.tensor([1, -1]), torch.tensor([0, 2]), "negative"),
         (torch.tensor([], dtype=torch.long), torch.tensor([], dtype=torch.long), "ptr must run"),
+        (torch.tensor([1j]), torch.tensor([0, 1]), "items must be a tensor of integers"),
+        ([1], torch.tensor([0, 1]), "items must be a tensor of integers .* got list"),
     ],
 )
 def test_wrong_input_is_named(items: Tensor, ptr: Tensor, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         build_session_graphs(items, ptr)
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"y": torch.tensor([1])}, r"y must have one value a session, 2 of them, got shape \[1\]"),
+        ({"y": torch.tensor(1)}, r"got shape \[\]"),
+        ({"y": torch.tensor([1]), "y_ptr": torch.tensor([0, 2])}, "targets, 1, got 0..2"),
+        ({"y": torch.tensor([1]), "y_ptr": torch.tensor([0, 1])}, "3 of them, got 2"),
+        ({"y": torch.tensor([1]), "y_ptr": torch.tensor([0, 2, 1])}, "y_ptr must never fall"),
+        ({"click_fields": {"click_time": torch.ones(2)}}, "click_time must have one value a click"),
+        ({"session_fields": {"user": torch.ones(3)}}, "user must have one value a session, 2 of"),
+    ],
+)
+def test_fields_of_the_wrong_size_are_named(fields: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        build_session_graphs(torch.tensor([1, 2, 1]), torch.tensor([0, 2, 3]), **fields)
+
+
+@settings(max_examples=30)
+@given(
+    sessions_of_items,
+    st.lists(st.integers(2**59, 2**63 - 1), min_size=7, max_size=7, unique=True),
+)
+def test_items_whose_keys_would_overflow_give_the_graphs_of_their_ranks(
+    sessions: list[list[int]], codes: list[int]
+) -> None:
+    items, ptr = flat(sessions)
+    names = torch.tensor(codes)
+    batch, large = build_session_graphs(items, ptr), build_session_graphs(names[items], ptr)
+    assert torch.equal(names[batch.x], large.x)
+    for key in ("edge_index", "edge_weight", "click_index", "batch", "ptr"):
+        assert torch.equal(batch[key], large[key])
 
 
 @settings(max_examples=20)
