@@ -1,4 +1,4 @@
-"""Reading a model that others may read at the same time: its mode, and how much it reads at once."""
+"""Reading a model that others read at the same time: its mode, and how much is read at once."""
 
 from __future__ import annotations
 

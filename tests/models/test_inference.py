@@ -38,7 +38,8 @@ def test_inference_left_by_the_first_of_two_threads_keeps_the_second_in_evaluati
     leave.set()
     thread.join()
     assert [m.training for m in model.modules()] == [True, True, False]
-    assert not module._readers and not module._trained
+    assert not module._readers
+    assert not module._trained
 
 
 def test_inference_of_a_part_that_outlives_the_whole_keeps_the_part_in_evaluation() -> None:
