@@ -1,27 +1,35 @@
 """Pickled sessions of the SR-GNN line of papers, read without executing any pickle code.
 
-``pickle.load`` runs whatever a file tells it to. Here the opcodes are interpreted by a reader that
-knows lists, tuples, integers and text, and nothing that could import or call anything.
+``pickle.load`` runs whatever a file tells it to, and takes what memory a file asks for. Here the
+opcodes are first matched against those that lists, tuples, integers and text need; then the
+standard library's ``Unpickler`` reads them, and it may look nothing up.
 """
 
 from __future__ import annotations
 
+import io
+import pickle
 import pickletools
-from collections.abc import Callable, Sequence
+import re
+from collections.abc import Iterable
+from dataclasses import replace
+from functools import cache
+from itertools import chain
 from os import PathLike, fspath
 from pathlib import Path
-from typing import Any
+from typing import Any, Never
 
 import numpy as np
+from numpy.typing import NDArray
 
+from graphseq.data.ragged import window_clicks
 from graphseq.data.sessions import Sessions
 from graphseq.data.vocabulary import as_ids
 
-ALLOWED = frozenset((int, str))
-"""Types of item ids."""
+StrPath = str | PathLike[str]
 
 
-def read_published_pickle(path: str | PathLike[str]) -> Sessions:
+def read_published_pickle(path: StrPath) -> Sessions:
     """Sessions of a pickled list of lists of item ids, such as ``all_train_seq.txt``.
 
     Wu et al., "Session-based Recommendation with Graph Neural Networks" (AAAI 2019), and the papers
@@ -32,198 +40,197 @@ def read_published_pickle(path: str | PathLike[str]) -> Sessions:
 
     Raises:
         ValueError: If the file is missing, no pickle, or cut off; if it holds anything but lists,
-            tuples, integers and text (the opcode is named); or is no list of lists of ids.
+            tuples, integers and text (the opcode is named); if it is no list of lists of ids; or
+            if it stands for more clicks than it has bytes.
     """
     path = Path(fspath(path))
-    return Sessions.from_lists(_lists_of_ids(read_plain_pickle(path), f"{path}"))
+    content, size = read_plain_pickle(path)
+    lengths = _lengths(content, size, f"{path}")
+    return _sessions(chain.from_iterable(content), lengths, f"{path}")
 
 
-def read_published_prefixes(path: str | PathLike[str]) -> Sessions:
+def read_published_prefixes(path: StrPath) -> Sessions:
     """Sessions of a pickle ``(prefixes, targets)``, such as ``test.txt`` or ``train.txt``.
 
-    Wu et al. (AAAI 2019) write a session of n clicks as n - 1 neighbouring samples, the longest
-    prefix first. A sample whose prefix and target together are the prefix of the sample before it
-    belongs to the same session. Each run of such samples becomes one session: the prefix and the
-    target of its longest sample, with ``first_target`` at the target of its shortest. Any other
-    sample is a session by itself, and its last click is its only target. So the targets of all
-    sessions, with the clicks before each, are exactly the samples of the file, and
-    ``num_targets`` is their number; within a session they run from the shortest to the longest.
+    Wu et al. (AAAI 2019) write a session of n clicks as n - 1 neighboring samples, the longest
+    prefix first; others write the shortest first. Each run of samples that lose, or gain, one click
+    at their end becomes one session: the clicks of its longest sample, with ``first_target`` at the
+    target of its shortest. Where a sample could join either neighbor, the order that more samples
+    of the file follow decides, and at a tie the published one. A sample that joins none is a
+    session by itself, and its last click is its only target. So the targets of all sessions, with
+    the clicks before each, are exactly the samples of the file, and ``num_targets`` is their
+    number.
 
     Args:
         path: The pickle, of any protocol.
 
     Raises:
-        ValueError: As :func:`read_published_pickle`; or if there is not one target a prefix.
+        ValueError: As :func:`read_published_pickle`; or if there is not one target per prefix.
     """
     path = Path(fspath(path))
-    content = read_plain_pickle(path)
+    content, size = read_plain_pickle(path)
     if not isinstance(content, (tuple, list)) or len(content) != 2:
-        size = f" of {len(content)}" if isinstance(content, (tuple, list)) else ""
-        raise ValueError(f"{path} needs a pair (prefixes, targets), got {_name(content)}{size}.")
-    prefixes = _lists_of_ids(content[0], f"{path}, prefixes")
-    targets = content[1]
-    if not isinstance(targets, (tuple, list)) or not ALLOWED.issuperset(map(type, targets)):
-        raise ValueError(f"{path}, targets, needs one item id a prefix.")
+        count = f" of {len(content)}" if isinstance(content, (tuple, list)) else ""
+        raise ValueError(f"{path} needs a pair (prefixes, targets), got {_name(content)}{count}.")
+    prefixes, targets = content
+    lengths = _lengths(prefixes, size, f"{path}, prefixes")
+    if not isinstance(targets, (tuple, list)) or not set(map(type, targets)) <= {int, str}:
+        raise ValueError(f"{path}, targets, needs one item id per prefix.")
     if len(prefixes) != len(targets):
         raise ValueError(
-            f"{path} needs one target a prefix, got {len(prefixes)} prefixes and {len(targets)} "
+            f"{path} needs one target per prefix, got {len(prefixes)} prefixes and {len(targets)} "
             "targets."
         )
-    sessions: list[list[Any]] = []
-    first_target: list[int] = []
-    before: list[Any] | None = None
-    for prefix, target in zip(prefixes, targets, strict=True):
-        whole = [*prefix, target]
-        if whole == before:
-            first_target[-1] = len(prefix)
-        else:
-            sessions.append(whole)
-            first_target.append(len(prefix))
-        before = whole[:-1]
-    lengths = [len(session) for session in sessions]
-    return Sessions.from_ragged(
-        as_ids([item for session in sessions for item in session]),
-        np.append(0, np.cumsum(lengths, dtype=np.int64)),
-        first_target=np.array(first_target, dtype=np.int64),
+    # Each sample is a session at first: its prefix, then its target.
+    clicks = chain.from_iterable(chain.from_iterable(zip(prefixes, zip(targets), strict=True)))
+    samples = _sessions(clicks, lengths + 1, f"{path}, prefixes")
+    first, last = _runs(samples.items, samples.ptr)
+    lengths = samples.lengths
+    longest = np.where(lengths[first] > lengths[last], first, last)
+    return replace(
+        samples.select(longest), first_target=np.minimum(lengths[first], lengths[last]) - 1
     )
 
 
-def read_plain_pickle(path: Path) -> Any:
-    """The lists, tuples, integers and texts of a pickle, whose code is never run.
+def _runs(
+    items: NDArray[np.int32], ptr: NDArray[np.int64]
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """First and last sample of each run that loses, or gains, a click at every step."""
+    lengths = np.diff(ptr)
+    step = np.diff(lengths)
+    step[np.abs(step) != 1] = 0
+    at = np.flatnonzero(step)
+    longer, shorter = np.where(step[at] < 0, (at, at + 1), (at + 1, at))
+    none = np.zeros(len(at), dtype=np.int64)
+    window, left = window_clicks(ptr, longer, none, lengths[shorter])
+    _, right = window_clicks(ptr, shorter, none, lengths[shorter])
+    if len(at):
+        step[at] *= np.logical_and.reduceat(items[left] == items[right], window[:-1])
+    usual = step == (1 if (step > 0).sum() > (step < 0).sum() else -1)
+    taken = usual.copy()  # samples that a step of the usual order joins to a neighbor
+    taken[1:] |= usual[:-1]
+    taken[:-1] |= usual[1:]
+    joined = usual | ((step != 0) & ~taken)
+    first = np.append(0, np.flatnonzero(~joined) + 1)
+    return first, np.append(first[1:] - 1, len(lengths) - 1)
+
+
+# -- reading a pickle ----------------------------------------------------------------------------
+
+
+def read_plain_pickle(path: Path) -> tuple[Any, int]:
+    """The lists, tuples, integers and texts of a pickle, and how many bytes it has.
 
     Raises:
         ValueError: If the file is missing, no pickle, cut off, or holds anything else.
     """
+    if not path.is_file():
+        raise ValueError(f"{path} cannot be read: there is no such file.")
     try:
         data = path.read_bytes()
     except OSError as error:
         raise ValueError(f"{path} cannot be read: {error}.") from error
     try:
-        return parse_plain_pickle(data)
+        return parse_plain_pickle(data), len(data)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
 
 
 def parse_plain_pickle(data: bytes) -> Any:
-    """As :func:`read_plain_pickle`, from bytes.
+    """The lists, tuples, integers and texts of a pickle, whose code is never run.
 
     Raises:
         ValueError: If this is no pickle, cut off, or holds anything else.
     """
+    _check_opcodes(data)
+    # A mark before and TUPLE at the end: all that is left on the stack comes back, not its top.
+    stream = io.BufferedReader(io.BytesIO(b"(" + data[:-1] + b"t."))
     try:
-        return _run(data)
-    except _NotPlainError:
-        raise
-    # Whatever fails, an opcode past the end or an append to no list, fails for one reason.
-    except (IndexError, KeyError, TypeError, ValueError, AttributeError) as error:
-        raise ValueError("this is no pickle, or one that is broken or cut off.") from error
+        (value,) = _PlainUnpickler(stream, encoding="utf-8").load()
+        return value
+    # Whatever fails, an append to no list or a text that is no UTF-8, fails for one reason.
+    except (
+        pickle.UnpicklingError,
+        ArithmeticError,
+        AttributeError,
+        EOFError,
+        LookupError,
+        MemoryError,
+        TypeError,
+        ValueError,
+    ) as error:
+        raise ValueError(BROKEN) from error
 
 
-class _NotPlainError(ValueError):
-    """A pickle holds an opcode that plain data has no need of."""
+class _PlainUnpickler(pickle.Unpickler):
+    """The unpickler of the standard library, without the two ways in which it finds objects."""
+
+    def find_class(self, module: str, name: str) -> Never:
+        raise pickle.UnpicklingError(f"{module}.{name} is not looked up.")
+
+    def persistent_load(self, pid: Any) -> Never:
+        raise pickle.UnpicklingError(f"The object {pid!r} is not looked up.")
 
 
-def _run(data: bytes) -> Any:
-    """The stack machine of pickle, restricted to plain data; frequent opcodes come first."""
-    stack: list[Any] = []
-    marked: list[list[Any]] = []  # stacks below the marks
-    memo: dict[int, Any] = {}
+BROKEN = "this is no pickle, or one that is broken or cut off."
+OPCODES = {ord(opcode.code): opcode.name for opcode in pickletools.opcodes}
+PLAIN = frozenset(b"(])eatl\x85\x86\x87\x94.Kqh\x80MJjrX\x8c\x8dTU\x8a\x8b\x95pgVIL")
+"""The opcodes of lists, tuples, integers, text, and of the memo by which a pickle shares them."""
+SIZES = {0x58: 4, 0x54: 4, 0x8D: 8, 0x8B: 4}
+"""BINUNICODE, BINSTRING, BINUNICODE8, LONG4 -> bytes of the length that follows the opcode."""
+
+
+def _check_opcodes(data: bytes) -> None:
+    """Raises ValueError unless all opcodes are plain, whole, and in proportion to the file."""
+    plain = _plain_opcodes(min(max(len(data).bit_length(), 1), 32))
     at = 0
     while True:
-        code = data[at]
-        at += 1
-        if code == 0x4D:  # BININT2
-            stack.append(data[at] | data[at + 1] << 8)
-            at += 2
-        elif code == 0x4B:  # BININT1
-            stack.append(data[at])
-            at += 1
-        elif code == 0x4A:  # BININT
-            stack.append(int.from_bytes(data[at : at + 4], "little", signed=True))
-            at += 4
-        elif code == 0x5D:  # EMPTY_LIST
-            stack.append([])
-        elif code == 0x72:  # LONG_BINPUT
-            memo[int.from_bytes(data[at : at + 4], "little")] = stack[-1]
-            at += 4
-        elif code == 0x71:  # BINPUT
-            memo[data[at]] = stack[-1]
-            at += 1
-        elif code == 0x94:  # MEMOIZE
-            memo[len(memo)] = stack[-1]
-        elif code == 0x28:  # MARK
-            marked.append(stack)
-            stack = []
-        elif code == 0x65:  # APPENDS
-            values, stack = stack, marked.pop()
-            stack[-1].extend(values)
-        elif code == 0x61:  # APPEND
-            value = stack.pop()
-            stack[-1].append(value)
-        elif code == 0x68:  # BINGET
-            stack.append(memo[data[at]])
-            at += 1
-        elif code == 0x6A:  # LONG_BINGET
-            stack.append(memo[int.from_bytes(data[at : at + 4], "little")])
-            at += 4
-        elif code in SIZED:  # a length, then as many bytes
-            start = at + SIZED[code][0]
-            at = start + int.from_bytes(data[at:start], "little")
-            stack.append(SIZED[code][1](data[start:at]))
-        elif code in (0x74, 0x6C):  # TUPLE, LIST
-            values, stack = stack, marked.pop()
-            stack.append(tuple(values) if code == 0x74 else values)
-        elif 0x85 <= code <= 0x87:  # TUPLE1, TUPLE2, TUPLE3
-            size = code - 0x84
-            stack[-size:] = [tuple(stack[-size:])]
-        elif code == 0x29:  # EMPTY_TUPLE
-            stack.append(())
-        elif code == 0x80:  # PROTO
-            at += 1
-        elif code == 0x95:  # FRAME
-            at += 8
-        elif code == 0x2E:  # STOP
-            (value,) = stack
-            return value
-        elif code in LINES:  # protocol 0: text up to the end of the line
-            end = data.index(b"\n", at)
-            line, at = data[at:end], end + 1
-            if code == 0x70:  # PUT
-                memo[int(line)] = stack[-1]
-            elif code == 0x67:  # GET
-                stack.append(memo[int(line)])
-            elif code == 0x56:  # UNICODE
-                stack.append(line.decode("raw-unicode-escape"))
-            elif code == 0x49 and line in (b"00", b"01"):
-                raise _NotPlainError(_refusal("INT as a boolean", at - 4))
-            else:  # INT, LONG
-                stack.append(int(line.removesuffix(b"L")))
-        elif code in OPCODES:
-            raise _NotPlainError(_refusal(OPCODES[code], at - 1))
-        else:
-            raise ValueError(f"no opcode {code}")
+        match = plain.match(data, at)
+        assert match is not None  # it may be empty
+        at = match.end()
+        code = data[at] if at < len(data) else -1
+        if code not in SIZES:
+            break
+        start = at + 1 + SIZES[code]
+        at = start + int.from_bytes(data[at + 1 : start], "little")
+    if code == ord("."):
+        if at + 1 < len(data):
+            raise ValueError(
+                f"{len(data) - at - 1} bytes follow the end of this pickle: put one in each file."
+            )
+    elif code == ord("I") and data[at + 1 : at + 4] in (b"00\n", b"01\n"):
+        raise ValueError(_refusal("INT as a boolean", at))
+    elif code in OPCODES and code not in PLAIN and at > 0:
+        raise ValueError(_refusal(OPCODES[code], at))
+    else:
+        raise ValueError(BROKEN)
 
 
-def _integer(data: bytes) -> int:
-    return int.from_bytes(data, "little", signed=True)
+@cache
+def _plain_opcodes(bits: int) -> re.Pattern[bytes]:
+    """Any number of plain opcodes, each with what belongs to it; numbers in the memo have ``bits``.
 
-
-def _text(data: bytes) -> str:
-    return data.decode("utf-8", "surrogatepass")
-
-
-OPCODES = {ord(opcode.code): opcode.name for opcode in pickletools.opcodes}
-LINES = frozenset(map(ord, "pgVIL"))
-SIZED: dict[int, tuple[int, Callable[[bytes], Any]]] = {
-    0x8A: (1, _integer),  # LONG1
-    0x8B: (4, _integer),  # LONG4
-    0x8C: (1, _text),  # SHORT_BINUNICODE
-    0x58: (4, _text),  # BINUNICODE
-    0x8D: (8, _text),  # BINUNICODE8
-    0x55: (1, _text),  # SHORT_BINSTRING, of Python 2
-    0x54: (4, _text),  # BINSTRING, of Python 2
-}
-"""Opcode -> bytes of the length that follows it, and what the bytes after that stand for."""
+    A number in the memo makes the unpickler reserve a place for every number below it. No pickler
+    numbers more objects than its pickle has bytes, so what lies far above that matches nothing.
+    """
+    zeros = 3 - (bits - 1) // 8  # bytes of the number that are zero
+    number = b"." * (3 - zeros) + rb"[\x00-\x%02x]" % (2 ** (bits - 8 * (3 - zeros)) - 1)
+    number += rb"\x00" * zeros
+    short = b"|".join(rb"\x%02x.{%d}" % (n, n) for n in range(256))
+    short4 = b"|".join(rb"\x%02x\x00\x00\x00.{%d}" % (n, n) for n in range(256))
+    opcodes = (
+        rb"M..",  # BININT2: the most frequent come first
+        rb"[Kqh\x80].",  # BININT1, BINPUT, BINGET, PROTO
+        rb"[(\])eatl\x85\x86\x87\x94]",  # marks, lists, tuples, MEMOIZE
+        rb"[Jj].{4}",  # BININT, LONG_BINGET
+        rb"r" + number,  # LONG_BINPUT
+        rb"[\x8cU\x8a](?:%b)" % short,  # SHORT_BINUNICODE, SHORT_BINSTRING, LONG1
+        rb"[XT](?:%b)" % short4,  # BINUNICODE, BINSTRING; the longer ones stop the match
+        rb"\x95.{8}",  # FRAME
+        rb"I(?!0[01]\n)-?[0-9]{1,640}\n|L-?[0-9]{1,640}L?\n|V[^\n]*\n|g[0-9]{1,10}\n",
+        rb"p[0-9]{1,%d}\n" % len(str(2**bits)),
+    )
+    return re.compile(rb"(?s:%b)*+" % b"|".join(opcodes))
 
 
 def _refusal(opcode: str, position: int) -> str:
@@ -234,18 +241,39 @@ def _refusal(opcode: str, position: int) -> str:
     )
 
 
-def _lists_of_ids(content: Any, what: str) -> Sequence[Sequence[Any]]:
-    """``content``, if it is a list of lists of ids."""
+# -- from lists to sessions ----------------------------------------------------------------------
+
+
+def _lengths(content: Any, size: int, what: str) -> NDArray[np.int64]:
+    """Ids in each list of ``content``, if it is a list of lists that a file of this size may hold.
+
+    A pickle can name the same list again and again: a short one could stand for any number.
+    """
     if not isinstance(content, (list, tuple)):
         raise ValueError(f"{what}: needs a list of lists of item ids, got {_name(content)}.")
-    for number, ids in enumerate(content):
-        if not isinstance(ids, (list, tuple)):
-            raise ValueError(f"{what}: entry {number} is no list of item ids, but {_name(ids)}.")
-        if not ids:
-            raise ValueError(f"{what}: entry {number} is empty.")
-        if not ALLOWED.issuperset(map(type, ids)):
-            raise ValueError(f"{what}: entry {number} holds more than integers and text.")
-    return content
+    if not set(map(type, content)) <= {list, tuple}:
+        number, ids = next((n, x) for n, x in enumerate(content) if type(x) not in (list, tuple))
+        raise ValueError(f"{what}: entry {number} is no list of item ids, but {_name(ids)}.")
+    lengths = np.fromiter(map(len, content), dtype=np.int64, count=len(content))
+    if not lengths.all():
+        raise ValueError(f"{what}: entry {int(np.argmin(lengths))} is empty.")
+    if lengths.sum() > size:
+        raise ValueError(
+            f"{what}: {len(content)} lists stand for {lengths.sum()} clicks in a file of {size} "
+            "bytes, as it repeats the same lists: write each session out."
+        )
+    return lengths
+
+
+def _sessions(clicks: Iterable[Any], lengths: NDArray[np.int64], what: str) -> Sessions:
+    """Sessions of these many of the clicks each."""
+    ids = list(clicks)
+    kinds = set(map(type, ids))
+    if not kinds <= {int, str}:
+        bad = next(n for n, value in enumerate(ids) if type(value) not in (int, str))
+        number = int(np.searchsorted(np.cumsum(lengths), bad, side="right"))
+        raise ValueError(f"{what}: entry {number} holds more than integers and text.")
+    return Sessions.from_ragged(as_ids(ids), np.append(0, np.cumsum(lengths)))
 
 
 def _name(value: Any) -> str:

@@ -14,6 +14,7 @@ import pandas as pd
 import pyarrow as pa
 
 from graphseq.data.atomic import read_atomic, read_inter
+from graphseq.data.pickles import read_published_pickle, read_published_prefixes
 from graphseq.data.sessions import Sessions
 from graphseq.data.tables import read_csv, read_log, readable
 from graphseq.data.tokens import read_tokens
@@ -29,6 +30,8 @@ __all__ = [
     "read_diginetica_views",
     "read_inter",
     "read_pairs",
+    "read_published_pickle",
+    "read_published_prefixes",
     "read_session_lines",
     "read_uci_eshop",
     "read_user_lines",
