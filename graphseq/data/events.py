@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from graphseq.data.tables import Log, read_log
+from graphseq.data.logs.door import open_log
+from graphseq.data.logs.errors import MAX_ROWS_NAMED, missing_rows
+from graphseq.data.logs.ids import id_column
+from graphseq.data.logs.source import Log, LogOptions
+from graphseq.data.logs.times import Duration, duration, instants
 from graphseq.data.vocabulary import UNKNOWN, Vocabulary, as_index
 
 logger = logging.getLogger(__name__)
 
-MAX_ROWS_NAMED = 5
-"""How many offending rows an error message names before it only counts."""
+__all__ = ["MAX_ROWS_NAMED", "missing_rows"]
 
 
 def session_fields(
@@ -26,10 +29,10 @@ def session_fields(
     time: str | None,
     user: str | None,
     session: str | None = None,
-    gap: str | float | None = None,
+    gap: Duration | None = None,
     features: Sequence[str] = (),
     item_features: pd.DataFrame | Sequence[str] | None = None,
-    separator: str = ",",
+    options: LogOptions | None = None,
 ) -> dict[str, Any]:
     """The fields of :class:`~graphseq.data.sessions.Sessions` that a log makes.
 
@@ -37,36 +40,49 @@ def session_fields(
     rows of equal time in the log's order; then cut wherever the pause is longer than ``gap``.
 
     Args:
-        log: A frame, or the path of a Parquet or CSV file.
+        log: What a person holds, see :data:`~graphseq.data.logs.source.Log`.
         item, time, user, session: Names of its columns.
         gap: The longest pause within a session, as ``"30min"`` or in seconds; ``None``: no cut.
         features: Columns that describe the click.
         item_features: Columns that describe the item, or a frame indexed by item id.
-        separator: Of a CSV file.
+        options: How the log is read.
 
     Raises:
         ValueError: See :meth:`Sessions.from_frame` and :meth:`Sessions.from_events`.
     """
+    options = LogOptions() if options is None else options
     if isinstance(features, str) or isinstance(item_features, str):
         raise ValueError("features and item_features are lists of column names, got one string.")
+    limit = None if gap is None else duration("gap", gap)
+    if limit is not None and time is None:
+        raise ValueError("gap cuts where time passes: name the column of times with time=.")
+    grouping = session if session is not None else user
+    if grouping is None:
+        raise ValueError("Clicks are grouped by session= or by user=, got neither.")
     described = [] if isinstance(item_features, pd.DataFrame) else list(item_features or ())
     named = [c for c in (session, user, item, time) if c is not None]
     ids = [c for c in (session, user, item) if c is not None]
-    frame = read_log(log, [*named, *features, *described], ids=ids, separator=separator)
-    if len(frame) == 0:
-        raise ValueError("The log is empty: it needs at least one click.")
+    with open_log(log, options) as source:
+        frame = source.read([*named, *features, *described], ids=ids)
+        if len(frame) == 0:
+            raise ValueError("The log is empty: it needs at least one click.")
+        place = source.place
 
-    grouping = session if session is not None else user
-    assert grouping is not None
-    groups, group = _codes(frame[grouping])
-    vocabulary, items = _codes(frame[item])
-    seconds = None if time is None else to_seconds(frame[time])
-    limit = None if gap is None else gap_seconds(gap)
+        def codes_of(column: str) -> tuple[Vocabulary, NDArray[np.integer[Any]]]:
+            ids = id_column(frame[column], options.ids, place=place)
+            return Vocabulary.factorize(ids)
 
-    order = sorted_order(group, seconds)
+        groups, group = _complete(codes_of(grouping), grouping, place)
+        vocabulary, items = _complete(codes_of(item), item, place)
+        times = None
+        if time is not None:
+            times = instants(frame[time], options.time_unit, place=place)
+        users = codes_of(user) if user is not None and session is not None else None
+
+    order = sorted_order(group, None if times is None else times.ticks)
     if order is not None:  # groups keep their codes: they are sorted by them
         group, items = group[order], items[order]
-        seconds = None if seconds is None else seconds[order]
+        times = None if times is None else times.take(order)
     first = np.empty(len(vocabulary), dtype=np.int64)
     first[items[::-1]] = np.arange(len(items))[::-1]  # of all that write, the first click wins
     if order is not None:  # items count by first appearance in the sessions, not in the log
@@ -76,23 +92,26 @@ def session_fields(
         items, first = code[items], first[appearance]
         vocabulary = Vocabulary.from_unique(vocabulary.ids.take(appearance))
     starts = np.append(True, group[1:] != group[:-1])
-    if limit is not None and seconds is not None:
-        starts[1:] |= np.diff(seconds) > limit
-    ptr = np.append(np.flatnonzero(starts), len(group))
+    whole = np.append(np.flatnonzero(starts), len(group))  # of groups, before they are cut
+    if limit is not None and times is not None:
+        starts[1:] |= times.gaps_longer(limit)
+    ptr = np.append(np.flatnonzero(starts), len(group)) if limit is not None else whole
 
     fields: dict[str, Any] = {
         "items": items.astype(np.int32),
         "ptr": ptr,
         "vocabulary": vocabulary,
-        "time": seconds,
+        "time": None if times is None else times.seconds(),
     }
     if session is not None:
-        fields["session_ids"] = plain_array(groups.ids)
-        if user is not None:
-            users, codes = Vocabulary.factorize(frame[user])
-            codes = codes if order is None else codes[order]
-            fields["users"] = one_user(codes, ptr, fields["session_ids"], user).astype(np.int32)
-            fields["user_vocabulary"] = users
+        cut = len(ptr) > len(whole)  # then several sessions have one name
+        names = groups.ids.take(group[ptr[:-1]]) if cut else groups.ids
+        fields["session_ids"] = plain_array(names)
+        if users is not None:
+            codes = users[1] if order is None else users[1][order]
+            of_group = one_user(codes, whole, plain_array(groups.ids), str(user))
+            fields["users"] = of_group[group[ptr[:-1]]].astype(np.int32)
+            fields["user_vocabulary"] = users[0]
     else:
         fields["users"] = group[ptr[:-1]].astype(np.int32)
         fields["user_vocabulary"] = groups
@@ -110,87 +129,31 @@ def session_fields(
     return fields
 
 
-def missing_rows(what: str, missing: NDArray[np.bool_], unit: str = "row") -> str:
-    """The sentence that counts missing values and names the first rows that have them."""
-    rows = np.flatnonzero(missing)
-    named = ", ".join(map(str, rows[:MAX_ROWS_NAMED].tolist()))
-    more = ", ..." if len(rows) > MAX_ROWS_NAMED else ""
-    return (
-        f"The log's {what} is missing in {len(rows)} of its rows ({unit} {named}{more}, counted "
-        "from 0): fill them in or drop them."
-    )
-
-
-def to_seconds(column: pd.Series) -> NDArray[np.float64]:
-    """A column of dates (without a zone: UTC), durations or numbers as seconds, float64 [n].
-
-    Raises:
-        ValueError: If a value is neither, missing or infinite.
-    """
-    what = f"time column {column.name!r}"
-    if isinstance(column.dtype, pd.CategoricalDtype):
-        codes = column.cat.codes.to_numpy()
-        if (codes < 0).any():
-            raise ValueError(missing_rows(what, codes < 0))
-        categories = pd.Series(column.cat.categories, name=column.name)
-        return to_seconds(categories)[codes]
-    column = column.infer_objects()
-    missing = column.isna().to_numpy()
-    if missing.any():
-        raise ValueError(missing_rows(what, missing))
-    if pd.api.types.is_numeric_dtype(column):
-        seconds = column.to_numpy(dtype=np.float64)
-    elif pd.api.types.is_timedelta64_dtype(column):
-        seconds = column.dt.total_seconds().to_numpy(dtype=np.float64)
-    else:
-        dates = _dates(column, what)
-        if dates.isna().any():
-            raise ValueError(missing_rows(what, dates.isna().to_numpy()))
-        ticks = {"s": 1, "ms": 1e3, "us": 1e6, "ns": 1e9}[dates.dt.unit]
-        seconds = dates.astype(np.int64).to_numpy() / ticks
-    if not np.isfinite(seconds).all():
-        raise ValueError(missing_rows(f"{what} (infinite counts as such)", ~np.isfinite(seconds)))
-    return seconds
-
-
-def _dates(column: pd.Series, what: str) -> pd.Series:
-    try:
-        # Of text, ISO 8601 only: in 09.05.2016, pandas would take the month for the day unasked.
-        return pd.to_datetime(column, utc=True, format="ISO8601")
-    except (ValueError, TypeError) as error:
-        raise ValueError(
-            f"The {what} holds neither numbers nor dates, nor all text as 2016-05-09T10:00:00, but "
-            f"{column.iloc[0]!r}: convert it first, with pandas.to_datetime(..., format=...)."
-        ) from error
-
-
 def plain_array(ids: pd.Index) -> Any:
     """Ids as a NumPy array, or, if they are text, as an array in Arrow's memory."""
     return ids.array if isinstance(ids.dtype, pd.StringDtype) else ids.to_numpy()
 
 
-def _codes(column: pd.Series) -> tuple[Vocabulary, NDArray[np.integer[Any]]]:
-    vocabulary, codes = Vocabulary.factorize(column)
-    if (codes < 0).any():
-        raise ValueError(missing_rows(f"column {column.name!r}", codes < 0))
-    return vocabulary, codes
+def _complete(
+    coded: tuple[Vocabulary, NDArray[np.integer[Any]]], column: str, place: Callable[[int], str]
+) -> tuple[Vocabulary, NDArray[np.integer[Any]]]:
+    if (coded[1] < 0).any():
+        raise ValueError(missing_rows(f"column {column!r}", coded[1] < 0, place))
+    return coded
 
 
-def gap_seconds(gap: str | float) -> float:
+def gap_seconds(gap: Duration) -> float:
     """A pause such as ``"30min"`` in seconds; ValueError if it is none."""
-    try:
-        seconds = pd.Timedelta(gap).total_seconds() if isinstance(gap, str) else float(gap)
-    except ValueError as error:
-        raise ValueError(
-            f"gap is a number of seconds or a text as '30min', got {gap!r}."
-        ) from error
-    if not seconds > 0:
-        raise ValueError(f"gap must be positive, got {gap!r}: None keeps a user's log whole.")
-    return seconds
+    return float(duration("gap", gap))
+
+
+def to_seconds(column: pd.Series) -> NDArray[np.float64]:
+    """A column of times as seconds, float64 [n]; see :func:`~graphseq.data.logs.times.instants`."""
+    return instants(column).seconds()
 
 
 def sorted_order(
-    group: NDArray[np.integer[Any]], seconds: NDArray[np.float64] | None
+    group: NDArray[np.integer[Any]], seconds: NDArray[Any] | None
 ) -> NDArray[np.int64] | None:
     """The stable order by (group, time), or ``None`` where the log is in order already."""
     order = None
@@ -232,6 +195,8 @@ def one_user(
 
 
 def _feature(column: pd.Series) -> tuple[NDArray[Any], Vocabulary | None]:
+    if column.dtype == object and pd.api.types.infer_dtype(column) == "decimal":
+        column = column.astype(np.float64)
     if pd.api.types.is_bool_dtype(column) or not pd.api.types.is_numeric_dtype(column):
         vocabulary, codes = Vocabulary.factorize(column)
         return codes.astype(np.int32), vocabulary

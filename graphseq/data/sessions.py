@@ -15,9 +15,10 @@ from numpy.typing import ArrayLike, NDArray
 from graphseq.data.catalog import Catalog
 from graphseq.data.events import missing_rows, session_fields
 from graphseq.data.fingerprint import fingerprint
+from graphseq.data.logs.source import Log, LogOptions
+from graphseq.data.logs.times import Duration
 from graphseq.data.parquet_log import Paths
 from graphseq.data.ragged import count_codes, session_numbers, window_clicks
-from graphseq.data.tables import Log
 from graphseq.data.vocabulary import UNKNOWN, Vocabulary, as_ids
 
 
@@ -122,7 +123,7 @@ class Sessions:
         if vocabulary is None:
             vocabulary, codes = Vocabulary.factorize(item_ids)
             if codes.size and codes.min() < 0:
-                raise ValueError(missing_rows("item", codes < 0, "click"))
+                raise ValueError(missing_rows("item", codes < 0, unit="click"))
         else:
             codes = vocabulary.encode(item_ids)
         if len(codes) != ptr[-1]:
@@ -175,44 +176,53 @@ class Sessions:
         item: str = "item_id",
         time: str | None = None,
         user: str | None = None,
+        gap: Duration | None = None,
         features: Sequence[str] = (),
         item_features: pd.DataFrame | Sequence[str] | None = None,
-        separator: str = ",",
+        out: str | PathLike[str] | None = None,
+        **options: Any,
     ) -> Sessions:
         """Sessions of a log with one click a row.
 
         Clicks of one session are ordered by time; those of equal time keep the log's order. Without
-        ``time`` the log's order is the order. Of a file, only the columns named are read, in
-        chunks; its ids are integers if all are, else the text that the file has.
+        ``time`` the log's order is the order. Only the columns named are read.
 
         Args:
-            log: A frame; the path of a Parquet file or of a folder of such; or of a CSV file with
-                a header line, compressed or not.
+            log: A frame of pandas or polars, a table of Arrow, a relation of DuckDB, or whatever
+                else hands out Arrow's stream; a list of dicts or a dict of columns; or files: a
+                path, a list of paths, a glob or a folder (``day=3/`` is a column ``day``) of
+                Parquet, CSV and its kin, or JSON lines, compressed or not.
             session, item, time, user: Names of its columns; time as dates (without a zone: UTC) or
-                as numbers (seconds). A session whose user is missing has user -1.
+                as numbers (seconds, or see ``time_unit``). A session whose user is missing has
+                user -1.
+            gap: Cuts a session further where the pause is longer, as ``"30min"`` or in seconds;
+                its parts keep its name.
             features: Columns that describe the click: numbers stay numbers, all else gets codes
                 (-1: missing).
             item_features: Columns that describe the item (its first click decides), or a frame
                 indexed by item id.
-            separator: Between the values of a line of CSV.
+            out: A folder to build the sessions in, of a log larger than memory; see
+                :func:`graphseq.data.conversion.convert`.
+            **options: How the log is read, see :class:`~graphseq.data.logs.source.LogOptions`:
+                ``names``, ``separator``, ``encoding``, ``quote``, ``null_values``, ``ids``,
+                ``time_unit``, ``bad_lines``.
 
         Raises:
-            ValueError: If the log is empty, a column is missing (those that exist are listed), a
-                value is missing (rows are counted and named), a session has two users, or a file is
-                broken or cut off.
+            ValueError: If it is no log or an empty one, a column is missing (those that exist are
+                listed), a value is missing or cannot be read (rows are counted and named), numbers
+                cannot be seconds, a session has two users, or a file is broken or cut off.
+            TypeError: If there is no such option.
         """
-        return cls(
-            **session_fields(
-                log,
-                session=session,
-                item=item,
-                time=time,
-                user=user,
-                features=features,
-                item_features=item_features,
-                separator=separator,
-            )
-        )
+        columns: dict[str, Any] = {
+            "session": session,
+            "item": item,
+            "time": time,
+            "user": user,
+            "gap": gap,
+            "features": features,
+            "item_features": item_features,
+        }
+        return cls._from_log(log, out, columns, options)
 
     @classmethod
     def from_events(
@@ -222,35 +232,50 @@ class Sessions:
         user: str = "user_id",
         item: str = "item_id",
         time: str = "timestamp",
-        gap: str | float | None = "30min",
+        gap: Duration | None = "30min",
         features: Sequence[str] = (),
         item_features: pd.DataFrame | Sequence[str] | None = None,
-        separator: str = ",",
+        out: str | PathLike[str] | None = None,
+        **options: Any,
     ) -> Sessions:
         """Sessions of users' logs, cut where a user was inactive for longer than ``gap``.
 
         Args:
-            log: The log, one event a row: a frame or a path, as in :meth:`from_frame`.
+            log: The log, one event a row: whatever :meth:`from_frame` takes.
             user, item, time: Names of its columns.
             gap: The longest pause within a session, as ``"30min"`` or in seconds; ``None``: one
                 session a user.
-            features, item_features, separator: As in :meth:`from_frame`.
+            features, item_features, out, options: As in :meth:`from_frame`.
 
         Raises:
             ValueError: As :meth:`from_frame`; or if ``gap`` is not positive.
+            TypeError: If there is no such option.
         """
-        return cls(
-            **session_fields(
-                log,
-                user=user,
-                item=item,
-                time=time,
-                gap=gap,
-                features=features,
-                item_features=item_features,
-                separator=separator,
-            )
-        )
+        columns: dict[str, Any] = {
+            "session": None,
+            "item": item,
+            "time": time,
+            "user": user,
+            "gap": gap,
+            "features": features,
+            "item_features": item_features,
+        }
+        return cls._from_log(log, out, columns, options)
+
+    @classmethod
+    def _from_log(
+        cls,
+        log: Log,
+        out: str | PathLike[str] | None,
+        columns: dict[str, Any],
+        options: dict[str, Any],
+    ) -> Sessions:
+        reading = LogOptions.of(options)
+        if out is None:
+            return cls(**session_fields(log, **columns, options=reading))
+        from graphseq.data.conversion import convert
+
+        return convert(log, out, **columns)
 
     @classmethod
     def from_parquet(cls, log: Paths, out: str | PathLike[str], **columns: Any) -> Sessions:

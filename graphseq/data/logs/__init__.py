@@ -1,0 +1,1 @@
+"""Logs of any kind that people hold, read through one door."""

@@ -1,0 +1,176 @@
+"""Text files of values between separators: what a file's start says of how it is written."""
+
+from __future__ import annotations
+
+import codecs
+import csv
+import io
+import re
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from graphseq.data.logs.paths import LogFile, open_bytes, readable
+from graphseq.data.logs.source import LogOptions
+
+BYTES_LOOKED_AT = 1 << 18
+"""How much of a file decides on its separator and on the types to try first."""
+
+SEPARATORS = (",", ";", "\t", "|", " ")
+NATIVE = (None, "gzip", "zstd")
+"""Compressions that DuckDB reads."""
+
+
+@dataclass(frozen=True)
+class Dialect:
+    """How a text file is written.
+
+    Args:
+        separator: Between values.
+        names: Of its columns.
+        header: Whether the first line names them.
+        padded: Whether a blank follows each separator.
+        sample: Its first rows.
+    """
+
+    separator: str
+    names: tuple[str, ...]
+    header: bool
+    padded: bool
+    sample: tuple[tuple[str, ...], ...]
+
+
+def first_lines(file: LogFile, encoding: str) -> tuple[str, bool]:
+    """The start of a file, whole lines, and whether it is UTF-8 with one kind of line ends.
+
+    Raises:
+        ValueError: If it cannot be decompressed or decoded.
+    """
+    with readable(file.path), open_bytes(file) as stream:
+        start = stream.read(BYTES_LOOKED_AT)
+        whole = not stream.read(1)
+    encoding = encoding_of(start, encoding)
+    decoder = codecs.getincrementaldecoder(encoding)()
+    try:
+        text = decoder.decode(start, final=whole)
+    except UnicodeError as error:
+        raise ValueError(
+            f"{file.path} is not written in {encoding} ({error}): pass encoding=, as 'latin-1' or "
+            "'cp1252'."
+        ) from error
+    ends = set(re.findall(r"\r\n|\r|\n", text))
+    plain = codecs.lookup(encoding).name in ("utf-8", "utf-8-sig") and len(ends) <= 1
+    if not whole:
+        last = max(text.rfind("\n"), text.rfind("\r"))
+        text = text[: last + 1]
+    return text.removeprefix("\ufeff"), plain and file.compression in NATIVE
+
+
+def encoding_of(start: bytes, encoding: str) -> str:
+    """The encoding of a text, which a byte order mark at its start decides.
+
+    Raises:
+        ValueError: If there is no such encoding.
+    """
+    if start.startswith(codecs.BOM_UTF8):
+        return "utf-8-sig"
+    if start.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        return "utf-16"
+    try:
+        return codecs.lookup(encoding).name
+    except LookupError as error:
+        raise ValueError(f"There is no encoding {encoding!r}.") from error
+
+
+def plain_copy(file: LogFile, encoding: str, path: Path) -> LogFile:
+    """The same text as UTF-8, not compressed, its lines ended by ``\\n``, written to ``path``."""
+    with readable(file.path), open_bytes(file) as peek:
+        encoding = encoding_of(peek.read(4), encoding)
+    with (
+        readable(file.path),
+        open_bytes(file) as stream,
+        io.TextIOWrapper(stream, encoding=encoding, newline=None) as source,
+        path.open("w", encoding="utf-8", newline="\n") as target,
+    ):
+        shutil.copyfileobj(source, target, 1 << 20)
+    return LogFile(path, file.kind, None, file.keys)
+
+
+def dialect(
+    file: LogFile, text: str, options: LogOptions, wanted: Sequence[Any], keys: Sequence[str]
+) -> Dialect:
+    """How a text file is written, so that all columns wanted are there.
+
+    Args:
+        file: The file.
+        text: Its first lines.
+        options: What the caller says of it.
+        wanted: Names of the columns to read.
+        keys: Names of columns that its folders tell.
+
+    Raises:
+        ValueError: If it is empty, or its separator cannot be told.
+    """
+    if not text.strip():
+        raise ValueError(f"{file.path} is empty: it needs a header line, or names=, and clicks.")
+    tried = SEPARATORS if options.separator is None else (options.separator,)
+    found = [_with(separator, text, options) for separator in tried]
+    wanted = [name for name in wanted if name not in keys]
+    fits = [d for d in found if all(name in d.names for name in wanted)]
+    if options.names is not None:
+        fits = [d for d in fits if d.sample and len(d.sample[0]) == len(d.names)]
+    if len(fits) > 1:  # one column alone is in a line of any separator
+        fits = [d for d in fits if len(d.names) > 1 and _regular(d)] or fits[:1]
+    if len(fits) > 1:
+        raise ValueError(
+            f"{file.path} may have its values between {fits[0].separator!r} or "
+            f"{fits[1].separator!r}: pass separator=."
+        )
+    if fits:
+        return fits[0]
+    # None fits: the error names the columns of the likeliest.
+    return max(found, key=lambda d: (_regular(d), len(d.names)))
+
+
+def _with(separator: str, text: str, options: LogOptions) -> Dialect:
+    rows = _rows(text, separator, options.quote)
+    header = options.names is None
+    first = [name.strip() for name in rows[0]] if header else []
+    sample = rows[1:] if header else rows
+    names = first if options.names is None else list(options.names)
+    padded = separator.strip() != "" and all(
+        value[:1] == " " for row in sample for value in row[1:]
+    )
+    return Dialect(
+        separator,
+        tuple(names),
+        header,
+        padded and any(len(row) > 1 for row in sample),
+        tuple(map(tuple, sample)),
+    )
+
+
+def _rows(text: str, separator: str, quote: str | None) -> list[list[str]]:
+    """The first lines as rows of values; the csv module knows separators of one character."""
+    if len(separator) > 1:
+        lines = [line.replace("\x1f", "").replace(separator, "\x1f") for line in text.splitlines()]
+        text, separator = "\n".join(lines), "\x1f"
+    reader = csv.reader(
+        io.StringIO(text, newline=""),
+        delimiter=separator,
+        quotechar='"' if quote is None else quote,
+        quoting=csv.QUOTE_NONE if quote is None else csv.QUOTE_MINIMAL,
+        strict=False,
+    )
+    try:
+        return [row for row in reader if row]
+    except csv.Error as error:
+        raise ValueError(f"The first lines of the log are no table: {error}.") from error
+
+
+def _regular(d: Dialect) -> bool:
+    """Whether most of the first rows have as many values as there are names, more than one."""
+    as_many = sum(len(row) == len(d.names) for row in d.sample)
+    return len(d.names) > 1 and as_many * 2 > len(d.sample)

@@ -1,0 +1,122 @@
+"""Logs in files, read by DuckDB, which loads nothing from the net and leaves nothing behind."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import tempfile
+from abc import abstractmethod
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+
+from graphseq.data.logs.ids import series_of_arrow
+from graphseq.data.logs.paths import LogFile, broken
+from graphseq.data.logs.source import LogOptions, LogSource
+
+
+class FileLog(LogSource):
+    """A log in one or more files of one format.
+
+    Args:
+        files: The files, in order.
+        options: How they are read.
+    """
+
+    def __init__(self, files: Sequence[LogFile], options: LogOptions) -> None:
+        self.options = options
+        self.files = list(files)
+        self.folder = Path(tempfile.mkdtemp(prefix="graphseq-"))
+        self.connection = duckdb.connect(
+            ":memory:",
+            config={
+                "autoinstall_known_extensions": False,
+                "autoload_known_extensions": False,
+                "temp_directory": str(self.folder / "spilled"),
+            },
+        )
+        self.connection.execute("SET TimeZone = 'UTC'")
+        self._starts: list[int] | None = None
+
+    def read(self, columns: Sequence[Any], ids: Collection[Any] = ()) -> pd.DataFrame:
+        table = self.arrow(list(dict.fromkeys(columns)), ids)
+        series = {}
+        for place, name in enumerate(table.column_names):
+            series[name] = series_of_arrow(table.column(place), name)
+        return pd.DataFrame(series, index=pd.RangeIndex(table.num_rows), copy=False)
+
+    @abstractmethod
+    def arrow(self, columns: Sequence[str], ids: Collection[str] = ()) -> pa.Table:
+        """These columns as Arrow's, in the log's order; see :meth:`read`."""
+
+    @abstractmethod
+    def rows_of(self, file: LogFile) -> int:
+        """How many rows a file has."""
+
+    def place(self, row: int) -> str:
+        if len(self.files) == 1:
+            return f"row {row}"
+        if self._starts is None:
+            sizes = [self.rows_of(file) for file in self.files]
+            self._starts = np.concatenate(([0], np.cumsum(sizes))).tolist()
+        file = int(np.searchsorted(self._starts, row, side="right")) - 1
+        return f"row {row - self._starts[file]} of {self.files[file].path}"
+
+    def close(self) -> None:
+        self.connection.close()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    @contextmanager
+    def reading(self) -> Iterator[None]:
+        """Whatever DuckDB says of a file becomes one sentence that names it."""
+        try:
+            yield
+        except duckdb.Error as error:
+            raise refusal(error, self.files) from error
+
+
+def refusal(error: duckdb.Error, files: Sequence[LogFile]) -> ValueError:
+    """What DuckDB says of a file, in one sentence."""
+    text = str(error)
+    named = [str(file.path) for file in files if str(file.path) in text]
+    path = max(named, key=len) if named else str(files[0].path)
+    line = re.search(r"CSV Error on Line: (\d+)", text)
+    if "Invalid unicode" in text or "not utf-8" in text:
+        where = f", line {line[1]}," if line else ""
+        return ValueError(
+            f"{path}{where} is not written in UTF-8: pass encoding=, as 'latin-1' or 'cp1252'."
+        )
+    if line:
+        found = re.search(r"Expected Number of Columns: (\d+) Found: (\d+)", text)
+        reason = f"it has {found[2]} values where {found[1]} are expected" if found else ""
+        if not reason:
+            lines = [part.strip(" .") for part in text.splitlines() if part.strip()]
+            after = [n for n, part in enumerate(lines) if part.startswith("Original Line")]
+            reason = lines[after[0] + 1] if after and len(lines) > after[0] + 1 else lines[0]
+            reason = reason[:1].lower() + reason[1:]
+        return ValueError(
+            f"{path}, line {line[1]}, cannot be read: {reason}; mend the line, or pass "
+            "bad_lines='skip'."
+        )
+    first = text.split("\n\n")[0].split("\n  file =")[0]
+    return broken(path, re.sub(r"^[\w ]*Error: ", "", first.replace(path, "it")))
+
+
+def quoted(name: str) -> str:
+    """A name in SQL."""
+    return '"' + name.replace('"', '""') + '"'
+
+
+def literal(value: object) -> str:
+    """Text in SQL, ``NULL`` for ``None``, or a list of texts."""
+    if value is None:
+        return "NULL"
+    if isinstance(value, (list, tuple)):
+        return "[" + ", ".join(map(literal, value)) + "]"
+    return "'" + str(value).replace("'", "''") + "'"

@@ -1,0 +1,163 @@
+"""Logs in JSON lines: each value is the number or the text that the file says."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from graphseq.data.logs.dialect import first_lines, plain_copy
+from graphseq.data.logs.files import FileLog, literal
+from graphseq.data.logs.ids import integers_of_text
+from graphseq.data.logs.paths import LogFile
+from graphseq.data.logs.source import BadLine, LogOptions, check_columns, logger
+from graphseq.data.logs.text import typed_text
+
+OBJECTS_LOOKED_AT = 1000
+"""How many objects say which columns there are."""
+
+BYTES_AN_OBJECT = 1 << 28
+"""How long an object may be."""
+
+
+class JsonLog(FileLog):
+    """A log in JSON files: an object a line, or a list of objects.
+
+    Args:
+        files: The files, in order.
+        options: How they are read.
+
+    Raises:
+        ValueError: If one is broken, cut off, or not written in the encoding.
+    """
+
+    def __init__(self, files: Sequence[LogFile], options: LogOptions) -> None:
+        super().__init__(files, options)
+        self._plain: list[LogFile] = []  # as DuckDB reads them
+        try:
+            for number, file in enumerate(self.files):
+                _, native = first_lines(file, options.encoding)
+                path = self.folder / f"{number}.json"
+                self._plain.append(file if native else plain_copy(file, options.encoding, path))
+        except BaseException:
+            self.close()
+            raise
+
+    @property
+    def names(self) -> list[Any]:  # type: ignore[override]
+        """Names in the first objects, and the keys of folders."""
+        objects = self._objects(self._plain)
+        with self.reading():
+            keys = self.connection.sql(
+                f"SELECT json_keys(j) FROM {objects} LIMIT {OBJECTS_LOOKED_AT}"
+            ).fetchall()
+        names = dict.fromkeys(name for (named,) in keys for name in named or ())
+        return list(names | dict.fromkeys(key for key, _ in self.files[0].keys))
+
+    def arrow(self, columns: Sequence[str], ids: Collection[str] = ()) -> pa.Table:
+        with self.reading():
+            self.connection.execute(f"CREATE OR REPLACE TEMP TABLE raw AS {self.scan(columns)}")
+        self._count_bad_lines()
+        rows = self.connection.sql("SELECT count(*) FROM raw").fetchall()[0][0]
+        made: dict[str, Any] = {}
+        for place, name in enumerate(columns):
+            if name in dict(self.files[0].keys):
+                text = self.connection.sql(f"SELECT v{place} FROM raw").to_arrow_table().column(0)
+                made[name] = typed_text(text, name in ids)
+            else:
+                made[name] = self._column(f"v{place}", name, name in ids)
+            if rows and made[name].null_count == rows:  # a key that no object has?
+                check_columns([name], [*self.names, *made], str(self.files[0].path))
+        return pa.table(made)
+
+    def _column(self, column: str, name: str, is_id: bool) -> Any:
+        """A column of JSON values, typed by what all of them are."""
+        kinds = {
+            kind
+            for (kind,) in self.connection.sql(
+                f"SELECT DISTINCT json_type({column}) FROM raw WHERE json_type({column}) != 'NULL'"
+            ).fetchall()
+        }
+        kinds = {"NUMBER" if k in ("BIGINT", "UBIGINT", "DOUBLE") else k for k in kinds}
+        nested = kinds & {"OBJECT", "ARRAY"}
+        if nested:
+            raise ValueError(
+                f"Column {name!r} is nested in {self.files[0].path} (it holds "
+                f"{'objects' if 'OBJECT' in nested else 'lists'}): name a column of plain values."
+            )
+        if len(kinds) > 1 and not (is_id and self.options.ids == "text"):
+            raise ValueError(
+                f"Column {name!r} of {self.files[0].path} mixes {' and '.join(sorted(kinds))} "
+                "values: write one type, or, for ids, pass ids='text'."
+            )
+        # Of a number, the text that the file has: DOUBLE would lose the last digits of integers.
+        text = self.connection.sql(f"SELECT {column} ->> '$' FROM raw").to_arrow_table().column(0)
+        if kinds == {"BOOLEAN"}:
+            return pc.equal(text, "true")
+        if kinds == {"NUMBER"}:
+            whole = integers_of_text(text)
+            if whole is not None:
+                return whole
+            integers = pc.match_substring_regex(text, r"^-?\d+$")
+            return text if pc.all(integers).as_py() else pc.cast(text, pa.float64())
+        return text
+
+    def scan(self, columns: Sequence[str]) -> str:
+        """SQL of columns as JSON, named ``v0``, ``v1``, ..., in the log's order."""
+        parts = []
+        for file, plain in zip(self.files, self._plain, strict=True):
+            keys = dict(file.keys)
+            values = [
+                f"{literal(keys[name])}::VARCHAR AS v{place}"
+                if name in keys
+                else f"json_extract(j, {literal(_path(name))}) AS v{place}"
+                for place, name in enumerate(columns)
+            ]
+            parts.append(
+                f"SELECT {', '.join(values)} FROM {self._objects([plain])} WHERE j IS NOT NULL"
+            )
+        return " UNION ALL ".join(parts)
+
+    def _objects(self, files: Sequence[LogFile]) -> str:
+        """SQL of a table whose column ``j`` holds an object a row."""
+        skip = str(self.options.bad_lines != "refuse").lower()
+        compression = literal(files[0].compression or "none")
+        return (
+            f"read_json({literal([str(file.path) for file in files])}, columns={{'j': 'JSON'}}, "
+            f"records=false, format='auto', ignore_errors={skip}, compression={compression}, "
+            f"maximum_object_size={BYTES_AN_OBJECT}, hive_partitioning=false)"
+        )
+
+    def _count_bad_lines(self) -> None:
+        if self.options.bad_lines == "refuse":
+            return
+        bad = []
+        for file, plain in zip(self.files, self._plain, strict=True):
+            rows = self.connection.sql(
+                f"SELECT n FROM (SELECT row_number() OVER () AS n, j FROM "
+                f"{self._objects([plain])}) WHERE j IS NULL"
+            ).fetchall()
+            bad += [BadLine(str(file.path), n, "it is no JSON object") for (n,) in rows]
+        if bad and not isinstance(self.options.bad_lines, str):
+            self.options.bad_lines.extend(bad)
+        if bad:
+            logger.warning(
+                "%d lines were skipped, the first of them line %d of %s: %s",
+                len(bad),
+                bad[0].line,
+                bad[0].file,
+                bad[0].reason,
+            )
+
+    def rows_of(self, file: LogFile) -> int:
+        plain = self._plain[self.files.index(file)]
+        with self.reading():
+            found = self.connection.sql(f"SELECT count(j) FROM {self._objects([plain])}").fetchall()
+        return int(found[0][0])
+
+
+def _path(name: str) -> str:
+    """The JSON path of a key, whatever is in its name."""
+    return '$."' + name.replace("\\", "\\\\").replace('"', '\\"') + '"'

@@ -1,0 +1,121 @@
+"""Logs in Parquet files: the columns asked for, of the types that the files state."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from graphseq.data.logs.files import FileLog, literal, quoted
+from graphseq.data.logs.paths import LogFile, readable
+from graphseq.data.logs.source import LogOptions, check_columns
+from graphseq.data.logs.text import typed_text
+
+
+class ParquetLog(FileLog):
+    """A log in Parquet files, in the order of the files and of the rows in them.
+
+    Args:
+        files: The files, in order.
+        options: How they are read.
+
+    Raises:
+        ValueError: If one is broken or cut off.
+    """
+
+    def __init__(self, files: Sequence[LogFile], options: LogOptions) -> None:
+        super().__init__(files, options)
+        self.schemas: list[pa.Schema] = []
+        try:
+            for file in self.files:
+                with readable(file.path):
+                    self.schemas.append(pq.read_schema(file.path))
+        except BaseException:
+            self.close()
+            raise
+
+    @property
+    def names(self) -> list[Any]:  # type: ignore[override]
+        """Names of the columns of the first file, and the keys of its folders."""
+        return self._names(0)
+
+    def _names(self, number: int) -> list[str]:
+        names = self.schemas[number].names
+        return [*names, *(key for key, _ in self.files[number].keys if key not in names)]
+
+    def arrow(self, columns: Sequence[str], ids: Collection[str] = ()) -> pa.Table:
+        for number, file in enumerate(self.files):
+            check_columns(columns, self._names(number), str(file.path))
+        kinds = {name: self._kind(name) for name in columns}
+        with self.reading():
+            table = self.connection.sql(self.scan(columns)).to_arrow_table()
+        made = {}
+        for place, (name, kind) in enumerate(kinds.items()):
+            column = table.column(place)
+            if kind is None:
+                made[name] = typed_text(column, name in ids or self.options.ids == "text")
+            elif pa.types.is_duration(kind):  # DuckDB reads the number behind it
+                made[name] = column.cast(pa.int64()).cast(kind)
+            else:
+                made[name] = column
+        return pa.table(made)
+
+    def scan(self, columns: Sequence[str]) -> str:
+        """SQL of columns, named as in the log, in the log's order."""
+        paths = literal([str(file.path) for file in self.files])
+        if any(schema.names != self.schemas[0].names for schema in self.schemas[1:]):
+            union = "true"
+        else:
+            union = (
+                "true" if any(s.types != self.schemas[0].types for s in self.schemas) else "false"
+            )
+        keys = [key for key, _ in self.files[0].keys if key not in self.schemas[0].names]
+        hive = "true, hive_types_autocast=false" if keys else "false"
+        table = f"read_parquet({paths}, union_by_name={union}, hive_partitioning={hive})"
+        # DuckDB tells no case in names, and calls the second of two "id_1".
+        theirs = dict(zip(self._names(0), self._called(table), strict=False))
+        return "SELECT " + ", ".join(quoted(theirs[name]) for name in columns) + f" FROM {table}"
+
+    def _called(self, table: str) -> list[str]:
+        with self.reading():
+            return self.connection.sql(f"FROM {table} LIMIT 0").columns
+
+    def _kind(self, name: str) -> pa.DataType | None:
+        """The type of a column in all files; ``None``: it is a key of folders, which is text."""
+        common: pa.DataType | None = None
+        for schema, file in zip(self.schemas, self.files, strict=True):
+            if name not in schema.names:
+                continue
+            kind = _plain(schema.field(name).type)
+            if common is not None and common != kind:
+                pair = {common, kind}
+                if all(pa.types.is_integer(k) for k in pair):
+                    kind = pa.int64()
+                elif all(pa.types.is_timestamp(k) for k in pair):
+                    pass
+                else:
+                    raise ValueError(
+                        f"Column {name!r} of {file.path} is of type {kind}, but {common} in the "
+                        "files before it: write the files with the same types."
+                    )
+            common = kind
+        if common is not None and pa.types.is_decimal(common) and common.precision > 38:
+            raise ValueError(
+                f"Column {name!r} holds {common}, more digits than can be kept: write it as text."
+            )
+        return common
+
+    def rows_of(self, file: LogFile) -> int:
+        with readable(file.path):
+            return int(pq.read_metadata(file.path).num_rows)
+
+
+def _plain(kind: pa.DataType) -> pa.DataType:
+    """One type for text of all sorts, and for integers with a sign."""
+    if pa.types.is_dictionary(kind):
+        return _plain(kind.value_type)
+    if pa.types.is_large_string(kind) or pa.types.is_string_view(kind):
+        return pa.string()
+    return pa.int64() if pa.types.is_signed_integer(kind) else kind

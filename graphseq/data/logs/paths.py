@@ -1,0 +1,154 @@
+"""Files of a log: those of a path, a list of paths, a glob or a folder, and how each is kept."""
+
+from __future__ import annotations
+
+import bz2
+import glob
+import gzip
+import lzma
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from os import PathLike, fspath
+from pathlib import Path
+from typing import IO, Any, Literal, cast
+from urllib.parse import unquote
+
+import pyarrow as pa
+
+PARQUET_SUFFIXES = (".parquet", ".pq")
+JSON_SUFFIXES = (".json", ".jsonl", ".ndjson")
+TEXT_SUFFIXES = (".csv", ".tsv", ".tab", ".txt", ".dat", ".data", ".inter")
+COMPRESSIONS = {".gz": "gzip", ".zst": "zstd", ".bz2": "bz2", ".lz4": "lz4", ".xz": "xz"}
+MAGIC = {
+    b"\x1f\x8b": "gzip",
+    b"\x28\xb5\x2f\xfd": "zstd",
+    b"BZh": "bz2",
+    b"\x04\x22\x4d\x18": "lz4",
+    b"\xfd7zXZ\x00": "xz",
+}
+"""How files of a compression begin, whatever their names are."""
+
+NO_VALUE = "__HIVE_DEFAULT_PARTITION__"
+
+Kind = Literal["parquet", "json", "text"]
+
+
+@dataclass(frozen=True)
+class LogFile:
+    """A file of a log.
+
+    Args:
+        path: Where it lies.
+        kind: Its format.
+        compression: How it is compressed, of text and JSON.
+        keys: What the names of its folders say of all its rows, as in ``day=3/part.csv``.
+    """
+
+    path: Path
+    kind: Kind
+    compression: str | None
+    keys: tuple[tuple[str, str | None], ...] = ()
+
+
+def files_of(paths: Sequence[str | PathLike[str]]) -> list[LogFile]:
+    """The files of these paths, in order; those of folders and globs by their paths.
+
+    Raises:
+        ValueError: If a path leads to no file, or files are of several formats.
+    """
+    found: list[LogFile] = []
+    for each in paths:
+        path = Path(fspath(each)).expanduser()
+        if path.is_dir():
+            found += _of_folder(path)
+        elif path.exists():
+            found.append(_file(path))
+        else:
+            matches = sorted(glob.glob(str(path), recursive=True))
+            matches = [m for m in matches if not _hidden(Path(m), path.parent)]
+            if not matches:
+                raise ValueError(f"There is no log at {path}.")
+            for match in matches:
+                inner = Path(match)
+                found += _of_folder(inner) if inner.is_dir() else [_file(inner)]
+    kinds = {file.kind: file.path for file in reversed(found)}
+    if len(kinds) > 1:
+        named = ", ".join(f"{path.name} ({kind})" for kind, path in kinds.items())
+        raise ValueError(f"The files of a log are of one format, but there are several: {named}.")
+    return found
+
+
+def _hidden(path: Path, base: Path) -> bool:
+    parts = path.relative_to(base).parts if path.is_relative_to(base) else path.parts[-1:]
+    return any(part[0] in "._" for part in parts)
+
+
+def _of_folder(folder: Path) -> list[LogFile]:
+    """Files of formats known by their suffixes; those that start with ``.`` or ``_`` are none."""
+    files = []
+    for path in sorted(folder.rglob("*")):
+        suffixes = [s.lower() for s in path.suffixes]
+        if suffixes and suffixes[-1] in COMPRESSIONS:
+            suffixes.pop()
+        known = (*PARQUET_SUFFIXES, *JSON_SUFFIXES, *TEXT_SUFFIXES)
+        if suffixes and suffixes[-1] in known and not _hidden(path, folder) and path.is_file():
+            files.append(_file(path, folder))
+    if not files:
+        raise ValueError(
+            f"The folder {folder} holds no Parquet file and no other log: CSV (.csv, .tsv, .txt) "
+            "or JSON lines (.json, .jsonl, .ndjson), compressed or not."
+        )
+    return files
+
+
+def _file(path: Path, base: Path | None = None) -> LogFile:
+    if not path.is_file():
+        raise ValueError(f"{path} is no file: a log is a file or a folder of such.")
+    with readable(path), path.open("rb") as file:
+        start = file.read(8)
+    compression = next((name for magic, name in MAGIC.items() if start.startswith(magic)), None)
+    suffixes = [s.lower() for s in path.suffixes]
+    if suffixes and suffixes[-1] in COMPRESSIONS:
+        if compression is None and start:
+            raise broken(path, f"it is not compressed as its name says, {suffixes[-1]}")
+        suffixes.pop()
+    last = suffixes[-1] if suffixes else ""
+    kind: Kind = "json" if last in JSON_SUFFIXES else "text"
+    if start.startswith(b"PAR1") or last in PARQUET_SUFFIXES:
+        kind, compression = "parquet", None
+    keys: list[tuple[str, str | None]] = []
+    for part in () if base is None else path.relative_to(base).parts[:-1]:
+        name, equals, value = part.partition("=")
+        if equals:
+            keys.append((unquote(name), None if value == NO_VALUE else unquote(value)))
+    return LogFile(path, kind, compression, tuple(keys))
+
+
+def open_bytes(file: LogFile) -> IO[bytes]:
+    """The bytes of a file, decompressed."""
+    if file.compression == "gzip":
+        return cast(IO[bytes], gzip.open(file.path))
+    if file.compression == "bz2":
+        return cast(IO[bytes], bz2.open(file.path))
+    if file.compression == "xz":
+        return cast(IO[bytes], lzma.open(file.path))
+    stream: Any = pa.input_stream(str(file.path), compression=file.compression)
+    return cast(IO[bytes], stream)
+
+
+def broken(path: Path | str, reason: object) -> ValueError:
+    """The error of a file that cannot be read, in one sentence."""
+    text = " ".join(str(reason).split()).rstrip(".") or type(reason).__name__
+    return ValueError(
+        f"{path} cannot be read: it is broken, cut off or of another format ({text})."
+    )
+
+
+@contextmanager
+def readable(path: Path | str) -> Iterator[None]:
+    """Whatever goes wrong while reading a file becomes one sentence that names the file."""
+    try:
+        yield
+    except (pa.ArrowException, OSError, EOFError, UnicodeError, lzma.LZMAError) as error:
+        raise broken(path, error) from error

@@ -1,0 +1,164 @@
+"""Whatever a person holds as a log, opened: names of its columns, and its columns as they are."""
+
+from __future__ import annotations
+
+import logging
+from abc import ABC, abstractmethod
+from collections.abc import Collection, Mapping, MutableSequence, Sequence
+from dataclasses import dataclass, fields
+from os import PathLike
+from types import TracebackType
+from typing import Any, Literal, Self
+
+import pandas as pd
+
+from graphseq.data.logs.ids import IdRule
+from graphseq.data.logs.times import UNITS
+
+logger = logging.getLogger(__name__)
+
+StrPath = str | PathLike[str]
+
+Log = Any
+"""A log: a frame of pandas or polars, a table of Arrow, a relation of DuckDB, whatever else hands
+out Arrow's stream, a list of dicts, a dict of columns; a path, a list of paths, a glob or a folder.
+"""
+
+
+@dataclass(frozen=True)
+class BadLine:
+    """A line of a text file that could not be read.
+
+    Args:
+        file: The file.
+        line: Its number, counted from 1.
+        reason: Why.
+    """
+
+    file: str
+    line: int
+    reason: str
+
+
+@dataclass(frozen=True)
+class LogOptions:
+    """How a log is read; all but ``ids`` and ``time_unit`` are for text files.
+
+    Args:
+        names: Names of the columns of files without a header line.
+        separator: Between values; ``None``: recognized among comma, semicolon, tab, bar and blank.
+        encoding: Of text files, by its name in Python.
+        quote: What encloses values that hold separators; ``None``: nothing does.
+        null_values: What stands for a missing value, beside nothing at all.
+        ids: ``"auto"``: integers where every value is written as that integer, else text;
+            ``"text"``: always text; ``"integer"``: always integers.
+        time_unit: Of times that are numbers: ``"s"``, ``"ms"``, ``"us"``, ``"ns"``, ``"min"``,
+            ``"hour"`` or ``"day"``; ``None``: seconds or counters.
+        bad_lines: Lines with too few or too many values: ``"refuse"``; ``"skip"``, with a warning
+            that counts them; or a list, to skip them and put a :class:`BadLine` in for each.
+
+    Raises:
+        ValueError: If an option is not one of these.
+    """
+
+    names: Sequence[str] | None = None
+    separator: str | None = None
+    encoding: str = "utf-8"
+    quote: str | None = '"'
+    null_values: Sequence[str] = ()
+    ids: IdRule = "auto"
+    time_unit: str | None = None
+    bad_lines: Literal["refuse", "skip"] | MutableSequence[BadLine] = "refuse"
+
+    @classmethod
+    def of(cls, options: Mapping[str, Any]) -> LogOptions:
+        """Options by their names.
+
+        Raises:
+            TypeError: If there is no such option; those that there are, are listed.
+        """
+        known = [option.name for option in fields(cls)]
+        for name in options:
+            if name not in known:
+                raise TypeError(
+                    f"There is no option {name!r} to read a log; use {', '.join(known)}."
+                )
+        return cls(**options)
+
+    def __post_init__(self) -> None:
+        if self.ids not in ("auto", "integer", "text"):
+            raise ValueError(f"ids is 'auto', 'integer' or 'text', got {self.ids!r}.")
+        if self.time_unit is not None and self.time_unit not in UNITS:
+            known = ", ".join(map(repr, UNITS))
+            raise ValueError(f"time_unit is one of {known}, got {self.time_unit!r}.")
+        if isinstance(self.bad_lines, str) and self.bad_lines not in ("refuse", "skip"):
+            raise ValueError(
+                f"bad_lines is 'refuse', 'skip' or a list to fill, got {self.bad_lines!r}."
+            )
+        for name in ("names", "null_values"):
+            if isinstance(getattr(self, name), str):
+                raise ValueError(f"{name} is a list of text, got one text: write [...] around it.")
+
+
+class LogSource(ABC):
+    """A log that was opened; close it, or use it in a ``with`` statement.
+
+    Args:
+        names: Names of its columns, keys of hive folders last.
+        options: How it is read.
+    """
+
+    names: list[Any]
+    options: LogOptions
+
+    @abstractmethod
+    def read(self, columns: Sequence[Any], ids: Collection[Any] = ()) -> pd.DataFrame:
+        """These columns, in the log's order, with every value as it is in the log.
+
+        Integers with missing values are of a masked type, never floats. Of text files, columns
+        are integers where every value is written as that integer.
+
+        Args:
+            columns: Names of columns.
+            ids: Those of them that hold ids: never floats or booleans where they come from text.
+
+        Raises:
+            ValueError: If a column does not exist, exists twice, or cannot be read.
+        """
+
+    def place(self, row: int) -> str:
+        """Where a row of the log is, for errors: ``row 3``, or ``row 3 of part-0.csv``."""
+        return f"row {row}"
+
+    @abstractmethod
+    def close(self) -> None:
+        """Ends connections and deletes temporary files."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+def check_columns(columns: Sequence[Any], existing: Sequence[Any], what: str) -> None:
+    """Raises ValueError if a column is missing (naming those that exist) or is there twice."""
+    absent = [c for c in columns if c not in existing]
+    if absent:
+        hint = ""
+        if existing and all(isinstance(name, str) for name in existing):
+            digits = [name for name in existing if name[:1].isdigit()]
+            if digits:
+                hint = "; if it has no header line, pass names=[...]"
+        raise ValueError(
+            f"{what} has no column {', '.join(map(repr, absent))}; it has "
+            f"{', '.join(map(repr, existing))}{hint}."
+        )
+    repeated = [c for c in columns if list(existing).count(c) > 1]
+    if repeated:
+        raise ValueError(f"{what} has several columns named {repeated[0]!r}: rename all but one.")

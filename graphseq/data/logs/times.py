@@ -1,0 +1,403 @@
+"""Moments and durations, whether data or arguments: read one way, and exact while they can be."""
+
+from __future__ import annotations
+
+import datetime
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from graphseq.data.logs.errors import missing_rows, rows_named
+
+SECONDS_A_DAY = 86_400
+
+UNITS = {
+    "ns": Fraction(1, 10**9),
+    "us": Fraction(1, 10**6),
+    "ms": Fraction(1, 1000),
+    "s": Fraction(1),
+    "min": Fraction(60),
+    "hour": Fraction(3600),
+    "day": Fraction(SECONDS_A_DAY),
+}
+"""What ``time_unit`` may be, and how many seconds it is."""
+
+YEAR_2200 = 7_258_118_400
+"""Seconds from 1970 to 2200: no log is of later times, so that larger numbers are no seconds."""
+
+ISO = (
+    r"^\s*\d{4}-\d{2}-\d{2}"
+    r"([T ]\d{2}(:\d{2}(:\d{2}(\.\d{1,9})?)?)?( ?(Z|UTC|[+-]\d{2}(:?\d{2})?))?)?\s*$"
+)
+"""Moments as text: ISO 8601, with ``T`` or a blank, with or without a fraction and a zone."""
+
+ZONE = r"[T ]\d{2}[\d:.]* ?(Z|UTC|[+-]\d{2}(:?\d{2})?)\s*$"
+"""Where such a text names its zone."""
+
+DURATION = r"[0-9]\s*[A-Za-zµ]|^\s*[+-]?P.*[0-9]|^\s*\d+:\d{2}:\d{2}"
+"""Durations as text name a unit somewhere, or are hours:minutes:seconds."""
+
+Duration = str | float | datetime.timedelta | np.timedelta64
+"""A duration: text with a unit as ``"30min"``, a number of seconds, or a duration of a library."""
+
+Moment = str | float | datetime.date | np.datetime64
+"""A moment: ISO 8601 text or a date (UTC where it names no zone), or seconds since 1970."""
+
+
+@dataclass(frozen=True)
+class Instants:
+    """Times of clicks as exact as the log has them.
+
+    Args:
+        ticks: int64, uint64 or float64 [n].
+        tick: Seconds of one tick.
+    """
+
+    ticks: NDArray[Any]
+    tick: Fraction
+
+    def take(self, order: NDArray[np.int64] | None) -> Instants:
+        """The same times in another order; ``None``: as they are."""
+        return self if order is None else Instants(self.ticks[order], self.tick)
+
+    def seconds(self) -> NDArray[np.float64]:
+        """Seconds, float64 [n]."""
+        seconds = self.ticks.astype(np.float64)
+        if self.tick.numerator != 1:
+            seconds *= self.tick.numerator
+        if self.tick.denominator != 1:
+            seconds /= self.tick.denominator
+        return seconds
+
+    def gaps_longer(self, limit: Fraction) -> NDArray[np.bool_]:
+        """Whether the pause before each time but the first is longer than ``limit`` seconds.
+
+        Where time steps back, as from one group to the next, the answer has no meaning.
+        """
+        ticks = self.ticks
+        if ticks.dtype.kind == "f":
+            pauses: NDArray[np.bool_] = np.diff(self.seconds()) > float(limit)
+            return pauses
+        # In 64 bits without a sign, every step forward fits.
+        steps = np.diff(ticks.view(np.uint64))
+        return steps > np.uint64(min(math.floor(limit / self.tick), 2**64 - 1))
+
+
+def instants(
+    column: pd.Series,
+    unit: str | None = None,
+    *,
+    what: str | None = None,
+    place: Callable[[int], str] | None = None,
+) -> Instants:
+    """A column of dates (without a zone: UTC), durations, numbers or ISO 8601 text as times.
+
+    Args:
+        column: The values, [n].
+        unit: Of numbers, one of :data:`UNITS`; ``None``: they are seconds, or counters.
+        what: How an error names the column.
+        place: Where a row is, for an error.
+
+    Raises:
+        ValueError: If a value is none of these, missing or infinite, or the numbers can hardly be
+            seconds.
+    """
+    what = f"time column {column.name!r}" if what is None else what
+    if unit is not None and unit not in UNITS:
+        raise ValueError(f"time_unit is one of {', '.join(map(repr, UNITS))}, got {unit!r}.")
+    if isinstance(column.dtype, pd.CategoricalDtype):
+        codes = column.cat.codes.to_numpy()
+        _refuse_missing(codes < 0, what, place)
+        if len(column.cat.categories) < len(codes):
+            # Rows of distinct values are not rows of the log: errors show the values alone.
+            distinct = pd.Series(column.cat.categories.take(np.unique(codes)), name=column.name)
+            try:
+                found = instants(distinct, unit, what=what)
+            except ValueError:
+                pass  # again by row
+            else:
+                return found.take(np.unique(codes, return_inverse=True)[1])
+        column = pd.Series(column.cat.categories.take(codes), name=column.name)
+    if isinstance(column.dtype, pd.ArrowDtype):
+        column = pd.Series(column.array.__arrow_array__().to_pandas(), name=column.name)
+    column = column.infer_objects()
+    _refuse_missing(column.isna().to_numpy(), what, place)
+    kind = column.dtype
+    if isinstance(kind, pd.StringDtype):
+        return _of_text(column, unit, what, place)
+    if pd.api.types.is_object_dtype(kind):
+        return _of_objects(column, unit, what, place)
+    if pd.api.types.is_bool_dtype(kind):
+        raise ValueError(f"The {what} holds booleans, which are no times: name another column.")
+    if pd.api.types.is_numeric_dtype(kind):
+        return _of_numbers(_exact(column), unit, what, place)
+    if pd.api.types.is_timedelta64_dtype(kind) or pd.api.types.is_datetime64_any_dtype(kind):
+        tick = UNITS[np.datetime_data(column.to_numpy().dtype)[0]] if kind.kind == "m" else None
+        if tick is None:
+            tick = UNITS[column.dt.unit]
+        return Instants(column.astype(np.int64).to_numpy(), tick)
+    raise ValueError(f"The {what} holds neither dates nor numbers nor text, but {kind}.")
+
+
+def seconds_of_moment(name: str, at: Moment) -> float:
+    """Seconds since 1970 of a moment, read as a time column's value is.
+
+    Raises:
+        ValueError: If it is none.
+    """
+    value = at.item() if isinstance(at, (np.integer, np.floating)) else at
+    fine = isinstance(value, (str, int, float, datetime.date, np.datetime64))
+    if fine and not isinstance(value, bool):
+        try:
+            column = pd.Series([value], dtype="str" if isinstance(value, str) else None)
+            return float(_one(column).seconds()[0])
+        except (ValueError, OverflowError):
+            pass
+    raise ValueError(
+        f"{name} is a date as '2014-09-30' or '2014-09-30T12:00:00Z' or a number of seconds, got "
+        f"{at!r}."
+    )
+
+
+def _one(column: pd.Series) -> Instants:
+    """A single value: a number is taken as it is, since a log's own unit is its own."""
+    if isinstance(column.dtype, pd.StringDtype):
+        number = _numbers_of_text(pa.array(column))
+        if number is not None:
+            column = pd.Series(number)
+    if pd.api.types.is_numeric_dtype(column.dtype):
+        if not np.isfinite(column.to_numpy(dtype=np.float64)).all():
+            raise ValueError("no moment")
+        return Instants(column.to_numpy(), Fraction(1))
+    return instants(column)
+
+
+def duration(name: str, value: Duration, *, number: str = "seconds") -> Fraction:
+    """A duration in seconds, exactly.
+
+    Args:
+        name: Of the argument, for errors.
+        value: Text with a unit (``"30min"``), a duration of the standard library, NumPy or pandas,
+            or a number.
+        number: The unit of a number: ``"seconds"`` or ``"days"``.
+
+    Raises:
+        ValueError: If it is none, not positive, or not finite.
+    """
+    seconds: Fraction | None = None
+    if isinstance(value, str):
+        seconds = _duration_of_text(value)
+    elif isinstance(value, (datetime.timedelta, np.timedelta64)):
+        # A NumPy duration without a unit, or in months, is no length of time.
+        plain = isinstance(value, np.timedelta64) and np.datetime_data(value)[0] in (
+            "generic",
+            "M",
+            "Y",
+        )
+        moment = pd.NaT if plain else pd.Timedelta(value)
+        if not pd.isna(moment):
+            seconds = moment.as_unit("ns").value * UNITS["ns"]
+    elif isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, bool):
+        number_value = value.item() if isinstance(value, np.generic) else value
+        if math.isfinite(number_value):
+            seconds = Fraction(number_value) * (SECONDS_A_DAY if number == "days" else 1)
+    if seconds is None:
+        raise ValueError(
+            f"{name} is a duration: a number of {number}, text with a unit as '30min', or a "
+            f"timedelta, got {value!r}."
+        )
+    if seconds <= 0:
+        raise ValueError(f"{name} must be positive, got {value!r}.")
+    return seconds
+
+
+def _duration_of_text(text: str) -> Fraction | None:
+    if pd.Series([text]).str.contains(DURATION, regex=True).all():
+        try:
+            found = pd.Timedelta(text)
+        except ValueError:
+            return None
+        if not pd.isna(found):
+            return found.as_unit("ns").value * UNITS["ns"]
+    return None
+
+
+# -- columns -------------------------------------------------------------------------------------
+
+
+def _exact(column: pd.Series) -> NDArray[Any]:
+    """Numbers as int64, uint64 or float64."""
+    if pd.api.types.is_unsigned_integer_dtype(column.dtype):
+        ticks = column.to_numpy(dtype=np.uint64)
+        return ticks if ticks.size and ticks.max() > 2**63 - 1 else ticks.astype(np.int64)
+    if pd.api.types.is_integer_dtype(column.dtype):
+        return column.to_numpy(dtype=np.int64)
+    return column.to_numpy(dtype=np.float64)
+
+
+def _of_numbers(
+    ticks: NDArray[Any], unit: str | None, what: str, place: Callable[[int], str] | None
+) -> Instants:
+    if ticks.dtype.kind == "f":
+        infinite = ~np.isfinite(ticks)
+        if infinite.any():
+            raise ValueError(missing_rows(f"{what} (infinite counts as such)", infinite, place))
+    if unit is None and ticks.size:
+        _refuse_other_units(ticks, what)
+    return Instants(ticks, Fraction(1) if unit is None else UNITS[unit])
+
+
+def _refuse_other_units(ticks: NDArray[Any], what: str) -> None:
+    """Numbers that can hardly be seconds are refused, with what they look like."""
+    middle = float(np.median(ticks[:: max(1, ticks.size // 100_000)]))
+    if 19_000_101 <= middle <= 22_001_231 and _are_dates(ticks):
+        raise ValueError(
+            f"The {what} holds numbers as {ticks[0]}, which look like dates written as YYYYMMDD: "
+            "convert it first, with pandas.to_datetime(..., format='%Y%m%d'), or, if they are "
+            "seconds, pass time_unit='s'."
+        )
+    if abs(middle) <= YEAR_2200:
+        return
+    if 19_000_101_000_000 <= middle <= 22_001_231_235_959 and _are_dates(ticks // 1_000_000):
+        likely = "dates written as YYYYMMDDhhmmss: convert it first, with pandas.to_datetime"
+    else:
+        unit = next(
+            (u for u in ("ms", "us", "ns") if abs(middle) * float(UNITS[u]) <= YEAR_2200), None
+        )
+        likely = (
+            "no time of any unit" if unit is None else f"{_NAMES[unit]}: pass time_unit={unit!r}"
+        )
+    raise ValueError(
+        f"The {what} holds numbers as {ticks[0]}, which as seconds lie after the year 2200; it "
+        f"looks like {likely}."
+    )
+
+
+_NAMES = {"ms": "milliseconds", "us": "microseconds", "ns": "nanoseconds"}
+
+
+def _are_dates(ticks: NDArray[Any]) -> bool:
+    """Whether all numbers are valid as YYYYMMDD."""
+    year, month, day = ticks // 10_000, ticks // 100 % 100, ticks % 100
+    fits = (year >= 1900) & (year <= 2200) & (month >= 1) & (month <= 12)
+    return bool((fits & (day >= 1) & (day <= 31) & (ticks % 1 == 0)).all())
+
+
+def _of_text(
+    column: pd.Series, unit: str | None, what: str, place: Callable[[int], str] | None
+) -> Instants:
+    text = pa.array(column)
+    if isinstance(text, pa.ChunkedArray):
+        text = text.combine_chunks()
+    numbers = _numbers_of_text(text)
+    if numbers is not None:
+        return _of_numbers(numbers, unit, what, place)
+    found = _moments(text)
+    if found is not None:
+        return found
+    iso = np.asarray(pc.match_substring_regex(text, ISO))
+    bad = ~iso
+    if iso.any():
+        bad[iso] = pd.to_datetime(
+            pd.Series(text.filter(pa.array(iso)).to_pandas()),
+            errors="coerce",
+            utc=True,
+            format="ISO8601",
+        ).isna()
+    if not bad.any():  # each by itself is one, but not all in one range
+        bad[:] = True
+    row = int(np.argmax(bad))
+    raise ValueError(
+        f"The {what} holds neither numbers nor dates, nor all text as 2016-05-09T10:00:00: "
+        f"{rows_named(bad, place)} {'is' if bad.sum() == 1 else 'are'} none, the first "
+        f"{text[row].as_py()!r}; convert it first, with pandas.to_datetime(..., format=...)."
+    )
+
+
+def _numbers_of_text(text: Any) -> NDArray[Any] | None:
+    """Text that is all numbers as int64, uint64 or float64, or ``None``."""
+    for kind in (pa.int64(), pa.uint64(), pa.float64()):
+        try:
+            return np.asarray(pc.cast(text, kind))
+        except pa.ArrowInvalid:
+            continue
+    return None
+
+
+def _moments(text: Any) -> Instants | None:
+    """ISO 8601 text as moments, or ``None`` where a value is none."""
+    for unit in ("us", "ns"):
+        for zone in (None, "UTC"):
+            try:
+                return _ticks(pc.cast(text, pa.timestamp(unit, zone)), unit)
+            except pa.ArrowInvalid:
+                continue
+    if not pc.all(pc.match_substring_regex(text, ISO)).as_py():
+        return None
+    plain = pc.utf8_trim_whitespace(text)
+    plain = pc.replace_substring_regex(plain, r" ?(Z|UTC)$", "Z")
+    plain = pc.replace_substring_regex(plain, r" ([+-]\d{2}(:?\d{2})?)$", r"\1")
+    zoned = pc.match_substring_regex(plain, ZONE)
+    unit = "ns" if pc.any(pc.match_substring_regex(plain, r"\.\d{7,}")).as_py() else "us"
+    try:
+        there = pc.cast(plain.filter(zoned), pa.timestamp(unit, "UTC"))
+        here = pc.cast(plain.filter(pc.invert(zoned)), pa.timestamp(unit))
+    except pa.ArrowInvalid:
+        return None
+    ticks = np.empty(len(text), dtype=np.int64)
+    mask = np.asarray(zoned)
+    ticks[mask], ticks[~mask] = _ticks(there, unit).ticks, _ticks(here, unit).ticks
+    return Instants(ticks, UNITS[unit])
+
+
+def _ticks(moments: Any, unit: str) -> Instants:
+    return Instants(np.asarray(pc.cast(moments, pa.int64())), UNITS[unit])
+
+
+def _of_objects(
+    column: pd.Series, unit: str | None, what: str, place: Callable[[int], str] | None
+) -> Instants:
+    kind = pd.api.types.infer_dtype(column, skipna=False)
+    values = column.tolist()
+    if kind == "string":
+        return _of_text(column.astype("str"), unit, what, place)
+    if kind == "integer":
+        least, most = min(values), max(values)
+        if -(2**63) <= least and most < 2**64 and (least >= 0 or most < 2**63):
+            kinds = np.int64 if most < 2**63 else np.uint64
+            return _of_numbers(np.array(values, dtype=kinds), unit, what, place)
+    if kind in ("floating", "mixed-integer-float", "decimal", "integer"):
+        return _of_numbers(np.array([float(v) for v in values]), unit, what, place)
+    if kind in ("timedelta", "timedelta64"):
+        return instants(pd.to_timedelta(column), what=what, place=place)
+    odd = np.array([not isinstance(v, (datetime.date, np.datetime64)) for v in values])
+    if not odd.any():
+        try:
+            dates = pd.to_datetime(column, utc=True)
+        except (ValueError, TypeError, OverflowError):
+            dates = pd.Series([pd.Timestamp(v).as_unit("us") for v in values], dtype=object)
+            dates = pd.Series(
+                [(d.tz_localize("UTC") if d.tzinfo is None else d.tz_convert("UTC")) for d in dates]
+            )
+        return instants(dates, what=what, place=place)
+    row = int(np.argmax(odd))
+    raise ValueError(
+        f"The {what} holds neither numbers nor dates, nor all text as 2016-05-09T10:00:00, but "
+        f"{values[row]!r} ({type(values[row]).__name__}) in {rows_named(odd, place)}: convert it "
+        "first, with pandas.to_datetime."
+    )
+
+
+def _refuse_missing(
+    missing: NDArray[np.bool_], what: str, place: Callable[[int], str] | None
+) -> None:
+    if missing.any():
+        raise ValueError(missing_rows(what, missing, place))
