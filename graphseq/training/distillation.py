@@ -50,7 +50,8 @@ def kl_distillation(
     log_p = (teacher.detach() / temperature).log_softmax(1)  # [B, C]
     log_q = (student / temperature).log_softmax(1)
     some = log_p > -torch.inf
-    term = log_p.exp() * (log_p - log_q).masked_fill(~some, 0)
+    # A row in which the teacher finds nothing possible teaches nothing, and is no NaN.
+    term = log_p.masked_fill(~some, -torch.inf).exp() * (log_p - log_q).masked_fill(~some, 0)
     return _reduce(temperature**2 * term.sum(1), reduction)
 
 
@@ -100,7 +101,7 @@ def ranking_distillation(
     if ranks is not None:
         w = w * (slope * (ranks.detach().to(student.dtype) - k)).clamp(min=0).tanh()
         w = w / w.sum(1, keepdim=True).clamp(min=torch.finfo(w.dtype).tiny)
-    return _reduce(-(w * logsigmoid(student)).sum(1), reduction)
+    return _reduce(-(w * logsigmoid(student)).masked_fill(w == 0, 0).sum(1), reduction)
 
 
 def _reduce(row: Tensor, reduction: str) -> Tensor:

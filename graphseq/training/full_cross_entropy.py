@@ -47,7 +47,8 @@ def full_cross_entropy(
     :math:`\mathrm{softmax} - \mathrm{onehot}`, is added up while it is still in the cache;
     the backward pass only scales it. Where a block of whole rows is too large, the vocabulary is
     split too, with a running log-sum-exp and the logits computed twice. Only first derivatives
-    exist. Half precision is computed in float32.
+    exist. Half precision is computed in float32. A bias of ``-inf`` takes an item out of the softmax
+    and of the smoothing; the loss of a row whose target has one is infinite, and no gradient is NaN.
 
     Args:
         vectors: Session vectors or click states, [B, d].
@@ -129,6 +130,9 @@ class _FullCrossEntropy(torch.autograd.Function):
             grad_x = None if grad_vectors is None else torch.zeros_like(x_block)
             given = None if shift is None else shift[row : row + rows]
             top, total, e = _normalizer(x_block, weight, bias, columns, given, buffer, grad_x)
+            if shift is None:  # a row in which no item has a finite score
+                none = top == -torch.inf
+                top, total = top.masked_fill(none, 0), total.masked_fill(none, 1)
             loss += (total.log() + top - positive[row : row + rows]).sum()
             if not any(needs):
                 continue
@@ -154,19 +158,22 @@ class _FullCrossEntropy(torch.autograd.Function):
                     grad_weight[part].addmm_(e.t(), x_scaled, beta=float(row > 0))
                 if grad_bias is not None:
                     grad_bias[part].addmv_(e.t(), scale)
-        if smoothing:
-            w_mean = weight.mean(0)  # [d]
+        smoothed = _smoothed(weight, bias) if smoothing else None
+        if smoothed is not None:
+            items, table = smoothed
+            w_mean = table.mean(0)  # [d]
             average = x @ w_mean  # of all scores of each row, [num_rows]
             if bias is not None:
-                average += bias.mean()
-            loss += smoothing * (positive - average).sum()
-            each = smoothing * share / len(weight)  # of every label, for each item
+                average += bias[items].mean()
+            # The loss of a row whose target is impossible is infinite as it is.
+            loss += smoothing * (positive - average).masked_fill(positive == -torch.inf, 0).sum()
+            each = smoothing * share / len(table)  # of every label, for each item
             if grad_vectors is not None:
                 grad_vectors[counted] -= smoothing * share * w_mean
             if grad_weight is not None:
-                grad_weight.sub_(each * x.sum(0))
+                grad_weight[items] -= each * x.sum(0)
             if grad_bias is not None:
-                grad_bias.sub_(each * num_rows)
+                grad_bias[items] -= each * num_rows
         return loss * share
 
     @staticmethod
@@ -219,6 +226,17 @@ def _normalizer(
             if weighted is not None:
                 weighted.addmm_(e_tile, weight[items])
     return top, total, e
+
+
+def _smoothed(weight: Tensor, bias: Tensor | None) -> tuple[Tensor | slice, Tensor] | None:
+    """The items that have a share of a smoothed label, and their vectors; ``None``: there is none.
+
+    All, but for those that a bias of -inf takes out.
+    """
+    if bias is None or bool((bias > -torch.inf).all()):
+        return slice(None), weight
+    items = (bias > -torch.inf).nonzero().view(-1)
+    return (items, weight[items]) if items.numel() else None
 
 
 def _view(buffer: Tensor, rows: int, part: slice) -> Tensor:

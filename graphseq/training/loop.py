@@ -26,6 +26,7 @@ from graphseq.training.auxiliary import measure_auxiliary
 from graphseq.training.average import WeightAverage
 from graphseq.training.feed import Feed, seed_step
 from graphseq.training.log import EVERY, MetricsLog, line_of
+from graphseq.training.loss_choice import SampledLoss
 from graphseq.training.objective import Objective
 from graphseq.training.optimizers import RowSparseOptimizer
 from graphseq.training.ranks import ALONE, Ranks, share_of
@@ -153,6 +154,7 @@ class SessionTraining(pl.LightningModule):
         with torch.autocast(self.device.type, enabled=False):  # reading_in says what is halved
             loss = self.objective(self.model, batch, self.epoch, step)
         own = self.objective.num_targets
+        self.num_without_negatives += not self.objective.compares
         total, count = self._of_all(loss.detach().double() * own, own)
         if not bool(total.isfinite()):  # before the step spoils the weights
             self._stop_at(loss, total, batch, step)
@@ -177,6 +179,7 @@ class SessionTraining(pl.LightningModule):
         if self.pending:  # of a loader that did not say which batch would be its last
             self._update()
         assert self.optimizer is not None
+        self._check_negatives()
         self.optimizer.settle()  # validation reads whole tables
         # Rows that caught up at other times on other processes differ in their last digits.
         self.ranks.from_first(self.optimizer.row_sparse_tensors())
@@ -224,6 +227,7 @@ class SessionTraining(pl.LightningModule):
         self.loss_sum = torch.zeros((), dtype=torch.double, device=self.device)
         self.part_sums = torch.zeros(len(self.part_names), dtype=torch.double, device=self.device)
         self.num_targets = 0
+        self.num_without_negatives = 0  # batches in which nothing is compared
         self.pending = self.pending_targets = 0
         self.earlier_seconds = self.earlier_data_seconds = 0.0  # before this run went on
         self.started = time.perf_counter()
@@ -358,6 +362,27 @@ class SessionTraining(pl.LightningModule):
             f"The loss is {loss.item()} in epoch {self.epoch + 1}, step {step}, at a learning rate "
             f"of {self._rate(self.epoch):g}: lower learning_rate or set gradient_clip.{where}"
         )
+
+    def _check_negatives(self) -> None:
+        """Says how many batches taught nothing because none of their negatives counted.
+
+        Raises:
+            ValueError: If that is so of all batches of an epoch.
+        """
+        without, steps = self.num_without_negatives, self.step
+        if not self.ranks.any(without < steps):
+            raise ValueError(
+                f"In none of the {steps} batches of epoch {self.epoch + 1} was there a negative "
+                "that counts, so that nothing was learnt: raise num_negatives or batch_size, or "
+                "leave exclude_session out."
+            )
+        if without and isinstance(self.objective.loss, SampledLoss) and not self.several:
+            logger.warning(
+                "In %d of %d batches of epoch %d no negative counted: they taught nothing.",
+                without,
+                steps,
+                self.epoch + 1,
+            )
 
     def _warn_of_divergence(self, loss: float) -> None:
         """Says so when the loss is far above that of the first epoch, though it is a number."""

@@ -4,8 +4,15 @@ The functions defined here take ``positive`` [B], ``negatives`` [B, N] and
 ``mask``, bool [B, N], whose ``True`` says that a negative counts; a negative that equals the row's
 target must not (the authors' GRU4Rec lets it). What is masked weighs exactly nothing, whatever its
 score, and gets no gradient: the loss is that of the row without that column. A row in which no
-negative counts adds 0. ``"mean"`` divides by B, whatever is masked; no rows: 0. The two losses of
-distillation compare a student's scores with a teacher's, and have no mask.
+negative counts adds 0; where that is so of all rows, there is nothing to learn from, and a
+``ValueError`` says so. ``"mean"`` divides by B, whatever is masked; no rows: 0.
+
+A negative of ``-inf`` counts, and has the value that its term tends to as the score falls: 0 in the
+softmax and wherever negatives are weighed by theirs, 0 in BPR and the binary losses, 1 in TOP1
+(whose second part pulls scores to zero). A target of ``-inf`` has an infinite loss in the softmax
+and the binary losses. None of these is NaN, nor is a gradient.
+
+The two losses of distillation compare a student's scores with a teacher's, and have no mask.
 """
 
 from __future__ import annotations
@@ -72,17 +79,20 @@ def sampled_softmax(
         The loss, a scalar.
 
     Raises:
-        ValueError: If shapes do not fit, ``reduction`` is unknown or ``label_smoothing`` lies
-            outside 0..1.
+        ValueError: If shapes do not fit, no negative counts, ``reduction`` is unknown or
+            ``label_smoothing`` lies outside 0..1.
     """
     if not 0 <= label_smoothing <= 1:
         raise ValueError(f"label_smoothing lies in 0..1, got {label_smoothing}.")
     scores, _, counted = _masked(positive, negatives, mask, -torch.inf)
-    row = torch.cat([positive.unsqueeze(1), scores], dim=1).logsumexp(1) - positive
+    impossible = positive == -torch.inf
+    own = positive.masked_fill(impossible, 0)
+    row = torch.cat([own.unsqueeze(1), scores], dim=1).logsumexp(1) - own
     if label_smoothing:
-        kept = negatives if mask is None else negatives.masked_fill(~mask, 0)
-        row = row + label_smoothing * (positive - (positive + kept.sum(1)) / (counted + 1))
-    return _reduce(row, counted, reduction)
+        kept = scores > -torch.inf
+        total = own + scores.masked_fill(~kept, 0).sum(1)
+        row = row + label_smoothing * (own - total / (kept.sum(1) + 1))
+    return _reduce(row.masked_fill(impossible, torch.inf), counted, reduction)
 
 
 def bpr(
@@ -103,10 +113,12 @@ def bpr(
         The loss, a scalar.
 
     Raises:
-        ValueError: If shapes do not fit or ``reduction`` is unknown.
+        ValueError: If shapes do not fit, no negative counts or ``reduction`` is unknown.
     """
     scores, weight, counted = _masked(positive, negatives, mask, 0.0)
-    pair = softplus(scores - positive.unsqueeze(1))  # [B, N]
+    lowest = scores == -torch.inf
+    scores = scores.masked_fill(lowest, 0)
+    pair = softplus(scores - positive.unsqueeze(1)).masked_fill(lowest, 0)  # [B, N]
     return _reduce((weight * pair).sum(1) / counted.clamp(min=1), counted, reduction)
 
 
@@ -128,10 +140,11 @@ def top1(
         The loss, a scalar.
 
     Raises:
-        ValueError: If shapes do not fit or ``reduction`` is unknown.
+        ValueError: If shapes do not fit, no negative counts or ``reduction`` is unknown.
     """
     scores, weight, counted = _masked(positive, negatives, mask, 0.0)
-    pair = (scores - positive.unsqueeze(1)).sigmoid() + scores.square().sigmoid()  # [B, N]
+    lowest = scores == -torch.inf
+    pair = _top1(positive, scores.masked_fill(lowest, 0)).masked_fill(lowest, 1)  # [B, N]
     return _reduce((weight * pair).sum(1) / counted.clamp(min=1), counted, reduction)
 
 
@@ -166,20 +179,24 @@ def bpr_max(
         The loss, a scalar.
 
     Raises:
-        ValueError: If shapes do not fit, ``reduction`` is unknown or a weight is negative.
+        ValueError: If shapes do not fit, no negative counts, ``reduction`` is unknown or a weight
+            is negative.
     """
     for name, value in (("regularization", regularization), ("elu", elu)):
         if value < 0:
             raise ValueError(f"{name} of bpr_max must not be negative, got {value}.")
-    scores, _, counted = _masked(positive, negatives, mask, 0.0)
+    scores, _, _ = _masked(positive, negatives, mask, 0.0)
     if elu > 0:
         positive, scores = exponential_linear(positive, elu), exponential_linear(scores, elu)
-    log_s = _log_softmax(scores, mask, counted)  # [B, N]
-    agreement = (log_s + logsigmoid(positive.unsqueeze(1) - scores)).logsumexp(1)  # [B]
+    scores, log_s, weighed = _weighed(scores, mask)  # [B, N], [B, N], [B]
+    impossible = positive == -torch.inf
+    own = positive.masked_fill(impossible, 0).unsqueeze(1)  # [B, 1]
+    agreement = (log_s + logsigmoid(own - scores)).logsumexp(1)  # [B]
+    agreement = agreement.masked_fill(impossible, -torch.inf)
     row = -torch.logaddexp(agreement, agreement.new_tensor(LOG_EPSILON))
     if regularization > 0:
         row = row + regularization * (log_s.exp() * scores.square()).sum(1)
-    return _reduce(row, counted, reduction)
+    return _reduce(row, weighed, reduction)
 
 
 def top1_max(
@@ -200,12 +217,10 @@ def top1_max(
         The loss, a scalar.
 
     Raises:
-        ValueError: If shapes do not fit or ``reduction`` is unknown.
+        ValueError: If shapes do not fit, no negative counts or ``reduction`` is unknown.
     """
-    scores, _, counted = _masked(positive, negatives, mask, 0.0)
-    s = _log_softmax(scores, mask, counted).exp()  # [B, N]
-    pair = (scores - positive.unsqueeze(1)).sigmoid() + scores.square().sigmoid()  # [B, N]
-    return _reduce((s * pair).sum(1), counted, reduction)
+    scores, log_s, weighed = _weighed(_masked(positive, negatives, mask, 0.0)[0], mask)  # [B, N]
+    return _reduce((log_s.exp() * _top1(positive, scores)).sum(1), weighed, reduction)
 
 
 def bce(
@@ -228,7 +243,7 @@ def bce(
         The loss, a scalar.
 
     Raises:
-        ValueError: If shapes do not fit or ``reduction`` is unknown.
+        ValueError: If shapes do not fit, no negative counts or ``reduction`` is unknown.
     """
     scores, weight, counted = _masked(positive, negatives, mask, 0.0)
     row = softplus(-positive) + (weight * softplus(scores)).sum(1)
@@ -267,8 +282,8 @@ def gbce(
         The loss, a scalar.
 
     Raises:
-        ValueError: If shapes do not fit, ``reduction`` is unknown, ``num_items`` is below 2 or
-            ``t`` outside 0..1.
+        ValueError: If shapes do not fit, no negative counts, ``reduction`` is unknown,
+            ``num_items`` is below 2 or ``t`` outside 0..1.
     """
     if num_items < 2:
         raise ValueError(f"gbce needs num_items of at least 2, got {num_items}.")
@@ -288,16 +303,34 @@ def _masked(
     _check(positive, negatives, mask)
     if mask is None:
         counted = torch.full_like(positive, negatives.shape[1], dtype=torch.long)
-        return negatives, positive.new_ones(()), counted
-    return negatives.masked_fill(~mask, fill), mask.to(positive.dtype), mask.sum(1)
+        weight = positive.new_ones(())
+    else:
+        counted, weight = mask.sum(1), mask.to(positive.dtype)
+        negatives = negatives.masked_fill(~mask, fill)
+    if counted.numel() and not bool(counted.any()):
+        raise ValueError(
+            f"No negative counts in any of the {counted.numel()} rows, so that there is nothing to "
+            f"compare targets with: pass negatives [B, N], got {list(negatives.shape)}, and a mask "
+            "that is True for some of them."
+        )
+    return negatives, weight, counted
 
 
-def _log_softmax(scores: Tensor, mask: Tensor | None, counted: Tensor) -> Tensor:
-    if mask is None:
-        return scores.log_softmax(1)
-    # A row without any counted negative keeps finite scores: its loss is zeroed, not nan.
-    out = ~mask & (counted > 0).unsqueeze(1)
-    return scores.masked_fill(out, -torch.inf).log_softmax(1)
+def _weighed(negatives: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+    """Scores without -inf [B, N], log of their softmax [B, N], number that weigh something [B]."""
+    some = negatives > -torch.inf
+    if mask is not None:
+        some &= mask
+    weighed = some.sum(1)
+    scores = negatives.masked_fill(~some, 0)
+    # A row in which none weighs anything keeps finite scores: its loss is zeroed, not NaN.
+    out = ~some & (weighed > 0).unsqueeze(1)
+    return scores, scores.masked_fill(out, -torch.inf).log_softmax(1), weighed
+
+
+def _top1(positive: Tensor, scores: Tensor) -> Tensor:
+    """Each pair's part of TOP1, [B, N]."""
+    return (scores - positive.unsqueeze(1)).sigmoid() + scores.square().sigmoid()
 
 
 def _reduce(row: Tensor, counted: Tensor, reduction: str) -> Tensor:

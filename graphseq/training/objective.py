@@ -31,7 +31,7 @@ from graphseq.training.loss_choice import (
 )
 from graphseq.training.negatives import NegativeSampler, shared_scores
 from graphseq.training.ranks import ALONE
-from graphseq.training.sampled_softmax import shared_sampled_softmax
+from graphseq.training.sampled_softmax import collisions, shared_sampled_softmax
 from graphseq.training.seen import SeenItems
 
 
@@ -51,6 +51,8 @@ class Objective:
         parts: The loss of the next item and each further one, without its weight, of the last
             batch; nothing without further ones.
         num_targets: Targets that the last loss is the mean over.
+        compares: Whether the last loss compared some target with another item; a batch of one row
+            whose only negatives are those of the batch has none, and a loss of 0 without gradient.
         ranks: The processes that train together.
 
     Raises:
@@ -72,6 +74,7 @@ class Objective:
         self.num_items = num_items
         self.seed = seed
         self.num_targets = self._num_rows = 0
+        self.compares = True
         self.sampler: NegativeSampler | None = None
         self.from_index: IndexNegatives | None = None
         self.ranks = ALONE
@@ -134,6 +137,7 @@ class Objective:
         """
         generator = step_generator(self.seed, epoch, step)
         generator.first_session = self.ranks.before(batch.num_graphs, batch.y.device)
+        self.compares = True
         if batch.num_graphs == 0:
             return self._of_no_session(model, batch.y)
         read: Step | None = None
@@ -194,6 +198,9 @@ class Objective:
             if self._is_fused:
                 own, other = rows[: targets.numel()], rows[targets.numel() :]
                 offsets = (None, None) if offset is None else offset.split([len(own), len(other)])
+                hidden = collisions(targets, negatives) if seen is None else seen.cells(negatives)
+                if len(hidden[0]) == len(own) * len(other):
+                    return self._of_no_negative(vectors)
                 return shared_sampled_softmax(
                     vectors,
                     own,
@@ -201,7 +208,7 @@ class Objective:
                     targets,
                     negatives,
                     *offsets,
-                    hidden=None if seen is None else seen.cells(negatives),
+                    hidden=hidden,
                     label_smoothing=self.loss.label_smoothing,
                 )
             positive, scores, _ = shared_scores(vectors, rows, targets, negatives, offset)
@@ -248,9 +255,14 @@ class Objective:
             positive, scores = scores[:, 0], scores[:, 1:]
         return self._sampled(positive, *self._that_count(scores, negatives, targets, seen))
 
+    def _of_no_negative(self, vectors: Tensor) -> Tensor:
+        """The loss of a batch in which no target has an item to be compared with."""
+        self.compares = False
+        return vectors.new_zeros(())
+
     def _of_no_session(self, model: SessionModel, targets: Tensor) -> Tensor:
         """What a process without a session in a step has to do with the others; its loss is 0."""
-        self.num_targets, self.parts = 0, {}
+        self.num_targets, self.parts, self.compares = 0, {}, False
         if isinstance(self.loss, SampledLoss):
             self._rows_before(model, 0, targets)
             if self.loss.in_batch:
@@ -343,6 +355,8 @@ class Objective:
 
     def _sampled(self, positive: Tensor, negatives: Tensor, mask: Tensor) -> Tensor:
         assert isinstance(self.loss, SampledLoss)
+        if not bool(mask.any()):
+            return self._of_no_negative(positive)
         options: dict[str, Any] = dict(self.loss.options)
         if self.loss.name == "gbce":
             options.setdefault("num_items", self.num_items)

@@ -49,10 +49,10 @@ def shared_sampled_softmax(
         reduction: ``"mean"`` over rows or ``"sum"``.
 
     Returns:
-        The loss, a scalar; 0 for no rows.
+        The loss, a scalar; 0 for no rows. Scores of ``-inf`` are taken as there.
 
     Raises:
-        ValueError: If shapes do not fit or an option is out of range.
+        ValueError: If shapes do not fit, no negative counts or an option is out of range.
     """
     if reduction not in ("mean", "sum"):
         raise ValueError(f"reduction is 'mean' or 'sum', got {reduction!r}.")
@@ -72,6 +72,12 @@ def shared_sampled_softmax(
     other_offset = vectors.new_zeros(columns) if other_offset is None else other_offset
     other_offset = other_offset.to(vectors.dtype)
     hidden = collisions(targets, negatives) if hidden is None else hidden
+    if rows and len(hidden[0]) == rows * columns:
+        raise ValueError(
+            f"No negative counts in any of the {rows} rows, so that there is nothing to compare "
+            f"targets with: {columns} negatives were given, of which {len(hidden[0])} pairs with a "
+            "row are hidden."
+        )
     scored = vectors, own, other, own_offset, other_offset, *hidden
     share = 1.0 / max(rows, 1) if reduction == "mean" else 1.0
     loss: Tensor = _SharedSampledSoftmax.apply(*scored, share, torch.is_grad_enabled())
@@ -89,14 +95,22 @@ def _above_average(
 ) -> Tensor:
     """The sum over rows of the target's score minus the mean of all scores that count there.
 
-    That mean takes one product with the sum of all negatives; what does not count is taken off it.
+    That mean takes one product with the sum of all negatives; what does not count is taken off it,
+    and what has a score of -inf is left out.
     """
-    positive = (vectors * own).sum(1) + own_offset  # [B]
+    finite = other_offset > -torch.inf
+    if not bool(finite.all()):
+        kept = finite[hit_column]
+        place = finite.cumsum(0) - 1
+        hit_row, hit_column = hit_row[kept], place[hit_column[kept]]
+        other, other_offset = other[finite], other_offset[finite]
+    possible = own_offset > -torch.inf  # the loss of the other rows is infinite as it is
+    positive = (vectors * own).sum(1) + own_offset.masked_fill(~possible, 0)  # [B]
     total = positive + vectors @ other.sum(0) + other_offset.sum()  # [B]
     hit = (vectors[hit_row] * other[hit_column]).sum(1) + other_offset[hit_column]  # [n]
     total = total.index_add(0, hit_row, -hit)
     counted = len(other) + 1 - torch.bincount(hit_row, minlength=len(vectors))
-    return (positive - total / counted).sum()
+    return (positive - total / counted).masked_fill(~possible, 0).sum()
 
 
 def collisions(targets: Tensor, negatives: Tensor) -> tuple[Tensor, Tensor]:
@@ -152,10 +166,11 @@ class _SharedSampledSoftmax(torch.autograd.Function):
             hits = slice(ends[number], ends[number + 1])
             e[hit_row[hits] - start, hit_column[hits]] = -torch.inf
             top = torch.maximum(e.amax(1), r) if num_columns else r  # [n]
+            top = top.clamp(min=torch.finfo(top.dtype).min)  # a row of -inf alone gives no NaN
             e.sub_(top.unsqueeze(1)).exp_()
             r = r - top
             e_own = r.exp()
-            total = e.sum(1) + e_own  # [n]
+            total = (e.sum(1) + e_own).clamp_(min=1)  # of any other row it is: [n]
             loss += (total.log() - r).sum()
             if not learns:
                 continue

@@ -443,3 +443,24 @@ def test_loss_that_rises_many_times_over_is_told(split: Split) -> None:
 
     with pytest.warns(UserWarning, match=r"rose from .* in the first epoch to .* in epoch 2"):
         quick(model, split.train, on_epoch=spoil)
+
+
+@pytest.mark.parametrize("loss", ["sampled_softmax", "bpr"])
+@pytest.mark.parametrize("make", [model_of, lambda _: Bilinear(NUM_ITEMS)], ids=["table", "own"])
+def test_epoch_in_which_no_negative_counts_is_an_error_and_no_loss_of_zero(
+    loss: str, make: Any, split: Split
+) -> None:
+    alone = SampledLoss(loss, 0, in_batch=True)
+    with pytest.raises(ValueError, match=r"In none of the \d+ batches of epoch 1 was there a neg"):
+        quick(make("srgnn"), split, loss=alone, batch_size=1)
+
+
+def test_batches_without_a_negative_are_counted_and_reported(
+    split: Split, caplog: pytest.LogCaptureFixture
+) -> None:
+    graphs = SessionGraphDataset(split.train)
+    batches = [graphs.batch(range(20)), graphs.batch([3])]
+    model = model_of("srgnn")
+    result = quick(model, batches, loss=SampledLoss("bpr", 0, in_batch=True), max_epochs=1)
+    assert "In 1 of 2 batches of epoch 1 no negative counted" in caplog.text
+    assert result.history["targets"].tolist() == [21]

@@ -297,3 +297,44 @@ def test_full_cross_entropy_with_wrong_arguments_is_refused() -> None:
         full_cross_entropy(vectors, weight, targets, block_elements=0)
     with pytest.raises(ValueError, match=r"label_smoothing lies in 0\.\.1, got 1\.5"):
         full_cross_entropy(vectors, weight, targets, label_smoothing=1.5)
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.3])
+@pytest.mark.parametrize("block", [None, 6])
+def test_items_with_a_bias_of_minus_infinity_are_as_if_they_were_not_there(
+    smoothing: float, block: int | None
+) -> None:
+    generator = torch.Generator().manual_seed(0)
+    vectors = torch.randn(4, 3, generator=generator, dtype=torch.double).requires_grad_()
+    weight = torch.randn(7, 3, generator=generator, dtype=torch.double).requires_grad_()
+    bias = torch.zeros(7, dtype=torch.double).index_fill(0, torch.tensor([0, 6]), -torch.inf)
+    bias.requires_grad_()
+    targets = torch.tensor([1, 2, 5, 3])
+    loss = full_cross_entropy(
+        vectors, weight, targets, bias, label_smoothing=smoothing, block_elements=block
+    )
+    expected = torch.nn.functional.cross_entropy(
+        vectors @ weight[1:6].t(), targets - 1, label_smoothing=smoothing
+    )
+    torch.testing.assert_close(loss, expected)
+    grads = torch.autograd.grad(loss, (vectors, weight, bias))
+    wanted = torch.autograd.grad(expected, (vectors, weight))
+    torch.testing.assert_close(grads[0], wanted[0])
+    torch.testing.assert_close(grads[1], wanted[1])
+    assert grads[2][[0, 6]].eq(0).all()
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.3])
+@pytest.mark.parametrize("possible", [(), (0, 2)])
+def test_loss_of_an_impossible_target_is_infinite_without_a_nan(
+    smoothing: float, possible: tuple[int, ...]
+) -> None:
+    vectors, weight = torch.ones(2, 3, requires_grad=True), torch.ones(4, 3, requires_grad=True)
+    bias = torch.full((4,), -torch.inf)
+    bias[list(possible)] = 0
+    loss = full_cross_entropy(
+        vectors, weight, torch.tensor([1, 0]), bias, label_smoothing=smoothing
+    )
+    assert loss.item() == torch.inf
+    for grad in torch.autograd.grad(loss, (vectors, weight)):
+        assert grad.isfinite().all()

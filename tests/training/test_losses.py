@@ -146,6 +146,10 @@ def test_loss_on_random_rows_equals_a_loop(name: str, rows: tuple[Tensor, Tensor
         naive(name, p, [r for r, counts in zip(row, keep, strict=True) if counts])
         for p, row, keep in zip(positive.tolist(), negatives.tolist(), mask.tolist(), strict=True)
     ]
+    if not mask.any():
+        with pytest.raises(ValueError, match=f"No negative counts in any of the {len(expected)} r"):
+            LOSSES[name](positive, negatives, mask)
+        return
     total = LOSSES[name](positive, negatives, mask, reduction="sum")
     assert total.item() == pytest.approx(sum(expected), rel=1e-9, abs=1e-12)
     mean = LOSSES[name](positive, negatives, mask)
@@ -199,7 +203,18 @@ def test_loss_of_a_row_without_counted_negatives_is_zero_with_zero_gradient(name
 
 
 @every_loss
-@pytest.mark.parametrize("shape", [(0, 3), (3, 0), (0, 0)])
+@pytest.mark.parametrize("shape", [(3, 0), (1, 2)])
+def test_loss_without_a_negative_that_counts_is_refused(name: str, shape: tuple[int, int]) -> None:
+    positive, negatives = torch.zeros(shape[0]), torch.zeros(shape)
+    with pytest.raises(ValueError, match=rf"No negative counts in any of the {shape[0]} rows"):
+        LOSSES[name](positive, negatives, torch.zeros(shape, dtype=torch.bool))
+    if shape[1] == 0:
+        with pytest.raises(ValueError, match=r"pass negatives \[B, N\], got \[3, 0\]"):
+            LOSSES[name](positive, negatives)
+
+
+@every_loss
+@pytest.mark.parametrize("shape", [(0, 3), (0, 0)])
 def test_loss_of_nothing_is_zero_with_finite_gradients(name: str, shape: tuple[int, int]) -> None:
     positive = torch.zeros(shape[0], requires_grad=True)
     negatives = torch.zeros(shape, requires_grad=True)
@@ -259,6 +274,84 @@ def test_sampled_softmax_with_smoothing_equals_torchs_and_its_gradient(reduction
         strict=True,
     ):
         torch.testing.assert_close(grad, wanted)
+
+
+LOWEST = -math.inf
+
+BY_HAND: dict[str, dict[tuple[float, ...], float]] = {
+    # The target first; what is left of each formula as a score falls without end.
+    "sampled_softmax": {
+        (0.0, LOWEST, 0.0): math.log(2),
+        (0.0, LOWEST, LOWEST): 0.0,
+        (LOWEST, 0.0, 0.0): math.inf,
+        (LOWEST, LOWEST, LOWEST): math.inf,
+    },
+    "sampled_softmax_smoothed": {
+        (0.0, LOWEST, 1.0): math.log(1 + math.e) - 0.2 * 0.5,
+        (1.0, LOWEST, LOWEST): 0.0,
+        (LOWEST, 0.0, LOWEST): math.inf,
+    },
+    "bpr": {
+        (0.0, LOWEST, 0.0): math.log(2) / 2,
+        (LOWEST, LOWEST, LOWEST): 0.0,
+        (LOWEST, 0.0, LOWEST): math.inf,
+    },
+    "top1": {
+        (0.0, LOWEST, 0.0): (1 + 0.5 + 0.5) / 2,
+        (LOWEST, LOWEST, LOWEST): 1.0,
+        (LOWEST, 0.0, 0.0): 1.5,
+    },
+    "bpr_max": {
+        (0.0, LOWEST, 0.0): math.log(2),
+        (0.0, LOWEST, LOWEST): 0.0,
+        (LOWEST, 0.0, LOWEST): 24 * math.log(10),
+    },
+    "bpr_max_squared": {
+        (0.0, LOWEST, 2.0): math.log(1 + math.exp(2)) + 0.7 * 4,
+        (LOWEST, LOWEST, LOWEST): 0.0,
+    },
+    "top1_max": {
+        (0.0, LOWEST, 0.0): 1.0,
+        (0.0, LOWEST, LOWEST): 0.0,
+        (LOWEST, 0.0, LOWEST): 1.5,
+    },
+    "bce": {
+        (0.0, LOWEST, 0.0): 2 * math.log(2),
+        (0.0, LOWEST, LOWEST): math.log(2),
+        (LOWEST, LOWEST, 0.0): math.inf,
+    },
+    "gbce": {
+        (0.0, LOWEST, 0.0): (1 - 0.75 * (1 - 2 / 49) + 1) * math.log(2),
+        (LOWEST, LOWEST, LOWEST): math.inf,
+    },
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "row"), [(name, row) for name, rows in BY_HAND.items() for row in rows]
+)
+def test_loss_at_scores_of_minus_infinity_by_hand(name: str, row: tuple[float, ...]) -> None:
+    losses = {**LOSSES, "bpr_max_squared": partial(L.bpr_max, regularization=0.7)}
+    positive = torch.tensor([row[0], 0.5], dtype=torch.float64, requires_grad=True)
+    negatives = torch.tensor([row[1:], (0.1, 0.2)], dtype=torch.float64, requires_grad=True)
+    for mask in (None, torch.ones(2, 2, dtype=torch.bool)):
+        other = losses[name](positive[1:], negatives[1:], reduction="sum").item()
+        loss = losses[name](positive, negatives, mask, reduction="sum")
+        assert loss.item() == pytest.approx(BY_HAND[name][row] + other)
+        for grad in torch.autograd.grad(loss, (positive, negatives)):
+            assert grad.isfinite().all()
+            assert grad[1].any()
+
+
+def test_distillation_of_a_row_without_a_possible_item_is_zero() -> None:
+    student = torch.zeros(2, 3, requires_grad=True)
+    teacher = torch.tensor([[LOWEST] * 3, [0.0, 0.0, LOWEST]])
+    loss = L.kl_distillation(student, teacher, reduction="sum")
+    assert loss.item() == pytest.approx(math.log(3 / 2))
+    assert torch.autograd.grad(loss, student)[0].isfinite().all()
+    ranks = torch.tensor([[1, 1, 9]])  # the first two need no push, whatever their score
+    best = torch.tensor([[LOWEST, 0.0, 0.0]])
+    assert L.ranking_distillation(best, ranks).item() == pytest.approx(math.log(2))
 
 
 def test_gbce_with_no_calibration_equals_bce() -> None:

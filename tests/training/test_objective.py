@@ -196,13 +196,14 @@ def test_objective_rows_without_a_known_target_are_no_negatives(make: type[Table
 def test_objective_in_batch_gradient_touches_targets_of_the_batch_alone() -> None:
     model = Table(NUM_ITEMS)
     graphs = SessionGraphDataset(SESSIONS).batch([0, 3])  # targets 1 and 1: nothing to compare
-    Objective(SampledLoss(num_negatives=0, in_batch=True), NUM_ITEMS, CATALOG, 0)(
-        model, graphs, 0, 0
-    ).backward()
-    assert not model.table.grad.any()
-    graphs = SessionGraphDataset(SESSIONS).batch([0, 1])  # targets 1 and 2
     loss = Objective(SampledLoss(num_negatives=0, in_batch=True), NUM_ITEMS, CATALOG, 0)
+    nothing = loss(model, graphs, 0, 0)
+    assert nothing.item() == 0
+    assert not nothing.requires_grad
+    assert not loss.compares
+    graphs = SessionGraphDataset(SESSIONS).batch([0, 1])  # targets 1 and 2
     loss(model, graphs, 0, 0).backward()
+    assert loss.compares
     assert model.table.grad.any(dim=1).tolist() == [False, True, True, False, False, False]
 
 

@@ -54,7 +54,7 @@ def plain(case: dict[str, Tensor], **options: Any) -> Tensor:
 
 
 @pytest.mark.parametrize("block", [1, 7, 10_000])
-@pytest.mark.parametrize("size", [(1, 1), (4, 3), (30, 8)])
+@pytest.mark.parametrize("size", [(1, 2), (4, 3), (30, 8)])
 @pytest.mark.parametrize("scale", [0.1, 1.0, 300.0])
 @pytest.mark.parametrize(
     "options", [{}, {"label_smoothing": 0.2}, {"reduction": "sum", "label_smoothing": 0.5}]
@@ -162,3 +162,48 @@ def test_wrong_shapes_are_refused_by_name(name: str) -> None:
 def test_options_out_of_range_are_refused(options: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=next(iter(options))):
         fused(example(2, 3), **options)
+
+
+def test_shared_loss_without_a_negative_that_counts_is_refused() -> None:
+    vectors, targets = torch.ones(2, 3), torch.tensor([4, 4])
+    for negatives in (torch.tensor([4, 4]), torch.tensor([], dtype=torch.long)):
+        other = torch.ones(len(negatives), 3)
+        with pytest.raises(ValueError, match="No negative counts in any of the 2 rows"):
+            shared_sampled_softmax(vectors, vectors, other, targets, negatives)
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.3])
+def test_shared_loss_at_scores_of_minus_infinity_equals_that_of_each_row(smoothing: float) -> None:
+    generator = torch.Generator().manual_seed(0)
+    vectors = torch.randn(3, 4, generator=generator, dtype=torch.double).requires_grad_()
+    own = torch.randn(3, 4, generator=generator, dtype=torch.double)
+    other = torch.randn(5, 4, generator=generator, dtype=torch.double)
+    targets, negatives = torch.tensor([0, 1, 2]), torch.tensor([7, 1, 8, 9, 1])
+    lowest = torch.tensor([0.0, -torch.inf, -torch.inf, 0.5, 0.0], dtype=torch.double)
+    loss = shared_sampled_softmax(
+        vectors, own, other, targets, negatives, None, lowest, label_smoothing=smoothing
+    )
+    mask = negatives != targets.unsqueeze(1)
+    scores = vectors @ other.t() + lowest
+    expected = sampled_softmax((vectors * own).sum(1), scores, mask, label_smoothing=smoothing)
+    assert loss.isfinite()
+    torch.testing.assert_close(loss, expected)
+    torch.testing.assert_close(*(torch.autograd.grad(each, vectors) for each in (loss, expected)))
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.3])
+def test_shared_loss_of_an_impossible_target_is_infinite_without_a_nan(smoothing: float) -> None:
+    vectors, own, other = (torch.ones(2, 3, requires_grad=True) for _ in range(3))
+    offsets = torch.tensor([-torch.inf, 0.0]), torch.full((2,), -torch.inf)
+    loss = shared_sampled_softmax(
+        vectors,
+        own,
+        other,
+        torch.tensor([0, 1]),
+        torch.tensor([2, 3]),
+        *offsets,
+        label_smoothing=smoothing,
+    )
+    assert loss.item() == torch.inf
+    for grad in torch.autograd.grad(loss, (vectors, own, other)):
+        assert grad.isfinite().all()
