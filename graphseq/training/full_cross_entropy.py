@@ -47,8 +47,8 @@ def full_cross_entropy(
     :math:`\mathrm{softmax} - \mathrm{onehot}`, is added up while it is still in the cache;
     the backward pass only scales it. Where a block of whole rows is too large, the vocabulary is
     split too, with a running log-sum-exp and the logits computed twice. Only first derivatives
-    exist. Half precision is computed in float32. A bias of ``-inf`` takes an item out of the softmax
-    and of the smoothing; the loss of a row whose target has one is infinite, and no gradient is NaN.
+    exist. Half precision is computed in float32. A bias of ``-inf`` takes an item out of softmax
+    and smoothing; the loss of a row whose target has one is infinite, and no gradient is NaN.
 
     Args:
         vectors: Session vectors or click states, [B, d].
