@@ -56,36 +56,40 @@ ESHOP_COLUMNS = {
 """Columns of the UCI e-shop log, and the names they get."""
 
 
-def read_session_lines(path: StrPath) -> Sessions:
-    """Sessions of a text file (``.gz`` or not) with one session a line: its item ids, oldest first.
+def read_session_lines(path: StrPath, *, separator: str | None = None) -> Sessions:
+    """Sessions of a text file with one session per line: its item ids, oldest first.
+
+    Ids are integers where every one is written as that integer, else text.
 
     Args:
-        path: Blanks or tabs separate the ids of a line.
+        path: The file, compressed (``.gz``, ``.zst``, ``.bz2``, ``.xz``, ``.lz4``) or not.
+        separator: Between the ids of a line; ``None``: blanks or tabs, and whatever looks like
+            another separator is refused.
 
     Raises:
         ValueError: If the file is missing, empty, broken or cut off, or a line is empty.
     """
-    ids, lengths = read_tokens(Path(fspath(path)))
+    ids, lengths = read_tokens(Path(fspath(path)), separator)
     return Sessions.from_ragged(ids, np.append(0, np.cumsum(lengths)))
 
 
-def read_user_lines(path: StrPath) -> Sessions:
-    """Sessions of a text file with one user a line: the user's id, then its item ids, oldest first.
+def read_user_lines(path: StrPath, *, separator: str | None = None) -> Sessions:
+    """Sessions of a text file with one user per line: the user's id, then its item ids in order.
 
     Kang and McAuley's Amazon files come so. Each user is one session.
 
     Args:
-        path: Blanks or tabs separate the ids of a line.
+        path, separator: As for :func:`read_session_lines`.
 
     Raises:
         ValueError: If the file is missing, empty, broken or cut off, a line has no item, or a user
             has two lines.
     """
     path = Path(fspath(path))
-    ids, lengths = read_tokens(path)
+    ids, lengths = read_tokens(path, separator)
     if (lengths < 2).any():
         raise ValueError(
-            f"{path} needs a user and at least one item a line, but line "
+            f"{path} needs a user and at least one item per line, but line "
             f"{int(np.argmax(lengths < 2)) + 1} has one id only."
         )
     is_user = np.zeros(len(ids), dtype=bool)
@@ -94,7 +98,7 @@ def read_user_lines(path: StrPath) -> Sessions:
     if len(users) < len(codes):
         line = int(np.argmax(codes != np.arange(len(codes))))
         raise ValueError(
-            f"{path} needs one line a user, but user {users.decode([codes[line]])[0]!r} has line "
+            f"{path} needs one line per user, but user {users.decode([codes[line]])[0]!r} has line "
             f"{int(np.argmax(codes == codes[line])) + 1} and line {line + 1}."
         )
     return Sessions.from_ragged(
@@ -105,24 +109,25 @@ def read_user_lines(path: StrPath) -> Sessions:
     )
 
 
-def read_pairs(path: StrPath) -> Sessions:
-    """Sessions of a text file with a pair ``user item`` a line; the order of lines is the order.
+def read_pairs(path: StrPath, *, separator: str | None = None) -> Sessions:
+    """Sessions of a text file with a pair ``user item`` per line, in the order of the lines.
 
     Each user is one session; users come in order of their first line, which need not be adjacent to
     their others.
 
     Args:
-        path: Blanks or tabs separate the two ids.
+        path, separator: As for :func:`read_session_lines`.
 
     Raises:
         ValueError: If the file is missing, empty, broken or cut off, or a line has not two ids.
     """
     path = Path(fspath(path))
-    ids, lengths = read_tokens(path)
+    ids, lengths = read_tokens(path, separator)
     if (lengths != 2).any():
         bad = int(np.argmax(lengths != 2))
         raise ValueError(
-            f"{path} needs a user and an item a line, but line {bad + 1} has {lengths[bad]} ids."
+            f"{path} needs a user and an item per line, but line {bad + 1} has {lengths[bad]} ids; "
+            "of a log with more columns, pass their names=[...] to Sessions.from_events."
         )
     pairs = pd.DataFrame(
         {"user": ids[0::2].reset_index(drop=True), "item": ids[1::2].reset_index(drop=True)}

@@ -1,7 +1,8 @@
-"""Text files whose lines are ids between blanks, read in blocks without a Python object an id."""
+"""Text files whose lines are ids between blanks, read in blocks without a Python object per id."""
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,72 +13,126 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from graphseq.data.tables import BYTES_A_CHUNK, readable
+from graphseq.data.logs.ids import INTEGER, integers_of_text, series_of_arrow
+from graphseq.data.logs.paths import files_of, open_bytes, readable
+
+CHARACTERS_A_BLOCK = 1 << 24
+
+SUSPECT = r'[,;|\[\]{}"]|:$'
+"""What looks like another separator, or like a list, in an id."""
 
 
-def read_tokens(path: Path) -> tuple[pd.Series, NDArray[np.int64]]:
+EMPTY_ID = -1
+"""Stands for the number of ids in a line with an empty one."""
+
+
+def read_tokens(path: Path, separator: str | None = None) -> tuple[pd.Series, NDArray[np.int64]]:
     """The ids of a text file, compressed or not, and how many each line has.
 
-    Blanks and tabs separate ids. Ids are integers if all are, else text as it stands in the file.
+    Ids are integers where every one is written as that integer, else text as it stands.
+
+    Args:
+        path: The file.
+        separator: Between ids; blanks around it are no part of them. ``None``: blanks or tabs, and
+            an id with a character that may be a separator is refused. ``" "``: blanks or tabs.
 
     Returns:
-        Ids of all lines [n], and ids a line, int64 [num_lines].
+        Ids of all lines [n], and ids per line, int64 [num_lines].
 
     Raises:
-        ValueError: If the file is missing, empty, broken or cut off, or a line of it is empty.
+        ValueError: If the file is missing, empty, broken or cut off; if a line or an id is empty;
+            if other characters seem to separate the ids; or if the first line seems a header.
     """
     if not path.is_file():
         raise ValueError(f"There is no file {path}.")
-    with readable(path):
-        try:
-            ids, lengths = _tokens(path, pa.int64())
-        except pa.ArrowInvalid:
-            ids, lengths = _tokens(path, None)
+    chunks: list[pa.Array] = []
+    counts = [np.empty(0, dtype=np.int64)]
+    for lines in _lines(path):
+        tokens, lengths = _split(lines, separator)
+        codes = tokens.dictionary_encode()
+        if separator is None:
+            _refuse_suspects(path, codes, lengths, before=sum(map(len, counts)))
+        chunks.append(codes)
+        counts.append(lengths)
+    lengths = np.concatenate(counts)
     if not len(lengths):
         raise ValueError(f"{path} is empty: it needs at least one line of ids.")
-    if (lengths == 0).any():
-        raise ValueError(
-            f"{path} has {int((lengths == 0).sum())} empty lines, the first of them line "
-            f"{int(np.argmax(lengths == 0)) + 1}: take them out."
-        )
-    return ids.to_pandas(), lengths
-
-
-def _tokens(path: Path, kind: pa.DataType | None) -> tuple[pa.ChunkedArray, NDArray[np.int64]]:
-    """The ids, cast to ``kind`` or as text, and ids a line."""
-    chunks: list[pa.Array] = []
-    lengths = [np.empty(0, dtype=np.int64)]
-    for lines in _lines(path):
-        lists = pc.utf8_split_whitespace(lines)
-        counts = pc.list_value_length(lists).to_numpy()
-        tokens = lists.flatten()
-        # A blank at either end of a line, and an empty line, make empty ids.
-        empty = pc.equal(tokens, "").to_numpy(zero_copy_only=False)
-        if empty.any():
-            line = np.repeat(np.arange(len(counts)), counts)
-            counts = counts - np.bincount(line[empty], minlength=len(counts))
-            tokens = tokens.filter(pa.array(~empty))
-        chunks.append(tokens.dictionary_encode() if kind is None else tokens.cast(kind))
-        lengths.append(counts)
-    ids = pa.chunked_array(chunks, type=None if chunks else pa.int64())
-    return (ids if kind else ids.unify_dictionaries()), np.concatenate(lengths).astype(np.int64)
+    for number, what in ((0, "empty lines"), (EMPTY_ID, "lines with an empty id")):
+        if (lengths == number).any():
+            raise ValueError(
+                f"{path} has {int((lengths == number).sum())} {what}, the first of them line "
+                f"{int(np.argmax(lengths == number)) + 1}: take them out."
+            )
+    ids = pa.chunked_array(chunks).unify_dictionaries().combine_chunks()
+    whole = integers_of_text(ids.dictionary)
+    if whole is None:
+        _refuse_header(path, ids, lengths[0])
+        return series_of_arrow(ids, "id"), lengths
+    return series_of_arrow(whole.take(ids.indices), "id"), lengths
 
 
 def _lines(path: Path) -> Iterator[pa.Array]:
     """Blocks of whole lines, without their ends; no line after the last line end."""
-    rest = b""
-    stream: Any
-    with pa.input_stream(path, compression="detect") as stream:
-        while block := stream.read(BYTES_A_CHUNK):
-            block = rest + block
-            end = block.rfind(b"\n") + 1
-            rest = block[end:]
+    (file,) = files_of([path])
+    with (
+        readable(path),
+        open_bytes(file) as stream,
+        io.TextIOWrapper(stream, encoding="utf-8-sig") as text,  # all line ends become \n
+    ):
+        rest = ""
+        while block := text.read(CHARACTERS_A_BLOCK):
+            whole, end, rest = (rest + block).rpartition("\n")
             if end:
-                yield _split(block[: end - 1])
-    if rest:
-        yield _split(rest)
+                yield _array(whole)
+        if rest:
+            yield _array(rest)
 
 
-def _split(text: bytes) -> pa.Array:
-    lines: pa.Array = pc.split_pattern(pa.array([text.decode()], pa.large_string()), "\n").flatten()
+def _array(text: str) -> pa.Array:
+    lines: pa.Array = pc.split_pattern(pa.array([text], pa.large_string()), "\n").flatten()
     return lines
+
+
+def _split(lines: pa.Array, separator: str | None) -> tuple[pa.Array, NDArray[np.int64]]:
+    """The ids of lines, and how many each has; ``EMPTY_ID`` where one of them is empty."""
+    between = separator is not None and separator.strip() != ""
+    lists = pc.split_pattern(lines, separator) if between else pc.ascii_split_whitespace(lines)
+    lengths = pc.list_value_length(lists).to_numpy().astype(np.int64)
+    tokens = pc.ascii_trim_whitespace(lists.flatten()) if between else lists.flatten()
+    empty = np.asarray(pc.equal(tokens, ""))
+    if empty.any():
+        line = np.repeat(np.arange(len(lengths)), lengths)
+        tokens = tokens.filter(pa.array(~empty))
+        if between:
+            alone = np.asarray(pc.equal(pc.ascii_trim_whitespace(lines), ""))
+            lengths[line[empty]] = EMPTY_ID
+            lengths[alone] = 0
+        else:  # a blank at an end of a line
+            lengths -= np.bincount(line[empty], minlength=len(lengths))
+    return tokens, lengths
+
+
+def _refuse_suspects(path: Path, ids: Any, lengths: NDArray[np.int64], before: int) -> None:
+    odd = pc.match_substring_regex(ids.dictionary, SUSPECT)
+    if not pc.any(odd).as_py():
+        return
+    at = int(np.argmax(np.asarray(odd.take(ids.indices))))
+    line = before + int(np.searchsorted(np.cumsum(lengths), at, side="right"))
+    raise ValueError(
+        f"{path}, line {line + 1}, holds {ids[at].as_py()!r} between blanks: pass separator=',', or "
+        "whatever else separates the ids, or, if this is one id, separator=' '."
+    )
+
+
+def _refuse_header(path: Path, ids: Any, in_first: int) -> None:
+    """A line of names over integers would turn all of them to text."""
+    whole = pc.match_substring_regex(ids.dictionary, INTEGER)
+    first, others = ids.indices.slice(0, in_first), ids.indices.slice(in_first)
+    if len(others) and pc.all(whole.take(pc.unique(others))).as_py():
+        names = ids.dictionary.take(first)
+        if not pc.any(pc.match_substring_regex(names, r"[0-9]")).as_py():
+            raise ValueError(
+                f"{path} has only integers below line 1, which holds "
+                f"{names[0].as_py()!r}: if it is a header, take it out; if an id, pass ids as text "
+                "to Sessions.from_lists."
+            )
