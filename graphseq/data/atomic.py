@@ -3,70 +3,75 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from os import PathLike, fspath
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
-import pyarrow.csv as pa_csv
 
+from graphseq.data.logs.door import open_log
+from graphseq.data.logs.errors import rows_named
+from graphseq.data.logs.source import LogOptions
+from graphseq.data.logs.times import Duration
+from graphseq.data.samples import merge_samples
 from graphseq.data.sessions import Sessions
-from graphseq.data.tables import CODES, read_csv, readable
+from graphseq.data.split_parts import Split
+from graphseq.data.splits import fixed_split
+from graphseq.data.tokens import ids_of_text, split_tokens
+from graphseq.data.vocabulary import Vocabulary
 
 StrPath = str | PathLike[str]
 
-ATOMIC_TYPES = {
-    "token": None,
-    "float": pa.float64(),
-    "token_seq": CODES,
-    "float_seq": CODES,
-}
-"""Arrow types of the types in the header of RecBole's atomic files; token: integers or text."""
+ATOMIC_TYPES = ("token", "float", "token_seq", "float_seq")
+"""The types in the header of RecBole's atomic files."""
 
 
 def read_atomic(path: StrPath) -> pd.DataFrame:
     """One of RecBole's atomic files (``.inter``, ``.item``, ``.user``) as a frame.
 
     Zhao et al., "RecBole" (CIKM 2021): tab-separated, the header gives each column a name and a
-    type, ``name:type``. A ``token`` column holds integers if all its values are such, else text;
-    ``float`` floats; ``token_seq`` and ``float_seq`` stay one text with blanks between the parts.
+    type, ``name:type``. A ``token`` column holds integers if every value is written as that
+    integer, else text; ``float`` floats; ``token_seq`` and ``float_seq`` stay one text with blanks
+    between the parts.
 
     Args:
         path: The file, compressed or not.
 
     Raises:
-        ValueError: If the file is missing, broken or cut off, or its header has no such types.
+        ValueError: If the file is missing, broken or cut off, its header has no such types, or a
+            ``float`` column holds something else.
     """
     path = Path(fspath(path))
     if not path.is_file():
         raise ValueError(f"There is no file {path}.")
-    with readable(path):
-        with pa_csv.open_csv(
-            pa.input_stream(path, compression="detect"),
-            parse_options=pa_csv.ParseOptions(delimiter="\t", quote_char=False),
-        ) as file:
-            header = file.schema.names
+    with open_log([path], LogOptions(separator="\t", quote=None)) as source:
+        header = list(source.names)
         kinds = dict(column.rpartition(":")[::2] for column in header)
-        unknown = [kind for kind in kinds.values() if kind not in ATOMIC_TYPES]
-        if unknown or "" in kinds:
+        if "" in kinds or len(kinds) < len(header) or not set(kinds.values()) <= set(ATOMIC_TYPES):
             raise ValueError(
-                f"{path} needs a header of name:type with types {', '.join(ATOMIC_TYPES)}, "
-                f"got {header}."
+                f"{path} needs a header of name:type with types {', '.join(ATOMIC_TYPES)} and each "
+                f"name once, got {header}."
             )
-        table = read_csv(
-            path,
-            None,
-            ids=header,
-            separator="\t",
-            quoted=False,
-            types={
-                column: kind
-                for column, name in zip(header, kinds, strict=True)
-                if (kind := ATOMIC_TYPES[kinds[name]]) is not None
-            },
-        )
-    frame: pd.DataFrame = table.unify_dictionaries().to_pandas(split_blocks=True)
-    return frame.set_axis(list(kinds), axis=1)
+        frame = source.read(header, ids=[name for name in header if not name.endswith(":float")])
+        frame.columns = pd.Index(list(kinds))
+        for name, kind in kinds.items():
+            column: pd.Series[Any] = frame[name]
+            if kind == "float":
+                numbers = pd.to_numeric(column, errors="coerce")
+                missing = column.isna() | column.astype(str).str.lower().eq("nan")
+                odd = (numbers.isna() & ~missing).to_numpy()
+                if odd.any():
+                    raise ValueError(
+                        f"{path}: column '{name}:float' holds {column[odd].iloc[0]!r} in "
+                        f"{rows_named(odd, source.place)}: write numbers there, or call it a token."
+                    )
+                frame[name] = numbers.to_numpy(dtype=np.float64, na_value=np.nan)
+            elif kind.endswith("_seq"):
+                frame[name] = column.astype("str").where(column.notna())
+    return frame
 
 
 def read_inter(
@@ -76,7 +81,7 @@ def read_inter(
     user: str | None = "user_id",
     item: str = "item_id",
     time: str | None = "timestamp",
-    gap: str | float | None = None,
+    gap: Duration | None = None,
     features: Sequence[str] = (),
     item_file: StrPath | None = None,
 ) -> Sessions:
@@ -126,4 +131,88 @@ def read_inter(
         gap=gap,
         features=features,
         item_features=described,
+    )
+
+
+def read_recbole_split(
+    train: StrPath,
+    test: StrPath | None = None,
+    validation: StrPath | None = None,
+    *,
+    item: str = "item_id",
+    item_list: str = "item_id_list",
+    user: str = "user_id",
+) -> Split:
+    """The split of RecBole's benchmark files, ``x.train.inter``, ``.valid.inter``, ``.test.inter``.
+
+    Each of their rows is a sample: the clicks before it as one text, and its target. They become
+    sessions, see :func:`~graphseq.data.samples.merge_samples`: the targets of a part, with the
+    clicks before each, are exactly the samples of its file.
+
+    Args:
+        train: The folder of the files, or the file of the training part.
+        test, validation: The other files, where ``train`` is a file; the second may be missing.
+        item: Column of the target, without its type.
+        item_list: Column of the clicks before it, a ``token_seq``.
+        user: Column of users, read where the files have it.
+
+    Raises:
+        ValueError: If a file is missing, broken or cut off, a column is missing, or a row has no
+            click before its target.
+    """
+    files = _benchmark_files(train, test, validation)
+    parts = [_samples(path, item, item_list, user) for path in files.values()]
+    named = dict(zip(files, parts, strict=True))
+    split = fixed_split(named["train"], named["test"], named.get("valid"))
+    return replace(split, protocol={"split": "recbole", "files": [p.name for p in files.values()]})
+
+
+def _benchmark_files(
+    train: StrPath, test: StrPath | None, validation: StrPath | None
+) -> dict[str, Path]:
+    folder = Path(fspath(train))
+    if not folder.is_dir():
+        if test is None:
+            raise ValueError(
+                f"{folder} is no folder: pass the one that holds the files, or test= and, where "
+                "there is one, validation= as well."
+            )
+        given = {"train": folder, "valid": validation, "test": test}
+        return {part: Path(fspath(path)) for part, path in given.items() if path is not None}
+    if test is not None or validation is not None:
+        raise ValueError(f"{folder} is a folder: pass the training file, or no other file.")
+    found: dict[str, Path] = {}
+    for part in ("train", "valid", "test"):
+        paths = sorted(p for p in folder.glob(f"*.{part}.inter*") if not p.name.startswith("."))
+        if len(paths) > 1 or (not paths and part != "valid"):
+            raise ValueError(
+                f"{folder} needs one file named x.{part}.inter, it has "
+                f"{', '.join(path.name for path in paths) or 'none'}: pass the files one by one."
+            )
+        found.update(zip([part], paths, strict=False))
+    return found
+
+
+def _samples(path: Path, item: str, item_list: str, user: str) -> Sessions:
+    frame = read_atomic(path)
+    for name in (item, item_list):
+        if name not in frame.columns:
+            raise ValueError(
+                f"{path} has no column {name!r}; it has {', '.join(map(repr, frame.columns))}: "
+                "read files without lists by read_inter."
+            )
+        missing = frame[name].isna().to_numpy()
+        if missing.any():
+            raise ValueError(
+                f"{path}: {name} is empty in {rows_named(missing)}: a sample needs a target and at "
+                "least one click before it."
+            )
+    whole = frame[item_list].astype("str").str.cat(frame[item].astype("str"), sep=" ")
+    tokens, lengths = split_tokens(pa.array(whole, pa.large_string()))
+    fields: dict[str, Any] = {}
+    if user in frame.columns:
+        vocabulary, codes = Vocabulary.factorize(frame[user])
+        fields = {"users": codes.astype(np.int32), "user_vocabulary": vocabulary}
+    return merge_samples(
+        Sessions.from_ragged(ids_of_text(tokens), np.append(0, np.cumsum(lengths)), **fields)
     )

@@ -12,7 +12,6 @@ import pickle
 import pickletools
 import re
 from collections.abc import Iterable
-from dataclasses import replace
 from functools import cache
 from itertools import chain
 from os import PathLike, fspath
@@ -22,7 +21,7 @@ from typing import Any, Never
 import numpy as np
 from numpy.typing import NDArray
 
-from graphseq.data.ragged import window_clicks
+from graphseq.data.samples import merge_samples
 from graphseq.data.sessions import Sessions
 from graphseq.data.vocabulary import as_ids
 
@@ -53,13 +52,9 @@ def read_published_prefixes(path: StrPath) -> Sessions:
     """Sessions of a pickle ``(prefixes, targets)``, such as ``test.txt`` or ``train.txt``.
 
     Wu et al. (AAAI 2019) write a session of n clicks as n - 1 neighboring samples, the longest
-    prefix first; others write the shortest first. Each run of samples that lose, or gain, one click
-    at their end becomes one session: the clicks of its longest sample, with ``first_target`` at the
-    target of its shortest. Where a sample could join either neighbor, the order that more samples
-    of the file follow decides, and at a tie the published one. A sample that joins none is a
-    session by itself, and its last click is its only target. So the targets of all sessions, with
-    the clicks before each, are exactly the samples of the file, and ``num_targets`` is their
-    number.
+    prefix first; others write the shortest first. They become sessions again, see
+    :func:`~graphseq.data.samples.merge_samples`: the targets of all sessions, with the clicks
+    before each, are exactly the samples of the file, and ``num_targets`` is their number.
 
     Args:
         path: The pickle, of any protocol.
@@ -83,36 +78,7 @@ def read_published_prefixes(path: StrPath) -> Sessions:
         )
     # Each sample is a session at first: its prefix, then its target.
     clicks = chain.from_iterable(chain.from_iterable(zip(prefixes, zip(targets), strict=True)))
-    samples = _sessions(clicks, lengths + 1, f"{path}, prefixes")
-    first, last = _runs(samples.items, samples.ptr)
-    lengths = samples.lengths
-    longest = np.where(lengths[first] > lengths[last], first, last)
-    return replace(
-        samples.select(longest), first_target=np.minimum(lengths[first], lengths[last]) - 1
-    )
-
-
-def _runs(
-    items: NDArray[np.int32], ptr: NDArray[np.int64]
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """First and last sample of each run that loses, or gains, a click at every step."""
-    lengths = np.diff(ptr)
-    step = np.diff(lengths)
-    step[np.abs(step) != 1] = 0
-    at = np.flatnonzero(step)
-    longer, shorter = np.where(step[at] < 0, (at, at + 1), (at + 1, at))
-    none = np.zeros(len(at), dtype=np.int64)
-    window, left = window_clicks(ptr, longer, none, lengths[shorter])
-    _, right = window_clicks(ptr, shorter, none, lengths[shorter])
-    if len(at):
-        step[at] *= np.logical_and.reduceat(items[left] == items[right], window[:-1])
-    usual = step == (1 if (step > 0).sum() > (step < 0).sum() else -1)
-    taken = usual.copy()  # samples that a step of the usual order joins to a neighbor
-    taken[1:] |= usual[:-1]
-    taken[:-1] |= usual[1:]
-    joined = usual | ((step != 0) & ~taken)
-    first = np.append(0, np.flatnonzero(~joined) + 1)
-    return first, np.append(first[1:] - 1, len(lengths) - 1)
+    return merge_samples(_sessions(clicks, lengths + 1, f"{path}, prefixes"))
 
 
 # -- reading a pickle ----------------------------------------------------------------------------

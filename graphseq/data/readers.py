@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 import logging
+import shutil
+import tempfile
 import zipfile
-from collections.abc import Sequence
+import zlib
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from os import PathLike, fspath
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import pyarrow as pa
 
-from graphseq.data.atomic import read_atomic, read_inter
+from graphseq.data.atomic import read_atomic, read_inter, read_recbole_split
+from graphseq.data.logs.door import open_log
+from graphseq.data.logs.paths import readable
+from graphseq.data.logs.source import LogOptions
+from graphseq.data.logs.times import instants
 from graphseq.data.pickles import read_published_pickle, read_published_prefixes
 from graphseq.data.sessions import Sessions
-from graphseq.data.tables import read_csv, read_log, readable
 from graphseq.data.tokens import read_tokens
 from graphseq.data.vocabulary import Vocabulary
 
@@ -32,10 +38,20 @@ __all__ = [
     "read_pairs",
     "read_published_pickle",
     "read_published_prefixes",
+    "read_recbole_split",
     "read_session_lines",
     "read_uci_eshop",
     "read_user_lines",
 ]
+
+DIGINETICA = {
+    "sessionid": "session_id",
+    "userid": "user_id",
+    "itemid": "item_id",
+    "timeframe": "timeframe",
+    "eventdate": "eventdate",
+}
+"""Columns of the views of Diginetica without case and underscores, and the names they get."""
 
 ESHOP_COLUMNS = {
     "session ID": "session",
@@ -175,22 +191,27 @@ def read_diginetica_views(path: StrPath) -> Sessions:
     began. A few sessions name two users: which one it was is unknown, so theirs is -1.
 
     Args:
-        path: The file, compressed or not; ``;`` between values.
+        path: The file, compressed or not, with the columns ``sessionId``, ``userId``, ``itemId``,
+            ``timeframe`` and ``eventdate``, or ``session_id`` and so on.
 
     Raises:
         ValueError: As :meth:`Sessions.from_frame`.
     """
-    columns = ["session_id", "user_id", "item_id", "timeframe", "eventdate"]
-    frame = read_log(path, columns, ids=columns[:3], separator=";")
+    options = LogOptions(separator=";", null_values=["NA"])
+    with open_log(path, options) as source:
+        called = {str(name).replace("_", "").lower(): name for name in source.names}
+        columns = [called.get(key, name) for key, name in DIGINETICA.items()]
+        frame = source.read(columns, ids=columns[:3]).set_axis(list(DIGINETICA.values()), axis=1)
+        began = instants(frame["eventdate"], place=source.place)
+        passed = instants(frame["timeframe"], "ms", place=source.place)
     users = frame.groupby("session_id")["user_id"].transform("nunique")
     if (users > 1).any():
         several = frame.loc[users > 1, "session_id"].nunique()
         logger.info("%s: %d sessions name several users, theirs is unknown.", path, several)
-    seconds = pd.to_datetime(frame["eventdate"], utc=True) + pd.to_timedelta(
-        frame["timeframe"], unit="ms"
-    )
     return Sessions.from_frame(
-        frame.assign(time=seconds, user_id=frame["user_id"].where(users <= 1)),
+        frame.assign(
+            time=began.seconds() + passed.seconds(), user_id=frame["user_id"].where(users <= 1)
+        ),
         time="time",
         user="user_id",
     )
@@ -214,23 +235,10 @@ def read_uci_eshop(path: StrPath) -> Sessions:
     path = Path(fspath(path))
     if not path.is_file():
         raise ValueError(f"There is no file {path}.")
-    with readable(path):
-        if path.suffix.lower() == ".zip":
-            try:
-                with zipfile.ZipFile(path) as archive:
-                    names = [n for n in archive.namelist() if n.lower().endswith(".csv")]
-                    if len(names) != 1:
-                        raise ValueError(f"{path} needs one CSV file in it, it holds {names}.")
-                    table = read_csv(
-                        lambda: pa.PythonFile(archive.open(names[0]), mode="r"),
-                        list(ESHOP_COLUMNS),
-                        separator=";",
-                    )
-            except zipfile.BadZipFile as error:
-                raise OSError(str(error)) from error
-        else:
-            table = read_csv(path, list(ESHOP_COLUMNS), separator=";")
-    frame = table.unify_dictionaries().to_pandas().rename(columns=ESHOP_COLUMNS)
+    with _csv_of_zip(path) as file, open_log(file, LogOptions(separator=";")) as source:
+        columns = list(ESHOP_COLUMNS)
+        frame = source.read(columns, ids=["session ID", "page 2 (clothing model)"])
+    frame = frame.rename(columns=ESHOP_COLUMNS)
     frame = frame.sort_values(["session", "order"], kind="stable", ignore_index=True)
     frame = frame.assign(time=pd.to_datetime(frame[["year", "month", "day"]], utc=True))
     model = ["colour", "location", "photography", "price", "above_average_price", "page"]
@@ -242,3 +250,24 @@ def read_uci_eshop(path: StrPath) -> Sessions:
         features=["category", *model, "country"],
         item_features=model,
     )
+
+
+@contextmanager
+def _csv_of_zip(path: Path) -> Iterator[Path]:
+    """The one CSV file of a zip archive, unpacked as long as it is needed; or the path as it is."""
+    if path.suffix.lower() != ".zip":
+        yield path
+        return
+    with tempfile.TemporaryDirectory(prefix="graphseq-") as folder:
+        file = Path(folder) / "log.csv"
+        with readable(path):
+            try:
+                with zipfile.ZipFile(path) as archive:
+                    names = [n for n in archive.namelist() if n.lower().endswith(".csv")]
+                    if len(names) != 1:
+                        raise ValueError(f"{path} needs one CSV file in it, it holds {names}.")
+                    with archive.open(names[0]) as packed, file.open("wb") as plain:
+                        shutil.copyfileobj(packed, plain)
+            except (zipfile.BadZipFile, zlib.error) as error:
+                raise OSError(str(error)) from error
+        yield file

@@ -48,7 +48,7 @@ def read_tokens(path: Path, separator: str | None = None) -> tuple[pd.Series, ND
     chunks: list[pa.Array] = []
     counts = [np.empty(0, dtype=np.int64)]
     for lines in _lines(path):
-        tokens, lengths = _split(lines, separator)
+        tokens, lengths = split_tokens(lines, separator)
         codes = tokens.dictionary_encode()
         if separator is None:
             _refuse_suspects(path, codes, lengths, before=sum(map(len, counts)))
@@ -63,12 +63,18 @@ def read_tokens(path: Path, separator: str | None = None) -> tuple[pd.Series, ND
                 f"{path} has {int((lengths == number).sum())} {what}, the first of them line "
                 f"{int(np.argmax(lengths == number)) + 1}: take them out."
             )
-    ids = pa.chunked_array(chunks).unify_dictionaries().combine_chunks()
-    whole = integers_of_text(ids.dictionary)
-    if whole is None:
-        _refuse_header(path, ids, lengths[0])
-        return series_of_arrow(ids, "id"), lengths
-    return series_of_arrow(whole.take(ids.indices), "id"), lengths
+    codes = pa.chunked_array(chunks).unify_dictionaries().combine_chunks()
+    ids = ids_of_text(codes)
+    if isinstance(ids.dtype, pd.CategoricalDtype):
+        _refuse_header(path, codes, lengths[0])
+    return ids, lengths
+
+
+def ids_of_text(tokens: Any) -> pd.Series:
+    """Integers where every text is written as that integer, else the texts, as codes of them."""
+    codes = tokens if pa.types.is_dictionary(tokens.type) else tokens.dictionary_encode()
+    whole = integers_of_text(codes.dictionary)
+    return series_of_arrow(codes if whole is None else whole.take(codes.indices), "id")
 
 
 def _lines(path: Path) -> Iterator[pa.Array]:
@@ -93,7 +99,9 @@ def _array(text: str) -> pa.Array:
     return lines
 
 
-def _split(lines: pa.Array, separator: str | None) -> tuple[pa.Array, NDArray[np.int64]]:
+def split_tokens(
+    lines: pa.Array, separator: str | None = None
+) -> tuple[pa.Array, NDArray[np.int64]]:
     """The ids of lines, and how many each has; ``EMPTY_ID`` where one of them is empty."""
     between = separator is not None and separator.strip() != ""
     lists = pc.split_pattern(lines, separator) if between else pc.ascii_split_whitespace(lines)
@@ -119,8 +127,8 @@ def _refuse_suspects(path: Path, ids: Any, lengths: NDArray[np.int64], before: i
     at = int(np.argmax(np.asarray(odd.take(ids.indices))))
     line = before + int(np.searchsorted(np.cumsum(lengths), at, side="right"))
     raise ValueError(
-        f"{path}, line {line + 1}, holds {ids[at].as_py()!r} between blanks: pass separator=',', or "
-        "whatever else separates the ids, or, if this is one id, separator=' '."
+        f"{path}, line {line + 1}, holds {ids[at].as_py()!r} between blanks: pass separator=',' "
+        "or whatever else separates the ids, or, if this is one id, separator=' '."
     )
 
 

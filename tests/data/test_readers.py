@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import bz2
 import gzip
+import lzma
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -20,6 +22,7 @@ from graphseq.data.readers import (
     read_diginetica_views,
     read_inter,
     read_pairs,
+    read_recbole_split,
     read_session_lines,
     read_uci_eshop,
     read_user_lines,
@@ -69,6 +72,59 @@ def test_read_session_lines_one_id_of_text_makes_all_text(tmp_path: Path) -> Non
 def test_read_session_lines_empty_lines_are_counted_and_named(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="2 empty lines, the first of them line 2"):
         read_session_lines(write(tmp_path / "a.txt", "1 2\n\n3 4\n  \n5\n"))
+
+
+@pytest.mark.parametrize("reader", LINE_READERS)
+@pytest.mark.parametrize("text", ["1, 2\n3, 4\n", "1,2\n3,4\n", "1;2\n", "[1, 2]\n", '"1" "2"\n'])
+def test_line_reader_other_separator_is_refused_with_the_way_out(
+    reader: Callable[..., Sessions], text: str, tmp_path: Path
+) -> None:
+    path = write(tmp_path / "a.txt", "5 6\n" + text)
+    with pytest.raises(ValueError, match=r"line 2, holds '.*' between blanks: pass separator=','"):
+        reader(path)
+
+
+def test_read_session_lines_separator_takes_blanks_around_it_away(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.txt", "1, 2 ,3\n4\n5,6\r\n")
+    assert read_session_lines(path, separator=",").to_lists() == [[1, 2, 3], [4], [5, 6]]
+    path = write(tmp_path / "a.txt", "1::2::3\n4\n")
+    assert read_session_lines(path, separator="::").to_lists() == [[1, 2, 3], [4]]
+    path = write(tmp_path / "a.txt", "a,b c|d\n [x]  e\n")
+    assert read_session_lines(path, separator=" ").to_lists() == [["a,b", "c|d"], ["[x]", "e"]]
+
+
+@pytest.mark.parametrize("text", ["1,2\n3,,4\n5,\n", "1,2\n,3\n,\n"])
+def test_read_session_lines_empty_ids_are_counted_and_named(text: str, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="2 lines with an empty id, the first of them line 2"):
+        read_session_lines(write(tmp_path / "a.txt", text), separator=",")
+
+
+@pytest.mark.parametrize("pack", [gzip.compress, bz2.compress, lzma.compress, bytes])
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+def test_read_session_lines_mark_at_the_start_and_any_line_ends_and_compression(
+    pack: Callable[[bytes], bytes], end: str, tmp_path: Path
+) -> None:
+    (tmp_path / "a").write_bytes(pack(f"\ufeff7 8{end}9{end}".encode()))
+    assert read_session_lines(tmp_path / "a").to_lists() == [[7, 8], [9]]
+
+
+@pytest.mark.parametrize("odd", ["007", "+7", "1_000", "-0", "7.0", "18446744073709551616"])
+def test_read_session_lines_what_is_not_written_as_an_integer_stays_text(
+    odd: str, tmp_path: Path
+) -> None:
+    sessions = read_session_lines(write(tmp_path / "a.txt", f"1 {odd}\n2\n"))
+    assert sessions.to_lists() == [["1", odd], ["2"]]
+
+
+def test_read_session_lines_large_unsigned_ids_keep_their_value(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.txt", "18446744073709551615 1\n9007199254740993\n")
+    assert read_session_lines(path).to_lists() == [[2**64 - 1, 1], [2**53 + 1]]
+
+
+def test_read_pairs_header_over_integers_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="only integers below line 1, which holds 'user_id'"):
+        read_pairs(write(tmp_path / "a.txt", "user_id item_id\n1 2\n1 3\n"))
+    assert read_pairs(write(tmp_path / "a.txt", "a b\n1 2\nc 3\n")).to_lists()[0] == ["b"]
 
 
 def test_read_user_lines_first_id_is_the_user(tmp_path: Path) -> None:
@@ -152,6 +208,81 @@ def test_read_atomic_untyped_header_is_refused(header: str, tmp_path: Path) -> N
         read_atomic(write(tmp_path / "a.inter", header + "\n1\t2\n"))
 
 
+def test_read_atomic_leading_zeros_lists_and_colons_stay_as_they_are(tmp_path: Path) -> None:
+    text = (
+        "a:b:token\titem_id:token\tl:token_seq\tw:float_seq\tx:float\n"
+        '1\t0108775015\t5\t1.50\tnan\n2\tNA\t7 "08\t\t\n'
+    )
+    frame = read_atomic(write(tmp_path / "a.inter", text))
+    assert list(frame.columns) == ["a:b", "item_id", "l", "w", "x"]
+    assert frame["a:b"].tolist() == [1, 2]
+    assert frame["item_id"].tolist() == ["0108775015", "NA"]
+    assert frame["l"].tolist() == ["5", '7 "08']
+    assert frame["w"].isna().tolist() == [False, True]
+    assert frame["w"][0] == "1.50"
+    assert frame["x"].isna().all()
+    assert frame["x"].dtype == np.float64
+
+
+def test_read_atomic_text_in_a_float_column_is_named(tmp_path: Path) -> None:
+    text = "item_id:token\tx:float\n1\t2\n3\tmuch\n4\tmore\n"
+    with pytest.raises(ValueError, match=r"'x:float' holds 'much' in 2 of its rows \(row 1, 2,"):
+        read_atomic(write(tmp_path / "a.item", text))
+
+
+SAMPLES = "session_id:token\titem_id_list:token_seq\titem_id:token\n"
+
+
+def benchmark(folder: Path) -> Path:
+    write(folder / "x.train.inter", SAMPLES + "1\t5 6 7\t8\n2\t5 6\t7\n3\t5\t6\n4\t8\t5\n")
+    write(folder / "x.valid.inter", SAMPLES + "5\t6 8\t7\n")
+    write(folder / "x.test.inter", SAMPLES + "6\t7\t6\n7\t7 6\t9\n")
+    return folder
+
+
+def test_read_recbole_split_rows_become_sessions_with_their_targets(tmp_path: Path) -> None:
+    folder = benchmark(tmp_path)
+    split = read_recbole_split(folder)
+    assert split.train.to_lists() == [[5, 6, 7, 8], [8, 5]]
+    assert split.train.targets_from.tolist() == [1, 1]
+    assert split.validation is not None
+    assert split.validation.to_lists() == [[6, 8, 7]]
+    assert split.validation.targets_from.tolist() == [2]
+    assert split.test.to_lists() == [[7, 6, None]]  # 9 is not in training
+    assert split.report["targets"].tolist() == [4, 1, 2]
+    files = [folder / f"x.{part}.inter" for part in ("train", "test", "valid")]
+    alone = read_recbole_split(*files)
+    assert alone.train.fingerprint() == split.train.fingerprint()
+    assert alone.test.fingerprint() == split.test.fingerprint()
+    assert read_recbole_split(*files[:2]).validation is None
+
+
+def test_read_recbole_split_samples_of_two_users_are_two_sessions(tmp_path: Path) -> None:
+    header = "user_id:token\titem_id_list:token_seq\titem_id:token\n"
+    path = write(tmp_path / "x.train.inter", header + "u\t01 2\t3\nv\t01\t2\nv\t01 2\t4\n")
+    split = read_recbole_split(path, path)
+    assert split.train.to_lists() == [["01", "2", "3"], ["01", "2", "4"]]
+    assert split.train.user_vocabulary.decode(split.train.users) == ["u", "v"]
+
+
+def test_read_recbole_split_what_is_missing_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"needs one file named x\.train\.inter, it has none"):
+        read_recbole_split(tmp_path)
+    folder = benchmark(tmp_path)
+    train = folder / "x.train.inter"
+    with pytest.raises(ValueError, match=r"pass the one that holds the files, or test="):
+        read_recbole_split(train)
+    write(folder / "y.test.inter", SAMPLES)
+    with pytest.raises(ValueError, match=r"one file named x\.test\.inter, it has x.*, y"):
+        read_recbole_split(folder)
+    write(train, INTER + "1\t2\t3\t4\n")
+    with pytest.raises(ValueError, match=r"no column 'item_id_list'.*read_inter"):
+        read_recbole_split(train, train)
+    write(train, SAMPLES + "1\t2\t3\n2\t\t3\n")
+    with pytest.raises(ValueError, match=r"item_id_list is empty in 1 of its rows \(row 1,"):
+        read_recbole_split(train, train)
+
+
 def test_read_clicks_of_the_gru4rec_line(tmp_path: Path) -> None:
     text = "SessionId\tItemId\tTime\n8\t21\t3.5\n9\t22\t1.25\n8\t22\t2.5\n"
     sessions = read_clicks(write(tmp_path / "a.txt.gz", text))
@@ -160,9 +291,16 @@ def test_read_clicks_of_the_gru4rec_line(tmp_path: Path) -> None:
     assert list(sessions.session_ids) == [8, 9]
 
 
-def test_read_diginetica_views_time_is_date_plus_timeframe(tmp_path: Path) -> None:
-    text = (
-        "session_id;user_id;item_id;timeframe;eventdate\n"
+@pytest.mark.parametrize(
+    "header",
+    [
+        "session_id;user_id;item_id;timeframe;eventdate\n",
+        "sessionId;userId;itemId;timeframe;eventdate\r\n",
+        "\ufeffsessionId;userId;itemId;timeframe;eventdate\n",
+    ],
+)
+def test_read_diginetica_views_time_is_date_plus_timeframe(header: str, tmp_path: Path) -> None:
+    text = header + (
         "1;NA;11;500;2016-05-09\n1;NA;12;250;2016-05-09\n"
         "2;7;13;0;2016-05-10\n2;NA;11;1;2016-05-10\n"
         "3;7;13;0;2016-05-10\n3;8;11;1;2016-05-10\n"
@@ -173,6 +311,16 @@ def test_read_diginetica_views_time_is_date_plus_timeframe(tmp_path: Path) -> No
     assert sessions.users.tolist()[0] == -1
     assert sessions.user_vocabulary.decode(sessions.users[[1]]) == [7]
     assert sessions.users.tolist()[2] == -1  # two users: nobody knows which
+
+
+def test_read_diginetica_views_missing_column_and_bad_values_are_named(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.csv", "sessionId;itemId;timeframe;eventdate\n1;2;3;2016-05-09\n")
+    with pytest.raises(ValueError, match="no column 'user_id'; it has 'sessionId'"):
+        read_diginetica_views(path)
+    header = "sessionId;userId;itemId;timeframe;eventdate\n"
+    write(path, header + "1;NA;2;3;2016-05-09\n1;NA;2;4;09.05.2016\n")
+    with pytest.raises(ValueError, match=r"row 1.*09\.05\.2016"):
+        read_diginetica_views(path)
 
 
 ESHOP = (

@@ -78,7 +78,9 @@ class TextLog(FileLog):
     def _typed(
         self, columns: Sequence[str], ids: Collection[str], dialects: Sequence[Dialect]
     ) -> pa.Table:
-        guesses = {name: _guess(name, dialects, self.files) for name in columns}
+        guesses = {
+            name: _guess(name, dialects, self.files, self.options.null_values) for name in columns
+        }
         if self.options.ids == "text":
             guesses |= dict.fromkeys(ids, "text")
         select, flags = [], {}
@@ -222,7 +224,9 @@ def _places(select: Sequence[str]) -> list[str]:
     return [expression.rsplit(" ", 1)[-1] for expression in select]
 
 
-def _guess(name: str, dialects: Sequence[Dialect], files: Sequence[LogFile]) -> str:
+def _guess(
+    name: str, dialects: Sequence[Dialect], files: Sequence[LogFile], nulls: Sequence[str]
+) -> str:
     """What the first rows say of a column: ``"integers"``, ``"text"``, or ``"unknown"``."""
     values: list[str] = []
     for how, file in zip(dialects, files, strict=True):
@@ -234,7 +238,7 @@ def _guess(name: str, dialects: Sequence[Dialect], files: Sequence[LogFile]) -> 
         if len(values) > 10_000:
             break
     values = [value.lstrip(" ") if dialects[0].padded else value for value in values]
-    there = [value for value in values if value]
+    there = [value for value in values if value and value not in nulls]
     if not there:
         return "unknown"
     whole = pc.match_substring_regex(pa.array(there), r"^(0|-?[1-9]\d{0,17})$")
