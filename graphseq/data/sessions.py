@@ -291,11 +291,11 @@ class Sessions:
         save_sessions(self, folder)
 
     @classmethod
-    def open(cls, folder: str | PathLike[str]) -> Sessions:
+    def open(cls, folder: str | PathLike[str], *, verify: bool = True) -> Sessions:
         """Saved sessions, memory-mapped; see :func:`graphseq.data.storage.open_sessions`."""
         from graphseq.data.storage import open_sessions
 
-        return open_sessions(folder)
+        return open_sessions(folder, verify=verify)
 
     # -- reading them --------------------------------------------------------------------------
 

@@ -19,6 +19,7 @@ from torch import Tensor
 
 import graphseq as gs
 from graphseq.training import loop
+from graphseq.training.checkpoints import read
 
 # pytest imports this file too, in search of doctests.
 ARGUMENTS = sys.argv[1:] if __name__ == "__main__" else [".", "0"]
@@ -69,7 +70,7 @@ def main() -> None:
     loop.seed_step = ending
     found: dict[str, Any] = {"whole": train("", "whole")}
     found["stopped"] = train("interrupt", "halves")
-    state = torch.load(OUT / "halves" / "checkpoints" / "last.ckpt", weights_only=True)
+    state = read(OUT / "halves" / "checkpoints" / "last.ckpt")
     found["position"] = [state["epoch"], state["step"]]
     found["resumed"] = train("", "halves", resume=True)
     try:
