@@ -98,6 +98,7 @@ def _dtype(value: Any, where: str) -> None:
 
 
 def shape(value: Any, where: str) -> None:
+    """The rule for the shape of an array."""
     list_of(whole(0, 1 << 48))(value, where)
     if len(value) > MOST_DIMENSIONS:
         raise ValueError(f"{where} must have at most {MOST_DIMENSIONS} numbers, got {len(value)}.")
