@@ -142,7 +142,7 @@ def main(folder: Path) -> None:
         (checkpoints.Checkpoints, "write"),
         (Path, "replace"),
         (loop, "evaluate"),
-        (loop, "draws_of_step"),
+        (loop, "seed_step"),
         (log.MetricsLog, "_append"),
         (optimizers.RowSparseOptimizer, "step"),
     ):
