@@ -17,7 +17,7 @@ import torch
 
 import graphseq as gs
 from experiments.benchmarks.report import Benchmark
-from experiments.protocol import Protocol
+from graphseq.comparison import Protocol
 from graphseq.evaluation import evaluate_pairs, evaluate_reranker
 
 FEATURES = ("click_features", "item_features")
@@ -52,7 +52,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--candidates", type=int, default=100)
     parser.add_argument("--out", type=Path, default=Path("runs/click_through"))
     options = parser.parse_args(argv)
-    protocol = Protocol.read(options.dataset)
+    protocol = Protocol.of(options.dataset)
     split = gs.load_split(options.dataset, options.root, validation=protocol.validation)
     benchmark = Benchmark.start("experiments.click_through", argv, options.dataset, split.train)
 

@@ -14,12 +14,11 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import torch
 
 import graphseq as gs
-from experiments.protocol import Entry, Protocol
-from experiments.results import Results, command, print_table, row_of
-from experiments.spaces import base_of
+from experiments.results import command, print_table, said
+from graphseq.comparison import Entry, Protocol, entries_of, protocol_of
+from graphseq.comparison.record import record, row_of, write_results
 
 GROWN, ANEW, KEPT = WAYS = ("grown and trained on", "trained anew", "left alone")
 
@@ -31,7 +30,7 @@ def arguments() -> argparse.ArgumentParser:
     )
     parser.add_argument("--root", help="folder of the data sets (default: $GRAPHSEQ_DATA)")
     parser.add_argument("--models", default="gru4rec", help="a family, or a line of the settings")
-    parser.add_argument("--settings", type=Path, help="a file in place of experiments/settings")
+    parser.add_argument("--settings", type=Path, help="a file in place of the data set's settings")
     parser.add_argument("--sessions", type=int, help="only so many of the newest sessions")
     parser.add_argument("--periods", type=int, default=10)
     parser.add_argument("--first", type=int, default=5, help="periods before the first test")
@@ -48,29 +47,32 @@ def arguments() -> argparse.ArgumentParser:
 
 def main(argv: list[str] | None = None) -> None:
     options = arguments().parse_args(argv)
-    protocol = Protocol.read(options.dataset, options.settings)
-    entry = base_of(options.models, protocol.models)
+    with said():
+        protocol = protocol_of(options.settings or options.dataset)
+        (entry,) = entries_of([options.models], protocol.models)
     parts = periods(options)
     split = gs.fixed_split(joined(parts[: options.first]), joined(parts[options.first :]))
-    results = Results.start(
-        options.out, command("experiments.rolling", argv), options.dataset, split, protocol
+    line = command("experiments.rolling", argv)
+    content = record(
+        line, options.dataset, split, protocol.ks, protocol.exclude_seen, protocol.note
     )
-    results.content["protocol"] |= {
+    content["protocol"] |= {
         "split": f"{options.periods} periods of equally many sessions, in the order of time",
         "ranking": "all items that the model knows; others miss; ties share their places",
     }
     for seed in options.seeds:
         for row in study(parts, entry, protocol, options, seed):
-            results.add(row, [])
+            content["rows"].append(row)
+            write_results(content, options.out)
             print(
                 f"period {row['period']}: {row['model']:20} mrr@20 {row['metrics']['mrr@20']:.4f}, "
                 f"{row['unknown_targets']} of {row['targets']} targets unknown, "
                 f"trained {row['train_seconds']:.1f} s"
             )
-    print_table(results.content)
+    print_table(gs.Comparison(content))
     figure = options.out / "rolling.png"
-    gs.visualization.plot_periods(results.content, path=figure)
-    print(f"{results.path}\n{figure}")
+    gs.visualization.plot_periods(content, path=figure)
+    print(f"{options.out / 'results.json'}\n{figure}")
 
 
 def study(
@@ -120,9 +122,7 @@ def new_model(
 ) -> tuple[gs.models.SessionModel, float]:
     """A model of its own, trained on all of these sessions, and the seconds that took."""
     sessions = sessions.drop_unused_items()
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        model = gs.models.MODELS[entry.model](sessions.num_items, **entry.arguments)
+    model = entry.new_model(sessions.num_items, seed)
     start = time.perf_counter()
     gs.fit(model, sessions, entry.training, max_epochs=epochs, seed=seed, progress=False)
     return model, time.perf_counter() - start

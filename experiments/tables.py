@@ -12,45 +12,11 @@ import re
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 import graphseq as gs
-from experiments.results import repeated
 
 ROOT = Path(__file__).parent.parent
 PAGES = ("README.md", "docs/models/README.md", "docs/results/README.md")
 TABLE = re.compile(r"(<!-- table: (\S+) -->\n).*?(<!-- end -->)", re.DOTALL)
-
-
-def comparison(content: dict[str, Any]) -> str:
-    """The rows of a ``results.json`` in per cent, best first: means over seeds."""
-    k = content["protocol"]["ks"][-1]
-    names = [f"hr@{k}", f"mrr@{k}", f"ndcg@{k}"]
-    rows: dict[str, list[dict[str, Any]]] = {}
-    for row in content["rows"]:
-        rows.setdefault(row["model"], []).append(row)
-    lines = [
-        f"| model | HR@{k} | MRR@{k} | NDCG@{k} | epochs | training | ranking |",
-        "| --- | --- | --- | --- | --- | --- | --- |",
-    ]
-
-    def mean(group: list[dict[str, Any]], name: str) -> float:
-        return float(np.mean([row["metrics"][name] for row in group]))
-
-    for model, group in sorted(rows.items(), key=lambda item: -mean(item[1], names[1])):
-        cells = []
-        for name in names:
-            low, high = (np.mean([row["intervals"][name][i] for row in group]) for i in (0, 1))
-            half = 100 * (high - low) / 2
-            cells.append(f"{100 * mean(group, name):.2f} ± {half:.2f}")
-        seeds = "" if len(group) == 1 else f" ({len(group)} {repeated(group)})"
-        epochs, train, ranking = (
-            float(np.mean([row[key] for row in group]))
-            for key in ("epochs", "train_seconds", "eval_seconds")
-        )
-        cells += [f"{epochs:.0f}" if epochs else "-", f"{train:.1f} s", f"{ranking:.1f} s"]
-        lines.append(f"| {model}{seeds} | " + " | ".join(cells) + " |")
-    return "\n".join(lines)
 
 
 def benchmark(content: dict[str, Any]) -> str:
@@ -105,7 +71,7 @@ def fill(page: str, folder: Path = ROOT / "docs" / "results") -> str:
         if match[2] == "models":
             return f"{match[1]}{families()}\n{match[3]}"
         content = json.loads((folder / match[2]).read_text())
-        body = comparison(content) if "protocol" in content else benchmark(content)
+        body = gs.Comparison(content).to_markdown() if "protocol" in content else benchmark(content)
         return f"{match[1]}{body}\n\n{origin(content)}\n{match[3]}"
 
     return TABLE.sub(table, page)

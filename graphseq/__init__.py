@@ -1,6 +1,7 @@
 """Session-based and sequential recommendation on PyTorch Geometric: a session is a graph."""
 
-from graphseq import data, evaluation, models, nn, training, visualization
+from graphseq import comparison, data, evaluation, models, nn, training, visualization
+from graphseq.comparison import Comparison, Tuning, compare, tune
 from graphseq.data import (
     SessionGraphDataset,
     SessionGraphLoader,
@@ -25,6 +26,7 @@ from graphseq.training import CrossEntropy, SampledLoss, TrainingSettings, fit
 __version__ = "0.1.0"
 
 __all__ = [
+    "Comparison",
     "CrossEntropy",
     "SampledLoss",
     "SessionGraphDataset",
@@ -33,6 +35,9 @@ __all__ = [
     "Sessions",
     "Split",
     "TrainingSettings",
+    "Tuning",
+    "compare",
+    "comparison",
     "data",
     "evaluate",
     "evaluation",
@@ -51,5 +56,6 @@ __all__ = [
     "suggest_max_length",
     "temporal_split",
     "training",
+    "tune",
     "visualization",
 ]

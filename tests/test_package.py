@@ -22,6 +22,8 @@ ROOMS = {
     "training": {"training", "evaluation", "visualization", "models", "nn", "data"},
     "serving": {"serving", "training", "evaluation", "models", "nn", "data"},
     "visualization": {"visualization", "models", "data"},
+    "comparison": {"comparison", "training", "evaluation", "visualization", "models", "data"},
+    "commands": {"commands", "comparison", "training", "evaluation", "models", "data"},
 }
 """The rooms, and those that each may import."""
 

@@ -10,7 +10,8 @@ from rich.console import Console
 from rich.table import Table
 
 import graphseq as gs
-from experiments.results import command, machine, versions, write_json
+from experiments.results import command
+from graphseq.comparison.record import machine, versions, write_json
 
 
 class Benchmark:

@@ -9,6 +9,7 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor
 from torch.nn import GRU, Embedding, ModuleList, Parameter
+from torch.nn.functional import normalize as unit_length
 from torch.nn.functional import pad
 from torch.nn.utils.rnn import PackedSequence
 from torch_geometric.data import Batch
@@ -41,6 +42,13 @@ class GRU4Rec(SessionModel):
     torch's GRU takes no mask between two clicks. The paper's one-hot input is a separate table
     with one value for each gate and unit, which :meth:`from_published` makes of it.
 
+    With ``normalize``, scores are cosines times :math:`\sigma`, and the bias,
+
+    .. math::
+        \hat r_{t,j} = \sigma \, \frac{w_j^\top h_t}{\lVert w_j \rVert \lVert h_t \rVert} + b_j
+
+    as NISER (Gupta et al., 2019) has them without the bias; embeddings are read as they are.
+
     Args:
         num_items: Items of the catalogue.
         hidden_channels: Width ``d`` of states and of the output table.
@@ -51,10 +59,12 @@ class GRU4Rec(SessionModel):
         lower_channels: Widths of further GRU layers below, the first one first.
         dropout: Share of each layer's output dropped in training.
         input_dropout: Share of each embedding dropped in training.
+        normalize: Whether states and output table have length one in scores.
+        scale: What :math:`\sigma` normalised scores are multiplied by: the inverse temperature.
 
     Raises:
-        ValueError: If a size is not positive, a share lies outside [0, 1), ``embedding`` is
-            neither, or ``embedding_channels`` is given to a constrained one.
+        ValueError: If a size or ``scale`` is not positive, a share lies outside [0, 1),
+            ``embedding`` is neither, or ``embedding_channels`` is given to a constrained one.
     """
 
     traits: ClassVar[Traits] = Traits(
@@ -78,6 +88,8 @@ class GRU4Rec(SessionModel):
         lower_channels: Sequence[int] | None = None,
         dropout: float = 0.0,
         input_dropout: float = 0.0,
+        normalize: bool = False,
+        scale: float = 20.0,
     ) -> None:
         super().__init__(num_items)
         lower = [] if lower_channels is None else list(lower_channels)
@@ -90,6 +102,8 @@ class GRU4Rec(SessionModel):
         for name, share in (("dropout", dropout), ("input_dropout", input_dropout)):
             if not 0 <= share < 1:
                 raise ValueError(f"{name} must lie in [0, 1), got {share}.")
+        if not scale > 0:
+            raise ValueError(f"scale must be positive, got {scale}.")
         if embedding not in ("constrained", "separate"):
             raise ValueError(f"embedding is 'constrained' or 'separate', got {embedding!r}.")
         if embedding == "constrained" and in_channels != hidden_channels:
@@ -105,6 +119,8 @@ class GRU4Rec(SessionModel):
         self.lower_channels = lower_channels
         self.dropout = dropout
         self.input_dropout = input_dropout
+        self.normalize = normalize
+        self.scale = scale
         self.item_embedding = Embedding(num_items, hidden_channels)  # w
         self.bias = Parameter(torch.empty(num_items))  # b
         self.input_embedding = (
@@ -112,7 +128,8 @@ class GRU4Rec(SessionModel):
         )
         widths = [in_channels, *lower]
         self.lower = ModuleList(GRU(*pair) for pair in pairwise(widths))
-        self.gru = GRU(widths[-1], hidden_channels, num_layers)
+        between = dropout if num_layers > 1 else 0.0  # torch warns of dropout after a single layer
+        self.gru = GRU(widths[-1], hidden_channels, num_layers, dropout=between)
         self._lanes: Tensor | None = None  # states that session-parallel training carries on
         self.reset_parameters()
 
@@ -211,23 +228,9 @@ class GRU4Rec(SessionModel):
         for layer in self.lower:
             packed = layer(packed)[0]
             packed = PackedSequence(self._drop(packed.data, self.dropout), sizes)
-        states = self._upper(packed)
-        h = torch.empty_like(states).index_copy(0, click, states)
-        return self._drop(h, self.dropout)  # [num_clicks, d]
-
-    def _upper(self, packed: PackedSequence) -> Tensor:
-        """States of the layers of full width, in the order of the clicks given, [num_clicks, d]."""
-        if self.num_layers == 1 or not self.training or self.dropout == 0:
-            states: Tensor = self.gru(packed)[0].data
-            return states
-        # torch's own dropout between layers draws from a state that all threads share.
-        states, sizes = packed.data, packed.batch_sizes
-        for place in range(self.num_layers):
-            weights = [getattr(self.gru, f"{kind}_l{place}") for kind in KINDS]
-            start = states.new_zeros(1, int(sizes[0]), self.hidden_channels)
-            states = states if place == 0 else self._drop(states, self.dropout)
-            states, _ = torch.gru(states, sizes, start, weights, True, 1, 0.0, True, False)
-        return states
+        packed, _ = self.gru(packed)
+        h = torch.empty_like(packed.data).index_copy(0, click, packed.data)
+        return self._scored(self._drop(h, self.dropout))  # [num_clicks, d]
 
     def training_vectors(self, batch: Batch, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """The state after every click and the item that follows; click by click of lanes.
@@ -259,7 +262,12 @@ class GRU4Rec(SessionModel):
         self._lanes = state.get("lanes")
 
     def item_weight(self) -> Tensor:
-        return self.item_embedding.weight
+        table = self.item_embedding.weight
+        return unit_length(table) if self.normalize else table
+
+    def item_rows(self, items: Tensor) -> Tensor:
+        rows: Tensor = self.item_embedding(items)  # normalised after the look-up: no other is read
+        return unit_length(rows, dim=-1) if self.normalize else rows
 
     def item_bias(self) -> Tensor:
         return self.bias
@@ -316,8 +324,11 @@ class GRU4Rec(SessionModel):
         return scores if h.dim() == 2 else scores.squeeze(0)
 
     def _vectors(self, state: Tensor) -> Tensor:
-        """The last layer's part of a state, [..., d]."""
-        return state[-1][..., : self.hidden_channels]
+        """What is scored of a state: the last layer's part, [..., d]."""
+        return self._scored(state[-1][..., : self.hidden_channels])
+
+    def _scored(self, h: Tensor) -> Tensor:
+        return self.scale * unit_length(h, dim=-1) if self.normalize else h
 
     def _cells(self) -> Iterator[tuple[GRU, int]]:
         """Every layer, the lowest first: the module that has its weights, and its place there."""

@@ -14,7 +14,6 @@ from pytorch_lightning.callbacks import RichProgressBar
 from rich.console import Console
 
 from graphseq.training.loop import SessionTraining
-from graphseq.training.shared import Shared
 
 REFRESH_SECONDS = 0.2
 """Time between two looks at the numbers, each of which waits for the device."""
@@ -72,9 +71,14 @@ def is_interactive() -> bool:
 
 
 @contextmanager
-def _lines_shown() -> Iterator[None]:
+def lines_shown(wanted: bool) -> Iterator[None]:
+    """Has lines of the package's log appear on standard error where nobody set up logging.
+
+    Args:
+        wanted: Whether to do so at all.
+    """
     package = logging.getLogger("graphseq")
-    if logging.getLogger().handlers or package.handlers:
+    if not wanted or logging.getLogger().handlers or package.handlers:
         yield
         return
     handler, level = logging.StreamHandler(), package.level
@@ -86,7 +90,3 @@ def _lines_shown() -> Iterator[None]:
     finally:
         package.removeHandler(handler)
         package.setLevel(level)
-
-
-lines_shown = Shared(_lines_shown)
-"""A block in which lines of the package's log appear on standard error where nobody logs them."""

@@ -196,6 +196,31 @@ def test_gru4rec_candidates_score_as_in_all_items() -> None:
     assert torch.equal(model.score_state(state, items[2]), model.score_state(state)[items[2]])
 
 
+def test_gru4rec_normalized_scores_are_scaled_cosines_of_the_plain_states_and_the_bias() -> None:
+    model, plain = small_model(normalize=True, scale=5.0), small_model()
+    model.load_state_dict(plain.state_dict())
+    batch = batch_of(SESSIONS)
+    table, bias = plain.item_embedding.weight, plain.bias
+    for vectors, states in (
+        (model(batch), plain(batch)),
+        (model.click_states(batch), plain.click_states(batch)),
+    ):
+        cosine = torch.nn.functional.cosine_similarity(states[:, None], table[None], dim=2)
+        torch.testing.assert_close(model.score_vectors(vectors), 5.0 * cosine + bias)
+        items = torch.tensor([3, 0])
+        expected = 5.0 * cosine[:, items] + bias[items]
+        torch.testing.assert_close(model.score_vectors(vectors, items), expected)
+
+
+def test_gru4rec_normalized_streamed_equals_whole_sessions() -> None:
+    model = small_model(normalize=True, num_layers=2)
+    state = model.initial_state()
+    for item in SESSIONS[0]:
+        state = model.update_state(state, item)
+    whole = model.score(batch_of(SESSIONS[:1]))[0]
+    torch.testing.assert_close(model.score_state(state), whole)
+
+
 def test_gru4rec_start_is_uniform_as_in_the_program_with_zero_biases() -> None:
     torch.manual_seed(0)
     model = GRU4Rec(200, 40)
@@ -228,6 +253,7 @@ def test_gru4rec_settings_build_the_same_model_again() -> None:
         ({"embedding": "tied"}, "embedding is 'constrained' or 'separate', got 'tied'"),
         ({"lower_channels": [4, 0]}, "lower_channels must be at least 1, got 0"),
         ({"embedding_channels": 0}, "embedding_channels must be at least 1, got 0"),
+        ({"scale": 0}, "scale must be positive, got 0"),
         ({"embedding_channels": 3}, "embedding_channels is 3 and hidden_channels 100"),
     ],
 )

@@ -84,6 +84,7 @@ VARIANTS: dict[str, Callable[[], SessionModel]] = {
     ),
     "gru4rec": lambda: GRU4Rec(NUM_ITEMS, 8),
     "gru4rec-separate": lambda: GRU4Rec(NUM_ITEMS, 8, 2, embedding="separate", dropout=0.3),
+    "gru4rec-normalized": lambda: GRU4Rec(NUM_ITEMS, 8, normalize=True, scale=5.0),
     "gru4rec-widths": lambda: GRU4Rec(
         NUM_ITEMS, 8, embedding="separate", embedding_channels=5, lower_channels=[6, 9]
     ),

@@ -10,8 +10,7 @@ import pandas as pd
 import pyarrow as pa
 
 from graphseq.data.logs.ids import series_of_arrow
-from graphseq.data.logs.nested import column_of_arrow, field_of
-from graphseq.data.logs.source import LogOptions, LogSource, check_columns, split_name
+from graphseq.data.logs.source import LogOptions, LogSource, check_columns
 
 HELD = (
     "a frame of pandas or polars, a table of Arrow, a relation of DuckDB, a list of dicts, a dict "
@@ -35,31 +34,12 @@ class MemoryLog(LogSource):
         self.names, self._read = _opened(log)
 
     def read(self, columns: Sequence[Any], ids: Collection[Any] = ()) -> pd.DataFrame:
-        parts = {name: split_name(name, self.names) for name in columns}
-        whole = list(dict.fromkeys(column for column, _ in parts.values()))
-        check_columns(whole, self.names, "The log")
-        frame = self._read(whole)
-        if not any(part for _, part in parts.values()):
-            return frame
-        return pd.DataFrame(
-            {name: _part(frame[column], part, name) for name, (column, part) in parts.items()},
-            copy=False,
-        )
+        columns = list(dict.fromkeys(columns))
+        check_columns(columns, self.names, "The log")
+        return self._read(columns)
 
     def close(self) -> None:
         pass  # what is held stays with its owner
-
-
-def _part(column: pd.Series, part: str, name: str) -> pd.Series:
-    if not part:
-        return column
-    try:
-        values = pa.array(column)
-    except pa.ArrowException as error:
-        raise ValueError(
-            f"{name!r} is no part of {column.name!r} in every row: {error}."
-        ) from error
-    return column_of_arrow(field_of(values, part, name), name)
 
 
 def _opened(log: Any) -> tuple[list[Any], Callable[[list[Any]], pd.DataFrame]]:
@@ -133,7 +113,7 @@ def _arrow(log: Any) -> tuple[list[Any], Callable[[list[Any]], pd.DataFrame]] | 
 
 def _of_table(table: pa.Table) -> pd.DataFrame:
     columns = {
-        name: column_of_arrow(table.column(place), name)
+        name: series_of_arrow(table.column(place), name)
         for place, name in enumerate(table.column_names)
     }
     return pd.DataFrame(columns, index=pd.RangeIndex(table.num_rows), copy=False)

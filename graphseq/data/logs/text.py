@@ -61,10 +61,6 @@ class TextLog(FileLog):
         keys = [name for name, _ in file.keys]
         return dialect(file, self._texts[number], self.options, wanted, keys)
 
-    def has(self, name: Any, beside: Sequence[Any]) -> bool:
-        """Whether there is such a column in a log that has those beside it."""
-        return name in self._names(0, self._dialect(0, beside))
-
     def arrow(self, columns: Sequence[str], ids: Collection[str] = ()) -> pa.Table:
         dialects = [self._dialect(number, columns) for number in range(len(self.files))]
         for number, how in enumerate(dialects):

@@ -9,14 +9,17 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-import graphseq as gs
-from experiments.protocol import Entry
+from graphseq.comparison.entries import Entry
 
-FOLDER = Path(__file__).parent / "spaces"
+FOLDER = files("graphseq") / "comparison" / "spaces"
+"""Spaces of the families, ``<model>.json``."""
 
 
 class Space:
@@ -43,20 +46,32 @@ class Space:
                 raise ValueError(f"{name} needs low < high, got {value['low']}, {value['high']}.")
 
     @classmethod
-    def read(cls, base: Entry, path: Path | None = None) -> Space:
-        """The space of the family, or of a file.
+    def of(cls, base: Entry) -> Space:
+        """The space of the family.
 
         Raises:
-            SystemExit: If the family has none.
+            ValueError: If the family has none.
         """
-        file = path or FOLDER / f"{base.model}.json"
-        if not file.exists():
-            known = ", ".join(sorted(each.stem for each in FOLDER.glob("*.json")))
-            raise SystemExit(
-                f"There is no search space {file.name}; experiments/spaces has {known}: write one "
-                "and pass --space."
+        file = FOLDER / f"{base.model}.json"
+        if not file.is_file():
+            known = ", ".join(sorted(f.name.removesuffix(".json") for f in FOLDER.iterdir()))
+            raise ValueError(
+                f"{base.model} has no search space of its own, as {known} have: write one, as in "
+                "{'arguments': {'hidden_channels': [64, 128]}}, and pass it."
             )
-        return cls(base, json.loads(file.read_text()))
+        return cls(base, json.loads(file.read_text(encoding="utf-8")))
+
+    @classmethod
+    def read(cls, base: Entry, path: str | os.PathLike[str]) -> Space:
+        """The space in a file.
+
+        Raises:
+            ValueError: If there is no such file, or it holds no space.
+        """
+        try:
+            return cls(base, json.loads(Path(path).read_text(encoding="utf-8")))
+        except (OSError, KeyError, TypeError, AttributeError, ValueError) as error:
+            raise ValueError(f"{path} holds no search space: {error}.") from error
 
     def searched(self) -> Iterator[tuple[str, Any]]:
         """What the search varies: ``part.name``, and its list or range."""
@@ -76,7 +91,7 @@ class Space:
         for part, values in self.content.items():
             for name, value in values.items():
                 parts[part][name] = chosen.get(f"{part}.{name}", value)
-        return Entry(self.base.name, self.base.model, parts["arguments"], parts["fit"])
+        return replace(self.base, arguments=parts["arguments"], fit=parts["fit"])
 
     def of_base(self) -> dict[str, Any]:
         """The settings known to be good, as a first trial, as far as they lie in the space."""
@@ -106,20 +121,6 @@ class Space:
         drawn = trial.suggest_float(name, low, high, log=log)
         digits = 3 - math.floor(math.log10(abs(drawn))) if drawn else 3
         return round(drawn, digits)  # four digits: a file that a person reads
-
-
-def base_of(model: str, entries: tuple[Entry, ...]) -> Entry:
-    """The settings that a data set has for a model, or none but its name.
-
-    Raises:
-        SystemExit: If there is no such model.
-    """
-    for entry in entries:
-        if model in (entry.name, entry.model):
-            return entry
-    if model not in gs.models.MODELS:
-        raise SystemExit(f"There is no model {model!r}, but {', '.join(gs.models.MODELS)}.")
-    return Entry(model, model)
 
 
 def _label(choice: Any) -> Any:

@@ -1,0 +1,211 @@
+"""What every command reads: a data set by name or a log, and the parts of it."""
+
+from __future__ import annotations
+
+import argparse
+import glob
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from graphseq.data import (
+    DATASETS,
+    Sessions,
+    Split,
+    leave_last_split,
+    load_dataset,
+    load_split,
+    session_split,
+    temporal_split,
+)
+from graphseq.models import suggest
+
+NEWEST = 0.1
+"""Share of the sessions, the newest ones, that are the test where no size is given; and of the
+rest, that are the validation part."""
+
+
+def add_log(parser: argparse.ArgumentParser, default: str | None = None) -> None:
+    """Options that say where the log is, and which of its columns is what."""
+    parser.add_argument(
+        "log",
+        nargs="?" if default else None,
+        default=default,
+        metavar="LOG",
+        help="a CSV, TSV, JSON lines or Parquet file or a folder of such, or the name of a data "
+        f"set: {', '.join(DATASETS)}" + (" (default: %(default)s)" if default else ""),
+    )
+    group = parser.add_argument_group("columns of a log of your own")
+    group.add_argument("--session", metavar="COLUMN", help="the session (default: session_id)")
+    group.add_argument("--item", metavar="COLUMN", help="the item (default: item_id)")
+    group.add_argument("--time", metavar="COLUMN", help="the time, which orders the clicks")
+    group.add_argument(
+        "--user",
+        metavar="COLUMN",
+        help="the user; without --session, a user's clicks are cut into sessions by --gap",
+    )
+    group.add_argument(
+        "--gap",
+        metavar="PAUSE",
+        help="the longest pause within a session, as 30min (the default), or none: one session a "
+        "user",
+    )
+    group.add_argument(
+        "--features", nargs="+", default=[], metavar="COLUMN", help="columns that describe a click"
+    )
+    group.add_argument(
+        "--item-features",
+        nargs="+",
+        default=[],
+        metavar="COLUMN",
+        help="columns that describe an item",
+    )
+    group.add_argument("--separator", help="between the values of a line of CSV (default: found)")
+    parser.add_argument(
+        "--root", help="folder of the data sets with a name (default: $GRAPHSEQ_DATA)"
+    )
+
+
+def add_split(parser: argparse.ArgumentParser) -> None:
+    """Options that say what the test is."""
+    group = parser.add_argument_group("parts of the log")
+    group.add_argument(
+        "--split",
+        choices=["temporal", "last", "sessions"],
+        help="the test: the newest sessions, the last clicks of every session, or sessions drawn "
+        "at random (default: that of the data set; else the last clicks of histories, the newest "
+        "sessions where there are times, sessions drawn at random where there are none)",
+    )
+    group.add_argument(
+        "--test",
+        type=float,
+        metavar="SIZE",
+        help="days (temporal), clicks a session (last) or a share (sessions) that are the test "
+        "(default: the newest tenth, 1, 0.1)",
+    )
+    group.add_argument(
+        "--validation",
+        type=float,
+        metavar="SIZE",
+        help="the same for the validation part, which chooses the epoch (default: the same size)",
+    )
+
+
+def is_named(log: str) -> bool:
+    """Whether this is the name of a data set, and no file."""
+    return log in DATASETS and not Path(log).exists()
+
+
+def read(options: argparse.Namespace) -> Sessions:
+    """The sessions of the log.
+
+    Raises:
+        ValueError: If there is no such log, or it cannot be read in this way.
+    """
+    columns = ("session", "item", "time", "user", "gap", "separator", "features", "item_features")
+    given = [name for name in columns if getattr(options, name)]
+    if is_named(options.log):
+        if given:
+            raise ValueError(
+                f"{options.log} is a data set with a name, and its columns are known: leave "
+                f"--{given[0].replace('_', '-')} away."
+            )
+        return load_dataset(options.log, options.root)
+    if not Path(options.log).exists() and not glob.glob(options.log):
+        raise ValueError(
+            f"There is no file {options.log}, and no data set of that name: the data sets are "
+            f"{', '.join(DATASETS)}."
+        )
+    more: dict[str, Any] = {"features": options.features}
+    more["item_features"] = options.item_features or None
+    if options.separator:
+        more["separator"] = options.separator.replace("\\t", "\t")
+    item = options.item or "item_id"
+    if options.user and not options.session:
+        if not options.time:
+            raise ValueError(
+                "A log of users needs the time of each click: pass --time, or --session."
+            )
+        gap = options.gap or "30min"
+        return Sessions.from_events(
+            options.log,
+            user=options.user,
+            item=item,
+            time=options.time,
+            gap=None if gap == "none" else gap,
+            **more,
+        )
+    if options.gap:
+        raise ValueError("--gap cuts a user's clicks into sessions: pass --user, no --session.")
+    return Sessions.from_frame(
+        options.log,
+        session=options.session or "session_id",
+        item=item,
+        time=options.time,
+        user=options.user,
+        **more,
+    )
+
+
+def read_split(options: argparse.Namespace, validation: float | None = None) -> Split:
+    """The log in parts.
+
+    Args:
+        options: Of :func:`add_log` and :func:`add_split`.
+        validation: The validation part of a data set with a name, where the options name none.
+
+    Raises:
+        ValueError: As :func:`read`; or if a part would be empty.
+    """
+    if is_named(options.log) and options.split is None:
+        if options.test is not None:
+            raise ValueError(f"{options.log} has a standard split: --test goes with --split.")
+        size = validation if options.validation is None else options.validation
+        if size is not None and DATASETS[options.log].validation >= 1:
+            size = int(size) if size == int(size) else size  # clicks are whole, shares are not
+        return load_split(options.log, options.root, validation=size)
+    return split_of(read(options), options.split, options.test, options.validation)
+
+
+def split_of(
+    sessions: Sessions, kind: str | None, test: float | None, validation: float | None
+) -> Split:
+    """The parts of sessions, with a validation part.
+
+    Args:
+        sessions: The log.
+        kind: ``"temporal"``, ``"last"``, ``"sessions"``; ``None``: what suits the sessions.
+        test, validation: Sizes in the unit of the split; ``None``: a tenth, or one click.
+
+    Raises:
+        ValueError: If a part would be empty.
+    """
+    if kind is None:
+        if test is not None or validation is not None:
+            raise ValueError("--test and --validation are in the unit of the split: pass --split.")
+        days = suggest(sessions).measured["median_days"]
+        kind = "sessions" if days is None else "last" if days > 1 else "temporal"
+    if kind == "last":
+        return leave_last_split(sessions, _whole(test), validation=_whole(validation))
+    if kind == "sessions":
+        share = NEWEST if test is None else test
+        return session_split(
+            sessions, share, validation=share if validation is None else validation
+        )
+    if sessions.time is None:
+        raise ValueError("A temporal split needs the time of each click: pass --time.")
+    if test is not None:
+        return temporal_split(sessions, test_days=test, validation=validation or test)
+    end = np.sort(np.maximum.reduceat(sessions.time, sessions.ptr[:-1]))
+    held, cut = (end[-max(1, round(len(end) * share))] for share in (1 - (1 - NEWEST) ** 2, NEWEST))
+    before = end[end < cut]
+    if validation is None and before.size:
+        validation = float(before[-1] - min(held, before[-1] - 1)) / 86_400
+    return temporal_split(sessions, at=float(cut), validation=validation)
+
+
+def _whole(clicks: float | None) -> int:
+    if clicks is not None and clicks != int(clicks):
+        raise ValueError(f"--test and --validation of --split last are clicks, got {clicks}.")
+    return 1 if clicks is None else int(clicks)

@@ -1,0 +1,140 @@
+"""Models for a log that nobody has settings for, and how long each may train."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import replace
+from math import floor, log2
+from typing import Any
+
+import numpy as np
+
+from graphseq.comparison.entries import Entry
+from graphseq.comparison.protocol import Protocol
+from graphseq.data.features import feature_specs
+from graphseq.data.sessions import Sessions
+from graphseq.data.splits import Split
+from graphseq.evaluation.evaluate import evaluate
+from graphseq.models import MODELS, suggest
+from graphseq.training.fit import fit
+
+logger = logging.getLogger(__name__)
+
+COUNTED = ("popularity", "markov", "sequential_rules")
+"""Families that count, in any comparison: seconds of training, and hard to beat."""
+
+MOST_TRAINED = 3
+"""Families that are trained, at most."""
+
+PILOT_CLICKS, PILOT_TARGETS = 10_000, 2_000
+"""Clicks of a pilot training, and targets of a pilot ranking."""
+
+CLICKS_SEEN, MOST_EPOCHS = 1_500_000, 30
+"""Small logs are read more often than the default settings say: so many clicks in all, and so many
+epochs at most; the validation part ends a training that gets no better."""
+
+STEPS = 200
+"""Batches are made smaller until an epoch has so many, down to :data:`SMALLEST_BATCH`."""
+
+SMALLEST_BATCH = 32
+
+MANY_ITEMS = 10_000
+"""Items from which training compares with drawn negatives: the exact loss takes too long here."""
+
+
+def choose(split: Split, seconds: float = 90.0, *, seeds: int = 1, seed: int = 0) -> list[Entry]:
+    """Lines for a comparison on any log: what counts, and what its figures suggest to train.
+
+    Families come from :func:`graphseq.models.suggest`, and SR-GNN. A pilot of each on a few
+    thousand clicks tells how long an epoch takes; epochs are as many as fit into the time. A
+    family of which not one epoch fits is left out, and a warning says so.
+
+    Args:
+        split: The parts.
+        seconds: Time for all training and ranking of trained families, about.
+        seeds: Runs of each.
+        seed: Seed of the sample for the pilots.
+
+    Returns:
+        The lines, those that count first.
+
+    Raises:
+        ValueError: If ``seconds`` is not positive.
+    """
+    if not seconds > 0:
+        raise ValueError(f"seconds must be positive, got {seconds}.")
+    known = Protocol.of("default")
+    counted = known.select(COUNTED)
+    names = [name for name in suggest(split.train, seed=seed).start_with if name not in COUNTED]
+    names = list(dict.fromkeys(["srgnn", *names]))[:MOST_TRAINED]
+    trained: list[Entry] = []
+    share = seconds / max(1, seeds) / len(names)
+    for name in names:
+        (entry,) = known.select([name])
+        entry = _for_size(entry, split)
+        if name == "bst":
+            entry = replace(entry, arguments={**entry.arguments, **_features(split.train)})
+        if split.num_items >= MANY_ITEMS:
+            loss = {"name": "sampled_softmax", "num_negatives": 1024, "alpha": 0.75}
+            entry = _with(entry, loss=loss)
+        epoch, ranking = _pilot(entry, split, seed)
+        epochs = floor(max(0.0, share - ranking) / epoch)
+        if epochs < 1:
+            logger.warning(
+                "%s is left out: an epoch takes about %.0f s and the ranking %.0f s, of %.0f s; "
+                "name it, or give more time.",
+                entry.name,
+                epoch,
+                ranking,
+                share,
+            )
+            continue
+        trained.append(_with(entry, max_epochs=min(epochs, entry.training.max_epochs)))
+    return [*counted, *trained]
+
+
+def _for_size(entry: Entry, split: Split) -> Entry:
+    """The line with epochs and batches for this many clicks."""
+    family, training = MODELS[entry.model], entry.training
+    of_prefixes = family.trained_on == "prefixes"
+    samples = split.train.num_targets if of_prefixes else split.train.num_sessions
+    batch_size = 2 ** floor(log2(max(SMALLEST_BATCH, samples / STEPS)))
+    epochs = min(MOST_EPOCHS, CLICKS_SEEN // split.train.num_clicks)
+    return _with(
+        entry,
+        batch_size=min(batch_size, training.batch_size),
+        max_epochs=max(epochs, training.max_epochs),
+    )
+
+
+def _with(entry: Entry, **changed: Any) -> Entry:
+    return replace(entry, fit={**entry.fit, **changed})
+
+
+def _pilot(entry: Entry, split: Split, seed: int) -> tuple[float, float]:
+    """Seconds of an epoch, its validation included, and of ranking the test part, about."""
+    train = _sample(split.train, split.train.num_clicks, PILOT_CLICKS, seed)
+    test = _sample(split.test, split.test.num_targets, PILOT_TARGETS, seed)
+    model = entry.new_model(split.num_items, seed)
+    fitted = fit(model, train, entry.training, max_epochs=2, seed=seed, progress=False)
+    epoch = float(fitted.history["seconds"].min()) * split.train.num_clicks / train.num_clicks
+    a_target = evaluate(model, test).seconds / test.num_targets
+    validated = 0 if split.validation is None else split.validation.num_targets
+    return max(epoch + validated * a_target, 1e-3), split.test.num_targets * a_target
+
+
+def _sample(sessions: Sessions, size: int, wanted: int, seed: int) -> Sessions:
+    """Whole sessions with about so many of ``size`` clicks or targets, drawn by the seed."""
+    if size <= wanted:
+        return sessions
+    number = max(2, round(sessions.num_sessions * wanted / size))
+    drawn = np.random.default_rng(seed).choice(sessions.num_sessions, number, replace=False)
+    part = sessions.select(np.sort(drawn))
+    return part if part.num_targets else sessions
+
+
+def _features(train: Sessions) -> dict[str, object]:
+    """What a family with side features reads: all that there is, of clicks and else of items."""
+    of_items = [] if train.item_features is None else [str(name) for name in train.item_features]
+    of_clicks = [name for name in train.click_features if name not in of_items]
+    return {**feature_specs(train, click=of_clicks, item=of_items)}

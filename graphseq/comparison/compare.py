@@ -1,0 +1,287 @@
+"""Trains models on one split and ranks the same test cases with each."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import shutil
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import pandas as pd
+import torch
+
+from graphseq.comparison.comparison import Comparison
+from graphseq.comparison.entries import Entry, entries_of
+from graphseq.comparison.protocol import Protocol, protocol_of
+from graphseq.comparison.record import read_results, record, row_of, write_json, write_results
+from graphseq.comparison.tables import shown_metrics
+from graphseq.comparison.verdicts import paired_tests
+from graphseq.data.splits import Split
+from graphseq.evaluation.evaluate import evaluate
+from graphseq.evaluation.metrics import metric_names
+from graphseq.evaluation.report import Report
+from graphseq.training.fit import FitResult, fit
+from graphseq.training.settings import ks_of
+
+logger = logging.getLogger(__name__)
+
+
+def compare(
+    split: Split,
+    models: Iterable[Any] | Mapping[str, Any] | None = None,
+    *,
+    seeds: int | Iterable[int] = 3,
+    settings: str | os.PathLike[str] | Protocol | None = None,
+    ks: Iterable[int] | None = None,
+    monitor: str | None = None,
+    exclude_seen: bool | None = None,
+    cluster: Literal["session", "user"] = "session",
+    device: str | torch.device = "cpu",
+    out: str | os.PathLike[str] | None = None,
+    resume: bool = False,
+    progress: bool = True,
+    name: str = "your log",
+    note: str | None = None,
+    command: str = "graphseq.compare",
+) -> Comparison:
+    """Trains models on a split, ranks its test part with each, and tests every pair of them.
+
+    Models are trained on ``split.train``; a validation part, where the split has one, chooses the
+    epoch. The test part is ranked once a model and seed. Counting models, and instances that were
+    trained before, are the same for every seed and run once.
+
+    Args:
+        split: The parts.
+        models: Names in ``graphseq.models.MODELS`` or of lines of the settings; pairs ``(name,
+            {"hidden_channels": 64, "max_epochs": 5})`` of arguments and training settings; classes
+            or instances of :class:`~graphseq.models.base.SessionModel` of your own, or ``(label,
+            class or instance)``. A mapping from labels to these names the lines. An instance is
+            copied before it is trained; one that was trained before is ranked as it is. ``None``:
+            the default lines of the settings.
+        seeds: How many runs of each model, of seeds 0, 1, ...; or the seeds themselves.
+        settings: What names of models stand for: the name of a data set with settings of its own,
+            the path of a settings file, as a search writes it, or the settings themselves;
+            ``None``: settings for any data.
+        ks: Cut-offs of the metrics; ``None``: those of the settings, 5, 10 and 20.
+        monitor: The metric that chooses the epoch and orders the models; ``None``: ``mrr`` at the
+            largest cut-off.
+        exclude_seen: Whether items of the history leave the ranking; ``None``: as the settings
+            have it, which is no.
+        cluster: Cases within which are not independent: those of one session, or of one user.
+        device: Where models are trained and ranked.
+        out: Folder for ``results.json``, ``results.csv``, the trained models with their logs and
+            the places of all cases (``models/``), tables and pictures.
+        resume: Whether to go on from what ``out`` holds: a row whose settings, seed and files agree
+            is taken over, lines that are not named now stay, and a training goes on from its
+            checkpoint.
+        progress: Whether to show bars, or lines of the log, of training and ranking.
+        name: What tables and pictures call the data.
+        note: What a reader of the results should know.
+        command: What makes the same results again, for the reader.
+
+    Raises:
+        ValueError: If there is no such model or setting, an option is out of range, or ``out``
+            holds results of other data, another protocol or other versions.
+        KeyboardInterrupt: If Ctrl-C ended a training; finished rows are in ``out``.
+    """
+    protocol = protocol_of(settings)
+    entries = protocol.select(None) if models is None else entries_of(models, protocol.models)
+    seeds = list(range(seeds)) if isinstance(seeds, int) else list(seeds)
+    if not seeds:
+        raise ValueError("A comparison needs a seed at least, as seeds=1 is.")
+    ks = tuple(sorted(set(protocol.ks if ks is None else ks)))
+    metric_names(ks)  # whether they are cut-offs
+    monitor = f"mrr@{ks[-1]}" if monitor is None else monitor
+    ks_of(monitor)  # whether there is such a metric
+    exclude_seen = protocol.exclude_seen if exclude_seen is None else exclude_seen
+    if resume and out is None:
+        raise ValueError("resume=True goes on from what a folder holds: pass out=.")
+    folder = None if out is None else Path(out)
+    note = protocol.note if note is None else note
+    content = record(command, name, split, ks, exclude_seen, note)
+    content["protocol"]["cluster"] = cluster
+    content["monitor"] = monitor
+    run = _Run(split, content, folder, resume, str(device), progress)
+    if resume:
+        run.take_over(entries)
+    for entry in entries:
+        for seed in seeds if entry.is_drawn else seeds[:1]:
+            run.line(entry, seed)
+    content["tests"] = run.tests()
+    comparison = Comparison(content)
+    if folder is not None:
+        write_results(content, folder)
+        comparison.write(folder)
+    return comparison
+
+
+@dataclass
+class _Run:
+    """One comparison as it runs: the record so far, and the places of all cases by model."""
+
+    split: Split
+    content: dict[str, Any]
+    folder: Path | None
+    resume: bool
+    device: str
+    progress: bool
+    reports: dict[str, dict[int, Report]] = field(default_factory=dict)
+
+    def take_over(self, entries: list[Entry]) -> None:
+        """Rows of the folder that a line of now would make again, and those of other lines."""
+        assert self.folder is not None
+        if not (self.folder / "results.json").exists():
+            return
+        before = read_results(self.folder)
+        for key, now in (
+            ("data", self.content["data"]["fingerprint"]),
+            ("protocol", self.content["protocol"]),
+            ("versions", self.content["versions"]),
+            ("monitor", self.content["monitor"]),
+        ):
+            then = before.get(key)
+            then = then["fingerprint"] if key == "data" and then is not None else then
+            if then != _as_json(now):
+                raise ValueError(
+                    f"{self.folder} holds results of {_difference(key, then, now)}: choose another "
+                    "folder, or leave resume away to begin again."
+                )
+        wanted = {entry.name: entry.settings for entry in entries}
+        for row in before["rows"]:
+            settings = wanted.get(row["model"], row["settings"])
+            report = self._saved_report(row)
+            if _as_json(settings) == _as_json(row["settings"]) and report is not None:
+                self.content["rows"].append(row)
+                self.reports.setdefault(row["model"], {})[row["seed"]] = report
+        if self.content["rows"]:
+            self.content["created"] = before["created"]
+            logger.info("%d rows of %s are taken over.", len(self.content["rows"]), self.folder)
+
+    def line(self, entry: Entry, seed: int) -> None:
+        """Trains and ranks one model, unless its row is there."""
+        if seed in self.reports.get(entry.name, {}):
+            return
+        protocol = self.content["protocol"]
+        model = entry.new_model(self.split.num_items, seed)
+        folder = self._folder(entry.slug, seed)
+        fitted = FitResult(pd.DataFrame(), best_epoch=0, seconds=0.0)
+        if not entry.is_trained:
+            logger.info("%s, seed %d: training", entry.name, seed)
+            fitted = fit(
+                model,
+                self.split,
+                entry.training,
+                monitor=entry.fit.get("monitor", self.content["monitor"]),
+                exclude_seen=protocol["exclude_seen"],
+                seed=seed,
+                device=self.device,
+                out=folder,
+                resume=self._begun(entry, folder),
+                progress=self.progress,
+            )
+        if fitted.interrupted:
+            raise KeyboardInterrupt(f"Stopped in the training of {entry.name}, seed {seed}.")
+        report = evaluate(
+            model,
+            self.split.test,
+            ks=protocol["ks"],
+            exclude_seen=protocol["exclude_seen"],
+            cluster=protocol["cluster"],
+            device=self.device if entry.is_trained else None,
+            progress=self.progress,
+        )
+        if folder is not None:
+            folder.mkdir(parents=True, exist_ok=True)
+            report.save(folder / REPORT)
+        self.content["rows"].append(row_of(entry, seed, model, fitted, report))
+        self.reports.setdefault(entry.name, {})[seed] = report
+        if self.folder is not None:
+            write_results(self.content, self.folder)
+        first, second, _ = shown_metrics(self.content)
+        logger.info(
+            "%s, seed %d: %s %.4f, %s %.4f; %d epochs in %.1f s, ranked in %.1f s",
+            entry.name,
+            seed,
+            first,
+            report.metrics[first],
+            second,
+            report.metrics[second],
+            fitted.best_epoch,
+            fitted.seconds,
+            report.seconds,
+        )
+
+    def tests(self) -> list[dict[str, Any]]:
+        """Every model against every other, on what the table shows."""
+        metrics = list(dict.fromkeys([*shown_metrics(self.content)[:2], self.content["monitor"]]))
+        groups = {name: list(by_seed.values()) for name, by_seed in self.reports.items()}
+        return paired_tests(groups, metrics)
+
+    def _folder(self, slug: str, seed: int) -> Path | None:
+        return None if self.folder is None else self.folder / "models" / f"{slug}-seed{seed}"
+
+    def _begun(self, entry: Entry, folder: Path | None) -> bool:
+        """Whether the folder holds a training of this very line; another one is removed."""
+        if folder is None:
+            return False
+        path = folder / LINE
+        now = {"settings": entry.settings, "data": self.content["data"]["fingerprint"]}
+        try:
+            same = self.resume and json.loads(path.read_text(encoding="utf-8")) == _as_json(now)
+        except (OSError, ValueError):
+            same = False
+        if not same:
+            shutil.rmtree(folder / "checkpoints", ignore_errors=True)
+            (folder / REPORT).unlink(missing_ok=True)
+            write_json(now, path)
+        return same
+
+    def _saved_report(self, row: Mapping[str, Any]) -> Report | None:
+        """The places of the cases of a row, if its file is there and tells the same metrics."""
+        slug = Entry(row["model"], "").slug
+        folder = self._folder(slug, row["seed"])
+        assert folder is not None
+        try:
+            report = Report.load(folder / REPORT)
+        except ValueError as error:
+            logger.warning("%s, seed %d, runs again: %s", row["model"], row["seed"], error)
+            return None
+        if report.metrics != row["metrics"]:
+            logger.warning(
+                "%s, seed %d, runs again: %s is not that of its row.",
+                row["model"],
+                row["seed"],
+                folder / REPORT,
+            )
+            return None
+        return report
+
+
+REPORT, LINE = "report.parquet", "line.json"
+"""The places of all cases, and what the training is of, in the folder of a line."""
+
+
+def _as_json(content: Any) -> Any:
+    """The content as a file gives it back: tuples are lists."""
+    return json.loads(json.dumps(content))
+
+
+def _difference(key: str, then: Any, now: Any) -> str:
+    """What differs, with both sides named."""
+    if key == "data":
+        parts = [part for part in now if then is None or then.get(part) != now[part]]
+        return f"other data (the parts that differ: {', '.join(parts) or 'more parts than now'})"
+    if isinstance(now, dict) and isinstance(then, dict):
+        names = [n for n in dict.fromkeys([*then, *now]) if then.get(n) != now.get(n)]
+        sides = ", ".join(f"{n} {then.get(n)!r} there and {now.get(n)!r} here" for n in names)
+    else:
+        sides = f"{then!r} there and {now!r} here"
+    return {
+        "protocol": f"another protocol ({sides})",
+        "versions": f"other versions ({sides})",
+        "monitor": f"another monitor ({sides})",
+    }[key]

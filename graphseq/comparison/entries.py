@@ -1,0 +1,232 @@
+"""The lines of a comparison: models with their settings, by name or brought along."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import inspect
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import Any
+
+import torch
+
+from graphseq.models import MODELS
+from graphseq.models.base import SessionModel
+from graphseq.models.counting import CountingModel
+from graphseq.training.settings import TrainingSettings
+
+Model = str | type[SessionModel] | SessionModel
+"""A model as a caller names it: a name in ``MODELS``, a class, or an instance."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One line of a comparison: a model with arguments, trained in one way.
+
+    Args:
+        name: How tables call it.
+        model: Its name in ``graphseq.models.MODELS``; or that of the class in ``own``.
+        arguments: Arguments of the model, beside ``num_items``.
+        fit: Fields of ``TrainingSettings``, as JSON has them.
+        own: A class or an instance of your own, in place of one of ``MODELS``.
+    """
+
+    name: str
+    model: str
+    arguments: dict[str, Any] = field(default_factory=dict)
+    fit: dict[str, Any] = field(default_factory=dict)
+    own: type[SessionModel] | SessionModel | None = None
+
+    @property
+    def slug(self) -> str:
+        """The name as part of a file's name."""
+        return re.sub(r"[^a-z0-9]+", "-", self.name.lower()).strip("-")
+
+    @cached_property
+    def settings(self) -> dict[str, Any]:
+        """What the line is made of, fit for JSON: two lines are the same where this is.
+
+        Of a class of your own the source is part of it, of an instance the weights.
+        """
+        content = {"model": self.model, "arguments": self.arguments, "fit": self.fit}
+        if isinstance(self.own, SessionModel):
+            return content | {"weights": _digest_of_weights(self.own)}
+        return content if self.own is None else content | {"source": _digest_of_source(self.own)}
+
+    @property
+    def training(self) -> TrainingSettings:
+        """The settings of its training.
+
+        Raises:
+            ValueError: If they name what is no setting, or a value is out of range.
+        """
+        return TrainingSettings.from_dict(self.fit)
+
+    @property
+    def is_trained(self) -> bool:
+        """Whether it is an instance that was trained before: it is ranked as it is."""
+        return isinstance(self.own, SessionModel) and self.own.catalog is not None
+
+    @property
+    def is_drawn(self) -> bool:
+        """Whether another seed gives another model: not of counting models and trained ones."""
+        family = self.own or MODELS[self.model]
+        family = family if isinstance(family, type) else type(family)
+        return not (self.is_trained or issubclass(family, CountingModel))
+
+    def new_model(self, num_items: int, seed: int) -> SessionModel:
+        """A model that is not trained yet; an instance is copied, so that it stays as it is.
+
+        Args:
+            num_items: Items of the training part.
+            seed: Seed of the first weights.
+
+        Raises:
+            ValueError: If the arguments do not fit the model.
+        """
+        if isinstance(self.own, SessionModel):
+            return self.own if self.is_trained else copy.deepcopy(self.own)
+        family = self.own or MODELS[self.model]
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            try:
+                return family(num_items, **self.arguments)
+            except TypeError as error:
+                raise ValueError(f"{self.name} cannot be built: {error}.") from error
+
+
+def entries_of(
+    models: Iterable[Any] | Mapping[str, Any], known: Iterable[Entry] = ()
+) -> list[Entry]:
+    """The lines that a caller means.
+
+    Args:
+        models: Names of ``MODELS`` or of lines that are known; pairs ``(name, settings)``; pairs
+            ``(label, class or instance)``; classes and instances; lines. Or a mapping from a label
+            to any of these.
+        known: Lines with settings of their own, which a name stands for.
+
+    Raises:
+        ValueError: If there is no such model or setting, or two lines have one name.
+    """
+    known = list(known)
+    if isinstance(models, (str, type, SessionModel, Entry)):
+        models = [models]
+    if isinstance(models, Mapping):
+        lines = [
+            replace(line, name=str(label))
+            for label, model in models.items()
+            for line in _lines(model, known)
+        ]
+    else:
+        lines = [line for model in models for line in _lines(model, known)]
+    lines = [line for place, line in enumerate(lines) if line not in lines[:place]]
+    if not lines:
+        raise ValueError("A comparison needs a model at least: pass a name such as 'srgnn'.")
+    slugs: dict[str, str] = {}
+    for line in lines:
+        line.training  # noqa: B018 - a wrong setting is known before anything is trained
+        if line.slug in slugs:
+            raise ValueError(
+                f"Two lines are called {slugs[line.slug]!r} and {line.name!r}: give each a label "
+                "of its own, as in models={'small': ..., 'large': ...}."
+            )
+        slugs[line.slug] = line.name
+    return lines
+
+
+def _lines(model: Any, known: list[Entry]) -> list[Entry]:
+    if isinstance(model, Entry):
+        return [model]
+    if isinstance(model, str):
+        return _named(model, known)
+    if isinstance(model, SessionModel):
+        return [Entry(type(model).__name__, _class_name(type(model)), _arguments(model), own=model)]
+    if isinstance(model, type) and issubclass(model, SessionModel):
+        return [Entry(model.__name__, _class_name(model), own=model)]
+    if isinstance(model, (tuple, list)) and 2 <= len(model) <= 3:
+        *first, last = model
+        changed = dict(last) if isinstance(last, Mapping) else None
+        given = first if changed is not None else [*first, last]
+        lines = _lines(given[-1], known)
+        if len(given) == 2:
+            lines = [replace(line, name=str(given[0])) for line in lines[:1]]
+        return [line if changed is None else _changed(line, changed) for line in lines]
+    raise ValueError(
+        "A model is a name, (name, settings), a class or an instance of SessionModel, or (label, "
+        f"one of these), got {model!r}."
+    )
+
+
+def _named(name: str, known: list[Entry]) -> list[Entry]:
+    """The known lines of that name or model; a model of ``MODELS`` as it is where there is none."""
+    for attribute in ("name", "model"):
+        found = [entry for entry in known if getattr(entry, attribute) == name]
+        if found:
+            return found
+    if name in MODELS:
+        return [Entry(name, name)]
+    names = dict.fromkeys([*(entry.name for entry in known), *MODELS])
+    raise ValueError(f"There is no model {name!r}: choose from {', '.join(names)}.")
+
+
+def _changed(entry: Entry, settings: Mapping[str, Any]) -> Entry:
+    """The line with other settings: ``{"arguments": ..., "fit": ...}``, or both in one mapping."""
+    parts: dict[str, dict[str, Any]] = {"arguments": {}, "fit": {}}
+    if settings and set(settings) <= set(parts):
+        parts |= {part: dict(values) for part, values in settings.items()}
+    else:
+        for name, value in settings.items():
+            parts["fit" if name in TrainingSettings.names() else "arguments"][name] = value
+    if parts["arguments"] and isinstance(entry.own, SessionModel):
+        raise ValueError(
+            f"{entry.name} is built already and takes no {', '.join(parts['arguments'])}: pass its "
+            "class in place of the instance."
+        )
+    family = entry.own or MODELS[entry.model]
+    accepted = inspect.signature(family).parameters if isinstance(family, type) else {}
+    unknown = [name for name in parts["arguments"] if name not in accepted]
+    if unknown and not any(p.kind is p.VAR_KEYWORD for p in accepted.values()):
+        raise ValueError(
+            f"{entry.name} has no setting {unknown[0]!r}: the model takes "
+            f"{', '.join(list(accepted)[1:])}; its training {', '.join(TrainingSettings.names())}."
+        )
+    # A loss with arguments is a mapping in JSON.
+    fit = {**entry.fit, **parts["fit"]}
+    if "loss" in parts["fit"] and not isinstance(fit["loss"], (str, Mapping)):
+        fit["loss"] = TrainingSettings(loss=fit["loss"]).to_dict()["loss"]
+    return replace(entry, arguments={**entry.arguments, **parts["arguments"]}, fit=fit)
+
+
+def _class_name(family: type) -> str:
+    """The name in ``MODELS``, or that of the class with its module."""
+    for name, known in MODELS.items():
+        if known is family:
+            return name
+    return f"{family.__module__}.{family.__qualname__}"
+
+
+def _arguments(model: SessionModel) -> dict[str, Any]:
+    """The arguments that an instance was built with, where it keeps them."""
+    try:
+        return {name: value for name, value in model.settings.items() if name != "num_items"}
+    except AttributeError:
+        return {}
+
+
+def _digest_of_weights(model: SessionModel) -> str:
+    digest = hashlib.sha256()
+    for name, value in model.state_dict().items():
+        digest.update(f"{name} {value.dtype} {tuple(value.shape)}\n".encode())
+        digest.update(value.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
+
+
+def _digest_of_source(family: type) -> str | None:
+    try:
+        return hashlib.sha256(inspect.getsource(family).encode()).hexdigest()
+    except (OSError, TypeError):  # typed at a prompt
+        return None

@@ -1,0 +1,98 @@
+"""How a data set is used: its models with their settings, from one small file."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.resources import files
+from importlib.resources.abc import Traversable
+from pathlib import Path
+from typing import Any
+
+from graphseq.comparison.entries import Entry, entries_of
+
+FOLDER = files("graphseq") / "comparison" / "settings"
+"""Settings of the data sets, ``<name>.json``, and ``default.json`` for all others."""
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """How a data set is used.
+
+    Args:
+        models: The lines of the table.
+        default: Names of the lines that run where none are named; empty: all.
+        ks: Cutoffs of the metrics; tests and the table's order go by ``mrr`` at the last.
+        exclude_seen: Whether items of the history leave the ranking.
+        validation: How much of training is held out; ``None``: nothing, all epochs are run.
+        note: Why it is so, for the reader of the file.
+    """
+
+    models: tuple[Entry, ...] = ()
+    default: tuple[str, ...] = ()
+    ks: tuple[int, ...] = (5, 10, 20)
+    exclude_seen: bool = False
+    validation: float | None = None
+    note: str = ""
+
+    @classmethod
+    def of(cls, dataset: str) -> Protocol:
+        """The protocol of a data set, or the default one where it has none of its own."""
+        file = FOLDER / f"{dataset}.json"
+        return cls._read(file if file.is_file() else FOLDER / "default.json")
+
+    @classmethod
+    def read(cls, path: str | os.PathLike[str]) -> Protocol:
+        """The protocol in a file, as ``best.json`` of a search is one.
+
+        Raises:
+            ValueError: If there is no such file, or it holds no settings.
+        """
+        return cls._read(Path(path))
+
+    @classmethod
+    def _read(cls, file: Traversable) -> Protocol:
+        try:
+            content = json.loads(file.read_text(encoding="utf-8"))
+            models = tuple(Entry(**entry) for entry in content.pop("models"))
+            default, ks = tuple(content.pop("default", ())), tuple(content.pop("ks", cls.ks))
+            protocol = cls(models=models, default=default, ks=ks, **content)
+            entries_of(models)
+        except (OSError, KeyError, TypeError, AttributeError, ValueError) as error:
+            raise ValueError(f"{file} holds no settings of models: {error}.") from error
+        return protocol
+
+    def to_dict(self) -> dict[str, Any]:
+        """The content of a settings file that :meth:`read` gives back."""
+        lines = [{"name": entry.name, **entry.settings} for entry in self.models]
+        return {
+            "note": self.note,
+            "ks": list(self.ks),
+            "default": list(self.default),
+            "exclude_seen": self.exclude_seen,
+            "validation": self.validation,
+            "models": lines,
+        }
+
+    def select(self, names: Sequence[str] | None) -> list[Entry]:
+        """The lines of these models, by the name of line or model; ``["all"]``: every line.
+
+        ``None``: the lines that the settings name as default.
+
+        Raises:
+            ValueError: If there is none of that name.
+        """
+        if names is None:
+            names = self.default or ["all"]
+        return list(self.models) if list(names) == ["all"] else entries_of(names, self.models)
+
+
+def protocol_of(settings: str | os.PathLike[str] | Protocol | None) -> Protocol:
+    """The settings themselves, those of a data set by its name, those of a file, or the default."""
+    if isinstance(settings, Protocol):
+        return settings
+    if settings is not None and Path(settings).suffix == ".json":
+        return Protocol.read(settings)
+    return Protocol.of("default" if settings is None else os.fspath(settings))

@@ -1,0 +1,131 @@
+"""Tables of a comparison, from its record alone: for a page of Markdown and for a paper."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+Rows = list[dict[str, Any]]
+
+
+def shown_metrics(content: Mapping[str, Any]) -> list[str]:
+    """The metrics of a table, at the largest cut-off."""
+    k = content["protocol"]["ks"][-1]
+    return [f"hr@{k}", f"mrr@{k}", f"ndcg@{k}"]
+
+
+def leading_metric(content: Mapping[str, Any]) -> str:
+    """The metric that orders the models: the one monitored, else ``mrr`` at the last cut-off."""
+    found: str = content.get("monitor") or shown_metrics(content)[1]
+    return found
+
+
+def by_model(content: Mapping[str, Any]) -> dict[str, Rows]:
+    """The rows of each model, best model first."""
+    metric = leading_metric(content)
+    groups: dict[str, Rows] = {}
+    for row in content["rows"]:
+        groups.setdefault(row["model"], []).append(row)
+    return dict(sorted(groups.items(), key=lambda item: -mean_metric(item[1], metric)))
+
+
+def mean_metric(rows: Rows, metric: str) -> float:
+    """The mean over the rows of a model."""
+    return float(np.mean([row["metrics"][metric] for row in rows]))
+
+
+def mean_interval(rows: Rows, metric: str) -> tuple[float, float] | None:
+    """The mean over the rows of both ends; ``None`` where a row has no interval."""
+    if not all(metric in row["intervals"] for row in rows):
+        return None
+    low, high = np.mean([row["intervals"][metric] for row in rows], axis=0)
+    return float(low), float(high)
+
+
+def mean_of(rows: Rows, key: str) -> float:
+    """The mean over the rows of a number beside the metrics."""
+    return float(np.mean([row[key] for row in rows]))
+
+
+def repeated(rows: Rows) -> str:
+    """What several rows of one model are."""
+    return "periods" if "period" in rows[0] else "seeds"
+
+
+def label(model: str, rows: Rows) -> str:
+    """The name of a line, and how many rows are behind it."""
+    return model if len(rows) == 1 else f"{model} ({len(rows)} {repeated(rows)})"
+
+
+def markdown(content: Mapping[str, Any]) -> str:
+    """The rows of a ``results.json`` in per cent, best first: means over seeds."""
+    names = shown_metrics(content)
+    lines = [
+        f"| model | {' | '.join(map(str.upper, names))} | epochs | training | ranking |",
+        "| --- | --- | --- | --- | --- | --- | --- |",
+    ]
+    for model, rows in by_model(content).items():
+        cells = [_cell(rows, name, "±") for name in names]
+        epochs = mean_of(rows, "epochs")
+        cells.append(f"{epochs:.0f}" if epochs else "-")
+        cells += [f"{mean_of(rows, key):.1f} s" for key in ("train_seconds", "eval_seconds")]
+        lines.append(f"| {label(model, rows)} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def latex(content: Mapping[str, Any]) -> str:
+    """The same as a table of LaTeX (``booktabs``), the best of each column in bold face."""
+    names = shown_metrics(content)
+    groups = by_model(content)
+    best = {name: max(mean_metric(rows, name) for rows in groups.values()) for name in names}
+    lines = []
+    for model, rows in groups.items():
+        cells = []
+        for name in names:
+            cell = _cell(rows, name, r"\pm")
+            wins = mean_metric(rows, name) == best[name]
+            cells.append(rf"$\mathbf{{{cell}}}$" if wins else f"${cell}$")
+        lines.append(" & ".join([_escaped(label(model, rows)), *cells]) + r" \\")
+    data = content["data"]
+    cases = data.get("statistics", {}).get("test", {}).get("targets")
+    head = " & ".join(["Model", *(_escaped(name.upper()) for name in names)])
+    caption = f"Models on {_escaped(str(data['name']))}, in \\%, all items ranked"
+    caption += "" if cases is None else f" for {cases:,} targets".replace(",", "{,}")
+    return "\n".join(
+        [
+            r"% needs \usepackage{booktabs}",
+            r"\begin{table}",
+            r"\centering",
+            rf"\caption{{{caption}. After $\pm$: half of the 95\,\% interval.}}",
+            rf"\begin{{tabular}}{{l{'r' * len(names)}}}",
+            r"\toprule",
+            rf"{head} \\",
+            r"\midrule",
+            *lines,
+            r"\bottomrule",
+            r"\end{tabular}",
+            r"\end{table}",
+            "",
+        ]
+    )
+
+
+def _cell(rows: Rows, metric: str, sign: str) -> str:
+    """The mean in per cent, and half of its interval."""
+    value, ends = 100 * mean_metric(rows, metric), mean_interval(rows, metric)
+    return f"{value:.2f}" if ends is None else f"{value:.2f} {sign} {50 * (ends[1] - ends[0]):.2f}"
+
+
+SPECIAL = {
+    "\\": r"\textbackslash{}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    **{sign: f"\\{sign}" for sign in "&%$#_{}"},
+}
+
+
+def _escaped(text: str) -> str:
+    """Text as LaTeX prints it."""
+    return "".join(SPECIAL.get(sign, sign) for sign in text)

@@ -1,0 +1,331 @@
+"""Searches the settings of a family with Optuna, on the validation part alone."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pandas as pd
+import torch
+from matplotlib.figure import Figure
+
+from graphseq.comparison.entries import Entry, entries_of
+from graphseq.comparison.protocol import Protocol, protocol_of
+from graphseq.comparison.record import intervals, record, write_json, write_results
+from graphseq.comparison.space import Space
+from graphseq.data.splits import Split
+from graphseq.evaluation.evaluate import evaluate
+from graphseq.evaluation.metrics import metric_names
+from graphseq.training.fit import fit
+from graphseq.training.settings import TrainingSettings
+from graphseq.visualization import plot_tuning
+
+logger = logging.getLogger(__name__)
+
+NOTE = "Metrics are of the validation part; the test part was not ranked."
+
+
+@dataclass(frozen=True, eq=False)
+class Tuning:
+    """What a search found; made by :func:`graphseq.tune`.
+
+    Args:
+        best: The best settings, as a line for :func:`graphseq.compare`.
+        content: The content of its ``results.json``: a row a trial.
+    """
+
+    best: Entry
+    content: Mapping[str, Any]
+
+    @property
+    def monitor(self) -> str:
+        """The metric that was maximised."""
+        return str(self.content["monitor"])
+
+    def to_frame(self) -> pd.DataFrame:
+        """One row a trial: its state, the values chosen, the metric, and the epochs it took."""
+        rows = [
+            {
+                "trial": row["model"],
+                "state": row["state"],
+                **row["chosen"],
+                self.monitor: row["metrics"][self.monitor],
+                "epochs": row["epochs"],
+                "train_seconds": row["train_seconds"],
+            }
+            for row in self.content["rows"]
+        ]
+        return pd.DataFrame(rows).set_index("trial")
+
+    def settings(self) -> dict[str, Any]:
+        """The content of a settings file, which ``compare(settings=...)`` reads."""
+        row = max(_complete(self.content), key=lambda row: row["metrics"][self.monitor])
+        return {
+            "note": f"Best of {len(self.content['rows'])} trials on the validation part of "
+            f"{self.content['data']['name']}: {self.monitor} {row['metrics'][self.monitor]:.4f} "
+            f"after {row['epochs']} epochs.",
+            "ks": self.content["protocol"]["ks"],
+            "exclude_seen": self.content["protocol"]["exclude_seen"],
+            "models": [{"name": self.best.name, **self.best.settings}],
+        }
+
+    def plot(self, path: str | os.PathLike[str] | None = None) -> Figure:
+        """The trials, and what was chosen: :func:`graphseq.visualization.plot_tuning`."""
+        return plot_tuning(self.content, path=path)
+
+
+def tune(
+    split: Split,
+    model: Any,
+    space: Mapping[str, Mapping[str, Any]] | str | os.PathLike[str] | None = None,
+    *,
+    trials: int = 30,
+    epochs: int = 10,
+    settings: str | os.PathLike[str] | Protocol | None = None,
+    ks: Iterable[int] | None = None,
+    monitor: str = "mrr@20",
+    exclude_seen: bool | None = None,
+    seed: int = 0,
+    device: str | torch.device = "cpu",
+    out: str | os.PathLike[str] | None = None,
+    resume: bool = False,
+    name: str = "your log",
+    command: str = "graphseq.tune",
+) -> Tuning:
+    """Searches settings of one model; trials are ranked on the validation part alone.
+
+    The test part is never looked at. The first trial has the settings that are known to be good,
+    as far as they lie in the space; one that falls below the median of earlier ones at the same
+    epoch ends there.
+
+    Args:
+        split: The parts; it needs a validation part.
+        model: One model, named as for :func:`graphseq.compare`.
+        space: What is searched, ``{"arguments": {...}, "fit": {...}}``: a list is a choice,
+            ``{"low": 1, "high": 9, "log": True}`` a range, anything else a fixed value; or the path
+            of a file of it. ``None``: the space of the family.
+        trials: Trials in all, those before a resumption too.
+        epochs: Most epochs of a trial.
+        settings: As for :func:`graphseq.compare`.
+        ks, exclude_seen: As for :func:`graphseq.compare`.
+        monitor: The metric that is maximised.
+        seed: Seed of the search and of every training.
+        device: Where models are trained and ranked.
+        out: Folder for the study (``study.db``), ``results.json`` and ``results.csv`` with a row a
+            trial, the best settings (``best.json``) and a picture (``tuning.png``).
+        resume: Whether to go on with the study in ``out``; it ends as one that never stopped.
+        name: What tables and pictures call the data.
+        command: What makes the same results again, for the reader.
+
+    Raises:
+        ModuleNotFoundError: If Optuna is not installed.
+        ValueError: If there is no validation part, no trial came to an end, an option is out of
+            range, or ``out`` holds another study.
+        KeyboardInterrupt: If Ctrl-C ended a trial; earlier ones are in ``out``.
+    """
+    optuna = _optuna()
+    if split.validation is None:
+        raise ValueError(
+            "A search needs a validation part, and this split has none: pass validation= when "
+            "making it, as in temporal_split(sessions, test_days=1, validation=1)."
+        )
+    protocol = protocol_of(settings)
+    entry, *more = entries_of([model], protocol.models)
+    if more:
+        raise ValueError(
+            f"{model!r} stands for {', '.join(e.name for e in (entry, *more))}: name one of them."
+        )
+    if space is None:
+        searched = Space.of(entry)
+    elif isinstance(space, Mapping):
+        searched = Space(entry, space)
+    else:
+        searched = Space.read(entry, space)
+    ks = tuple(sorted(set(protocol.ks if ks is None else ks)))
+    metric_names(ks)
+    exclude_seen = protocol.exclude_seen if exclude_seen is None else exclude_seen
+    TrainingSettings(monitor=monitor, max_epochs=epochs)  # whether they are in range
+    if trials < 1:
+        raise ValueError(f"trials must be at least 1, got {trials}.")
+    if resume and out is None:
+        raise ValueError("resume=True goes on with the study in a folder: pass out=.")
+    folder = None if out is None else Path(out)
+    content = record(command, name, split, ks, exclude_seen, NOTE)
+    content["protocol"]["ranked"] = "validation"
+    content["monitor"] = monitor
+    search = _Search(split, searched, content, epochs, seed, str(device), folder)
+    study = search.study(optuna, resume)
+    done = [trial for trial in study.get_trials() if trial.state.is_finished()]
+    if not done and searched.of_base():
+        study.enqueue_trial(searched.of_base(), skip_if_exists=False)
+    for number in range(len(done), trials):
+        # A sampler a trial, so that a study that was resumed equals one that never stopped.
+        study.sampler = optuna.samplers.TPESampler(seed=seed * 100_003 + number)
+        search.run(optuna, study)
+    return search.finished(study)
+
+
+@dataclass
+class _Search:
+    """One search as it runs."""
+
+    split: Split
+    space: Space
+    content: dict[str, Any]
+    epochs: int
+    seed: int
+    device: str
+    folder: Path | None
+
+    def study(self, optuna: ModuleType, resume: bool) -> Any:
+        """The study of this folder; one of other data or another space is refused."""
+        path = None if self.folder is None else self.folder / "study.db"
+        if path is not None:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            if path.exists() and not resume:
+                raise ValueError(f"{path} holds a study: go on by resume, or choose another out.")
+        optuna.logging.set_verbosity(optuna.logging.WARNING)
+        study = optuna.create_study(
+            storage=None if path is None else f"sqlite:///{path}",
+            study_name="tune",
+            load_if_exists=True,
+            direction="maximize",
+            pruner=optuna.pruners.MedianPruner(n_startup_trials=5, n_warmup_steps=1),
+        )
+        about = {
+            "data": self.content["data"]["fingerprint"],
+            "model": self.space.base.settings,
+            "space": self.space.content,
+            "search": [self.epochs, self.content["monitor"], self.seed],
+        }
+        if study.user_attrs.get("about", about) != about:
+            raise ValueError(
+                f"{path} is of other data, another model, space, metric or seed: choose another "
+                "out."
+            )
+        study.set_user_attr("about", about)
+        for trial in study.get_trials():
+            if not trial.state.is_finished():  # what a killed run has left
+                study.tell(trial.number, state=optuna.trial.TrialState.FAIL)
+        return study
+
+    def run(self, optuna: ModuleType, study: Any) -> None:
+        """One trial."""
+        trial = study.ask()
+        try:
+            row, pruned = self._try(self.space.suggest(trial), trial)
+        except ValueError as error:  # settings that do not go together, or a loss that is none
+            trial.set_user_attr("error", str(error))
+            study.tell(trial, state=optuna.trial.TrialState.FAIL)
+            logger.warning("trial %d: %s", trial.number, error)
+            return
+        trial.set_user_attr("row", row)
+        monitor = self.content["monitor"]
+        value = row["metrics"][monitor]
+        if pruned:
+            study.tell(trial, state=optuna.trial.TrialState.PRUNED)
+        else:
+            study.tell(trial, value)
+        logger.info(
+            "trial %d: validation %s %.4f after %d epochs%s",
+            trial.number,
+            monitor,
+            value,
+            row["epochs"],
+            ", pruned" if pruned else "",
+        )
+        if self.folder is not None:
+            self.finished(study)
+
+    def _try(self, entry: Entry, trial: Any) -> tuple[dict[str, Any], bool]:
+        """A row, and whether the median of earlier trials ended it."""
+        monitor, protocol = self.content["monitor"], self.content["protocol"]
+        pruned = False
+
+        def report(epoch: Mapping[str, float]) -> bool:
+            nonlocal pruned
+            trial.report(epoch[monitor], int(epoch["epoch"]))
+            pruned = trial.should_prune()
+            return pruned
+
+        model = entry.new_model(self.split.num_items, self.seed)
+        fitted = fit(
+            model,
+            self.split,
+            entry.training,
+            max_epochs=self.epochs,
+            monitor=monitor,
+            exclude_seen=protocol["exclude_seen"],
+            seed=self.seed,
+            device=self.device,
+            progress=False,
+            on_epoch=report,
+        )
+        if fitted.interrupted:
+            raise KeyboardInterrupt(f"Stopped in trial {trial.number}.")
+        assert self.split.validation is not None
+        found = evaluate(
+            model,
+            self.split.validation,
+            ks=protocol["ks"],
+            exclude_seen=protocol["exclude_seen"],
+        )
+        row = {
+            "model": f"{entry.name}, trial {trial.number}",
+            "settings": entry.settings,
+            "seed": self.seed,
+            "metrics": {**found.metrics, monitor: float(found.values(monitor).mean())},
+            "intervals": intervals(found, [monitor]),
+            "train_seconds": round(fitted.seconds, 3),
+            "eval_seconds": round(found.seconds, 3),
+            "epochs": fitted.best_epoch,
+            "num_parameters": sum(parameter.numel() for parameter in model.parameters()),
+        }
+        return row, pruned
+
+    def finished(self, study: Any) -> Tuning:
+        """What the study holds so far, from it alone; written where there is a folder."""
+        trials = [trial for trial in study.get_trials() if "row" in trial.user_attrs]
+        if not trials:
+            errors = [t.user_attrs["error"] for t in study.get_trials() if t.user_attrs]
+            raise ValueError(f"No trial came to an end. {' '.join(errors[-1:])}")
+        self.content["rows"] = [
+            {**trial.user_attrs["row"], "state": trial.state.name.lower(), "chosen": trial.params}
+            for trial in trials
+        ]
+        monitor = self.content["monitor"]
+        best = max(_complete(self.content), key=lambda row: row["metrics"][monitor])
+        fit_settings = dict(best["settings"]["fit"])
+        if best["epochs"]:
+            # Where the learning rate does not follow the schedule to its end, later epochs hurt.
+            constant = fit_settings.get("schedule", "constant") == "constant"
+            fit_settings["max_epochs"] = best["epochs"] if constant else self.epochs
+        base = self.space.base
+        line = Entry(base.name, base.model, best["settings"]["arguments"], fit_settings, base.own)
+        tuning = Tuning(line, self.content)
+        if self.folder is not None:
+            write_results(self.content, self.folder)
+            write_json(tuning.settings(), self.folder / "best.json")
+            tuning.plot(self.folder / "tuning.png")
+        return tuning
+
+
+def _complete(content: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The rows of trials that ran to their end, or of all where none did."""
+    rows: list[dict[str, Any]] = content["rows"]
+    return [row for row in rows if row["state"] == "complete"] or rows
+
+
+def _optuna() -> ModuleType:
+    try:
+        import optuna
+    except ModuleNotFoundError as error:
+        raise ModuleNotFoundError(
+            "The search needs Optuna: pip install 'graphseq[tune]', or pip install optuna."
+        ) from error
+    return optuna

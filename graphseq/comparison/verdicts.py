@@ -1,0 +1,116 @@
+"""Which model beats which: paired tests over the same cases, corrected for their number."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from itertools import combinations
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from graphseq.evaluation.report import Report
+from graphseq.evaluation.significance import paired_test
+
+LEVEL = 0.95
+"""Level of the intervals."""
+
+CHANCE = 0.05
+"""A model beats another where the corrected p of their difference is below this."""
+
+
+def paired_tests(
+    reports: Mapping[str, Sequence[Report]], metrics: Sequence[str]
+) -> list[dict[str, Any]]:
+    """Every model against every other, clustered, on the mean of its seeds case by case.
+
+    Args:
+        reports: Model -> its reports, one a seed, all of the same cases.
+        metrics: What is compared; Holm's correction is within each.
+
+    Returns:
+        One row a metric and pair: ``difference`` is that of ``model`` minus ``against``.
+    """
+    rows = []
+    for metric in metrics:
+        values = {
+            name: np.mean([report.values(metric) for report in group], axis=0)
+            for name, group in reports.items()
+        }
+        tests = []
+        for first, second in combinations(values, 2):
+            cluster = reports[first][0].cluster
+            test = paired_test(values[first], values[second], cluster, level=LEVEL)
+            tests.append(
+                {
+                    "model": first,
+                    "against": second,
+                    "metric": metric,
+                    "difference": test.difference,
+                    "low": _plain(test.low),
+                    "high": _plain(test.high),
+                    "p_value": _plain(test.p_value),
+                    "cases": test.num_cases,
+                    "clusters": test.num_clusters,
+                }
+            )
+        known = np.array([1.0 if t["p_value"] is None else t["p_value"] for t in tests])
+        for test_row, corrected in zip(tests, holm(known), strict=True):
+            test_row["p_corrected"] = None if test_row["p_value"] is None else float(corrected)
+        rows += tests
+    return rows
+
+
+def holm(p_values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """P values corrected for their number (Holm, Scandinavian Journal of Statistics 1979).
+
+    Args:
+        p_values: Of all tests of one family, [n].
+
+    Returns:
+        [n], each at most 1: the probability of one false rejection or more is kept below the level.
+    """
+    n = len(p_values)
+    order = np.argsort(p_values, kind="stable")
+    corrected = np.maximum.accumulate(p_values[order] * (n - np.arange(n)))
+    found = np.empty(n)
+    found[order] = np.minimum(corrected, 1.0)
+    return found
+
+
+def sentence(test: Mapping[str, Any]) -> str:
+    """A test in words, in points of per cent, the better model first."""
+    model, against = test["model"], test["against"]
+    difference, low, high = test["difference"], test["low"], test["high"]
+    p = test.get("p_corrected", test.get("p_value"))
+    if difference < 0:
+        model, against = against, model
+        difference = -difference
+        low, high = (None, None) if low is None else (-high, -low)
+    if low is None or p is None:
+        return (
+            f"{model} is {_points(difference)} of {test['metric']} ahead of {against}, and one "
+            "cluster of cases tells nothing of chance."
+        )
+    told = p < CHANCE
+    figures = f"interval {100 * low:.1f} to {100 * high:.1f}, {_probability(p)}"
+    if told:
+        return f"{model} beats {against} by {_points(difference)} of {test['metric']}, {figures}."
+    return (
+        f"{model} and {against} cannot be told apart by {test['metric']}: "
+        f"{_points(difference)}, {figures}."
+    )
+
+
+def _points(difference: float) -> str:
+    return f"{100 * difference:.1f} points"
+
+
+def _probability(p: float) -> str:
+    return "p < 0.001" if p < 0.001 else f"p = {p:.3f}"
+
+
+def _plain(value: float) -> float | None:
+    """The number; ``None`` for NaN, which JSON does not have."""
+    return value if math.isfinite(value) else None

@@ -1,0 +1,275 @@
+"""Comparisons: what runs once, what is tested, what a folder holds and when it is taken over."""
+
+from __future__ import annotations
+
+import json
+import re
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+import graphseq as gs
+from graphseq.comparison import Comparison, Entry, Protocol
+
+SASREC = ("sasrec", {"hidden_channels": 4, "max_epochs": 2, "batch_size": 16})
+
+
+@pytest.fixture
+def fitted(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int]]:
+    """Every training that is run: family and seed."""
+    runs: list[tuple[str, int]] = []
+    comparing = import_module("graphseq.comparison.compare")
+    real = comparing.fit
+
+    def counted(model: gs.models.SessionModel, *args: Any, **options: Any) -> Any:
+        runs.append((type(model).__name__, options["seed"]))
+        return real(model, *args, **options)
+
+    monkeypatch.setattr(comparing, "fit", counted)
+    return runs
+
+
+def run(ring: gs.Split, models: Any, **options: Any) -> Comparison:
+    return gs.compare(ring, models, progress=False, **options)
+
+
+def test_compare_counts_once_and_trains_once_a_seed(
+    ring: gs.Split, fitted: list[tuple[str, int]]
+) -> None:
+    comparison = run(ring, ["markov", SASREC], seeds=[3, 1])
+    assert fitted == [("MarkovChain", 3), ("SASRec", 3), ("SASRec", 1)]
+    assert comparison.models == ["markov", "sasrec"]
+    frame = comparison.to_frame()
+    assert frame["seeds"].tolist() == [1, 2]
+    rows = [row["metrics"]["mrr@20"] for row in comparison.content["rows"][1:]]
+    assert frame.loc["sasrec", "mrr@20"] == np.mean(rows)
+    assert frame.loc["sasrec", "mrr@20 spread"] == pytest.approx(np.std(rows, ddof=1))
+    assert np.isnan(frame.loc["markov", "mrr@20 spread"])
+    assert frame.loc["markov", "mrr@20"] == 1.0
+
+
+def test_compare_row_is_that_of_fit_and_evaluate(ring: gs.Split) -> None:
+    comparison = run(ring, [SASREC], seeds=[5], ks=(3,), settings=Protocol())
+    (row,) = comparison.content["rows"]
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(5)
+        model = gs.models.SASRec(ring.num_items, 4)
+    settings = gs.TrainingSettings(max_epochs=2, batch_size=16, monitor="mrr@3")
+    result = gs.fit(model, ring, settings, seed=5, progress=False)
+    report = gs.evaluate(model, ring.test, ks=(3,))
+    assert row["metrics"] == report.metrics
+    assert row["epochs"] == result.best_epoch
+    assert row["intervals"]["hr@3"] == list(report.confidence_interval("hr@3"))
+    assert row["num_parameters"] == sum(p.numel() for p in model.parameters())
+    assert set(row) >= {"model", "settings", "seed", "train_seconds", "eval_seconds"}
+    assert comparison.monitor == "mrr@3"
+
+
+def test_compare_exclude_seen_and_cluster_reach_the_ranking(ring: gs.Split) -> None:
+    comparison = run(ring, ["session_popularity"], exclude_seen=True)
+    model = gs.models.MODELS["session_popularity"](ring.num_items)
+    gs.fit(model, ring)
+    expected = gs.evaluate(model, ring.test, exclude_seen=True).metrics
+    assert comparison.content["rows"][0]["metrics"] == expected
+    assert expected != gs.evaluate(model, ring.test).metrics
+    with pytest.raises(ValueError, match="cluster is 'session', or 'user'"):
+        run(ring, ["markov"], cluster="user")
+
+
+def test_compare_own_models_keep_their_weights_unless_copied(ring: gs.Split) -> None:
+    plain = gs.models.SASRec(ring.num_items, 4)
+    before = plain.item_embedding.weight.clone()
+    trained = gs.models.SASRec(ring.num_items, 4)
+    gs.fit(trained, ring, max_epochs=3, progress=False)
+    expected = gs.evaluate(trained, ring.test).metrics
+    comparison = run(ring, {"plain": plain, "trained": trained}, seeds=2)
+    rows = comparison.content["rows"]
+    assert [(row["model"], row["seed"]) for row in rows] == [
+        ("plain", 0),
+        ("plain", 1),
+        ("trained", 0),
+    ]
+    assert torch.equal(plain.item_embedding.weight, before)
+    assert rows[2]["metrics"] == expected
+    assert rows[2]["epochs"] == 0
+
+
+def test_compare_validation_part_and_test_part_are_not_mixed_up(
+    ring: gs.Split, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ranked = []
+    comparing = import_module("graphseq.comparison.compare")
+    real = comparing.evaluate
+    monkeypatch.setattr(
+        comparing, "evaluate", lambda m, s, **o: ranked.append(s) or real(m, s, **o)
+    )
+    run(ring, ["markov"])
+    assert ranked == [ring.test]
+
+
+def test_comparison_tests_and_sentences_are_of_the_pairs(ring: gs.Split) -> None:
+    comparison = run(ring, ["popularity", "markov", "item_knn"])
+    tests = comparison.tests("mrr@20")
+    assert len(tests) == 3
+    assert set(comparison.tests()["metric"]) == {"hr@20", "mrr@20"}
+    first, second = comparison.sentences("mrr@20")
+    assert first.startswith(f"markov beats {comparison.models[1]} by ")
+    assert second.startswith(f"markov beats {comparison.models[2]} by ")
+    assert len(comparison.sentences("mrr@20", of="popularity")) == 2
+    with pytest.raises(ValueError, match="no model 'x' here, but markov"):
+        comparison.sentences(of="x")
+    with pytest.raises(ValueError, match=r"'ndcg@3' was not tested, but hr@20, mrr@20"):
+        comparison.tests("ndcg@3")
+
+
+def test_compare_folder_holds_results_tables_pictures_and_models(
+    ring: gs.Split, tmp_path: Path
+) -> None:
+    comparison = run(
+        ring, ["markov", SASREC], seeds=1, out=tmp_path, name="ring", command="python x.py"
+    )
+    content = json.loads((tmp_path / "results.json").read_text())
+    assert content["command"] == "python x.py"
+    assert content["data"]["name"] == "ring"
+    assert content["data"]["fingerprint"]["test"] == ring.test.fingerprint()
+    assert content["data"]["statistics"]["test"]["targets"] == ring.test.num_targets
+    assert content["protocol"]["ks"] == [5, 10, 20]
+    assert {"versions", "machine", "created"} <= set(content)
+    frame = pd.read_csv(tmp_path / "results.csv")
+    assert frame["model"].tolist() == ["markov", "sasrec"]
+    assert comparison.to_markdown() in (tmp_path / "table.md").read_text()
+    assert (tmp_path / "table.tex").read_text() == comparison.to_latex()
+    for name in ("comparison.png", "cost.png"):
+        assert (tmp_path / name).stat().st_size > 5_000
+    model = gs.load(tmp_path / "models" / "sasrec-seed0" / "model")
+    assert gs.evaluate(model, ring.test).metrics == content["rows"][1]["metrics"]
+    again = Comparison.load(tmp_path)
+    pd.testing.assert_frame_equal(again.to_frame(), comparison.to_frame())
+    assert again.sentences() == comparison.sentences()
+
+
+def test_compare_resumed_equals_one_that_never_stopped(
+    ring: gs.Split, tmp_path: Path, fitted: list[tuple[str, int]]
+) -> None:
+    run(ring, ["markov", SASREC], seeds=1, out=tmp_path)
+    fitted.clear()
+    resumed = run(ring, ["markov", SASREC, "popularity"], seeds=2, out=tmp_path, resume=True)
+    assert fitted == [("SASRec", 1), ("Popularity", 0)]
+    whole = run(ring, ["markov", SASREC, "popularity"], seeds=2)
+    numbers = ["hr@20", "mrr@20", "mrr@20 spread", "seeds"]
+    pd.testing.assert_frame_equal(resumed.to_frame()[numbers], whole.to_frame()[numbers])
+    assert len(resumed.tests()) == len(whole.tests()) == 6
+    assert sorted(resumed.sentences()) == sorted(whole.sentences())
+
+
+def test_compare_resumed_trains_again_what_differs(
+    ring: gs.Split, tmp_path: Path, fitted: list[tuple[str, int]], caplog: Any
+) -> None:
+    run(ring, ["markov", SASREC], seeds=1, out=tmp_path)
+    fitted.clear()
+    other = ("sasrec", {**SASREC[1], "hidden_channels": 6})
+    comparison = run(ring, [other], seeds=1, out=tmp_path, resume=True)
+    assert fitted == [("SASRec", 0)]
+    assert sorted(comparison.models) == ["markov", "sasrec"]  # the line not named stays
+    (row,) = [row for row in comparison.content["rows"] if row["model"] == "sasrec"]
+    assert row["settings"]["arguments"]["hidden_channels"] == 6
+    fitted.clear()
+    (tmp_path / "models" / "markov-seed0" / "report.parquet").write_bytes(b"broken")
+    run(ring, ["markov", other], seeds=1, out=tmp_path, resume=True)
+    assert fitted == [("MarkovChain", 0)]
+    assert "markov, seed 0, runs again" in caplog.text
+
+
+def test_compare_resume_is_refused_for_other_data_or_another_protocol(
+    ring: gs.Split, tmp_path: Path
+) -> None:
+    run(ring, ["markov"], out=tmp_path)
+    for changed, message in (
+        ({"exclude_seen": True}, r"another protocol \(exclude_seen False there and True here\)"),
+        ({"ks": (5,)}, r"another protocol \(ks \[5, 10, 20\] there and \(?\[?5"),
+        ({"monitor": "hr@20"}, r"another monitor \('mrr@20' there and 'hr@20' here\)"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            run(ring, ["markov"], out=tmp_path, resume=True, **changed)
+    permuted = gs.fixed_split(
+        ring.train, ring.test.select(np.arange(ring.test.num_sessions)[::-1]), ring.validation
+    )
+    permuted = gs.Split(
+        permuted.train, permuted.test, permuted.validation, ring.report, ring.protocol
+    )
+    with pytest.raises(ValueError, match=r"other data \(the parts that differ: test\)"):
+        run(permuted, ["markov"], out=tmp_path, resume=True)
+    with pytest.raises(ValueError, match="pass out="):
+        run(ring, ["markov"], resume=True)
+
+
+def test_compare_without_resume_begins_again(
+    ring: gs.Split, tmp_path: Path, fitted: list[tuple[str, int]]
+) -> None:
+    run(ring, ["markov", "popularity"], out=tmp_path)
+    fitted.clear()
+    comparison = run(ring, ["popularity"], out=tmp_path)
+    assert fitted == [("Popularity", 0)]
+    assert comparison.models == ["popularity"]
+    assert comparison.sentences() == []
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"seeds": 0}, "needs a seed"),
+        ({"ks": (0,)}, "k"),
+        ({"monitor": "recall"}, "monitor is 'hr@k'"),
+        ({"models": ["nothing"]}, "no model 'nothing'"),
+        ({"settings": "nowhere.json"}, "nowhere.json holds no settings"),
+    ],
+)
+def test_compare_what_is_wrong_is_said_before_anything_is_trained(
+    ring: gs.Split, fitted: list[tuple[str, int]], options: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        run(ring, **({"models": ["markov"]} | options))
+    assert fitted == []
+
+
+def test_compare_settings_of_a_file_say_how(ring: gs.Split, tmp_path: Path) -> None:
+    path = tmp_path / "mine.json"
+    protocol = Protocol((Entry("a", "markov"), Entry("b", "popularity")), ("b",), (2, 3), True)
+    path.write_text(json.dumps(protocol.to_dict()))
+    assert Protocol.read(path) == protocol
+    comparison = run(ring, None, settings=path)
+    assert comparison.models == ["b"]
+    assert comparison.content["protocol"]["ks"] == [2, 3]
+    assert comparison.content["protocol"]["exclude_seen"] is True
+    assert set(run(ring, ["a", "b"], settings=path).models) == {"a", "b"}
+
+
+@pytest.mark.parametrize("name", ["default", "uci-eshop", "movielens-small", "diginetica"])
+def test_protocol_of_a_data_set_names_lines_that_can_be_built(name: str) -> None:
+    protocol = Protocol.of(name)
+    assert {entry.name for entry in protocol.select(None)} <= {e.name for e in protocol.models}
+    for entry in protocol.models:
+        entry.training  # noqa: B018
+        assert entry.new_model(30, 0).num_items == 30
+
+
+def test_protocol_of_data_without_settings_is_the_default_one() -> None:
+    assert Protocol.of("tmall") == Protocol.of("default")
+    with pytest.raises(ValueError, match="no model 'x': choose from popularity"):
+        Protocol.of("tmall").select(["x"])
+
+
+def test_page_of_comparisons_runs_and_its_links_lead_somewhere() -> None:
+    page = Path(__file__).resolve().parents[2] / "docs" / "compare.md"
+    text = page.read_text(encoding="utf-8")
+    (lines,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    names: dict[str, Any] = {}
+    exec(compile(lines, page.name, "exec"), names)
+    assert len(names["comparison"].content["rows"]) == 5
+    links = [link.partition("#")[0] for link in re.findall(r"\]\((?!https?:)([^)]+)", text)]
+    assert [link for link in links if not (page.parent / link).exists()] == []

@@ -1,0 +1,62 @@
+"""Tables from a record: every number from its rows, and signs that LaTeX would take for its own."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from graphseq.comparison.tables import latex, markdown
+
+
+def row(model: str, seed: int, hr: float, mrr: float) -> dict[str, Any]:
+    metrics = {"hr@20": hr, "mrr@20": mrr, "ndcg@20": mrr}
+    return {
+        "model": model,
+        "seed": seed,
+        "metrics": metrics,
+        "intervals": {name: [value - 0.01, value + 0.01] for name, value in metrics.items()},
+        "train_seconds": 2.0 * seed,
+        "eval_seconds": 1.0,
+        "epochs": 3,
+        "num_parameters": 10,
+    }
+
+
+@pytest.fixture
+def content() -> dict[str, Any]:
+    return {
+        "data": {"name": "clicks_1%", "statistics": {"test": {"targets": 13_237}}},
+        "protocol": {"ks": [5, 20]},
+        "rows": [row("sr_gnn", 0, 0.7, 0.25), row("sr_gnn", 1, 0.72, 0.27), row("b", 0, 0.73, 0.2)],
+    }
+
+
+def test_markdown_has_means_over_seeds_best_first(content: dict[str, Any]) -> None:
+    assert markdown(content).splitlines() == [
+        "| model | HR@20 | MRR@20 | NDCG@20 | epochs | training | ranking |",
+        "| --- | --- | --- | --- | --- | --- | --- |",
+        "| sr_gnn (2 seeds) | 71.00 ± 1.00 | 26.00 ± 1.00 | 26.00 ± 1.00 | 3 | 1.0 s | 1.0 s |",
+        "| b | 73.00 ± 1.00 | 20.00 ± 1.00 | 20.00 ± 1.00 | 3 | 0.0 s | 1.0 s |",
+    ]
+
+
+def test_markdown_order_is_that_of_the_monitor(content: dict[str, Any]) -> None:
+    assert "| b |" in markdown(content | {"monitor": "hr@20"}).splitlines()[2]
+
+
+def test_markdown_without_an_interval_has_the_value_alone(content: dict[str, Any]) -> None:
+    del content["rows"][2]["intervals"]["hr@20"]
+    assert "| b | 73.00 | 20.00 ± 1.00 |" in markdown(content)
+
+
+def test_latex_bolds_the_best_and_escapes_signs(content: dict[str, Any]) -> None:
+    lines = latex(content).splitlines()
+    assert (
+        r"sr\_gnn (2 seeds) & $71.00 \pm 1.00$ & $\mathbf{26.00 \pm 1.00}$ & "
+        r"$\mathbf{26.00 \pm 1.00}$ \\"
+    ) in lines
+    assert r"b & $\mathbf{73.00 \pm 1.00}$ & $20.00 \pm 1.00$ & $20.00 \pm 1.00$ \\" in lines
+    (caption,) = [line for line in lines if line.startswith(r"\caption")]
+    assert r"clicks\_1\%, in \%, all items ranked for 13{,}237 targets" in caption
+    assert r"Model & HR@20 & MRR@20 & NDCG@20 \\" in lines

@@ -1,0 +1,194 @@
+"""The search: three tiny trials, resumed, on validation alone; spaces that fit their families."""
+
+from __future__ import annotations
+
+import builtins
+import json
+from importlib import import_module
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+import graphseq as gs
+from graphseq.comparison import Entry, Protocol, Space, Tuning
+from graphseq.comparison.space import FOLDER
+
+SPACE: dict[str, Any] = {
+    "arguments": {"hidden_channels": [4, 8], "dropout": {"low": 0.0, "high": 0.5}},
+    "fit": {
+        "learning_rate": {"low": 0.001, "high": 0.1, "log": True},
+        "batch_size": 16,
+        "loss": ["cross_entropy", {"name": "sampled_softmax", "num_negatives": 4}],
+    },
+}
+
+
+def search(ring: gs.Split, **options: Any) -> Tuning:
+    return gs.tune(ring, "sasrec", SPACE, **{"epochs": 2, **options})
+
+
+def trials(tuning: Tuning) -> list[dict[str, Any]]:
+    return [
+        {key: value for key, value in row.items() if "seconds" not in key}
+        for row in tuning.content["rows"]
+    ]
+
+
+def test_search_resumed_equals_one_that_never_stopped(
+    tmp_path: Path, ring: gs.Split, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ranked = []
+    tuning = import_module("graphseq.comparison.tuning")
+    real = tuning.evaluate
+    monkeypatch.setattr(tuning, "evaluate", lambda m, s, **o: ranked.append(s) or real(m, s, **o))
+    whole = search(ring, trials=3)
+    search(ring, trials=2, out=tmp_path)
+    halves = search(ring, trials=3, out=tmp_path, resume=True)
+    assert len(trials(whole)) == 3
+    assert trials(halves) == trials(whole)
+    assert all(part is ring.validation for part in ranked)  # never the test part
+    for name in ("results.csv", "study.db", "tuning.png", "best.json"):
+        assert (tmp_path / name).stat().st_size > 0
+    written = json.loads((tmp_path / "results.json").read_text())
+    assert written["rows"] == halves.content["rows"]
+    assert written["protocol"]["ranked"] == "validation"
+    assert "test part was not ranked" in written["protocol"]["note"]
+    frame = halves.to_frame()
+    assert frame["mrr@20"].tolist() == [row["metrics"]["mrr@20"] for row in written["rows"]]
+    assert set(frame["arguments.hidden_channels"]) <= {4, 8}
+
+
+def test_best_settings_are_a_line_and_a_file_that_comparisons_read(
+    tmp_path: Path, ring: gs.Split
+) -> None:
+    tuning = search(ring, trials=2, out=tmp_path, exclude_seen=True, ks=(5, 20))
+    protocol = Protocol.read(tmp_path / "best.json")
+    (entry,) = protocol.select(None)
+    best = max(trials(tuning), key=lambda row: row["metrics"]["mrr@20"])
+    assert entry == tuning.best
+    assert entry.arguments == best["settings"]["arguments"]
+    # The learning rate of the default settings falls to the last epoch: all of them are run.
+    assert entry.training.schedule == "linear"
+    assert entry.training.max_epochs == 2
+    assert entry.training.batch_size == 16
+    assert protocol.note.startswith("Best of 2 trials on the validation part of your log")
+    assert protocol.exclude_seen
+    assert protocol.ks == (5, 20)
+
+
+def test_best_settings_of_a_constant_rate_end_at_the_best_epoch(ring: gs.Split) -> None:
+    tuning = search(ring, trials=1, epochs=4, settings=Protocol())
+    (row,) = tuning.content["rows"]
+    assert tuning.best.training.max_epochs == row["epochs"]
+
+
+def test_counting_models_are_searched_too(ring: gs.Split) -> None:
+    tuning = gs.tune(ring, "markov", trials=2)
+    assert [row["epochs"] for row in tuning.content["rows"]] == [0, 0]
+    assert "max_epochs" not in tuning.best.fit
+
+
+def test_settings_that_do_not_go_together_fail_their_trial_alone(ring: gs.Split) -> None:
+    space = {"arguments": {"hidden_channels": [4], "heads": [3]}, "fit": {"batch_size": [16]}}
+    with pytest.raises(ValueError, match=r"No trial came to an end\. .*heads"):
+        gs.tune(ring, "sasrec", space, trials=1)
+
+
+def test_study_is_not_mixed_with_another(tmp_path: Path, ring: gs.Split) -> None:
+    gs.tune(ring, "markov", trials=1, out=tmp_path)
+    with pytest.raises(ValueError, match="go on by resume"):
+        gs.tune(ring, "markov", trials=1, out=tmp_path)
+    with pytest.raises(ValueError, match="another model, space, metric or seed"):
+        gs.tune(ring, "markov", trials=1, out=tmp_path, seed=1, resume=True)
+
+
+def test_search_says_what_is_missing(
+    tmp_path: Path, ring: gs.Split, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(ValueError, match="no model 'gru5rec': choose from popularity"):
+        gs.tune(ring, "gru5rec")
+    with pytest.raises(ValueError, match="popularity has no search space of its own, as bert4rec"):
+        gs.tune(ring, "popularity")
+    with pytest.raises(ValueError, match="monitor is 'hr@k'"):
+        search(ring, monitor="recall")
+    with pytest.raises(ValueError, match="trials must be at least 1, got 0"):
+        search(ring, trials=0)
+    with pytest.raises(ValueError, match="needs a validation part"):
+        search(gs.fixed_split(ring.train, ring.test))
+    with pytest.raises(ValueError, match=r"holds no search space"):
+        gs.tune(ring, "markov", tmp_path / "nothing.json")
+    known = builtins.__import__
+
+    def without(name: str, *args: Any, **options: Any) -> Any:
+        if name == "optuna":
+            raise ModuleNotFoundError(name)
+        return known(name, *args, **options)
+
+    monkeypatch.setattr(builtins, "__import__", without)
+    with pytest.raises(ModuleNotFoundError, match=r"pip install 'graphseq\[tune\]'"):
+        search(ring)
+
+
+FAMILIES = sorted(file.name.removesuffix(".json") for file in FOLDER.iterdir())
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_every_space_fits_its_family(family: str) -> None:
+    space = Space.of(Entry(family, family))
+    names = [name for name, _ in space.searched()]
+    assert names
+    for pick in (0, -1):
+
+        def choose(name: str, choices: list[Any], pick: int = pick) -> Any:
+            return choices[pick]
+
+        def number(name: str, low: Any, high: Any, log: bool = False, pick: int = pick) -> Any:
+            return (low, high)[pick]
+
+        trial = SimpleNamespace(
+            suggest_categorical=choose, suggest_int=number, suggest_float=number
+        )
+        entry = space.suggest(trial)
+        gs.models.MODELS[family](20, **entry.arguments)
+        assert entry.training.batch_size > 0
+
+
+def test_known_settings_are_the_first_trial_where_they_lie_in_the_space() -> None:
+    base = Entry(
+        "sasrec",
+        "sasrec",
+        {"hidden_channels": 8, "dropout": 0.9, "max_length": 7},
+        {"loss": {"name": "sampled_softmax", "num_negatives": 4}, "learning_rate": 0.01},
+    )
+    space = Space(base, SPACE)
+    known = space.of_base()
+    assert known == {
+        "arguments.hidden_channels": 8,
+        "fit.learning_rate": 0.01,
+        "fit.loss": json.dumps(SPACE["fit"]["loss"][1]),  # type: ignore[index]
+    }
+    assert space.entry({"arguments.hidden_channels": 8}).arguments["max_length"] == 7
+
+
+def test_space_of_a_wrong_form_is_refused() -> None:
+    base = Entry("sasrec", "sasrec")
+    with pytest.raises(ValueError, match="has 'arguments' and 'fit', got model"):
+        Space(base, {"model": {}})
+    with pytest.raises(ValueError, match=r"fit\.learning_rate needs low < high, got 2, 1"):
+        Space(base, {"fit": {"learning_rate": {"low": 2, "high": 1}}})
+    with pytest.raises(ValueError, match=r"arguments\.heads has no choice"):
+        Space(base, {"arguments": {"heads": []}})
+
+
+def test_drawn_numbers_are_short_enough_to_read() -> None:
+    draw = np.random.default_rng(0).uniform(0.001, 0.1)
+    trial = SimpleNamespace(suggest_float=lambda *args, **options: float(draw))
+    space = Space(
+        Entry("sasrec", "sasrec"), {"fit": {"learning_rate": {"low": 0.001, "high": 0.1}}}
+    )
+    rate = space.suggest(trial).fit["learning_rate"]
+    assert rate == pytest.approx(draw, rel=1e-3)
+    assert len(str(rate)) <= 8
