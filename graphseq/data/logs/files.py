@@ -18,7 +18,8 @@ import pyarrow as pa
 
 from graphseq.data.logs.ids import series_of_arrow
 from graphseq.data.logs.paths import LogFile, broken
-from graphseq.data.logs.source import LogOptions, LogSource
+from graphseq.data.logs.source import LogOptions, LogSource, Typed
+from graphseq.data.logs.typed import typed_columns
 
 
 class FileLog(LogSource):
@@ -41,7 +42,7 @@ class FileLog(LogSource):
                 "temp_directory": str(self.folder / "spilled"),
             },
         )
-        self.connection.execute("SET TimeZone = 'UTC'")
+        self.connection.execute("SET TimeZone = 'UTC'; SET enable_progress_bar = false")
         self._starts: list[int] | None = None
 
     def read(self, columns: Sequence[Any], ids: Collection[Any] = ()) -> pd.DataFrame:
@@ -56,6 +57,13 @@ class FileLog(LogSource):
         """These columns as Arrow's, in the log's order; see :meth:`read`."""
 
     @abstractmethod
+    def as_sql(self, columns: Sequence[str]) -> tuple[str, list[str]]:
+        """A SELECT of columns, called ``v0``, ``v1``, ..., in the log's order, and their types.
+
+        Text files have the type ``WRITTEN`` of :mod:`graphseq.data.logs.typed`.
+        """
+
+    @abstractmethod
     def rows_of(self, file: LogFile) -> int:
         """How many rows a file has."""
 
@@ -67,6 +75,11 @@ class FileLog(LogSource):
             self._starts = np.concatenate(([0], np.cumsum(sizes))).tolist()
         file = int(np.searchsorted(self._starts, row, side="right")) - 1
         return f"row {row - self._starts[file]} of {self.files[file].path}"
+
+    def typed(
+        self, *, ids: Sequence[str], time: str | None = None, features: Sequence[str] = ()
+    ) -> Typed:
+        return typed_columns(self, ids, time, features)
 
     def close(self) -> None:
         self.connection.close()
@@ -106,11 +119,6 @@ def refusal(error: duckdb.Error, files: Sequence[LogFile]) -> ValueError:
         )
     first = text.split("\n\n")[0].split("\n  file =")[0]
     return broken(path, re.sub(r"^[\w ]*Error: ", "", first.replace(path, "it")))
-
-
-def quoted(name: str) -> str:
-    """A name in SQL."""
-    return '"' + name.replace('"', '""') + '"'
 
 
 def literal(value: object) -> str:

@@ -19,6 +19,9 @@ IdRule = Literal["auto", "integer", "text"]
 INTEGER = r"^(0|-?[1-9]\d*)$"
 """Text that is written just as the integer it stands for is."""
 
+FIRST = 1000
+"""How many values are looked at before all are."""
+
 PLAIN = (int, np.integer, str, float, np.floating, bool, np.bool_)
 
 
@@ -246,14 +249,20 @@ def _of_integers(column: pd.Series) -> pd.Series:
 
 def integers_of_text(text: Any) -> Any | None:
     """Arrow text as int64 or uint64 where every value is written as that integer, else ``None``."""
-    if not pc.all(pc.match_substring_regex(text, INTEGER)).as_py():
+    for part in (text.slice(0, FIRST), text):
+        if not pc.all(pc.match_substring_regex(part, INTEGER)).as_py():
+            return None
+    whole = cast_text(text, pa.int64())
+    return cast_text(text, pa.uint64()) if whole is None else whole
+
+
+def cast_text(text: Any, kind: pa.DataType) -> Any | None:
+    """Arrow text as another type, or ``None`` where a value is none of it."""
+    try:
+        pc.cast(text.slice(0, FIRST), kind)  # Arrow makes an error of every value that fails
+        return pc.cast(text, kind)
+    except pa.ArrowInvalid:
         return None
-    for kind in (pa.int64(), pa.uint64()):
-        try:
-            return pc.cast(text, kind)
-        except pa.ArrowInvalid:
-            continue
-    return None
 
 
 def _integers(column: pd.Series, what: str, place: Callable[[int], str] | None) -> pd.Series:
@@ -271,4 +280,4 @@ def _integers(column: pd.Series, what: str, place: Callable[[int], str] | None) 
     )
 
 
-__all__ = ["IdRule", "id_column", "integers_of_text", "series_of_arrow"]
+__all__ = ["IdRule", "cast_text", "id_column", "integers_of_text", "series_of_arrow"]

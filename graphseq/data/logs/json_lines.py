@@ -14,6 +14,7 @@ from graphseq.data.logs.ids import integers_of_text
 from graphseq.data.logs.paths import LogFile
 from graphseq.data.logs.source import BadLine, LogOptions, check_columns, logger
 from graphseq.data.logs.text import typed_text
+from graphseq.data.logs.typed import WRITTEN
 
 OBJECTS_LOOKED_AT = 1000
 """How many objects say which columns there are."""
@@ -71,6 +72,26 @@ class JsonLog(FileLog):
             if rows and made[name].null_count == rows:  # a key that no object has?
                 check_columns([name], [*self.names, *made], str(self.files[0].path))
         return pa.table(made)
+
+    def as_sql(self, columns: Sequence[str]) -> tuple[str, list[str]]:
+        scan = self.scan(columns)
+        keys = dict(self.files[0].keys)
+        own = [place for place, name in enumerate(columns) if name not in keys]
+        kinds = ", ".join(f"list(DISTINCT json_type(v{place})) AS v{place}" for place in own)
+        types = [WRITTEN] * len(columns)
+        with self.reading():
+            found = self.connection.sql(f"SELECT {kinds} FROM ({scan})").fetchall()[0]
+        for place, kind in zip(own, found, strict=True):
+            there = set(kind or ()) - {"NULL", None}
+            numbers = there <= {"BIGINT", "UBIGINT", "DOUBLE"}
+            if not there or not (numbers or len(there) == 1) or there & {"OBJECT", "ARRAY"}:
+                self.arrow([columns[place]])  # which says what is wrong
+            types[place] = "VARCHAR" if there == {"VARCHAR"} else WRITTEN
+        values = ", ".join(
+            f"v{place} ->> '$' AS v{place}" if place in own else f"v{place}"
+            for place in range(len(columns))
+        )
+        return f"SELECT {values} FROM ({scan})", types
 
     def _column(self, column: str, name: str, is_id: bool) -> Any:
         """A column of JSON values, typed by what all of them are."""

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
+from fractions import Fraction
 from typing import Any
 
+import duckdb
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from graphseq.data.logs.ids import series_of_arrow
-from graphseq.data.logs.source import LogOptions, LogSource, check_columns
+from graphseq.data.logs.ids import id_column, series_of_arrow
+from graphseq.data.logs.source import LogOptions, LogSource, Typed, check_columns
+from graphseq.data.logs.times import instants
+from graphseq.data.logs.typed import quoted
 
 HELD = (
     "a frame of pandas or polars, a table of Arrow, a relation of DuckDB, a list of dicts, a dict "
@@ -37,6 +41,26 @@ class MemoryLog(LogSource):
         columns = list(dict.fromkeys(columns))
         check_columns(columns, self.names, "The log")
         return self._read(columns)
+
+    def typed(
+        self, *, ids: Sequence[str], time: str | None = None, features: Sequence[str] = ()
+    ) -> Typed:
+        named = list(dict.fromkeys([*ids, *([] if time is None else [time]), *features]))
+        frame = self.read(named, ids=ids)
+        columns: dict[str, Any] = {}
+        tick = Fraction(1)
+        for name in named:
+            column = frame[name]
+            if name in ids:
+                column = id_column(column, self.options.ids)
+            if name == time:
+                times = instants(column, self.options.time_unit)
+                column, tick = pd.Series(times.ticks), times.tick
+            columns[name] = pa.array(column, from_pandas=True)
+        connection = duckdb.connect(":memory:")
+        connection.execute("SET TimeZone = 'UTC'; SET enable_progress_bar = false")
+        connection.register("held", pa.table(columns))
+        return Typed(connection, f"SELECT {', '.join(map(quoted, named))} FROM held", tick)
 
     def close(self) -> None:
         pass  # what is held stays with its owner

@@ -8,10 +8,11 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from graphseq.data.logs.files import FileLog, literal, quoted
+from graphseq.data.logs.files import FileLog, literal
 from graphseq.data.logs.paths import LogFile, readable
 from graphseq.data.logs.source import LogOptions, check_columns
 from graphseq.data.logs.text import typed_text
+from graphseq.data.logs.typed import WRITTEN, quoted
 
 
 class ParquetLog(FileLog):
@@ -63,7 +64,7 @@ class ParquetLog(FileLog):
         return pa.table(made)
 
     def scan(self, columns: Sequence[str]) -> str:
-        """SQL of columns, named as in the log, in the log's order."""
+        """SQL of columns, called ``v0``, ``v1``, ..., in the log's order."""
         paths = literal([str(file.path) for file in self.files])
         if any(schema.names != self.schemas[0].names for schema in self.schemas[1:]):
             union = "true"
@@ -75,8 +76,26 @@ class ParquetLog(FileLog):
         hive = "true, hive_types_autocast=false" if keys else "false"
         table = f"read_parquet({paths}, union_by_name={union}, hive_partitioning={hive})"
         # DuckDB tells no case in names, and calls the second of two "id_1".
-        theirs = dict(zip(self._names(0), self._called(table), strict=False))
-        return "SELECT " + ", ".join(quoted(theirs[name]) for name in columns) + f" FROM {table}"
+        own = self.schemas[0].names
+        theirs = dict(zip(own, self._called(table), strict=False)) | {key: key for key in keys}
+        values = [f"{quoted(theirs[name])} AS v{place}" for place, name in enumerate(columns)]
+        return f"SELECT {', '.join(values)} FROM {table}"
+
+    def as_sql(self, columns: Sequence[str]) -> tuple[str, list[str]]:
+        for number, file in enumerate(self.files):
+            check_columns(columns, self._names(number), str(file.path))
+        kinds = [self._kind(name) for name in columns]
+        scan = self.scan(columns)
+        with self.reading():
+            types = [str(kind) for kind in self.connection.sql(f"{scan} LIMIT 0").types]
+        for place, kind in enumerate(kinds):
+            if kind is None:
+                types[place] = WRITTEN
+            elif pa.types.is_duration(kind):
+                raise ValueError(
+                    f"Column {columns[place]!r} holds durations: read the log without out=."
+                )
+        return scan, types
 
     def _called(self, table: str) -> list[str]:
         with self.reading():

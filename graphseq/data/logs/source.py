@@ -6,10 +6,12 @@ import logging
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Mapping, MutableSequence, Sequence
 from dataclasses import dataclass, fields
+from fractions import Fraction
 from os import PathLike
 from types import TracebackType
 from typing import Any, Literal, Self
 
+import duckdb
 import pandas as pd
 
 from graphseq.data.logs.ids import IdRule
@@ -100,6 +102,23 @@ class LogOptions:
                 raise ValueError(f"{name} is a list of text, got one text: write [...] around it.")
 
 
+@dataclass(frozen=True)
+class Typed:
+    """Columns of a log as SQL.
+
+    Args:
+        connection: Where to run it; it closes with the log.
+        sql: A SELECT of the columns by their names, in the log's order: ids as integers of 64
+            bits, text, floats, booleans or moments; the time as ticks, BIGINT, UBIGINT or DOUBLE;
+            features as BIGINT, DOUBLE, BOOLEAN, text or moments. Missing values are NULL.
+        tick: Seconds of one tick.
+    """
+
+    connection: duckdb.DuckDBPyConnection
+    sql: str
+    tick: Fraction
+
+
 class LogSource(ABC):
     """A log that was opened; close it, or use it in a ``with`` statement.
 
@@ -129,6 +148,21 @@ class LogSource(ABC):
     def place(self, row: int) -> str:
         """Where a row of the log is, for errors: ``row 3``, or ``row 3 of part-0.csv``."""
         return f"row {row}"
+
+    @abstractmethod
+    def typed(
+        self, *, ids: Sequence[str], time: str | None = None, features: Sequence[str] = ()
+    ) -> Typed:
+        """Columns as SQL, by the rules that hold in memory; of files, nothing is held in memory.
+
+        Args:
+            ids: Columns of ids.
+            time: The column of times.
+            features: Other columns.
+
+        Raises:
+            ValueError: If a column is missing, or its values are not what they must be.
+        """
 
     @abstractmethod
     def close(self) -> None:

@@ -12,9 +12,10 @@ import pyarrow.compute as pc
 
 from graphseq.data.logs.dialect import Dialect, dialect, first_lines, plain_copy
 from graphseq.data.logs.files import FileLog, literal
-from graphseq.data.logs.ids import integers_of_text
+from graphseq.data.logs.ids import cast_text, integers_of_text
 from graphseq.data.logs.paths import LogFile
 from graphseq.data.logs.source import BadLine, LogOptions, check_columns, logger
+from graphseq.data.logs.typed import WRITTEN
 
 
 class TextLog(FileLog):
@@ -61,10 +62,17 @@ class TextLog(FileLog):
         keys = [name for name, _ in file.keys]
         return dialect(file, self._texts[number], self.options, wanted, keys)
 
-    def arrow(self, columns: Sequence[str], ids: Collection[str] = ()) -> pa.Table:
-        dialects = [self._dialect(number, columns) for number in range(len(self.files))]
+    def as_sql(self, columns: Sequence[str]) -> tuple[str, list[str]]:
+        return self.scan(columns, self._dialects(columns)), [WRITTEN] * len(columns)
+
+    def _dialects(self, wanted: Sequence[str]) -> list[Dialect]:
+        dialects = [self._dialect(number, wanted) for number in range(len(self.files))]
         for number, how in enumerate(dialects):
-            check_columns(columns, self._names(number, how), str(self.files[number].path))
+            check_columns(wanted, self._names(number, how), str(self.files[number].path))
+        return dialects
+
+    def arrow(self, columns: Sequence[str], ids: Collection[str] = ()) -> pa.Table:
+        dialects = self._dialects(columns)
         try:
             return self._typed(columns, ids, dialects)
         except duckdb.Error as error:
@@ -267,9 +275,8 @@ def typed_text(text: Any, is_id: bool) -> Any:
             break
     else:
         return pc.equal(lower, "true")
-    try:
-        numbers = pc.cast(text, pa.float64())
-    except pa.ArrowInvalid:
+    numbers = cast_text(text, pa.float64())
+    if numbers is None:
         return text
     # 007 is a code, no number.
     return text if pc.any(pc.match_substring_regex(text, r"^[+-]?0\d")).as_py() else numbers

@@ -16,6 +16,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from graphseq.data.logs.errors import missing_rows, rows_named
+from graphseq.data.logs.ids import cast_text
 
 SECONDS_A_DAY = 86_400
 
@@ -325,10 +326,9 @@ def _of_text(
 def _numbers_of_text(text: Any) -> NDArray[Any] | None:
     """Text that is all numbers as int64, uint64 or float64, or ``None``."""
     for kind in (pa.int64(), pa.uint64(), pa.float64()):
-        try:
-            return np.asarray(pc.cast(text, kind))
-        except pa.ArrowInvalid:
-            continue
+        numbers = cast_text(text, kind)
+        if numbers is not None:
+            return np.asarray(numbers)
     return None
 
 
@@ -336,10 +336,9 @@ def _moments(text: Any) -> Instants | None:
     """ISO 8601 text as moments, or ``None`` where a value is none."""
     for unit in ("us", "ns"):
         for zone in (None, "UTC"):
-            try:
-                return _ticks(pc.cast(text, pa.timestamp(unit, zone)), unit)
-            except pa.ArrowInvalid:
-                continue
+            moments = cast_text(text, pa.timestamp(unit, zone))
+            if moments is not None:
+                return _ticks(moments, unit)
     if not pc.all(pc.match_substring_regex(text, ISO)).as_py():
         return None
     plain = pc.utf8_trim_whitespace(text)
@@ -356,6 +355,28 @@ def _moments(text: Any) -> Instants | None:
     mask = np.asarray(zoned)
     ticks[mask], ticks[~mask] = _ticks(there, unit).ticks, _ticks(here, unit).ticks
     return Instants(ticks, UNITS[unit])
+
+
+def moments_of_text(text: Any, unit: str) -> Any:
+    """ISO 8601 text as ticks of a unit; missing where a value is missing or none.
+
+    Args:
+        text: Arrow's text, [n].
+        unit: ``"us"`` or ``"ns"``.
+    """
+    if isinstance(text, pa.ChunkedArray):
+        text = text.combine_chunks()
+    whole = np.asarray(pc.fill_null(pc.match_substring_regex(text, ISO), False))
+    ticks = np.zeros(len(text), dtype=np.int64)
+    found = _moments(text.filter(pa.array(whole)))
+    if found is None:  # one by one, since some look like moments and are none
+        for row in np.flatnonzero(whole).tolist():
+            one = _moments(text.slice(row, 1))
+            whole[row] = one is not None
+            ticks[row] = 0 if one is None else one.ticks[0] * int(one.tick / UNITS[unit])
+    else:
+        ticks[whole] = found.ticks * int(found.tick / UNITS[unit])
+    return pa.array(ticks, mask=~whole)
 
 
 def _ticks(moments: Any, unit: str) -> Instants:
