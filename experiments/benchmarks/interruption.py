@@ -22,7 +22,7 @@ import torch
 
 import graphseq as gs
 from experiments.benchmarks.report import Benchmark
-from graphseq.training.checkpoints import Checkpoints
+from graphseq.training.checkpoints import Checkpoints, read
 from graphseq.training.fit import CHECKPOINT
 
 WAYS: dict[str, tuple[str, dict[str, Any]]] = {
@@ -109,7 +109,7 @@ def main(argv: list[str] | None = None) -> None:
             start(way, whole).wait()
             kills = killed(way, broken, options.kills, seed)
             told = json.loads((whole / "told.json").read_text())
-            states = [torch.load(f / CHECKPOINT, weights_only=True) for f in (whole, broken)]
+            states = [read(f / CHECKPOINT) for f in (whole, broken)]
             logs = [(f / "logs" / "metrics.csv").read_bytes() for f in (whole, broken)]
             benchmark.add(
                 training=way,

@@ -58,7 +58,7 @@ def read_atomic(path: StrPath) -> pd.DataFrame:
         frame = source.read(header, ids=[name for name in header if not name.endswith(":float")])
         frame.columns = pd.Index(list(kinds))
         for name, kind in kinds.items():
-            column: pd.Series[Any] = frame[name]
+            column: Any = frame[name]
             if kind == "float":
                 numbers = pd.to_numeric(column, errors="coerce")
                 missing = column.isna() | column.astype(str).str.lower().eq("nan")

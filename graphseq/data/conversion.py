@@ -12,24 +12,21 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import pyarrow as pa
 from numpy.typing import NDArray
 
 from graphseq.data.collect import SortedBuckets, join_buckets, sort_buckets
 from graphseq.data.events import features_by_id, gap_seconds
-from graphseq.data.folders import replacing
 from graphseq.data.parquet_log import Paths
 from graphseq.data.sessions import Sessions
-from graphseq.data.spill import IdFile, ahead
+from graphseq.data.spill import ahead
 from graphseq.data.spread import LogColumns, num_buckets, spread
 from graphseq.data.storage import (
-    ITEM_FEATURES,
-    ArrayFile,
+    SESSIONS,
+    FolderWriter,
     check_replaceable,
+    describe_sessions,
     open_sessions,
-    write_header,
-    write_ids,
-    write_item_features,
+    write_folder,
 )
 from graphseq.data.vocabulary import UNKNOWN, Vocabulary
 
@@ -79,14 +76,14 @@ def convert(
             folder holds something else or cannot be written, as when the disk is full.
     """
     folder = Path(fspath(out))
-    check_replaceable(folder)
+    check_replaceable(folder, SESSIONS)
     described = () if isinstance(item_features, pd.DataFrame) else item_features or ()
     columns = log_columns(session, item, time, user, gap, features, described)
     opened = columns.open(log)
     numbers = columns.numbers(opened)
     buckets = num_buckets(opened.num_rows)
-    with replacing(folder) as part:
-        work = part / BUILD
+    with write_folder(folder, SESSIONS) as part:
+        work = part.path / BUILD
         rows = spread(opened, opened.row_groups, columns, numbers, work / "spread", 1, buckets)
         ordered = sort_buckets([rows], range(buckets), columns, opened.num_rows, work / "sorted")
         rows.files.delete()
@@ -130,7 +127,7 @@ def log_columns(
 
 
 def write_sessions(
-    folder: Path,
+    folder: FolderWriter,
     buckets: SortedBuckets,
     columns: LogColumns,
     vocabularies: dict[str, pd.Index],
@@ -141,7 +138,7 @@ def write_sessions(
     """Writes sorted buckets as saved sessions, in the order in which their groups begin in the log.
 
     Args:
-        folder: A folder that holds no saved sessions yet.
+        folder: A new folder of saved sessions.
         buckets: The sessions.
         columns: What the log's columns are.
         vocabularies: Ids behind the codes in the buckets' columns, and ``user``.
@@ -161,22 +158,20 @@ def write_sessions(
     kinds = {"ptr": "i8", **{target: buckets.kinds[name] for name, target in arrays.items()}}
     if columns.user is not None or columns.by_user:
         kinds["users"] = "i4"
-    sizes = dict.fromkeys(kinds, buckets.num_clicks)
-    sizes |= {"ptr": buckets.num_sessions + 1, "users": buckets.num_sessions}
     codes = {
         name: Renumbering(ids)
         for name, ids in vocabularies.items()
         if renumber and name in buckets.kinds
     }
     described: list[dict[str, NDArray[Any]]] = []
-    groups = IdFile(folder / "groups.arrow")
     groups_are_users = columns.by_user and columns.user is None
+    named_by_groups = "user_ids" if groups_are_users else "session_ids"
     num_clicks = 0
     with ExitStack() as stack:
-        stack.enter_context(groups)
+        keeps_groups = groups_are_users or not columns.by_user
+        groups = stack.enter_context(folder.ids_file(named_by_groups)) if keeps_groups else None
         files = {
-            name: stack.enter_context(ArrayFile(folder / f"{name}.npy", kind, sizes[name]))
-            for name, kind in kinds.items()
+            name: stack.enter_context(folder.array_file(name, kind)) for name, kind in kinds.items()
         }
         files["ptr"].append(np.zeros(1))
         for joined in ahead(join_buckets(buckets)):
@@ -190,45 +185,27 @@ def write_sessions(
                 files[target].append(values[name])
             files["ptr"].append(num_clicks + np.cumsum(joined.lengths))
             if "users" in kinds:
-                users = groups.size + joined.groups if groups_are_users else joined.users
+                users = joined.users
+                if groups is not None and groups_are_users:
+                    users = (groups.size + joined.groups).astype(np.int32)
                 files["users"].append(users)
-            groups.append(joined.group_ids)
+            if groups is not None:
+                groups.append(joined.group_ids)
             num_clicks += int(joined.lengths.sum())
 
     ids = {name: codes[name].ids() if name in codes else v for name, v in vocabularies.items()}
     targets = {"item": "item_ids", "user": "user_ids"}
     targets |= {places[name]: f"click_{n}_ids" for n, name in enumerate(columns.features)}
-    listed = {
-        target: (write_ids(folder / f"{target}.arrow", ids[name], target), len(ids[name]))
-        for name, target in targets.items()
-        if name in ids
-    }
-    written = {name: (np.dtype(kind), sizes[name]) for name, kind in kinds.items()}
-    if groups_are_users:
-        groups.path.rename(folder / "user_ids.arrow")
-        listed["user_ids"] = ("arrow", groups.size)
-    elif columns.by_user:
-        groups.path.unlink()
-    elif (kind := _as_array(groups, folder / "session_ids.npy")) is not None:
-        written["session_ids"] = (kind, groups.size)
-    else:
-        groups.path.rename(folder / "session_ids.arrow")
-        listed["session_ids"] = ("arrow", groups.size)
+    for name, target in targets.items():
+        if name in ids:
+            folder.write_ids(target, ids[name])
 
     table = None
     if isinstance(item_features, pd.DataFrame):
         table = features_by_id(item_features, Vocabulary.from_unique(ids["item"]))
     elif columns.described:
         table = _described(columns, described, ids)
-    if table is not None:
-        write_item_features(folder / ITEM_FEATURES, table)
-    write_header(
-        folder,
-        arrays=written,
-        ids=listed,
-        click_features=columns.features,
-        item_features=table is not None,
-    )
+    describe_sessions(folder, columns.features, table)
 
 
 class Renumbering:
@@ -258,19 +235,6 @@ class Renumbering:
     def ids(self) -> pd.Index:
         """The ids behind the new codes."""
         return self._ids.take(np.concatenate(self._order))
-
-
-def _as_array(ids: IdFile, path: Path) -> np.dtype[Any] | None:
-    """Ids that are numbers as an array in place of their Arrow file; returns its type."""
-    batches = ids.batches()
-    kind = batches[0].type
-    if not (pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind)):
-        return None
-    with ArrayFile(path, kind.to_pandas_dtype(), ids.size) as file:
-        for batch in batches:
-            file.append(batch.to_numpy(zero_copy_only=False))
-    ids.path.unlink()
-    return file.dtype
 
 
 def _described(

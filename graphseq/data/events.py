@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from graphseq.data.logs.door import open_log
 from graphseq.data.logs.errors import MAX_ROWS_NAMED, missing_rows
 from graphseq.data.logs.ids import id_column
+from graphseq.data.logs.rows import by_clicks, place_of_click
 from graphseq.data.logs.source import Log, LogOptions
 from graphseq.data.logs.times import Duration, duration, instants
 from graphseq.data.vocabulary import UNKNOWN, Vocabulary, as_index
@@ -56,17 +57,26 @@ def session_fields(
     limit = None if gap is None else duration("gap", gap)
     if limit is not None and time is None:
         raise ValueError("gap cuts where time passes: name the column of times with time=.")
-    grouping = session if session is not None else user
-    if grouping is None:
+    if session is None and user is None:
         raise ValueError("Clicks are grouped by session= or by user=, got neither.")
     described = [] if isinstance(item_features, pd.DataFrame) else list(item_features or ())
     named = [c for c in (session, user, item, time) if c is not None]
     ids = [c for c in (session, user, item) if c is not None]
     with open_log(log, options) as source:
-        frame = source.read([*named, *features, *described], ids=ids)
+        rows_alone = session is not None and not source.has(session, [item])
+        wanted = [c for c in named if c != session] if rows_alone else named
+        frame = source.read([*wanted, *features, *described], ids=ids)
         if len(frame) == 0:
             raise ValueError("The log is empty: it needs at least one click.")
-        place = source.place
+        separator = options.item_separator
+        frame, row = by_clicks(frame, item, ids=ids, separator=separator, place=source.place)
+        place = source.place if row is None else place_of_click(row, source.place)
+        if rows_alone:  # then each row is a session, if it can be one
+            if row is None:
+                source.read([session], ids=[session])  # says what columns there are
+            frame[session] = row
+        grouping = session if session is not None else user
+        assert grouping is not None
 
         def codes_of(column: str) -> tuple[Vocabulary, NDArray[np.integer[Any]]]:
             ids = id_column(frame[column], options.ids, place=place)

@@ -43,18 +43,25 @@ class EpochLoader(DataLoader[Batch]):
         self.sampler_of_batches = sampler
         self._step = 0
         read = _StepsOfEpoch(sampler) if with_epoch else sampler
+        # torch's loader draws a seed for its workers: not from the state that all threads share.
+        kwargs.setdefault("generator", torch.Generator())
         super().__init__(steps, sampler=read, batch_size=None, collate_fn=_as_it_is, **kwargs)
 
     def __iter__(self) -> Iterator[Batch]:  # type: ignore[override]
         sampler = self.sampler_of_batches
         self._step = sampler.first_step
-        for batch in super().__iter__():
-            self._step += 1
-            if self._step == len(self):
-                # Now, since a reader that counts may never ask for the end.
-                sampler.first_step = self._step = 0
-                sampler.epoch += 1
-            yield batch
+        batches = super().__iter__()
+        try:
+            for batch in batches:
+                self._step += 1
+                if self._step == len(self):
+                    # Now, since a reader that counts may never ask for the end.
+                    sampler.first_step = self._step = 0
+                    sampler.epoch += 1
+                yield batch
+        finally:
+            if not self.persistent_workers:
+                end_workers(batches)
 
     def __len__(self) -> int:
         return len(self.sampler_of_batches)
@@ -187,6 +194,19 @@ class _WholeBatches(torch.utils.data.Dataset[Batch]):
 
     def __len__(self) -> int:
         return len(self.graphs)
+
+
+def end_workers(batches: Any) -> None:
+    """Ends the processes behind a pass over torch's loader, which wait for the end of its object.
+
+    An exception keeps that object alive as long as somebody keeps the exception.
+
+    Args:
+        batches: What ``iter`` of the loader gave; of anything else nothing happens.
+    """
+    end = getattr(batches, "_shutdown_workers", None)
+    if callable(end):
+        end()
 
 
 def _as_it_is(batch: Batch) -> Batch:

@@ -182,7 +182,7 @@ class Sessions:
         out: str | PathLike[str] | None = None,
         **options: Any,
     ) -> Sessions:
-        """Sessions of a log with one click a row.
+        """Sessions of a log with one click per row, or with one session per row.
 
         Clicks of one session are ordered by time; those of equal time keep the log's order. Without
         ``time`` the log's order is the order. Only the columns named are read.
@@ -194,7 +194,8 @@ class Sessions:
                 Parquet, CSV and its kin, or JSON lines, compressed or not.
             session, item, time, user: Names of its columns; time as dates (without a zone: UTC) or
                 as numbers (seconds, or see ``time_unit``). A session whose user is missing has
-                user -1.
+                user -1. Where items are lists, each row is a session, and lists of times and
+                features belong to them; ``events.aid`` is a part of a list of objects.
             gap: Cuts a session further where the pause is longer, as ``"30min"`` or in seconds;
                 its parts keep its name.
             features: Columns that describe the click: numbers stay numbers, all else gets codes
@@ -205,7 +206,7 @@ class Sessions:
                 :func:`graphseq.data.conversion.convert`.
             **options: How the log is read, see :class:`~graphseq.data.logs.source.LogOptions`:
                 ``names``, ``separator``, ``encoding``, ``quote``, ``null_values``, ``ids``,
-                ``time_unit``, ``bad_lines``.
+                ``time_unit``, ``bad_lines``, ``item_separator``.
 
         Raises:
             ValueError: If it is no log or an empty one, a column is missing (those that exist are
@@ -291,11 +292,11 @@ class Sessions:
         save_sessions(self, folder)
 
     @classmethod
-    def open(cls, folder: str | PathLike[str]) -> Sessions:
+    def open(cls, folder: str | PathLike[str], *, verify: bool = True) -> Sessions:
         """Saved sessions, memory-mapped; see :func:`graphseq.data.storage.open_sessions`."""
         from graphseq.data.storage import open_sessions
 
-        return open_sessions(folder)
+        return open_sessions(folder, verify=verify)
 
     # -- reading them --------------------------------------------------------------------------
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -18,19 +17,41 @@ from numpy.typing import NDArray
 from graphseq.data.collect import sort_buckets
 from graphseq.data.conversion import BUILD, log_columns, write_sessions
 from graphseq.data.events import plain_array
-from graphseq.data.folders import replacing
 from graphseq.data.parquet_log import ParquetLog, Paths, RowGroup
 from graphseq.data.ragged import count_codes
 from graphseq.data.samplers import place_among_ranks
 from graphseq.data.sessions import Sessions
 from graphseq.data.spread import LogColumns, Spread, num_buckets, spread
-from graphseq.data.storage import open_sessions, write_ids
+from graphseq.data.storage import (
+    SESSIONS,
+    Folder,
+    FolderKind,
+    check_replaceable,
+    fill_folder,
+    open_folder,
+    open_sessions,
+    write_folder,
+    write_ids,
+)
+from graphseq.data.storage.rules import list_of, record, whole
 from graphseq.data.vocabulary import UNKNOWN, as_index
 
-FORMAT, FORMAT_VERSION = "graphseq.shards", 2
-HEADER = "shards.json"
-COUNTS = "item_counts.npy"
-"""Clicks of each item in all shards, beside the header."""
+SHARDS = FolderKind(
+    format="graphseq.shards",
+    version=3,
+    header="shards.json",
+    holds="shards",
+    made_by="build_shards",
+    rules={
+        "shards": list_of(
+            record({"sessions": whole(1), "clicks": whole(1), "with_targets": whole(0)})
+        )
+    },
+    within=SESSIONS,
+)
+
+COUNTS = "item_counts"
+"""Clicks of each item in all shards, an array beside the header."""
 
 
 def build_shards(
@@ -70,15 +91,15 @@ def build_shards(
     folder = Path(fspath(out))
     if num_shards < 1:
         raise ValueError(f"num_shards must be at least 1, got {num_shards}.")
-    if folder.exists() and not (folder / HEADER).is_file() and any(folder.iterdir()):
-        raise ValueError(f"{folder} exists and holds something other than shards: choose another.")
+    check_replaceable(folder, SHARDS)
     columns = log_columns(session, item, time, user, gap, features, ())
     # Users whose sessions lie in several shards need codes that all shards know.
     columns = replace(columns, user=user)
     opened = columns.open(log)
     numbers = columns.numbers(opened)
     per_shard = num_buckets(opened.num_rows, num_shards)
-    with replacing(folder) as part:
+    with write_folder(folder, SHARDS) as out_folder:
+        part = out_folder.path
         work = part / BUILD
         options = columns, numbers, num_shards, per_shard
         runs = enumerate(opened.shares(num_shards))
@@ -89,10 +110,11 @@ def build_shards(
         fixed = per_shard, columns, opened.num_rows, part, item_features
         sizes = _run(client, [partial(_shard, spreads, n, *fixed) for n in range(num_shards)])
         counts = [np.load(_counts_of(part, n)) for n in range(num_shards)]
-        np.save(part / COUNTS, np.sum(counts, axis=0), allow_pickle=False)
+        out_folder.write_array(COUNTS, np.sum(counts, axis=0))
         shutil.rmtree(work)
-        header = {"format": FORMAT, "version": FORMAT_VERSION, "shards": sizes}
-        (part / HEADER).write_text(json.dumps(header, indent=2) + "\n", encoding="utf-8")
+        for number in range(num_shards):
+            out_folder.add_folder(_name(number), SESSIONS)
+        out_folder.content = {"shards": sizes}
 
 
 class Shards:
@@ -102,6 +124,7 @@ class Shards:
 
     Args:
         folder: What :func:`build_shards` made.
+        verify: Whether checksums and all values are compared, as :meth:`Sessions.open` does.
 
     Attributes:
         counts: Clicks of each item in all shards, int64 [num_items].
@@ -110,13 +133,13 @@ class Shards:
         ValueError: If the folder holds no shards.
     """
 
-    def __init__(self, folder: str | PathLike[str]) -> None:
-        self.folder = Path(fspath(folder))
-        self._sizes = shard_sizes(self.folder)
-        try:
-            self.counts: NDArray[np.int64] = np.load(self.folder / COUNTS, allow_pickle=False)
-        except (OSError, ValueError) as error:
-            raise ValueError(f"{self.folder / COUNTS} is missing or broken: {error}.") from error
+    def __init__(self, folder: str | PathLike[str], *, verify: bool = True) -> None:
+        self.folder, self.verify = Path(fspath(folder)), verify
+        with open_folder(folder, SHARDS, verify=verify) as opened:
+            self._sizes, self._checksums = _read_header(opened)
+            self.counts: NDArray[np.int64] = opened.array(COUNTS, np.int64)
+        if len(self.counts) and self.counts.min() < 0:
+            raise ValueError(f"{self.folder / COUNTS}.npy is broken: a count is negative.")
 
     def __len__(self) -> int:
         return len(self._sizes)
@@ -129,7 +152,7 @@ class Shards:
         """The sessions of one shard, memory-mapped."""
         if not 0 <= number < len(self):
             raise IndexError(f"Shard {number} does not exist: there are {len(self)}.")
-        return open_sessions(_name(self.folder, number))
+        return _open(self.folder, number, self._checksums[number], self.verify)
 
     def num_samples(self, samples: str) -> list[int]:
         """Samples of each shard; ``samples`` is that of the dataset."""
@@ -159,25 +182,34 @@ class Shards:
 
 
 def open_shards(
-    folder: str | PathLike[str], *, rank: int | None = None, world_size: int | None = None
+    folder: str | PathLike[str],
+    *,
+    rank: int | None = None,
+    world_size: int | None = None,
+    verify: bool = True,
 ) -> Sessions:
     """The sessions of one rank: its shard, memory-mapped, or its shards, copied into memory.
 
     Args:
         folder: What :func:`build_shards` made.
         rank, world_size: This process among how many; by default those of ``torch.distributed``.
+        verify: Whether checksums and all values are compared, as :meth:`Sessions.open` does.
 
     Raises:
-        ValueError: If the folder holds no shards, or ranks cannot have equally many.
+        ValueError: If the folder holds no shards or damaged ones, or ranks cannot have equally
+            many.
     """
     folder = Path(fspath(folder))
     rank, world_size = place_among_ranks(rank, world_size)
-    num_shards = len(shard_sizes(folder))
+    with open_folder(folder, SHARDS, verify=verify) as opened:
+        _, checksums = _read_header(opened)
+    num_shards = len(checksums)
     if num_shards % world_size:
         raise ValueError(
             f"{num_shards} shards cannot be shared by {world_size} ranks: build a multiple of that."
         )
-    mine = [open_sessions(_name(folder, n)) for n in range(rank, num_shards, world_size)]
+    shards = range(rank, num_shards, world_size)
+    mine = [_open(folder, number, checksums[number], verify) for number in shards]
     return mine[0] if len(mine) == 1 else _joined(mine)
 
 
@@ -190,15 +222,8 @@ def shard_sizes(folder: str | PathLike[str]) -> list[dict[str, int]]:
     Raises:
         ValueError: If it holds no shards.
     """
-    path = Path(fspath(folder)) / HEADER
-    try:
-        header = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ValueError(f"{path} is missing or broken, build_shards makes it: {error}.") from error
-    if header.get("format") != FORMAT or header.get("version") != FORMAT_VERSION:
-        raise ValueError(f"{path} is no list of shards of version {FORMAT_VERSION}.")
-    sizes: list[dict[str, int]] = header["shards"]
-    return sizes
+    with open_folder(folder, SHARDS, verify=False) as opened:
+        return _read_header(opened)[0]
 
 
 def steps_of_shards(
@@ -287,18 +312,18 @@ def _shard(
     item_features: pd.DataFrame | None,
 ) -> dict[str, int]:
     """Builds one shard; returns its sizes."""
-    work, out = folder / BUILD / f"sorted-{number}", _name(folder, number)
+    work, out = folder / BUILD / f"sorted-{number}", folder / _name(number)
     for each in (work, out):
         shutil.rmtree(each, ignore_errors=True)  # of a worker that died
-    out.mkdir()
     buckets = range(number * per_shard, (number + 1) * per_shard)
     ordered = sort_buckets(spreads, buckets, columns, num_rows, work)
     if ordered.num_sessions == 0:
         raise ValueError(f"Shard {number} would have no session: build fewer shards.")
     vocabularies = {name: spreads[0].vocabulary(name) for name in spreads[0].coded}
-    write_sessions(out, ordered, columns, vocabularies, item_features, renumber=False)
+    with fill_folder(out, SESSIONS) as writer:
+        write_sessions(writer, ordered, columns, vocabularies, item_features, renumber=False)
     shutil.rmtree(work)
-    sessions = open_sessions(out)
+    sessions = open_sessions(out, verify=False)
     counts = count_codes(sessions.items, sessions.num_items)
     np.save(_counts_of(folder, number), counts, allow_pickle=False)
     lengths = sessions.lengths
@@ -309,8 +334,21 @@ def _shard(
     }
 
 
-def _name(folder: Path, number: int) -> Path:
-    return folder / f"shard-{number:05d}"
+def _name(number: int) -> str:
+    return f"shard-{number:05d}"
+
+
+def _read_header(opened: Folder) -> tuple[list[dict[str, int]], list[str]]:
+    """Sizes of the shards, and the checksums of their headers."""
+    sizes, folders = opened.header["shards"], opened.header["folders"]
+    names = [_name(number) for number in range(len(sizes))]
+    if not sizes or list(folders) != names:
+        raise ValueError(f"{opened.path / SHARDS.header} is broken: it lists other shards.")
+    return sizes, [folders[name] for name in names]
+
+
+def _open(folder: Path, number: int, checksum: str, verify: bool) -> Sessions:
+    return open_sessions(folder / _name(number), verify=verify, expected=checksum)
 
 
 def _counts_of(folder: Path, number: int) -> Path:

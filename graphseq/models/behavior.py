@@ -8,13 +8,14 @@ from typing import Any, Literal
 import pandas as pd
 import torch
 from torch import Tensor
-from torch.nn import Dropout, Embedding, Linear, ModuleList
+from torch.nn import Embedding, Linear, ModuleList
 from torch_geometric.data import Batch
 
 from graphseq.data.catalog import Catalog
 from graphseq.data.features import Feature, Spec
 from graphseq.models.base import SessionModel
 from graphseq.nn.attention import TransformerBlock
+from graphseq.nn.dropout import Dropout
 from graphseq.nn.features import FeatureEmbedding, ItemFeatures
 
 Positions = Literal["order", "time"]

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.nn import Dropout, Embedding, LayerNorm, Linear, ModuleList, Parameter
+from torch.nn import Embedding, LayerNorm, Linear, ModuleList, Parameter
 from torch.nn.functional import gelu
 from torch_geometric.data import Batch
 from torch_geometric.utils import segment
@@ -17,6 +17,7 @@ from graphseq.data.counter_random import Words, integers, session_streams_of, un
 from graphseq.data.dataset import NO_TARGET
 from graphseq.models.base import SessionModel, TrainedOn, Traits
 from graphseq.nn.attention import TransformerBlock
+from graphseq.nn.dropout import Dropout
 from graphseq.nn.ragged import DenseView, cut_from_end, ragged_range
 
 Masking = Literal["mask", "80_10_10"]

@@ -7,7 +7,6 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 from torch.nn import Embedding, Linear
-from torch.nn.functional import dropout as drop
 from torch.nn.functional import leaky_relu
 from torch_geometric.data import Batch
 
@@ -15,6 +14,7 @@ from graphseq.data.item_graph import nearest_items
 from graphseq.data.session_graph import newest_clicks
 from graphseq.data.sessions import Sessions
 from graphseq.models.base import SessionModel, TrainedOn, Traits
+from graphseq.nn.dropout import dropout as drop
 from graphseq.nn.ragged import sum_by_group
 from graphseq.nn.readouts import reset_uniform
 from graphseq.nn.session_attention_conv import SLOPE, SessionAttentionConv

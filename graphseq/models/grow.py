@@ -21,6 +21,7 @@ from graphseq.data.split_parts import Split
 from graphseq.data.vocabulary import Vocabulary
 from graphseq.models.base import SessionModel
 from graphseq.models.counting import CountingModel
+from graphseq.nn.chance import OwnDraws
 from graphseq.nn.features import ItemFeatures
 
 logger = logging.getLogger(__name__)
@@ -223,8 +224,7 @@ def _rebuilt(model: SessionModel, catalog: Catalog) -> SessionModel:
             changed["arguments"] = resized(changed["arguments"])
         return changed
 
-    with torch.random.fork_rng(devices=[]):  # first weights are drawn, then replaced
-        torch.manual_seed(0)
+    with OwnDraws(0):  # first weights are drawn, then replaced
         return type(model)(**{**resized(model.settings), "num_items": catalog.num_items})
 
 

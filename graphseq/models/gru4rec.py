@@ -128,8 +128,7 @@ class GRU4Rec(SessionModel):
         )
         widths = [in_channels, *lower]
         self.lower = ModuleList(GRU(*pair) for pair in pairwise(widths))
-        between = dropout if num_layers > 1 else 0.0  # torch warns of dropout after a single layer
-        self.gru = GRU(widths[-1], hidden_channels, num_layers, dropout=between)
+        self.gru = GRU(widths[-1], hidden_channels, num_layers)
         self._lanes: Tensor | None = None  # states that session-parallel training carries on
         self.reset_parameters()
 
@@ -228,9 +227,23 @@ class GRU4Rec(SessionModel):
         for layer in self.lower:
             packed = layer(packed)[0]
             packed = PackedSequence(self._drop(packed.data, self.dropout), sizes)
-        packed, _ = self.gru(packed)
-        h = torch.empty_like(packed.data).index_copy(0, click, packed.data)
+        states = self._upper(packed)
+        h = torch.empty_like(states).index_copy(0, click, states)
         return self._scored(self._drop(h, self.dropout))  # [num_clicks, d]
+
+    def _upper(self, packed: PackedSequence) -> Tensor:
+        """States of the layers of full width, in the order of the clicks given, [num_clicks, d]."""
+        if self.num_layers == 1 or not self.training or self.dropout == 0:
+            states: Tensor = self.gru(packed)[0].data
+            return states
+        # torch's own dropout between layers draws from a state that all threads share.
+        states, sizes = packed.data, packed.batch_sizes
+        for place in range(self.num_layers):
+            weights = [getattr(self.gru, f"{kind}_l{place}") for kind in KINDS]
+            start = states.new_zeros(1, int(sizes[0]), self.hidden_channels)
+            states = states if place == 0 else self._drop(states, self.dropout)
+            states, _ = torch.gru(states, sizes, start, weights, True, 1, 0.0, True, False)
+        return states
 
     def training_vectors(self, batch: Batch, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """The state after every click and the item that follows; click by click of lanes.

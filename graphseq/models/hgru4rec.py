@@ -14,6 +14,7 @@ from torch_geometric.data import Batch
 
 from graphseq.data.dataset import NO_TARGET
 from graphseq.models.base import SessionModel, TrainedOn, Traits
+from graphseq.nn.dropout import dropout
 from graphseq.nn.ragged import packed_order, ragged_range
 
 logger = logging.getLogger(__name__)
@@ -271,7 +272,7 @@ class HGRU4Rec(SessionModel):
         return e
 
     def _drop(self, h: Tensor, share: float) -> Tensor:
-        return torch.nn.functional.dropout(h, share, self.training)
+        return dropout(h, share, self.training)
 
     def __repr__(self) -> str:
         return (

@@ -8,13 +8,13 @@ from typing import Any, ClassVar, Literal, get_args
 import torch
 from torch import Tensor
 from torch.nn import Embedding
-from torch.nn.functional import dropout as drop
 from torch.nn.functional import normalize as unit_length
 from torch_geometric.data import Batch
 
 from graphseq.data.session_graph import newest_clicks
 from graphseq.data.transforms import DecayedWeights
 from graphseq.models.base import SessionModel, TrainedOn, Traits
+from graphseq.nn.dropout import dropout as drop
 from graphseq.nn.gated_session_conv import GatedSessionConv
 from graphseq.nn.readouts import ReadoutKind, session_readout
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from graphseq.nn.chance import source
+
 LEVELS = 1 << 16
 """Steps into which a share is rounded: 16 random bits decide on a value."""
 
@@ -14,7 +16,8 @@ class Dropout(torch.nn.Module):
 
     The others are divided by the share that is kept. torch draws a float a value, which on a CPU
     costs more than a transformer's activations; here 64 random bits decide on four values, and
-    the share is rounded to a multiple of 1/65,536. Elsewhere it is torch's own.
+    the share is rounded to a multiple of 1/65,536. Random numbers are those of the run, within
+    ``fit`` (:func:`~graphseq.nn.chance.drawing_from`), else torch's.
 
     Args:
         share: Share of values that is dropped, in [0, 1).
@@ -46,10 +49,13 @@ def dropout(x: Tensor, share: float, training: bool = True) -> Tensor:
     """
     if not training or share == 0:
         return x
+    generator = source(x.device)
     if x.device.type != "cpu":
-        return torch.nn.functional.dropout(x, share)
+        if generator is None:
+            return torch.nn.functional.dropout(x, share)
+        return x * torch.empty_like(x).bernoulli_(1 - share, generator=generator).div_(1 - share)
     dropped = min(round(share * LEVELS), LEVELS - 1)
     random = torch.empty(-(-x.numel() // 4), dtype=torch.int64)
-    random.random_(torch.iinfo(torch.int64).min, None)  # all 64 bits
+    random.random_(torch.iinfo(torch.int64).min, None, generator=generator)  # all 64 bits
     keep = random.view(torch.int16)[: x.numel()].view(x.shape) >= dropped - LEVELS // 2
     return x * keep.to(x.dtype).mul_(LEVELS / (LEVELS - dropped))

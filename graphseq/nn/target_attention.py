@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.nn.functional import dropout
 
 from graphseq.nn.attention import TransformerBlock
+from graphseq.nn.dropout import dropout
 from graphseq.nn.ragged import DenseView
 
 

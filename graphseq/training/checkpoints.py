@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
-import os
-import pickle
 import time
-import zipfile
 from pathlib import Path
 from typing import Any
 
-import torch
-
+from graphseq.data.storage import read_file, write_file
 from graphseq.training.settings import TrainingSettings
 
 logger = logging.getLogger(__name__)
 
-FORMAT, FORMAT_VERSION = "graphseq.training", 1
+FORMAT, FORMAT_VERSION = "graphseq.training", 2
 
 FREE = ("max_epochs", "patience", "checkpoint_steps", "checkpoint_minutes")
 """Settings that may be others when a training goes on."""
@@ -51,20 +46,10 @@ class Checkpoints:
     def write(self, content: dict[str, Any]) -> bool:
         """Replaces the file; returns whether that could be done."""
         self.written = time.monotonic()
-        part = self.path.with_name(f".{self.path.name}.{os.getpid()}.part")
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            for left in self.path.parent.glob(f".{self.path.name}.*.part"):
-                left.unlink()  # of a process that was killed as it wrote
-            with part.open("wb") as file:
-                torch.save({"format": FORMAT, "format_version": FORMAT_VERSION, **content}, file)
-                file.flush()
-                os.fsync(file.fileno())
-            part.replace(self.path)
-            _sync_folder(self.path.parent)
-        except (OSError, RuntimeError) as error:
-            with contextlib.suppress(OSError):
-                part.unlink(missing_ok=True)
+            write_file(self.path, FORMAT, FORMAT_VERSION, content)
+        except OSError as error:
             if not self.has_warned:
                 self.has_warned = True
                 logger.warning(
@@ -84,25 +69,9 @@ def read(path: Path) -> dict[str, Any]:
         path: The file.
 
     Raises:
-        ValueError: If the file is cut off or broken, or no checkpoint of a training.
+        ValueError: If the file is cut off, damaged, of another version or no checkpoint.
     """
-    expected = (
-        f"expected a checkpoint of graphseq.fit, format {FORMAT_VERSION}: delete it, or train "
-        "without resume"
-    )
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        raise ValueError(
-            f"{path} holds more than tensors and plain values, so it is not read; {expected}."
-        ) from error
-    except (OSError, RuntimeError, EOFError, ValueError, KeyError, zipfile.BadZipFile) as error:
-        raise ValueError(f"{path} is cut off or broken; {expected}.") from error
-    if not isinstance(content, dict) or content.get("format") != FORMAT:
-        raise ValueError(f"{path} is no checkpoint of a training; {expected}.")
-    if content["format_version"] != FORMAT_VERSION:
-        raise ValueError(f"{path} has format {content['format_version']}; {expected}.")
-    return content
+    return read_file(path, FORMAT, FORMAT_VERSION, "graphseq.fit without resume")
 
 
 def check_settings(saved: dict[str, Any], settings: TrainingSettings) -> None:
@@ -121,13 +90,3 @@ def check_settings(saved: dict[str, Any], settings: TrainingSettings) -> None:
                 f"The checkpoint was made with {name} {saved.get(name)}, this training has {value}:"
                 f" give it the same, or train without resume. {', '.join(FREE)} may differ."
             )
-
-
-def _sync_folder(folder: Path) -> None:
-    """Makes a rename outlive a power cut, where the system lets folders be opened."""
-    with contextlib.suppress(OSError):
-        handle = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from typing import Any
 
-import numpy as np
 import torch
+from torch.utils.data import DataLoader
 from torch_geometric.data import Batch
 
-from graphseq.data.loader import EpochLoader
+from graphseq.data.loader import EpochLoader, end_workers
+from graphseq.training.chance import state_of
 
 
 class Feed:
@@ -18,7 +19,8 @@ class Feed:
 
     Our own loaders start at any step without building the batches before it; of any other loader
     they are built and thrown away. Whatever such a loader draws from torch's random state is a
-    function of seed, epoch and step as well, unless it draws in worker processes of its own.
+    function of seed, epoch and step as well, unless it draws in worker processes of its own; that
+    state is one for all threads, so that two trainings at the same time disturb such loaders.
 
     Args:
         loader: Batches, by a loader or in a list.
@@ -36,6 +38,22 @@ class Feed:
         self.seed = seed
         self.position = position
         self.seconds = 0.0
+        self._batches: Iterator[Batch] | None = None  # the pass that is being read
+
+    @property
+    def is_own(self) -> bool:
+        """Whether the loader is one of this package, which draws nothing from torch's state."""
+        return isinstance(self.loader, EpochLoader)
+
+    def close(self) -> None:
+        """Ends the processes that build batches, if there are any."""
+        batches, self._batches = self._batches, None
+        if isinstance(batches, Generator):
+            batches.close()
+        end_workers(batches)
+        if isinstance(self.loader, DataLoader):
+            end_workers(self.loader._iterator)  # those that persist from epoch to epoch
+            self.loader._iterator = None
 
     def __len__(self) -> int:
         return len(self.loader)  # type: ignore[arg-type]  # a TypeError says that there is none
@@ -54,20 +72,23 @@ class Feed:
 
     def __iter__(self) -> Iterator[Batch]:
         epoch, step = self.position()
-        own = isinstance(self.loader, EpochLoader)
+        own = self.is_own
         _set_epoch(self.loader, epoch)
         if isinstance(self.loader, EpochLoader):
             self.loader.sampler_of_batches.first_step = step
+            if self.loader.generator is not None:  # what workers of their own augmentations draw by
+                self.loader.generator.manual_seed(state_of(self.seed, epoch, 0))
             if step == len(self.loader):
                 self.loader.sampler_of_batches.first_step = 0
                 return
         else:
-            torch.manual_seed(_state(self.seed, epoch, 0))
+            torch.manual_seed(state_of(self.seed, epoch, 0))
         batches, skipped = iter(self.loader), 0
+        self._batches = batches
         while True:
             start = time.perf_counter()
             if not own:
-                torch.manual_seed(_state(self.seed, epoch, 1 + skipped))
+                torch.manual_seed(state_of(self.seed, epoch, 1 + skipped))
             try:
                 batch = next(batches)
             except StopIteration:
@@ -86,16 +107,6 @@ class Feed:
             skipped += 1
             if own or skipped > step:
                 yield batch
-
-
-def seed_step(seed: int, epoch: int, step: int, rank: int = 0) -> None:
-    """Makes torch's random state, and so dropout, a function of seed, epoch, step and process."""
-    torch.manual_seed(_state(seed, epoch, step, 2, *([rank] if rank else [])))
-
-
-def _state(*numbers: int) -> int:
-    state = np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0]
-    return int(state >> np.uint64(1))
 
 
 def _set_epoch(loader: Any, epoch: int) -> None:

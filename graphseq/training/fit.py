@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,15 +18,19 @@ from torch_geometric.data import Batch
 
 from graphseq.data.augment import Augmentation
 from graphseq.data.dataset import SessionGraphDataset
+from graphseq.data.loader import EpochLoader
 from graphseq.data.sessions import Sessions
 from graphseq.data.shards import Shards
 from graphseq.data.splits import Split
 from graphseq.evaluation.metrics import metric_names
 from graphseq.models.base import SessionModel
 from graphseq.models.counting import CountingModel
+from graphseq.nn.chance import OwnDraws
 from graphseq.training.auxiliary import Auxiliary
+from graphseq.training.chance import callers_state
 from graphseq.training.checkpoints import Checkpoints, read
 from graphseq.training.inputs import (
+    MADE_HERE,
     check_combination,
     checked_validation,
     sessions_and_catalog,
@@ -65,7 +70,7 @@ class FitResult:
         best_epoch: The epoch whose weights the model has now; 0 for counting models.
         seconds: Training time without validation.
         checkpoint: Folder that ``graphseq.load`` reads, if ``out`` was given.
-        interrupted: Whether Ctrl-C ended the training.
+        interrupted: Whether Ctrl-C, or SIGTERM, ended the training.
     """
 
     history: pd.DataFrame
@@ -97,8 +102,10 @@ def fit(
 
     With a validation part, training stops when ``monitor`` has not risen for ``patience`` epochs,
     and the best epoch's weights come back. Without one, all ``max_epochs`` are run and the last
-    weights stay. Ctrl-C ends the training in the same way. Order, negatives and dropout of a step
-    are functions of ``(seed, epoch, step)`` alone.
+    weights stay. Ctrl-C and SIGTERM end the training in the same way. Order, negatives and dropout
+    of a step are functions of ``(seed, epoch, step)`` alone, whatever other threads draw. Layers
+    and loaders that are not of this package may draw from torch's own random state, as
+    ``torch.nn.Dropout`` does: that is seeded for every step, and is one for all threads.
 
     Args:
         model: A model of this package or a subclass of
@@ -175,8 +182,7 @@ def fit(
     if validation is not None:
         validation = checked_validation(model, validation)
     model.prepare(sessions)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(settings.seed)
+    with OwnDraws(settings.seed):
         for each in auxiliary:
             each.prepare(model, sessions)
     objective = Objective(settings.loss, model.num_items, catalog, settings.seed, auxiliary)
@@ -217,10 +223,11 @@ def fit(
     if progress and is_interactive():
         callbacks.append(Bar())
     sampled = isinstance(objective.loss, SampledLoss)
+    foreign = training.from_torch or not isinstance(source, (*MADE_HERE, EpochLoader))
     with (
         quiet(),
-        lines_shown(progress and not is_interactive()),
-        torch.random.fork_rng(devices=[]),
+        lines_shown() if progress and not is_interactive() else nullcontext(),
+        callers_state() if foreign or world.accelerator != "cpu" else nullcontext(),
         sparse_tables(model, sampled),
         reading_in(model, settings.precision, world.accelerator, compiled=settings.compile),
     ):
@@ -244,6 +251,7 @@ def fit(
             if not training.is_over:
                 run(trainer, training, keeper)
         finally:
+            training.end_workers()
             training.restore_best()
             model.to(torch.device("cpu") if world.accelerator == "cpu" else training.device)
             model.eval()

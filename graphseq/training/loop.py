@@ -24,7 +24,8 @@ from graphseq.evaluation.metrics import metric_names
 from graphseq.models.base import SessionModel
 from graphseq.training.auxiliary import measure_auxiliary
 from graphseq.training.average import WeightAverage
-from graphseq.training.feed import Feed, seed_step
+from graphseq.training.chance import asks_torch, draws_of, seed_step
+from graphseq.training.feed import Feed
 from graphseq.training.log import EVERY, MetricsLog, line_of
 from graphseq.training.loss_choice import SampledLoss
 from graphseq.training.objective import Objective
@@ -91,6 +92,7 @@ class SessionTraining(pl.LightningModule):
         self.num_steps: int | None = None  # batches of an epoch
         self.epoch = self.step = self.updates = 0
         self.waits = True
+        self.from_torch = settings.compile or asks_torch([model, self.auxiliary])
         self.loss_sum = torch.zeros((), dtype=torch.double)
         self.part_sums = torch.zeros(len(self.part_names), dtype=torch.double)
         self._start_epoch()
@@ -149,9 +151,12 @@ class SessionTraining(pl.LightningModule):
 
     def training_step(self, batch: Batch, batch_idx: int) -> None:
         settings, step = self.settings, self.step
-        # Dropout depends on nothing that ran before.
-        seed_step(settings.seed, self.epoch, step, self.ranks.rank)
-        with torch.autocast(self.device.type, enabled=False):  # reading_in says what is halved
+        # Dropout depends on nothing that ran before, or runs beside.
+        seed = seed_step(settings.seed, self.epoch, step, self.ranks.rank)
+        with (
+            draws_of(seed, self.device, from_torch=self.from_torch),
+            torch.autocast(self.device.type, enabled=False),  # reading_in says what is halved
+        ):
             loss = self.objective(self.model, batch, self.epoch, step)
         own = self.objective.num_targets
         self.num_without_negatives += not self.objective.compares
@@ -395,6 +400,11 @@ class SessionTraining(pl.LightningModule):
                 f"{self.epoch + 1}: training diverges; lower learning_rate or set gradient_clip.",
                 stacklevel=2,
             )
+
+    def end_workers(self) -> None:
+        """Ends the processes that build batches."""
+        if self.feed is not None:
+            self.feed.close()
 
     def restore_best(self) -> None:
         """Leaves the model with the weights that it is to keep."""

@@ -14,6 +14,7 @@ from pytorch_lightning.callbacks import RichProgressBar
 from rich.console import Console
 
 from graphseq.training.loop import SessionTraining
+from graphseq.training.shared import Shared
 
 REFRESH_SECONDS = 0.2
 """Time between two looks at the numbers, each of which waits for the device."""
@@ -71,14 +72,9 @@ def is_interactive() -> bool:
 
 
 @contextmanager
-def lines_shown(wanted: bool) -> Iterator[None]:
-    """Has lines of the package's log appear on standard error where nobody set up logging.
-
-    Args:
-        wanted: Whether to do so at all.
-    """
+def _lines_shown() -> Iterator[None]:
     package = logging.getLogger("graphseq")
-    if not wanted or logging.getLogger().handlers or package.handlers:
+    if logging.getLogger().handlers or package.handlers:
         yield
         return
     handler, level = logging.StreamHandler(), package.level
@@ -90,3 +86,7 @@ def lines_shown(wanted: bool) -> Iterator[None]:
     finally:
         package.removeHandler(handler)
         package.setLevel(level)
+
+
+lines_shown = Shared(_lines_shown)
+"""A block in which lines of the package's log appear on standard error where nobody logs them."""

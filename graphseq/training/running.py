@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import shutil
 import signal
 import threading
@@ -14,11 +15,13 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import Checkpoint
+from pytorch_lightning.utilities.exceptions import SIGTERMException
 from torch import Tensor
 
 from graphseq.models.base import SessionModel
 from graphseq.training.checkpoints import Checkpoints
 from graphseq.training.loop import SessionTraining
+from graphseq.training.shared import Shared
 from graphseq.training.state import load_optimizer_state, state_of
 
 logger = logging.getLogger(__name__)
@@ -30,8 +33,12 @@ COMPILERS = ("g++", "clang++", "c++", "cl")
 """What torch.compile makes programs for a CPU with."""
 
 
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+"""What ends a training: Ctrl-C, and what a scheduler or a shutdown sends."""
+
+
 class Stopped(Exception):  # noqa: N818 (it is asked for, no error)
-    """Ctrl-C on some process, upon which all of them have ended the same step.
+    """Ctrl-C or SIGTERM on some process, upon which all of them have ended the same step.
 
     Lightning kills other processes on a ``KeyboardInterrupt``; these are to go on after ``fit``.
     """
@@ -47,12 +54,14 @@ class Keeper(Checkpoint):
     def __init__(self, checkpoints: Checkpoints | None) -> None:
         self.checkpoints = checkpoints
         self.stop_asked = False
+        self.process = os.getpid()
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Lets the training go on from its state, now that there is an optimiser."""
         assert isinstance(pl_module, SessionTraining)
         pl_module.count_steps()
         load_optimizer_state(pl_module)
+        self.catch_signals()  # Lightning has put a handler of its own before ours
 
     def on_train_batch_end(
         self,
@@ -90,16 +99,29 @@ class Keeper(Checkpoint):
     ) -> None:
         """Keeps where training stands, unless it stands in the middle of a step."""
         assert isinstance(pl_module, SessionTraining)
-        pl_module.interrupted = isinstance(exception, (KeyboardInterrupt, Stopped))
+        pl_module.interrupted = isinstance(
+            exception, (KeyboardInterrupt, Stopped, SIGTERMException)
+        )
         if pl_module.waits and pl_module.optimizer is not None and pl_module.resumed is None:
             self._write(pl_module)
 
+    def catch_signals(self) -> None:
+        """Has Ctrl-C and SIGTERM ask for the end; in the main thread, which alone may."""
+        if threading.current_thread() is threading.main_thread():
+            for number in SIGNALS:
+                signal.signal(number, self.on_interrupt)
+
     def on_interrupt(self, number: int, frame: Any) -> None:
-        """Ctrl-C: the first stops after the step in work, the second at once."""
+        """Ctrl-C or SIGTERM: the first stops after the step in work, the second at once."""
+        if os.getpid() != self.process:  # a process that builds batches has the handler, too
+            if number == signal.SIGTERM:
+                os._exit(128 + number)
+            return  # the one that it belongs to stops, and ends it
         if self.stop_asked:
             raise KeyboardInterrupt
         self.stop_asked = True
-        logger.warning("Stopping after this step. Ctrl-C again stops at once.")
+        again = "Ctrl-C" if number == signal.SIGINT else "SIGTERM"
+        logger.warning("Stopping after this step. %s again stops at once.", again)
 
     def _write(self, training: SessionTraining) -> None:
         if self.checkpoints is not None and training.trainer.is_global_zero:
@@ -107,20 +129,19 @@ class Keeper(Checkpoint):
 
 
 def run(trainer: pl.Trainer, training: SessionTraining, keeper: Keeper) -> None:
-    """Runs the loop from where the training stands; Ctrl-C ends it without leaving Python.
+    """Runs the loop from where the training stands; signals end it without leaving Python.
 
     Raises:
-        KeyboardInterrupt: At a second Ctrl-C, where other processes wait for this one.
+        KeyboardInterrupt: At a second signal, where other processes wait for this one.
     """
     main_thread = threading.current_thread() is threading.main_thread()
-    handler = signal.getsignal(signal.SIGINT)
+    handlers = {number: signal.getsignal(number) for number in SIGNALS}
     progress: Any = trainer.fit_loop.epoch_progress.current
     progress.ready = progress.started = progress.processed = progress.completed = training.epoch
     try:
-        if main_thread and handler is not None:
-            signal.signal(signal.SIGINT, keeper.on_interrupt)
+        keeper.catch_signals()
         trainer.fit(training)
-    except Stopped:
+    except (Stopped, SIGTERMException):
         pass  # the caller keeps the best weights so far
     except SystemExit:
         # Lightning leaves the program at a second Ctrl-C; a training by itself need not.
@@ -130,8 +151,9 @@ def run(trainer: pl.Trainer, training: SessionTraining, keeper: Keeper) -> None:
             # Others are in the middle of a step: they end when this process is gone.
             raise KeyboardInterrupt from None
     finally:
-        if main_thread and handler is not None:
-            signal.signal(signal.SIGINT, handler)
+        for number, handler in handlers.items():
+            if main_thread and handler is not None:
+                signal.signal(number, handler)
 
 
 @contextmanager
@@ -195,7 +217,7 @@ def reading_in(
 
 
 @contextmanager
-def quiet() -> Iterator[None]:
+def _quiet() -> Iterator[None]:
     """Lightning's hints about hardware and workers say nothing about a training of ours."""
     names = ("pytorch_lightning", "lightning_fabric", "pytorch_lightning.utilities.rank_zero")
     levels = {name: logging.getLogger(name).level for name in names}
@@ -209,3 +231,7 @@ def quiet() -> Iterator[None]:
     finally:
         for name, level in levels.items():
             logging.getLogger(name).setLevel(level)
+
+
+quiet = Shared(_quiet)
+"""A block in which Lightning says nothing of hardware and workers."""

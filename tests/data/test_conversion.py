@@ -17,8 +17,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from graphseq.data import collect, conversion, parquet_log, spill, spread
+from graphseq.data import collect, parquet_log, spill, spread
 from graphseq.data.sessions import Sessions
+from graphseq.data.storage import FolderWriter
 
 
 @contextmanager
@@ -269,7 +270,7 @@ def test_from_parquet_that_fails_leaves_the_old_one_and_nothing_half(
     elif stage == "sort_buckets":
         monkeypatch.setattr(collect, "sorted_order", fail)
     else:
-        monkeypatch.setattr(conversion, "write_ids", fail)
+        monkeypatch.setattr(FolderWriter, "write_ids", fail)
     expected = ValueError if isinstance(error, OSError) else KeyboardInterrupt
     with pytest.raises(expected, match="No space left" if expected is ValueError else None):
         Sessions.from_parquet(log, tmp_path / "out")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from dataclasses import replace
 from datetime import date
@@ -15,9 +16,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from graphseq.data import storage
 from graphseq.data.sessions import Sessions
-from graphseq.data.storage import open_sessions, save_sessions
+from graphseq.data.storage import folders, open_sessions, save_sessions, tables
+from graphseq.data.storage.documents import seal
 from graphseq.data.vocabulary import Vocabulary
 
 IDS = st.one_of(
@@ -136,19 +137,21 @@ def test_open_arrays_are_mapped_and_read_only(saved: Path) -> None:
 
 
 def test_open_items_out_of_pages_are_not_looked_at(saved: Path) -> None:
-    # 400 MB of a sparse file: nothing of it is read.
     clicks = 100_000_000
-    with (saved / "items.npy").open("wb") as file:
-        header = {"descr": "<i4", "fortran_order": False, "shape": (clicks,)}
-        np.lib.format.write_array_header_1_0(file, header)
-        file.truncate(file.tell() + 4 * clicks)
+    items = np.lib.format.open_memmap(saved / "items.npy", "w+", np.int32, (clicks,))  # sparse
+    del items
     np.save(saved / "ptr.npy", np.array([0, clicks]))
     header = json.loads((saved / "sessions.json").read_text())
-    header["arrays"] = {"items": ["<i4", clicks], "ptr": ["<i8", 2]}
-    header["click_features"] = []
     del header["ids"]["session_ids"]
-    (saved / "sessions.json").write_text(json.dumps(header))
-    opened = Sessions.open(saved)
+    header["arrays"] = {
+        **{name: about for name, about in header["arrays"].items() if "_ids." in name},
+        "items": {"dtype": "<i4", "shape": [clicks]},
+        "ptr": {"dtype": "<i8", "shape": [2]},
+    }
+    header["files"]["items.npy"]["bytes"] = 4 * clicks + 128
+    header["files"]["ptr.npy"]["bytes"] = 144
+    edit(saved, **{**header, "click_features": []})
+    opened = Sessions.open(saved, verify=False)
     assert opened.num_clicks == clicks
     assert opened.window([0], [clicks - 3], [clicks]).to_lists() == [["z"] * 3]
 
@@ -178,9 +181,38 @@ def test_save_over_something_else_is_refused_and_leaves_it(tmp_path: Path) -> No
     (tmp_path / "thesis.txt").write_text("mine")
     with pytest.raises(ValueError, match="something other than saved sessions"):
         full().save(tmp_path)
-    with pytest.raises(ValueError, match="something other than saved sessions"):
+    with pytest.raises(ValueError, match="is a file"):
         full().save(tmp_path / "thesis.txt")
     assert (tmp_path / "thesis.txt").read_text() == "mine"
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
+
+
+@pytest.mark.parametrize(
+    "header", ["", "{}", '{"format": "graphseq.sessions", "version": 2}', None]
+)
+def test_save_over_a_folder_with_a_file_of_the_headers_name_is_refused(
+    header: str | None, saved: Path
+) -> None:
+    (saved / "src").mkdir()
+    (saved / "src" / "main.py").write_text("mine")
+    if header is not None:
+        (saved / "sessions.json").write_text(header)
+    before = sorted(path.name for path in saved.rglob("*"))
+    with pytest.raises(ValueError, match=r"choose another folder"):
+        full().save(saved)
+    assert (saved / "src" / "main.py").read_text() == "mine"
+    assert sorted(path.name for path in saved.rglob("*")) == before
+    assert [path.name for path in saved.parent.iterdir()] == ["log"]
+
+
+def test_save_through_a_link_replaces_the_folder_and_keeps_the_link(
+    saved: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "current").symlink_to(saved)
+    Sessions.from_lists([[7]]).save(tmp_path / "current")
+    assert (tmp_path / "current").is_symlink()
+    assert Sessions.open(saved).to_lists() == [[7]]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["current", "log"]
 
 
 def test_save_where_nothing_can_be_written_is_refused(tmp_path: Path) -> None:
@@ -195,7 +227,7 @@ def test_save_that_fails_leaves_the_old_one_and_nothing_half(
     def full_disk(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(storage, "write_item_features", full_disk)
+    monkeypatch.setattr(tables, "write", full_disk)
     with pytest.raises(ValueError, match=r"log cannot be written: .*No space left"):
         full().select([1]).save(saved)
     assert [path.name for path in saved.parent.iterdir()] == ["log"]
@@ -205,47 +237,80 @@ def test_save_that_fails_leaves_the_old_one_and_nothing_half(
 # -- what cannot be opened -----------------------------------------------------------------------
 
 
+def edit(folder: Path, **changes: Any) -> None:
+    """Changes fields of a header, with the checksum of the new one."""
+    path = folder / "sessions.json"
+    header = json.loads(path.read_text()) | changes
+    path.write_text(json.dumps(seal(header, header["format"], header["version"])))
+
+
 def test_open_folder_that_is_none_or_another_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="There is no folder"):
         Sessions.open(tmp_path / "no")
     with pytest.raises(ValueError, match="holds no saved sessions"):
         Sessions.open(tmp_path)
     (tmp_path / "sessions.json").write_text('{"format": "other"}')
-    with pytest.raises(ValueError, match="holds no saved sessions"):
+    with pytest.raises(ValueError, match=r"no graphseq\.sessions file"):
         Sessions.open(tmp_path)
     (tmp_path / "sessions.json").write_text('{"format": "graph')
     with pytest.raises(ValueError, match=r"sessions\.json is broken"):
         Sessions.open(tmp_path)
+    with pytest.raises(ValueError, match="is no folder"):
+        Sessions.open(tmp_path / "sessions.json")
 
 
-def test_open_newer_version_is_refused_with_the_way_out(saved: Path) -> None:
-    header = json.loads((saved / "sessions.json").read_text())
-    (saved / "sessions.json").write_text(json.dumps({**header, "version": 2}))
-    with pytest.raises(ValueError, match=r"version 2 of the format, .* up to 1: install a newer"):
+@pytest.mark.parametrize(
+    ("version", "message"),
+    [
+        (3, r"version 3 of the format, this graphseq reads version 2: install a newer"),
+        (1, r"version 1 of the format, by an older graphseq, .*: make it again"),
+        (True, "its version is True, not a whole number"),
+        ("2", "its version is '2', not a whole number"),
+    ],
+)
+def test_open_another_version_is_refused_with_the_way_out(
+    saved: Path, version: Any, message: str
+) -> None:
+    edit(saved, version=version)
+    with pytest.raises(ValueError, match=message):
         Sessions.open(saved)
 
 
-def test_open_header_without_its_parts_is_refused(saved: Path) -> None:
-    (saved / "sessions.json").write_text('{"format": "graphseq.sessions", "version": 1}')
-    with pytest.raises(ValueError, match=r"sessions\.json is broken"):
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"click_features": "price"}, "click_features of .* must be a list, got 'price'"),
+        ({"item_features": "no"}, "item_features of .* must be true or false, got 'no'"),
+        ({"arrays": []}, "arrays of .* must be a mapping"),
+        ({"arrays": {"items": {"dtype": "|O", "shape": [5]}}}, "a type that is not read, '|O'"),
+        ({"arrays": {"../items": {"dtype": "<i4", "shape": [5]}}}, "must have"),
+        ({"files": {"../x": {"bytes": 1, "checksum": "a"}}}, "must be a plain file name"),
+        ({"files": {"items.npy": {"bytes": 1.5, "checksum": "a"}}}, "must be a whole number"),
+    ],
+)
+def test_open_header_that_breaks_a_rule_is_refused_by_field(
+    saved: Path, changes: dict[str, Any], message: str
+) -> None:
+    edit(saved, **changes)
+    with pytest.raises(ValueError, match=message):
+        Sessions.open(saved)
+
+
+def test_open_header_changed_by_hand_is_refused(saved: Path) -> None:
+    path = saved / "sessions.json"
+    path.write_text(path.read_text().replace("colour", "color"))
+    with pytest.raises(ValueError, match=r"sessions\.json .* was changed after it was written"):
         Sessions.open(saved)
 
 
 @pytest.mark.parametrize("size", [-1, -8, -1000, 8])
-@pytest.mark.parametrize("name", ["items.npy", "ptr.npy", "time.npy", "click_0.npy"])
-def test_open_array_of_another_size_is_refused_by_name(name: str, size: int, saved: Path) -> None:
+@pytest.mark.parametrize("name", ["items.npy", "ptr.npy", "item_ids.text.npy", "click_0.npy"])
+def test_open_file_of_another_size_is_refused_by_name(name: str, size: int, saved: Path) -> None:
     data = (saved / name).read_bytes()
     (saved / name).write_bytes(data + b"\0" * size if size > 0 else data[:size])
-    with pytest.raises(ValueError, match=rf"{name} is missing, broken or cut off"):
-        Sessions.open(saved)
-
-
-@pytest.mark.parametrize("name", ["item_ids.arrow", "user_ids.arrow", "item_features.parquet"])
-def test_open_ids_or_features_cut_off_are_refused_by_name(name: str, saved: Path) -> None:
-    data = (saved / name).read_bytes()
-    (saved / name).write_bytes(data[: len(data) // 2])
-    with pytest.raises(ValueError, match=rf"{name} is missing, broken or cut off"):
-        Sessions.open(saved)
+    for verify in (True, False):
+        with pytest.raises(ValueError, match=rf"{name} is broken, cut off"):
+            Sessions.open(saved, verify=verify)
 
 
 def test_open_any_file_missing_is_refused(saved: Path) -> None:
@@ -258,17 +323,27 @@ def test_open_any_file_missing_is_refused(saved: Path) -> None:
         shutil.rmtree(copy)
 
 
-def test_open_array_of_other_type_is_refused(saved: Path) -> None:
-    np.save(saved / "items.npy", np.zeros(5, np.int64))
-    with pytest.raises(ValueError, match=r"holds int64 \[5\], not int32 \[5\]"):
-        Sessions.open(saved)
-    np.save(saved / "items.npy", np.array([{}] * 5), allow_pickle=True)
-    with pytest.raises(ValueError, match=r"items\.npy is missing, broken"):
-        Sessions.open(saved)
+def test_open_any_byte_changed_is_refused(saved: Path) -> None:
+    for path in sorted(saved.iterdir()):
+        data = path.read_bytes()
+        path.write_bytes(data[:-3] + bytes([data[-3] ^ 1]) + data[-2:])
+        with pytest.raises(ValueError, match=re.escape(path.name)):
+            Sessions.open(saved)
+        path.write_bytes(data)
+    same(Sessions.open(saved), full())
+
+
+def test_open_again_in_one_process_reads_no_file_twice(
+    saved: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Sessions.open(saved)
+    monkeypatch.setattr(folders, "checksum_of_file", lambda handle: 1 / 0)
+    same(Sessions.open(saved), full())
 
 
 def test_open_ids_of_another_log_are_refused(saved: Path, tmp_path: Path) -> None:
-    replace(full(), item_features=None).with_vocabulary(Vocabulary(["a"])).save(tmp_path / "other")
-    shutil.copy(tmp_path / "other" / "item_ids.arrow", saved / "item_ids.arrow")
-    with pytest.raises(ValueError, match=r"item_ids\.arrow .* holds 1 ids, not 3"):
+    other = replace(full(), item_features=None).with_vocabulary(Vocabulary(["q", "r", "s"]))
+    other.save(tmp_path / "other")
+    shutil.copy(tmp_path / "other" / "item_ids.text.npy", saved / "item_ids.text.npy")
+    with pytest.raises(ValueError, match=r"item_ids\.text\.npy is broken, .* or of another folder"):
         Sessions.open(saved)

@@ -23,6 +23,7 @@ import torch
 from torch_geometric.loader import DataLoader
 
 import graphseq as gs
+from graphseq.data.storage import files
 from graphseq.training import checkpoints, log, loop, optimizers
 
 NUM_ITEMS = 40
@@ -67,10 +68,10 @@ def ticking(function: Callable[..., Any]) -> Callable[..., Any]:
     return called
 
 
-def written_in_halves(content: Any, file: Any) -> None:
-    """``torch.save`` with moments at which half of the file is there, and all but the end."""
+def written_in_halves(file: Any, *content: Any) -> None:
+    """A checkpoint with moments at which half of the file is there, and all but the end."""
     whole = io.BytesIO()
-    torch_save(content, whole)
+    write(whole, *content)
     data = whole.getvalue()
     for part in (data[: len(data) // 2], data[len(data) // 2 : -10], data[-10:]):
         file.write(part)
@@ -79,7 +80,7 @@ def written_in_halves(content: Any, file: Any) -> None:
         in_a_write.append(moment)
 
 
-torch_save = torch.save
+write = files._write
 
 
 def train(way: str, folder: Path, resume: bool) -> None:
@@ -135,11 +136,11 @@ def in_a_process(way: str, folder: Path, *, resume: bool, die_at: int) -> int:
 
 def main(folder: Path) -> None:
     torch.set_num_threads(1)
-    checkpoints.torch.save = written_in_halves  # type: ignore[attr-defined]
+    files._write = written_in_halves
     for place, name in (
-        (checkpoints.os, "fsync"),
+        (os, "fsync"),
         (checkpoints.Checkpoints, "write"),
-        (checkpoints.Path, "replace"),
+        (Path, "replace"),
         (loop, "evaluate"),
         (loop, "seed_step"),
         (log.MetricsLog, "_append"),

@@ -96,10 +96,10 @@ def test_training_on_shards_resumed_equals_one_that_never_stopped(
     quick(again, shards, **options)
     assert torch.equal(weights(again), weights(whole))
 
-    def interrupting(seed: int, epoch: int, step: int, rank: int) -> None:
-        seed_step(seed, epoch, step, rank)
+    def interrupting(seed: int, epoch: int, step: int, rank: int) -> int:
         if (epoch, step) == (1, 3):
             signal.raise_signal(signal.SIGINT)
+        return seed_step(seed, epoch, step, rank)
 
     seed_step = loop.seed_step
     with monkeypatch.context() as patch:

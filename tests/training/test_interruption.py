@@ -19,14 +19,15 @@ import pytest
 import torch
 from torch import Tensor
 from torch_geometric.data import Batch
+from torch_geometric.loader import DataLoader as PyGLoader
 
 from graphseq.data.dataset import SessionGraphDataset
 from graphseq.data.loader import SessionGraphLoader
 from graphseq.data.sessions import Sessions
 from graphseq.data.splits import Split, session_split
+from graphseq.data.storage import files
 from graphseq.models import SASRec
 from graphseq.models.base import SessionModel
-from graphseq.training import checkpoints
 from graphseq.training.checkpoints import Checkpoints, read
 from graphseq.training.fit import CHECKPOINT, FitResult, fit
 from graphseq.training.ranks import Ranks
@@ -65,7 +66,7 @@ def full_disk(*_: Any) -> None:
 # -- a checkpoint that cannot be written ---------------------------------------------------------
 
 
-@pytest.mark.parametrize("where", ["save", "fsync", "replace"])
+@pytest.mark.parametrize("where", ["_write", "fsync", "replace"])
 def test_full_disk_ends_no_training_and_keeps_the_last_good_checkpoint(
     where: str,
     split: Split,
@@ -77,7 +78,7 @@ def test_full_disk_ends_no_training_and_keeps_the_last_good_checkpoint(
     trained(whole, split)
     trained(model_of(), split, max_epochs=1, out=tmp_path)
     good = (tmp_path / CHECKPOINT).read_bytes()
-    places = {"save": checkpoints.torch, "fsync": checkpoints.os, "replace": checkpoints.Path}
+    places = {"_write": files, "fsync": os, "replace": Path}
     done = getattr(places[where], where)
 
     def full(first: Any, *others: Any) -> Any:
@@ -134,13 +135,16 @@ class Evil:
 @pytest.mark.parametrize(
     ("kind", "message"),
     [
-        ("cut off", "is cut off or broken; expected a checkpoint of graphseq.fit, format 1"),
-        ("empty", "is cut off or broken; expected"),
-        ("text", "expected a checkpoint"),
-        ("weights", "is no checkpoint of a training; expected"),
-        ("newer", "has format 99; expected a checkpoint of graphseq.fit, format 1"),
-        ("code", "holds more than tensors and plain values, so it is not read; expected"),
-        ("pickle", "expected a checkpoint"),
+        (
+            "cut off",
+            r"last\.ckpt is broken or cut off: make it again with graphseq\.fit without resume",
+        ),
+        ("empty", r"no graphseq\.training file, or cut off"),
+        ("text", r"no graphseq\.training file"),
+        ("weights", r"no graphseq\.training file"),
+        ("newer", "version 99 of the format, this graphseq reads version 2"),
+        ("code", r"no graphseq\.training file"),
+        ("pickle", r"no graphseq\.training file"),
     ],
 )
 def test_file_that_is_no_checkpoint_is_refused_and_none_of_its_code_run(
@@ -159,7 +163,7 @@ def test_file_that_is_no_checkpoint_is_refused_and_none_of_its_code_run(
     elif kind == "weights":
         torch.save(model_of().state_dict(), path)
     elif kind == "newer":
-        torch.save({"format": "graphseq.training", "format_version": 99}, path)
+        path.write_bytes(whole.replace(b'"version": 2', b'"version": 99', 1))
     elif kind == "code":
         torch.save({"format": "graphseq.training", "format_version": 1, "x": Evil()}, path)
     else:
@@ -217,17 +221,20 @@ def test_empty_validation_part_is_refused_before_training(split: Split) -> None:
 
 
 class Pressed:
-    """A loader while whose n-th batch is built somebody presses Ctrl-C."""
+    """A loader while whose n-th batch is built somebody presses Ctrl-C, or sends SIGTERM."""
 
-    def __init__(self, loader: SessionGraphLoader, at: int, times: int = 1) -> None:
+    def __init__(
+        self, loader: SessionGraphLoader, at: int, times: int = 1, number: int = signal.SIGINT
+    ) -> None:
         self.loader, self.at, self.times, self.given = loader, at, times, 0
+        self.number = number
 
     def __iter__(self) -> Iterator[Batch]:
         for batch in self.loader:
             self.given += 1
             if self.given == self.at:
                 for _ in range(self.times):
-                    signal.raise_signal(signal.SIGINT)
+                    signal.raise_signal(self.number)
             yield batch
 
     def __len__(self) -> int:
@@ -238,17 +245,23 @@ def loader_of(split: Split) -> SessionGraphLoader:
     return SessionGraphLoader(SessionGraphDataset(split.train, "sessions"), 16, seed=0)
 
 
-@pytest.mark.parametrize("at", [1, 7, 10])
-def test_ctrl_c_writes_a_checkpoint_from_which_training_goes_on_bit_for_bit(
-    at: int, split: Split, tmp_path: Path, caplog: pytest.LogCaptureFixture
+@pytest.mark.parametrize(
+    ("at", "number"),
+    [(1, signal.SIGINT), (7, signal.SIGINT), (10, signal.SIGINT), (7, signal.SIGTERM)],
+)
+def test_signal_writes_a_checkpoint_from_which_training_goes_on_bit_for_bit(
+    at: int, number: int, split: Split, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
+    handlers = [signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)]
     whole, stopped, resumed = model_of(), model_of(), model_of()
     options: dict[str, Any] = {"validation": split.validation}
     expected = trained(whole, loader_of(split), **options)
     options["out"] = tmp_path
-    result = trained(stopped, Pressed(loader_of(split), at), **options)
+    result = trained(stopped, Pressed(loader_of(split), at, number=number), **options)
     assert result.interrupted
-    assert "Stopping after this step. Ctrl-C again stops at once." in caplog.text
+    assert [signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)] == handlers
+    name = "Ctrl-C" if number == signal.SIGINT else "SIGTERM"
+    assert f"Stopping after this step. {name} again stops at once." in caplog.text
     state = read(tmp_path / CHECKPOINT)
     steps = len(loader_of(split))
     assert state["epoch"] * steps + state["step"] == at
@@ -259,8 +272,10 @@ def test_ctrl_c_writes_a_checkpoint_from_which_training_goes_on_bit_for_bit(
     pd.testing.assert_frame_equal(again.history[kept], expected.history[kept])
 
 
-def test_second_ctrl_c_stops_at_once(split: Split, tmp_path: Path) -> None:
-    result = trained(model_of(), Pressed(loader_of(split), 3, times=2), out=tmp_path)
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_second_signal_stops_at_once(number: int, split: Split, tmp_path: Path) -> None:
+    pressed = Pressed(loader_of(split), 3, times=2, number=number)
+    result = trained(model_of(), pressed, out=tmp_path)
     assert result.interrupted
     assert read(tmp_path / CHECKPOINT)["step"] == 2  # the batch being built was not trained on
 
@@ -316,3 +331,69 @@ def test_worker_that_dies_is_named_with_the_way_out_and_training_goes_on_from_th
     monkeypatch.undo()
     trained(resumed, split, resume=True, **options)
     assert torch.equal(weights(resumed), weights(whole))
+
+
+# -- processes that build batches end with the training -------------------------------------------
+
+
+def children() -> list[int]:
+    """Processes of this one that have not ended, by the system's own list."""
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            parent, state = (folder / "stat").read_text().rpartition(")")[2].split()[1::-1]
+        except OSError:  # it has ended meanwhile
+            continue
+        if int(parent) == os.getpid() and state != "Z":
+            found.append(int(folder.name))
+    return found
+
+
+class Broken(SASRec):
+    """A model whose third step fails."""
+
+    steps = 0
+
+    def training_vectors(self, batch: Batch, generator: Any) -> tuple[Tensor, Tensor]:
+        self.steps += 1
+        if self.steps == 3:
+            raise ArithmeticError("a step that fails")
+        return super().training_vectors(batch, generator)
+
+
+@pytest.mark.parametrize("kind", ["own", "persistent", "passing", "foreign"])
+@pytest.mark.parametrize("end", ["whole", "error", "signal"])
+def test_no_process_that_builds_batches_outlives_the_training(
+    kind: str, end: str, split: Split
+) -> None:
+    before = set(children())
+    graphs = SessionGraphDataset(split.train, "sessions")
+    data: Any = split.train
+    options: dict[str, Any] = {"max_epochs": 1}
+    if kind == "own":
+        options["num_workers"] = 1
+    elif kind == "foreign":
+        data = PyGLoader(SessionGraphDataset(split.train), 16, num_workers=1)
+    else:
+        persistent = kind == "persistent"
+        data = SessionGraphLoader(graphs, 16, num_workers=1, persistent_workers=persistent)
+    during: list[int] = []
+
+    def looking(*_: Any) -> None:
+        during.extend(set(children()) - before)
+        if end == "signal":
+            signal.raise_signal(signal.SIGTERM)
+
+    torch.manual_seed(0)
+    model = Broken(NUM_ITEMS, 8) if end == "error" else SASRec(NUM_ITEMS, 8)
+    model.register_forward_pre_hook(looking)
+    states = type(model).click_states
+    model.click_states = lambda batch: (looking(), states(model, batch))[1]  # type: ignore
+    if end == "error":
+        with pytest.raises(ArithmeticError) as kept:  # which keeps all that it has passed through
+            trained(model, data, **options)
+        assert kept.value is not None
+    else:
+        assert trained(model, data, **options).interrupted == (end == "signal")
+    assert during
+    assert set(children()) <= before

@@ -15,6 +15,8 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
+from graphseq.training.checkpoints import read
+
 ROOT = Path(__file__).resolve().parent.parent.parent
 PROGRAM = Path(__file__).with_name("killed_training.py")
 WAYS = ("dropout", "row-sparse", "lanes", "foreign")
@@ -64,12 +66,7 @@ def test_killed_training_ends_bit_equal_to_one_that_never_was(
     assert_same(
         *(load_file(each / "model" / "weights.safetensors") for each in (killed, whole)), "model"
     )
-    assert_same(
-        *(
-            torch.load(each / "checkpoints" / "last.ckpt", weights_only=True)
-            for each in (killed, whole)
-        )
-    )
+    assert_same(*(read(each / "checkpoints" / "last.ckpt") for each in (killed, whole)))
     best = [json.loads((each / "best.json").read_text())[0] for each in (killed, whole)]
     assert best[0] == best[1]
 

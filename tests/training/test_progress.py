@@ -66,7 +66,7 @@ def test_lines_appear_where_no_bar_can_be_drawn(
 
 def test_lines_are_left_to_a_log_that_somebody_set_up(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(logging.getLogger(), "handlers", [logging.NullHandler()])
-    with lines_shown(True):
+    with lines_shown():
         assert logging.getLogger("graphseq").handlers == []
 
 

@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from graphseq.data.logs.ids import series_of_arrow
+from graphseq.data.logs.nested import column_of_arrow
 from graphseq.data.logs.paths import LogFile, broken
 from graphseq.data.logs.source import LogOptions, LogSource, Typed
 from graphseq.data.logs.typed import typed_columns
@@ -49,7 +49,7 @@ class FileLog(LogSource):
         table = self.arrow(list(dict.fromkeys(columns)), ids)
         series = {}
         for place, name in enumerate(table.column_names):
-            series[name] = series_of_arrow(table.column(place), name)
+            series[name] = column_of_arrow(table.column(place), name)
         return pd.DataFrame(series, index=pd.RangeIndex(table.num_rows), copy=False)
 
     @abstractmethod

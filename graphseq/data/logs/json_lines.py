@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -12,7 +13,7 @@ from graphseq.data.logs.dialect import first_lines, plain_copy
 from graphseq.data.logs.files import FileLog, literal
 from graphseq.data.logs.ids import integers_of_text
 from graphseq.data.logs.paths import LogFile
-from graphseq.data.logs.source import BadLine, LogOptions, check_columns, logger
+from graphseq.data.logs.source import BadLine, LogOptions, check_columns, logger, split_name
 from graphseq.data.logs.text import typed_text
 from graphseq.data.logs.typed import WRITTEN
 
@@ -64,13 +65,14 @@ class JsonLog(FileLog):
         rows = self.connection.sql("SELECT count(*) FROM raw").fetchall()[0][0]
         made: dict[str, Any] = {}
         for place, name in enumerate(columns):
+            column, part = self._split(name)
             if name in dict(self.files[0].keys):
                 text = self.connection.sql(f"SELECT v{place} FROM raw").to_arrow_table().column(0)
                 made[name] = typed_text(text, name in ids)
             else:
-                made[name] = self._column(f"v{place}", name, name in ids)
+                made[name] = self._column(f"v{place}", name, name in ids, part)
             if rows and made[name].null_count == rows:  # a key that no object has?
-                check_columns([name], [*self.names, *made], str(self.files[0].path))
+                check_columns([column], [*self.names, *made], str(self.files[0].path))
         return pa.table(made)
 
     def as_sql(self, columns: Sequence[str]) -> tuple[str, list[str]]:
@@ -93,14 +95,45 @@ class JsonLog(FileLog):
         )
         return f"SELECT {values} FROM ({scan})", types
 
-    def _column(self, column: str, name: str, is_id: bool) -> Any:
-        """A column of JSON values, typed by what all of them are."""
+    def _split(self, name: str) -> tuple[str, str]:
+        """A key of the objects, and a part of its value."""
+        return split_name(name, self.names) if "." in name else (name, "")
+
+    def _lists(self, column: str, name: str, is_id: bool, part: str) -> Any:
+        """A column of JSON arrays as lists of what they hold, or of a part of each."""
+        inner = f"json_extract(u, {literal(_path(*part.split('.')))})" if part else "u"
+        with self.reading():
+            self.connection.execute(
+                f"CREATE OR REPLACE TEMP TABLE parts AS SELECT {inner} AS e FROM "
+                f"(SELECT unnest({column}::JSON[]) AS u FROM raw)"
+            )
+            lengths = self.connection.sql(
+                f"SELECT json_array_length({column})::BIGINT FROM raw"
+            ).to_arrow_table()
+        values = self._column("e", name, is_id, table="parts")
+        values = values.combine_chunks() if isinstance(values, pa.ChunkedArray) else values
+        ends = np.cumsum(pc.fill_null(lengths.column(0), 0).to_numpy(), dtype=np.int64)
+        missing = np.asarray(lengths.column(0).is_null())
+        return pa.LargeListArray.from_arrays(
+            pa.array(np.append(0, ends)), values, mask=pa.array(missing)
+        )
+
+    def _column(
+        self, column: str, name: str, is_id: bool, part: str = "", table: str = "raw"
+    ) -> Any:
+        """A column of JSON values, or of a part of each, typed by what all of them are."""
         kinds = {
             kind
             for (kind,) in self.connection.sql(
-                f"SELECT DISTINCT json_type({column}) FROM raw WHERE json_type({column}) != 'NULL'"
+                f"SELECT DISTINCT json_type({column}) FROM {table} "
+                f"WHERE json_type({column}) != 'NULL'"
             ).fetchall()
         }
+        if kinds == {"ARRAY"} and table == "raw":
+            return self._lists(column, name, is_id, part)
+        if part and kinds == {"OBJECT"}:
+            inner = f"json_extract({column}, {literal(_path(*part.split('.')))})"
+            return self._column(inner, name, is_id, table=table)
         kinds = {"NUMBER" if k in ("BIGINT", "UBIGINT", "DOUBLE") else k for k in kinds}
         nested = kinds & {"OBJECT", "ARRAY"}
         if nested:
@@ -114,7 +147,9 @@ class JsonLog(FileLog):
                 "values: write one type, or, for ids, pass ids='text'."
             )
         # Of a number, the text that the file has: DOUBLE would lose the last digits of integers.
-        text = self.connection.sql(f"SELECT {column} ->> '$' FROM raw").to_arrow_table().column(0)
+        text = (
+            self.connection.sql(f"SELECT {column} ->> '$' FROM {table}").to_arrow_table().column(0)
+        )
         if kinds == {"BOOLEAN"}:
             return pc.equal(text, "true")
         if kinds == {"NUMBER"}:
@@ -133,7 +168,7 @@ class JsonLog(FileLog):
             values = [
                 f"{literal(keys[name])}::VARCHAR AS v{place}"
                 if name in keys
-                else f"json_extract(j, {literal(_path(name))}) AS v{place}"
+                else f"json_extract(j, {literal(_path(self._split(name)[0]))}) AS v{place}"
                 for place, name in enumerate(columns)
             ]
             parts.append(
@@ -179,6 +214,7 @@ class JsonLog(FileLog):
         return int(found[0][0])
 
 
-def _path(name: str) -> str:
-    """The JSON path of a key, whatever is in its name."""
-    return '$."' + name.replace("\\", "\\\\").replace('"', '\\"') + '"'
+def _path(*names: str) -> str:
+    """The JSON path of a key, whatever is in its name, or of a key of the object it leads to."""
+    quoted = [name.replace("\\", "\\\\").replace('"', '\\"') for name in names]
+    return "$" + "".join(f'."{name}"' for name in quoted)

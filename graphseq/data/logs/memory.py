@@ -12,7 +12,8 @@ import pandas as pd
 import pyarrow as pa
 
 from graphseq.data.logs.ids import id_column, series_of_arrow
-from graphseq.data.logs.source import LogOptions, LogSource, Typed, check_columns
+from graphseq.data.logs.nested import column_of_arrow, field_of
+from graphseq.data.logs.source import LogOptions, LogSource, Typed, check_columns, split_name
 from graphseq.data.logs.times import instants
 from graphseq.data.logs.typed import quoted
 
@@ -38,9 +39,16 @@ class MemoryLog(LogSource):
         self.names, self._read = _opened(log)
 
     def read(self, columns: Sequence[Any], ids: Collection[Any] = ()) -> pd.DataFrame:
-        columns = list(dict.fromkeys(columns))
-        check_columns(columns, self.names, "The log")
-        return self._read(columns)
+        parts = {name: split_name(name, self.names) for name in columns}
+        whole = list(dict.fromkeys(column for column, _ in parts.values()))
+        check_columns(whole, self.names, "The log")
+        frame = self._read(whole)
+        if not any(part for _, part in parts.values()):
+            return frame
+        return pd.DataFrame(
+            {name: _part(frame[column], part, name) for name, (column, part) in parts.items()},
+            copy=False,
+        )
 
     def typed(
         self, *, ids: Sequence[str], time: str | None = None, features: Sequence[str] = ()
@@ -64,6 +72,18 @@ class MemoryLog(LogSource):
 
     def close(self) -> None:
         pass  # what is held stays with its owner
+
+
+def _part(column: pd.Series, part: str, name: str) -> pd.Series:
+    if not part:
+        return column
+    try:
+        values = pa.array(column)
+    except pa.ArrowException as error:
+        raise ValueError(
+            f"{name!r} is no part of {column.name!r} in every row: {error}."
+        ) from error
+    return column_of_arrow(field_of(values, part, name), name)
 
 
 def _opened(log: Any) -> tuple[list[Any], Callable[[list[Any]], pd.DataFrame]]:
@@ -137,7 +157,7 @@ def _arrow(log: Any) -> tuple[list[Any], Callable[[list[Any]], pd.DataFrame]] | 
 
 def _of_table(table: pa.Table) -> pd.DataFrame:
     columns = {
-        name: series_of_arrow(table.column(place), name)
+        name: column_of_arrow(table.column(place), name)
         for place, name in enumerate(table.column_names)
     }
     return pd.DataFrame(columns, index=pd.RangeIndex(table.num_rows), copy=False)

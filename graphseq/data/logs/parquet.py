@@ -9,8 +9,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from graphseq.data.logs.files import FileLog, literal
+from graphseq.data.logs.nested import field_of
 from graphseq.data.logs.paths import LogFile, readable
-from graphseq.data.logs.source import LogOptions, check_columns
+from graphseq.data.logs.source import LogOptions, check_columns, split_name
 from graphseq.data.logs.text import typed_text
 from graphseq.data.logs.typed import WRITTEN, quoted
 
@@ -47,20 +48,23 @@ class ParquetLog(FileLog):
         return [*names, *(key for key, _ in self.files[number].keys if key not in names)]
 
     def arrow(self, columns: Sequence[str], ids: Collection[str] = ()) -> pa.Table:
+        parts = {name: split_name(name, self._names(0)) for name in columns}
+        whole = list(dict.fromkeys(column for column, _ in parts.values()))
         for number, file in enumerate(self.files):
-            check_columns(columns, self._names(number), str(file.path))
-        kinds = {name: self._kind(name) for name in columns}
+            check_columns(whole, self._names(number), str(file.path))
+        kinds = {name: self._kind(name) for name in whole}
         with self.reading():
-            table = self.connection.sql(self.scan(columns)).to_arrow_table()
+            table = self.connection.sql(self.scan(whole)).to_arrow_table()
         made = {}
-        for place, (name, kind) in enumerate(kinds.items()):
-            column = table.column(place)
+        for name, (column, part) in parts.items():
+            kind, values = kinds[column], table.column(whole.index(column))
             if kind is None:
-                made[name] = typed_text(column, name in ids or self.options.ids == "text")
+                text = name in ids or self.options.ids == "text"
+                made[name] = typed_text(values, text)
             elif pa.types.is_duration(kind):  # DuckDB reads the number behind it
-                made[name] = column.cast(pa.int64()).cast(kind)
+                made[name] = values.cast(pa.int64()).cast(kind)
             else:
-                made[name] = column
+                made[name] = field_of(values, part, name) if part else values
         return pa.table(made)
 
     def scan(self, columns: Sequence[str]) -> str:

@@ -58,6 +58,8 @@ class LogOptions:
             ``"hour"`` or ``"day"``; ``None``: seconds or counters.
         bad_lines: Lines with too few or too many values: ``"refuse"``; ``"skip"``, with a warning
             that counts them; or a list, to skip them and put a :class:`BadLine` in for each.
+        item_separator: Between the items of a row that holds a whole session as one text; times and
+            features with as many parts are taken apart with them.
 
     Raises:
         ValueError: If an option is not one of these.
@@ -71,6 +73,7 @@ class LogOptions:
     ids: IdRule = "auto"
     time_unit: str | None = None
     bad_lines: Literal["refuse", "skip"] | MutableSequence[BadLine] = "refuse"
+    item_separator: str | None = None
 
     @classmethod
     def of(cls, options: Mapping[str, Any]) -> LogOptions:
@@ -145,6 +148,10 @@ class LogSource(ABC):
             ValueError: If a column does not exist, exists twice, or cannot be read.
         """
 
+    def has(self, name: Any, beside: Sequence[Any]) -> bool:
+        """Whether there is such a column, or part of one, in a log that has those beside it."""
+        return split_name(name, self.names)[0] in self.names
+
     def place(self, row: int) -> str:
         """Where a row of the log is, for errors: ``row 3``, or ``row 3 of part-0.csv``."""
         return f"row {row}"
@@ -178,6 +185,20 @@ class LogSource(ABC):
         trace: TracebackType | None,
     ) -> None:
         self.close()
+
+
+def split_name(name: Any, existing: Collection[Any]) -> tuple[Any, str]:
+    """A column and a part of it: ``events.aid`` is the part ``aid`` of a column ``events``.
+
+    Args:
+        name: What the caller calls it; where a column has this very name, it has no part.
+        existing: Names of the columns.
+    """
+    if name not in existing and isinstance(name, str) and "." in name:
+        column, _, part = name.partition(".")
+        if column in existing:
+            return column, part
+    return name, ""
 
 
 def check_columns(columns: Sequence[Any], existing: Sequence[Any], what: str) -> None:

@@ -62,6 +62,10 @@ class TextLog(FileLog):
         keys = [name for name, _ in file.keys]
         return dialect(file, self._texts[number], self.options, wanted, keys)
 
+    def has(self, name: Any, beside: Sequence[Any]) -> bool:
+        """Whether there is such a column in a log that has those beside it."""
+        return name in self._names(0, self._dialect(0, beside))
+
     def as_sql(self, columns: Sequence[str]) -> tuple[str, list[str]]:
         return self.scan(columns, self._dialects(columns)), [WRITTEN] * len(columns)
 

@@ -1,0 +1,243 @@
+"""Logs with one session per row: lists of items, times and features become one click per row."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+from itertools import chain
+from typing import Any
+
+import duckdb
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from graphseq.data.logs.errors import rows_named
+from graphseq.data.logs.ids import series_of_arrow
+from graphseq.data.logs.nested import field_of, is_list
+from graphseq.data.logs.text import typed_text
+from graphseq.data.tokens import split_tokens
+
+logger = logging.getLogger(__name__)
+
+Place = Callable[[int], str]
+
+
+@dataclass(frozen=True)
+class Lists:
+    """A column of lists.
+
+    Args:
+        values: What all lists hold, one after the other, [n].
+        lengths: How much each of them holds, 0 where it is missing, int64 [num_rows].
+    """
+
+    values: pd.Series
+    lengths: NDArray[np.int64]
+
+
+def by_clicks(
+    frame: pd.DataFrame,
+    item: Any,
+    *,
+    ids: Collection[Any],
+    separator: str | None,
+    place: Place,
+) -> tuple[pd.DataFrame, NDArray[np.int64] | None]:
+    """The log with one click per row, where its items are lists; else as it is.
+
+    Columns of lists are taken apart together; what other columns say of a row holds for each of its
+    clicks. Rows with an empty or a missing list are no sessions: they are counted and reported.
+
+    Args:
+        frame: The log.
+        item: Its column of items.
+        ids: Columns of ids.
+        separator: Between the items of a row where they are one text; times and features of as
+            many parts are taken apart with them.
+        place: Where a row is, for errors.
+
+    Returns:
+        The log, and the row that each of its clicks was in, int64 [num_clicks]; ``None``: the items
+        are no lists.
+
+    Raises:
+        ValueError: If lists of a row differ in length, hold lists themselves, or are all empty; or
+            if another column holds lists and the items are none.
+    """
+    lists = {}
+    for name, column in frame.items():
+        found = _of_lists(column, str(name), name in ids, place)
+        if found is None:
+            found = _of_list_text(column, name in ids)
+        if found is not None:
+            lists[name] = found
+    if separator is not None:
+        lists |= _of_text(frame, item, set(frame.columns) - set(lists), ids, separator, place)
+    if item not in lists:
+        for name in lists:
+            raise ValueError(
+                f"Column {name!r} holds lists: name a column of plain values, or, with one session "
+                f"per row, a column of lists as item=, where {item!r} holds none."
+            )
+        return frame, None
+    lengths = lists[item].lengths
+    for name, other in lists.items():
+        bad = other.lengths != lengths
+        if bad.any():
+            first = int(np.argmax(bad))
+            raise ValueError(
+                f"The lists of a row belong together, but {item!r} and {name!r} differ in length "
+                f"in {rows_named(bad, place)}, the first with {lengths[first]} and "
+                f"{other.lengths[first]} values: mend or drop these rows."
+            )
+    _report_empty(lengths, item, place)
+    row = np.repeat(np.arange(len(frame)), lengths)
+    clicks = {
+        name: lists[name].values if name in lists else column.iloc[row].reset_index(drop=True)
+        for name, column in frame.items()
+    }
+    return pd.DataFrame(clicks, copy=False), row
+
+
+def place_of_click(row: NDArray[np.int64], place: Place) -> Place:
+    """Where a click is, for errors, by the row of each."""
+    return lambda click: (
+        f"{place(int(row[click]))}, value {click - int(np.searchsorted(row, row[click]))}"
+    )
+
+
+def _report_empty(lengths: NDArray[np.int64], item: Any, place: Place) -> None:
+    empty = lengths == 0
+    if empty.all():
+        raise ValueError(f"The log is empty: no row has an item in {item!r}.")
+    if empty.any():
+        logger.warning(
+            "%r is empty or missing in %s: these rows make no session.",
+            item,
+            rows_named(empty, place),
+        )
+
+
+# -- columns of lists ----------------------------------------------------------------------------
+
+
+def _of_lists(column: pd.Series, name: str, is_id: bool, place: Place) -> Lists | None:
+    """A column of lists, of Arrow's or of Python's; ``None``: it is none."""
+    if isinstance(column.dtype, pd.ArrowDtype) and pa.types.is_nested(column.dtype.pyarrow_dtype):
+        values = field_of(column.array.__arrow_array__(), "", name)
+        if not is_list(values.type):
+            raise ValueError(
+                f"Column {name!r} is nested ({values.type}): name a part of it, as '{name}.part'."
+            )
+        lengths = pc.fill_null(pc.list_value_length(values), 0).to_numpy().astype(np.int64)
+        inner = values.flatten()
+        if pa.types.is_nested(inner.type):
+            raise ValueError(
+                f"Column {name!r} holds lists of {inner.type}: name a part of them, as "
+                f"'{name}.part'."
+            )
+        return Lists(series_of_arrow(inner, name), lengths)
+    if not isinstance(_first(column), (list, tuple, np.ndarray)):
+        return None
+    there = column.notna().to_numpy()  # a list counts as there, whatever it holds
+    values = column.to_numpy()
+    kinds = set(map(type, values[there]))
+    odd = there & np.array([not isinstance(v, (list, tuple, np.ndarray)) for v in values])
+    if odd.any():
+        raise ValueError(
+            f"Column {name!r} holds lists, but {values[int(np.argmax(odd))]!r} in "
+            f"{rows_named(odd, place)}: write a list in every row."
+        )
+    lengths = np.zeros(len(values), dtype=np.int64)
+    lengths[there] = np.fromiter(map(len, values[there]), np.int64, count=int(there.sum()))
+    if kinds == {np.ndarray} and len({v.dtype for v in values[there]}) == 1:
+        joined = np.concatenate(list(values[there]))
+        if joined.ndim == 1:
+            return Lists(pd.Series(joined, name=name), lengths)
+    listed = list(chain.from_iterable(values[there]))
+    if any(issubclass(kind, (list, tuple, np.ndarray, dict)) for kind in set(map(type, listed))):
+        raise ValueError(f"Column {name!r} holds lists of lists or of objects: write plain values.")
+    objects = np.fromiter(listed, dtype=object, count=len(listed))
+    flat = pd.Series(objects, name=name)  # of ids, a missing one would turn integers to floats
+    return Lists(flat if is_id else flat.infer_objects(), lengths)
+
+
+LIST_TEXT = r"^\s*\[.*\]\s*$"
+"""How pandas and JSON write a list into a text file: ``[1, 2]`` or ``['a', 'b']``."""
+
+
+def _of_list_text(column: pd.Series, is_id: bool) -> Lists | None:
+    """Lists in brackets, as ``to_csv`` writes them; ``None``: the column holds no such texts."""
+    first = _first(column)
+    if not isinstance(first, str) or not first.lstrip().startswith("["):
+        return None
+    text = _text(column)
+    if text is None or not pc.all(pc.match_substring_regex(text, LIST_TEXT)).as_py():
+        return None
+    with duckdb.connect() as connection:
+        table = connection.from_arrow(pa.table({"v": text}))
+        lists = field_of(table.project("v::VARCHAR[]").to_arrow_table().column(0), "", "")
+    lengths = pc.fill_null(pc.list_value_length(lists), 0).to_numpy().astype(np.int64)
+    return Lists(series_of_arrow(typed_text(lists.flatten(), is_id), str(column.name)), lengths)
+
+
+def _of_text(
+    frame: pd.DataFrame,
+    item: Any,
+    names: Collection[Any],
+    ids: Collection[Any],
+    separator: str,
+    place: Place,
+) -> dict[Any, Lists]:
+    """Texts of several values: the items, and the columns that have as many parts in most rows."""
+    found: dict[Any, Lists] = {}
+    for name in sorted(names, key=lambda name: name != item):
+        text = _text(frame[name])
+        if text is None:
+            if name == item and not pd.api.types.is_integer_dtype(frame[name].dtype):
+                raise ValueError(
+                    f"item_separator takes texts apart, but {item!r} holds {frame[name].dtype}."
+                )
+            if name != item:
+                continue
+            text = pa.array(frame[name].astype("str").where(frame[name].notna()), pa.large_string())
+        tokens, lengths = split_tokens(pc.fill_null(text, ""), separator)
+        if name != item:
+            several = found[item].lengths > 1
+            if not several.any() or (lengths == found[item].lengths)[several].mean() <= 0.5:
+                continue
+        if (lengths < 0).any():
+            raise ValueError(
+                f"Column {name!r} has an empty value between separators in "
+                f"{rows_named(lengths < 0, place)}: write one there."
+            )
+        found[name] = Lists(series_of_arrow(typed_text(tokens, name in ids), str(name)), lengths)
+    return found
+
+
+def _first(column: pd.Series) -> Any:
+    """The first value of a column of objects or of text that is not missing."""
+    if isinstance(column.dtype, pd.CategoricalDtype):
+        column = pd.Series(column.cat.categories)
+    if column.dtype != object and not isinstance(column.dtype, pd.StringDtype):
+        return None
+    values = column.array
+    return next((v for v in values if not (v is None or v is pd.NA or isinstance(v, float))), None)
+
+
+def _text(column: pd.Series) -> Any | None:
+    """A column of text as Arrow's; ``None``: it holds something else."""
+    if isinstance(column.dtype, pd.CategoricalDtype):
+        if not isinstance(column.cat.categories.dtype, pd.StringDtype):
+            return None
+        column = column.astype("str")
+    if column.dtype == object and pd.api.types.infer_dtype(column, skipna=True) == "string":
+        column = column.astype("str")
+    if not isinstance(column.dtype, pd.StringDtype):
+        return None
+    text = pa.array(column, pa.large_string())
+    return text.combine_chunks() if isinstance(text, pa.ChunkedArray) else text

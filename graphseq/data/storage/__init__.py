@@ -1,0 +1,41 @@
+"""Everything that graphseq writes to disk, so that a damaged file is refused and never believed."""
+
+from graphseq.data.storage.arrays import ArrayFile
+from graphseq.data.storage.files import read_file, write_file
+from graphseq.data.storage.folders import (
+    Folder,
+    FolderKind,
+    FolderWriter,
+    check_replaceable,
+    fill_folder,
+    open_folder,
+    write_folder,
+)
+from graphseq.data.storage.ids import check_ids_can_be_saved
+from graphseq.data.storage.sessions import (
+    SESSIONS,
+    describe_sessions,
+    open_sessions,
+    save_sessions,
+)
+from graphseq.data.storage.temporary import open_ids, write_ids
+
+__all__ = [
+    "SESSIONS",
+    "ArrayFile",
+    "Folder",
+    "FolderKind",
+    "FolderWriter",
+    "check_ids_can_be_saved",
+    "check_replaceable",
+    "describe_sessions",
+    "fill_folder",
+    "open_folder",
+    "open_ids",
+    "open_sessions",
+    "read_file",
+    "save_sessions",
+    "write_file",
+    "write_folder",
+    "write_ids",
+]

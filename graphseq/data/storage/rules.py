@@ -1,0 +1,151 @@
+"""Rules for values that come from a file: each error names the field, its rule and the value."""
+
+from __future__ import annotations
+
+import math
+import reprlib
+from collections.abc import Callable, Mapping
+from typing import Any, TypeAlias
+
+Rule: TypeAlias = Callable[[Any, str], None]
+"""Takes a value and its name; raises ValueError if the value breaks the rule."""
+
+
+def check_record(value: Any, rules: Mapping[str, Rule], where: str) -> dict[str, Any]:
+    """A mapping whose named fields are all there and obey their rules; others are left alone.
+
+    Args:
+        value: What was read.
+        rules: Field -> its rule. A field whose rule is :func:`absent_or` may be missing.
+        where: What the mapping is, for the error.
+
+    Raises:
+        ValueError: If it is no mapping, or a field is missing or breaks its rule.
+    """
+    if not isinstance(value, dict):
+        raise ValueError(f"{where} must be a mapping, got {_short(value)}.")
+    for name, rule in rules.items():
+        if name in value:
+            rule(value[name], f"{name} of {where}")
+        elif not getattr(rule, "may_be_absent", False):
+            raise ValueError(f"{where} lacks {name}.")
+    return value
+
+
+def whole(least: int | None = None, most: int | None = None) -> Rule:
+    """An integer (no boolean) within bounds."""
+    return _rule(
+        f"a whole number{_bounds(least, most)}",
+        lambda v: type(v) is int and _within(v, least, most),
+    )
+
+
+def number(least: float | None = None, most: float | None = None) -> Rule:
+    """A finite number (no boolean) within bounds."""
+    return _rule(
+        f"a finite number{_bounds(least, most)}",
+        lambda v: (
+            (type(v) in (int, float) and (type(v) is int or math.isfinite(v)))
+            and _within(v, least, most)
+        ),
+    )
+
+
+def flag() -> Rule:
+    """True or false, and nothing that merely acts as one."""
+    return _rule("true or false", lambda v: type(v) is bool)
+
+
+def text() -> Rule:
+    """Text that is not empty."""
+    return _rule("text", lambda v: isinstance(v, str) and v != "")
+
+
+def one_of(*values: Any) -> Rule:
+    """One of some values, of the same type."""
+    listed = ", ".join(map(repr, values))
+    return _rule(f"one of {listed}", lambda v: any(type(v) is type(x) and v == x for x in values))
+
+
+def anything() -> Rule:
+    """Any value."""
+    return lambda value, where: None
+
+
+def optional(rule: Rule) -> Rule:
+    """``None``, or what obeys a rule."""
+
+    def check(value: Any, where: str) -> None:
+        if value is not None:
+            rule(value, where)
+
+    return check
+
+
+def absent_or(rule: Rule) -> Rule:
+    """A field of :func:`check_record` that may be missing."""
+
+    def check(value: Any, where: str) -> None:
+        rule(value, where)
+
+    check.may_be_absent = True  # type: ignore[attr-defined]
+    return check
+
+
+def list_of(rule: Rule) -> Rule:
+    """A list of which each element obeys a rule."""
+
+    def check(value: Any, where: str) -> None:
+        if not isinstance(value, list):
+            raise ValueError(f"{where} must be a list, got {_short(value)}.")
+        for number, element in enumerate(value):
+            rule(element, f"{where}, element {number},")
+
+    return check
+
+
+def mapping_of(rule: Rule) -> Rule:
+    """A mapping of text to what obeys a rule."""
+
+    def check(value: Any, where: str) -> None:
+        if not isinstance(value, dict):
+            raise ValueError(f"{where} must be a mapping, got {_short(value)}.")
+        for name, element in value.items():
+            rule(element, f"{name} of {where}")
+
+    return check
+
+
+def record(rules: Mapping[str, Rule]) -> Rule:
+    """A mapping with named fields, as :func:`check_record` checks it."""
+
+    def check(value: Any, where: str) -> None:
+        check_record(value, rules, where)
+
+    return check
+
+
+def _rule(says: str, holds: Callable[[Any], bool]) -> Rule:
+    def check(value: Any, where: str) -> None:
+        if not holds(value):
+            raise ValueError(f"{where} must be {says}, got {_short(value)}.")
+
+    return check
+
+
+def _within(value: float, least: float | None, most: float | None) -> bool:
+    return (least is None or value >= least) and (most is None or value <= most)
+
+
+def _bounds(least: float | None, most: float | None) -> str:
+    if least is not None and most is not None:
+        return f" within {least}..{most}"
+    if least is not None:
+        return f", {least} or more"
+    return "" if most is None else f", {most} or less"
+
+
+def _short(value: Any) -> str:
+    if type(value) is int and value.bit_length() > 256:
+        return f"a number of {value.bit_length()} bits"
+    return reprlib.repr(value)

@@ -1,0 +1,185 @@
+"""Sessions in a folder: arrays and ids memory-mapped, a header that vouches for each of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from os import PathLike
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from graphseq.data.sessions import Sessions
+from graphseq.data.storage.folders import (
+    Folder,
+    FolderKind,
+    FolderWriter,
+    open_folder,
+    write_folder,
+)
+from graphseq.data.storage.rules import flag, list_of, text
+from graphseq.data.vocabulary import UNKNOWN, Vocabulary
+
+SESSIONS = FolderKind(
+    format="graphseq.sessions",
+    version=2,
+    header="sessions.json",
+    holds="saved sessions",
+    made_by="Sessions.save",
+    rules={"click_features": list_of(text()), "item_features": flag()},
+)
+
+FIELDS = {"items": "<i4", "ptr": "<i8", "time": "<f8", "users": "<i4", "first_target": "<i8"}
+"""Fields of :class:`Sessions` that are arrays of numbers, and their types."""
+
+VALUES_A_STEP = 1 << 22
+"""Values that are looked at at a time."""
+
+
+def save_sessions(sessions: Sessions, folder: str | PathLike[str]) -> None:
+    """Writes all fields of sessions to a folder, for :func:`open_sessions`.
+
+    All is written to a folder beside it, which then gets the name in one step: who opens it finds
+    the old sessions or the new ones, whole. Sessions opened from it stay as they were.
+
+    Ids may be integers, text, floats, booleans or dates, or a mixture of integers, text, floats and
+    booleans; numbers must not be Python objects.
+
+    Args:
+        sessions: Any sessions.
+        folder: The folder to make, or one that holds saved sessions and nothing else.
+
+    Raises:
+        ValueError: If the folder cannot be written, holds something else, or ids or features are of
+            a type that has no place in the format.
+    """
+    with write_folder(folder, SESSIONS) as out:
+        for name in FIELDS:
+            if (array := getattr(sessions, name)) is not None:
+                out.write_array(name, array)
+        out.write_ids("item_ids", sessions.vocabulary.ids)
+        if sessions.user_vocabulary is not None:
+            out.write_ids("user_ids", sessions.user_vocabulary.ids)
+        for number, (name, values) in enumerate(sessions.click_features.items()):
+            out.write_array(f"click_{number}", np.asarray(values))
+            if (vocabulary := sessions.feature_vocabularies.get(name)) is not None:
+                out.write_ids(f"click_{number}_ids", vocabulary.ids)
+        if sessions.session_ids is not None:
+            out.write_ids("session_ids", sessions.session_ids)
+        describe_sessions(out, list(sessions.click_features), sessions.item_features)
+
+
+def describe_sessions(
+    out: FolderWriter, click_features: Sequence[str], item_features: pd.DataFrame | None
+) -> None:
+    """Writes what the header of saved sessions says beside arrays and ids, and item features.
+
+    Args:
+        out: A folder of kind :data:`SESSIONS`. Its arrays are named as in :data:`FIELDS`, its ids
+            ``item_ids``, ``user_ids`` and ``session_ids``; click feature ``n`` is the array
+            ``click_n``, with ids ``click_n_ids`` if it is categorical.
+        click_features: Names of click features, which may hold what no file name may.
+        item_features: One row an item in code order.
+    """
+    if item_features is not None:
+        out.write_table("item_features", item_features)
+    out.content = {
+        "click_features": list(click_features),
+        "item_features": item_features is not None,
+    }
+
+
+def open_sessions(
+    folder: str | PathLike[str], *, verify: bool = True, expected: str | None = None
+) -> Sessions:
+    """Sessions of a folder that :func:`save_sessions` wrote, in next to no memory.
+
+    Arrays and ids are memory-mapped and read only; item features are loaded. All files are read
+    once to compare their checksums, as fast as the disk gives them; a process that has done so
+    opens the folder again in no time.
+
+    Args:
+        folder: The folder.
+        verify: Whether checksums and all values are compared. Without it, damage can go unnoticed.
+        expected: Checksum of the header, where a folder of shards says so.
+
+    Raises:
+        ValueError: If the folder does not exist, holds no saved sessions or those of another
+            version, or one of its files is missing, damaged or of other sessions.
+    """
+    with open_folder(folder, SESSIONS, verify=verify, expected=expected) as opened:
+        return _read(opened)
+
+
+def _read(folder: Folder) -> Sessions:
+    arrays = {
+        name: folder.array(name, dtype) for name, dtype in FIELDS.items() if folder.has_array(name)
+    }
+    names = folder.header["click_features"]
+    numbered = {f"click_{number}": name for number, name in enumerate(names)}
+    if len(set(names)) != len(names):
+        raise ValueError(f"{folder.path / SESSIONS.header} names a click feature twice.")
+    vocabularies = {
+        name: Vocabulary.from_unique(folder.ids(name))
+        for name in ("item_ids", "user_ids", *(f"{place}_ids" for place in numbered))
+        if name == "item_ids" or name in folder.header["ids"]
+    }
+    has_names = "session_ids" in folder.header["ids"]
+    session_ids = folder.ids("session_ids", distinct=False) if has_names else None
+    sessions = Sessions(
+        **{name: arrays.get(name) for name in FIELDS},  # type: ignore[arg-type]
+        vocabulary=vocabularies["item_ids"],
+        user_vocabulary=vocabularies.get("user_ids"),
+        click_features={name: folder.array(place) for place, name in numbered.items()},
+        feature_vocabularies={
+            name: vocabularies[f"{place}_ids"]
+            for place, name in numbered.items()
+            if f"{place}_ids" in vocabularies
+        },
+        item_features=folder.table("item_features") if folder.header["item_features"] else None,
+        session_ids=None if session_ids is None else plain_values(session_ids),
+    )
+    _check_values(sessions, folder)
+    return sessions
+
+
+def plain_values(ids: pd.Index) -> Any:
+    """Ids as :class:`Sessions` keep the names of sessions: NumPy where NumPy has the type."""
+    return ids.to_numpy() if isinstance(ids.dtype, np.dtype) else ids.array
+
+
+def _check_values(sessions: Sessions, folder: Folder) -> None:
+    """Whether pointers and codes lie where they must; of clicks only where all is looked at."""
+    lengths = sessions.lengths
+    if (lengths < 0).any():
+        raise ValueError(f"{folder.path}/ptr.npy is broken: a session ends before it begins.")
+    if sessions.first_target is not None:
+        _check_range(sessions.first_target, 0, lengths, f"{folder.path}/first_target.npy")
+    if sessions.users is not None:
+        users = sessions.user_vocabulary
+        most = np.iinfo(np.int32).max if users is None else len(users) - 1
+        _check_range(sessions.users, UNKNOWN, most, f"{folder.path}/users.npy")
+    if not folder.verify:
+        return
+    _check_range(sessions.items, UNKNOWN, sessions.num_items - 1, f"{folder.path}/items.npy")
+    for number, (name, codes) in enumerate(sessions.click_features.items()):
+        if (vocabulary := sessions.feature_vocabularies.get(name)) is not None:
+            shown = f"{folder.path}/click_{number}.npy"
+            _check_range(codes, UNKNOWN, len(vocabulary) - 1, shown)
+
+
+def _check_range(
+    values: NDArray[Any], least: int, most: int | NDArray[np.int64], shown: str
+) -> None:
+    if values.dtype.kind not in "iu":
+        raise ValueError(f"{shown} is broken: it holds {values.dtype}, not whole numbers.")
+    for start in range(0, len(values), VALUES_A_STEP):
+        part = values[start : start + VALUES_A_STEP]
+        end = most[start : start + VALUES_A_STEP] if isinstance(most, np.ndarray) else most
+        if (bad := (part < least) | (part > end)).any():
+            row = int(bad.argmax())
+            raise ValueError(
+                f"{shown} is broken: value {start + row} is {part[row]}, outside what it may be "
+                f"({int(bad.sum())} such)."
+            )
