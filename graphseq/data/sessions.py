@@ -206,7 +206,7 @@ class Sessions:
                 :func:`graphseq.data.conversion.convert`.
             **options: How the log is read, see :class:`~graphseq.data.logs.source.LogOptions`:
                 ``names``, ``separator``, ``encoding``, ``quote``, ``null_values``, ``ids``,
-                ``time_unit``, ``bad_lines``, ``item_separator``.
+                ``time_unit``, ``time_format``, ``bad_lines``, ``item_separator``.
 
         Raises:
             ValueError: If it is no log or an empty one, a column is missing (those that exist are

@@ -117,6 +117,9 @@ def _file(path: Path, base: Path | None = None) -> LogFile:
     kind: Kind = "json" if last in JSON_SUFFIXES else "text"
     if start.startswith(b"PAR1") or last in PARQUET_SUFFIXES:
         kind, compression = "parquet", None
+    elif kind == "text":  # some files of JSON lines have no suffix
+        with readable(path), open_bytes(LogFile(path, kind, compression)) as text:
+            kind = "json" if text.read(64).lstrip().startswith(b'{"') else kind
     keys: list[tuple[str, str | None]] = []
     for part in () if base is None else path.relative_to(base).parts[:-1]:
         name, equals, value = part.partition("=")

@@ -56,6 +56,8 @@ class LogOptions:
             ``"text"``: always text; ``"integer"``: always integers.
         time_unit: Of times that are numbers: ``"s"``, ``"ms"``, ``"us"``, ``"ns"``, ``"min"``,
             ``"hour"`` or ``"day"``; ``None``: seconds or counters.
+        time_format: Of times that are text but not ISO 8601, in the directives of ``strptime``, as
+            ``"%a %b %d %H:%M:%S %z %Y"``; without a zone: UTC.
         bad_lines: Lines with too few or too many values: ``"refuse"``; ``"skip"``, with a warning
             that counts them; or a list, to skip them and put a :class:`BadLine` in for each.
         item_separator: Between the items of a row that holds a whole session as one text; times and
@@ -74,6 +76,7 @@ class LogOptions:
     time_unit: str | None = None
     bad_lines: Literal["refuse", "skip"] | MutableSequence[BadLine] = "refuse"
     item_separator: str | None = None
+    time_format: str | None = None
 
     @classmethod
     def of(cls, options: Mapping[str, Any]) -> LogOptions:
@@ -96,6 +99,8 @@ class LogOptions:
         if self.time_unit is not None and self.time_unit not in UNITS:
             known = ", ".join(map(repr, UNITS))
             raise ValueError(f"time_unit is one of {known}, got {self.time_unit!r}.")
+        if self.time_format is not None and self.time_unit is not None:
+            raise ValueError("Times have a time_unit or a time_format, got both.")
         if isinstance(self.bad_lines, str) and self.bad_lines not in ("refuse", "skip"):
             raise ValueError(
                 f"bad_lines is 'refuse', 'skip' or a list to fill, got {self.bad_lines!r}."

@@ -148,6 +148,36 @@ def instants(
     raise ValueError(f"The {what} holds neither dates nor numbers nor text, but {kind}.")
 
 
+def in_format(
+    column: pd.Series, written: str, place: Callable[[int], str] | None = None
+) -> pd.Series:
+    """Times written in a format as moments; missing where they are missing.
+
+    Args:
+        column: Text, or integers as 20191115, [n].
+        written: The format, in the directives of ``strptime``; without a zone: UTC.
+        place: Where a row is, for an error.
+
+    Raises:
+        ValueError: If a value is written otherwise.
+    """
+    codes, distinct = pd.factorize(column)
+    found = pd.Series(
+        pd.to_datetime(
+            pd.Series(distinct).astype("str"), format=written, utc=True, errors="coerce"
+        ).array
+    )
+    bad = found.isna().to_numpy()
+    if bad.any():
+        rows = np.append(bad, False)[codes]
+        example = distinct[int(np.argmax(bad))]
+        raise ValueError(
+            f"The time column {column.name!r} is not written as time_format={written!r} in "
+            f"{rows_named(rows, place)}, the first as {example!r}."
+        )
+    return pd.Series(found.array.take(codes, allow_fill=True), name=column.name)
+
+
 def seconds_of_moment(name: str, at: Moment) -> float:
     """Seconds since 1970 of a moment, read as a time column's value is.
 
@@ -319,7 +349,8 @@ def _of_text(
     raise ValueError(
         f"The {what} holds neither numbers nor dates, nor all text as 2016-05-09T10:00:00: "
         f"{rows_named(bad, place)} {'is' if bad.sum() == 1 else 'are'} none, the first "
-        f"{text[row].as_py()!r}; convert it first, with pandas.to_datetime(..., format=...)."
+        f"{text[row].as_py()!r}; pass time_format=, as '%d.%m.%Y %H:%M', or convert it first, with "
+        "pandas.to_datetime(..., format=...)."
     )
 
 
