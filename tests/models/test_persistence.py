@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,9 @@ import torch
 from torch import Tensor
 from torch_geometric.data import Batch
 
-from graphseq.data import folders
 from graphseq.data.catalog import Catalog
 from graphseq.data.sessions import Sessions
+from graphseq.data.storage.documents import seal
 from graphseq.data.vocabulary import Vocabulary
 from graphseq.models import persistence
 from graphseq.models.base import SessionModel
@@ -57,7 +58,8 @@ def test_save_twice_leaves_the_newer_model_and_nothing_beside_it(
     markov.save(tmp_path / "model")
     assert [path.name for path in tmp_path.iterdir()] == ["model"]
     written = {path.name for path in (tmp_path / "model").iterdir()}
-    assert written == {"model.json", "weights.safetensors", "items.parquet"}
+    ids = {"items.text.npy", "items.offsets.npy", "item_counts.npy"}
+    assert written == {"model.json", "weights.safetensors", *ids}
     assert isinstance(load(tmp_path / "model"), MarkovChain)
 
 
@@ -79,7 +81,7 @@ def test_save_header_says_what_it_is(tmp_path: Path, markov: MarkovChain) -> Non
     markov.save(tmp_path / "model")
     header = json.loads((tmp_path / "model" / "model.json").read_text())
     assert header["model"] == "markov"
-    assert header["format_version"] == persistence.FORMAT_VERSION
+    assert header["version"] == persistence.MODEL.version
     expected = {"num_items": 4, "order": 2, "backoff": 0.001, "smoothing": 0.5, "half_life": None}
     assert header["settings"] == expected
     assert header["versions"]["torch"] == torch.__version__
@@ -153,16 +155,27 @@ def test_load_own_class_with_shared_weights_keeps_them_shared(tmp_path: Path) ->
         load(tmp_path / "model", model_class=SRGNN)
 
 
-@pytest.mark.parametrize("kept", [["notes.txt"], ["notes.txt", "model.json"], ["items.parquet"]])
+@pytest.mark.parametrize("kept", [["notes.txt"], ["model.json", "notes.txt"], ["items.npy"]])
 def test_save_over_anything_but_a_model_is_refused_and_keeps_it(
     tmp_path: Path, markov: MarkovChain, kept: list[str]
 ) -> None:
     for name in kept:
         (tmp_path / name).write_text("kept")
-    with pytest.raises(ValueError, match=f"holds {kept[0]}, which no saved model has"):
+    with pytest.raises(ValueError, match="choose another folder"):
         markov.save(tmp_path)
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted(kept)
     assert (tmp_path / kept[0]).read_text() == "kept"
+
+
+def test_save_over_a_model_with_something_beside_it_is_refused_and_keeps_both(
+    tmp_path: Path, markov: MarkovChain
+) -> None:
+    markov.save(tmp_path / "model")
+    (tmp_path / "model" / "notes.txt").write_text("kept")
+    with pytest.raises(ValueError, match=r"holds notes\.txt beside saved model"):
+        SRGNN(5, 3).save(tmp_path / "model")
+    assert (tmp_path / "model" / "notes.txt").read_text() == "kept"
+    assert isinstance(load(tmp_path / "model"), MarkovChain)
 
 
 def test_save_to_a_place_that_cannot_be_written_is_refused(
@@ -191,30 +204,12 @@ def test_save_that_fails_leaves_the_older_model_whole(
     assert [path.name for path in tmp_path.iterdir()] == ["model"]
 
 
-def test_save_whose_last_rename_fails_gives_the_older_model_its_name_back(
-    tmp_path: Path, markov: MarkovChain, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    SRGNN(5, 3).save(tmp_path / "model")
-    rename = os.rename
-
-    def fail_for_new(source: Path, target: Path) -> None:
-        if str(source).endswith(".part"):
-            raise PermissionError(13, "Permission denied")
-        rename(source, target)
-
-    monkeypatch.setattr(folders.os, "rename", fail_for_new)
-    with pytest.raises(ValueError, match="Permission denied"):
-        markov.save(tmp_path / "model")
-    assert isinstance(load(tmp_path / "model"), SRGNN)
-    assert [path.name for path in tmp_path.iterdir()] == ["model"]
-
-
 def test_save_setting_or_id_without_a_place_in_the_files_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="setting sizes=<object"):
         Own(4, sizes=object()).save(tmp_path / "model")  # type: ignore[arg-type]
     model = SRGNN(2, 3)
     model.catalog = Catalog(Vocabulary(["x", 1j]), np.array([4, 1]))
-    with pytest.raises(ValueError, match="id of type complex"):
+    with pytest.raises(ValueError, match="ids of type complex"):
         model.save(tmp_path / "model")
     assert list(tmp_path.iterdir()) == []
 
@@ -225,39 +220,94 @@ def test_load_folder_without_a_model_says_so(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="holds no saved model"):
         load(tmp_path)
     (tmp_path / "model.json").write_text('{"format": "another"}')
-    with pytest.raises(ValueError, match="holds no saved model"):
+    with pytest.raises(ValueError, match=r"no graphseq\.model file"):
         load(tmp_path)
+
+
+def edit(folder: Path, **changes: Any) -> None:
+    """Changes fields of a header, with the checksum of the new one."""
+    header = json.loads((folder / "model.json").read_text()) | changes
+    header = seal(header, header["format"], header["version"])
+    (folder / "model.json").write_text(json.dumps(header))
+
+
+SETTINGS = {"num_items": 4, "order": 2, "backoff": 0.001, "smoothing": 0.5, "half_life": None}
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"format_version": 99}, "saved in format 99, this graphseq reads up to 1"),
+        ({"version": 99}, "version 99 of the format, this graphseq reads version 2"),
+        ({"version": 1}, "version 1 of the format, by an older graphseq"),
         ({"model": "unheard_of"}, "holds a model 'unheard_of'; this graphseq knows popularity"),
-        ({"settings": {"items": 4}}, "does not fit MarkovChain"),
-        ({"settings": {"num_items": 7}}, "weights.safetensors is missing, broken or cut off"),
+        ({"model": 3}, r"model of .*model\.json must be text, got 3"),
+        ({"settings": {"items": 4}}, "items of the settings of .* is no argument of MarkovChain"),
+        ({"settings": {}}, "lack num_items, which MarkovChain needs"),
+        ({"settings": SETTINGS | {"order": "2"}}, "order of the settings of .* must be int, got"),
+        ({"settings": SETTINGS | {"order": True}}, "order of .* must be int, got True"),
+        ({"settings": SETTINGS | {"order": -1}}, r"model\.json does not fit MarkovChain: order"),
+        (
+            {"settings": SETTINGS | {"num_items": 7}},
+            r"weights\.safetensors is broken, or of another",
+        ),
     ],
 )
 def test_load_header_that_does_not_fit_says_so(
     tmp_path: Path, markov: MarkovChain, change: dict[str, Any], message: str
 ) -> None:
     markov.save(tmp_path / "model")
-    path = tmp_path / "model" / "model.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | change))
+    edit(tmp_path / "model", **change)
     with pytest.raises(ValueError, match=message):
         load(tmp_path / "model")
 
 
-@pytest.mark.parametrize("name", ["model.json", "weights.safetensors", "items.parquet"])
+def test_load_header_of_more_items_than_weights_asks_for_no_memory(tmp_path: Path) -> None:
+    SRGNN(5, 3).save(tmp_path / "model")
+    header = json.loads((tmp_path / "model" / "model.json").read_text())
+    edit(tmp_path / "model", settings=header["settings"] | {"num_items": 10**12})
+    with pytest.raises(ValueError, match=r"the settings ask for \[1000000000000, 3"):
+        load(tmp_path / "model")
+
+
+def test_load_weights_of_another_model_of_the_same_shape_are_refused(tmp_path: Path) -> None:
+    for name in "ab":
+        SRGNN(5, 3).save(tmp_path / name)
+    shutil.copy(tmp_path / "b" / "weights.safetensors", tmp_path / "a" / "weights.safetensors")
+    with pytest.raises(ValueError, match=r"weights\.safetensors .* checksum differs"):
+        load(tmp_path / "a")
+    assert isinstance(load(tmp_path / "a", verify=False), SRGNN)
+
+
+def test_load_counts_below_zero_are_refused(tmp_path: Path) -> None:
+    model = SRGNN(2, 3)
+    model.catalog = Catalog(Vocabulary(["x", "y"]), np.array([4, -1]))
+    model.save(tmp_path / "model")
+    with pytest.raises(ValueError, match=r"item_counts\.npy is broken: a count is negative"):
+        load(tmp_path / "model")
+
+
+def test_save_gives_files_the_mode_that_the_umask_leaves(
+    tmp_path: Path, markov: MarkovChain
+) -> None:
+    before = os.umask(0o022)
+    try:
+        markov.save(tmp_path / "model")
+    finally:
+        os.umask(before)
+    assert {path.stat().st_mode & 0o777 for path in (tmp_path / "model").iterdir()} == {0o644}
+    assert (tmp_path / "model").stat().st_mode & 0o777 == 0o755
+
+
+@pytest.mark.parametrize("name", ["model.json", "weights.safetensors", "items.text.npy"])
 def test_load_file_that_is_cut_off_is_named(tmp_path: Path, markov: MarkovChain, name: str) -> None:
     markov.save(tmp_path / "model")
     path = tmp_path / "model" / name
     path.write_bytes(path.read_bytes()[: path.stat().st_size * 2 // 3])
-    with pytest.raises(ValueError, match=f"{name} is .*broken or cut off"):
+    with pytest.raises(ValueError, match=f"{name} is broken"):
         load(tmp_path / "model")
 
 
-@pytest.mark.parametrize("name", ["weights.safetensors", "items.parquet"])
+@pytest.mark.parametrize("name", ["weights.safetensors", "items.offsets.npy", "item_counts.npy"])
 def test_load_file_that_is_missing_is_named(tmp_path: Path, markov: MarkovChain, name: str) -> None:
     markov.save(tmp_path / "model")
     (tmp_path / "model" / name).unlink()

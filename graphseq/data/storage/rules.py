@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 import reprlib
-from collections.abc import Callable, Mapping
-from typing import Any, TypeAlias
+from collections.abc import Callable, Mapping, Sequence
+from types import NoneType, UnionType
+from typing import Any, Literal, TypeAlias, Union, get_args, get_origin, get_type_hints
 
 Rule: TypeAlias = Callable[[Any, str], None]
 """Takes a value and its name; raises ValueError if the value breaks the rule."""
@@ -123,6 +125,66 @@ def record(rules: Mapping[str, Rule]) -> Rule:
         check_record(value, rules, where)
 
     return check
+
+
+def check_arguments(function: Callable[..., Any], given: Mapping[str, Any], where: str) -> None:
+    """Checks values against the plain types that a function declares for its arguments.
+
+    Args:
+        function: A function or class with annotations: ``int``, ``float``, ``bool``, ``str``,
+            ``Literal``, lists and mappings, alone or in unions, are checked; others are not.
+        given: Argument -> value, as JSON has it.
+        where: What the values are, for the error.
+
+    Raises:
+        ValueError: If an argument is unknown or missing, or a value is of another type.
+    """
+    parameters = inspect.signature(function).parameters
+    takes_any = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
+    for name in given:
+        if name not in parameters and not takes_any:
+            raise ValueError(f"{name} of {where} is no argument of {function.__name__}.")
+    for name, parameter in parameters.items():
+        required = parameter.default is parameter.empty and parameter.kind not in (
+            parameter.VAR_KEYWORD,
+            parameter.VAR_POSITIONAL,
+        )
+        if required and name not in given:
+            raise ValueError(f"{where} lack {name}, which {function.__name__} needs.")
+    try:
+        hints = get_type_hints(function.__init__ if isinstance(function, type) else function)  # type: ignore[misc]
+    except (NameError, TypeError):  # of a class within a function, for one
+        return
+    for name, value in given.items():
+        if name in hints and not _fits(value, hints[name]):
+            kind = getattr(hints[name], "__name__", None)
+            says = kind if isinstance(hints[name], type) else str(hints[name])
+            raise ValueError(
+                f"{name} of {where} must be {says.replace('typing.', '')}, got {_short(value)}."
+            )
+
+
+def _fits(value: Any, hint: Any) -> bool:
+    """Whether a JSON value can be what an annotation says; annotations not known here can be."""
+    origin = get_origin(hint)
+    if origin in (Union, UnionType):
+        return any(_fits(value, each) for each in get_args(hint))
+    if origin is Literal:
+        return any(type(value) is type(each) and value == each for each in get_args(hint))
+    if hint is None or hint is NoneType:
+        return value is None
+    if hint in (bool, str):
+        return type(value) is hint
+    if hint is int:
+        return type(value) is int
+    if hint is float:
+        return type(value) in (int, float)
+    kind = origin or hint
+    if isinstance(kind, type) and issubclass(kind, Mapping):
+        return isinstance(value, dict)
+    if isinstance(kind, type) and issubclass(kind, (Sequence, tuple)):
+        return isinstance(value, list)
+    return True
 
 
 def _rule(says: str, holds: Callable[[Any], bool]) -> Rule:
