@@ -157,8 +157,8 @@ def check_arguments(function: Callable[..., Any], given: Mapping[str, Any], wher
         return
     for name, value in given.items():
         if name in hints and not _fits(value, hints[name]):
-            kind = getattr(hints[name], "__name__", None)
-            says = kind if isinstance(hints[name], type) else str(hints[name])
+            hint = hints[name]
+            says = hint.__name__ if isinstance(hint, type) else str(hint)
             raise ValueError(
                 f"{name} of {where} must be {says.replace('typing.', '')}, got {_short(value)}."
             )
