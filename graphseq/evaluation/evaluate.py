@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Literal
 
 import numpy as np
@@ -42,7 +43,7 @@ def evaluate(
     before it. One rule for all models: an unknown click is skipped; an unknown target is a miss
     that stays in the denominator; a case with no known click before it is ranked by the catalogue's
     training counts, or by chance where the model has no catalogue; a target that the model never
-    recommends (score ``-inf``) is a miss.
+    recommends (score ``-inf``) is a miss. Items tie by the rule of :mod:`graphseq.models.ties`.
 
     Where the model's ``states_equal_prefixes`` holds, one pass over a session scores all its
     targets; else each prefix is scored on its own. Scores are made and counted block by block.
@@ -76,7 +77,7 @@ def evaluate(
     better[without], tied[without] = rank_by_popularity(model, cases.target[without])
 
     def counts() -> Iterator[tuple[IntArray, tuple[Tensor, Tensor]]]:
-        ranks: Callable[..., tuple[Tensor, Tensor]] = rank_counts
+        ranks: Callable[..., tuple[Tensor, Tensor]] = partial(counts_of, model)
         if model.scores_by_table:
             ranks = TableRanks(model.item_weight(), model.item_bias()).counts
             vectors = case_vectors(model, sessions, cases, batch_size)
@@ -100,6 +101,19 @@ def evaluate(
     report = report_of(cases, groups, better, tied, model.num_items, exclude_seen, started)
     report.metrics.update((name, float(report.values(name).mean())) for name in names)
     return report
+
+
+def counts_of(
+    model: SessionModel,
+    scores: Tensor,
+    targets: Tensor,
+    *,
+    excluded: tuple[Tensor, Tensor] | None = None,
+) -> tuple[Tensor, Tensor]:
+    """``rank_counts`` of scores that a model made in its own way, which tie as it says."""
+    own = scores.gather(1, targets.clamp(min=0).unsqueeze(1))
+    tolerance = model.score_tolerance(own, scores).squeeze(1)
+    return rank_counts(scores, targets, excluded=excluded, tolerance=tolerance)
 
 
 def report_of(

@@ -16,13 +16,17 @@ EXACT_IN_FLOAT32 = 2**24
 
 
 def rank_counts(
-    scores: Tensor, targets: Tensor, *, excluded: tuple[Tensor, Tensor] | None = None
+    scores: Tensor,
+    targets: Tensor,
+    *,
+    excluded: tuple[Tensor, Tensor] | None = None,
+    tolerance: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     r"""How many items score higher than the target, and how many others score the same.
 
     The target's place is anywhere in ``better + 1 .. better + 1 + tied``; metrics average over
-    these places, so that neither item numbers nor sorting decide. Scores are compared, never
-    computed with, so that counts are exact in every floating type.
+    these places, so that neither item numbers nor sorting decide. Without a tolerance scores are
+    compared, never computed with, so that counts are exact in every floating type.
 
     A target that cannot be found gets ``better = num_items`` and ``tied = 0``, which every metric
     counts as a miss: an unknown target (-1), one that the model never recommends (score ``-inf``),
@@ -33,6 +37,9 @@ def rank_counts(
         targets: Item codes, int64 [B]; -1: unknown.
         excluded: Items that leave the ranking, as row numbers and item codes, both int64 [n]; each
             pair at most once.
+        tolerance: How far from the target's score others may lie that tie with it, [B];
+            ``None``: they are the same to the last bit. :mod:`graphseq.models.ties` has the rule
+            of ``evaluate``.
 
     Returns:
         ``better`` and ``tied``, both int64 [B]; ``tied`` does not count the target itself.
@@ -58,6 +65,9 @@ def rank_counts(
         )
     column = targets.clamp(min=0).unsqueeze(1)
     own = scores.gather(1, column)  # [B, 1]
+    low = high = own
+    if tolerance is not None:
+        low, high = own - tolerance.unsqueeze(1), own + tolerance.unsqueeze(1)
 
     # Flags are floats of the scores' own type: summing booleans, or converting, costs several times
     # more than comparing.
@@ -69,20 +79,21 @@ def rank_counts(
     flags = torch.empty(step, num_items, dtype=flag_type, device=scores.device)
     for start in range(0, num_rows, step):
         rows = slice(start, min(start + step, num_rows))
-        block, mine = scores[rows], own[rows]
+        block = scores[rows]
         flag = flags[: len(block)]
-        better[rows] = torch.gt(block, mine, out=flag).sum(1)
-        tied[rows] = torch.ge(block, mine, out=flag).sum(1)
+        better[rows] = torch.gt(block, high[rows], out=flag).sum(1)
+        tied[rows] = torch.ge(block, low[rows], out=flag).sum(1)
         _refuse_nan(block, start)
     tied -= better + 1
 
     missed = (targets < 0) | (own.squeeze(1) == -torch.inf)
     if excluded is not None:
         row, item = excluded
-        theirs, mine = scores[row, item], own.squeeze(1)[row]
+        theirs, above = scores[row, item], high.squeeze(1)[row]
         is_target = item == targets[row]
-        better.index_add_(0, row, (theirs > mine).long(), alpha=-1)
-        tied.index_add_(0, row, ((theirs == mine) & ~is_target).long(), alpha=-1)
+        level = (theirs >= low.squeeze(1)[row]) & (theirs <= above)
+        better.index_add_(0, row, (theirs > above).long(), alpha=-1)
+        tied.index_add_(0, row, (level & ~is_target).long(), alpha=-1)
         missed[row[is_target]] = True
     better[missed] = num_items
     tied[missed] = 0

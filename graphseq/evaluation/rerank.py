@@ -22,9 +22,10 @@ from graphseq.evaluation.evaluate import (
 )
 from graphseq.evaluation.metrics import metric_names
 from graphseq.evaluation.report import Report
-from graphseq.evaluation.scoring import score_cases
+from graphseq.evaluation.scoring import score_cases, table_of
 from graphseq.models.base import SessionModel
 from graphseq.models.inference import blocks
+from graphseq.models.ties import Tolerance
 
 
 def evaluate_reranker(
@@ -78,6 +79,7 @@ def evaluate_reranker(
     generator = torch.Generator().manual_seed(seed)
     dataset = None
     with ready(retriever, device), ready(ranker, device):
+        first = table_of(ranker)[2] if ranker.scores_by_table else None
         for case, scores in score_cases(retriever, sessions, cases, batch_size):
             if dataset is None:
                 length = getattr(ranker, "max_length", None)
@@ -87,7 +89,8 @@ def evaluate_reranker(
                 scores = scores.index_put(
                     (row.to(scores.device), item.to(scores.device)), scores.new_tensor(-torch.inf)
                 )
-            candidates, present = shortlist(scores, num_candidates, generator)
+            tolerance = None if retriever.scores_by_table else retriever.score_tolerance
+            candidates, present = shortlist(scores, num_candidates, generator, tolerance)
             target = torch.from_numpy(cases.target[case]).to(candidates.device)
             hits = (candidates == target.unsqueeze(1)) & present  # [n, num_candidates]
             # What was not retrieved is a miss whatever the ranker says.
@@ -97,20 +100,25 @@ def evaluate_reranker(
                 batch = dataset.batch(sample_of[case[part.cpu().numpy()]]).to(ranker.device)
                 order = ranker.score(batch, candidates[part].to(ranker.device)).to(hits.device)
                 number = case[part.cpu().numpy()]
-                better[number], tied[number] = _places(order, hits[part], present[part])
+                _refuse_nan(order)
+                same = _equal(ranker, first, order, candidates[part], hits[part])
+                better[number], tied[number] = _places(order, hits[part], present[part], same)
     better[better < 0] = ranker.num_items
     report = report_of(cases, groups, better, tied, ranker.num_items, exclude_seen, started)
     report.metrics.update((name, float(report.values(name).mean())) for name in names)
     return report
 
 
-def shortlist(scores: Tensor, k: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+def shortlist(
+    scores: Tensor, k: int, generator: torch.Generator, tolerance: Tolerance | None = None
+) -> tuple[Tensor, Tensor]:
     """The ``k`` best items of every row; lots decide among those that tie for the last places.
 
     Args:
         scores: [n, num_items]; ``-inf`` is never chosen.
         k: Items to choose, at most all.
         generator: Of the lots, on the CPU.
+        tolerance: How far apart equal scores lie; ``None``: they are the same to the last bit.
 
     Returns:
         Items, int64 [n, k], and which of them count, bool [n, k]: a row may have fewer than ``k``.
@@ -118,8 +126,9 @@ def shortlist(scores: Tensor, k: int, generator: torch.Generator) -> tuple[Tenso
     k = min(k, scores.size(1))
     best, items = scores.topk(k)  # [n, k], descending
     worst = best[:, -1:]
-    level = scores == worst  # [n, num_items]
-    room = (best == worst).sum(1)  # places that the tied items share
+    reach = torch.zeros_like(worst) if tolerance is None else tolerance(worst, scores)
+    level = (scores >= worst - reach) & (scores <= worst + reach)  # [n, num_items]
+    room = (best <= worst + reach).sum(1)  # places that the tied items share
     crowded = ((level.sum(1) > room) & (worst.squeeze(1) > -torch.inf)).nonzero().view(-1)
     if crowded.numel():
         lots = torch.rand(crowded.numel(), scores.size(1), generator=generator).to(scores.device)
@@ -130,16 +139,34 @@ def shortlist(scores: Tensor, k: int, generator: torch.Generator) -> tuple[Tenso
     return items, best > -torch.inf
 
 
-def _places(order: Tensor, hits: Tensor, present: Tensor) -> tuple[np.ndarray, np.ndarray]:
-    """Candidates better than the target and tied with it, int64 [n]; -1 better: not recommended."""
-    if bool(order.isnan().any()):
+def _refuse_nan(scores: Tensor) -> None:
+    if bool(scores.isnan().any()):
         raise ValueError(
-            f"Scores must be numbers, but {int(order.isnan().sum())} of {order.numel()} are NaN: a "
-            "NaN has no place in a ranking."
+            f"Scores must be numbers, but {int(scores.isnan().sum())} of {scores.numel()} are NaN: "
+            "a NaN has no place in a ranking."
         )
+
+
+def _equal(
+    ranker: SessionModel, first: Tensor | None, order: Tensor, candidates: Tensor, hits: Tensor
+) -> Tensor:
+    """Which candidates tie with the target, bool [n, C]; ``first``: of the ranker's item table."""
     own = order[hits].unsqueeze(1)  # one hit a row
-    better = ((order > own) & present).sum(1)
-    tied = ((order == own) & present).sum(1) - 1
+    if first is None:
+        close = (order - own).abs() <= ranker.score_tolerance(own, order)
+    else:
+        first = first.to(candidates.device)
+        close = first[candidates] == first[candidates[hits]].unsqueeze(1)
+    return close | (order == own)  # infinities have no difference
+
+
+def _places(
+    order: Tensor, hits: Tensor, present: Tensor, same: Tensor
+) -> tuple[np.ndarray, np.ndarray]:
+    """Candidates better than the target and tied with it, int64 [n]; -1 better: not recommended."""
+    own = order[hits].unsqueeze(1)  # one hit a row
+    better = ((order > own) & present & ~same).sum(1)
+    tied = (same & present).sum(1) - 1
     missed = own.squeeze(1) == -torch.inf
     better, tied = better.masked_fill(missed, -1), tied.masked_fill(missed, 0)
     return better.cpu().numpy(), tied.cpu().numpy()

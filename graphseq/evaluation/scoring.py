@@ -14,6 +14,7 @@ from graphseq.data.sessions import Sessions
 from graphseq.evaluation.cases import Cases, IntArray, ranges
 from graphseq.models.base import SessionModel
 from graphseq.models.inference import blocks as blocks_of
+from graphseq.models.ties import first_equal
 
 MOST_SCORES = 2**24
 """Scores held at once, unless :data:`FEWEST_ROWS` of a very large catalogue are more."""
@@ -29,7 +30,7 @@ def score_cases(model: SessionModel, sessions: Sessions, cases: Cases, batch_siz
     """The scores of all cases that have a history.
 
     A model with a ``score`` of its own is asked for it prefix by prefix; of others the vectors come
-    as :func:`case_vectors` has them.
+    as :func:`case_vectors` has them. Items with equal rows of an item table share one score.
 
     Args:
         model: In evaluation mode.
@@ -53,10 +54,8 @@ def score_cases(model: SessionModel, sessions: Sessions, cases: Cases, batch_siz
         return
 
     score: Callable[[Tensor], Tensor] = model.score_vectors
-    if model.scores_by_table:  # computed once, where it is computed at all
-        score = partial(
-            torch.nn.functional.linear, weight=model.item_weight(), bias=model.item_bias()
-        )
+    if model.scores_by_table:
+        score = partial(_by_table, *table_of(model))
     for case, vectors in case_vectors(model, sessions, cases, batch_size):
         for start in range(0, len(case), rows):
             part = case[start : start + rows]
@@ -112,6 +111,19 @@ def case_vectors(model: SessionModel, sessions: Sessions, cases: Cases, batch_si
         # The state of the last known click before each target.
         row = np.repeat(np.cumsum(lengths) - lengths, size) + history[sample] - 1
         yield case[sample], states[torch.from_numpy(row).to(states.device)]
+
+
+def table_of(model: SessionModel) -> tuple[Tensor, Tensor | None, Tensor]:
+    """The item table, computed once, its biases, and for every item the first with an equal row."""
+    weight, bias = model.item_weight(), model.item_bias()
+    return weight, bias, first_equal(weight, bias)
+
+
+def _by_table(weight: Tensor, bias: Tensor | None, first: Tensor, vectors: Tensor) -> Tensor:
+    scores = torch.nn.functional.linear(vectors, weight, bias)
+    repeats = (first != torch.arange(len(first), device=first.device)).nonzero().view(-1)
+    scores[:, repeats] = scores[:, first[repeats]]
+    return scores
 
 
 def in_larger_blocks(blocks: Blocks, rows: int) -> Blocks:

@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.nn.functional import linear
 
 from graphseq.evaluation.ranks import rank_counts
+from graphseq.models.ties import first_equal
 
 ROWS_AT_ONCE = 2048
 """Vectors multiplied at once: a product of fewer costs up to a fourth more for each."""
@@ -33,7 +34,8 @@ class TableRanks:
     once. These are needed before their own tile is made; they come from a product of the targets'
     rows alone, and where one does not turn out equal to its own tile's, to the last bit, that row
     is done again with all its scores held. Counts are thus exact counts of one set of scores, as
-    those of :func:`~graphseq.evaluation.rank_counts`.
+    those of :func:`~graphseq.evaluation.rank_counts`; items with equal rows and biases have one
+    score in it, that of the first of them (:mod:`graphseq.models.ties`).
 
     Args:
         weight: The item table W, [num_items, d].
@@ -46,6 +48,12 @@ class TableRanks:
         self._largest = float(torch.linalg.vector_norm(self.weight, dim=1).max())
         if self.bias is not None:
             self._largest += float(self.bias.abs().max())
+        first = first_equal(self.weight, self.bias)
+        self._equal = (first != torch.arange(len(first), device=first.device)).nonzero().view(-1)
+        self._first = first[self._equal]  # of each of these
+        self._shared, self._column = self._first.unique(return_inverse=True)
+        # The scores of items that others share are held for a block of rows.
+        self._rows = min(ROWS_AT_ONCE, max(1, MOST_SCORES // max(1, len(self._shared))))
         self._tiled = weight.device.type == "cpu" and weight.dtype in (torch.float32, torch.float64)
 
     def counts(
@@ -66,7 +74,7 @@ class TableRanks:
         """
         better = torch.empty(len(vectors), dtype=torch.long, device=vectors.device)
         tied = torch.empty_like(better)
-        for rows, part in _cut(len(vectors), ROWS_AT_ONCE, excluded):
+        for rows, part in _cut(len(vectors), self._rows, excluded):
             better[rows], tied[rows] = self._block(vectors[rows], targets[rows], part)
         return better, tied
 
@@ -98,6 +106,7 @@ class TableRanks:
         tied = torch.empty_like(better)
         for rows, part in _cut(len(vectors), max(1, MOST_SCORES // len(self.weight)), excluded):
             scores = linear(vectors[rows], self.weight, self.bias)
+            scores[:, self._equal] = scores[:, self._first]
             better[rows], tied[rows] = rank_counts(scores, targets[rows], excluded=part)
         return better, tied
 
@@ -106,6 +115,7 @@ class TableRanks:
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Better, tied, and whether a target's score was not the one of its tile, all [n]."""
         known = targets.clamp(min=0)
+        shared = vectors.new_empty(len(vectors), len(self._shared))
         own = self._own(vectors, known)  # [n]
         mine = own.unsqueeze(1).contiguous()  # [n, 1]
         met = torch.empty_like(own)  # the targets' scores as their tiles have them
@@ -122,6 +132,11 @@ class TableRanks:
             tile = torch.mm(vectors, items.t(), out=scores[:, : len(items)])  # [n, tile]
             if self.bias is not None:
                 tile += self.bias[start:end]
+            if len(self._shared):
+                low, high = _range(self._shared, start, end)
+                shared[:, low:high] = tile[:, self._shared[low:high] - start]
+                low, high = _range(self._equal, start, end)
+                tile[:, self._equal[low:high] - start] = shared[:, self._column[low:high]]
             flag = flags[:, : len(items)]
             better += torch.gt(tile, mine, out=flag).sum(1).long()
             reached += torch.ge(tile, mine, out=flag).sum(1).long()
@@ -172,5 +187,11 @@ class _Cuts:
 
     def within(self, start: int, end: int) -> Tensor:
         """Places in the list of items start..end - 1."""
-        low, high = torch.searchsorted(self.ordered, torch.tensor([start, end])).tolist()
+        low, high = _range(self.ordered, start, end)
         return self.order[low:high]
+
+
+def _range(ordered: Tensor, start: int, end: int) -> tuple[int, int]:
+    """Where items start..end - 1 lie in an ascending list."""
+    low, high = torch.searchsorted(ordered, torch.tensor([start, end])).tolist()
+    return low, high

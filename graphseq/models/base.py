@@ -15,11 +15,19 @@ from torch_geometric.data import Batch
 
 from graphseq.data.catalog import Catalog
 from graphseq.data.sessions import Sessions
+from graphseq.models.ties import roundings
 
 TrainedOn = Literal["sessions", "prefixes", "cloze", "counts", "pairs"]
 
 SessionsLike = Sequence[Sequence[Any]] | Sessions | pd.DataFrame
 """Sessions as a caller has them: lists of ids, :class:`Sessions`, or a log with one click a row."""
+
+
+FAR_OFF = 2**10
+"""A lowest score so many times the best one is no score, but marks items that are hidden."""
+
+ROOM_IN_FLOAT64 = 64
+"""Real differences are far above so many roundings of float64, of float32 they may be few."""
 
 
 @dataclass(frozen=True)
@@ -56,6 +64,8 @@ class SessionModel(torch.nn.Module):
             vector of the prefix that ends there, so that one pass may evaluate all prefixes.
         shares_windows: Whether windows of ``max_length`` clicks share their work, so that one pass
             also pays over a session that is longer.
+        num_roundings: How many roundings put apart scores of equal items at most, where a family
+            has a :meth:`score` of its own.
         traits: What the table of families says of it; a model of one's own may have none.
     """
 
@@ -63,6 +73,7 @@ class SessionModel(torch.nn.Module):
     trained_on: ClassVar[TrainedOn] = "prefixes"
     states_equal_prefixes: ClassVar[bool] = False
     shares_windows: ClassVar[bool] = False
+    num_roundings: ClassVar[int] = 2
 
     def __init__(self, num_items: int) -> None:
         super().__init__()
@@ -135,6 +146,28 @@ class SessionModel(torch.nn.Module):
             at all.
         """
         return self.score_vectors(self(batch), items)
+
+    def score_tolerance(self, scores: Tensor, rows: Tensor) -> Tensor:
+        """How far apart scores of equal items lie, for a family with a :meth:`score` of its own.
+
+        Where no score of a session is negative, they are taken for sums without cancellation, each
+        exact but for ``2 * num_roundings`` of itself. Else terms may be as large as the ends of the
+        row are, unless the lower one is far off, as what marks an item as hidden is. See
+        :mod:`graphseq.models.ties`.
+
+        Args:
+            scores: [n, m].
+            rows: All scores of these sessions, [n, C].
+
+        Returns:
+            [n, m].
+        """
+        lowest, highest = rows.aminmax(dim=1, keepdim=True)
+        size, depth = highest.abs(), lowest.abs()
+        size = size + torch.where(depth <= FAR_OFF * size, depth, 0)
+        size = torch.where(lowest < 0, size, scores.abs())
+        number = self.num_roundings * (ROOM_IN_FLOAT64 if scores.dtype == torch.float64 else 1)
+        return roundings(number, scores, scores.abs() + size)
 
     def recommend(
         self, sessions: SessionsLike, k: int = 10, **options: Any

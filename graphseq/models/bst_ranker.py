@@ -78,6 +78,8 @@ class BSTRanker(BehaviorModel):
     )
     trained_on: ClassVar[TrainedOn] = "pairs"
 
+    num_roundings: ClassVar[int] = 16
+
     def __init__(
         self,
         num_items: int,

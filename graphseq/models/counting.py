@@ -13,6 +13,7 @@ from torch_geometric.data import Batch
 
 from graphseq.data.sessions import Sessions
 from graphseq.models.base import SessionModel, TrainedOn
+from graphseq.models.ties import roundings
 
 
 class CountingModel(SessionModel):
@@ -23,13 +24,15 @@ class CountingModel(SessionModel):
     differ in digits that float32 does not have.
 
     A family implements :meth:`count` and :meth:`score`; one that has evidence for a few items of
-    every session gives it to :meth:`evidence_scores`.
+    every session gives it to :meth:`evidence_scores`. Scores are sums of terms that are not
+    negative, so that each is exact but for ``num_roundings`` of itself.
 
     Args:
         num_items: Items of the catalogue.
     """
 
     trained_on: ClassVar[TrainedOn] = "counts"
+    num_roundings: ClassVar[int] = 8
 
     item_counts: Tensor
 
@@ -103,6 +106,10 @@ class CountingModel(SessionModel):
             )
         counts = self.item_counts.double() + smoothing
         return counts / counts.sum()
+
+    def score_tolerance(self, scores: Tensor, rows: Tensor) -> Tensor:
+        """How far apart scores of equal items lie: ``num_roundings`` of the score alone, [n, m]."""
+        return roundings(self.num_roundings, scores, scores.abs())
 
     def evidence_scores(
         self,

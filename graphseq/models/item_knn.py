@@ -58,6 +58,8 @@ class ItemKNN(CountingModel):
         best_for="'also clicked' lists, and sessions whose order says little",
     )
 
+    num_roundings: ClassVar[int] = 512  # an item may get a term of every item of the session
+
     item_sessions: Tensor
     neighbor_ptr: Tensor
     neighbor_item: Tensor

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor
+from torch_geometric.data import Batch
 
 from graphseq.data.vocabulary import Vocabulary
 from graphseq.models.base import SessionModel, SessionsLike
 from graphseq.models.inference import blocks, inference
 from graphseq.models.queries import Ids, ItemLists, Queries, read_ids, read_queries
+from graphseq.models.ties import TableTies, Tolerance, leaders
 
 logger = logging.getLogger(__name__)
 
@@ -38,8 +40,9 @@ def recommend(
     Ids go through ``model.catalog``; a model without one speaks integers ``0..num_items-1``. Items
     and users that it does not know are skipped, and a warning says how many. A session without any
     known item, also an empty list, gets the most popular items, with their share of training
-    clicks as the score. Items of equal score come in the order of their codes; those of score
-    ``-inf`` are not recommended, so that a list may be shorter than ``k``.
+    clicks as the score. Items that tie by the rule of :mod:`graphseq.models.ties` have one score
+    and come in the order of their codes; those of score ``-inf`` are not recommended, so that a
+    list may be shorter than ``k``.
 
     Args:
         model: Any model.
@@ -78,53 +81,77 @@ def recommend(
         return [[] for _ in range(queries.size)]
     rows = max(1, min(batch_size, MAX_SCORES // num_columns))
 
-    found: list[list[tuple[Any, float]]] = []
+    def hide(scores: Tensor, start: int, stop: int) -> None:
+        if allowed is not None and allowed.ptr is not None:
+            outside = torch.ones_like(scores, dtype=torch.bool)
+            outside[allowed.cells(start, stop, candidates)] = False
+            scores[outside] = -torch.inf
+        if hidden is not None:
+            scores[hidden.cells(start, stop, candidates)] = -torch.inf
+        if exclude_seen:
+            seen = ItemLists(queries.items, queries.ptr)
+            scores[seen.cells(start, stop, candidates)] = -torch.inf
+
+    found: list[list[tuple[Any, float]]] = [[] for _ in range(queries.size)]
     with inference(model):
         for part in blocks(np.diff(queries.ptr), rows):
-            start, stop = part.start, part.stop
-            scores = _scores(model, queries, start, stop, candidates)
-            if allowed is not None and allowed.ptr is not None:
-                outside = torch.ones_like(scores, dtype=torch.bool)
-                outside[allowed.cells(start, stop, candidates)] = False
-                scores[outside] = -torch.inf
-            if hidden is not None:
-                scores[hidden.cells(start, stop, candidates)] = -torch.inf
-            if exclude_seen:
-                seen = ItemLists(queries.items, queries.ptr)
-                scores[seen.cells(start, stop, candidates)] = -torch.inf
-            row, column, value = best(scores, k)
-            code = column if candidates is None else candidates[column]
-            ids = vocabulary.decode(code.numpy())
-            pairs = list(zip(ids, value.tolist(), strict=True))
-            ends = torch.bincount(row, minlength=stop - start).cumsum(0).tolist()
-            found += [pairs[i:j] for i, j in zip([0, *ends[:-1]], ends, strict=True)]
+            for place, scores, ties in _scored(model, queries, part, candidates):
+                hide(scores, part.start, part.stop)
+                row, column, value = best(scores[place], k, **ties)
+                code = column if candidates is None else candidates[column]
+                pairs = list(zip(vocabulary.decode(code.numpy()), value.tolist(), strict=True))
+                ends = torch.bincount(row, minlength=len(place)).cumsum(0).tolist()
+                starts = [0, *ends[:-1]]
+                for number, i, j in zip(place.tolist(), starts, ends, strict=True):
+                    found[part.start + number] = pairs[i:j]
     return found
 
 
-def best(scores: Tensor, k: int) -> tuple[Tensor, Tensor, Tensor]:
+def best(
+    scores: Tensor,
+    k: int,
+    *,
+    tolerance: Tolerance | None = None,
+    share: Callable[[Tensor, Tensor, Tensor], bool] | None = None,
+) -> tuple[Tensor, Tensor, Tensor]:
     """The ``k`` highest scores of every row, ties in the order of columns, ``-inf`` left out.
 
     Args:
-        scores: [n, C].
+        scores: [n, C]; ``share`` writes to them.
         k: At least 1.
+        tolerance: How far apart equal scores lie; ``None``: they are the same to the last bit.
+        share: Gives equal items one score, in place, and returns whether it changed any; of all
+            scores, the best ones [n, k], descending, and their columns.
 
     Returns:
-        Row, column and score of what was chosen, best first within each row, [at most n * k] each.
+        Row, column and score of what was chosen, best first within each row, [at most n * k] each;
+        the score of a tie is its highest.
     """
     k = min(k, scores.shape[1])
-    worst = scores.topk(k).values[:, -1:]  # [n, 1], the k-th highest
-    chosen = scores > worst
-    level = (scores == worst) & (worst > -torch.inf)
-    room = k - chosen.sum(1, keepdim=True)
+    values, column = scores.topk(k)  # [n, k]
+    if share is not None and share(scores, values, column):
+        values, column = scores.topk(k)
+    exact = torch.zeros_like
+    lead = leaders(values, exact(values) if tolerance is None else tolerance(values, scores))
+    last = lead[:, -1:]
+    reach = exact(last) if tolerance is None else tolerance(last, scores)
+
+    # Of the tie that holds the last place all items are looked at, also those beyond the place.
+    level = (scores >= last - reach) & (scores <= last) & (scores > -torch.inf)  # [n, C]
+    before = (lead > last).sum(1, keepdim=True)
+    room = k - before
     crowded = (level.sum(1, keepdim=True) > room).view(-1).nonzero().view(-1)
     if crowded.numel():
-        place = level[crowded].cumsum(1, dtype=torch.int32)
-        level[crowded] &= place <= room[crowded]
-    row, column = (chosen | level).nonzero(as_tuple=True)
-    value = scores[row, column]
-    order = value.argsort(descending=True, stable=True)
-    order = order[row[order].argsort(stable=True)]
-    return row[order], column[order], value[order]
+        level[crowded] &= level[crowded].cumsum(1, dtype=torch.int32) <= room[crowded]
+    rank = torch.nn.functional.pad((lead[:, 1:] != lead[:, :-1]).cumsum(1), (1, 0))
+    if bool((rank[:, -1] < k - 1).any()) or crowded.numel():
+        row, tied = level.nonzero(as_tuple=True)
+        turn = torch.arange(len(row), device=row.device)
+        first = torch.searchsorted(row, torch.arange(len(scores), device=row.device))
+        column[row, before.view(-1)[row] + turn - first[row]] = tied
+        column = (rank * scores.shape[1] + column).sort(1).values % scores.shape[1]
+    row, place = (lead > -torch.inf).nonzero(as_tuple=True)
+    return row, column[row, place], lead[row, place]
 
 
 def item_vocabulary(model: SessionModel) -> Vocabulary:
@@ -134,33 +161,64 @@ def item_vocabulary(model: SessionModel) -> Vocabulary:
     return model.catalog.items
 
 
-def _scores(
-    model: SessionModel, queries: Queries, start: int, stop: int, candidates: Tensor | None
-) -> Tensor:
-    """Scores on the CPU, [stop - start, num_items] or [stop - start, C]; safe to write to."""
-    batch, answered = queries.batch(start, stop)
-    found: list[Tensor] = []
+def _scored(
+    model: SessionModel, queries: Queries, part: slice, candidates: Tensor | None
+) -> Iterator[tuple[Tensor, Tensor, dict[str, Any]]]:
+    """Scores of some sessions on the CPU, and of those without a known item what is popular.
+
+    Yields:
+        Which of the sessions, int64 [n]; scores of all of them, [stop - start, C], safe to write
+        to, of which those rows count; and how :func:`best` tells their ties.
+    """
+    size = part.stop - part.start
+    batch, answered = queries.batch(part.start, part.stop)
+    place = torch.from_numpy(answered)
     if batch is not None:
-        device = model.device
-        wanted = None if candidates is None else candidates.to(device)
-        found.append(model.score(batch.to(device), wanted).cpu())
-        if found[0].isnan().any():
+        given, ties = _of_model(model, batch, candidates)
+        if given.isnan().any():
             raise ValueError(
                 f"{type(model).__name__} gave a score that is not a number: were its weights "
                 "trained with too high a learning rate?"
             )
-        if len(answered) == stop - start:
-            return found[0].clone()
+        scores = given.clone()
+        if len(place) < size:
+            scores = given.new_zeros(size, given.size(1)).index_copy_(0, place, given)
+        yield place, scores, ties
+    empty = np.setdiff1d(np.arange(size), answered)
+    if len(empty) == 0:
+        return
     if model.catalog is None:
-        empty = int(np.setdiff1d(np.arange(stop - start), answered)[0]) + start
         raise ValueError(
-            f"Session {empty} has no item that the model knows, and the model has no catalog to "
-            "tell what is popular: set model.catalog = train.catalog()."
+            f"Session {part.start + int(empty[0])} has no item that the model knows, and the model "
+            "has no catalog to tell what is popular: set model.catalog = train.catalog()."
         )
     counts = torch.from_numpy(np.asarray(model.catalog.counts, dtype=np.float64))
     share = counts / counts.sum().clamp(min=1)
     share = share if candidates is None else share[candidates]
-    scores = share.to(found[0].dtype if found else share.dtype).repeat(stop - start, 1)
-    if found:
-        scores[torch.from_numpy(answered)] = found[0]
-    return scores
+    yield torch.from_numpy(empty), share.repeat(size, 1), {}
+
+
+def _of_model(
+    model: SessionModel, batch: Batch, candidates: Tensor | None
+) -> tuple[Tensor, dict[str, Any]]:
+    """Scores of session graphs, [num_sessions, C], and how :func:`best` tells their ties."""
+    device = model.device
+    batch = batch.to(device)
+    wanted = None if candidates is None else candidates.to(device)
+    if not model.scores_by_table:
+        given = model.score(batch, wanted)
+        columns = model.num_items if candidates is None else len(candidates)
+        if list(given.shape) != [batch.num_graphs, columns]:
+            raise ValueError(
+                f"{type(model).__name__}.score must give shape {[batch.num_graphs, columns]} here, "
+                f"got {list(given.shape)}."
+            )
+        return given.cpu(), {"tolerance": model.score_tolerance}
+    vectors = model(batch)
+
+    def rows(columns: Tensor) -> tuple[Tensor, Tensor | None]:
+        items = columns.to(device) if wanted is None else wanted[columns.to(device)]
+        bias = model.item_bias()
+        return model.item_rows(items), None if bias is None else bias[items]
+
+    return model.score_vectors(vectors, wanted).cpu(), {"share": TableTies(vectors, rows).share}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -51,6 +52,8 @@ class SessionKNN(CountingModel):
     Raises:
         ValueError: If an argument is out of its range.
     """
+
+    num_roundings: ClassVar[int] = 512  # an item may get a term of every neighbour
 
     session_ptr: Tensor
     session_item: Tensor

@@ -66,6 +66,8 @@ class TAGNN(SRGNN):
         best_for="re-ranking, or catalogues small enough for several products of all items",
     )
 
+    num_roundings: ClassVar[int] = 16
+
     def __init__(
         self,
         num_items: int,
