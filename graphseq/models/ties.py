@@ -18,6 +18,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+FEW_COLUMNS = 4
+"""Columns of an item table that nearly always tell its rows apart."""
+
 ROWS_PER_HASH = 2**15
 """Rows of an item table hashed at once, which bounds the memory of it."""
 
@@ -95,18 +98,17 @@ def first_equal(weight: Tensor, bias: Tensor | None = None) -> Tensor:
         int64 [num_items].
     """
     table = weight.detach()
-    key = torch.cat([_hashes(rows) for rows in table.split(ROWS_PER_HASH)] or [_hashes(table)])
-    if bias is not None:
-        key = key * _MIXER + _bits(bias.detach().unsqueeze(1)).squeeze(1)
     first = torch.arange(len(table), device=table.device)
-    ordered, order = key.sort(stable=True)
-    repeats = torch.zeros_like(ordered, dtype=torch.bool)
-    torch.eq(ordered[1:], ordered[:-1], out=repeats[1:])
-    place = repeats.nonzero().view(-1)
-    if len(place) == 0:
+    # The first columns tell nearly all rows apart: few others are read.
+    again, before = _repeats(_hashes(table[:, :FEW_COLUMNS], first))
+    if len(again) == 0:
         return first
-    starts = torch.arange(len(order), device=order.device).masked_fill(repeats, 0).cummax(0).values
-    item, found = order[place], order[starts[place]]
+    place = torch.cat([again, before]).unique()
+    key = _hashes(table, place)
+    if bias is not None:
+        key = key * _MIXER + _bits(bias.detach()[place])
+    again, before = _repeats(key)
+    item, found = place[again], place[before]
     for part in torch.arange(len(item), device=item.device).split(ROWS_PER_HASH):
         same = (table[item[part]] == table[found[part]]).all(1)  # a hash may lie, rows do not
         if bias is not None:
@@ -178,9 +180,23 @@ def _bits(rows: Tensor) -> Tensor:
     return (rows + 0.0).contiguous().view(kinds[rows.element_size()]).long()
 
 
-def _hashes(rows: Tensor) -> Tensor:
+def _hashes(table: Tensor, items: Tensor) -> Tensor:
     """One number a row, int64: the sum of its bits, each times a fixed random odd number."""
     generator = torch.Generator().manual_seed(0)
     low, high = torch.iinfo(torch.long).min // 2, torch.iinfo(torch.long).max // 2
-    odd = torch.randint(low, high, (rows.size(1),), generator=generator) * 2 + 1
-    return (_bits(rows) * odd.to(rows.device)).sum(1)
+    odd = torch.randint(low, high, (table.size(1),), generator=generator) * 2 + 1
+    odd = odd.to(table.device)
+    parts = [(_bits(table[part]) * odd).sum(1) for part in items.split(ROWS_PER_HASH)]
+    return torch.cat(parts) if parts else items
+
+
+def _repeats(key: Tensor) -> tuple[Tensor, Tensor]:
+    """Places whose key stands earlier too, and the first place of it: int64 [m] each."""
+    ordered, order = key.sort(stable=True)
+    again = torch.zeros_like(ordered, dtype=torch.bool)
+    torch.eq(ordered[1:], ordered[:-1], out=again[1:])
+    place = again.nonzero().view(-1)
+    if len(place) == 0:
+        return place, place
+    start = torch.arange(len(order), device=order.device).masked_fill(again, 0).cummax(0).values
+    return order[place], order[start[place]]
