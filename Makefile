@@ -17,7 +17,7 @@ help: ## list the targets
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1	/' | expand -t 18
 
 compare: $(VENV)/.graphseq-core ## train and compare models on the embedded data, into runs/
-	$(BIN)/python -m experiments.compare --out $(RUNS)
+	$(BIN)/graphseq compare uci-eshop --out $(RUNS)
 
 test: $(VENV)/.graphseq-test ## run the whole test suite
 	$(BIN)/python -m pytest -q

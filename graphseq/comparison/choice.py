@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from dataclasses import replace
 from math import floor, log2
 from typing import Any
@@ -26,7 +27,7 @@ COUNTED = ("popularity", "markov", "sequential_rules")
 MOST_TRAINED = 3
 """Families that are trained, at most."""
 
-PILOT_CLICKS, PILOT_TARGETS = 10_000, 2_000
+PILOT_CLICKS, PILOT_TARGETS = 3_000, 1_000
 """Clicks of a pilot training, and targets of a pilot ranking."""
 
 CLICKS_SEEN, MOST_EPOCHS = 1_500_000, 30
@@ -51,7 +52,7 @@ def choose(split: Split, seconds: float = 90.0, *, seeds: int = 1, seed: int = 0
 
     Args:
         split: The parts.
-        seconds: Time for all training and ranking of trained families, about.
+        seconds: Time for the pilots, and for training and ranking of these families, about.
         seeds: Runs of each.
         seed: Seed of the sample for the pilots.
 
@@ -63,12 +64,11 @@ def choose(split: Split, seconds: float = 90.0, *, seeds: int = 1, seed: int = 0
     """
     if not seconds > 0:
         raise ValueError(f"seconds must be positive, got {seconds}.")
+    started = time.perf_counter()
     known = Protocol.of("default")
-    counted = known.select(COUNTED)
     names = [name for name in suggest(split.train, seed=seed).start_with if name not in COUNTED]
     names = list(dict.fromkeys(["srgnn", *names]))[:MOST_TRAINED]
-    trained: list[Entry] = []
-    share = seconds / max(1, seeds) / len(names)
+    pilots = []
     for name in names:
         (entry,) = known.select([name])
         entry = _for_size(entry, split)
@@ -77,8 +77,13 @@ def choose(split: Split, seconds: float = 90.0, *, seeds: int = 1, seed: int = 0
         if split.num_items >= MANY_ITEMS:
             loss = {"name": "sampled_softmax", "num_negatives": 1024, "alpha": 0.75}
             entry = _with(entry, loss=loss)
-        epoch, ranking = _pilot(entry, split, seed)
-        epochs = floor(max(0.0, share - ranking) / epoch)
+        pilots.append((*_pilot(entry, split, seed), entry))
+    pilots.sort(key=lambda pilot: pilot[:2])  # what a fast family leaves goes to the others
+    left = (seconds - (time.perf_counter() - started)) / max(1, seeds)
+    trained: dict[str, Entry] = {}
+    for place, (epoch, ranking, entry) in enumerate(pilots):
+        share = max(0.0, left / (len(pilots) - place))
+        epochs = min(floor(max(0.0, share - ranking) / epoch), entry.training.max_epochs)
         if epochs < 1:
             logger.warning(
                 "%s is left out: an epoch takes about %.0f s and the ranking %.0f s, of %.0f s; "
@@ -89,8 +94,9 @@ def choose(split: Split, seconds: float = 90.0, *, seeds: int = 1, seed: int = 0
                 share,
             )
             continue
-        trained.append(_with(entry, max_epochs=min(epochs, entry.training.max_epochs)))
-    return [*counted, *trained]
+        left -= epochs * epoch + ranking
+        trained[entry.model] = _with(entry, max_epochs=epochs)
+    return [*known.select(COUNTED), *(trained[name] for name in names if name in trained)]
 
 
 def _for_size(entry: Entry, split: Split) -> Entry:

@@ -45,12 +45,13 @@ def test_choose_counts_first_and_trains_what_the_figures_suggest(
 def test_choose_epochs_are_those_that_fit_into_the_time(
     ring: gs.Split, pilots: dict[str, tuple[float, float]], caplog: pytest.LogCaptureFixture
 ) -> None:
-    pilots |= {"srgnn": (2.0, 1.0), "caser": (0.5, 4.0), "sasrec": (9.0, 1.5)}
-    assert epochs(choose(ring, 30.0)) == {"srgnn": 4, "caser": 12}  # 10 s each
-    assert "sasrec is left out: an epoch takes about 9 s and the ranking 2 s, of 10 s" in (
+    pilots |= {"srgnn": (2.0, 1.0), "caser": (0.25, 2.6), "sasrec": (19.0, 1.5)}
+    # caser takes 10.1 s of its 10.2 s, srgnn 9 s of 10.2 s, and 11.4 s are left for sasrec
+    assert epochs(choose(ring, 30.5)) == {"srgnn": 4, "caser": 30}
+    assert "sasrec is left out: an epoch takes about 19 s and the ranking 2 s, of 11 s" in (
         caplog.text
     )
-    assert epochs(choose(ring, 30.0, seeds=2)) == {"srgnn": 2, "caser": 2}
+    assert epochs(choose(ring, 30.5, seeds=2)) == {"srgnn": 2, "caser": 9}
     with pytest.raises(ValueError, match="seconds must be positive, got 0"):
         choose(ring, 0)
 
