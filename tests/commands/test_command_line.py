@@ -60,7 +60,7 @@ def test_command_outside_the_repository_ends_with_one_sentence_and_code_2(tmp_pa
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["describe", "LOG"], "no column 'session_id', 'item_id'; it has 'sid', 'sku'"),
+        (["describe", "LOG"], "'item_id'; it has 'sid', 'sku'"),
         (["describe", "LOG", "--user", "uid", "--item", "sku"], "pass --time"),
         (["describe", "LOG", *COLUMNS, "--gap", "1h"], "--gap cuts a user's clicks"),
         (["describe", "uci-eshop", "--item", "x"], "its columns are known: leave --item away"),
