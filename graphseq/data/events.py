@@ -15,7 +15,7 @@ from graphseq.data.logs.errors import MAX_ROWS_NAMED, missing_rows
 from graphseq.data.logs.ids import id_column
 from graphseq.data.logs.rows import by_clicks, place_of_click
 from graphseq.data.logs.source import Log, LogOptions
-from graphseq.data.logs.times import Duration, duration, in_format, instants
+from graphseq.data.logs.times import Duration, duration, instants
 from graphseq.data.vocabulary import UNKNOWN, Vocabulary, as_index
 
 logger = logging.getLogger(__name__)
@@ -86,10 +86,7 @@ def session_fields(
         vocabulary, items = _complete(codes_of(item), item, place)
         times = None
         if time is not None:
-            column = frame[time]
-            if options.time_format is not None:
-                column = in_format(column, options.time_format, place)
-            times = instants(column, options.time_unit, place=place)
+            times = instants(frame[time], options.time_unit, options.time_format, place=place)
         users = codes_of(user) if user is not None and session is not None else None
 
     order = sorted_order(group, None if times is None else times.ticks)

@@ -15,11 +15,14 @@ from numpy.typing import ArrayLike, NDArray
 from graphseq.data.catalog import Catalog
 from graphseq.data.events import missing_rows, session_fields
 from graphseq.data.fingerprint import fingerprint
+from graphseq.data.logs.ids import id_column
+from graphseq.data.logs.lists import read_lists
+from graphseq.data.logs.memory import column_of
 from graphseq.data.logs.source import Log, LogOptions
 from graphseq.data.logs.times import Duration
 from graphseq.data.parquet_log import Paths
 from graphseq.data.ragged import count_codes, session_numbers, window_clicks
-from graphseq.data.vocabulary import UNKNOWN, Vocabulary, as_ids
+from graphseq.data.vocabulary import UNKNOWN, Vocabulary
 
 
 @dataclass(frozen=True, eq=False)
@@ -120,6 +123,7 @@ class Sessions:
                 f"{ptr[bad]}..{ptr[bad + 1]} ({int((steps <= 0).sum())} such in all): leave empty "
                 "sessions out."
             )
+        item_ids = id_column(column_of(item_ids, "item"))
         if vocabulary is None:
             vocabulary, codes = Vocabulary.factorize(item_ids)
             if codes.size and codes.min() < 0:
@@ -133,7 +137,7 @@ class Sessions:
     @classmethod
     def from_lists(
         cls,
-        sessions: Iterable[Sequence[Any]],
+        sessions: Any,
         *,
         vocabulary: Vocabulary | None = None,
         users: Sequence[Any] | None = None,
@@ -141,31 +145,26 @@ class Sessions:
         """Sessions of lists of item ids, oldest click first.
 
         Args:
-            sessions: One list of item ids a session.
+            sessions: One list, array, tensor or column of item ids per session; an array or tensor
+                [num_sessions, num_clicks]; or a column of lists of pandas, polars or Arrow.
             vocabulary: Item ids to count with; others become -1. ``None``: those that occur.
             users: The user of each session.
 
         Raises:
-            ValueError: If there is no session, an empty one, or a missing item id.
+            ValueError: If there is no session, one is empty or missing, or an item id is missing
+                or of a type that cannot be saved; its position is named.
         """
-        lists = list(sessions)
-        if any(isinstance(session, str) for session in lists):
-            raise ValueError(
-                "from_lists needs a list of item ids a session, got one string for it."
-            )
-        lengths = np.fromiter((len(session) for session in lists), np.int64, count=len(lists))
-        if (lengths == 0).any():
-            raise ValueError(
-                f"Session {int(np.argmax(lengths == 0))} is empty ({int((lengths == 0).sum())} in "
-                "all): leave empty sessions out."
-            )
-        flat = [item for session in lists for item in session]
+        items, ptr = read_lists(sessions)
         fields: dict[str, Any] = {}
         if users is not None:
-            fields["user_vocabulary"], codes = Vocabulary.factorize(users)
+            named = id_column(column_of(users, "users"))
+            if len(named) != len(ptr) - 1:
+                raise ValueError(
+                    f"users needs one user a session: {len(ptr) - 1}, got {len(named)}."
+                )
+            fields["user_vocabulary"], codes = Vocabulary.factorize(named)
             fields["users"] = codes.astype(np.int32)
-        ptr = np.concatenate(([0], np.cumsum(lengths)))
-        return cls.from_ragged(as_ids(flat), ptr, vocabulary=vocabulary, **fields)
+        return cls.from_ragged(items, ptr, vocabulary=vocabulary, **fields)
 
     @classmethod
     def from_frame(

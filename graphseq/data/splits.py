@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import datetime
+import math
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 
 from graphseq.data.describe import date_of
+from graphseq.data.logs.times import Duration, Moment, duration, seconds_of_moment
 from graphseq.data.sessions import Sessions
 from graphseq.data.split_parts import Split, assemble, require_sessions
 
@@ -22,9 +22,9 @@ SECONDS_A_DAY = 86_400.0
 def temporal_split(
     sessions: Sessions,
     *,
-    test_days: float | None = None,
-    at: str | float | datetime.date | np.datetime64 | None = None,
-    validation: float | None = None,
+    test_days: Duration | None = None,
+    at: Moment | None = None,
+    validation: Duration | None = None,
 ) -> Split:
     """The newest sessions are the test: those whose last click lies at or after a cut.
 
@@ -33,10 +33,12 @@ def temporal_split(
 
     Args:
         sessions: The log, with times.
-        test_days: The cut lies this many days before the newest click.
-        at: Or the cut itself: a date (UTC where it names no zone) or seconds since 1970.
-        validation: Days before the newest click of the training part: sessions that end at or after
-            that moment are the validation part.
+        test_days: The cut lies this many days before the newest click; or a timedelta, or text
+            with a unit, as ``"36h"``.
+        at: Or the cut itself: ISO 8601 text or a date (UTC where it names no zone), or seconds
+            since 1970.
+        validation: Days (or a timedelta, or text) before the newest click of the training part:
+            sessions that end at or after that moment are the validation part.
 
     Raises:
         ValueError: If the log has no times, not exactly one of ``test_days`` and ``at`` is given, a
@@ -58,7 +60,9 @@ def temporal_split(
             f"A time is not a number in {int((~np.isfinite(end)).sum())} sessions, the first is "
             f"session {int(np.argmax(~np.isfinite(end)))}: drop them or fill the times in."
         )
-    cut = _moment(at) if at is not None else end.max() - _days("test_days", test_days)
+    cut = (
+        seconds_of_moment("at", at) if at is not None else end.max() - _days("test_days", test_days)
+    )
     in_test = end >= cut
     if not in_test.any() or in_test.all():
         empty = "training" if in_test.all() else "test"
@@ -209,26 +213,8 @@ def _leave_last(sessions: Sessions, n: int, part: str) -> tuple[Sessions, Sessio
 # -- arguments ---------------------------------------------------------------------------------
 
 
-def _days(name: str, days: float | None) -> float:
-    if days is None or not 0 < days < np.inf:
-        raise ValueError(f"{name} is a positive number of days, got {days!r}.")
-    return float(days) * SECONDS_A_DAY
-
-
-def _moment(at: str | float | datetime.date | np.datetime64) -> float:
-    """Seconds since 1970 of a date, or the number itself."""
-    if isinstance(at, (int, float, np.integer, np.floating)) and np.isfinite(at):
-        return float(at)
-    try:
-        date = pd.Timestamp(at)
-        if pd.isna(date):
-            raise ValueError("not a moment")
-        date = date.tz_localize("UTC") if date.tzinfo is None else date
-        return float(date.as_unit("ns").value / 1e9)
-    except (ValueError, TypeError, AttributeError) as error:
-        raise ValueError(
-            f"at is a date such as '2014-09-30' or a number of seconds, got {at!r}."
-        ) from error
+def _days(name: str, days: Duration | None) -> float:
+    return float(duration(name, math.nan if days is None else days, number="days"))
 
 
 def _whole(name: str, number: int) -> int:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from os import PathLike
 from typing import Any, ClassVar, Literal
 
-import pandas as pd
 import torch
 from torch import Tensor
 from torch_geometric.data import Batch
@@ -19,8 +18,9 @@ from graphseq.models.ties import roundings
 
 TrainedOn = Literal["sessions", "prefixes", "cloze", "counts", "pairs"]
 
-SessionsLike = Sequence[Sequence[Any]] | Sessions | pd.DataFrame
-"""Sessions as a caller has them: lists of ids, :class:`Sessions`, or a log with one click a row."""
+SessionsLike = Any
+"""Sessions as a caller has them: lists, arrays or tensors of ids, :class:`Sessions`, or a log, one
+click a row, of any kind that :meth:`Sessions.from_frame` takes."""
 
 
 FAR_OFF = 2**10

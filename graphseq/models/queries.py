@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from os import PathLike
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 from torch_geometric.data import Batch
 
 from graphseq.data.features import in_feature_codes
+from graphseq.data.logs.door import open_log
+from graphseq.data.logs.lists import read_lists
 from graphseq.data.session_graph import build_session_graphs
 from graphseq.data.sessions import Sessions
 from graphseq.data.vocabulary import Vocabulary, as_ids
@@ -92,6 +97,7 @@ def read_queries(
     sessions: SessionsLike,
     users: Sequence[Any] | None,
     vocabulary: Vocabulary,
+    columns: Mapping[str, str | None] | None = None,
 ) -> Queries:
     """Sessions of any form in the codes of a model; unknown items go, and a warning counts them.
 
@@ -99,17 +105,18 @@ def read_queries(
         model: Its catalog, if it has one, knows the users.
         sessions, users: As :func:`graphseq.models.recommend.recommend` takes them.
         vocabulary: The items that the model knows.
+        columns: Names of a log's columns ``session``, ``item``, ``time`` and ``user``; ``None``:
+            the usual ones.
 
     Raises:
         ValueError: If the sessions cannot be read, or ``users`` does not fit them.
     """
+    named = {name: value for name, value in (columns or {}).items() if value is not None}
+    if isinstance(sessions, Iterator) and not hasattr(sessions, "__arrow_c_stream__"):
+        sessions = list(sessions)  # they can be read once, a list can be looked at
     user_vocabulary = None if model.catalog is None else model.catalog.users
-    if isinstance(sessions, pd.DataFrame):
-        optional = {"time": "time", "user": "user_id"}
-        named = {k: v for k, v in optional.items() if v in sessions.columns}
-        described = [spec["name"] for spec in getattr(model, "click_features", None) or ()]
-        features = [name for name in described if name in sessions.columns]
-        sessions = Sessions.from_frame(sessions, features=features, **named)
+    if not isinstance(sessions, Sessions) and (named or _is_log(sessions)):
+        sessions = _sessions_of_log(model, sessions, named)
     codes_of_users: NDArray[np.int64] | None = None
     fields: dict[str, NDArray[Any]] = {}
     if isinstance(sessions, Sessions):
@@ -128,12 +135,10 @@ def read_queries(
             told = sessions.with_user_vocabulary(user_vocabulary).users
             codes_of_users = None if told is None else told.astype(np.int64)
     else:
-        lists = [_checked(session, number) for number, session in enumerate(sessions)]
-        flat = as_ids([item for session in lists for item in session])
-        ptr = np.concatenate(([0], np.cumsum([len(s) for s in lists], dtype=np.int64)))
+        flat, ptr = read_lists(sessions, empty=True)
         codes = vocabulary.encode(flat)
         unknown = np.flatnonzero(codes < 0)
-        named_unknown = flat[unknown[:MAX_IDS_NAMED]].tolist()
+        named_unknown = flat.iloc[unknown[:MAX_IDS_NAMED]].tolist()
     if unknown.size:
         _warn("clicks on unknown items in sessions", len(unknown), named_unknown)
         known = codes >= 0
@@ -195,13 +200,36 @@ def read_ids(ids: Ids, num_sessions: int, vocabulary: Vocabulary, what: str) -> 
     return ItemLists(codes, ptr)
 
 
-def _checked(session: Any, number: int) -> list[Any]:
-    if not _is_collection(session):
+def _is_log(sessions: Any) -> bool:
+    """Whether these are clicks, one a row, and not sessions, one a list."""
+    if isinstance(sessions, str):
+        return Path(sessions).exists()
+    if isinstance(sessions, (PathLike, Mapping, pd.DataFrame, pa.RecordBatch)):
+        return True
+    if isinstance(sessions, (list, tuple)):
+        kinds = {type(session) for session in sessions}
+        return bool(kinds) and all(issubclass(kind, (Mapping, PathLike)) for kind in kinds)
+    table = hasattr(sessions, "columns") or hasattr(sessions, "to_table")
+    return table or hasattr(sessions, "collect_schema") or hasattr(sessions, "read_all")
+
+
+def _sessions_of_log(model: SessionModel, log: Any, named: dict[str, str]) -> Sessions:
+    """Sessions of a log, with times, users and features where it has them."""
+    with open_log(log) as source:
+        existing = list(source.names)
+    names = {"session": "session_id", "item": "item_id", **named}
+    absent = [name for name in names.values() if name not in existing]
+    if absent:
         raise ValueError(
-            f"sessions is a list of sessions, each a list of item ids, but session {number} is "
-            f"{session!r}: write [[...]] for one session."
+            f"The log to recommend for has no column {', '.join(map(repr, absent))}; it has "
+            f"{', '.join(map(repr, existing)) or 'no columns'}: name them with session= and item=, "
+            "or pass lists of item ids."
         )
-    return list(session)
+    usual = {"time": "time", "user": "user_id"}
+    names |= {k: v for k, v in usual.items() if k not in named and v in existing}
+    described = [spec["name"] for spec in getattr(model, "click_features", None) or ()]
+    features = [name for name in described if name in existing]
+    return Sessions.from_frame(log, features=features, **names)
 
 
 def _is_collection(value: Any) -> bool:

@@ -30,6 +30,10 @@ def recommend(
     k: int = 10,
     *,
     users: Sequence[Any] | None = None,
+    session: str | None = None,
+    item: str | None = None,
+    time: str | None = None,
+    user: str | None = None,
     exclude: Ids | None = None,
     allow: Ids | None = None,
     exclude_seen: bool = False,
@@ -46,11 +50,13 @@ def recommend(
 
     Args:
         model: Any model.
-        sessions: Lists of item ids, oldest click first; :class:`Sessions`; or a frame with columns
-            ``session_id``, ``item_id`` and, if it has them, ``time``, ``user_id`` and the model's
-            click features, whose sessions are answered in the order in which they first appear.
+        sessions: Lists, arrays or tensors of item ids, oldest click first; :class:`Sessions`; or
+            whatever log :meth:`Sessions.from_frame` takes, with its model's click features if it
+            has them, whose sessions are answered in the order in which they first appear.
         k: Items to recommend. Where the catalogue or ``allow`` has fewer, all of them come.
         users: The user of each session, by id, [num_sessions].
+        session, item, time, user: Names of the log's columns; ``None``: ``session_id``,
+            ``item_id`` and, where it has them, ``time`` and ``user_id``.
         exclude: Ids never to recommend: alike for all sessions, or one list a session.
         allow: Ids to choose from: alike for all sessions, or one list a session.
         exclude_seen: Whether the items of the session itself are left out.
@@ -62,7 +68,13 @@ def recommend(
     Raises:
         ValueError: If an argument is out of range or does not fit the sessions, a session has no
             known item and the model no catalog to fall back on, or a score is NaN.
+        TypeError: If the model is none.
     """
+    if not isinstance(model, SessionModel):
+        raise TypeError(
+            "recommend takes the model first, then the sessions, got "
+            f"{type(model).__name__} and {type(sessions).__name__}."
+        )
     if k < 1 or batch_size < 1:
         raise ValueError(f"k and batch_size must be at least 1, got {k} and {batch_size}.")
     if k > model.num_items:
@@ -70,7 +82,13 @@ def recommend(
             "k=%d is larger than the catalogue: all of its %d items are ranked.", k, model.num_items
         )
     vocabulary = item_vocabulary(model)
-    queries = read_queries(model, sessions, users, vocabulary)
+    queries = read_queries(
+        model,
+        sessions,
+        users,
+        vocabulary,
+        {"session": session, "item": item, "time": time, "user": user},
+    )
     hidden = None if exclude is None else read_ids(exclude, queries.size, vocabulary, "exclude")
     allowed = None if allow is None else read_ids(allow, queries.size, vocabulary, "allow")
     candidates = None  # ascending, so that column order is code order

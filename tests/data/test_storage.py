@@ -111,7 +111,7 @@ def test_save_open_rarer_ids_keep_their_types(ids: Any, tmp_path: Path) -> None:
 
 def test_save_ids_without_a_place_in_the_format_are_refused(tmp_path: Path) -> None:
     for ids in ([(1, 2), (3, 4)], [1, date(2020, 1, 1)]):
-        with pytest.raises(ValueError, match="item_ids"):
+        with pytest.raises(ValueError, match="no id"):
             Sessions.from_ragged(ids, [0, 2]).save(tmp_path / "log")
     assert list(tmp_path.iterdir()) == []
 

@@ -15,7 +15,7 @@ from typing import Any
 from graphseq.data.logs.paths import LogFile, open_bytes, readable
 from graphseq.data.logs.source import LogOptions
 
-BYTES_LOOKED_AT = 1 << 18
+BYTES_LOOKED_AT = 1 << 16
 """How much of a file decides on its separator and on the types to try first."""
 
 SEPARATORS = (",", ";", "\t", "|", " ")

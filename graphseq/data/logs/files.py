@@ -106,6 +106,11 @@ def refusal(error: duckdb.Error, files: Sequence[LogFile]) -> ValueError:
             f"{path}{where} is not written in UTF-8: pass encoding=, as 'latin-1' or 'cp1252'."
         )
     if line:
+        if "unterminated quote" in text or "quote" in text.split("Possible fixes")[0].lower():
+            return ValueError(
+                f"{path}, line {line[1]}, cannot be read: a quote opens and does not close; pass "
+                "quote=None where quotes are plain characters."
+            )
         found = re.search(r"Expected Number of Columns: (\d+) Found: (\d+)", text)
         reason = f"it has {found[2]} values where {found[1]} are expected" if found else ""
         if not reason:

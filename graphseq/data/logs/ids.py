@@ -280,4 +280,4 @@ def _integers(column: pd.Series, what: str, place: Callable[[int], str] | None) 
     )
 
 
-__all__ = ["IdRule", "cast_text", "id_column", "integers_of_text", "series_of_arrow"]
+__all__ = ["INTEGER", "IdRule", "cast_text", "id_column", "integers_of_text", "series_of_arrow"]

@@ -62,7 +62,7 @@ class MemoryLog(LogSource):
             if name in ids:
                 column = id_column(column, self.options.ids)
             if name == time:
-                times = instants(column, self.options.time_unit)
+                times = instants(column, self.options.time_unit, self.options.time_format)
                 column, tick = pd.Series(times.ticks), times.tick
             columns[name] = pa.array(column, from_pandas=True)
         connection = duckdb.connect(":memory:")
@@ -226,4 +226,5 @@ def column_of(values: Any, name: str = "values") -> pd.Series:
     if hasattr(values, "__arrow_c_stream__") or hasattr(values, "__arrow_c_array__"):
         return series_of_arrow(pa.chunked_array(values), name)
     listed = [v.item() if hasattr(v, "detach") and v.ndim == 0 else v for v in values]
-    return pd.Series(np.fromiter(listed, dtype=object, count=len(listed)), name=name)
+    values = np.fromiter(listed, dtype=object, count=len(listed))
+    return pd.Series(values, name=name, dtype=object)

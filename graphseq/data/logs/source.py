@@ -105,6 +105,8 @@ class LogOptions:
             raise ValueError(
                 f"bad_lines is 'refuse', 'skip' or a list to fill, got {self.bad_lines!r}."
             )
+        if self.time_unit is not None and self.time_format is not None:
+            raise ValueError("Times are numbers of a time_unit or text of a time_format, not both.")
         for name in ("names", "null_values"):
             if isinstance(getattr(self, name), str):
                 raise ValueError(f"{name} is a list of text, got one text: write [...] around it.")
@@ -217,7 +219,7 @@ def check_columns(columns: Sequence[Any], existing: Sequence[Any], what: str) ->
                 hint = "; if it has no header line, pass names=[...]"
         raise ValueError(
             f"{what} has no column {', '.join(map(repr, absent))}; it has "
-            f"{', '.join(map(repr, existing))}{hint}."
+            f"{', '.join(map(repr, existing)) or 'no columns'}{hint}."
         )
     repeated = [c for c in columns if list(existing).count(c) > 1]
     if repeated:

@@ -12,10 +12,13 @@ import pyarrow.compute as pc
 
 from graphseq.data.logs.dialect import Dialect, dialect, first_lines, plain_copy
 from graphseq.data.logs.files import FileLog, literal
-from graphseq.data.logs.ids import cast_text, integers_of_text
+from graphseq.data.logs.ids import INTEGER, cast_text, integers_of_text
 from graphseq.data.logs.paths import LogFile
 from graphseq.data.logs.source import BadLine, LogOptions, check_columns, logger
 from graphseq.data.logs.typed import WRITTEN
+
+DIGITS_OF_BIGINT = 18
+"""Integers of as many characters are 64 bits for sure."""
 
 
 class TextLog(FileLog):
@@ -253,8 +256,9 @@ def _guess(
     there = [value for value in values if value and value not in nulls]
     if not there:
         return "unknown"
-    whole = pc.match_substring_regex(pa.array(there), r"^(0|-?[1-9]\d{0,17})$")
-    return "integers" if pc.all(whole).as_py() else "text"
+    if not pc.all(pc.match_substring_regex(pa.array(there), INTEGER)).as_py():
+        return "text"
+    return "integers" if max(map(len, there)) <= DIGITS_OF_BIGINT else "unknown"
 
 
 def typed_text(text: Any, is_id: bool) -> Any:

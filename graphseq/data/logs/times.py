@@ -95,6 +95,7 @@ class Instants:
 def instants(
     column: pd.Series,
     unit: str | None = None,
+    form: str | None = None,
     *,
     what: str | None = None,
     place: Callable[[int], str] | None = None,
@@ -104,6 +105,7 @@ def instants(
     Args:
         column: The values, [n].
         unit: Of numbers, one of :data:`UNITS`; ``None``: they are seconds, or counters.
+        form: Of text or numbers as 20191115, as ``"%d.%m.%Y %H:%M"``; ``None``: ISO 8601.
         what: How an error names the column.
         place: Where a row is, for an error.
 
@@ -114,6 +116,8 @@ def instants(
     what = f"time column {column.name!r}" if what is None else what
     if unit is not None and unit not in UNITS:
         raise ValueError(f"time_unit is one of {', '.join(map(repr, UNITS))}, got {unit!r}.")
+    if form is not None:
+        column = in_format(column, form, place)
     if isinstance(column.dtype, pd.CategoricalDtype):
         codes = column.cat.codes.to_numpy()
         _refuse_missing(codes < 0, what, place)
@@ -240,13 +244,11 @@ def duration(name: str, value: Duration, *, number: str = "seconds") -> Fraction
         number_value = value.item() if isinstance(value, np.generic) else value
         if math.isfinite(number_value):
             seconds = Fraction(number_value) * (SECONDS_A_DAY if number == "days" else 1)
-    if seconds is None:
+    if seconds is None or seconds <= 0:
         raise ValueError(
-            f"{name} is a duration: a number of {number}, text with a unit as '30min', or a "
+            f"{name} is a positive number of {number}, text with a unit as '30min', or a "
             f"timedelta, got {value!r}."
         )
-    if seconds <= 0:
-        raise ValueError(f"{name} must be positive, got {value!r}.")
     return seconds
 
 
@@ -280,7 +282,7 @@ def _of_numbers(
     if ticks.dtype.kind == "f":
         infinite = ~np.isfinite(ticks)
         if infinite.any():
-            raise ValueError(missing_rows(f"{what} (infinite counts as such)", infinite, place))
+            raise ValueError(f"The {what} is infinite in {rows_named(infinite, place)}: drop them.")
     if unit is None and ticks.size:
         _refuse_other_units(ticks, what)
     return Instants(ticks, Fraction(1) if unit is None else UNITS[unit])
@@ -388,13 +390,18 @@ def _moments(text: Any) -> Instants | None:
     return Instants(ticks, UNITS[unit])
 
 
-def moments_of_text(text: Any, unit: str) -> Any:
-    """ISO 8601 text as ticks of a unit; missing where a value is missing or none.
+def moments_of_text(text: Any, unit: str, form: str | None = None) -> Any:
+    """Text as ticks of a unit; missing where a value is missing or no moment.
 
     Args:
         text: Arrow's text, [n].
         unit: ``"us"`` or ``"ns"``.
+        form: Its format; ``None``: ISO 8601.
     """
+    if form is not None:
+        dates = pd.to_datetime(text.to_pandas(), format=form, utc=True, errors="coerce")
+        gone = dates.isna().to_numpy()
+        return pa.array(dates.dt.as_unit(unit).astype(np.int64).to_numpy(), mask=gone)
     if isinstance(text, pa.ChunkedArray):
         text = text.combine_chunks()
     whole = np.asarray(pc.fill_null(pc.match_substring_regex(text, ISO), False))

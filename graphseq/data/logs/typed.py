@@ -205,7 +205,8 @@ class _Column:
                 else v
             )
             return f"{function}({moment})", UNITS[unit]
-        whole = self._integers() if self.is_text else None
+        form = self.source.options.time_format
+        whole = self._integers() if self.is_text and form is None else None
         if self.kind in INTEGERS:
             whole = f"CAST({v} AS BIGINT)"
         elif self.kind == "UBIGINT":
@@ -213,7 +214,7 @@ class _Column:
         elif self.kind in FLOATS or self.kind.startswith("DECIMAL"):
             whole = f"CAST({v} AS DOUBLE)"
             whole = f"CASE WHEN isnan({whole}) THEN NULL ELSE {whole} END"
-        elif self.is_text and whole is None and self.facts["some"] and self.facts["floats"]:
+        elif form is None and whole is None and self.facts["some"] and self.facts["floats"]:
             whole = f"CAST({v} AS DOUBLE)"
         if whole is not None:
             self._check(f"SELECT {v} AS v FROM ({self.scan}) LIMIT {ROWS_LOOKED_AT}")
@@ -224,7 +225,7 @@ class _Column:
         function = f"ticks_{unit}"
 
         def ticks_of(text: Any) -> Any:  # DuckDB counts the parameters
-            return moments_of_text(text, unit)
+            return moments_of_text(text, unit, form)
 
         with suppress(duckdb.NotImplementedException):  # it is there already
             self.source.connection.create_function(
@@ -257,5 +258,6 @@ class _Column:
         if self.is_id:
             id_column(column, self.source.options.ids, place=self.source.place)
         else:
-            instants(column, self.source.options.time_unit, place=self.source.place)
+            options = self.source.options
+            instants(column, options.time_unit, options.time_format, place=self.source.place)
         raise ValueError(f"Column {self.name!r} cannot be read as {self.kind}.")
