@@ -64,6 +64,8 @@ def session_fields(
     ids = [c for c in (session, user, item) if c is not None]
     with open_log(log, options) as source:
         rows_alone = session is not None and not source.has(session, [item])
+        if rows_alone and not source.has(item, []):
+            source.read(named, ids=ids)  # says which columns there are, and which not
         wanted = [c for c in named if c != session] if rows_alone else named
         frame = source.read([*wanted, *features, *described], ids=ids)
         if len(frame) == 0:

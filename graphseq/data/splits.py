@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import math
 from dataclasses import replace
 from typing import Any
@@ -66,9 +67,14 @@ def temporal_split(
     in_test = end >= cut
     if not in_test.any() or in_test.all():
         empty = "training" if in_test.all() else "test"
+        number = not isinstance(at, (datetime.date, np.datetime64, str)) and at is not None
+        if number or (isinstance(at, str) and at.strip().replace(".", "", 1).isdigit()):
+            hint = f" (at={at!r} is seconds since 1970; a date is written '2014-09-30')"
+        else:
+            hint = ""
         raise ValueError(
             f"The {empty} part would be empty: the cut lies at {date_of(cut)}, and the sessions of "
-            f"this log end between {date_of(end.min())} and {date_of(end.max())}."
+            f"this log end between {date_of(end.min())} and {date_of(end.max())}{hint}."
         )
     protocol: dict[str, Any] = {"split": "temporal", "at": float(cut)}
     in_validation = None

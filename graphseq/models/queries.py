@@ -19,10 +19,12 @@ from torch_geometric.data import Batch
 
 from graphseq.data.features import in_feature_codes
 from graphseq.data.logs.door import open_log
-from graphseq.data.logs.lists import read_lists
+from graphseq.data.logs.ids import id_column
+from graphseq.data.logs.lists import is_session, read_lists
+from graphseq.data.logs.memory import column_of
 from graphseq.data.session_graph import build_session_graphs
 from graphseq.data.sessions import Sessions
-from graphseq.data.vocabulary import Vocabulary, as_ids
+from graphseq.data.vocabulary import Vocabulary
 from graphseq.models.base import SessionModel, SessionsLike
 
 logger = logging.getLogger(__name__)
@@ -157,7 +159,7 @@ def _users(
 ) -> NDArray[np.int64]:
     if vocabulary is None:
         raise ValueError("users= needs a model whose catalog has users: its training log has none.")
-    named = list(users)
+    named = id_column(column_of(users, "users"))
     codes = np.asarray(vocabulary.encode(named), dtype=np.int64)
     if len(codes) != num_sessions:
         raise ValueError(
@@ -165,7 +167,7 @@ def _users(
         )
     unknown = np.flatnonzero(codes < 0)
     if unknown.size:
-        _warn("unknown users", len(unknown), [named[i] for i in unknown[:MAX_IDS_NAMED].tolist()])
+        _warn("unknown users", len(unknown), named.iloc[unknown[:MAX_IDS_NAMED]].tolist())
     return codes
 
 
@@ -177,23 +179,24 @@ def read_ids(ids: Ids, num_sessions: int, vocabulary: Vocabulary, what: str) -> 
     """
     if isinstance(ids, (str, bytes)):
         raise ValueError(f"{what} is a collection of ids, got {ids!r}: write [{ids!r}].")
+    if not hasattr(ids, "__iter__"):
+        raise ValueError(f"{what} is a collection of ids, got {ids!r}.")
     entries = list(ids)
     ptr = None
-    if any(map(_is_collection, entries)):
-        if not all(map(_is_collection, entries)) or len(entries) != num_sessions:
+    of_sessions = [is_session(entry) for entry in entries]
+    if any(of_sessions):
+        if not all(of_sessions) or len(entries) != num_sessions:
             raise ValueError(
                 f"{what} is one collection of ids, or one for each of the {num_sessions} sessions; "
-                f"got {len(entries)} entries, {sum(map(_is_collection, entries))} of them "
-                "collections."
+                f"got {len(entries)} entries, {sum(of_sessions)} of them collections."
             )
-        lists = [list(entry) for entry in entries]
-        ptr = np.concatenate(([0], np.cumsum([len(entry) for entry in lists], dtype=np.int64)))
-        entries = [value for entry in lists for value in entry]
-    flat = as_ids(entries)
+        flat, ptr = read_lists([list(entry) for entry in entries], empty=True)
+    else:
+        flat = id_column(column_of(ids if hasattr(ids, "__len__") else entries, what))
     codes = np.asarray(vocabulary.encode(flat), dtype=np.int64)
     unknown = np.flatnonzero(codes < 0)
     if unknown.size:
-        _warn(f"unknown ids in {what}", len(unknown), flat[unknown[:MAX_IDS_NAMED]].tolist())
+        _warn(f"unknown ids in {what}", len(unknown), flat.iloc[unknown[:MAX_IDS_NAMED]].tolist())
         known = codes >= 0
         codes = codes[known]
         ptr = None if ptr is None else np.concatenate(([0], np.cumsum(known)))[ptr]
@@ -230,10 +233,6 @@ def _sessions_of_log(model: SessionModel, log: Any, named: dict[str, str]) -> Se
     described = [spec["name"] for spec in getattr(model, "click_features", None) or ()]
     features = [name for name in described if name in existing]
     return Sessions.from_frame(log, features=features, **names)
-
-
-def _is_collection(value: Any) -> bool:
-    return isinstance(value, Iterable) and not isinstance(value, (str, bytes))
 
 
 def _warn(what: str, count: int, first: list[Any]) -> None:

@@ -123,6 +123,8 @@ def dialect(
         fits = [d for d in fits if d.sample and len(d.sample[0]) == len(d.names)]
     if len(fits) > 1:  # one column alone is in a line of any separator
         fits = [d for d in fits if len(d.names) > 1 and _regular(d)] or fits[:1]
+    if len(fits) > 1:  # a blank also follows other separators
+        fits = [d for d in fits if d.separator != " "]
     if len(fits) > 1:
         raise ValueError(
             f"{file.path} may have its values between {fits[0].separator!r} or "

@@ -123,7 +123,7 @@ def refusal(error: duckdb.Error, files: Sequence[LogFile]) -> ValueError:
             "bad_lines='skip'."
         )
     first = text.split("\n\n")[0].split("\n  file =")[0]
-    return broken(path, re.sub(r"^[\w ]*Error: ", "", first.replace(path, "it")))
+    return broken(path, re.sub(r"^[\w ]*Error: ", "", first))
 
 
 def literal(value: object) -> str:

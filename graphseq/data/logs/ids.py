@@ -108,7 +108,7 @@ def series_of_arrow(values: Any, name: str) -> pd.Series:
     if pa.types.is_dictionary(kind):
         if not _is_text(kind.value_type):
             return series_of_arrow(values.dictionary_decode(), name)
-        codes = values.indices.fill_null(-1).to_numpy(zero_copy_only=False)
+        codes = values.indices.cast(pa.int64()).fill_null(-1).to_numpy(zero_copy_only=False)
         categories = pd.Index(series_of_arrow(values.dictionary, name))
         return pd.Series(pd.Categorical.from_codes(codes, categories), name=name)
     if pa.types.is_nested(kind):
@@ -215,6 +215,11 @@ def _of_objects(column: pd.Series, what: str, place: Callable[[int], str] | None
     types = {type(value) for value in there}
     if all(issubclass(t, uuid.UUID) for t in types):
         return column.where(missing, column.map(str, na_action="ignore")).astype("str")
+    booleans = [issubclass(t, (bool, np.bool_)) for t in types]
+    if any(booleans) and not all(booleans):
+        raise ValueError(
+            f"The {what} mixes booleans with ids of other types, and True is 1: write one type."
+        )
     odd = np.array([not isinstance(v, PLAIN) for v in there])
     if odd.any():
         mask = np.zeros(len(values), dtype=bool)

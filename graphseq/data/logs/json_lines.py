@@ -72,7 +72,7 @@ class JsonLog(FileLog):
             else:
                 made[name] = self._column(f"v{place}", name, name in ids, part)
             if rows and made[name].null_count == rows:  # a key that no object has?
-                check_columns([column], [*self.names, *made], str(self.files[0].path))
+                check_columns([column], self.names, str(self.files[0].path))
         return pa.table(made)
 
     def as_sql(self, columns: Sequence[str]) -> tuple[str, list[str]]:

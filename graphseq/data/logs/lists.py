@@ -40,7 +40,7 @@ def read_lists(sessions: Any, *, empty: bool = False) -> tuple[pd.Series, NDArra
             f"in all); leave it out{', or write []' if empty else ''}."
         )
     for number, session in enumerate(listed):
-        if not _is_session(session):
+        if not is_session(session):
             raise ValueError(
                 f"{WAY_OUT}, but session {number} is {session!r:.60}: write [[...]] for one "
                 "session."
@@ -113,7 +113,8 @@ def _is_missing(session: Any) -> bool:
     )
 
 
-def _is_session(session: Any) -> bool:
+def is_session(session: Any) -> bool:
+    """Whether a value is a list, an array, a tensor or a column of ids."""
     if isinstance(session, (str, bytes, Mapping, set, frozenset)):
         return False
     if hasattr(session, "ndim"):

@@ -211,6 +211,8 @@ def column_of(values: Any, name: str = "values") -> pd.Series:
     Raises:
         ValueError: If it has more than one dimension.
     """
+    if isinstance(values, (str, bytes)) or not hasattr(values, "__iter__"):
+        raise ValueError(f"{name} needs a column of values, got {values!r:.60}.")
     if isinstance(values, pd.Series):
         return values.reset_index(drop=True).rename(name)
     if isinstance(values, (pd.Index, pd.api.extensions.ExtensionArray)):

@@ -6,6 +6,8 @@ import bz2
 import glob
 import gzip
 import lzma
+import zipfile
+import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,17 +21,21 @@ import pyarrow as pa
 PARQUET_SUFFIXES = (".parquet", ".pq")
 JSON_SUFFIXES = (".json", ".jsonl", ".ndjson")
 TEXT_SUFFIXES = (".csv", ".tsv", ".tab", ".txt", ".dat", ".data", ".inter")
-COMPRESSIONS = {".gz": "gzip", ".zst": "zstd", ".bz2": "bz2", ".lz4": "lz4", ".xz": "xz"}
+COMPRESSIONS = (".gz", ".zst", ".bz2", ".lz4", ".xz", ".zip")
 MAGIC = {
     b"\x1f\x8b": "gzip",
     b"\x28\xb5\x2f\xfd": "zstd",
     b"BZh": "bz2",
     b"\x04\x22\x4d\x18": "lz4",
     b"\xfd7zXZ\x00": "xz",
+    b"PK\x03\x04": "zip",
 }
 """How files of a compression begin, whatever their names are."""
 
 NO_VALUE = "__HIVE_DEFAULT_PARTITION__"
+
+DAMAGED = (lzma.LZMAError, zipfile.BadZipFile, zlib.error)
+"""What readers of compressed files raise, beside OSError."""
 
 Kind = Literal["parquet", "json", "text"]
 
@@ -120,6 +126,11 @@ def _file(path: Path, base: Path | None = None) -> LogFile:
     elif kind == "text":  # some files of JSON lines have no suffix
         with readable(path), open_bytes(LogFile(path, kind, compression)) as text:
             kind = "json" if text.read(64).lstrip().startswith(b'{"') else kind
+    if compression == "zip":
+        member = _only_member(path).lower()
+        if member.endswith(PARQUET_SUFFIXES):
+            raise ValueError(f"{path} holds a Parquet file: take it out of the archive.")
+        kind = "json" if member.endswith(JSON_SUFFIXES) else "text"
     keys: list[tuple[str, str | None]] = []
     for part in () if base is None else path.relative_to(base).parts[:-1]:
         name, equals, value = part.partition("=")
@@ -136,8 +147,19 @@ def open_bytes(file: LogFile) -> IO[bytes]:
         return cast(IO[bytes], bz2.open(file.path))
     if file.compression == "xz":
         return cast(IO[bytes], lzma.open(file.path))
+    if file.compression == "zip":
+        return zipfile.ZipFile(file.path).open(_only_member(file.path))
     stream: Any = pa.input_stream(str(file.path), compression=file.compression)
     return cast(IO[bytes], stream)
+
+
+def _only_member(path: Path) -> str:
+    """The name of the one file in an archive."""
+    with readable(path), zipfile.ZipFile(path) as archive:
+        names = [name for name in archive.namelist() if not name.endswith("/")]
+    if len(names) != 1:
+        raise ValueError(f"{path} needs one file in it, it holds {names}: take the log out of it.")
+    return names[0]
 
 
 def broken(path: Path | str, reason: object) -> ValueError:
@@ -153,5 +175,12 @@ def readable(path: Path | str) -> Iterator[None]:
     """Whatever goes wrong while reading a file becomes one sentence that names the file."""
     try:
         yield
-    except (pa.ArrowException, OSError, EOFError, UnicodeError, lzma.LZMAError) as error:
+    except (
+        pa.ArrowException,
+        OSError,
+        EOFError,
+        UnicodeError,
+        lzma.LZMAError,
+        zipfile.BadZipFile,
+    ) as error:
         raise broken(path, error) from error

@@ -67,7 +67,8 @@ class TextLog(FileLog):
 
     def has(self, name: Any, beside: Sequence[Any]) -> bool:
         """Whether there is such a column in a log that has those beside it."""
-        return name in self._names(0, self._dialect(0, beside))
+        both = self._dialect(0, [name, *beside])
+        return name in self._names(0, both) or name in self._names(0, self._dialect(0, beside))
 
     def as_sql(self, columns: Sequence[str]) -> tuple[str, list[str]]:
         return self.scan(columns, self._dialects(columns)), [WRITTEN] * len(columns)

@@ -76,6 +76,12 @@ class Instants:
             seconds *= self.tick.numerator
         if self.tick.denominator != 1:
             seconds /= self.tick.denominator
+            if self.ticks.dtype.kind != "f":
+                # Beyond 53 bits a float has lost digits before it was divided.
+                large = np.abs(seconds) * self.tick.denominator >= 2.0**53
+                if large.any():
+                    whole, rest = np.divmod(self.ticks[large], self.tick.denominator)
+                    seconds[large] = whole + rest / float(self.tick.denominator)
         return seconds
 
     def gaps_longer(self, limit: Fraction) -> NDArray[np.bool_]:
