@@ -4,10 +4,12 @@ The log is generated: sessions of 6.5 clicks on average, at most 500, minutes be
 by popularity ``(rank + 10) ** -0.9``, a Parquet file a day in order of time, so that sessions at
 midnight lie in two files. It lies in ``--work`` and is deleted at the end.
 
-Conversion, the first batch and batches after it run in processes of their own, one after the other.
-``peak_mb`` is their anonymous memory (``RssAnon`` of Linux, looked at every 10 ms), imports
-included; pages of memory-mapped files, which the system may take back at any time, come on top in
-``peak_with_pages_mb``. ``cold``: the files' pages are put out of memory before.
+Conversion on disk, that in memory of the first ``--in-memory`` clicks, the first batch and batches
+after it run in processes of their own, one after the other. ``peak_mb`` is their anonymous memory
+(``RssAnon`` of Linux, looked at every 10 ms), imports included; pages of memory-mapped files, which
+the system may take back at any time, come on top in ``peak_with_pages_mb``. ``meanwhile_gb`` is the
+most that lay in the hidden folder in which sessions are built, the result included. ``cold``: the
+files' pages are put out of memory before; ``verify``: checksums are compared when it is opened.
 """
 
 from __future__ import annotations
@@ -20,6 +22,7 @@ import shutil
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -74,16 +77,42 @@ def write_log(folder: Path, num_clicks: int, num_items: int, days: int, text: bo
 
 
 def convert(log: Path, out: Path) -> dict[str, Any]:
-    """Seconds of the conversion, waiting and computing."""
+    """Seconds of the conversion, waiting and computing, and the disk that it takes meanwhile."""
     start, cpu = time.perf_counter(), time.process_time()
-    gs.Sessions.from_parquet(log, out, time="timestamp")
+    with peak(lambda: sum(map(disk_of, out.parent.glob(f".{out.name}.*"))), 0.2) as meanwhile:
+        gs.Sessions.from_frame(log, time="timestamp", out=out)
     return {
+        "meanwhile_gb": round(meanwhile() / 1e9, 2),
         "seconds": round(time.perf_counter() - start, 1),
         "cpu_seconds": round(time.process_time() - cpu, 1),
     }
 
 
-def read_batches(folder: Path, samples: str, num_batches: int, cold: bool) -> dict[str, Any]:
+def convert_in_memory(files: list[Path]) -> dict[str, Any]:
+    """Seconds of the same conversion of some files of the log in memory."""
+    start, cpu = time.perf_counter(), time.process_time()
+    sessions = gs.Sessions.from_frame(files, time="timestamp")
+    seconds = time.perf_counter() - start
+    return {
+        "clicks_in_memory": sessions.num_clicks,
+        "clicks_a_second": round(sessions.num_clicks / seconds),
+        "seconds": round(seconds, 1),
+        "cpu_seconds": round(time.process_time() - cpu, 1),
+    }
+
+
+def disk_of(folder: Path) -> int:
+    """Bytes that the files of a folder take, some of which may go meanwhile."""
+    size = 0
+    for path in folder.rglob("*"):
+        with suppress(OSError):
+            size += path.stat().st_blocks * 512
+    return size
+
+
+def read_batches(
+    folder: Path, samples: str, num_batches: int, cold: bool, verify: bool
+) -> dict[str, Any]:
     """Seconds from opening to the first shuffled batch, and batches a second after it."""
     if cold:
         for path in folder.iterdir():
@@ -91,7 +120,7 @@ def read_batches(folder: Path, samples: str, num_batches: int, cold: bool) -> di
                 os.fsync(file.fileno())
                 os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
     start, cpu = time.perf_counter(), time.process_time()
-    sessions = gs.Sessions.open(folder)
+    sessions = gs.Sessions.open(folder, verify=verify)
     opened = time.perf_counter()
     dataset = gs.SessionGraphDataset(sessions, samples)  # type: ignore[arg-type]
     loader = gs.SessionGraphLoader(dataset, BATCH_SIZE, shuffle=True, bucket=samples == "sessions")
@@ -162,22 +191,28 @@ def apart(function: Callable[..., dict[str, Any]], *arguments: Any) -> dict[str,
 
 
 def _measured(sender: Any, function: Callable[..., dict[str, Any]], arguments: Any) -> None:
-    peak, done = memory("RssAnon"), threading.Event()
+    with peak(lambda: memory("RssAnon"), 0.01) as most:
+        found = function(*arguments)
+    pages = round(memory("VmHWM"))
+    sender.send({**found, "peak_mb": round(most()), "peak_with_pages_mb": pages})
+
+
+@contextmanager
+def peak(look: Callable[[], float], pause: float) -> Iterator[Callable[[], float]]:
+    """Looks every ``pause`` seconds; what it gives tells the largest value seen."""
+    seen, done = [look()], threading.Event()
 
     def watch() -> None:
-        nonlocal peak
-        while not done.wait(0.01):
-            peak = max(peak, memory("RssAnon"))
+        while not done.wait(pause):
+            seen[0] = max(seen[0], look())
 
     watcher = threading.Thread(target=watch)
     watcher.start()
     try:
-        found = function(*arguments)
+        yield lambda: seen[0]
     finally:
         done.set()
         watcher.join()
-    pages = round(memory("VmHWM"))
-    sender.send({**found, "peak_mb": round(peak), "peak_with_pages_mb": pages})
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -186,6 +221,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--items", type=int, default=1_000_000)
     parser.add_argument("--days", type=int, default=30)
     parser.add_argument("--text", action="store_true", help="ids as text")
+    parser.add_argument("--in-memory", type=int, default=20_000_000, help="clicks")
     parser.add_argument("--batches", type=int, default=200)
     parser.add_argument("--steps", type=int, default=50, help="of training")
     parser.add_argument("--work", type=Path, required=True, help="folder for the log; deleted")
@@ -211,11 +247,15 @@ def main(argv: list[str] | None = None) -> None:
             peak_mb_wanted=PEAK_MB,
         )
         benchmark.write(path)
-        for samples in ("prefixes", "sessions"):
-            for cold in (False, True):
-                read = apart(read_batches, folder, samples, options.batches, cold)
-                benchmark.add(samples=samples, cold=cold, **read)
-                benchmark.write(path)
+        files = sorted(log.iterdir())[: max(1, options.days * options.in_memory // options.clicks)]
+        benchmark.add(**apart(convert_in_memory, files))
+        benchmark.write(path)
+        for samples, cold, verify in itertools.product(
+            ("prefixes", "sessions"), (False, True), (False, True)
+        ):
+            read = apart(read_batches, folder, samples, options.batches, cold, verify)
+            benchmark.add(samples=samples, cold=cold, verify=verify, **read)
+            benchmark.write(path)
         trained = apart(train, folder, options.steps)
         benchmark.add(model="srgnn", hidden_channels=64, batch_size=BATCH_SIZE, **trained)
         benchmark.finish(path)

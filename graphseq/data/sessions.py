@@ -20,7 +20,6 @@ from graphseq.data.logs.lists import read_lists
 from graphseq.data.logs.memory import column_of
 from graphseq.data.logs.source import Log, LogOptions
 from graphseq.data.logs.times import Duration
-from graphseq.data.parquet_log import Paths
 from graphseq.data.ragged import count_codes, session_numbers, window_clicks
 from graphseq.data.vocabulary import UNKNOWN, Vocabulary
 
@@ -281,11 +280,11 @@ class Sessions:
                 )
         from graphseq.data.conversion import convert
 
-        return convert(log, out, **columns)
+        return convert(log, out, **columns, options=reading)
 
     @classmethod
-    def from_parquet(cls, log: Paths, out: str | PathLike[str], **columns: Any) -> Sessions:
-        """Sessions of a log larger than memory; see :func:`graphseq.data.conversion.convert`."""
+    def from_parquet(cls, log: Log, out: str | PathLike[str], **columns: Any) -> Sessions:
+        """What ``out=`` does; see :func:`graphseq.data.conversion.convert`."""
         from graphseq.data.conversion import convert
 
         return convert(log, out, **columns)

@@ -14,14 +14,14 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from graphseq.data.collect import sort_buckets
+from graphseq.data.coded_log import CodedLog, code_log
 from graphseq.data.conversion import BUILD, log_columns, write_sessions
 from graphseq.data.events import plain_array
-from graphseq.data.parquet_log import ParquetLog, Paths, RowGroup
-from graphseq.data.ragged import count_codes
+from graphseq.data.logs.door import open_log
+from graphseq.data.logs.source import Log, LogOptions
+from graphseq.data.logs.times import Duration
 from graphseq.data.samplers import place_among_ranks
 from graphseq.data.sessions import Sessions
-from graphseq.data.spread import LogColumns, Spread, num_buckets, spread
 from graphseq.data.storage import (
     SESSIONS,
     Folder,
@@ -31,7 +31,6 @@ from graphseq.data.storage import (
     open_folder,
     open_sessions,
     write_folder,
-    write_ids,
 )
 from graphseq.data.storage.rules import list_of, record, whole
 from graphseq.data.vocabulary import UNKNOWN, as_index
@@ -55,7 +54,7 @@ COUNTS = "item_counts"
 
 
 def build_shards(
-    log: Paths,
+    log: Log,
     out: str | PathLike[str],
     num_shards: int,
     *,
@@ -63,58 +62,50 @@ def build_shards(
     item: str = "item_id",
     time: str | None = None,
     user: str | None = None,
-    gap: str | float | None = None,
+    gap: Duration | None = None,
     features: Sequence[str] = (),
     item_features: pd.DataFrame | None = None,
     client: Any = None,
+    **options: Any,
 ) -> None:
-    """Builds shards of a Parquet log: each session in one, all with the same codes of items.
+    """Builds shards of a log: each session in one, all with the same codes of items.
 
     Which shard a session is in depends on its id and the number of shards alone (``session=None``:
     on the id of its user, whose sessions stay together). Codes of items, users and features follow
     their first appearance in the log, and are those of the whole log in every shard; else a shard
-    is what :meth:`Sessions.from_parquet` makes of its sessions. Runs of the log are spread over
-    buckets side by side, then shards are built side by side; the folder is whole or not there.
+    is what :meth:`Sessions.from_frame` makes of its sessions. The log is read and cut into parts
+    here, by all cores, then shards are sorted side by side; the folder is whole or not there.
 
     Args:
-        log, session, item, time, user, gap, features: As in :meth:`Sessions.from_parquet`.
+        log, session, item, time, user, gap, features: As in :meth:`Sessions.from_frame`.
         out: The folder to make, which all workers must see under this name.
         num_shards: How many; as many as there will be ranks, or a multiple of that.
-        item_features: As in :meth:`Sessions.from_parquet`, but a frame only.
+        item_features: As in :meth:`Sessions.from_frame`, but a frame only.
         client: What works: ``None``: this process, one task after the other; a
             ``dask.distributed.Client`` or an executor of ``concurrent.futures``; or the name of a
             scheduler of Dask, ``"threads"``, ``"processes"`` or ``"synchronous"``.
+        **options: How the log is read, as in :meth:`Sessions.from_frame`.
 
     Raises:
-        ValueError: As :meth:`Sessions.from_parquet`, or if a shard would have no session.
+        ValueError: As :meth:`Sessions.from_frame`, or if a shard would have no session.
     """
     folder = Path(fspath(out))
     if num_shards < 1:
         raise ValueError(f"num_shards must be at least 1, got {num_shards}.")
     check_replaceable(folder, SHARDS)
     columns = log_columns(session, item, time, user, gap, features, ())
-    # Users whose sessions lie in several shards need codes that all shards know.
-    columns = replace(columns, user=user)
-    opened = columns.open(log)
-    numbers = columns.numbers(opened)
-    per_shard = num_buckets(opened.num_rows, num_shards)
-    with write_folder(folder, SHARDS) as out_folder:
-        part = out_folder.path
-        work = part / BUILD
-        options = columns, numbers, num_shards, per_shard
-        runs = enumerate(opened.shares(num_shards))
-        spreads = _run(
-            client, [partial(_spread, opened, run, work / f"{n}", *options) for n, run in runs]
-        )
-        spreads = _unified(spreads)
-        fixed = per_shard, columns, opened.num_rows, part, item_features
-        sizes = _run(client, [partial(_shard, spreads, n, *fixed) for n in range(num_shards)])
-        counts = [np.load(_counts_of(part, n)) for n in range(num_shards)]
-        out_folder.write_array(COUNTS, np.sum(counts, axis=0))
-        shutil.rmtree(work)
-        for number in range(num_shards):
-            out_folder.add_folder(_name(number), SESSIONS)
-        out_folder.content = {"shards": sizes}
+    with open_log(log, LogOptions.of(options)) as source, write_folder(folder, SHARDS) as writer:
+        coded = code_log(source, columns, writer.path / BUILD, num_shards)
+        names = [_name(number) for number in range(num_shards)]
+        tasks = [
+            partial(_shard, coded, number, writer.path / name, item_features)
+            for number, name in enumerate(names)
+        ]
+        writer.content = {"shards": _run(client, tasks)}
+        writer.write_array(COUNTS, coded.counts())
+        shutil.rmtree(coded.folder)
+        for name in names:
+            writer.add_folder(name, SESSIONS)
 
 
 class Shards:
@@ -271,62 +262,14 @@ def _run(client: Any, tasks: Sequence[Callable[[], Any]]) -> list[Any]:
     return list(compute(*[delayed(task)() for task in tasks], scheduler=client))
 
 
-def _spread(
-    log: ParquetLog,
-    run: list[RowGroup],
-    folder: Path,
-    columns: LogColumns,
-    numbers: dict[str, str],
-    num_shards: int,
-    per_shard: int,
-) -> Spread:
-    shutil.rmtree(folder, ignore_errors=True)  # of a worker that died
-    return spread(log, run, columns, numbers, folder, num_shards, per_shard)
-
-
-def _unified(spreads: list[Spread]) -> list[Spread]:
-    """Codes of all runs made those of the whole log; ids lie with the first run."""
-    sizes = {}
-    for name in spreads[0].coded:
-        parts = [each.vocabulary(name) for each in spreads]
-        known = [ids for ids in parts if len(ids)] or parts[:1]
-        codes, ids = pd.factorize(known[0].append(known[1:]))
-        stops = np.cumsum([len(part) for part in parts])
-        for each, part, stop in zip(spreads, parts, stops.tolist(), strict=True):
-            table = np.append(codes[stop - len(part) : stop], UNKNOWN).astype(np.int32)
-            old, _ = each.chunk_codes(name)
-            each.save_codes(name, table[np.asarray(old)])
-        del parts, known  # of files that are written anew
-        write_ids(spreads[0].folder / f"{name}.ids", ids, name)
-        sizes[name] = len(ids)
-    return [replace(each, coded=sizes) for each in spreads]
-
-
 def _shard(
-    spreads: Sequence[Spread],
-    number: int,
-    per_shard: int,
-    columns: LogColumns,
-    num_rows: int,
-    folder: Path,
-    item_features: pd.DataFrame | None,
+    log: CodedLog, number: int, folder: Path, item_features: pd.DataFrame | None
 ) -> dict[str, int]:
     """Builds one shard; returns its sizes."""
-    work, out = folder / BUILD / f"sorted-{number}", folder / _name(number)
-    for each in (work, out):
-        shutil.rmtree(each, ignore_errors=True)  # of a worker that died
-    buckets = range(number * per_shard, (number + 1) * per_shard)
-    ordered = sort_buckets(spreads, buckets, columns, num_rows, work)
-    if ordered.num_sessions == 0:
-        raise ValueError(f"Shard {number} would have no session: build fewer shards.")
-    vocabularies = {name: spreads[0].vocabulary(name) for name in spreads[0].coded}
-    with fill_folder(out, SESSIONS) as writer:
-        write_sessions(writer, ordered, columns, vocabularies, item_features, renumber=False)
-    shutil.rmtree(work)
-    sessions = open_sessions(out, verify=False)
-    counts = count_codes(sessions.items, sessions.num_items)
-    np.save(_counts_of(folder, number), counts, allow_pickle=False)
-    lengths = sessions.lengths
+    shutil.rmtree(folder, ignore_errors=True)  # of a worker that died
+    with fill_folder(folder, SESSIONS) as writer:
+        write_sessions(writer, log, item_features, number)
+    lengths = open_sessions(folder, verify=False).lengths
     return {
         "sessions": len(lengths),
         "clicks": int(lengths.sum()),
@@ -349,10 +292,6 @@ def _read_header(opened: Folder) -> tuple[list[dict[str, int]], list[str]]:
 
 def _open(folder: Path, number: int, checksum: str, verify: bool) -> Sessions:
     return open_sessions(folder / _name(number), verify=verify, expected=checksum)
-
-
-def _counts_of(folder: Path, number: int) -> Path:
-    return folder / BUILD / f"counts-{number}.npy"
 
 
 def _joined(parts: Sequence[Sessions]) -> Sessions:

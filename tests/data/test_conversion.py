@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import logging
 import math
-from collections.abc import Iterator
-from contextlib import contextmanager
+import os
+import signal
+import subprocess
+import sys
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import numpy as np
 import pandas as pd
 import pyarrow as pa
@@ -17,44 +21,48 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from graphseq.data import collect, parquet_log, spill, spread
+from graphseq.data import coded_log, conversion
 from graphseq.data.sessions import Sessions
 from graphseq.data.storage import FolderWriter
 
 
-@contextmanager
-def tiny_memory() -> Iterator[None]:
-    """Chunks of three rows, buckets of four clicks: a few rows take the way of a large log."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(parquet_log, "ROWS_A_CHUNK", 3)
-        patch.setattr(spread, "CLICKS_A_BUCKET", 4)
-        patch.setattr(collect, "CLICKS_A_BUCKET", 4)
-        patch.setattr(collect, "ROWS_A_BIN", 1)
-        patch.setattr(spill, "IDS_PENDING", 2)
-        yield
+@pytest.fixture(autouse=True)
+def small_batches(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Batches of three rows: a few clicks take the way of many."""
+    monkeypatch.setattr(coded_log, "ROWS_A_BATCH", 3)
 
 
 def same(got: Sessions, expected: Sessions) -> None:
     assert got.fingerprint() == expected.fingerprint()
-    assert got.items.dtype == np.int32
+    assert isinstance(got.items, np.memmap)
+    for name in ("items", "ptr", "time", "users"):
+        one, other = getattr(got, name), getattr(expected, name)
+        assert (one is None) == (other is None)
+        if one is not None:
+            assert one.dtype == other.dtype
+            np.testing.assert_array_equal(one, other)
     if expected.session_ids is None:
         assert got.session_ids is None
     else:
-        ids = pd.Index(expected.session_ids)
-        pd.testing.assert_index_equal(pd.Index(np.asarray(got.session_ids), dtype=ids.dtype), ids)
+        pd.testing.assert_index_equal(pd.Index(got.session_ids), pd.Index(expected.session_ids))
+    for vocabulary in ("vocabulary", "user_vocabulary"):
+        one, other = getattr(got, vocabulary), getattr(expected, vocabulary)
+        assert (one is None) == (other is None)
+        if one is not None:
+            pd.testing.assert_index_equal(one.ids, other.ids)
+    assert list(got.click_features) == list(expected.click_features)
     for name, values in expected.click_features.items():
         assert got.click_features[name].dtype == values.dtype
         np.testing.assert_array_equal(got.click_features[name], values)
-    if expected.item_features is None:
-        assert got.item_features is None
-    else:
+    assert (got.item_features is None) == (expected.item_features is None)
+    if expected.item_features is not None:
         pd.testing.assert_frame_equal(
-            got.item_features, expected.item_features, check_categorical=False, check_dtype=False
+            got.item_features, expected.item_features, check_dtype=False, check_categorical=False
         )
 
 
-def write(folder: Path, frame: pd.DataFrame, cuts: list[int], rows_a_group: int) -> Path:
-    """The frame in files cut at these rows."""
+def write(folder: Path, frame: pd.DataFrame, cuts: list[int], rows_a_group: int = 9) -> Path:
+    """The frame in Parquet files cut at these rows."""
     folder.mkdir(parents=True)
     bounds = [0, *sorted(min(cut, len(frame)) for cut in cuts), len(frame)]
     schema = pa.Schema.from_pandas(frame, preserve_index=False)
@@ -64,27 +72,44 @@ def write(folder: Path, frame: pd.DataFrame, cuts: list[int], rows_a_group: int)
     return folder
 
 
+def write_text(folder: Path, frame: pd.DataFrame, cuts: list[int]) -> Path:
+    """The frame in CSV files cut at these rows."""
+    folder.mkdir(parents=True)
+    bounds = [0, *sorted(min(cut, len(frame)) for cut in cuts), len(frame)]
+    for number, (start, stop) in enumerate(pairwise(bounds)):
+        frame.iloc[start:stop].to_csv(folder / f"part-{number}.csv", index=False)
+    return folder
+
+
+IDS = {
+    "integers": lambda n: n,
+    "large": lambda n: 2**62 + n,
+    "text": "i{}".format,
+    "digits": "{:03}".format,
+    "mixed widths": lambda n: str(n * 9),
+}
+
+
 @st.composite
 def logs(draw: st.DrawFn) -> pd.DataFrame:
     size = draw(st.integers(1, 40))
     rows: Any = lambda values: draw(st.lists(values, min_size=size, max_size=size))  # noqa: E731
-    session = np.array(rows(st.integers(0, 9)))
-    user = np.array([str(u) if u else None for u in range(4)], dtype=object)
+    session, item = rows(st.integers(0, 9)), rows(st.integers(0, 12))
+    user = [None, "u", "v", "3"]
     frame = pd.DataFrame(
         {
-            "session_id": session if draw(st.booleans()) else session.astype(str),
-            "item_id": rows(
-                st.integers(-(2**62), 2**62) if draw(st.booleans()) else st.integers(0, 5)
-            ),
+            "session_id": [IDS[draw(st.sampled_from([*IDS]))](0)] * size,
+            "item_id": 0,
             "t": rows(st.integers(0, 6)),
-            "user": user[(session * 7) % 4],
+            "user": [user[s * 7 % 4] for s in session],
             "price": rows(st.sampled_from([1.5, 2.0, math.nan])),
             "count": rows(st.integers(0, 3)),
-            "colour": rows(st.sampled_from(["red", "blue", None])),
+            "color": rows(st.sampled_from(["red", "blue", None])),
+            "sold": rows(st.booleans()),
         }
     )
-    if draw(st.booleans()):
-        frame["item_id"] = frame["item_id"].map("i{}".format)
+    for name, numbers in (("session_id", session), ("item_id", item)):
+        frame[name] = [*map(IDS[draw(st.sampled_from([*IDS]))], numbers)]
     if draw(st.booleans()):
         frame["count"] = frame["count"].astype("Int64").where(frame["count"] > 0)
     if draw(st.booleans()):
@@ -92,32 +117,39 @@ def logs(draw: st.DrawFn) -> pd.DataFrame:
     return frame
 
 
-@given(logs(), st.lists(st.integers(0, 40), max_size=4), st.integers(1, 9), st.booleans())
-@settings(max_examples=40, deadline=None)
-def test_from_parquet_equals_from_frame(
+COLUMNS: dict[str, Any] = {
+    "user": "user",
+    "features": ["price", "count", "color", "sold"],
+    "item_features": ["color", "price", "count"],
+}
+
+
+@given(logs(), st.lists(st.integers(0, 40), max_size=4), st.integers(1, 9), st.data())
+@settings(max_examples=25, deadline=None)
+def test_out_equals_memory(
     tmp_path_factory: pytest.TempPathFactory,
     frame: pd.DataFrame,
     cuts: list[int],
     rows_a_group: int,
-    timed: bool,
+    data: st.DataObject,
 ) -> None:
     folder = tmp_path_factory.mktemp("log")
-    columns: dict[str, Any] = {
-        "time": "t" if timed else None,
-        "user": "user",
-        "features": ["price", "count", "colour"],
-        "item_features": ["colour", "price"],
-    }
-    log = write(folder / "log", frame, cuts, rows_a_group)
-    with tiny_memory():
-        got = Sessions.from_parquet(log, folder / "out", **columns)
-    same(got, Sessions.from_frame(frame, **columns))
-    assert sorted(path.name for path in folder.iterdir()) == ["log", "out"]
+    kind = data.draw(st.sampled_from(["frame", "Parquet", "CSV"]))
+    if kind == "CSV":
+        log: Any = write_text(folder / "log", frame, cuts)
+    else:
+        log = write(folder / "log", frame, cuts, rows_a_group) if kind == "Parquet" else frame
+    columns = {**COLUMNS, "time": data.draw(st.sampled_from(["t", None]))}
+    if columns["time"] is not None:
+        columns["gap"] = data.draw(st.sampled_from([None, 1, 2.5]))
+    got = Sessions.from_frame(log, out=folder / "out", **columns)
+    same(got, Sessions.from_frame(log, **columns))
+    assert {path.name for path in folder.iterdir()} <= {"log", "out"}
 
 
 @given(logs(), st.lists(st.integers(0, 40), max_size=3), st.sampled_from([None, 1, 2.5]))
-@settings(max_examples=20, deadline=None)
-def test_from_parquet_cuts_users_logs_as_from_events(
+@settings(max_examples=10, deadline=None)
+def test_out_of_events_equals_memory(
     tmp_path_factory: pytest.TempPathFactory,
     frame: pd.DataFrame,
     cuts: list[int],
@@ -125,154 +157,258 @@ def test_from_parquet_cuts_users_logs_as_from_events(
 ) -> None:
     folder = tmp_path_factory.mktemp("log")
     log = write(folder / "log", frame, cuts, 5)
-    with tiny_memory():
-        got = Sessions.from_parquet(
-            log, folder / "out", session=None, user="session_id", time="t", gap=gap
-        )
-    same(got, Sessions.from_events(frame, user="session_id", time="t", gap=gap))
+    columns: dict[str, Any] = {"user": "session_id", "time": "t", "gap": gap}
+    same(
+        Sessions.from_events(log, out=folder / "out", **columns),
+        Sessions.from_events(log, **columns),
+    )
 
 
 def clicks(**columns: Any) -> pd.DataFrame:
     return pd.DataFrame({"session_id": [1, 2, 1], "item_id": ["a", "b", "c"], **columns})
 
 
-def test_from_parquet_item_features_by_id_are_those_of_the_frame(tmp_path: Path) -> None:
+def test_order_is_that_of_first_rows_then_time_then_rows(tmp_path: Path) -> None:
+    frame = pd.DataFrame(
+        {
+            "session_id": [7, 3, 7, 3, 7, 7],
+            "item_id": ["a", "b", "c", "d", "e", "f"],
+            "t": [5, 9, 2, 9, 5, 2],
+        }
+    )
+    got = Sessions.from_frame(frame, time="t", out=tmp_path / "out")
+    assert got.to_lists() == [["c", "f", "a", "e"], ["b", "d"]]
+    assert got.vocabulary.ids.tolist() == ["c", "f", "a", "e", "b", "d"]
+    assert got.time is not None
+    assert got.time.tolist() == [2, 2, 5, 5, 9, 9]
+    assert pd.Index(got.session_ids).tolist() == [7, 3]
+
+
+def test_cut_between_batches_compares_with_the_click_before(tmp_path: Path) -> None:
+    times = [0, 1, 2, 10, 11, 12, 13, 30]  # batches of three: the pauses lie between them
+    frame = pd.DataFrame({"user_id": 1, "item_id": range(8), "timestamp": times})
+    got = Sessions.from_events(frame, gap=5, out=tmp_path / "out")
+    assert got.to_lists() == [[0, 1, 2], [3, 4, 5, 6], [7]]
+
+
+def test_times_keep_their_order_to_the_last_digit(tmp_path: Path) -> None:
+    frame = clicks(t=[2**60 + 1, 5, 2**60])
+    got = Sessions.from_frame(frame, time="t", time_unit="ns", out=tmp_path / "out")
+    assert got.to_lists() == [["c", "a"], ["b"]]
+    same(got, Sessions.from_frame(frame, time="t", time_unit="ns"))
+
+
+def test_item_features_by_id_are_those_of_the_frame(tmp_path: Path) -> None:
     described = pd.DataFrame({"price": [1.0, 2.0]}, index=["c", "a"])
     log = write(tmp_path / "log", clicks(), [1], 2)
-    got = Sessions.from_parquet(log, tmp_path / "out", item_features=described)
+    got = Sessions.from_frame(log, out=tmp_path / "out", item_features=described)
     same(got, Sessions.from_frame(clicks(), item_features=described))
 
 
-def test_from_parquet_keys_of_folders_are_columns(tmp_path: Path) -> None:
+def test_from_parquet_is_from_frame_with_out(tmp_path: Path) -> None:
+    log = write(tmp_path / "log", clicks(t=[3, 2, 1]), [1])
+    got = Sessions.from_parquet(log, tmp_path / "out", time="t")
+    same(got, Sessions.from_frame(log, time="t"))
+    assert got.to_lists() == [["c", "a"], ["b"]]
+    got = Sessions.from_parquet(
+        log, tmp_path / "out", session=None, user="session_id", time="t", gap=1
+    )
+    assert got.to_lists() == [["c"], ["a"], ["b"]]
+
+
+def test_keys_of_folders_are_columns(tmp_path: Path) -> None:
     for day, part in ((2, clicks()), (1, clicks())):
-        write(tmp_path / "log" / f"shop=x{day}" / f"day={day}", part, [], 9)
-    with tiny_memory():
-        got = Sessions.from_parquet(
-            tmp_path / "log", tmp_path / "out", time="day", features=["shop"]
-        )
+        write(tmp_path / "log" / f"shop=x{day}" / f"day={day}", part, [])
+    got = Sessions.from_frame(tmp_path / "log", out=tmp_path / "out", time="day", features=["shop"])
     assert got.to_lists() == [["a", "c", "a", "c"], ["b", "b"]]
     assert got.time is not None
     assert got.time.tolist() == [1, 1, 2, 2, 1, 2]
     assert got.to_frame()["shop"].tolist() == ["x1", "x1", "x2", "x2", "x1", "x2"]
 
 
-def test_from_parquet_files_come_in_the_order_given(tmp_path: Path) -> None:
-    first = write(tmp_path / "first", clicks(), [], 9)
-    second = write(tmp_path / "second", clicks(item_id=["x", "y", "z"]), [], 9)
-    got = Sessions.from_parquet([second, first / "part-0.parquet"], tmp_path / "out")
+def test_files_come_in_the_order_given(tmp_path: Path) -> None:
+    first = write(tmp_path / "first", clicks(), [])
+    second = write(tmp_path / "second", clicks(item_id=["x", "y", "z"]), [])
+    got = Sessions.from_frame([second, first / "part-0.parquet"], out=tmp_path / "out")
     assert got.to_lists() == [["x", "z", "a", "c"], ["y", "b"]]
 
 
-def test_from_parquet_widths_of_integers_and_text_may_differ(tmp_path: Path) -> None:
-    for number, (whole, text) in enumerate(
-        [(pa.int32(), pa.string()), (pa.uint64(), pa.large_string()), (pa.int8(), pa.string())]
-    ):
-        values = [pa.array([7, 7], whole), pa.array(["b", f"a{number}"], text)]
-        (tmp_path / "log").mkdir(exist_ok=True)
-        pq.write_table(
-            pa.table(values, ["session_id", "item_id"]), tmp_path / "log" / f"{number}.parquet"
-        )
-    got = Sessions.from_parquet(tmp_path / "log", tmp_path / "out")
-    assert got.to_lists() == [["b", "a0", "b", "a1", "b", "a2"]]
-    assert got.session_ids is not None
-    assert list(got.session_ids) == [7]
+def test_rows_of_many_files_and_row_groups_keep_their_order(tmp_path: Path) -> None:
+    frame = pd.DataFrame({"session_id": 1, "item_id": np.arange(30_000)})
+    log = write(tmp_path / "log", frame, [*range(0, 30_000, 1_000)], 700)
+    names = sorted(path.name for path in log.iterdir())
+    assert names[1] == "part-1.parquet"
+    (log / "part-10.parquet").rename(log / "part-991.parquet")  # the paths' order decides
+    coded_log.ROWS_A_BATCH = 1 << 20
+    got = Sessions.from_frame(log, out=tmp_path / "out")
+    expected = Sessions.from_frame(log)
+    assert got.vocabulary.ids.tolist() == expected.vocabulary.ids.tolist()
 
 
-def test_from_parquet_session_with_two_users_is_refused(tmp_path: Path) -> None:
-    log = write(tmp_path / "log", clicks(user=["u", "v", "w"]), [1], 9)
-    with pytest.raises(ValueError, match="one user, but column 'user' names several in 1 sessions"):
-        Sessions.from_parquet(log, tmp_path / "out", user="user")
+def test_session_with_two_users_is_refused(tmp_path: Path) -> None:
+    log = write(tmp_path / "log", clicks(user=["u", "v", "w"]), [1])
+    with pytest.raises(ValueError, match=r"column 'user' names several in 1 sessions, .* them 1\."):
+        Sessions.from_frame(log, out=tmp_path / "out", user="user")
     assert [path.name for path in tmp_path.iterdir()] == ["log"]
+
+
+def test_user_of_a_session_is_that_of_its_clicks_that_name_one(tmp_path: Path) -> None:
+    frame = clicks(user=[None, None, "w"])
+    got = Sessions.from_frame(frame, out=tmp_path / "out", user="user")
+    assert got.users is not None
+    assert got.users.tolist() == [0, -1]
 
 
 @pytest.mark.parametrize("column", ["session_id", "item_id", "t"])
-def test_from_parquet_missing_value_names_file_and_rows(tmp_path: Path, column: str) -> None:
+def test_missing_value_names_file_and_rows(tmp_path: Path, column: str) -> None:
     frame = pd.concat([clicks(t=[1.0, 2.0, 3.0])] * 2, ignore_index=True)
     frame.loc[4, column] = None
-    log = write(tmp_path / "log", frame, [3], 9)
-    with pytest.raises(ValueError, match=rf"Column '{column}' of .*part-1.parquet .* row 1, count"):
-        Sessions.from_parquet(log, tmp_path / "out", time="t")
+    log = write(tmp_path / "log", frame, [3])
+    with pytest.raises(
+        ValueError, match=rf"column '{column}' is missing in 1 .*\(row 1 of .*part-1.parquet"
+    ):
+        Sessions.from_frame(log, out=tmp_path / "out", time="t")
     assert [path.name for path in tmp_path.iterdir()] == ["log"]
 
 
-def test_from_parquet_missing_column_names_the_file_and_those_there_are(tmp_path: Path) -> None:
-    log = write(tmp_path / "log", clicks(), [], 9)
-    pq.write_table(pa.table({"session_id": [1]}), log / "part-1.parquet")
-    with pytest.raises(
-        ValueError, match=r"part-1.parquet has no column 'item_id'; it has 'session_id'"
-    ):
-        Sessions.from_parquet(log, tmp_path / "out")
-
-
-def test_from_parquet_types_that_do_not_go_together_are_refused(tmp_path: Path) -> None:
-    log = write(tmp_path / "log", clicks(), [], 9)
-    other = clicks(item_id=[1, 2, 3])
-    other.to_parquet(log / "part-1.parquet")
-    with pytest.raises(ValueError, match=r"part-1.parquet are of other types"):
-        Sessions.from_parquet(log, tmp_path / "out")
+def test_missing_column_names_those_there_are(tmp_path: Path) -> None:
+    log = write(tmp_path / "log", clicks(), [])
+    with pytest.raises(ValueError, match=r"no column 'x'; it has 'session_id', 'item_id'"):
+        Sessions.from_frame(log, out=tmp_path / "out", item="x")
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         ({"session": None}, "cut from the log of each user="),
-        ({"session": None, "user": "session_id", "gap": 5.0}, "gap cuts .* pass .* time="),
-        ({"time": "item_id", "gap": 5.0}, "gap cuts"),
-        ({"features": "colour"}, "lists of column names"),
+        ({"gap": 5.0}, "gap cuts where time passes"),
+        ({"features": "color"}, "lists of column names"),
     ],
 )
-def test_from_parquet_wrong_arguments_are_named(
-    tmp_path: Path, arguments: dict[str, Any], message: str
-) -> None:
-    log = write(tmp_path / "log", clicks(), [], 9)
+def test_wrong_arguments_are_named(tmp_path: Path, arguments: dict[str, Any], message: str) -> None:
+    log = write(tmp_path / "log", clicks(), [])
     with pytest.raises(ValueError, match=message):
         Sessions.from_parquet(log, tmp_path / "out", **arguments)
 
 
-def test_from_parquet_no_or_empty_or_broken_files_are_refused(tmp_path: Path) -> None:
-    (tmp_path / "log").mkdir()
-    for log, message in (
-        (tmp_path / "nowhere", "There is no log at"),
-        (tmp_path / "log", "holds no Parquet file"),
-        ([], "list of paths is empty"),
-    ):
-        with pytest.raises(ValueError, match=message):
-            Sessions.from_parquet(log, tmp_path / "out")
-    write(tmp_path / "none", clicks().iloc[:0], [], 9)
+def test_no_or_empty_or_broken_files_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="There is no log at"):
+        Sessions.from_frame(tmp_path / "nowhere", out=tmp_path / "out")
+    write(tmp_path / "none", clicks().iloc[:0], [])
     with pytest.raises(ValueError, match="The log is empty"):
-        Sessions.from_parquet(tmp_path / "none", tmp_path / "out")
-    whole = write(tmp_path / "cut", clicks(), [], 9) / "part-0.parquet"
+        Sessions.from_frame(tmp_path / "none", out=tmp_path / "out")
+    whole = write(tmp_path / "cut", clicks(), []) / "part-0.parquet"
     whole.write_bytes(whole.read_bytes()[:-10])
     with pytest.raises(ValueError, match=r"part-0.parquet cannot be read: it is broken"):
-        Sessions.from_parquet(whole, tmp_path / "out")
+        Sessions.from_frame(whole, out=tmp_path / "out")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["cut", "none"]
 
 
-def test_from_parquet_over_something_else_is_refused_and_leaves_it(tmp_path: Path) -> None:
-    log = write(tmp_path / "log", clicks(), [], 9)
+def test_page_that_is_broken_names_its_file_and_leaves_nothing(tmp_path: Path) -> None:
+    frame = pd.DataFrame({"session_id": np.arange(5000), "item_id": np.arange(5000) % 7})
+    log = write(tmp_path / "log", frame, [2500], 5000)
+    data = bytearray((log / "part-1.parquet").read_bytes())
+    data[4:3000] = bytes(2996)
+    (log / "part-1.parquet").write_bytes(data)
+    with pytest.raises(ValueError, match=r"part-1.parquet cannot be read: it is broken"):
+        Sessions.from_frame(log, out=tmp_path / "out")
+    assert [path.name for path in tmp_path.iterdir()] == ["log"]
+
+
+def test_something_else_in_the_folder_is_refused_and_left(tmp_path: Path) -> None:
+    log = write(tmp_path / "log", clicks(), [])
     with pytest.raises(ValueError, match="something other than saved sessions"):
-        Sessions.from_parquet(log, log)
+        Sessions.from_frame(log, out=log)
     assert [path.name for path in log.iterdir()] == ["part-0.parquet"]
 
 
-@pytest.mark.parametrize("stage", ["spread", "sort_buckets", "write_item_ids"])
-@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), KeyboardInterrupt()])
-def test_from_parquet_that_fails_leaves_the_old_one_and_nothing_half(
+@pytest.mark.parametrize("stage", ["read", "group", "sort", "write"])
+@pytest.mark.parametrize(
+    "error",
+    [
+        OSError(28, "No space left on device"),
+        duckdb.IOException('Could not write file "x": No space left on device'),
+        KeyboardInterrupt(),
+    ],
+)
+def test_what_fails_leaves_the_old_one_and_nothing_half(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stage: str, error: BaseException
 ) -> None:
-    log = write(tmp_path / "log", clicks(), [1], 9)
+    log = write(tmp_path / "log", clicks(), [1])
     Sessions.from_lists([[1]]).save(tmp_path / "out")
 
-    def fail(*_: object) -> None:
-        raise error
+    def fail(*_: object, **__: object) -> None:
+        with coded_log.writing():
+            raise error
 
-    if stage == "spread":
-        monkeypatch.setattr(spill.ColumnFiles, "append", fail)
-    elif stage == "sort_buckets":
-        monkeypatch.setattr(collect, "sorted_order", fail)
-    else:
-        monkeypatch.setattr(FolderWriter, "write_ids", fail)
-    expected = ValueError if isinstance(error, OSError) else KeyboardInterrupt
+    where: Any = {
+        "read": (coded_log, "_read"),
+        "group": (coded_log, "_add_groups"),
+        "sort": (conversion, "_cut"),
+        "write": (FolderWriter, "write_ids"),
+    }[stage]
+    monkeypatch.setattr(*where, fail)
+    expected = KeyboardInterrupt if isinstance(error, KeyboardInterrupt) else ValueError
     with pytest.raises(expected, match="No space left" if expected is ValueError else None):
-        Sessions.from_parquet(log, tmp_path / "out")
+        Sessions.from_frame(log, out=tmp_path / "out")
     assert Sessions.open(tmp_path / "out").to_lists() == [[1]]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["log", "out"]
+
+
+KILLED = """
+import sys
+import graphseq as gs
+from graphseq.data import conversion
+def stop(*_):
+    print("sorted", flush=True)
+    sys.stdin.read()
+conversion._write_names = stop
+gs.Sessions.from_frame(sys.argv[1], out=sys.argv[2])
+"""
+
+
+def test_what_a_killed_one_left_is_collected_by_the_next(tmp_path: Path) -> None:
+    log = write(tmp_path / "log", clicks(), [1])
+    out = tmp_path / "out"
+    command = [sys.executable, "-c", KILLED, str(log), str(out)]
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env={**os.environ}
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"sorted\n"
+        process.send_signal(signal.SIGKILL)
+    left = [path for path in tmp_path.iterdir() if path.name.endswith(".part")]
+    assert len(left) == 1
+    assert (left[0] / conversion.BUILD / "log.duckdb").is_file()
+    Sessions.from_frame(log, out=out)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["log", "out"]
+
+
+def test_beyond_its_memory_duckdb_spills_beside_the_result(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    random, size = np.random.default_rng(0), 1_200_000
+    frame = pd.DataFrame(
+        {
+            "session_id": random.integers(0, 10**9, size),
+            "item_id": random.integers(0, 1000, size),
+            "t": random.integers(0, 10**6, size),
+        }
+    )
+    monkeypatch.setattr(coded_log, "ROWS_A_BATCH", 1 << 20)
+    monkeypatch.setattr(coded_log, "MEMORY", "72MB")
+    monkeypatch.setattr(coded_log, "THREADS", 2)
+    cut, seen = conversion._cut, set()
+
+    def watched(*arguments: Any) -> Any:
+        for each in cut(*arguments):
+            spilled = [path for path in tmp_path.rglob("spilled-*/*") if path.stat().st_size]
+            seen.update(path.relative_to(tmp_path).parts[1] for path in spilled)
+            yield each
+
+    monkeypatch.setattr(conversion, "_cut", watched)
+    with caplog.at_level(logging.INFO, "graphseq"):
+        got = Sessions.from_frame(frame, time="t", out=tmp_path / "out")
+    same(got, Sessions.from_frame(frame, time="t"))
+    assert seen == {conversion.BUILD}
+    assert f"{size} clicks in {len(got)} sessions written" in caplog.text

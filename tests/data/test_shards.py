@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from graphseq.data import collect, parquet_log, shards, spill, spread
+from graphseq.data import coded_log, shards
 from graphseq.data.dataset import Samples, SessionGraphDataset
 from graphseq.data.loader import SessionGraphLoader
 from graphseq.data.sessions import Sessions
@@ -48,12 +49,8 @@ def log(frame: pd.DataFrame, tmp_path: Path) -> Path:
 
 
 @pytest.fixture(autouse=True)
-def tiny_memory(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(parquet_log, "ROWS_A_CHUNK", 16)
-    monkeypatch.setattr(spread, "CLICKS_A_BUCKET", 20)
-    monkeypatch.setattr(collect, "CLICKS_A_BUCKET", 20)
-    monkeypatch.setattr(collect, "ROWS_A_BIN", 2)
-    monkeypatch.setattr(spill, "IDS_PENDING", 5)
+def small_batches(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(coded_log, "ROWS_A_BATCH", 16)
 
 
 def rows(sessions: Sessions) -> list[tuple[Any, ...]]:
@@ -106,23 +103,40 @@ def test_shards_are_the_same_bytes_whoever_builds_them(log: Path, tmp_path: Path
         for name, client in (
             ("synchronous", "synchronous"),
             ("threads", "threads"),
+            ("processes", "processes"),
             ("executor", executor),
         ):
             build_shards(log, tmp_path / name, 3, client=client, **COLUMNS)
             same_folders(tmp_path / "alone", tmp_path / name)
 
 
-def test_shard_of_a_session_depends_on_its_name_and_their_number_alone(
-    log: Path, tmp_path: Path
+@pytest.mark.parametrize("kind", [str, int])
+def test_shard_of_a_session_is_the_md5_of_its_id_modulo_their_number(
+    frame: pd.DataFrame, tmp_path: Path, kind: type
 ) -> None:
-    build_shards(log, tmp_path / "all", 2)
-    build_shards([log / "2.parquet"], tmp_path / "some", 2)
-    for rank in (0, 1):
-        of_all = open_shards(tmp_path / "all", rank=rank, world_size=2).session_ids
-        of_some = open_shards(tmp_path / "some", rank=rank, world_size=2).session_ids
-        assert of_all is not None
-        assert of_some is not None
-        assert set(of_some) <= set(of_all)
+    frame["session_id"] = frame["session_id"].str[1:].astype("int64")
+    if kind is str:
+        frame["session_id"] = "s" + frame["session_id"].astype("str")
+    build_shards(frame, tmp_path / "out", 3)
+    for rank in range(3):
+        ids = open_shards(tmp_path / "out", rank=rank, world_size=3).session_ids
+        assert ids is not None
+        for name in ids:
+            assert type(name) in (str, np.int64)
+            assert int(hashlib.md5(str(name).encode()).hexdigest()[:15], 16) % 3 == rank
+
+
+def test_shards_of_any_log_are_those_of_its_parquet(
+    log: Path, frame: pd.DataFrame, tmp_path: Path
+) -> None:
+    build_shards(log, tmp_path / "parquet", 3, **COLUMNS)
+    frame.to_csv(tmp_path / "log.tsv", index=False, sep="\t")
+    build_shards(tmp_path / "log.tsv", tmp_path / "text", 3, separator="\t", **COLUMNS)
+    build_shards(frame, tmp_path / "frame", 3, **COLUMNS)
+    for name in ("text", "frame"):
+        same_folders(tmp_path / "parquet", tmp_path / name)
+    with pytest.raises(TypeError, match="There is no option 'seperator'"):
+        build_shards(frame, tmp_path / "frame", 3, seperator=",")
 
 
 def test_shards_of_users_logs_keep_a_user_together(

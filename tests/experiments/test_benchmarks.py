@@ -135,14 +135,16 @@ def test_generated_log_becomes_sessions_of_which_some_lie_in_two_files(
     tmp_path: Path, text: bool
 ) -> None:
     bigdata.write_log(tmp_path / "log", 3000, 200, days=3, text=text)
-    bigdata.convert(tmp_path / "log", tmp_path / "out")
+    assert bigdata.convert(tmp_path / "log", tmp_path / "out")["meanwhile_gb"] == 0
     sessions = gs.Sessions.open(tmp_path / "out")
+    files = sorted((tmp_path / "log").iterdir())
+    assert bigdata.convert_in_memory(files)["clicks_in_memory"] == sessions.num_clicks
     assert sessions.num_clicks == pytest.approx(3000, rel=0.15)
     assert sessions.lengths.mean() == pytest.approx(bigdata.MEAN_LENGTH, rel=0.15)
     assert sessions.time is not None
     days = (sessions.time - sessions.time.min()) // bigdata.DAY
     assert (days[sessions.ptr[1:] - 1] > days[sessions.ptr[:-1]]).any()
-    read = bigdata.read_batches(tmp_path / "out", "prefixes", 2, cold=True)
+    read = bigdata.read_batches(tmp_path / "out", "prefixes", 2, cold=True, verify=True)
     assert read["samples_in_all"] == sessions.num_targets
 
 

@@ -18,7 +18,6 @@ from graphseq.data.storage.sessions import (
     open_sessions,
     save_sessions,
 )
-from graphseq.data.storage.temporary import open_ids, write_ids
 
 __all__ = [
     "SESSIONS",
@@ -31,11 +30,9 @@ __all__ = [
     "describe_sessions",
     "fill_folder",
     "open_folder",
-    "open_ids",
     "open_sessions",
     "read_file",
     "save_sessions",
     "write_file",
     "write_folder",
-    "write_ids",
 ]
