@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from graphseq.data.logs.errors import missing_rows
 from graphseq.data.logs.ids import series_of_arrow
+from graphseq.data.logs.rows import by_clicks
 from graphseq.data.logs.source import LogSource
 from graphseq.data.vocabulary import UNKNOWN, as_index
 
@@ -32,6 +33,9 @@ THREADS = min(8, os.cpu_count() or 1)
 
 ROWS_A_BATCH = 1 << 20
 """Rows that leave DuckDB at a time."""
+
+ROWS_LOOKED_AT = 1000
+"""Rows that say whether each is a click."""
 
 TICKS = {"BIGINT": "i8", "UBIGINT": "u8", "DOUBLE": "f8"}
 """Types of times in DuckDB and in NumPy."""
@@ -180,6 +184,23 @@ def code_log(source: LogSource, columns: LogColumns, folder: Path, num_shards: i
     return CodedLog(folder, columns, tick, kinds)
 
 
+def must_be_held(source: LogSource, columns: LogColumns) -> bool:
+    """Whether a log can only be read in memory: rows that are sessions, times of another form."""
+    named = list(dict.fromkeys(columns.sources.values()))
+    options = source.options
+    if options.time_format is not None or options.item_separator is not None:
+        return True
+    if any(name not in source.names for name in named):  # parts of columns, or an error
+        return True
+    rows = source.first_rows(named, ROWS_LOOKED_AT)
+    try:
+        return (
+            by_clicks(rows, columns.item, ids=[], separator=None, place=source.place)[1] is not None
+        )
+    except ValueError:
+        return True
+
+
 @contextmanager
 def database(folder: Path, *, read_only: bool = True) -> Iterator[duckdb.DuckDBPyConnection]:
     """A connection to the database in a folder, which any number of processes may read.
@@ -192,7 +213,7 @@ def database(folder: Path, *, read_only: bool = True) -> Iterator[duckdb.DuckDBP
         "threads": THREADS,
         "temp_directory": str(folder / f"spilled-{os.getpid()}"),
     }
-    with writing():
+    with writing(folder):
         path = folder / "log.duckdb"
         with duckdb.connect(path, read_only=read_only, config=config) as connection:
             connection.execute("SET TimeZone = 'UTC'; SET enable_progress_bar = false")
@@ -200,11 +221,13 @@ def database(folder: Path, *, read_only: bool = True) -> Iterator[duckdb.DuckDBP
 
 
 @contextmanager
-def writing() -> Iterator[None]:
-    """What DuckDB cannot write becomes an OSError."""
+def writing(folder: Path) -> Iterator[None]:
+    """What DuckDB cannot write to a folder becomes an OSError."""
     try:
         yield
     except (duckdb.IOException, duckdb.OutOfMemoryException) as error:
+        if isinstance(error, duckdb.IOException) and str(folder) not in str(error):
+            raise  # it is about the log
         raise OSError(" ".join(str(error).split()).rstrip(".")) from error
 
 
@@ -216,14 +239,13 @@ def _read(source: LogSource, columns: LogColumns, folder: Path) -> Fraction:
     if columns.user is None:
         selected.append("CAST(NULL AS INTEGER) AS usr")
     typed.connection.execute(f"SET memory_limit = '{MEMORY}'; SET threads = {THREADS}")
-    with writing():
+    with source.reading(), writing(folder):
         typed.connection.execute(f"ATTACH {_text(folder / 'log.duckdb')} AS work")
-    typed.connection.execute(
-        f"CREATE TABLE work.log AS SELECT {', '.join(selected)} FROM ({typed.sql})"
-    )
-    typed.connection.execute("DETACH work")
-    tick: Fraction = typed.tick
-    return tick
+        typed.connection.execute(
+            f"CREATE TABLE work.log AS SELECT {', '.join(selected)} FROM ({typed.sql})"
+        )
+        typed.connection.execute("DETACH work")
+    return typed.tick
 
 
 def _refuse_missing(

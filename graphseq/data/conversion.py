@@ -14,8 +14,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from graphseq.data.coded_log import CodedLog, LogColumns, code_log, database
-from graphseq.data.events import features_by_id
+from graphseq.data.coded_log import CodedLog, LogColumns, code_log, database, must_be_held
+from graphseq.data.events import features_by_id, session_fields
 from graphseq.data.logs.door import open_log
 from graphseq.data.logs.source import LogOptions
 from graphseq.data.logs.times import Duration, Instants, duration
@@ -76,10 +76,26 @@ def convert(
     check_replaceable(out, SESSIONS)
     described = () if isinstance(item_features, pd.DataFrame) else item_features or ()
     columns = log_columns(session, item, time, user, gap, features, described)
-    with open_log(log, options) as source, write_folder(out, SESSIONS) as folder:
-        coded = code_log(source, columns, folder.path / BUILD)
-        write_sessions(folder, coded, item_features)
-        shutil.rmtree(coded.folder)
+    with open_log(log, options) as source:
+        if must_be_held(source, columns):
+            logger.info("The log is read in memory: its rows are no clicks, or times are text.")
+            fields = session_fields(
+                source,
+                session=session,
+                item=item,
+                time=time,
+                user=user,
+                gap=gap,
+                features=features,
+                item_features=item_features,
+                options=options,
+            )
+            Sessions(**fields).save(out)
+        else:
+            with write_folder(out, SESSIONS) as folder:
+                coded = code_log(source, columns, folder.path / BUILD)
+                write_sessions(folder, coded, item_features)
+                shutil.rmtree(coded.folder)
     return open_sessions(out, verify=False)
 
 

@@ -272,12 +272,6 @@ class Sessions:
         reading = LogOptions.of(options)
         if out is None:
             return cls(**session_fields(log, **columns, options=reading))
-        for name in ("time_format", "item_separator"):
-            if getattr(reading, name) is not None:
-                raise ValueError(
-                    f"{name}= is for logs that fit in memory: leave out= away, or write the log "
-                    "with one click per row and times as numbers first."
-                )
         from graphseq.data.conversion import convert
 
         return convert(log, out, **columns, options=reading)

@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from graphseq.data.coded_log import CodedLog, code_log
+from graphseq.data.coded_log import CodedLog, code_log, must_be_held
 from graphseq.data.conversion import BUILD, log_columns, write_sessions
 from graphseq.data.events import plain_array
 from graphseq.data.logs.door import open_log
@@ -95,6 +95,14 @@ def build_shards(
     check_replaceable(folder, SHARDS)
     columns = log_columns(session, item, time, user, gap, features, ())
     with open_log(log, LogOptions.of(options)) as source, write_folder(folder, SHARDS) as writer:
+        if must_be_held(source, columns):
+            source.read(
+                list(dict.fromkeys(columns.sources.values()))
+            )  # which may say what is wrong
+            raise ValueError(
+                "Shards are built from logs with one click per row, columns that have names of "
+                "their own, and times that are numbers or ISO 8601: write the log in this form."
+            )
         coded = code_log(source, columns, writer.path / BUILD, num_shards)
         names = [_name(number) for number in range(num_shards)]
         tasks = [

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -216,6 +217,48 @@ def test_from_parquet_is_from_frame_with_out(tmp_path: Path) -> None:
     assert got.to_lists() == [["c"], ["a"], ["b"]]
 
 
+@pytest.mark.parametrize(
+    ("lines", "columns"),
+    [
+        ("session_id,item_id,t\n1,7,31.12.2020\n1,8,30.12.2020\n", {"time_format": "%d.%m.%Y"}),
+        ("session_id,item_id,t\n4,7 8,1 2\n3,9,5\n", {"item_separator": " "}),
+        ('session_id,item_id,t\n4,"[7, 8]","[1, 2]"\n3,[9],[5]\n', {}),
+    ],
+)
+def test_what_must_be_read_in_memory_is(
+    tmp_path: Path, lines: str, columns: dict[str, Any]
+) -> None:
+    (tmp_path / "log.csv").write_text(lines)
+    columns["time"] = "t"
+    expected = Sessions.from_frame(tmp_path / "log.csv", **columns)
+    assert len(expected.items) > len(expected)
+    same(Sessions.from_frame(tmp_path / "log.csv", out=tmp_path / "out", **columns), expected)
+
+
+def test_rows_that_are_sessions_are_read_in_memory_where_they_lie_in_parquet(
+    tmp_path: Path,
+) -> None:
+    events = [[{"aid": 7, "ts": 2}, {"aid": 8, "ts": 1}], [{"aid": 9, "ts": 5}]]
+    pq.write_table(pa.table({"session": [4, 3], "events": events}), tmp_path / "log.parquet")
+    got = Sessions.from_frame(
+        tmp_path / "log.parquet",
+        session="session",
+        item="events.aid",
+        time="events.ts",
+        out=tmp_path / "out",
+    )
+    assert got.to_lists() == [[8, 7], [9]]
+
+
+def test_log_that_can_be_read_once_is_read_once(tmp_path: Path) -> None:
+    reader = pa.Table.from_pandas(clicks(t=[3, 2, 1])).to_reader(max_chunksize=1)
+    got = Sessions.from_frame(reader, time="t", out=tmp_path / "out")
+    assert got.to_lists() == [["c", "a"], ["b"]]
+    rows = clicks(t=[3, 2, 1]).to_dict("records")
+    got = Sessions.from_frame(iter(rows), time="t", out=tmp_path / "out")
+    assert got.to_lists() == [["c", "a"], ["b"]]
+
+
 def test_keys_of_folders_are_columns(tmp_path: Path) -> None:
     for day, part in ((2, clicks()), (1, clicks())):
         write(tmp_path / "log" / f"shop=x{day}" / f"day={day}", part, [])
@@ -327,7 +370,7 @@ def test_something_else_in_the_folder_is_refused_and_left(tmp_path: Path) -> Non
     "error",
     [
         OSError(28, "No space left on device"),
-        duckdb.IOException('Could not write file "x": No space left on device'),
+        duckdb.IOException('Could not write file "build": No space left on device'),
         KeyboardInterrupt(),
     ],
 )
@@ -338,7 +381,7 @@ def test_what_fails_leaves_the_old_one_and_nothing_half(
     Sessions.from_lists([[1]]).save(tmp_path / "out")
 
     def fail(*_: object, **__: object) -> None:
-        with coded_log.writing():
+        with coded_log.writing(Path("build")):
             raise error
 
     where: Any = {
@@ -353,6 +396,19 @@ def test_what_fails_leaves_the_old_one_and_nothing_half(
         Sessions.from_frame(log, out=tmp_path / "out")
     assert Sessions.open(tmp_path / "out").to_lists() == [[1]]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["log", "out"]
+
+
+def test_disk_that_takes_no_more_is_said_and_nothing_is_left(tmp_path: Path) -> None:
+    size = 200_000
+    frame = pd.DataFrame({"session_id": np.random.default_rng(0).permutation(size), "item_id": 1})
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 19, hard))
+    try:
+        with pytest.raises(ValueError, match=r"out cannot be written: .*(F|f)ile"):
+            Sessions.from_frame(frame, out=tmp_path / "out")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert list(tmp_path.iterdir()) == []
 
 
 KILLED = """

@@ -23,6 +23,8 @@ def open_log(log: Log, options: LogOptions | None = None) -> LogSource:
     Raises:
         ValueError: If it is no log, or there is none where its path leads.
     """
+    if isinstance(log, LogSource):
+        return log
     options = LogOptions() if options is None else options
     if isinstance(log, Iterator) and not hasattr(log, "__arrow_c_stream__"):
         log = list(log)  # it can be read once, a list can be looked at

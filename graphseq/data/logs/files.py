@@ -52,6 +52,13 @@ class FileLog(LogSource):
             series[name] = column_of_arrow(table.column(place), name)
         return pd.DataFrame(series, index=pd.RangeIndex(table.num_rows), copy=False)
 
+    def first_rows(self, columns: Sequence[Any], number: int) -> pd.DataFrame:
+        with self.reading():
+            scan, _ = self.as_sql(list(columns))
+            table = self.connection.sql(f"SELECT * FROM ({scan}) LIMIT {number}").to_arrow_table()
+        named = zip(columns, table.columns, strict=True)
+        return pd.DataFrame({name: column_of_arrow(values, name) for name, values in named})
+
     @abstractmethod
     def arrow(self, columns: Sequence[str], ids: Collection[str] = ()) -> pa.Table:
         """These columns as Arrow's, in the log's order; see :meth:`read`."""
@@ -91,7 +98,11 @@ class FileLog(LogSource):
         try:
             yield
         except duckdb.Error as error:
-            raise refusal(error, self.files) from error
+            raise refusal(error, self.blamed(error)) from error
+
+    def blamed(self, error: duckdb.Error) -> Sequence[LogFile]:
+        """The files that an error may be about."""
+        return self.files
 
 
 def refusal(error: duckdb.Error, files: Sequence[LogFile]) -> ValueError:

@@ -118,14 +118,8 @@ def _arrow(log: Any) -> tuple[list[Any], Callable[[list[Any]], pd.DataFrame]] | 
     """Names and reader of what hands out its columns as Arrow's."""
     if isinstance(log, pa.RecordBatch):
         log = pa.Table.from_batches([log])
-    if isinstance(log, pa.RecordBatchReader):
-        reader = log
-        return reader.schema.names, lambda names: _of_table(
-            pa.Table.from_batches(
-                [batch.select(names) for batch in reader],
-                pa.schema([reader.schema.field(name) for name in names]),
-            )
-        )
+    if isinstance(log, pa.RecordBatchReader):  # which can be read once
+        log = log.read_all()
     if isinstance(log, pa.Table):
         table = log
         return table.column_names, lambda names: _of_table(table.select(names))

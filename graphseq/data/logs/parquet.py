@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from typing import Any
 
+import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -129,6 +130,17 @@ class ParquetLog(FileLog):
                 f"Column {name!r} holds {common}, more digits than can be kept: write it as text."
             )
         return common
+
+    def blamed(self, error: duckdb.Error) -> Sequence[LogFile]:
+        """Where DuckDB names no file, the first that it cannot read to its end."""
+        if len(self.files) > 1 and not any(str(file.path) in str(error) for file in self.files):
+            for file in self.files:
+                values = f"max(hash(COLUMNS(*))) FROM read_parquet({literal(str(file.path))})"
+                try:
+                    self.connection.execute(f"SELECT {values}")
+                except duckdb.Error:
+                    return [file]
+        return self.files
 
     def rows_of(self, file: LogFile) -> int:
         with readable(file.path):

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Mapping, MutableSequence, Sequence
+from collections.abc import Collection, Iterator, Mapping, MutableSequence, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from fractions import Fraction
 from os import PathLike
@@ -154,6 +155,15 @@ class LogSource(ABC):
         Raises:
             ValueError: If a column does not exist, exists twice, or cannot be read.
         """
+
+    def first_rows(self, columns: Sequence[Any], number: int) -> pd.DataFrame:
+        """The first rows of these columns, where values of text files are text."""
+        return self.read(columns).head(number)
+
+    @contextmanager
+    def reading(self) -> Iterator[None]:
+        """Within it, whatever goes wrong with a file of the log becomes one sentence."""
+        yield
 
     def has(self, name: Any, beside: Sequence[Any]) -> bool:
         """Whether there is such a column, or part of one, in a log that has those beside it."""

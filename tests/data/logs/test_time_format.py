@@ -61,15 +61,6 @@ def test_time_format_and_time_unit_together_are_refused() -> None:
         Sessions.from_frame(frame, session="s", item="i", time="t", time_unit="s", time_format="%Y")
 
 
-@pytest.mark.parametrize("option", [{"time_format": "%Y"}, {"item_separator": " "}])
-def test_options_for_logs_in_memory_are_refused_with_out(
-    option: dict[str, str], tmp_path: Path
-) -> None:
-    (tmp_path / "a.csv").write_text("session_id,item_id,t\n1,2,2020\n")
-    with pytest.raises(ValueError, match=r"is for logs that fit in memory: leave out= away"):
-        Sessions.from_frame(tmp_path / "a.csv", time="t", out=tmp_path / "out", **option)
-
-
 def test_json_lines_without_a_suffix_are_json(tmp_path: Path) -> None:
     (tmp_path / "20170101").write_text('{"u": 1, "id": "a", "t": 3}\n{"u": 1, "id": "b", "t": 2}\n')
     sessions = Sessions.from_frame(tmp_path / "20170101", session="u", item="id", time="t")
