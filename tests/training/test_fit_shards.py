@@ -60,7 +60,7 @@ def quick(model: SessionModel, data: Any, **options: Any) -> FitResult:
     return fit(model, data, **(settings | options))
 
 
-@pytest.mark.parametrize(("make", "epochs"), [(sasrec, 12), (lambda: SRGNN(NUM_ITEMS, 16), 4)])
+@pytest.mark.parametrize(("make", "epochs"), [(sasrec, 20), (lambda: SRGNN(NUM_ITEMS, 16), 4)])
 def test_training_on_shards_learns_the_ring_of_every_session(
     make: Any, epochs: int, shards: Shards
 ) -> None:
