@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from os import PathLike, fspath
 from pathlib import Path
@@ -29,7 +29,7 @@ ATOMIC_TYPES = ("token", "float", "token_seq", "float_seq")
 """The types in the header of RecBole's atomic files."""
 
 
-def read_atomic(path: StrPath) -> pd.DataFrame:
+def read_atomic(path: StrPath, *, exact: Collection[str] = ()) -> pd.DataFrame:
     """One of RecBole's atomic files (``.inter``, ``.item``, ``.user``) as a frame.
 
     Zhao et al., "RecBole" (CIKM 2021): tab-separated, the header gives each column a name and a
@@ -39,6 +39,7 @@ def read_atomic(path: StrPath) -> pd.DataFrame:
 
     Args:
         path: The file, compressed or not.
+        exact: ``float`` columns that stay integers where all of their values are: those of times.
 
     Raises:
         ValueError: If the file is missing, broken or cut off, its header has no such types, or a
@@ -59,7 +60,9 @@ def read_atomic(path: StrPath) -> pd.DataFrame:
         frame.columns = pd.Index(list(kinds))
         for name, kind in kinds.items():
             column: Any = frame[name]
-            if kind == "float":
+            if kind == "float" and not (
+                name in exact and pd.api.types.is_integer_dtype(column.dtype)
+            ):
                 numbers = pd.to_numeric(column, errors="coerce")
                 missing = column.isna() | column.astype(str).str.lower().eq("nan")
                 odd = (numbers.isna() & ~missing).to_numpy()
@@ -84,6 +87,7 @@ def read_inter(
     gap: Duration | None = None,
     features: Sequence[str] = (),
     item_file: StrPath | None = None,
+    time_unit: str | None = None,
 ) -> Sessions:
     """Sessions of an atomic ``.inter`` file of RecBole (Zhao et al., CIKM 2021).
 
@@ -95,11 +99,12 @@ def read_inter(
         gap: The longest pause within a session, as ``"30min"`` or in seconds.
         features: Columns that describe the click.
         item_file: The ``.item`` file: its other columns become ``item_features``.
+        time_unit: Of times, as ``"ms"``; ``None``: they are seconds, or counters.
 
     Raises:
         ValueError: If a file is missing, broken or cut off, or a column is missing.
     """
-    frame = read_atomic(path)
+    frame = read_atomic(path, exact=() if time is None else [time])
     described = None
     if item_file is not None:
         described = read_atomic(item_file)
@@ -120,6 +125,7 @@ def read_inter(
             user=user,
             features=features,
             item_features=described,
+            time_unit=time_unit,
         )
     if user is None or time is None:
         raise ValueError("read_inter needs session, or user and time, got neither.")
@@ -131,6 +137,7 @@ def read_inter(
         gap=gap,
         features=features,
         item_features=described,
+        time_unit=time_unit,
     )
 
 

@@ -12,6 +12,7 @@ import pickle
 import pickletools
 import re
 from collections.abc import Iterable
+from contextlib import suppress
 from functools import cache
 from itertools import chain
 from os import PathLike, fspath
@@ -238,8 +239,16 @@ def _sessions(clicks: Iterable[Any], lengths: NDArray[np.int64], what: str) -> S
     if not kinds <= {int, str}:
         bad = next(n for n, value in enumerate(ids) if type(value) not in (int, str))
         number = int(np.searchsorted(np.cumsum(lengths), bad, side="right"))
-        raise ValueError(f"{what}: entry {number} holds more than integers and text.")
-    return Sessions.from_ragged(as_ids(ids), np.append(0, np.cumsum(lengths)))
+        pair = "; read a pair (prefixes, targets) by read_published_prefixes"
+        raise ValueError(
+            f"{what}: entry {number} holds more than integers and text, {_name(ids[bad])}"
+            f"{pair if len(lengths) == 2 else ''}."
+        )
+    ptr = np.append(0, np.cumsum(lengths))
+    if kinds == {int}:
+        with suppress(OverflowError):  # an id of more than 63 bits
+            return Sessions.from_ragged(np.fromiter(ids, np.int64, count=len(ids)), ptr)
+    return Sessions.from_ragged(as_ids(ids), ptr)
 
 
 def _name(value: Any) -> str:

@@ -232,7 +232,8 @@ def test_read_published_pickle_lists_become_sessions(protocol: int, tmp_path: Pa
         (3, "list of lists of item ids, got int"),
         ([[1], 2], "entry 1 is no list of item ids, but int"),
         ([[1], []], "entry 1 is empty"),
-        ([[1], [[2]]], "entry 1 holds more than integers and text"),
+        ([[1], [[2]], [3]], r"entry 1 holds more than integers and text, list\.$"),
+        (([[1]], [2]), "entry 0 holds .*, list; read a pair .* by read_published_prefixes"),
         ([], "no session"),
     ],
 )
@@ -279,6 +280,11 @@ def test_read_published_pickle_nested_thousands_deep_is_refused(tmp_path: Path) 
     path.write_bytes(b"\x80\x02" + b"]" * 20_000 + b"a" * 19_999 + b".")
     with pytest.raises(ValueError, match="entry 0 holds more than integers and text"):
         read_published_pickle(path)
+
+
+def test_read_published_pickle_ids_beyond_63_bits_keep_their_value(tmp_path: Path) -> None:
+    sessions = read_published_pickle(write(tmp_path / "a.txt", [[2**64 - 1, 5], [5, 2**63]]))
+    assert sessions.to_lists() == [[2**64 - 1, 5], [5, 2**63]]
 
 
 @pytest.mark.parametrize("reader", [read_published_pickle, read_published_prefixes])

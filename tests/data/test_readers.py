@@ -224,6 +224,17 @@ def test_read_atomic_leading_zeros_lists_and_colons_stay_as_they_are(tmp_path: P
     assert frame["x"].dtype == np.float64
 
 
+def test_read_inter_integer_times_keep_their_last_digit_and_take_a_unit(tmp_path: Path) -> None:
+    start = 1_661_724_000_000_000_000
+    header = "user_id:token\titem_id:token\ttimestamp:float\n"
+    path = write(tmp_path / "a.inter", header + f"1\ta\t{start + 1}\n1\tb\t{start}\n")
+    sessions = read_inter(path, time_unit="ns")
+    assert sessions.to_lists() == [["b", "a"]]
+    assert sessions.time[0] == start / 1e9
+    with pytest.raises(ValueError, match=r"nanoseconds: pass time_unit='ns'"):
+        read_inter(path)
+
+
 def test_read_atomic_text_in_a_float_column_is_named(tmp_path: Path) -> None:
     text = "item_id:token\tx:float\n1\t2\n3\tmuch\n4\tmore\n"
     with pytest.raises(ValueError, match=r"'x:float' holds 'much' in 2 of its rows \(row 1, 2,"):

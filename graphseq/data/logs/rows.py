@@ -71,12 +71,14 @@ def by_clicks(
     lists = {}
     for name, column in frame.items():
         found = _of_lists(column, str(name), name in ids, place)
-        if found is None:
-            found = _of_list_text(column, name in ids)
         if found is not None:
             lists[name] = found
-    if separator is not None:
-        lists |= _of_text(frame, item, set(frame.columns) - set(lists), ids, separator, place)
+    if item not in lists:
+        found = _of_list_text(frame[item], item in ids)
+        if found is None and separator is not None:
+            found = _of_text(frame[item], item in ids, separator, place)
+        if found is not None:
+            lists[item] = found
     if item not in lists:
         for name in lists:
             raise ValueError(
@@ -84,6 +86,12 @@ def by_clicks(
                 f"per row, a column of lists as item=, where {item!r} holds none."
             )
         return frame, None
+    for name in frame.columns.difference(list(lists), sort=False):
+        found = _of_list_text(frame[name], name in ids)
+        if found is None and separator is not None and _text(frame[name]) is not None:
+            found = _with_as_many(frame[name], lists[item].lengths, name in ids, separator, place)
+        if found is not None:
+            lists[name] = found
     lengths = lists[item].lengths
     for name, other in lists.items():
         bad = other.lengths != lengths
@@ -185,38 +193,34 @@ def _of_list_text(column: pd.Series, is_id: bool) -> Lists | None:
     return Lists(series_of_arrow(typed_text(lists.flatten(), is_id), str(column.name)), lengths)
 
 
-def _of_text(
-    frame: pd.DataFrame,
-    item: Any,
-    names: Collection[Any],
-    ids: Collection[Any],
-    separator: str,
-    place: Place,
-) -> dict[Any, Lists]:
-    """Texts of several values: the items, and the columns that have as many parts in most rows."""
-    found: dict[Any, Lists] = {}
-    for name in sorted(names, key=lambda name: name != item):
-        text = _text(frame[name])
-        if text is None:
-            if name == item and not pd.api.types.is_integer_dtype(frame[name].dtype):
-                raise ValueError(
-                    f"item_separator takes texts apart, but {item!r} holds {frame[name].dtype}."
-                )
-            if name != item:
-                continue
-            text = pa.array(frame[name].astype("str").where(frame[name].notna()), pa.large_string())
-        tokens, lengths = split_tokens(pc.fill_null(text, ""), separator)
-        if name != item:
-            several = found[item].lengths > 1
-            if not several.any() or (lengths == found[item].lengths)[several].mean() <= 0.5:
-                continue
-        if (lengths < 0).any():
+def _of_text(column: pd.Series, is_id: bool, separator: str, place: Place) -> Lists:
+    """Texts of several values, or integers where every row has one."""
+    text = _text(column)
+    if text is None:
+        if not pd.api.types.is_integer_dtype(column.dtype):
             raise ValueError(
-                f"Column {name!r} has an empty value between separators in "
-                f"{rows_named(lengths < 0, place)}: write one there."
+                f"item_separator takes texts apart, but column {column.name!r} holds "
+                f"{column.dtype}: leave it away, or name a column of text."
             )
-        found[name] = Lists(series_of_arrow(typed_text(tokens, name in ids), str(name)), lengths)
-    return found
+        text = pa.array(column.astype("str").where(column.notna()), pa.large_string())
+    tokens, lengths = split_tokens(pc.fill_null(text, ""), separator)
+    if (lengths < 0).any():
+        raise ValueError(
+            f"Column {column.name!r} has an empty value between separators in "
+            f"{rows_named(lengths < 0, place)}: write one there."
+        )
+    return Lists(series_of_arrow(typed_text(tokens, is_id), str(column.name)), lengths)
+
+
+def _with_as_many(
+    column: pd.Series, items: NDArray[np.int64], is_id: bool, separator: str, place: Place
+) -> Lists | None:
+    """Texts with as many parts as a row has items, in most rows of several; else ``None``."""
+    _, lengths = split_tokens(pc.fill_null(_text(column), ""), separator)
+    several = items > 1
+    if not several.any() or (lengths == items)[several].mean() <= 0.5:
+        return None
+    return _of_text(column, is_id, separator, place)
 
 
 def _first(column: pd.Series) -> Any:

@@ -106,8 +106,6 @@ class LogOptions:
             raise ValueError(
                 f"bad_lines is 'refuse', 'skip' or a list to fill, got {self.bad_lines!r}."
             )
-        if self.time_unit is not None and self.time_format is not None:
-            raise ValueError("Times are numbers of a time_unit or text of a time_format, not both.")
         for name in ("names", "null_values"):
             if isinstance(getattr(self, name), str):
                 raise ValueError(f"{name} is a list of text, got one text: write [...] around it.")

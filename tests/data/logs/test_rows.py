@@ -278,6 +278,29 @@ def test_from_frame_text_lists_keep_ids_and_take_any_separator() -> None:
     ]
 
 
+def test_from_frame_texts_in_brackets_beside_plain_items_stay_texts() -> None:
+    frame = pd.DataFrame({"s": [1, 1], "i": [5, 6], "title": ["[REC]", "[REC] 2, [3]"]})
+    sessions = Sessions.from_frame(frame, session="s", item="i", features=["title"])
+    assert sessions.to_frame()["title"].tolist() == ["[REC]", "[REC] 2, [3]"]
+
+
+def test_from_frame_item_separator_beside_lists_has_nothing_to_do() -> None:
+    sessions = Sessions.from_frame(
+        pd.DataFrame({"s": [1], "i": [["a b", "c"]]}), session="s", item="i", item_separator=" "
+    )
+    assert sessions.to_lists() == [["a b", "c"]]
+    with pytest.raises(ValueError, match=r"item_separator takes texts apart, but column 'i' holds"):
+        Sessions.from_frame(
+            pd.DataFrame({"s": [1], "i": [1.5]}), session="s", item="i", item_separator=" "
+        )
+
+
+def test_from_frame_text_lists_of_times_name_the_row_that_does_not_fit() -> None:
+    frame = pd.DataFrame({"s": [1, 2, 3], "i": ["a b", "c d", "e f"], "t": ["1 2", "3 4", "5"]})
+    with pytest.raises(ValueError, match=r"'i' and 't' differ in length in 1 of its rows \(row 2"):
+        Sessions.from_frame(frame, session="s", item="i", time="t", item_separator=" ")
+
+
 def test_from_frame_brackets_of_text_ids_with_quotes_and_commas(tmp_path: Path) -> None:
     lists = [["a, b", "c"], ["it's"], ['d"']]
     pd.DataFrame({"s": [1, 2, 3], "i": lists}).to_csv(tmp_path / "a.csv", index=False)
