@@ -18,12 +18,45 @@ import torch
 
 from graphseq.comparison.entries import Entry
 from graphseq.data.splits import Split
+from graphseq.data.storage import documents
+from graphseq.data.storage.rules import (
+    Rule,
+    absent_or,
+    anything,
+    check_record,
+    list_of,
+    mapping_of,
+    number,
+    text,
+    whole,
+)
+from graphseq.data.storage.rules import record as record_of
 from graphseq.evaluation.report import Report
 from graphseq.models.base import SessionModel
 from graphseq.training.fit import FitResult
 
-FORMAT = 1
-"""Version of the form of ``results.json``."""
+FORMAT, FORMAT_VERSION = "graphseq.results", 1
+"""What a ``results.json`` says that it is."""
+
+RULES: dict[str, Rule] = {
+    "command": text(),
+    "versions": mapping_of(text()),
+    "data": mapping_of(anything()),
+    "protocol": mapping_of(anything()),
+    "rows": list_of(
+        record_of(
+            {
+                "model": text(),
+                "settings": mapping_of(anything()),
+                "seed": whole(),
+                "metrics": mapping_of(number()),
+                "intervals": absent_or(mapping_of(list_of(number()))),
+            }
+        )
+    ),
+    "tests": absent_or(list_of(mapping_of(anything()))),
+}
+"""What is checked of a ``results.json``: numbers that tables and plots are made from."""
 
 PACKAGES = ("torch", "torch-geometric", "pytorch-lightning", "numpy", "scipy", "pandas")
 
@@ -67,7 +100,6 @@ def record(
     if split.train.item_features is not None:
         fingerprints["item_features"] = _digest(split.train.item_features)
     return {
-        "format": FORMAT,
         "command": command,
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "versions": versions(),
@@ -119,25 +151,21 @@ def intervals(report: Report, metrics: Iterable[str]) -> dict[str, list[float]]:
 
 
 def write_json(content: Mapping[str, Any], path: Path) -> None:
-    """Writes to a temporary name and renames, so that no half of a file is taken for whole."""
-    text = json.dumps(content, indent=1, allow_nan=False) + "\n"
-    write_text(text, path)
+    """Writes a JSON file whole or not at all; its folder is made."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    documents.write_json(content, path)
 
 
 def write_text(text: str, path: Path) -> None:
     """Writes a file whole or not at all; its folder is made."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        unfinished.write_text(text, encoding="utf-8")
-        unfinished.replace(path)
-    finally:
-        unfinished.unlink(missing_ok=True)
+    with documents.replacing_file(path) as file:
+        file.write(text.encode())
 
 
 def write_results(content: Mapping[str, Any], folder: Path) -> None:
-    """Writes ``results.json``, and its rows without what is nested as ``results.csv``."""
-    write_json(content, folder / "results.json")
+    """Writes ``results.json`` with its checksum, and its rows, flat, as ``results.csv``."""
+    write_json(documents.seal(content, FORMAT, FORMAT_VERSION), folder / "results.json")
     flat = [
         {key: value for key, value in row.items() if not isinstance(value, (dict, list))}
         | row["metrics"]
@@ -149,18 +177,14 @@ def write_results(content: Mapping[str, Any], folder: Path) -> None:
 def read_results(path: str | os.PathLike[str]) -> dict[str, Any]:
     """The content of a ``results.json``, or of the one in a folder.
 
+    Files of graphseq 0.1, which say of no format that they have it, are read without a checksum.
+
     Raises:
-        ValueError: If there is none, or it is of another form.
+        ValueError: If there is none, it is of another form, damaged, or a field breaks its rule.
     """
     path = Path(path)
     path = path / "results.json" if path.is_dir() else path
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        absent = {"data", "protocol", "versions", "rows"} - set(content)
-    except (OSError, ValueError, TypeError) as error:
-        raise ValueError(f"{path} holds no results: {error}.") from error
-    if absent or content.get("format", FORMAT) != FORMAT:
-        lack = f"lacks {', '.join(sorted(absent))}" if absent else "is of another form"
-        raise ValueError(f"{path} {lack}: it was written by another version, choose another file.")
-    assert isinstance(content, dict)
-    return content
+    content = documents.read_json(path)
+    if isinstance(content, dict) and not {"format", "version", "checksum"} & set(content):
+        return check_record(content, RULES, str(path))
+    return documents.unseal(content, FORMAT, FORMAT_VERSION, RULES, path, "graphseq.compare")

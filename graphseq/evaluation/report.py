@@ -2,23 +2,44 @@
 
 from __future__ import annotations
 
-import json
 import os
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
-import pyarrow as pa
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from graphseq.data.storage import read_file, write_file
+from graphseq.data.storage.rules import Rule, flag, mapping_of, number, record, whole
 from graphseq.evaluation.metrics import metric_values
 from graphseq.evaluation.significance import PairedTest, mean_interval, paired_test
 
-FORMAT = b"graphseq.report"
-"""Where a saved report keeps, within its Parquet file, what is not a case."""
+FORMAT, FORMAT_VERSION = "graphseq.report", 1
+
+
+def _places(value: Any, where: str) -> None:
+    if not isinstance(value, np.ndarray) or value.dtype.kind not in "iu" or value.ndim != 1:
+        raise ValueError(f"{where} must be whole numbers, one per case.")
+
+
+def _share(value: Any, where: str) -> None:
+    if type(value) is not float:  # NaN, where there was no case
+        raise ValueError(f"{where} must be a fraction.")
+
+
+RULES: dict[str, Rule] = {
+    "metrics": mapping_of(_share),
+    "ranks": record(dict.fromkeys(("session", "position", "better", "tied"), _places)),
+    "cluster": _places,
+    "num_items": whole(1),
+    "num_unknown_targets": whole(0),
+    "num_without_history": whole(0),
+    "num_unknown_clicks": whole(0),
+    "exclude_seen": flag(),
+    "seconds": number(0),
+}
+"""What is checked of a saved report."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -126,7 +147,7 @@ class Report:
         return frame.rename_axis("metric")
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Writes the report to a Parquet file, whole or not at all: a row a case, and the rest.
+        """Writes the report to one file, whole or not at all, with a checksum of each part.
 
         Args:
             path: The file; its folder exists.
@@ -134,37 +155,36 @@ class Report:
         Raises:
             OSError: If it cannot be written.
         """
-        table = pa.Table.from_pandas(self.ranks.assign(cluster=self.cluster), preserve_index=False)
-        about = {
-            name: getattr(self, name)
-            for name in self.__dataclass_fields__
-            if name not in ("ranks", "cluster")
-        }
-        path = Path(path)
-        unfinished = path.with_name(f".{path.name}.{os.getpid()}.part")
-        try:
-            metadata = {**(table.schema.metadata or {}), FORMAT: json.dumps(about).encode()}
-            pq.write_table(table.replace_schema_metadata(metadata), unfinished)
-            unfinished.replace(path)
-        finally:
-            unfinished.unlink(missing_ok=True)
+        values = {name: getattr(self, name) for name in self.__dataclass_fields__}
+        ranks = {str(name): column.to_numpy() for name, column in self.ranks.items()}
+        write_file(path, FORMAT, FORMAT_VERSION, {**values, "ranks": ranks})
 
     @classmethod
-    def load(cls, path: str | os.PathLike[str]) -> Report:
+    def load(cls, path: str | os.PathLike[str], *, verify: bool = True) -> Report:
         """The report that :meth:`save` wrote.
 
+        Args:
+            path: The file.
+            verify: Whether checksums are compared. Without it, damage can go unnoticed.
+
         Raises:
-            ValueError: If the file is not there or holds no report.
+            ValueError: If the file is not there, holds no report or a damaged one.
         """
-        try:
-            table = pq.read_table(path)
-            about = json.loads((table.schema.metadata or {})[FORMAT])
-            frame = table.to_pandas()
-            return cls(
-                ranks=frame.drop(columns="cluster"), cluster=frame["cluster"].to_numpy(), **about
-            )
-        except (OSError, KeyError, TypeError, ValueError) as error:
-            raise ValueError(f"{path} holds no report of an evaluation: {error}") from error
+        content = read_file(path, FORMAT, FORMAT_VERSION, "Report.save", rules=RULES, verify=verify)
+        unknown = sorted(content.keys() - cls.__dataclass_fields__.keys())
+        if unknown:
+            raise ValueError(f"{path} is broken: it says {unknown[0]!r:.60}, which no report does.")
+        num_cases = len(content["cluster"])
+        for name, values in content["ranks"].items():
+            if len(values) != num_cases:
+                raise ValueError(
+                    f"{path} is broken: {name} has {len(values)} of {num_cases} cases."
+                )
+            if name in ("better", "tied") and num_cases:
+                most = content["num_items"] if name == "better" else content["num_items"] - 1
+                if values.min() < 0 or values.max() > most:
+                    raise ValueError(f"{path} is broken: {name} lies outside 0..{most}.")
+        return cls(**{**content, "ranks": pd.DataFrame(content["ranks"])})
 
     def __repr__(self) -> str:
         shown = ", ".join(f"{name}={value:.4f}" for name, value in self.metrics.items())

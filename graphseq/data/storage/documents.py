@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from graphseq.data.storage.checksums import checksum
-from graphseq.data.storage.rules import Rule, check_record, text, whole
+from graphseq.data.storage.rules import Rule, brief, check_record, text, whole
 
 MOST_BYTES = 64 << 20
 """The largest JSON file that is read."""
@@ -92,7 +92,7 @@ def seal(content: Mapping[str, Any], format: str, version: int) -> dict[str, Any
         format: What kind of document it is, as ``"graphseq.model"``.
         version: Version of that format.
     """
-    fields = {name: value for name, value in content.items() if name != "checksum"}
+    fields = {k: v for k, v in content.items() if k not in ("format", "version", "checksum")}
     # As it will be read: keys are text, tuples are lists.
     document = json.loads(json_text({"format": format, "version": version, **fields}))
     return {**document, "checksum": _checksum_of(document)}
@@ -123,10 +123,10 @@ def unseal(
         raise ValueError(f"{path} is no {format} file: {made_by} makes one.")
     found = document.get("version", document.get("format_version"))
     if type(found) is not int or found < 1:
-        raise ValueError(f"{path} is broken: its version is {found!r}, not a whole number.")
+        raise ValueError(f"{path} is broken: its version is {brief(found)}, not a whole number.")
     if found > version:
         raise ValueError(
-            f"{path} was saved in version {found} of the format, this graphseq reads version "
+            f"{path} was saved in version {brief(found)} of the format, this graphseq reads version "
             f"{version}: install a newer graphseq."
         )
     if found < version:

@@ -25,7 +25,7 @@ def check_record(value: Any, rules: Mapping[str, Rule], where: str) -> dict[str,
         ValueError: If it is no mapping, or a field is missing or breaks its rule.
     """
     if not isinstance(value, dict):
-        raise ValueError(f"{where} must be a mapping, got {_short(value)}.")
+        raise ValueError(f"{where} must be a mapping, got {brief(value)}.")
     for name, rule in rules.items():
         if name in value:
             rule(value[name], f"{name} of {where}")
@@ -99,7 +99,7 @@ def list_of(rule: Rule) -> Rule:
 
     def check(value: Any, where: str) -> None:
         if not isinstance(value, list):
-            raise ValueError(f"{where} must be a list, got {_short(value)}.")
+            raise ValueError(f"{where} must be a list, got {brief(value)}.")
         for number, element in enumerate(value):
             rule(element, f"{where}, element {number},")
 
@@ -111,7 +111,7 @@ def mapping_of(rule: Rule) -> Rule:
 
     def check(value: Any, where: str) -> None:
         if not isinstance(value, dict):
-            raise ValueError(f"{where} must be a mapping, got {_short(value)}.")
+            raise ValueError(f"{where} must be a mapping, got {brief(value)}.")
         for name, element in value.items():
             rule(element, f"{name} of {where}")
 
@@ -160,7 +160,7 @@ def check_arguments(function: Callable[..., Any], given: Mapping[str, Any], wher
             hint = hints[name]
             says = hint.__name__ if isinstance(hint, type) else str(hint)
             raise ValueError(
-                f"{name} of {where} must be {says.replace('typing.', '')}, got {_short(value)}."
+                f"{name} of {where} must be {says.replace('typing.', '')}, got {brief(value)}."
             )
 
 
@@ -190,7 +190,7 @@ def _fits(value: Any, hint: Any) -> bool:
 def _rule(says: str, holds: Callable[[Any], bool]) -> Rule:
     def check(value: Any, where: str) -> None:
         if not holds(value):
-            raise ValueError(f"{where} must be {says}, got {_short(value)}.")
+            raise ValueError(f"{where} must be {says}, got {brief(value)}.")
 
     return check
 
@@ -207,7 +207,8 @@ def _bounds(least: float | None, most: float | None) -> str:
     return "" if most is None else f", {most} or less"
 
 
-def _short(value: Any) -> str:
+def brief(value: Any) -> str:
+    """A value as an error shows it, in one short line."""
     if type(value) is int and value.bit_length() > 256:
         return f"a number of {value.bit_length()} bits"
     return reprlib.repr(value)

@@ -109,12 +109,16 @@ def open_sessions(
             version, or one of its files is missing, damaged or of other sessions.
     """
     with open_folder(folder, SESSIONS, verify=verify, expected=expected) as opened:
-        return _read(opened)
+        sessions = _read(opened)
+        _check_values(sessions, opened)
+    return sessions
 
 
 def _read(folder: Folder) -> Sessions:
     arrays = {
-        name: folder.array(name, dtype) for name, dtype in FIELDS.items() if folder.has_array(name)
+        name: folder.array(name, dtype)
+        for name, dtype in FIELDS.items()
+        if name in ("items", "ptr") or folder.has_array(name)
     }
     names = folder.header["click_features"]
     numbered = {f"click_{number}": name for number, name in enumerate(names)}
@@ -127,8 +131,8 @@ def _read(folder: Folder) -> Sessions:
     }
     has_names = "session_ids" in folder.header["ids"]
     session_ids = folder.ids("session_ids", distinct=False) if has_names else None
-    sessions = Sessions(
-        **{name: arrays.get(name) for name in FIELDS},  # type: ignore[arg-type]
+    fields: dict[str, Any] = dict(
+        **{name: arrays.get(name) for name in FIELDS},
         vocabulary=vocabularies["item_ids"],
         user_vocabulary=vocabularies.get("user_ids"),
         click_features={name: folder.array(place) for place, name in numbered.items()},
@@ -140,8 +144,10 @@ def _read(folder: Folder) -> Sessions:
         item_features=folder.table("item_features") if folder.header["item_features"] else None,
         session_ids=None if session_ids is None else plain_values(session_ids),
     )
-    _check_values(sessions, folder)
-    return sessions
+    try:
+        return Sessions(**fields)
+    except ValueError as error:
+        raise ValueError(f"{folder.path} is broken: {error}") from error
 
 
 def plain_values(ids: pd.Index) -> Any:
