@@ -201,7 +201,7 @@ def in_feature_codes(sessions: Sessions, vocabularies: Mapping[str, Vocabulary])
     features, owned = dict(sessions.click_features), dict(sessions.feature_vocabularies)
     for name, vocabulary in vocabularies.items():
         if name in owned and owned[name] != vocabulary:
-            table = np.append(vocabulary.encode(owned[name].ids), UNKNOWN).astype(np.int32)
+            table = owned[name].map_to(vocabulary, f"values of {name!r}").astype(np.int32)
             features[name], owned[name] = table[features[name]], vocabulary
     if owned == dict(sessions.feature_vocabularies):
         return sessions

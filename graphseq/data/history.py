@@ -204,7 +204,7 @@ def _after(history: Sessions, sessions: Sessions) -> Sessions:
         )
         past = np.asarray(history.click_features[name])
         if ids is not None and theirs is not None and ids != theirs:
-            past = np.append(ids.encode(theirs.ids), -1).astype(values.dtype)[past]
+            past = theirs.map_to(ids, f"values of {name!r}").astype(values.dtype)[past]
         features[name] = np.concatenate((past, values))
     time = None
     if history.time is not None and sessions.time is not None:

@@ -21,7 +21,7 @@ from graphseq.data.logs.memory import column_of
 from graphseq.data.logs.source import Log, LogOptions
 from graphseq.data.logs.times import Duration
 from graphseq.data.ragged import count_codes, session_numbers, window_clicks
-from graphseq.data.vocabulary import UNKNOWN, Vocabulary
+from graphseq.data.vocabulary import Vocabulary
 
 
 @dataclass(frozen=True, eq=False)
@@ -483,10 +483,14 @@ class Sessions:
         )
 
     def with_vocabulary(self, vocabulary: Vocabulary) -> Sessions:
-        """The same sessions in the codes of another vocabulary; what it lacks becomes -1."""
+        """The same sessions in the codes of another vocabulary; what it lacks becomes -1.
+
+        Raises:
+            ValueError: If none of the items is in it, and all are of another type.
+        """
         if vocabulary is self.vocabulary:
             return self
-        table = np.append(vocabulary.encode(self.vocabulary.ids), UNKNOWN).astype(np.int32)
+        table = self.vocabulary.map_to(vocabulary, "items").astype(np.int32)
         item_features = None
         if self.item_features is not None:
             codes = self.vocabulary.encode(vocabulary.ids)
@@ -499,12 +503,16 @@ class Sessions:
         )
 
     def with_user_vocabulary(self, vocabulary: Vocabulary | None) -> Sessions:
-        """The same sessions in another vocabulary of users; what it lacks becomes -1."""
+        """The same sessions in another vocabulary of users; what it lacks becomes -1.
+
+        Raises:
+            ValueError: If none of the users is in it, and all are of another type.
+        """
         if vocabulary is None or self.users is None or self.user_vocabulary is None:
             return replace(self, users=None, user_vocabulary=None)
         if vocabulary is self.user_vocabulary:
             return self
-        table = np.append(vocabulary.encode(self.user_vocabulary.ids), UNKNOWN).astype(np.int32)
+        table = self.user_vocabulary.map_to(vocabulary, "users").astype(np.int32)
         return replace(self, users=table[self.users], user_vocabulary=vocabulary)
 
     def drop_unused_items(self) -> Sessions:

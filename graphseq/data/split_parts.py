@@ -209,7 +209,7 @@ def _with_feature_vocabularies(sessions: Sessions, vocabularies: Mapping[str, An
     for name, vocabulary in vocabularies.items():
         ours = sessions.feature_vocabularies[name]
         if ours is not vocabulary:
-            table = np.append(vocabulary.encode(ours.ids), -1).astype(np.int32)
+            table = ours.map_to(vocabulary, f"values of {name!r}").astype(np.int32)
             features[name] = table[features[name]]
     return replace(sessions, click_features=features, feature_vocabularies=dict(vocabularies))
 

@@ -62,17 +62,53 @@ class Vocabulary:
         codes, ids = pd.factorize(array)
         return cls.from_unique(ids), codes
 
-    def encode(self, values: Iterable[Any]) -> IntArray:
-        """Codes of ``values``, int64 [n]; -1 where the id is unknown."""
+    def encode(self, values: Iterable[Any], *, what: str | None = None) -> IntArray:
+        """Codes of ``values``, int64 [n]; -1 where the id is unknown.
+
+        Args:
+            values: Ids, [n].
+            what: What they are, in a message. Then ids of which none is known, as all are of
+                another type (text "1" for 1), are refused.
+
+        Raises:
+            ValueError: If they are.
+        """
         wanted = values if isinstance(values, (pd.Index, pd.Series)) else as_ids(values)
         if len(wanted) == 0 or len(self) == 0:
             return np.full(len(wanted), UNKNOWN, dtype=np.int64)
         if isinstance(wanted.dtype, np.dtype) and wanted.dtype.kind in "iu":
-            return self.ids.get_indexer(pd.Index(wanted)).astype(np.int64, copy=False)
-        # Each distinct id is looked up once: as text it becomes a Python object there.
-        codes, distinct = pd.factorize(wanted)
-        table = self.ids.get_indexer(as_index(distinct)).astype(np.int64, copy=False)
-        return np.append(table, UNKNOWN)[codes]
+            codes = self.ids.get_indexer(pd.Index(wanted)).astype(np.int64, copy=False)
+        else:  # Each distinct id is looked up once: as text it becomes a Python object there.
+            place, distinct = pd.factorize(wanted)
+            table = self.ids.get_indexer(as_index(distinct)).astype(np.int64, copy=False)
+            codes = np.append(table, UNKNOWN)[place]
+        if what is not None and not (codes >= 0).any():
+            self._refuse_other_type(wanted, what)
+        return codes
+
+    def map_to(self, other: Vocabulary, what: str = "ids") -> IntArray:
+        """The code in ``other`` of every code here, int64 [n + 1]; the last one, -1, of -1.
+
+        Args:
+            other: What it lacks becomes -1.
+            what: The ids, in a message.
+
+        Raises:
+            ValueError: If the ids are of another type than those of ``other``.
+        """
+        return np.append(other.encode(self.ids, what=what), UNKNOWN)
+
+    def _refuse_other_type(self, values: Any, what: str) -> None:
+        theirs, ours = as_index(values).dropna(), self.ids
+        kinds = _kind(theirs), _kind(ours)
+        if None in kinds or kinds[0] == kinds[1]:
+            return
+        one, known = theirs[:1].tolist()[0], ours[:1].tolist()[0]
+        raise ValueError(
+            f"None of these {len(theirs)} {what} is known, as they are of another type: "
+            f"{one!r} is {kinds[0]}, the known {known!r} is {kinds[1]}; read both in the same way, "
+            "or convert one with astype."
+        )
 
     def decode(self, codes: ArrayLike) -> list[Any]:
         """Ids of ``codes`` [n], as plain Python values.
@@ -114,6 +150,26 @@ class Vocabulary:
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({len(self)})"
+
+
+def _kind(ids: pd.Index) -> str | None:
+    """What ids are, in words; ``None``: nothing, or things of several kinds."""
+    if len(ids) == 0:
+        return None
+    if isinstance(ids.dtype, pd.StringDtype):
+        return "text"
+    names = {"i": "a whole number", "u": "a whole number", "f": "a float", "b": "a bool"}
+    kind = getattr(ids.dtype, "kind", "O")
+    if kind in names:
+        return names[kind]
+    if kind != "O":
+        return f"a {ids.dtype}"
+    inferred = pd.api.types.infer_dtype(ids, skipna=False)
+    named = {"string": "text", "integer": "a whole number", "floating": "a float"}
+    if inferred.startswith("mixed"):  # of objects of one class, too
+        classes = {type(value).__name__ for value in ids}
+        return f"a {classes.pop()}" if len(classes) == 1 else None
+    return named.get(inferred, f"of type {inferred}")
 
 
 def as_ids(values: Iterable[Any]) -> Any:

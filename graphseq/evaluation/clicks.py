@@ -9,10 +9,11 @@ import torch
 from numpy.typing import ArrayLike
 from scipy.stats import rankdata
 
+from graphseq.arguments import whole
 from graphseq.data.dataset import SessionGraphDataset
 from graphseq.data.sessions import Sessions
 from graphseq.evaluation.cases import Cases
-from graphseq.evaluation.evaluate import in_codes_of, ready
+from graphseq.evaluation.inputs import read_inputs, ready, require_model
 from graphseq.models.base import SessionModel
 from graphseq.models.inference import blocks
 
@@ -107,14 +108,12 @@ def evaluate_pairs(
         ValueError: If an option is out of range, sessions and model do not fit together, or there
             is no target to score.
     """
-    if num_negatives < 1 or batch_size < 1:
-        raise ValueError(
-            f"num_negatives and batch_size must be at least 1, got {num_negatives} and "
-            f"{batch_size}."
-        )
+    num_negatives = whole("num_negatives", num_negatives)
+    batch_size = whole("batch_size", batch_size)
+    require_model(model, sessions)
     if model.num_items < 2:
         raise ValueError("A catalogue of one item has no other to compare a target with.")
-    sessions = in_codes_of(model, sessions)
+    sessions = read_inputs(model, sessions)[1]
     cases = Cases(sessions)
     dataset = SessionGraphDataset(sessions, max_length=getattr(model, "max_length", None))
     target = cases.target[cases.history > 0]  # in the order of the dataset's samples

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -14,23 +13,23 @@ import torch
 from rich.progress import Progress
 from torch import Tensor
 
-from graphseq.data.features import in_feature_codes
+from graphseq.arguments import whole
 from graphseq.data.sessions import Sessions
 from graphseq.evaluation.cases import Cases, IntArray
+from graphseq.evaluation.inputs import read_inputs, ready
 from graphseq.evaluation.metrics import metric_names
 from graphseq.evaluation.ranks import rank_counts
 from graphseq.evaluation.report import Report
 from graphseq.evaluation.scoring import case_vectors, in_larger_blocks, score_cases
 from graphseq.evaluation.table_ranks import ROWS_AT_ONCE, TableRanks
 from graphseq.models.base import SessionModel
-from graphseq.models.inference import inference
 
 
 def evaluate(
     model: SessionModel,
-    sessions: Sessions,
+    sessions: Sessions | Sequence[Sequence[Any]],
     *,
-    ks: Iterable[int] = (5, 10, 20),
+    ks: int | Iterable[int] = (5, 10, 20),
     batch_size: int = 512,
     exclude_seen: bool = False,
     cluster: Literal["session", "user"] = "session",
@@ -50,7 +49,8 @@ def evaluate(
 
     Args:
         model: Any :class:`~graphseq.models.base.SessionModel`; its mode and device are restored.
-        sessions: A part of a split; brought into the vocabulary of ``model.catalog`` if it has one.
+        sessions: A part of a split, or lists of item ids; brought into the vocabulary of
+            ``model.catalog`` if it has one.
         ks: Cut-offs of ``hr@k``, ``ndcg@k`` and ``mrr@k``; ``mrr`` without a cut-off comes always.
         batch_size: Session graphs that the model reads at once.
         exclude_seen: Whether items of the whole known history leave the ranking; a target that was
@@ -60,14 +60,14 @@ def evaluate(
         progress: Whether to show a progress bar.
 
     Raises:
-        ValueError: If sessions and model have different items, there is no target, an option is out
-            of range, or the model's scores are NaN or of the wrong shape.
+        ValueError: If sessions and model have different items, or ids of different types, there is
+            no target, an argument is of the wrong type or out of range, or the model's scores are
+            NaN or of the wrong shape.
     """
     started = time.perf_counter()
     names = metric_names(ks)
-    if batch_size < 1:
-        raise ValueError(f"batch_size must be at least 1, got {batch_size}.")
-    given, sessions = sessions, in_codes_of(model, sessions)
+    batch_size = whole("batch_size", batch_size)
+    given, sessions = read_inputs(model, sessions)
     cases = Cases(sessions)
     groups = clusters_of(given, cases, cluster)  # users unknown to the model are users all the same
     better = np.empty(len(cases), dtype=np.int64)
@@ -140,29 +140,6 @@ def report_of(
     )
 
 
-def in_codes_of(model: SessionModel, sessions: Sessions) -> Sessions:
-    """The sessions in the model's own codes of items, users and click features."""
-    catalog = model.catalog
-    if catalog is not None:
-        if catalog.items != sessions.vocabulary:
-            sessions = sessions.with_vocabulary(catalog.items)
-        if catalog.users is not None and catalog.users != sessions.user_vocabulary:
-            sessions = sessions.with_user_vocabulary(catalog.users)
-        sessions = in_feature_codes(sessions, catalog.click_vocabularies)
-    if sessions.num_items != model.num_items:
-        way_out = (
-            "attach the training catalogue as model.catalog, or bring them over with "
-            "sessions.with_vocabulary"
-            if catalog is None
-            else "its catalogue is of other data"
-        )
-        raise ValueError(
-            f"The model ranks {model.num_items} items, the sessions count {sessions.num_items}: "
-            f"{way_out}."
-        )
-    return sessions
-
-
 def clusters_of(sessions: Sessions, cases: Cases, cluster: str) -> IntArray:
     """The session, or the user, of each case, int64 [num_cases]."""
     if cluster == "session":
@@ -186,17 +163,3 @@ def rank_by_popularity(model: SessionModel, target: IntArray) -> tuple[IntArray,
     above = num_items - np.searchsorted(ordered, own, side="right")
     tied = num_items - above - np.searchsorted(ordered, own, side="left") - 1
     return np.where(target < 0, num_items, above), np.where(target < 0, 0, tied)
-
-
-@contextmanager
-def ready(model: SessionModel, device: torch.device | str | None) -> Iterator[None]:
-    """The model in evaluation mode on the device, without gradients; as it was afterwards."""
-    home = model.device
-    try:
-        if device is not None:
-            model.to(device)
-        with inference(model):
-            yield
-    finally:
-        if device is not None:
-            model.to(home)

@@ -9,6 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from graphseq.arguments import whole
+
 
 def hit_rate_at_k(predictions: Iterable[Iterable[Any]], truth: Iterable[Any], k: int) -> float:
     """The share of cases in which a true id is among the first k predicted ones.
@@ -20,7 +22,8 @@ def hit_rate_at_k(predictions: Iterable[Iterable[Any]], truth: Iterable[Any], k:
 
     Raises:
         ValueError: If there is no case, numbers of cases differ, a case has no true id, a list
-            names an id twice, or k is below 1.
+            names an id twice, all ids are of another type than the true ones, or k is no whole
+            number of at least 1.
     """
     return _mean(predictions, truth, k, lambda places, num_true: float(bool(places)))
 
@@ -70,8 +73,7 @@ def _mean(
     value: Callable[[list[int], int], float],
 ) -> float:
     """The mean over cases of ``value(places of true ids within k, number of true ids)``."""
-    if k is not None and k < 1:
-        raise ValueError(f"k must be at least 1, got {k}.")
+    k = None if k is None else whole("k", k)
     ranked = [_plain(ids) for ids in _plain(predictions)]
     wanted = [_true_ids(ids, case) for case, ids in enumerate(_plain(truth))]
     if not ranked or len(ranked) != len(wanted):
@@ -79,6 +81,8 @@ def _mean(
             f"A metric needs one truth for each of one or more ranked lists, got {len(ranked)} "
             f"lists and {len(wanted)} truths."
         )
+    if not any(not true.isdisjoint(ids) for ids, true in zip(ranked, wanted, strict=True)):
+        _refuse_other_type(ranked, wanted)
     total = 0.0
     for case, (ids, true) in enumerate(zip(ranked, wanted, strict=True)):
         if len(set(ids)) < len(ids):
@@ -88,10 +92,32 @@ def _mean(
     return total / len(ranked)
 
 
+def _refuse_other_type(ranked: Iterable[Iterable[Any]], wanted: Iterable[Iterable[Any]]) -> None:
+    """Refuses ids of which none can ever be found, as text "1" for 1."""
+    kinds: list[dict[str, Any]] = [{}, {}]
+    for shown, lists in zip(kinds, (ranked, wanted), strict=True):
+        for ids in lists:
+            for item in ids:
+                shown.setdefault(_kind(item), item)
+    if all(kinds) and kinds[0].keys().isdisjoint(kinds[1]):
+        (one, given), (other, true) = (next(iter(kind.items())) for kind in kinds)
+        raise ValueError(
+            f"No true id is predicted, as they are of another type: {given!r}, of type {one}, is "
+            f"predicted, {true!r}, of type {other}, is true; give lists of ids of one type."
+        )
+
+
+def _kind(item: Any) -> str:
+    return "number" if isinstance(item, (int, float)) else type(item).__name__
+
+
 def _plain(values: Any) -> Sequence[Any]:
     """A list of plain Python values, whatever sequence, array or tensor they came in."""
     listed = values.tolist() if hasattr(values, "tolist") else list(values)
-    return listed if isinstance(listed, list) else [listed]
+    if not isinstance(listed, list):
+        return [listed]
+    # Tensors of one number are hashed by where they lie, not by what they hold.
+    return [value.item() if getattr(value, "ndim", None) == 0 else value for value in listed]
 
 
 def _true_ids(ids: Any, case: int) -> AbstractSet[Any]:

@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from graphseq.arguments import whole
+
 Floats = NDArray[np.floating[Any]]
 Gain = Callable[[Floats], Floats]
 
@@ -25,13 +27,13 @@ def parse_metric(name: str) -> tuple[str, int | None]:
     Raises:
         ValueError: If the name is none of ``hr@k``, ``ndcg@k``, ``mrr@k`` and ``mrr``.
     """
-    kind, at, k = name.partition("@")
     if name == "mrr":
         return "mrr", None
+    kind, at, k = name.partition("@") if isinstance(name, str) else ("", "", "")
     if kind not in GAINS or not at or not (k.isascii() and k.isdigit()) or int(k) < 1:
         raise ValueError(
-            "A metric is hr@k, ndcg@k or mrr@k with a whole number k of at least 1, or mrr; got "
-            f"{name!r}."
+            "A metric is hr@k, ndcg@k or mrr@k with a whole number k of at least 1, as hr@20, or "
+            f"mrr; got {name!r}."
         )
     return kind, int(k)
 
@@ -57,11 +59,18 @@ def metric_values(
         Values in 0..1, float64 [num_cases].
 
     Raises:
-        ValueError: If the name is no metric.
+        ValueError: If the name is no metric, or the counts do not fit together.
     """
     kind, k = parse_metric(name)
+    num_items = whole("num_items", num_items)
     before = np.asarray(better, dtype=np.int64)
     size = np.asarray(tied, dtype=np.int64) + 1
+    if before.shape != size.shape or min(before.min(initial=0), size.min(initial=1) - 1) < 0:
+        raise ValueError(
+            "better and tied are counts of at least 0, one of each a case, got shapes "
+            f"{list(before.shape)} and {list(size.shape)}, from {before.min(initial=0)} and "
+            f"{size.min(initial=1) - 1} on."
+        )
     cutoff = num_items if k is None else min(k, num_items)
     low, high = np.minimum(before, cutoff), np.minimum(before + size, cutoff)
     if kind == "hr":

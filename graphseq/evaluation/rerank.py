@@ -10,16 +10,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from graphseq.arguments import whole
 from graphseq.data.dataset import SessionGraphDataset
 from graphseq.data.sessions import Sessions
 from graphseq.evaluation.cases import Cases
 from graphseq.evaluation.evaluate import (
     clusters_of,
-    in_codes_of,
     rank_by_popularity,
-    ready,
     report_of,
 )
+from graphseq.evaluation.inputs import read_inputs, ready, require_model
 from graphseq.evaluation.metrics import metric_names
 from graphseq.evaluation.report import Report
 from graphseq.evaluation.scoring import score_cases, table_of
@@ -34,7 +34,7 @@ def evaluate_reranker(
     sessions: Sessions,
     *,
     num_candidates: int = 100,
-    ks: Iterable[int] = (5, 10, 20),
+    ks: int | Iterable[int] = (5, 10, 20),
     batch_size: int = 512,
     exclude_seen: bool = False,
     cluster: Literal["session", "user"] = "session",
@@ -62,13 +62,12 @@ def evaluate_reranker(
     """
     started = time.perf_counter()
     names = metric_names(ks)
-    if num_candidates < 1 or batch_size < 1:
-        raise ValueError(
-            f"num_candidates and batch_size must be at least 1, got {num_candidates} and "
-            f"{batch_size}."
-        )
+    num_candidates = whole("num_candidates", num_candidates)
+    batch_size = whole("batch_size", batch_size)
+    require_model(ranker, sessions, "ranker")
+    require_model(retriever, name="retriever")
     _check_items(ranker, retriever)
-    given, sessions = sessions, in_codes_of(retriever, sessions)
+    given, sessions = read_inputs(retriever, sessions)
     cases = Cases(sessions)
     groups = clusters_of(given, cases, cluster)
     better = np.full(len(cases), ranker.num_items, dtype=np.int64)  # missed, until found

@@ -14,6 +14,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
+from graphseq.arguments import whole
+
 SIGNS_AT_ONCE = 2**22
 """Random signs held at once by the sign-flip test."""
 
@@ -101,8 +103,7 @@ def paired_test(
         )
     if method not in ("t", "sign_flip"):
         raise ValueError(f"method is 't' or 'sign_flip', got {method!r}.")
-    if num_permutations < 1:
-        raise ValueError(f"num_permutations must be at least 1, got {num_permutations}.")
+    num_permutations = whole("num_permutations", num_permutations)
     difference = first - second
     mean, error, num_clusters = _mean_and_error(difference, cluster)
     reach = _quantile(level, num_clusters) * error

@@ -6,12 +6,14 @@ import inspect
 from collections.abc import Mapping
 from dataclasses import dataclass
 from os import PathLike
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, SupportsIndex
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch_geometric.data import Batch
 
+from graphseq.arguments import whole
 from graphseq.data.catalog import Catalog
 from graphseq.data.sessions import Sessions
 from graphseq.models.ties import roundings
@@ -169,6 +171,51 @@ class SessionModel(torch.nn.Module):
         number = self.num_roundings * (ROOM_IN_FLOAT64 if scores.dtype == torch.float64 else 1)
         return roundings(number, scores, scores.abs() + size)
 
+    def _clicked(self, item: Any) -> Tensor:
+        """Codes of clicked items, checked: int64 of their shape, -1 for what is unknown.
+
+        Raises:
+            ValueError: If they are no whole numbers, or lie outside ``-1..num_items-1``.
+        """
+        codes = item if isinstance(item, Tensor) else np.asarray(item)
+        kind = str(codes.dtype).removeprefix("torch.")
+        if not kind.startswith(("int", "uint")):
+            raise ValueError(
+                f"item must be the code of an item, a whole number in 0..{self.num_items - 1}, or "
+                f"-1 for an unknown one, got {item!r}: model.catalog.items.encode([id]) tells the "
+                "code of an id."
+            )
+        found = torch.as_tensor(codes, dtype=torch.long, device=self.device)
+        outside = (found < -1) | (found >= self.num_items)
+        if bool(outside.any()):
+            raise ValueError(
+                f"item must be the code of an item in 0..{self.num_items - 1}, or -1 for an "
+                f"unknown one, got {int(found[outside][0])}."
+            )
+        return found
+
+    def _newest(self, state: Tensor, item: Any, most: int) -> Tensor:
+        """The newest clicks of one session with one more, of a family whose state they are.
+
+        Args:
+            state: Item codes, oldest first, int64 [at most ``most``].
+            item: The code of an item; -1: an unknown one, whose click is skipped.
+            most: Clicks kept.
+
+        Raises:
+            ValueError: If it is not the code of one item.
+        """
+        code = self._clicked(item)
+        if code.numel() != 1:
+            raise ValueError(
+                f"item must be one code, as {type(self).__name__} keeps the state of one session, "
+                f"got shape {list(code.shape)}."
+            )
+        if int(code) < 0:
+            return state
+        clicks = torch.cat([state, code.view(1)])
+        return clicks[max(0, len(clicks) - most) :]
+
     def recommend(
         self, sessions: SessionsLike, k: int = 10, **options: Any
     ) -> list[list[tuple[Any, float]]]:
@@ -278,3 +325,18 @@ class SessionModel(torch.nn.Module):
         tensor: Tensor | None = next(self.parameters(), None)
         tensor = next(self.buffers(), None) if tensor is None else tensor
         return torch.device("cpu") if tensor is None else tensor.device
+
+
+def code_of_user(user: SupportsIndex, num_users: int) -> int:
+    """The code of a user, or -1.
+
+    Raises:
+        ValueError: If it is no whole number in ``-1..num_users-1``.
+    """
+    code = whole("user", user, at_least=-1)
+    if code >= num_users:
+        raise ValueError(
+            f"user must be the code of a user below {num_users}, or -1 for an unknown one, got "
+            f"{code}."
+        )
+    return code

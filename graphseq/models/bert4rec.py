@@ -274,12 +274,12 @@ class BERT4Rec(SessionModel):
 
         Args:
             state: Item codes, int64 [at most max_length - 1].
-            item: Code of the item clicked.
+            item: Code of the item clicked; -1: an unknown one, whose click is skipped.
 
         Returns:
             int64 [at most max_length - 1].
         """
-        return torch.cat([state, state.new_tensor([int(item)])])[1 - self.max_length :]
+        return self._newest(state, item, self.max_length - 1)
 
     def score_state(self, state: Tensor, items: Tensor | None = None) -> Tensor:
         """Scores of the next item.

@@ -11,7 +11,7 @@ from torch.nn import Embedding, Linear, Parameter
 from torch_geometric.data import Batch
 
 from graphseq.data.catalog import Catalog
-from graphseq.models.base import SessionModel, TrainedOn, Traits
+from graphseq.models.base import SessionModel, TrainedOn, Traits, code_of_user
 from graphseq.nn.dropout import Dropout
 from graphseq.nn.ragged import WindowView, ragged_range
 from graphseq.nn.window_conv import HorizontalConv, VerticalConv
@@ -324,7 +324,7 @@ class Caser(SessionModel):
         Returns:
             int64 [0]; of a model with users int64 [1].
         """
-        state = [] if self.num_users is None else [user]
+        state = [] if self.num_users is None else [code_of_user(user, self.num_users)]
         return torch.tensor(state, dtype=torch.long, device=self.device)
 
     def update_state(self, state: Tensor, item: int | Tensor) -> Tensor:
@@ -332,14 +332,13 @@ class Caser(SessionModel):
 
         Args:
             state: What :meth:`initial_state` or this method gave, int64.
-            item: Code of the item clicked.
+            item: Code of the item clicked; -1: an unknown one, whose click is skipped.
 
         Returns:
             int64 [at most max_length], and one more of a model with users.
         """
         user, items = self._user_and_items(state)
-        items = torch.cat([items, items.new_tensor([int(item)])])
-        return torch.cat([user, items[-self.max_length :]])
+        return torch.cat([user, self._newest(items, item, self.max_length)])
 
     def score_state(self, state: Tensor, items: Tensor | None = None) -> Tensor:
         """Scores of the next item.

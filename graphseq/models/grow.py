@@ -133,7 +133,7 @@ def in_model_codes(model: SessionModel, sessions: Sessions) -> Sessions:
         kinds.append(("users", users, sessions.user_vocabulary, everyone))
     for kind, known, given, occurs in kinds:
         ids = given.ids[occurs]
-        foreign = known.encode(ids) < 0
+        foreign = known.encode(ids, what=kind) < 0
         if foreign.any():
             raise ValueError(
                 f"{int(foreign.sum())} of {len(ids)} {kind} of these sessions, {ids[foreign][0]!r} "
@@ -160,12 +160,12 @@ def in_codes_of_catalog(sessions: Sessions, catalog: Catalog) -> Sessions:
 
 def _union(old: Catalog, new: Catalog) -> Catalog:
     """The old catalogue with what the new one has beyond it behind; counts are the new ones."""
-    items = _extended(old.items, new.items)
+    items = _extended(old.items, new.items, "items")
     code = new.items.encode(items.ids)
     counts = np.where(code >= 0, np.append(new.counts, 0)[code], 0)
     users = old.users if new.users is None else new.users
     if old.users is not None and new.users is not None:
-        users = _extended(old.users, new.users)
+        users = _extended(old.users, new.users, "users")
     features = None
     if old.item_features is not None or new.item_features is not None:
         old_code = np.arange(len(items))
@@ -180,8 +180,8 @@ def _union(old: Catalog, new: Catalog) -> Catalog:
     return Catalog(items, counts, users, features, vocabularies)
 
 
-def _extended(old: Vocabulary, new: Vocabulary) -> Vocabulary:
-    foreign = new.ids[old.encode(new.ids) < 0]
+def _extended(old: Vocabulary, new: Vocabulary, what: str) -> Vocabulary:
+    foreign = new.ids[new.map_to(old, what)[:-1] < 0]
     return old if len(foreign) == 0 else Vocabulary(old.ids.append(foreign))
 
 

@@ -263,7 +263,7 @@ class GRU4Rec(SessionModel):
         if self._lanes is None or self._lanes.size(1) < size:
             self._lanes = self.initial_state(size)
         state = self._lanes.to(self.device)[:, lane] * ~starts.view(1, -1, 1)
-        state = self.update_state(state, batch.click_item)
+        state = self._one_click_later(state, batch.click_item)
         self._lanes = self._lanes.to(self.device).index_copy(1, lane, state.detach())
         return self._vectors(state), batch.y
 
@@ -301,17 +301,25 @@ class GRU4Rec(SessionModel):
 
         Args:
             state: [layers, widest] of one session, or [layers, num_sessions, widest].
-            item: Code of the item clicked: one, or one a session, int64 [num_sessions].
+            item: Code of the item clicked: one, or one a session, int64 [num_sessions]; -1: an
+                unknown one, whose click is skipped.
 
         Returns:
             A new state of the same shape.
+
+        Raises:
+            ValueError: If the items do not fit the state, or are no codes of items.
         """
-        item = torch.as_tensor(item, device=state.device)
+        item = self._clicked(item)
         if item.shape != state.shape[1:-1]:
             raise ValueError(
                 f"A state of shape {list(state.shape)} needs items of shape "
                 f"{list(state.shape[1:-1])}, got {list(item.shape)}."
             )
+        known = (item >= 0).unsqueeze(-1)
+        return torch.where(known, self._one_click_later(state, item.clamp(min=0)), state)
+
+    def _one_click_later(self, state: Tensor, item: Tensor) -> Tensor:
         x = self._input(item)  # [in_channels] or [num_sessions, in_channels]
         layers = []
         for (gru, place), h in zip(self._cells(), state, strict=True):

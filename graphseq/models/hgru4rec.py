@@ -203,21 +203,27 @@ class HGRU4Rec(SessionModel):
 
         Args:
             state: [d + d_u + 1] of one user, or [num_users, d + d_u + 1].
-            item: Code of the item clicked: one, or one a user, int64 [num_users].
+            item: Code of the item clicked: one, or one a user, int64 [num_users]; -1: an unknown
+                one, whose click is skipped.
 
         Returns:
             A new state of the same shape.
+
+        Raises:
+            ValueError: If the items do not fit the state, or are no codes of items.
         """
-        item = torch.as_tensor(item, device=state.device)
+        item = self._clicked(item)
         if item.shape != state.shape[:-1]:
             raise ValueError(
                 f"A state of shape {list(state.shape)} needs items of shape "
                 f"{list(state.shape[:-1])}, got {list(item.shape)}."
             )
         s, c, clicked = self._parts(state)
-        x = self._beside(self._input(item), c).unsqueeze(0)  # [1, d] or [1, num_users, d]
+        e = self._input(item.clamp(min=0))
+        x = self._beside(e, c).unsqueeze(0)  # [1, d] or [1, num_users, d]
         _, s = self.session_gru(x, s.unsqueeze(0).contiguous())
-        return torch.cat([s.squeeze(0), c, torch.ones_like(clicked)], dim=-1)
+        later = torch.cat([s.squeeze(0), c, torch.ones_like(clicked)], dim=-1)
+        return torch.where((item >= 0).unsqueeze(-1), later, state)
 
     def score_state(self, state: Tensor, items: Tensor | None = None) -> Tensor:
         """Scores of the next item.

@@ -126,8 +126,8 @@ def read_queries(
             sessions = in_feature_codes(sessions, model.catalog.click_vocabularies)
         unknown_ids = sessions.vocabulary.ids
         own = np.asarray(sessions.items)
-        table = np.append(vocabulary.encode(unknown_ids), -1)
-        codes, ptr = table[own], np.asarray(sessions.ptr)
+        table = sessions.vocabulary.map_to(vocabulary, "items of these sessions")
+        codes, ptr = np.asarray(table[own], dtype=np.int64), np.asarray(sessions.ptr)
         unknown = np.flatnonzero(codes < 0)
         named_unknown = unknown_ids.take(own[unknown][own[unknown] >= 0][:MAX_IDS_NAMED]).tolist()
         fields = {f"click_{name}": np.asarray(v) for name, v in sessions.click_features.items()}
@@ -138,7 +138,7 @@ def read_queries(
             codes_of_users = None if told is None else told.astype(np.int64)
     else:
         flat, ptr = read_lists(sessions, empty=True)
-        codes = vocabulary.encode(flat)
+        codes = vocabulary.encode(flat, what="items of these sessions")
         unknown = np.flatnonzero(codes < 0)
         named_unknown = flat.iloc[unknown[:MAX_IDS_NAMED]].tolist()
     if unknown.size:
@@ -160,7 +160,7 @@ def _users(
     if vocabulary is None:
         raise ValueError("users= needs a model whose catalog has users: its training log has none.")
     named = id_column(column_of(users, "users"))
-    codes = np.asarray(vocabulary.encode(named), dtype=np.int64)
+    codes = np.asarray(vocabulary.encode(named, what="users"), dtype=np.int64)
     if len(codes) != num_sessions:
         raise ValueError(
             f"users= needs one user a session: {num_sessions} sessions, {len(codes)} users."
@@ -193,7 +193,7 @@ def read_ids(ids: Ids, num_sessions: int, vocabulary: Vocabulary, what: str) -> 
         flat, ptr = read_lists([list(entry) for entry in entries], empty=True)
     else:
         flat = id_column(column_of(ids if hasattr(ids, "__len__") else entries, what))
-    codes = np.asarray(vocabulary.encode(flat), dtype=np.int64)
+    codes = np.asarray(vocabulary.encode(flat, what=f"ids in {what}"), dtype=np.int64)
     unknown = np.flatnonzero(codes < 0)
     if unknown.size:
         _warn(f"unknown ids in {what}", len(unknown), flat.iloc[unknown[:MAX_IDS_NAMED]].tolist())

@@ -275,12 +275,12 @@ class SASRec(SessionModel):
 
         Args:
             state: Item codes, int64 [at most max_length].
-            item: Code of the item clicked.
+            item: Code of the item clicked; -1: an unknown one, whose click is skipped.
 
         Returns:
             int64 [at most max_length].
         """
-        return torch.cat([state, state.new_tensor([int(item)])])[-self.max_length :]
+        return self._newest(state, item, self.max_length)
 
     def score_state(self, state: Tensor, items: Tensor | None = None) -> Tensor:
         """Scores of the next item.

@@ -13,7 +13,7 @@ from torch_geometric.data import Batch
 
 from graphseq.data.catalog import Catalog
 from graphseq.data.sessions import Sessions
-from graphseq.models.base import SessionModel, TrainedOn, Traits
+from graphseq.models.base import SessionModel, TrainedOn, Traits, code_of_user
 
 logger = logging.getLogger(__name__)
 
@@ -187,15 +187,16 @@ class WithUser(SessionModel):
 
         Raises:
             AttributeError: If the base has no streaming state.
+            ValueError: If there is no such user.
         """
-        return self._streaming("initial_state")(), user
+        return self._streaming("initial_state")(), code_of_user(user, self.num_users or 0)
 
     def update_state(self, state: tuple[Any, int], item: int | Tensor) -> tuple[Any, int]:
         """The state one click later.
 
         Args:
             state: State of the base, and user.
-            item: Code of the item clicked.
+            item: Code of the item clicked; -1: an unknown one, whose click is skipped.
         """
         inner, user = state
         return self._streaming("update_state")(inner, item), user

@@ -18,7 +18,7 @@ from graphseq.data.sessions import Sessions
 from graphseq.data.shard_loader import ShardLoader, shards_of
 from graphseq.data.shards import Shards
 from graphseq.data.splits import Split
-from graphseq.evaluation.evaluate import in_codes_of
+from graphseq.evaluation.inputs import in_codes_of
 from graphseq.models.base import SessionModel
 from graphseq.models.counting import CountingModel
 from graphseq.models.grow import in_model_codes

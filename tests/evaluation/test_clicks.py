@@ -104,7 +104,7 @@ def test_evaluate_pairs_draws_every_other_item_alike() -> None:
 @pytest.mark.parametrize(
     ("lists", "options", "message"),
     [
-        ([[0, 1]], {"num_negatives": 0}, "must be at least 1, got 0 and 512"),
+        ([[0, 1]], {"num_negatives": 0}, "num_negatives must be at least 1, got 0"),
         ([[0, 99]], {}, "No target is a known item"),
     ],
 )

@@ -68,3 +68,37 @@ def test_lists_of_distinct_scores_agree_with_ranks(num_items, num_cases, k, seed
 def test_lists_that_define_no_metric_say_why(metric, predictions, truth, k, message):
     with pytest.raises(ValueError, match=message):
         metric(predictions, truth, k)
+
+
+@pytest.mark.parametrize(
+    ("predictions", "truth", "message"),
+    [
+        ([[1, 2], [3]], ["1", "3"], "1, of type number, is predicted, '1', of type str, is true"),
+        ([["1", "2"]], [np.int64(1)], "'1', of type str, is predicted, .*1.*, of type number, is"),
+        ([[("a", 0.5)]], ["a"], r"\('a', 0.5\), of type tuple, is predicted, 'a', of type str"),
+    ],
+)
+def test_list_metrics_of_ids_of_another_type_show_one_of_each(predictions, truth, message):
+    for metric in (hit_rate_at_k, ndcg_at_k):
+        with pytest.raises(ValueError, match=f"another type: {message}"):
+            metric(predictions, truth, 1)
+    with pytest.raises(ValueError, match="another type"):
+        mrr(predictions, truth)
+
+
+def test_list_metrics_compare_numbers_whatever_holds_them():
+    predictions = [[torch.tensor(4), torch.tensor(7)], np.array([7, 4]), [np.int32(4), 7.0]]
+    for truth in ([7, 7, 7], torch.tensor([7, 7, 7]), [{7}, [np.int64(7)], torch.tensor(7)]):
+        assert mrr(predictions, truth) == pytest.approx((1 / 2 + 1 + 1 / 2) / 3)
+
+
+def test_list_metrics_of_misses_of_one_type_or_of_no_predictions_are_zero():
+    assert hit_rate_at_k([["a"], []], ["b", "c"], 5) == 0
+    assert hit_rate_at_k([[], []], ["b", "c"], 5) == 0
+    assert hit_rate_at_k([[1, "b"]], ["c"], 5) == 0
+
+
+@pytest.mark.parametrize("k", [2.0, True, "2"])
+def test_list_metrics_with_another_cut_off_say_what_it_is(k):
+    with pytest.raises(ValueError, match="k must be a whole number of at least 1, got"):
+        hit_rate_at_k([["a"]], ["a"], k)

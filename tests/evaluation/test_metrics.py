@@ -107,3 +107,24 @@ def test_metric_names_of_repeated_cutoffs_come_once():
 def test_metric_names_of_no_cutoffs_say_what_is_asked(ks):
     with pytest.raises(ValueError, match="ks must be whole numbers"):
         metric_names(ks)
+
+
+@pytest.mark.parametrize("name", ["hr@0", "ndcg", "recall@10", "hr@5.0", "hr@-1", "", 5, None])
+def test_metric_that_is_none_says_which_there_are(name):
+    with pytest.raises(ValueError, match=r"A metric is hr@k, ndcg@k or mrr@k .* or mrr; got"):
+        metric_values(name, [0], [0], 3)
+
+
+@pytest.mark.parametrize(
+    ("better", "tied", "num_items", "message"),
+    [
+        ([0, 1], [0], 3, r"got shapes \[2\] and \[1\]"),
+        ([-1], [0], 3, "from -1 and 0 on"),
+        ([0], [-2], 3, "from 0 and -2 on"),
+        ([0], [0], 0, "num_items must be at least 1, got 0"),
+        ([0], [0], 2.0, "num_items must be a whole number"),
+    ],
+)
+def test_metric_of_counts_that_do_not_fit_says_why(better, tied, num_items, message):
+    with pytest.raises(ValueError, match=message):
+        metric_values("hr@1", better, tied, num_items)

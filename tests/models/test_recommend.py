@@ -225,7 +225,13 @@ def test_recommend_leaves_every_module_in_its_mode() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"k": 0}, "k and batch_size must be at least 1, got 0"),
+        ({"k": 0}, "k must be at least 1, got 0"),
+        ({"k": 2.0}, r"k must be a whole number of at least 1, got 2\.0"),
+        ({"k": True}, "k must be a whole number of at least 1, got True"),
+        ({"batch_size": 1.5}, r"batch_size must be a whole number of at least 1, got 1\.5"),
+        ({"exclude": [1, 2]}, "None of these 2 ids in exclude is known.* 1 is a whole .* 'a' is"),
+        ({"allow": [[1], [2]]}, "None of these 2 ids in allow is known"),
+        ({"users": [7, 8]}, "None of these 2 users is known.* 7 is a whole .* 'u' is text"),
         ({"users": ["u"]}, "2 sessions, 1 users"),
         ({"exclude": "ab"}, r"exclude is a collection of ids, got 'ab'"),
         ({"exclude": [["a"]]}, "for each of the 2 sessions; got 1 entries"),
@@ -237,6 +243,14 @@ def test_recommend_argument_that_does_not_fit_is_refused(
 ) -> None:
     with pytest.raises(ValueError, match=message):
         markov.recommend([["a"], ["b"]], **options)
+
+
+@pytest.mark.parametrize("asked", [[[1], [2, 1]], Sessions.from_lists([[1], [2, 1]])])
+def test_recommend_sessions_of_ids_of_another_type_are_refused(
+    markov: MarkovChain, asked: Any
+) -> None:
+    with pytest.raises(ValueError, match=r"are of another type: 1 is a whole .* 'a' is text"):
+        markov.recommend(asked)
 
 
 def test_recommend_one_flat_session_is_refused(markov: MarkovChain) -> None:

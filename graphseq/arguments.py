@@ -1,0 +1,69 @@
+"""Checks of arguments: each says in one sentence what was expected and what came."""
+
+from __future__ import annotations
+
+import operator
+from contextlib import suppress
+from typing import Any, SupportsIndex
+
+import numpy as np
+import torch
+
+
+def whole(name: str, value: SupportsIndex, *, at_least: int = 1) -> int:
+    """An argument that is a whole number, as a plain ``int``.
+
+    Args:
+        name: What the caller knows it as.
+        value: An ``int``, or an integer of NumPy or torch; no bool, and no float.
+        at_least: The least value allowed.
+
+    Raises:
+        ValueError: If it is no whole number, or below the least.
+    """
+    found: int | None = None
+    truth = isinstance(value, (bool, np.bool_))
+    truth = truth or (isinstance(value, torch.Tensor) and value.dtype == torch.bool)
+    if not truth:
+        with suppress(TypeError, ValueError):  # of a float; of more than one number
+            found = operator.index(value)
+    if found is None:
+        raise ValueError(f"{name} must be a whole number of at least {at_least}, got {value!r}.")
+    if found < at_least:
+        raise ValueError(f"{name} must be at least {at_least}, got {found}.")
+    return found
+
+
+def device_of(device: Any) -> torch.device:
+    """A device that this machine has.
+
+    Args:
+        device: A ``torch.device``, or its name.
+
+    Raises:
+        ValueError: If there is no such kind of device, or none here.
+    """
+    try:
+        found = torch.device(device)
+    except (RuntimeError, TypeError) as error:
+        raise ValueError(
+            f"device must be 'cpu', 'cuda', 'cuda:0', 'mps' or another device of torch, got "
+            f"{device!r}."
+        ) from error
+    here = {
+        "cpu": lambda: 1,
+        "cuda": torch.cuda.device_count,
+        "mps": lambda: int(torch.backends.mps.is_available()),
+    }
+    count = here[found.type]() if found.type in here else 0
+    if count == 0:
+        raise ValueError(
+            f"device={str(device)!r} is not on this machine, or torch was built without it: leave "
+            "device out, or pass 'cpu'."
+        )
+    if found.type != "cpu" and (found.index or 0) >= count:
+        raise ValueError(
+            f"device={str(device)!r} is not on this machine, which has {count} of {found.type}: "
+            f"'{found.type}:0' is the first."
+        )
+    return found

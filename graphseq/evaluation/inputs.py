@@ -1,0 +1,136 @@
+"""What an evaluation is given: a model, sessions in its codes, a device it may run on."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+
+from graphseq.arguments import device_of
+from graphseq.data.dataset import SessionGraphDataset
+from graphseq.data.features import in_feature_codes
+from graphseq.data.loader import SessionGraphLoader
+from graphseq.data.sessions import Sessions
+from graphseq.data.split_parts import Split
+from graphseq.data.vocabulary import Vocabulary
+from graphseq.models.base import SessionModel
+from graphseq.models.inference import inference
+
+logger = logging.getLogger(__name__)
+
+
+def read_inputs(model: Any, sessions: Any) -> tuple[Sessions, Sessions]:
+    """The sessions as given, and in the model's own codes of items, users and click features.
+
+    Args:
+        model: A model that is built.
+        sessions: A part of a split, or lists of item ids.
+
+    Raises:
+        ValueError: If it is no model, these are no sessions, or they do not fit together.
+    """
+    require_model(model, sessions)
+    given = _sessions(sessions)
+    if model.catalog is None and given is not sessions:  # it speaks codes
+        given = given.with_vocabulary(Vocabulary(pd.RangeIndex(model.num_items)))
+    recoded = in_codes_of(model, given)
+    if not (np.asarray(recoded.items) >= 0).any():
+        logger.warning(
+            "None of the %d items of these sessions is known to this %s: %r is not, %r is.",
+            given.num_items,
+            type(model).__name__,
+            given.vocabulary.ids[0] if given.num_items else None,
+            recoded.vocabulary.ids[0],
+        )
+    return given, recoded
+
+
+def require_model(model: Any, sessions: Any = None, name: str = "model") -> None:
+    """Refuses what is no model that is built.
+
+    Raises:
+        ValueError: If it is none; the message tells what it is.
+    """
+    if isinstance(model, SessionModel):
+        return
+    if isinstance(sessions, SessionModel):
+        way_out = "the model comes first, then the sessions"
+    elif isinstance(model, type) and issubclass(model, SessionModel):
+        way_out = f"it is a class, build it: {model.__name__}(num_items=split.num_items, ...)"
+    elif isinstance(model, str):
+        way_out = f"build it: gs.models.MODELS[{model!r}](num_items=split.num_items, ...)"
+    elif isinstance(model, torch.nn.Module):
+        way_out = "derive it from graphseq.models.SessionModel, which defines score(batch)"
+    else:
+        way_out = "see gs.models.MODELS"
+    raise ValueError(f"{name} must be a SessionModel, got {type(model).__name__}: {way_out}.")
+
+
+def _sessions(given: Any) -> Sessions:
+    if isinstance(given, Sessions):
+        return given
+    if (
+        isinstance(given, (list, tuple))
+        and given
+        and all(isinstance(session, (list, tuple, np.ndarray, torch.Tensor)) for session in given)
+    ):
+        return Sessions.from_lists([_plain(session) for session in given])
+    way_out = "gs.Sessions.from_frame reads a log, gs.Sessions.from_lists lists of item ids"
+    if isinstance(given, Split):
+        way_out = "pass one part of the split, as split.test"
+    elif isinstance(given, SessionGraphDataset):
+        way_out = "pass the sessions that the dataset was made of, its .sessions"
+    elif isinstance(given, SessionGraphLoader):
+        way_out = "pass the sessions that the loader reads"
+    raise ValueError(f"sessions must be gs.Sessions, got {type(given).__name__}: {way_out}.")
+
+
+def _plain(session: Any) -> list[Any]:
+    return session.tolist() if hasattr(session, "tolist") else list(session)
+
+
+def in_codes_of(model: SessionModel, sessions: Sessions) -> Sessions:
+    """The sessions in the model's own codes of items, users and click features."""
+    catalog = model.catalog
+    if catalog is not None:
+        if catalog.items != sessions.vocabulary:
+            sessions = sessions.with_vocabulary(catalog.items)
+        if catalog.users is not None and catalog.users != sessions.user_vocabulary:
+            sessions = sessions.with_user_vocabulary(catalog.users)
+        sessions = in_feature_codes(sessions, catalog.click_vocabularies)
+    if sessions.num_items != model.num_items:
+        way_out = (
+            "attach the training catalogue as model.catalog, or bring them over with "
+            "sessions.with_vocabulary"
+            if catalog is None
+            else "its catalogue is of other data"
+        )
+        raise ValueError(
+            f"The model ranks {model.num_items} items, the sessions count {sessions.num_items}: "
+            f"{way_out}."
+        )
+    return sessions
+
+
+@contextmanager
+def ready(model: SessionModel, device: torch.device | str | None) -> Iterator[None]:
+    """The model in evaluation mode on the device, without gradients; as it was afterwards.
+
+    Raises:
+        ValueError: If the device is not there.
+    """
+    chosen = None if device is None else device_of(device)
+    home = model.device
+    try:
+        if chosen is not None:
+            model.to(chosen)
+        with inference(model):
+            yield
+    finally:
+        if chosen is not None:
+            model.to(home)
