@@ -71,17 +71,12 @@ def recommend(
             known item and the model no catalog to fall back on, or a score is NaN.
         TypeError: If the model is none.
     """
-<<<<<<< HEAD
     if not isinstance(model, SessionModel):
         raise TypeError(
             "recommend takes the model first, then the sessions, got "
             f"{type(model).__name__} and {type(sessions).__name__}."
         )
-    if k < 1 or batch_size < 1:
-        raise ValueError(f"k and batch_size must be at least 1, got {k} and {batch_size}.")
-=======
     k, batch_size = whole("k", k), whole("batch_size", batch_size)
->>>>>>> 9842902 (Ids of another type, what is no model, no sessions, no device or no whole number are named; unknown clicks are skipped in streaming)
     if k > model.num_items:
         logger.warning(
             "k=%d is larger than the catalogue: all of its %d items are ranked.", k, model.num_items
