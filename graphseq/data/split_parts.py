@@ -110,7 +110,8 @@ def assemble(
         too_short: Part -> sessions that were too short to give it a target.
 
     Raises:
-        ValueError: If a part is empty, has nothing to learn or to predict, or features differ.
+        ValueError: If a part is empty, has nothing to learn or to predict, features differ, or ids
+            are of another type.
     """
     require_sessions("train", train)
     if not (train.items >= 0).any():
@@ -137,10 +138,10 @@ def assemble(
             )
         if name != "train" and row["unknown_clicks"] == row["clicks"]:
             logger.warning(
-                "No item of the %s part occurs in training: its ids are %s, those of training %s.",
+                "No item of the %s part occurs in training: %r, the first, does not, %r does.",
                 name,
-                part.vocabulary.ids.dtype,
-                train.vocabulary.ids.dtype,
+                part.vocabulary.ids[0] if part.num_items else None,
+                train.vocabulary.ids[0],
             )
         shared[name], rows[name] = after, row
     report = pd.DataFrame.from_dict(rows, orient="index")[list(REPORT_COLUMNS)].astype(np.int64)

@@ -138,7 +138,8 @@ def read_queries(
             codes_of_users = None if told is None else told.astype(np.int64)
     else:
         flat, ptr = read_lists(sessions, empty=True)
-        codes = vocabulary.encode(flat, what="items of these sessions")
+        found = vocabulary.encode(flat, what="items of these sessions")
+        codes = np.asarray(found, dtype=np.int64)
         unknown = np.flatnonzero(codes < 0)
         named_unknown = flat.iloc[unknown[:MAX_IDS_NAMED]].tolist()
     if unknown.size:

@@ -372,8 +372,13 @@ def test_fixed_split_first_target_of_the_parts_is_kept():
     assert fixed_split(train, test).test.first_target.tolist() == [2]
 
 
-def test_fixed_split_ids_of_other_types_warns(caplog):
-    split = fixed_split(Sessions.from_lists([[1, 2]]), Sessions.from_lists([["1", "2"]]))
+def test_fixed_split_ids_of_another_type_shows_one_of_each():
+    with pytest.raises(ValueError, match="'1' is text, the known 1 is a whole number"):
+        fixed_split(Sessions.from_lists([[1, 2]]), Sessions.from_lists([["1", "2"]]))
+
+
+def test_fixed_split_without_a_known_item_warns(caplog):
+    split = fixed_split(Sessions.from_lists([[1, 2]]), Sessions.from_lists([[3, 4]]))
     assert "No item of the test part occurs in training" in caplog.text
     assert split.report.loc["test", "unknown_targets"] == 1
 
