@@ -9,7 +9,7 @@ import torch
 from numpy.typing import ArrayLike
 from scipy.stats import rankdata
 
-from graphseq.arguments import whole
+from graphseq.data.arguments import whole
 from graphseq.data.dataset import SessionGraphDataset
 from graphseq.data.sessions import Sessions
 from graphseq.evaluation.cases import Cases

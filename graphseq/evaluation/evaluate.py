@@ -13,7 +13,7 @@ import torch
 from rich.progress import Progress
 from torch import Tensor
 
-from graphseq.arguments import whole
+from graphseq.data.arguments import whole
 from graphseq.data.sessions import Sessions
 from graphseq.evaluation.cases import Cases, IntArray
 from graphseq.evaluation.inputs import read_inputs, ready

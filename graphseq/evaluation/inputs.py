@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from graphseq.arguments import device_of
+from graphseq.data.arguments import device_of
 from graphseq.data.dataset import SessionGraphDataset
 from graphseq.data.features import in_feature_codes
 from graphseq.data.loader import SessionGraphLoader

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from graphseq.arguments import whole
+from graphseq.data.arguments import whole
 
 
 def hit_rate_at_k(predictions: Iterable[Iterable[Any]], truth: Iterable[Any], k: int) -> float:

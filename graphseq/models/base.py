@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch_geometric.data import Batch
 
-from graphseq.arguments import whole
+from graphseq.data.arguments import whole
 from graphseq.data.catalog import Catalog
 from graphseq.data.sessions import Sessions
 from graphseq.models.ties import roundings

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch_geometric.data import Batch
 
-from graphseq.arguments import whole
+from graphseq.data.arguments import whole
 from graphseq.data.vocabulary import Vocabulary
 from graphseq.models.base import SessionModel, SessionsLike
 from graphseq.models.inference import blocks, inference

@@ -15,7 +15,7 @@ from torch import Tensor
 from torch_geometric.data import Batch
 
 import graphseq as gs
-from graphseq.arguments import device_of, whole
+from graphseq.data.arguments import device_of, whole
 from graphseq.data.vocabulary import Vocabulary
 from graphseq.evaluation import evaluate, evaluate_pairs, evaluate_reranker
 
