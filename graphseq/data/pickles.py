@@ -20,11 +20,12 @@ from pathlib import Path
 from typing import Any, Never
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
+from graphseq.data.logs.ids import id_column
 from graphseq.data.samples import merge_samples
 from graphseq.data.sessions import Sessions
-from graphseq.data.vocabulary import as_ids
 
 StrPath = str | PathLike[str]
 
@@ -141,10 +142,10 @@ class _PlainUnpickler(pickle.Unpickler):
 
 BROKEN = "this is no pickle, or one that is broken or cut off."
 OPCODES = {ord(opcode.code): opcode.name for opcode in pickletools.opcodes}
-PLAIN = frozenset(b"(])eatl\x85\x86\x87\x94.Kqh\x80MJjrX\x8c\x8dTU\x8a\x8b\x95pgVIL")
+PLAIN = frozenset(b"(])eatl\x85\x86\x87\x94.Kqh\x80MJjrX\x8c\x8dTU\x8a\x95pgVIL")
 """The opcodes of lists, tuples, integers, text, and of the memo by which a pickle shares them."""
-SIZES = {0x58: 4, 0x54: 4, 0x8D: 8, 0x8B: 4}
-"""BINUNICODE, BINSTRING, BINUNICODE8, LONG4 -> bytes of the length that follows the opcode."""
+SIZES = {0x58: 4, 0x54: 4, 0x8D: 8}
+"""BINUNICODE, BINSTRING, BINUNICODE8 -> bytes of the length that follows the opcode."""
 
 
 def _check_opcodes(data: bytes) -> None:
@@ -248,7 +249,12 @@ def _sessions(clicks: Iterable[Any], lengths: NDArray[np.int64], what: str) -> S
     if kinds == {int}:
         with suppress(OverflowError):  # an id of more than 63 bits
             return Sessions.from_ragged(np.fromiter(ids, np.int64, count=len(ids)), ptr)
-    return Sessions.from_ragged(as_ids(ids), ptr)
+    try:
+        "".join(value for value in set(ids) if isinstance(value, str)).encode()
+    except UnicodeEncodeError as error:
+        raise ValueError(f"{what}: the ids hold text that is no Unicode ({error}).") from error
+    objects = pd.Series(np.fromiter(ids, dtype=object, count=len(ids)))
+    return Sessions.from_ragged(id_column(objects, what=f"content of {what}"), ptr)
 
 
 def _name(value: Any) -> str:

@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from graphseq.data.logs.dialect import encoding_of
 from graphseq.data.logs.ids import INTEGER, integers_of_text, series_of_arrow
 from graphseq.data.logs.paths import files_of, open_bytes, readable
 
@@ -80,10 +81,12 @@ def ids_of_text(tokens: Any) -> pd.Series:
 def _lines(path: Path) -> Iterator[pa.Array]:
     """Blocks of whole lines, without their ends; no line after the last line end."""
     (file,) = files_of([path])
+    with readable(path), open_bytes(file) as start:
+        encoding = encoding_of(start.read(4), "utf-8")
     with (
         readable(path),
         open_bytes(file) as stream,
-        io.TextIOWrapper(stream, encoding="utf-8-sig") as text,  # all line ends become \n
+        io.TextIOWrapper(stream, encoding=encoding) as text,  # all line ends become \n
     ):
         rest = ""
         while block := text.read(CHARACTERS_A_BLOCK):

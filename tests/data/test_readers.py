@@ -108,6 +108,11 @@ def test_read_session_lines_mark_at_the_start_and_any_line_ends_and_compression(
     assert read_session_lines(tmp_path / "a").to_lists() == [[7, 8], [9]]
 
 
+def test_read_session_lines_utf_16_is_told_by_its_mark(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_bytes("é 2\n3\n".encode("utf-16"))
+    assert read_session_lines(tmp_path / "a.txt").to_lists() == [["é", "2"], ["3"]]
+
+
 @pytest.mark.parametrize("odd", ["007", "+7", "1_000", "-0", "7.0", "18446744073709551616"])
 def test_read_session_lines_what_is_not_written_as_an_integer_stays_text(
     odd: str, tmp_path: Path

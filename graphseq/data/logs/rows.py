@@ -74,7 +74,7 @@ def by_clicks(
         if found is not None:
             lists[name] = found
     if item not in lists:
-        found = _of_list_text(frame[item], item in ids)
+        found = _of_list_text(frame[item], item in ids, place)
         if found is None and separator is not None:
             found = _of_text(frame[item], item in ids, separator, place)
         if found is not None:
@@ -87,7 +87,7 @@ def by_clicks(
             )
         return frame, None
     for name in frame.columns.difference(list(lists), sort=False):
-        found = _of_list_text(frame[name], name in ids)
+        found = _of_list_text(frame[name], name in ids, place)
         if found is None and separator is not None and _text(frame[name]) is not None:
             found = _with_as_many(frame[name], lists[item].lengths, name in ids, separator, place)
         if found is not None:
@@ -149,12 +149,14 @@ def _of_lists(column: pd.Series, name: str, is_id: bool, place: Place) -> Lists 
                 f"'{name}.part'."
             )
         return Lists(series_of_arrow(inner, name), lengths)
-    if not isinstance(_first(column), (list, tuple, np.ndarray)):
+    first = _first(column)
+    if isinstance(first, (set, frozenset)):
+        raise ValueError(f"Column {name!r} holds sets, which have no order: write lists.")
+    if not _is_sequence(first):
         return None
     there = column.notna().to_numpy()  # a list counts as there, whatever it holds
     values = column.to_numpy()
-    kinds = set(map(type, values[there]))
-    odd = there & np.array([not isinstance(v, (list, tuple, np.ndarray)) for v in values])
+    odd = there & ~np.fromiter(map(_is_sequence, values), dtype=bool, count=len(values))
     if odd.any():
         raise ValueError(
             f"Column {name!r} holds lists, but {values[int(np.argmax(odd))]!r} in "
@@ -162,23 +164,37 @@ def _of_lists(column: pd.Series, name: str, is_id: bool, place: Place) -> Lists 
         )
     lengths = np.zeros(len(values), dtype=np.int64)
     lengths[there] = np.fromiter(map(len, values[there]), np.int64, count=int(there.sum()))
-    if kinds == {np.ndarray} and len({v.dtype for v in values[there]}) == 1:
+    if all(type(v) is np.ndarray and v.dtype == first.dtype for v in values[there]):
         joined = np.concatenate(list(values[there]))
         if joined.ndim == 1:
             return Lists(pd.Series(joined, name=name), lengths)
-    listed = list(chain.from_iterable(values[there]))
-    if any(issubclass(kind, (list, tuple, np.ndarray, dict)) for kind in set(map(type, listed))):
+    listed = list(chain.from_iterable(map(_as_list, values[there])))
+    if any(_is_sequence(v) or isinstance(v, dict) for v in listed):
         raise ValueError(f"Column {name!r} holds lists of lists or of objects: write plain values.")
     objects = np.fromiter(listed, dtype=object, count=len(listed))
     flat = pd.Series(objects, name=name)  # of ids, a missing one would turn integers to floats
     return Lists(flat if is_id else flat.infer_objects(), lengths)
 
 
-LIST_TEXT = r"^\s*\[.*\]\s*$"
-"""How pandas and JSON write a list into a text file: ``[1, 2]`` or ``['a', 'b']``."""
+def _is_sequence(value: Any) -> bool:
+    """Whether a value is a list, an array, a tensor or a column of another library."""
+    if isinstance(value, (list, tuple)):
+        return True
+    listed = hasattr(value, "tolist") or hasattr(value, "to_list")
+    return listed and hasattr(value, "__len__") and not isinstance(value, str)
 
 
-def _of_list_text(column: pd.Series, is_id: bool) -> Lists | None:
+def _as_list(value: Any) -> Any:
+    if isinstance(value, (list, tuple)):
+        return value
+    return value.tolist() if hasattr(value, "tolist") else value.to_list()
+
+
+LIST_TEXT = r"^\s*\[[\s\S]*\]\s*$"
+"""How pandas, JSON and NumPy write a list into text: ``[1, 2]``, ``['a', 'b']``, ``[1 2]``."""
+
+
+def _of_list_text(column: pd.Series, is_id: bool, place: Place) -> Lists | None:
     """Lists in brackets, as ``to_csv`` writes them; ``None``: the column holds no such texts."""
     first = _first(column)
     if not isinstance(first, str) or not first.lstrip().startswith("["):
@@ -186,9 +202,20 @@ def _of_list_text(column: pd.Series, is_id: bool) -> Lists | None:
     text = _text(column)
     if text is None or not pc.all(pc.match_substring_regex(text, LIST_TEXT)).as_py():
         return None
+    inner = pc.replace_substring_regex(text, r"^\s*\[\s*|\s*\]\s*$", "")
+    if not pc.any(pc.match_substring(inner, ",")).as_py():  # blanks between values: NumPy's way
+        lossy = np.asarray(pc.fill_null(pc.match_substring_regex(inner, r"""\.\.\.|['"]"""), False))
+        several = np.asarray(pc.fill_null(pc.match_substring_regex(inner, r"\s"), False))
+        if (lossy & several).any():
+            raise ValueError(
+                f"Column {column.name!r} holds arrays as NumPy prints them, which cannot be read "
+                f"back in {rows_named(lossy & several, place)}: write lists, as [1, 2]."
+            )
+        inner = pc.replace_substring_regex(inner, r"\s+", ",")
     with duckdb.connect() as connection:
-        table = connection.from_arrow(pa.table({"v": text}))
-        lists = field_of(table.project("v::VARCHAR[]").to_arrow_table().column(0), "", "")
+        table = connection.from_arrow(pa.table({"v": inner}))
+        found = table.project("('[' || v || ']')::VARCHAR[]").to_arrow_table()
+    lists = field_of(found.column(0), "", "")
     lengths = pc.fill_null(pc.list_value_length(lists), 0).to_numpy().astype(np.int64)
     return Lists(series_of_arrow(typed_text(lists.flatten(), is_id), str(column.name)), lengths)
 

@@ -13,6 +13,7 @@ import pandas as pd
 import polars as pl
 import pyarrow as pa
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -276,6 +277,28 @@ def test_from_frame_text_lists_keep_ids_and_take_any_separator() -> None:
         [7],
         [8],
     ]
+
+
+def test_from_frame_arrays_as_numpy_prints_them(tmp_path: Path) -> None:
+    rows = [np.array([1, 200]), np.array([3]), np.array([], dtype=np.int64)]
+    frame = pd.DataFrame({"s": [1, 2, 3], "i": rows})
+    frame.to_csv(tmp_path / "a.csv", index=False)
+    sessions = Sessions.from_frame(tmp_path / "a.csv", session="s", item="i")
+    assert sessions.to_lists() == [[1, 200], [3]]
+    for row in (np.arange(2000), np.array(["a b", "c"])):
+        frame.assign(i=[row, *rows[1:]]).to_csv(tmp_path / "a.csv", index=False)
+        with pytest.raises(ValueError, match=r"cannot be read back in 1 of its rows \(row 0"):
+            Sessions.from_frame(tmp_path / "a.csv", session="s", item="i")
+
+
+def test_from_frame_tensors_and_columns_in_rows_and_no_sets() -> None:
+    frame = pd.DataFrame({"s": [1, 2]})
+    for rows in ([torch.tensor([5, 6]), torch.tensor([5])], [pl.Series([5, 6]), pl.Series([5])]):
+        items = pd.Series(np.fromiter(rows, dtype=object, count=2))
+        sessions = Sessions.from_frame(frame.assign(i=items), session="s", item="i")
+        assert sessions.to_lists() == [[5, 6], [5]]
+    with pytest.raises(ValueError, match="'i' holds sets, which have no order"):
+        Sessions.from_frame(frame.assign(i=[{1}, {2}]), session="s", item="i")
 
 
 def test_from_frame_texts_in_brackets_beside_plain_items_stay_texts() -> None:
