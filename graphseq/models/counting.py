@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy.sparse import csr_matrix
 from torch import Tensor
 from torch_geometric.data import Batch
 
@@ -33,6 +34,9 @@ class CountingModel(SessionModel):
 
     trained_on: ClassVar[TrainedOn] = "counts"
     num_roundings: ClassVar[int] = 8
+
+    in_main_memory: ClassVar[tuple[str, ...]] = ()
+    """Buffers that stay where NumPy reads them, on whatever device the model's scores are."""
 
     item_counts: Tensor
 
@@ -115,28 +119,23 @@ class CountingModel(SessionModel):
         self,
         batch: Batch,
         items: Tensor | None,
-        row: Tensor,
-        item: Tensor,
-        value: Tensor,
+        evidence: Iterable[csr_matrix],
         *,
         backoff: float,
         unit: float = 1.0,
     ) -> Tensor:
-        r"""The evidence for each item summed, and popularity where there is none or as much.
+        r"""The evidence for each item, and popularity where there is none or as much.
 
         .. math::
-            \hat y_{sj} = \frac1u \sum_{e:\, r_e = s,\, i_e = j} v_e + \beta \frac{c_j}{N}
-
-        Values that are whole numbers of a unit have exact sums in any order, so that equal evidence
-        gives equal scores.
+            \hat y_{sj} = \frac1u e_{sj} + \beta \frac{c_j}{N}
 
         Args:
             batch: Session graphs.
             items: ``None``: all items; else candidates, [C] or [num_sessions, C].
-            row, item, value: The session, the item and the amount of each piece of evidence, int64,
-                int64 and float64 [n], in any order.
+            evidence: The sums :math:`e` of the batch's sessions in blocks, one after another, each
+                float64 [sessions of the block, num_items] with no cell given twice.
             backoff: Weight :math:`\beta` of popularity; 0: items without evidence get ``-inf``.
-            unit: What the values count in, :math:`u`.
+            unit: What the sums count in, :math:`u`.
 
         Returns:
             float64 [num_sessions, num_items] or [num_sessions, C].
@@ -145,25 +144,49 @@ class CountingModel(SessionModel):
             ValueError: If nothing was counted yet.
         """
         share = self.popularity()
-        num_sessions = int(batch.num_graphs)
-        key = row * self.num_items + item
-        if items is None:
-            scores = share.new_zeros(num_sessions * self.num_items).index_add_(0, key, value)
-            scores = scores.view(num_sessions, self.num_items)
-        else:
-            key, place = key.unique(return_inverse=True)
-            total = value.new_zeros(key.numel()).index_add_(0, place, value)
-            first = torch.arange(num_sessions, device=items.device) * self.num_items
-            at, equal = find(key, first.unsqueeze(-1) + items)  # [num_sessions, C]
-            scores = torch.where(equal, total[at], 0.0) if key.numel() else at.double()
+        shape = (int(batch.num_graphs), self.num_items if items is None else items.size(-1))
+        scores = share.new_zeros(shape)
+        start = 0
+        for block in evidence:
+            rows = slice(start, start + block.shape[0])
+            start = rows.stop
+            if items is None:
+                cell, value = _cells(block, scores.device)
+                scores[rows].view(-1).index_copy_(0, cell, value)
+                continue
+            block.sort_indices()
+            key, value = _cells(block, scores.device)
+            wanted = items if items.dim() == 1 else items[rows]
+            first = torch.arange(block.shape[0], device=items.device) * self.num_items
+            at, equal = find(key, first.unsqueeze(-1) + wanted)  # [sessions of the block, C]
+            if len(key):
+                scores[rows] = torch.where(equal, value[at], 0.0)
+        if items is not None:
             share = share[items]
         if backoff == 0:
             return scores.mul_(1 / unit).masked_fill_(scores <= 0, -torch.inf)
         return torch.add(backoff * share, scores, alpha=1 / unit, out=scores)
 
+    def of_own_items(self, batch: Batch, value: Tensor) -> csr_matrix:
+        """Evidence for the items of the sessions themselves.
+
+        Args:
+            batch: Session graphs.
+            value: What speaks for each of their nodes, float64 [num_nodes].
+
+        Returns:
+            float64 [num_sessions, num_items].
+        """
+        lists = tuple(part.cpu().numpy() for part in (value, batch.x, batch.ptr))
+        return csr_matrix(lists, (int(batch.num_graphs), self.num_items))
+
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
         # Of a cast, only the device is followed: counts need all their digits.
+        staying = {id(self._buffers[name]) for name in self.in_main_memory}
+
         def move(tensor: Tensor) -> Tensor:
+            if id(tensor) in staying:
+                return tensor
             moved = fn(tensor)
             return moved if moved.dtype == tensor.dtype else tensor.to(moved.device)
 
@@ -192,6 +215,13 @@ def find(keys: Tensor, wanted: Tensor) -> tuple[Tensor, Tensor]:
         return torch.zeros_like(wanted), torch.zeros_like(wanted, dtype=torch.bool)
     place = torch.searchsorted(keys, wanted.contiguous()).clamp(max=keys.numel() - 1)
     return place, keys[place] == wanted
+
+
+def _cells(block: csr_matrix, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Cells of a sparse block as numbered row by row, int64 [n], and their values, float64 [n]."""
+    row = np.repeat(np.arange(block.shape[0]), np.diff(block.indptr))
+    cell = torch.from_numpy(row * block.shape[1] + block.indices)
+    return cell.to(device), torch.from_numpy(block.data).to(device)
 
 
 def last_visit(batch: Batch) -> Tensor:

@@ -15,6 +15,9 @@ from numpy.typing import NDArray
 MOST_CLICKS = 2**17
 """Clicks that a model reads at once, unless one session alone has more: bounds the memory."""
 
+MOST_ENTRIES = 2**20
+"""Entries of lists that a counting model sums at once, unless one session alone has more."""
+
 _lock = threading.Lock()
 _readers: WeakKeyDictionary[torch.nn.Module, int] = WeakKeyDictionary()
 _trained: WeakKeyDictionary[torch.nn.Module, bool] = WeakKeyDictionary()
@@ -61,6 +64,7 @@ def blocks(
         lengths: Clicks of each session, [num_sessions].
         most_sessions: Sessions of a block, at least 1.
         most_clicks: Clicks of a block of more than one session; ``None``: :data:`MOST_CLICKS`.
+            Other work is cut the same way, where ``lengths`` count it.
     """
     room = MOST_CLICKS if most_clicks is None else most_clicks
     ends = np.cumsum(lengths, dtype=np.int64)

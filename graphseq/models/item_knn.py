@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -14,13 +14,10 @@ from torch_geometric.data import Batch
 
 from graphseq.models.base import Traits
 from graphseq.models.counting import CountingModel, last_visit
-from graphseq.nn.ragged import ragged_range
+from graphseq.models.lists import FloatArray, IntArray, highest, weighted_sums
 
 MOST_PRODUCTS = 2**24
 """Products of the co-occurrence matrix that a block of items may take, about: bounds the memory."""
-
-ROUNDING = 1e-6
-"""More than distances in a block of 2**24 items are rounded by; what it lets in is few."""
 
 
 class ItemKNN(CountingModel):
@@ -59,6 +56,7 @@ class ItemKNN(CountingModel):
     )
 
     num_roundings: ClassVar[int] = 512  # an item may get a term of every item of the session
+    in_main_memory = ("item_sessions", "neighbor_ptr", "neighbor_item", "neighbor_together")
 
     item_sessions: Tensor
     neighbor_ptr: Tensor
@@ -134,29 +132,9 @@ class ItemKNN(CountingModel):
         """Which entries of the co-occurrence matrix are among the ``k`` nearest of their row."""
         entry = np.flatnonzero(together.indices != row)  # no item is a neighbour of itself
         row, column = row[entry], together.indices[entry]
-        row = row - row[0] if len(row) else row
-        size = np.bincount(row)
-        crowded = np.flatnonzero((size > self.k)[row])
-        if len(crowded) == 0:
-            return entry
         # Within a row its own norm changes no order: it is left out of the cosine.
         nearness = together.data[entry] / np.sqrt(item_sessions[column] + self.regularization)
-        # One sort of plain numbers tells each row's k-th nearest, but for rounding; what may lie
-        # above it is few, and is then ordered exactly.
-        distance = 2.0 * row + 1 - nearness / nearness.max()
-        crowded_row = row[crowded]
-        first = np.flatnonzero(np.diff(crowded_row, prepend=-1))
-        limit = np.zeros(len(size))
-        limit[crowded_row[first]] = np.sort(distance[crowded])[first + self.k - 1]
-        contender = crowded[distance[crowded] <= limit[crowded_row] + ROUNDING]
-        by = (-last_click[column[contender]], -nearness[contender], row[contender])
-        order = contender[np.lexsort(by)]
-        starts = np.flatnonzero(np.diff(row[order], prepend=-1))
-        place = np.arange(len(order)) - np.repeat(starts, np.diff(np.append(starts, len(order))))
-        keep = np.ones(len(entry), dtype=bool)
-        keep[crowded] = False
-        keep[order[place < self.k]] = True
-        return entry[keep]
+        return entry[highest(row, nearness, self.k, tie=-last_click[column])]
 
     def score(self, batch: Batch, items: Tensor | None = None) -> Tensor:
         """Summed cosines to the items of the last clicks.
@@ -177,12 +155,24 @@ class ItemKNN(CountingModel):
         if self.last_clicks is not None:
             recent = last_visit(batch) <= self.last_clicks
             node, row = node[recent], row[recent]
-        entry, ptr = ragged_range(self.neighbor_ptr[node], self.neighbor_ptr[node + 1])
-        source = torch.repeat_interleave(ptr.diff())  # which of the nodes: [num_neighbors]
-        item = self.neighbor_item[entry].long()
-        size = self.item_sessions.double() + self.regularization  # |S_i| + lambda: [num_items]
-        cosine = self.neighbor_together[entry] / (size[node][source] * size[item]).sqrt()
-        return self.evidence_scores(batch, items, row[source], item, cosine, backoff=self.backoff)
+        count = torch.bincount(row, minlength=int(batch.num_graphs)).cpu().numpy()
+        neighbor, together = self.neighbor_item.numpy(), self.neighbor_together.numpy()
+        sessions = self.item_sessions.numpy()  # |S_i|: [num_items]
+
+        def cosines(entry: IntArray, item: IntArray) -> tuple[NDArray[Any], FloatArray]:
+            near = neighbor[entry]
+            size, sizes = (sessions[of] + self.regularization for of in (item, near))
+            return near, together[entry] / np.sqrt(size * sizes)
+
+        sums = weighted_sums(
+            np.concatenate(([0], np.cumsum(count))),
+            node.cpu().numpy(),
+            np.ones(node.numel()),
+            self.neighbor_ptr.numpy(),
+            cosines,
+            self.num_items,
+        )
+        return self.evidence_scores(batch, items, (e for _, e in sums), backoff=self.backoff)
 
     def __repr__(self) -> str:
         return (

@@ -11,11 +11,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch_geometric.data import Batch
 
+from graphseq.models import inference
 from graphseq.models.base import SessionsLike, Traits
 from graphseq.models.counting import CountingModel, find
-
-FORGOTTEN = 1e-290
-"""A transition that weighs less has decayed to nothing."""
+from graphseq.nn.ragged import ragged_range
 
 
 class MarkovChain(CountingModel):
@@ -40,18 +39,20 @@ class MarkovChain(CountingModel):
     ``first_target``. Counts are stored sparsely, 16 bytes for each distinct transition of each
     order, and found by binary search.
 
-    With ``half_life`` :math:`h`, a transition of age :math:`\Delta` counts :math:`2^{-\Delta / h}`
-    in :math:`c` and :math:`n`, so that new habits outweigh old ones; :math:`P_0` counts all clicks
-    alike. Ages are times before the newest click of the log, or, where it has no times, transitions
-    after this one. What weighs less than 1e-290 is forgotten.
+    With ``half_life`` :math:`h`, a transition that is older by :math:`\Delta` than the newest one
+    out of the same context counts :math:`2^{-\Delta / h}` in :math:`c` and :math:`n`, so that new
+    habits outweigh old ones; :math:`P_0` counts all clicks. Times are those of the later click or,
+    where the log has none, transitions are counted. The newest transition of every context counts
+    1: what happened elsewhere since, or nothing at all, takes nothing from a context.
 
     Args:
         num_items: Items of the catalogue, ``V``.
         order: Clicks in the longest context, at least 1.
         backoff: Weight of the shorter context's probabilities, in clicks.
         smoothing: Clicks added to the count of every item in ``P_0``.
-        half_life: Age at which a transition counts half, in the unit of click times or, where the
-            log has none, in transitions counted back from its end; ``None``: all count alike.
+        half_life: Age at which a transition counts half of the newest one out of its context, in
+            the unit of click times or, where the log has none, in transitions of the log;
+            ``None``: all count the same.
 
     Raises:
         ValueError: If ``order`` or ``half_life`` is not positive, or ``backoff`` or ``smoothing``
@@ -110,7 +111,7 @@ class MarkovChain(CountingModel):
     ) -> None:
         # Every position whose context of k clicks lies within its session and has a follower.
         last = np.flatnonzero(session[1:] == session[:-1])  # [n], position of the newest click
-        weight = self._weights(last + 1, time)  # [n], of the click that follows
+        age = self._ages(last + 1, time)  # [n], of the click that follows
         context, num_contexts = items[last], self.num_items
         for k in range(1, self.order + 1):
             if k > 1:
@@ -118,11 +119,12 @@ class MarkovChain(CountingModel):
                 inside = first >= 0
                 inside[inside] = session[first[inside]] == session[last[inside]]
                 last, context = last[inside], context[inside]
-                weight = None if weight is None else weight[inside]
+                age = None if age is None else age[inside]
                 key = context * self.num_items + items[last - (k - 1)]
                 unique, context = np.unique(key, return_inverse=True)
                 self.set_buffer(f"context_key_{k}", unique)
                 num_contexts = len(unique)
+            weight = None if age is None else _weights(context, age, num_contexts)
             key, count = _counted(context * self.num_items + items[last + 1], weight)
             transitions = np.bincount(key // self.num_items, minlength=num_contexts)
             self.set_buffer(f"context_ptr_{k}", np.concatenate(([0], np.cumsum(transitions))))
@@ -132,16 +134,14 @@ class MarkovChain(CountingModel):
             self.set_buffer(f"transition_key_{k}", key)
             self.set_buffer(f"transition_count_{k}", count)
 
-    def _weights(
+    def _ages(
         self, end: NDArray[np.int64], time: NDArray[np.float64] | None
     ) -> NDArray[np.float64] | None:
-        """What transitions to these clicks count, oldest first; ``None``: 1."""
+        """Ages of transitions to these clicks, in half-lives; ``None``: all count the same."""
         if self.half_life is None:
             return None
-        age = np.arange(len(end))[::-1] if time is None else time.max() - time[end]
-        weight = np.exp2(-age / self.half_life)
-        weight[weight < FORGOTTEN] = 0  # else 1 / n would overflow
-        return weight
+        age = np.arange(len(end), 0.0, -1) if time is None else time.max() - time[end]
+        return age / self.half_life
 
     def predict_next(
         self, sessions: SessionsLike, k: int = 10, *, backoff: float | None = None, **options: Any
@@ -263,13 +263,14 @@ class MarkovChain(CountingModel):
                 scores[row] += torch.where(equal, counts[place], 0) * weight.unsqueeze(-1)
             return
         ptr: Tensor = getattr(self, f"context_ptr_{k}")
-        start = ptr[context]
-        size = ptr[context + 1] - start
-        before = size.cumsum(0) - size
-        source = torch.repeat_interleave(size)  # which of the rows: [num_transitions]
-        entry = torch.arange(source.numel(), device=source.device) + (start - before)[source]
-        # No cell comes twice: the transitions out of one context are distinct.
-        scores[row[source], keys[entry] % self.num_items] += counts[entry] * weight[source]
+        size = (ptr[context + 1] - ptr[context]).cpu().numpy()
+        for part in inference.blocks(size, len(size), inference.MOST_ENTRIES):
+            of = context[part]
+            entry, list_ptr = ragged_range(ptr[of], ptr[of + 1])
+            source = torch.repeat_interleave(list_ptr.diff())  # which of the rows: [num_entries]
+            cell = row[part][source], keys[entry] % self.num_items
+            # No cell comes twice: the transitions out of one context are distinct.
+            scores[cell] += counts[entry] * weight[part][source]
 
     def __repr__(self) -> str:
         return (
@@ -277,6 +278,15 @@ class MarkovChain(CountingModel):
             f"backoff={self.backoff}, smoothing={self.smoothing}"
             + (")" if self.half_life is None else f", half_life={self.half_life})")
         )
+
+
+def _weights(
+    context: NDArray[np.int64], age: NDArray[np.float64], num_contexts: int
+) -> NDArray[np.float64]:
+    """What transitions out of these contexts count: the newest one of each counts 1."""
+    newest = np.full(num_contexts, np.inf)
+    np.minimum.at(newest, context, age)
+    return np.exp2(newest[context] - age)
 
 
 def _counted(

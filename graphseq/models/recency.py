@@ -42,4 +42,4 @@ class Recency(CountingModel):
         """
         share = self.popularity()[batch.x]  # [num_nodes]
         value = 1 + 1 / last_visit(batch).double() - share  # the share is added to all alike
-        return self.evidence_scores(batch, items, batch.batch, batch.x, value, backoff=1.0)
+        return self.evidence_scores(batch, items, [self.of_own_items(batch, value)], backoff=1.0)

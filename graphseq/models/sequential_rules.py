@@ -14,6 +14,7 @@ from torch_geometric.data import Batch
 
 from graphseq.models.base import Traits
 from graphseq.models.counting import CountingModel
+from graphseq.models.lists import weighted_sums
 from graphseq.nn.ragged import ragged_range
 
 RuleWeight = Literal["reciprocal", "linear", "constant"]
@@ -60,6 +61,8 @@ class SequentialRules(CountingModel):
         side_features=False,
         best_for="the number to beat: a second to count, close to neural models",
     )
+
+    in_main_memory = ("rule_ptr", "rule_item", "rule_weight")
 
     rule_ptr: Tensor
     rule_item: Tensor
@@ -140,21 +143,19 @@ class SequentialRules(CountingModel):
         ptr, clicked = batch.click_ptr, batch.click_item
         start = torch.maximum(ptr[:-1], ptr[1:] - self.last_clicks)
         click, click_ptr = ragged_range(start, ptr[1:])  # the last clicks: [n]
-        row = torch.repeat_interleave(click_ptr.diff())
-        age = ptr[1:][row] - click  # r: [n]
+        age = torch.repeat_interleave(ptr[1:], click_ptr.diff()) - click  # r: [n]
         unit = common_multiple(self.last_clicks)
-
-        a = clicked[click]
-        rule, ptr_of_rules = ragged_range(self.rule_ptr[a], self.rule_ptr[a + 1])
-        source = torch.repeat_interleave(ptr_of_rules.diff())  # which of the clicks: [num_rules]
+        item, weight = self.rule_item.numpy(), self.rule_weight.numpy()
+        sums = weighted_sums(
+            click_ptr.cpu().numpy(),
+            clicked[click].cpu().numpy(),
+            (unit / age.double()).cpu().numpy(),
+            self.rule_ptr.numpy(),
+            lambda rule, _: (item[rule], weight[rule]),
+            self.num_items,
+        )
         return self.evidence_scores(
-            batch,
-            items,
-            row[source],
-            self.rule_item[rule].long(),
-            self.rule_weight[rule] * (unit / age.double())[source],
-            backoff=self.backoff,
-            unit=unit * self._unit,
+            batch, items, (e for _, e in sums), backoff=self.backoff, unit=unit * self._unit
         )
 
     def __repr__(self) -> str:

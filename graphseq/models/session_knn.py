@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
-from typing import ClassVar
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -12,9 +14,12 @@ from scipy.sparse import csr_matrix
 from torch import Tensor
 from torch_geometric.data import Batch
 
+from graphseq.models import inference
 from graphseq.models.counting import CountingModel, last_visit
-from graphseq.models.recommend import best
-from graphseq.nn.ragged import ragged_range
+from graphseq.models.lists import FloatArray, IntArray, entries_of, highest, weighted_sums
+
+OLDEST = 2**31 - 1
+"""More clicks than a session has."""
 
 
 class SessionKNN(CountingModel):
@@ -54,6 +59,15 @@ class SessionKNN(CountingModel):
     """
 
     num_roundings: ClassVar[int] = 512  # an item may get a term of every neighbour
+    in_main_memory = (
+        "session_ptr",
+        "session_item",
+        "session_place",
+        "session_time",
+        "item_ptr",
+        "item_session",
+        "item_sessions",
+    )
 
     session_ptr: Tensor
     session_item: Tensor
@@ -61,7 +75,6 @@ class SessionKNN(CountingModel):
     session_time: Tensor
     item_ptr: Tensor
     item_session: Tensor
-    item_place: Tensor
     item_sessions: Tensor
 
     def __init__(
@@ -99,7 +112,6 @@ class SessionKNN(CountingModel):
         self.set_buffer("session_time", dtype=torch.double)  # last click, [num_sessions] or [0]
         self.set_buffer("item_ptr")  # [num_items + 1]
         self.set_buffer("item_session", dtype=torch.int)  # newest first, at most sample_size
-        self.set_buffer("item_place", dtype=torch.int)  # of the item in that session
         self.set_buffer("item_sessions")  # how many sessions clicked it, [num_items]
 
     # -- what a family defines -----------------------------------------------------------------
@@ -182,7 +194,6 @@ class SessionKNN(CountingModel):
             "item_ptr", np.concatenate(([0], np.cumsum(np.minimum(sessions, self.sample_size))))
         )
         self.set_buffer("item_session", by_item.indices[kept].astype(np.int32))
-        self.set_buffer("item_place", by_item.data[kept])
 
     # -- scoring -------------------------------------------------------------------------------
 
@@ -197,79 +208,16 @@ class SessionKNN(CountingModel):
             newest), int64; their similarity, float64; the age of the newest item in common, and the
             place of the last one in the neighbour, int64; [num_pairs] each.
         """
-        node, row, age = batch.x, batch.batch, last_visit(batch)
-        length = batch.click_ptr.diff()
-        if self.last_clicks is not None:
-            recent = age <= self.last_clicks
-            node, row, age = node[recent], row[recent], age[recent]
-            length = length.clamp(max=self.last_clicks)
-        weight = self.click_weight(age, length[row])  # [num_nodes]
-        pair_row, session, pair, source, place = self._candidates(row, node)
-
-        common = weight.new_zeros(session.numel()).index_add_(0, pair, weight[source])
-        total = torch.bincount(row, minlength=length.numel()).double()
-        squares = weight.new_zeros(length.numel()).index_add_(0, row, weight.square())
-        size = (self.session_ptr[session + 1] - self.session_ptr[session]).double()
-        similarity = self.similarity(common, total[pair_row], squares[pair_row], size)
-        similarity = similarity * self._freshness(batch, pair_row, session)
-        newest = torch.full_like(session, torch.iinfo(torch.long).max)
-        newest.scatter_reduce_(0, pair, age[source], "amin")
-        last_place = torch.zeros_like(session).scatter_reduce_(0, pair, place, "amax")
-
-        nearest = torch.arange(0, device=session.device)
-        if session.numel():
-            counts = torch.bincount(pair_row, minlength=length.numel())
-            first = counts.cumsum(0) - counts
-            column = torch.arange(session.numel(), device=session.device) - first[pair_row]
-            dense = similarity.new_full((counts.numel(), int(counts.max())), -torch.inf)
-            dense[pair_row, column] = similarity  # by recency, as ties shall go
-            best_row, best_column, _ = best(dense, self.k)
-            nearest = first[best_row] + best_column
-        found = (pair_row, session, similarity, newest, last_place)
-        return tuple(values[nearest] for values in found)  # type: ignore[return-value]
-
-    def _candidates(
-        self, row: Tensor, node: Tensor
-    ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-        """The newest ``sample_size`` sessions with an item of each row, merged by sorting.
-
-        Args:
-            row, node: Rows, never falling, and their items, int64 [num_nodes].
-
-        Returns:
-            Row and session of each pair, by row and recency, int64 [num_pairs]; and for every item
-            in common its pair, which of the nodes it is, and its place in the session, int64.
-        """
-        num_sessions = self.session_ptr.numel() - 1
-        entry, ptr = ragged_range(self.item_ptr[node], self.item_ptr[node + 1])
-        source = torch.repeat_interleave(ptr.diff())  # which of the nodes: [num_entries]
-        # Stable, so that an item comes before those that the session visited later.
-        key, order = (row[source] * num_sessions + self.item_session[entry]).sort(stable=True)
-        starts = torch.ones_like(key, dtype=torch.bool)
-        torch.ne(key[1:], key[:-1], out=starts[1:])
-        pair = starts.cumsum(0) - 1  # [num_entries]
-        key = key[starts]
-        pair_row = key // num_sessions
-        counts = torch.bincount(pair_row)
-        first = counts.cumsum(0) - counts
-        sampled = torch.arange(key.numel(), device=key.device) - first[pair_row] < self.sample_size
-        kept = sampled[pair]
-        pair, order = (sampled.cumsum(0) - 1)[pair[kept]], order[kept]
-        place = self.item_place[entry[order]].long()
-        return pair_row[sampled], (key % num_sessions)[sampled], pair, source[order], place
-
-    def _freshness(self, batch: Batch, row: Tensor, session: Tensor) -> Tensor:
-        """Decay of sessions of the log by their age, float64 [n]."""
-        if self.half_life is None:
-            return torch.ones_like(session, dtype=torch.double)
-        if self.session_time.numel() == 0:
-            return torch.exp2(-session.double() / self.half_life)
-        now = self.session_time[:1].expand(int(batch.num_graphs))
-        time = batch.get("click_time")
-        if time is not None:
-            now = time.double()[batch.click_ptr[1:] - 1]
-        passed = (now[row] - self.session_time[session]).clamp(min=0)
-        return torch.exp2(-passed / self.half_life)
+        parts: list[tuple[NDArray[Any], ...]] = []
+        start = 0
+        for near in self._neighborhoods(self._query(batch)):
+            parts.append((near.row + start, near.session, near.similarity, near.age, near.place))
+            start += len(near.query.total)
+        kinds = (np.int64, np.int64, np.float64, np.int64, np.int64)
+        return tuple(  # type: ignore[return-value]
+            torch.from_numpy(np.concatenate([np.empty(0, kind), *values])).to(batch.x.device)
+            for kind, *values in zip(kinds, *parts, strict=True)
+        )
 
     def score(self, batch: Batch, items: Tensor | None = None) -> Tensor:
         """Summed similarities of the neighbours that clicked the item.
@@ -286,21 +234,190 @@ class SessionKNN(CountingModel):
             ValueError: If nothing was counted yet.
         """
         self.popularity()  # refuses where nothing was counted
-        row, session, similarity, age, last_place = self.neighbors(batch)
-        value = similarity * self.match_weight(age)  # [num_pairs]
-        entry, ptr = ragged_range(self.session_ptr[session], self.session_ptr[session + 1])
-        source = torch.repeat_interleave(ptr.diff())  # which of the pairs: [num_entries]
-        item, value = self.session_item[entry].long(), value[source]
-        place = self.place_weight((self.session_place[entry] - last_place[source]).abs())
-        if place is not None:
-            value = value * place
+        evidence = map(self._evidence, self._neighborhoods(self._query(batch)))
+        return self.evidence_scores(batch, items, evidence, backoff=self.backoff)
+
+    def _query(self, batch: Batch) -> _Query:
+        node, row, age = batch.x, batch.batch, last_visit(batch)
+        length = batch.click_ptr.diff()
+        if self.last_clicks is not None:
+            recent = age <= self.last_clicks
+            node, row, age = node[recent], row[recent], age[recent]
+            length = length.clamp(max=self.last_clicks)
+        weight = self.click_weight(age, length[row]).cpu()  # [num_nodes]
+        row = row.cpu()
+        total = torch.bincount(row, minlength=length.numel())
+        squares = weight.new_zeros(length.numel()).index_add_(0, row, weight.square())
+        now = None
+        time = batch.get("click_time")
+        if time is not None:
+            now = time.double()[batch.click_ptr[1:] - 1].cpu().numpy()
+        return _Query(
+            ptr=np.concatenate(([0], np.cumsum(total.numpy()))),
+            item=node.cpu().numpy(),
+            age=age.cpu().numpy(),
+            weight=weight.numpy(),
+            total=total.double(),
+            squares=squares,
+            now=now,
+        )
+
+    def _neighborhoods(self, query: _Query) -> Iterator[_Neighborhood]:
+        """The neighbours of all sessions, some sessions at a time, most similar first."""
+        posted = self.item_session.numpy()
+
+        def sessions(entry: IntArray, item: IntArray) -> tuple[NDArray[Any], FloatArray]:
+            return posted[entry], np.ones(len(entry))
+
+        num_sessions = self.session_ptr.numel() - 1
+        commons = weighted_sums(
+            query.ptr, query.item, query.weight, self.item_ptr.numpy(), sessions, num_sessions
+        )
+        for rows, common in commons:
+            part = query.rows(rows)
+            row, session, similarity = self._nearest(part, common)
+            pair_ptr = np.searchsorted(row, np.arange(common.shape[0] + 1))
+            clicks = np.diff(np.concatenate(([0], np.cumsum(self._sizes(session))))[pair_ptr])
+            most = max(1, inference.MOST_ENTRIES // (len(part.item) + 1))
+            for few in inference.blocks(clicks, most, inference.MOST_ENTRIES):
+                pairs = slice(pair_ptr[few.start], pair_ptr[few.stop])
+                yield self._neighborhood(
+                    part.rows(few), row[pairs] - few.start, session[pairs], similarity[pairs]
+                )
+
+    def _nearest(self, query: _Query, common: csr_matrix) -> tuple[IntArray, IntArray, FloatArray]:
+        """Row, session of the log and similarity of the neighbours, most similar first."""
+        count = np.diff(common.indptr)
+        row = np.repeat(np.arange(len(count)), count)
+        session, weight = common.indices.astype(np.int64), common.data
+        rank = np.arange(len(row)) - np.repeat(common.indptr[:-1], count)
+        if (rank >= self.sample_size).any():
+            sampled = rank < self.sample_size
+            row, session, weight, rank = (
+                values[sampled] for values in (row, session, weight, rank)
+            )
+        similarity = self.similarity(
+            torch.from_numpy(weight),
+            query.total[row],
+            query.squares[row],
+            torch.from_numpy(self._sizes(session)).double(),
+        ).numpy()
+        if self.half_life is not None:
+            age = self._age(query, row, session)
+            newest = np.flatnonzero(rank == 0)  # of each row's candidates
+            age -= np.repeat(age[newest], np.diff(np.append(newest, len(age))))
+            similarity = similarity * np.exp2(-age / self.half_life)
+        kept = highest(row, similarity, self.k)
+        row, session, similarity = row[kept], session[kept], similarity[kept]
+        order = np.lexsort((-similarity, row))  # stable: equal ones by recency
+        return row, session[order], similarity[order]
+
+    def _sizes(self, session: IntArray) -> IntArray:
+        """Distinct items of sessions of the log, int64 [n]."""
+        ptr = self.session_ptr.numpy()
+        size: IntArray = ptr[session + 1] - ptr[session]
+        return size
+
+    def _age(self, query: _Query, row: IntArray, session: IntArray) -> FloatArray:
+        """How old sessions of the log are to sessions of the batch, float64 [n]."""
+        if self.session_time.numel() == 0:
+            return session.astype(np.float64)
+        end = self.session_time.numpy()
+        now = end[0] if query.now is None else query.now[row]
+        return np.maximum(now - end[session], 0.0)
+
+    def _neighborhood(
+        self, query: _Query, row: IntArray, session: IntArray, similarity: FloatArray
+    ) -> _Neighborhood:
+        # A table in which neighbours look up their items: how new each is in the session.
+        own, column = np.unique(query.item, return_inverse=True)
+        column_of = np.zeros(self.num_items, dtype=np.int32)  # 0: of none of these sessions
+        column_of[own] = np.arange(1, len(own) + 1)
+        num_rows, width = len(query.total), len(own) + 1
+        newness = np.zeros((num_rows, width), dtype=np.int32)  # 0: not of this session
+        newness[np.repeat(np.arange(num_rows), np.diff(query.ptr)), column + 1] = OLDEST - query.age
+
+        entry, ptr = entries_of(self.session_ptr.numpy(), session)
+        item, place = self.session_item.numpy().take(entry), self.session_place.numpy().take(entry)
+        cell = column_of.take(item) + np.repeat(row * width, np.diff(ptr))
+        found = newness.reshape(-1).take(cell)
+        first = ptr[:-1]  # no list of clicks is empty
+        return _Neighborhood(
+            query=query,
+            row=row,
+            session=session,
+            similarity=similarity,
+            age=OLDEST - np.maximum.reduceat(found, first).astype(np.int64),
+            place=np.maximum.reduceat(place * (found > 0), first),
+            ptr=ptr,
+            item=item,
+            item_place=place,
+        )
+
+    def _evidence(self, near: _Neighborhood) -> csr_matrix:
+        """What the neighbours clicked, summed: [num_rows, num_items]."""
+        num_rows, num_pairs = len(near.query.total), len(near.row)
+        value = near.similarity * self.match_weight(torch.from_numpy(near.age)).numpy()
+        # Added from the largest on: what equal weights speak for gets equal sums, to the last bit.
+        order = np.lexsort((-value, near.row))
+        row_ptr = np.searchsorted(near.row, np.arange(num_rows + 1))
+        weights = csr_matrix((value[order], order, row_ptr), (num_rows, num_pairs))
+
+        distance = np.abs(near.item_place - np.repeat(near.place, np.diff(near.ptr)))
+        # Distances are few: each is weighed once.
+        farthest = 1 << int(distance.max(initial=0)).bit_length()
+        place = self.place_weight(torch.arange(farthest))
+        share = np.ones(len(distance)) if place is None else place.numpy().take(distance)
+        sums = weights @ csr_matrix((share, near.item, near.ptr), (num_pairs, self.num_items))
         if self.idf_weight > 0:
-            with_item = self.item_sessions[item].double()
-            idf = ((self.session_ptr.numel() - 1) / with_item).log()
-            value = value * (1 + self.idf_weight * idf)
-        return self.evidence_scores(batch, items, row[source], item, value, backoff=self.backoff)
+            with_item = self.item_sessions.numpy()[sums.indices]
+            idf = np.log((self.session_ptr.numel() - 1) / with_item)
+            sums.data *= 1 + self.idf_weight * idf
+        return sums
 
     def __repr__(self) -> str:
         settings = self.settings
         named = (f"{name}={settings[name]!r}" for name in settings if name != "num_items")
         return f"{type(self).__name__}({self.num_items}, {', '.join(named)})"
+
+
+@dataclass(frozen=True)
+class _Query:
+    """Sessions of a batch: their distinct items, and what their similarities need."""
+
+    ptr: IntArray  # first item of each session, and the end
+    item: IntArray
+    age: IntArray  # clicks since the last one on the item
+    weight: FloatArray
+    total: Tensor  # distinct items of each session
+    squares: Tensor  # their summed squared weights
+    now: FloatArray | None  # the current time of each session
+
+    def rows(self, rows: slice) -> _Query:
+        """Some sessions in a row."""
+        ptr = self.ptr[rows.start : rows.stop + 1]
+        items = slice(ptr[0], ptr[-1])
+        return _Query(
+            ptr=ptr - ptr[0],
+            item=self.item[items],
+            age=self.age[items],
+            weight=self.weight[items],
+            total=self.total[rows],
+            squares=self.squares[rows],
+            now=None if self.now is None else self.now[rows],
+        )
+
+
+@dataclass(frozen=True)
+class _Neighborhood:
+    """The neighbours of some sessions of a batch, session by session, and all of their clicks."""
+
+    query: _Query
+    row: IntArray  # the session of each pair, from 0
+    session: IntArray  # of the log
+    similarity: FloatArray
+    age: IntArray  # of the newest item in common
+    place: NDArray[np.int32]  # of the last item in common
+    ptr: IntArray  # first item of each neighbour, and the end
+    item: NDArray[np.int32]
+    item_place: NDArray[np.int32]

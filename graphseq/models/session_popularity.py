@@ -43,6 +43,5 @@ class SessionPopularity(CountingModel):
         """
         clicks = torch.bincount(batch.click_index, minlength=batch.x.numel())  # [num_nodes]
         total = int(self.item_counts.sum())  # N
-        return self.evidence_scores(
-            batch, items, batch.batch, batch.x, clicks.double(), backoff=total / (total + 1)
-        )
+        evidence = self.of_own_items(batch, clicks.double())
+        return self.evidence_scores(batch, items, [evidence], backoff=total / (total + 1))

@@ -46,19 +46,23 @@ def naive(
     order: int,
     backoff: float,
     smoothing: float,
-    weights: list[list[float]] | None = None,
+    ages: list[list[float]] | None = None,
 ) -> list[float]:
-    """P_k of every item, read off the definition; with the weight of each click as a follower."""
+    """P_k of every item, read off the definition; with ages of all clicks in half-lives."""
     clicks = Counter(item for one in train for item in one)
     total = sum(clicks.values()) + smoothing * NUM_ITEMS
     scores = [(clicks[item] + smoothing) / total for item in range(NUM_ITEMS)]
     longest = min(order, len(session))
     for k in range(1, longest + 1):
+        found = [
+            (one[end], 0 if ages is None else ages[number][end])
+            for number, one in enumerate(train)
+            for end in range(k, len(one))
+            if one[end - k : end] == session[-k:]
+        ]
         followers: dict[int, float] = defaultdict(float)
-        for number, one in enumerate(train):
-            for end in range(k, len(one)):
-                if one[end - k : end] == session[-k:]:
-                    followers[one[end]] += 1 if weights is None else weights[number][end]
+        for item, age in found:
+            followers[item] += 2.0 ** (min(other for _, other in found) - age)
         n = sum(followers.values())
         if backoff > 0:
             scores = [
@@ -137,16 +141,16 @@ def test_markov_half_life_any_sessions_equal_naive_dictionary_of_weights(
 ) -> None:
     sessions = as_sessions(train)
     if seed is None:  # ages in transitions
-        ages = list(range(sum(len(one) - 1 for one in train)))
-        weights = [[np.nan] + [2 ** (-ages.pop() / half_life) for _ in one[1:]] for one in train]
+        last = list(range(sum(len(one) - 1 for one in train)))
+        ages = [[np.nan] + [last.pop() / half_life for _ in one[1:]] for one in train]
     else:
         time = np.random.default_rng(seed).integers(0, 20, sessions.num_clicks).astype(np.float64)
         sessions = replace(sessions, time=time)
-        flat = iter((2 ** ((time - time.max()) / half_life)).tolist())
-        weights = [[next(flat) for _ in one] for one in train]
+        flat = iter(((time.max() - time) / half_life).tolist())
+        ages = [[next(flat) for _ in one] for one in train]
     model = MarkovChain(NUM_ITEMS, order, backoff=backoff, half_life=half_life)
     scores = model.fit_counts(sessions).score(as_batch(queries))
-    expected = [naive(train, session, order, backoff, 0.0, weights) for session in queries]
+    expected = [naive(train, session, order, backoff, 0.0, ages) for session in queries]
     torch.testing.assert_close(
         scores, torch.tensor(expected, dtype=torch.double), rtol=1e-9, atol=1e-15
     )
@@ -159,13 +163,27 @@ def test_markov_half_life_lets_new_transitions_outweigh_old_ones() -> None:
 
 
 def test_markov_half_life_transitions_beyond_all_decay_are_forgotten() -> None:
-    sessions = replace(as_sessions([[0, 1], [2, 3]]), time=np.array([0.0, 0.0, 1e6, 1e6]))
+    sessions = replace(as_sessions([[0, 1], [0, 3]]), time=np.array([0.0, 0.0, 1e9, 1e9]))
     model = MarkovChain(NUM_ITEMS, backoff=0, half_life=1.0).fit_counts(sessions)
-    assert scores_of(model, [0]).isneginf().all()
-    assert scores_of(model, [2])[0, 3] == 1
-    share = torch.tensor([1, 1, 1, 1, 0, 0], dtype=torch.double) / 4
-    filled = MarkovChain(NUM_ITEMS, half_life=1.0).fit_counts(sessions)
-    torch.testing.assert_close(scores_of(filled, [0])[0], share)
+    expected = torch.tensor([[-np.inf, -np.inf, -np.inf, 1.0, -np.inf, -np.inf]]).double()
+    torch.testing.assert_close(scores_of(model, [0]), expected)
+
+
+@pytest.mark.parametrize("order", [1, 2])
+def test_markov_half_life_clicks_elsewhere_a_month_later_change_no_context(order: int) -> None:
+    lists, time = [[0, 1, 2], [0, 1, 3]], [0.0, 1.0, 2.0, 5.0, 6.0, 7.0]
+    before = replace(as_sessions(lists), time=np.array(time))
+    month = 30 * 86_400.0
+    after = replace(as_sessions([*lists, [4, 5]]), time=np.array([*time, month, month]))
+    models = [
+        MarkovChain(NUM_ITEMS, order, backoff=0, half_life=5.0).fit_counts(log)
+        for log in (before, after)
+    ]
+    for model in models:  # one half-life lies between the two sessions
+        scores = scores_of(model, [0, 1])[0]
+        torch.testing.assert_close(scores[2:4], torch.tensor([1 / 3, 2 / 3]).double())
+    filled = MarkovChain(NUM_ITEMS, order, half_life=5.0).fit_counts(after)
+    assert scores_of(filled, [0, 1]).argmax() == 3  # not what is popular
 
 
 def test_markov_half_life_saved_and_loaded_keeps_weights(tmp_path: Path) -> None:

@@ -81,7 +81,11 @@ def naive(
 
     end = [0.0] * len(train) if times is None else times
     newest_first = sorted(range(len(train)), key=lambda n: (end[n], n), reverse=True)
-    sample = [n for n in newest_first if age.keys() & set(train[n])][: model.sample_size]
+    heavy = {item for item, w in weight.items() if w > 0}
+    sample = [n for n in newest_first if heavy & set(train[n])][: model.sample_size]
+    passed = {n: float(newest_first.index(n)) for n in sample}
+    if times is not None:
+        passed = {n: max(0.0, (max(times) if now is None else now) - times[n]) for n in sample}
     similarity = {}
     for n in sample:
         common = 0.0
@@ -94,10 +98,7 @@ def naive(
             squares = sum(w * w for w in weight.values())
             similarity[n] = common / math.sqrt(squares * len(set(train[n])))
         if model.half_life is not None:
-            passed = float(newest_first.index(n))
-            if times is not None:
-                passed = max(0.0, (max(times) if now is None else now) - times[n])
-            similarity[n] *= 2.0 ** (-passed / model.half_life)
+            similarity[n] *= 2.0 ** ((min(passed.values()) - passed[n]) / model.half_life)
     neighbors = sorted(sample, key=lambda n: -similarity[n])[: model.k]
 
     clicks = [item for one in train for item in one]
@@ -225,15 +226,101 @@ def test_session_knn_only_the_newest_candidates_are_compared(family: type[Sessio
     assert scores.isfinite().nonzero().view(-1).tolist() == [0, 1, 4, 5]
 
 
+def test_vsknn_session_that_shares_only_what_weighs_nothing_is_no_candidate() -> None:
+    # Of eleven clicks the oldest one has no weight, linearly.
+    query = [0, *[1] * 10]
+    train = as_sessions([[0, 2, 1], [0, 3], [0, 4]])
+    model = VSKNN(NUM_ITEMS, sample_size=1, decay="linear", match_decay="same").fit_counts(train)
+    _, session, similarity, age, place = model.neighbors(as_batch([query]))
+    assert (session.tolist(), similarity.tolist()) == ([2], [0.5])
+    assert (age.tolist(), place.tolist()) == ([1], [3])
+    assert model.score(as_batch([[5] * 10 + [0], query]))[1, 2] > 0.5
+
+
+MONTH = 30 * 86_400.0
+PLAIN: dict[type[SessionKNN], dict[str, Any]] = {
+    VSKNN: {"decay": "same", "match_decay": "same", "idf_weight": 0.0, "backoff": 0.0},
+    VSTAN: {"click_decay": None, "match_decay": None, "place_decay": None}
+    | {"idf_weight": 0.0, "backoff": 0.0},
+}
+"""Settings with which a neighbour of [0] that holds two items is worth the same as any other."""
+
+
 @FAMILIES
-def test_session_knn_session_of_the_current_time_counts_once_not_more(
-    family: type[SessionKNN],
+@pytest.mark.parametrize(
+    ("now", "ratio"),
+    [
+        (20.0, 2.0**-1),  # the sessions end 10 seconds from each other, one half-life
+        (30.0, 2.0**-1),
+        (20.0 + MONTH, 2.0**-1),
+        (20.0 + 1e12, 2.0**-1),
+        (15.0, 2.0**-0.5),  # what came later is as new as can be
+        (10.0, 1.0),
+        (-MONTH, 1.0),
+    ],
+)
+def test_session_knn_decays_from_the_newest_candidate_whatever_the_current_time(
+    family: type[SessionKNN], now: float, ratio: float
 ) -> None:
     train = as_sessions([[0, 1], [0, 2]], [10.0, 20.0])
-    model = family(NUM_ITEMS, half_life=10.0).fit_counts(train)  # type: ignore[call-arg]
-    newest, later, earlier = model.score(as_batch([[0]] * 3, [20.0, 30.0, 15.0]))[:, 2]
-    assert later < newest
-    assert earlier == newest  # a session of the future is not worth more
+    scores = [
+        family(NUM_ITEMS, half_life=half_life, **PLAIN[family])  # type: ignore[call-arg]
+        .fit_counts(train)
+        .score(as_batch([[0]], [now]))[0]
+        for half_life in (10.0, None)
+    ]
+    assert scores[0][2] == scores[1][2]  # the newest one counts as if there were no decay
+    assert scores[0][1] / scores[0][2] == pytest.approx(ratio, abs=1e-12)
+
+
+@FAMILIES
+def test_session_knn_month_later_gives_the_same_scores_and_never_popularity(
+    family: type[SessionKNN],
+) -> None:
+    lists = [[0, 1], [0, 2], [0, 1, 3], *[[4, 5]] * 20]
+    day = 86_400.0
+    # The log went on for a month without any candidate, and the session comes a month later.
+    times = [1.6e9, 1.6e9 + day, 1.6e9 + 2 * day, *[1.6e9 + MONTH] * 20]
+    model = family(NUM_ITEMS, half_life=day).fit_counts(as_sessions(lists, times))  # type: ignore[call-arg]
+    at_once, later = model.score(as_batch([[0], [0]], [times[2], times[-1] + MONTH]))
+    assert torch.equal(at_once, later)
+    assert set(later.topk(4).indices.tolist()) == {0, 1, 2, 3}
+    without_time = model.score(as_batch([[0]]))[0]
+    assert torch.equal(without_time, later)
+
+
+@FAMILIES
+def test_session_knn_ages_beyond_all_decay_leave_the_newest_candidate(
+    family: type[SessionKNN],
+) -> None:
+    train = as_sessions([[0, 1], [0, 2], [0, 3]], [0.0, 1e9, 1e9])
+    options = PLAIN[family] | {"half_life": 1.0}
+    model = family(NUM_ITEMS, **options).fit_counts(train)  # type: ignore[call-arg]
+    scores = model.score(as_batch([[0]], [2e9]))[0]
+    assert scores.isneginf().tolist() == [False, True, False, False, True, True]
+    assert scores[2] == scores[3] == scores[0] / 2 > 0.5
+
+
+@FAMILIES
+def test_session_knn_without_times_ages_from_the_newest_candidate(
+    family: type[SessionKNN],
+) -> None:
+    options = PLAIN[family] | {"half_life": 1.0}
+    log = [[0, 1], [0, 2], *[[4]] * 2000]
+    scores = family(NUM_ITEMS, **options).fit_counts(as_sessions(log)).score(as_batch([[0]]))[0]  # type: ignore[call-arg]
+    assert scores[1] / scores[2] == 0.5
+    assert scores[2] > 0.5
+
+
+@pytest.mark.parametrize(("decay", "match"), [("same", "div"), ("log", "same")])
+def test_vsknn_items_of_equal_evidence_in_any_order_get_equal_scores_to_the_last_bit(
+    decay: Any, match: Any
+) -> None:
+    # Items 4 and 5 have the same clicks: in sessions of the same similarity, met in other orders.
+    model = VSKNN(NUM_ITEMS, decay=decay, match_decay=match)
+    log = [[0, 4], [1, 4], [2, 4], [2, 5], [0, 5], [1, 5], [0, 1, 3]]
+    scores = model.fit_counts(as_sessions(log)).score(as_batch([[0, 1, 2], [2, 1, 0, 1]]))
+    assert torch.equal(scores[:, 4], scores[:, 5])
 
 
 @FAMILIES
