@@ -9,6 +9,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.sparse import csr_matrix
 from torch import Tensor
 from torch_geometric.data import Batch
 
@@ -198,11 +199,9 @@ def test_scores_of_any_model_tie_within_a_few_roundings(
 def test_equal_evidence_in_another_order_ties_in_counting_models() -> None:
     class Evidence(gs.models.CountingModel):
         def score(self, batch: Batch, items: Tensor | None = None) -> Tensor:
-            item = torch.tensor([1, 1, 1, 2, 2, 2, 3]).repeat(batch.num_graphs)
-            value = torch.tensor([0.1, 0.2, 0.3, 0.3, 0.2, 0.1, 0.6 + 1e-12], dtype=torch.float64)
-            row = torch.arange(batch.num_graphs).repeat_interleave(7)
-            value = value.repeat(batch.num_graphs)
-            return self.evidence_scores(batch, items, row, item, value, backoff=0)
+            sums = [0.0, 0.1 + 0.2 + 0.3, 0.3 + 0.2 + 0.1, 0.6 + 1e-12]
+            evidence = csr_matrix([sums] * batch.num_graphs)
+            return self.evidence_scores(batch, items, [evidence], backoff=0)
 
     assert 0.1 + 0.2 + 0.3 != 0.3 + 0.2 + 0.1
     sessions = sessions_of(4, [1, 2, 3], [0, 0, 0])
