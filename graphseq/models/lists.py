@@ -85,8 +85,8 @@ def weighted_sums(
         sums = weights @ csr_matrix((value, column, end), (len(distinct), width))
         sums = sums.tocsc().tocsr()  # sorts columns in linear time
         if few:
-            sums.resize((size[0], num_columns))
-            sums.indices = present.astype(sums.indices.dtype)[sums.indices]
+            shape = (size[0], num_columns)
+            sums = csr_matrix((sums.data, present[sums.indices], sums.indptr), shape)
         yield rows, sums
 
 
