@@ -7,13 +7,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import pandas as pd
-
 from graphseq.commands.logs import add_log, read
 from graphseq.comparison import Comparison, Entry
 from graphseq.models.persistence import load
-from graphseq.models.recommend import recommend
 
 EPILOG = """\
 examples:
@@ -47,23 +43,12 @@ def add_to(commands: Any) -> None:
 
 
 def run(options: argparse.Namespace) -> None:
-    """Writes a row a recommendation: session, rank, item, score."""
+    """Writes one row per recommendation, as ``recommend(as_frame=True)`` gives them."""
     if options.to is not None and options.to.suffix not in (".csv", ".parquet"):
         raise ValueError(f"--to is a .csv or a .parquet file, got {options.to}.")
     model = load(_folder(options.model))
     sessions = read(options)
-    lists = recommend(model, sessions, options.k, exclude_seen=options.exclude_seen)
-    lengths = [len(found) for found in lists]
-    names = sessions.session_ids
-    named = np.arange(len(lists)) if names is None else np.asarray(names)
-    frame = pd.DataFrame(
-        {
-            "session": np.repeat(named, lengths),
-            "rank": np.concatenate([np.arange(1, n + 1) for n in lengths]),
-            "item": [item for found in lists for item, _ in found],
-            "score": [score for found in lists for _, score in found],
-        }
-    )
+    frame = model.recommend(sessions, options.k, exclude_seen=options.exclude_seen, as_frame=True)
     if options.to is None:
         frame.to_csv(sys.stdout, index=False)
     elif options.to.suffix == ".csv":

@@ -10,6 +10,7 @@ from graphseq.models.gcegnn import GCEGNN
 from graphseq.models.grow import grow, in_model_codes
 from graphseq.models.gru4rec import GRU4Rec
 from graphseq.models.hgru4rec import HGRU4Rec
+from graphseq.models.item_filter import ItemFilter
 from graphseq.models.item_knn import ItemKNN
 from graphseq.models.markov import MarkovChain
 from graphseq.models.popularity import Popularity
@@ -62,6 +63,7 @@ __all__ = [
     "CountingModel",
     "GRU4Rec",
     "HGRU4Rec",
+    "ItemFilter",
     "ItemKNN",
     "MarkovChain",
     "Popularity",

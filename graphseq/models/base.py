@@ -6,9 +6,10 @@ import inspect
 from collections.abc import Mapping
 from dataclasses import dataclass
 from os import PathLike
-from typing import Any, ClassVar, Literal, SupportsIndex
+from typing import Any, ClassVar, Literal, SupportsIndex, overload
 
 import numpy as np
+import pandas as pd
 import torch
 from torch import Tensor
 from torch_geometric.data import Batch
@@ -216,9 +217,24 @@ class SessionModel(torch.nn.Module):
         clicks = torch.cat([state, code.view(1)])
         return clicks[max(0, len(clicks) - most) :]
 
+    @overload
+    def recommend(
+        self,
+        sessions: SessionsLike,
+        k: int = 10,
+        *,
+        as_frame: Literal[False] = False,
+        **options: Any,
+    ) -> list[list[tuple[Any, float]]]: ...
+
+    @overload
+    def recommend(
+        self, sessions: SessionsLike, k: int = 10, *, as_frame: Literal[True], **options: Any
+    ) -> pd.DataFrame: ...
+
     def recommend(
         self, sessions: SessionsLike, k: int = 10, **options: Any
-    ) -> list[list[tuple[Any, float]]]:
+    ) -> list[list[tuple[Any, float]]] | pd.DataFrame:
         """The ``k`` best items of every session: :func:`graphseq.models.recommend.recommend`."""
         from graphseq.models.recommend import recommend  # it imports this file
 

@@ -1,9 +1,9 @@
-"""What recommend is asked: sessions, users and lists of ids of a caller, in a model's codes."""
+"""What recommend is asked: sessions and users of a caller, in a model's codes."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
@@ -14,13 +14,12 @@ import pandas as pd
 import pyarrow as pa
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 from torch_geometric.data import Batch
 
 from graphseq.data.features import in_feature_codes
 from graphseq.data.logs.door import open_log
 from graphseq.data.logs.ids import id_column
-from graphseq.data.logs.lists import is_session, read_lists
+from graphseq.data.logs.lists import read_lists
 from graphseq.data.logs.memory import column_of
 from graphseq.data.session_graph import build_session_graphs
 from graphseq.data.sessions import Sessions
@@ -32,41 +31,19 @@ logger = logging.getLogger(__name__)
 MAX_IDS_NAMED = 5
 """How many unknown ids a warning names."""
 
-Ids = Iterable[Any] | Sequence[Iterable[Any]]
-"""Ids alike for all sessions, or one collection of ids a session."""
-
-
-@dataclass(frozen=True)
-class ItemLists:
-    """Item codes, alike for all sessions or, with ``ptr`` [num_sessions + 1], a list for each."""
-
-    codes: NDArray[np.int64]
-    ptr: NDArray[np.int64] | None
-
-    def cells(self, start: int, stop: int, candidates: Tensor | None) -> tuple[Any, Tensor]:
-        """Index of these items in the scores of sessions ``start..stop-1``."""
-        if self.ptr is None:
-            row: Any = slice(None)
-            code = torch.from_numpy(self.codes)
-        else:
-            lengths = torch.from_numpy(np.diff(self.ptr[start : stop + 1]))
-            row = torch.repeat_interleave(lengths)
-            code = torch.from_numpy(self.codes[self.ptr[start] : self.ptr[stop]])
-        if candidates is None:
-            return row, code
-        place = torch.searchsorted(candidates, code).clamp(max=len(candidates) - 1)
-        present = candidates[place] == code
-        return (row if self.ptr is None else row[present]), place[present]
-
 
 @dataclass(frozen=True)
 class Queries:
-    """Known clicks of the sessions to answer; a session may have none."""
+    """Known clicks of the sessions to answer; a session may have none.
+
+    ``names`` are the caller's own names of the sessions, or their numbers, [num_sessions].
+    """
 
     items: NDArray[np.int64]
     ptr: NDArray[np.int64]
     click_fields: dict[str, NDArray[Any]]
     users: NDArray[np.int64] | None
+    names: NDArray[Any] | pd.api.extensions.ExtensionArray
 
     @property
     def size(self) -> int:
@@ -120,6 +97,7 @@ def read_queries(
     if not isinstance(sessions, Sessions) and (named or _is_log(sessions)):
         sessions = _sessions_of_log(model, sessions, named)
     codes_of_users: NDArray[np.int64] | None = None
+    names: Any = None
     fields: dict[str, NDArray[Any]] = {}
     if isinstance(sessions, Sessions):
         if model.catalog is not None:
@@ -131,6 +109,7 @@ def read_queries(
         unknown = np.flatnonzero(codes < 0)
         named_unknown = unknown_ids.take(own[unknown][own[unknown] >= 0][:MAX_IDS_NAMED]).tolist()
         fields = {f"click_{name}": np.asarray(v) for name, v in sessions.click_features.items()}
+        names = sessions.session_ids
         if sessions.time is not None:
             fields["click_time"] = np.asarray(sessions.time)
         if users is None and user_vocabulary is not None:
@@ -152,7 +131,8 @@ def read_queries(
         codes_of_users = _users(users, num_sessions, user_vocabulary)
     elif codes_of_users is None and user_vocabulary is not None:
         codes_of_users = np.full(num_sessions, -1, dtype=np.int64)
-    return Queries(codes, ptr, fields, codes_of_users)
+    names = np.arange(num_sessions) if names is None else names
+    return Queries(codes, ptr, fields, codes_of_users, names)
 
 
 def _users(
@@ -170,38 +150,6 @@ def _users(
     if unknown.size:
         _warn("unknown users", len(unknown), named.iloc[unknown[:MAX_IDS_NAMED]].tolist())
     return codes
-
-
-def read_ids(ids: Ids, num_sessions: int, vocabulary: Vocabulary, what: str) -> ItemLists:
-    """``exclude`` or ``allow`` (``what``) as codes; unknown ids go, and a warning counts them.
-
-    Raises:
-        ValueError: If they are neither ids alike for all sessions nor one collection a session.
-    """
-    if isinstance(ids, (str, bytes)):
-        raise ValueError(f"{what} is a collection of ids, got {ids!r}: write [{ids!r}].")
-    if not hasattr(ids, "__iter__"):
-        raise ValueError(f"{what} is a collection of ids, got {ids!r}.")
-    entries = list(ids)
-    ptr = None
-    of_sessions = [is_session(entry) for entry in entries]
-    if any(of_sessions):
-        if not all(of_sessions) or len(entries) != num_sessions:
-            raise ValueError(
-                f"{what} is one collection of ids, or one for each of the {num_sessions} sessions; "
-                f"got {len(entries)} entries, {sum(of_sessions)} of them collections."
-            )
-        flat, ptr = read_lists([list(entry) for entry in entries], empty=True)
-    else:
-        flat = id_column(column_of(ids if hasattr(ids, "__len__") else entries, what))
-    codes = np.asarray(vocabulary.encode(flat, what=f"ids in {what}"), dtype=np.int64)
-    unknown = np.flatnonzero(codes < 0)
-    if unknown.size:
-        _warn(f"unknown ids in {what}", len(unknown), flat.iloc[unknown[:MAX_IDS_NAMED]].tolist())
-        known = codes >= 0
-        codes = codes[known]
-        ptr = None if ptr is None else np.concatenate(([0], np.cumsum(known)))[ptr]
-    return ItemLists(codes, ptr)
 
 
 def _is_log(sessions: Any) -> bool:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator, Sequence
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch_geometric.data import Batch
 
@@ -16,13 +18,21 @@ from graphseq.data.arguments import whole
 from graphseq.data.vocabulary import Vocabulary
 from graphseq.models.base import SessionModel, SessionsLike
 from graphseq.models.inference import blocks, inference
-from graphseq.models.queries import Ids, ItemLists, Queries, read_ids, read_queries
+from graphseq.models.item_filter import ItemLists, Items, read_items
+from graphseq.models.queries import Queries, read_queries
 from graphseq.models.ties import TableTies, Tolerance, leaders
 
 logger = logging.getLogger(__name__)
 
 MAX_SCORES = 2**24
 """Scores held at once: sessions are taken in blocks of at most this many divided by the items."""
+
+PICKED = 5
+"""Picking the row of an allowed item costs about as much as its scores for so many sessions. Where
+that is more than all scores of the others, all items are scored and the others hidden."""
+
+Lists = list[list[tuple[Any, float]]]
+"""One list per session of ``(item id, score)``, best first."""
 
 
 def recommend(
@@ -35,11 +45,12 @@ def recommend(
     item: str | None = None,
     time: str | None = None,
     user: str | None = None,
-    exclude: Ids | None = None,
-    allow: Ids | None = None,
+    exclude: Items | Sequence[Items] | None = None,
+    allow: Items | Sequence[Items] | None = None,
     exclude_seen: bool = False,
+    as_frame: bool = False,
     batch_size: int = 512,
-) -> list[list[tuple[Any, float]]]:
+) -> Lists | pd.DataFrame:
     """The ``k`` best items of every session, best first, in the user's own ids.
 
     Ids go through ``model.catalog``; a model without one speaks integers ``0..num_items-1``. Items
@@ -58,17 +69,25 @@ def recommend(
         users: The user of each session, by id, [num_sessions].
         session, item, time, user: Names of the log's columns; ``None``: ``session_id``,
             ``item_id`` and, where it has them, ``time`` and ``user_id``.
-        exclude: Ids never to recommend: alike for all sessions, or one list a session.
-        allow: Ids to choose from: alike for all sessions, or one list a session.
+        exclude: Items never to recommend: ids; a boolean mask [num_items] in the order of codes; a
+            boolean Series by item id; a rule on item features, ``{"category": "shoes"}`` (see
+            :class:`~graphseq.models.item_filter.ItemFilter`); or an ``ItemFilter`` made before. The
+            same for all sessions, or a list of these, one per session.
+        allow: Items to choose from, in the same forms. No item: no recommendation.
         exclude_seen: Whether the items of the session itself are left out.
+        as_frame: Whether to return a frame.
         batch_size: Sessions scored at once, at most.
 
     Returns:
-        One list a session of ``(item id, score)``.
+        One list per session of ``(item id, score)``. With ``as_frame`` one row per recommendation
+        in the order of sessions and ranks: ``session_id`` (the caller's own, or its number),
+        ``rank`` from 1, ``item_id``, ``score``, and ``fallback``, whether the session had no known
+        item; the first and the third have the names of ``session`` and ``item``, if given.
 
     Raises:
-        ValueError: If an argument is out of range or does not fit the sessions, a session has no
-            known item and the model no catalog to fall back on, or a score is NaN.
+        ValueError: If an argument is out of range or does not fit the sessions, none of the ids
+            to allow is known, a session has no known item and the model no catalog to fall back
+            on, or a score is NaN.
         TypeError: If the model is none.
     """
     if not isinstance(model, SessionModel):
@@ -89,40 +108,73 @@ def recommend(
         vocabulary,
         {"session": session, "item": item, "time": time, "user": user},
     )
-    hidden = None if exclude is None else read_ids(exclude, queries.size, vocabulary, "exclude")
-    allowed = None if allow is None else read_ids(allow, queries.size, vocabulary, "allow")
-    candidates = None  # ascending, so that column order is code order
+    hidden = None if exclude is None else read_items(model, exclude, queries.size, "exclude")
+    allowed = None if allow is None else read_items(model, allow, queries.size, "allow")
+    number, code, score = _ranked(model, queries, k, hidden, allowed, exclude_seen, batch_size)
+    ends = np.searchsorted(number, np.arange(queries.size + 1))  # the first place of each session
+    if as_frame:
+        columns = {
+            session or "session_id": pd.Series(queries.names).take(number).array,
+            "rank": np.arange(len(number)) - ends[number] + 1,
+            item or "item_id": vocabulary.ids.take(code).array,
+            "score": score,
+            "fallback": (np.diff(queries.ptr) == 0)[number],
+        }
+        return pd.DataFrame(columns)
+    pairs = list(zip(vocabulary.decode(code), score.tolist(), strict=True))
+    return [pairs[i:j] for i, j in pairwise(ends.tolist())]
+
+
+def _ranked(
+    model: SessionModel,
+    queries: Queries,
+    k: int,
+    hidden: ItemLists | None,
+    allowed: ItemLists | None,
+    exclude_seen: bool,
+    batch_size: int,
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.floating[Any]]]:
+    """Session, item code and score of all recommendations, by session and rank, [n] each."""
+    candidates = outside = None
     if allowed is not None and allowed.ptr is None:
-        candidates = torch.from_numpy(np.unique(allowed.codes))
+        codes = torch.from_numpy(allowed.codes)  # ascending, so that column order is code order
+        at_once = min(queries.size, batch_size)
+        if len(codes) * (at_once + PICKED) <= at_once * model.num_items:
+            candidates = codes
+        else:
+            outside = torch.ones(model.num_items, dtype=torch.bool).index_fill_(0, codes, False)
     num_columns = model.num_items if candidates is None else len(candidates)
+    nothing = np.empty(0, dtype=np.int64)
     if num_columns == 0 or queries.size == 0:
-        return [[] for _ in range(queries.size)]
+        return nothing, nothing, np.empty(0, dtype=np.float32)
     rows = max(1, min(batch_size, MAX_SCORES // num_columns))
 
     def hide(scores: Tensor, start: int, stop: int) -> None:
-        if allowed is not None and allowed.ptr is not None:
-            outside = torch.ones_like(scores, dtype=torch.bool)
-            outside[allowed.cells(start, stop, candidates)] = False
-            scores[outside] = -torch.inf
+        if outside is not None:
+            scores.masked_fill_(outside, -torch.inf)
+        elif allowed is not None and allowed.ptr is not None:
+            others = torch.ones_like(scores, dtype=torch.bool)
+            others[allowed.cells(start, stop, candidates)] = False
+            scores[others] = -torch.inf
         if hidden is not None:
             scores[hidden.cells(start, stop, candidates)] = -torch.inf
         if exclude_seen:
             seen = ItemLists(queries.items, queries.ptr)
             scores[seen.cells(start, stop, candidates)] = -torch.inf
 
-    found: list[list[tuple[Any, float]]] = [[] for _ in range(queries.size)]
+    found: list[tuple[NDArray[np.int64], NDArray[np.int64], NDArray[Any]]] = []
     with inference(model):
         for part in blocks(np.diff(queries.ptr), rows):
             for place, scores, ties in _scored(model, queries, part, candidates):
                 hide(scores, part.start, part.stop)
                 row, column, value = best(scores[place], k, **ties)
                 code = column if candidates is None else candidates[column]
-                pairs = list(zip(vocabulary.decode(code.numpy()), value.tolist(), strict=True))
-                ends = torch.bincount(row, minlength=len(place)).cumsum(0).tolist()
-                starts = [0, *ends[:-1]]
-                for number, i, j in zip(place.tolist(), starts, ends, strict=True):
-                    found[part.start + number] = pairs[i:j]
-    return found
+                found.append(((place[row] + part.start).numpy(), code.numpy(), value.numpy()))
+    number, codes_found, scores_found = (
+        np.concatenate(parts) for parts in zip(*found, strict=True)
+    )
+    order = np.argsort(number, kind="stable")  # sessions without a known item come last in a block
+    return number[order], codes_found[order], scores_found[order]
 
 
 def best(

@@ -133,9 +133,9 @@ def test_compare_then_recommend_on_a_log_of_ones_own(
 
     assert main(["recommend", str(out), str(log), *COLUMNS, "-k", "2"]) == 0
     frame = pd.read_csv(StringIO(capsys.readouterr().out))
-    assert list(frame) == ["session", "rank", "item", "score"]
+    assert list(frame) == ["session_id", "rank", "item_id", "score", "fallback"]
     assert frame["rank"].tolist()[:2] == [1, 2]
-    first = frame[frame["rank"] == 1].set_index("session")["item"]
+    first = frame[frame["rank"] == 1].set_index("session_id")["item_id"]
     assert first["s0"] == "A3"  # A0 A1 A2 ->
     assert first["s199"] == "A5"  # A1 A2 A3 A4 ->
     target = tmp_path / "next.parquet"

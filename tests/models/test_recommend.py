@@ -291,3 +291,44 @@ def test_best_any_scores_equals_sorting_by_score_then_column(
         if scores[j] > -np.inf
     ]
     assert found == expected
+
+
+# -- frames ----------------------------------------------------------------------------------------
+
+
+def test_recommend_as_frame_equals_lists(markov: MarkovChain) -> None:
+    asked = [["b"], [], ["a", "c"], ["new"]]
+    lists = markov.recommend(asked, 2)
+    frame = markov.recommend(asked, 2, as_frame=True)
+    assert list(frame) == ["session_id", "rank", "item_id", "score", "fallback"]
+    rows = [
+        (number, rank, item, score)
+        for number, answer in enumerate(lists)
+        for rank, (item, score) in enumerate(answer, 1)
+    ]
+    assert list(frame.iloc[:, :4].itertuples(index=False, name=None)) == rows
+    assert set(frame.loc[frame["fallback"], "session_id"]) == {1, 3}
+    for batch_size in (1, 2, 3):
+        again = markov.recommend(asked, 2, as_frame=True, batch_size=batch_size)
+        pd.testing.assert_frame_equal(again, frame)
+
+
+def test_recommend_as_frame_names_the_callers_sessions_and_columns(markov: MarkovChain) -> None:
+    log = pd.DataFrame({"sid": ["y", "x", "y"], "sku": ["a", "b", "c"]})
+    frame = markov.recommend(log, 1, session="sid", item="sku", as_frame=True)
+    assert list(frame)[:3] == ["sid", "rank", "sku"]
+    lists = markov.recommend(log, 1, session="sid", item="sku")
+    assert dict(zip(frame["sid"], frame["sku"], strict=True)) == {
+        name: answer[0][0] for name, answer in zip(frame["sid"], lists, strict=True)
+    }
+    assert sorted(frame["sid"]) == ["x", "y"]
+    assert pd.api.types.is_string_dtype(frame["sku"])
+
+
+def test_recommend_as_frame_without_recommendations_keeps_its_columns(markov: MarkovChain) -> None:
+    for frame in (
+        markov.recommend([], as_frame=True),
+        markov.recommend([["a"]], allow=[], as_frame=True),
+    ):
+        assert list(frame) == ["session_id", "rank", "item_id", "score", "fallback"]
+        assert len(frame) == 0
