@@ -76,6 +76,10 @@ class Vocabulary:
         wanted = values if isinstance(values, (pd.Index, pd.Series)) else as_ids(values)
         if len(wanted) == 0 or len(self) == 0:
             return np.full(len(wanted), UNKNOWN, dtype=np.int64)
+        if isinstance(wanted.dtype, np.dtype) and isinstance(self.ids.dtype, np.dtype):
+            kinds = {wanted.dtype.kind in "iu", self.ids.dtype.kind in "iu"}
+            if "f" in (wanted.dtype.kind, self.ids.dtype.kind) and kinds == {True, False}:
+                return self._encode_by_value(np.asarray(wanted))
         if isinstance(wanted.dtype, np.dtype) and wanted.dtype.kind in "iu":
             codes = self.ids.get_indexer(pd.Index(wanted)).astype(np.int64, copy=False)
         else:  # Each distinct id is looked up once: as text it becomes a Python object there.
@@ -109,6 +113,16 @@ class Vocabulary:
             f"{one!r} is {kinds[0]}, the known {known!r} is {kinds[1]}; read both in the same way, "
             "or convert one with astype."
         )
+
+    def _encode_by_value(self, wanted: NDArray[Any]) -> IntArray:
+        """Codes of floats among integers, or of integers among floats.
+
+        Beyond 53 bits a float stands for several integers, so that none of them is the same.
+        """
+        exact = (wanted >= -(2**53)) & (wanted <= 2**53) & (wanted == np.floor(wanted))
+        whole = np.where(exact, wanted, 0).astype(np.int64)
+        codes = self.ids.get_indexer(pd.Index(whole)).astype(np.int64, copy=False)
+        return np.where(exact, codes, UNKNOWN)
 
     def decode(self, codes: ArrayLike) -> list[Any]:
         """Ids of ``codes`` [n], as plain Python values.

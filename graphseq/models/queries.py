@@ -161,8 +161,9 @@ def _is_log(sessions: Any) -> bool:
     if isinstance(sessions, (list, tuple)):
         kinds = {type(session) for session in sessions}
         return bool(kinds) and all(issubclass(kind, (Mapping, PathLike)) for kind in kinds)
-    table = hasattr(sessions, "columns") or hasattr(sessions, "to_table")
-    return table or hasattr(sessions, "collect_schema") or hasattr(sessions, "read_all")
+    # Of a lazy frame the schema is not asked for: it costs, and polars warns.
+    tables = ("collect_schema", "read_all", "to_table", "columns")
+    return any(hasattr(sessions, name) for name in tables)
 
 
 def _sessions_of_log(model: SessionModel, log: Any, named: dict[str, str]) -> Sessions:

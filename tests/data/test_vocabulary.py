@@ -108,3 +108,24 @@ def test_subset_renumbers_in_the_order_given() -> None:
     assert "b" not in vocabulary
     assert "c" in vocabulary
     assert repr(vocabulary) == "Vocabulary(2)"
+
+
+def test_encode_floats_among_integers_is_by_value_and_never_by_rounding() -> None:
+    large = Vocabulary([2**53, 2**53 + 1, 7])
+    assert large.encode(np.array([7.0, 2.0**53, 2.0**53 + 2, 0.5, np.nan])).tolist() == [
+        2,
+        0,
+        -1,
+        -1,
+        -1,
+    ]
+    assert Vocabulary([2**53 + 1]).encode(np.array([2.0**53])).tolist() == [-1]
+    floats = Vocabulary(np.array([0.5, 2.0**53]))
+    assert floats.encode(np.array([2**53, 2**53 + 1, 0])).tolist() == [1, -1, -1]
+    assert floats.encode(np.array([0.5, 2.0**53])).tolist() == [0, 1]
+
+
+def test_encode_unsigned_among_signed_is_by_value() -> None:
+    assert Vocabulary([2**64 - 1, 1]).encode(np.array([-1, 1])).tolist() == [-1, 1]
+    assert Vocabulary([-1, 5]).encode(np.array([2**64 - 1, 5], dtype=np.uint64)).tolist() == [-1, 1]
+    assert Vocabulary([2**63]).encode(np.array([2**63 - 1])).tolist() == [-1]

@@ -6,8 +6,11 @@ import logging
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import numpy as np
 import pandas as pd
+import polars as pl
+import pyarrow as pa
 import pytest
 import torch
 from hypothesis import given
@@ -293,6 +296,7 @@ def test_best_any_scores_equals_sorting_by_score_then_column(
     assert found == expected
 
 
+<<<<<<< HEAD
 # -- frames ----------------------------------------------------------------------------------------
 
 
@@ -332,3 +336,84 @@ def test_recommend_as_frame_without_recommendations_keeps_its_columns(markov: Ma
     ):
         assert list(frame) == ["session_id", "rank", "item_id", "score", "fallback"]
         assert len(frame) == 0
+=======
+# -- what sessions may be --------------------------------------------------------------------------
+
+
+def test_recommend_takes_the_logs_that_from_frame_takes(
+    markov: MarkovChain, tmp_path: Path
+) -> None:
+    frame = pd.DataFrame({"session_id": [2, 1, 2], "item_id": ["c", "a", "b"], "time": [1, 1, 0]})
+    expected = markov.recommend([["b", "c"], ["a"]])
+    frame.to_csv(tmp_path / "log.csv", index=False)
+    logs: list[Any] = [
+        frame,
+        frame.set_index("session_id"),
+        pl.from_pandas(frame),
+        pl.from_pandas(frame).lazy(),
+        pa.Table.from_pandas(frame),
+        pa.Table.from_pandas(frame).to_reader(),
+        pa.RecordBatch.from_pandas(frame),
+        duckdb.connect().from_arrow(pa.Table.from_pandas(frame)),
+        frame.to_dict("records"),
+        frame.to_dict("list"),
+        (row for row in frame.to_dict("records")),
+        str(tmp_path / "log.csv"),
+        tmp_path / "log.csv",
+        [tmp_path / "log.csv"],
+    ]
+    for log in logs:
+        assert markov.recommend(log) == expected, type(log)
+    renamed = frame.rename(columns={"session_id": "visit", "item_id": "sku", "time": "at"})
+    options = {"session": "visit", "item": "sku", "time": "at"}
+    assert markov.recommend(renamed, **options) == expected
+    assert markov.recommend(renamed, session="visit", item="sku") == markov.recommend(
+        [["c", "b"], ["a"]]
+    )
+    with pytest.raises(ValueError, match=r"no column 'session_id'.*it has 'visit'.*with session="):
+        markov.recommend(renamed)
+
+
+def test_recommend_takes_arrays_and_tensors_as_numbers() -> None:
+    sessions = Sessions.from_lists([[10, 20, 10, 30], [20, 30]])
+    model = MarkovChain(3).fit_counts(sessions)
+    expected = model.recommend([[10, 20]])
+    for asked in (
+        torch.tensor([[10, 20]]),
+        np.array([[10, 20]]),
+        [torch.tensor([10, 20])],
+        [[torch.tensor(10), torch.tensor(20)]],
+        [pl.Series([10, 20])],
+        pa.array([[10, 20]]),
+        [[10.0, 20.0]],
+    ):
+        assert model.recommend(asked) == expected
+    hidden = model.recommend([[10, 20]], exclude=[30])
+    for exclude in (torch.tensor([30]), np.array([30]), [torch.tensor(30)], [torch.tensor([30])]):
+        assert model.recommend([[10, 20]], exclude=exclude) == hidden
+    assert ids(model.recommend([[10]], allow=torch.tensor([20, 30]))) == [[20, 30]]
+
+
+@pytest.mark.parametrize(
+    ("asked", "words"),
+    [
+        ([None], "Session 0 is missing: it is None"),
+        ([["a", None]], "item of click 1 of session 0 is missing"),
+        ([["a"], ["b", float("nan")]], "item of click 1 of session 1 is missing"),
+        ("abc", r"got 'abc' \(str\)"),
+        (5, r"got 5 \(int\)"),
+        ({"s1": ["a"]}, r"no column 'session_id', 'item_id'; it has 's1'"),
+    ],
+    ids=str,
+)
+def test_recommend_what_is_missing_or_no_sessions_is_named(
+    asked: Any, words: str, markov: MarkovChain
+) -> None:
+    with pytest.raises(ValueError, match=words):
+        markov.recommend(asked)
+
+
+def test_recommend_swapped_arguments_are_told_apart(markov: MarkovChain) -> None:
+    with pytest.raises(TypeError, match="model first, then the sessions, got list and MarkovChain"):
+        recommend([["a"]], markov)
+>>>>>>> ba4d1c7 (Tests of the door: one log in every form, ids and times by their values; floats among integer ids are matched by value)

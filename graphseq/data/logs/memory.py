@@ -109,8 +109,6 @@ def _opened(log: Any) -> tuple[list[Any], Callable[[list[Any]], pd.DataFrame]]:
 
 
 def _no_log(log: Any, what: str) -> ValueError:
-    if hasattr(log, "read"):
-        return ValueError(f"An open file ({what}) is no log: pass its path.")
     return ValueError(f"A log is {HELD}; {what} is none.")
 
 
@@ -221,6 +219,19 @@ def column_of(values: Any, name: str = "values") -> pd.Series:
         return series_of_arrow(values, name)
     if hasattr(values, "__arrow_c_stream__") or hasattr(values, "__arrow_c_array__"):
         return series_of_arrow(pa.chunked_array(values), name)
-    listed = [v.item() if hasattr(v, "detach") and v.ndim == 0 else v for v in values]
+    listed = list(values)
+    kinds = set(map(type, listed))
+    if any(hasattr(kind, "detach") or issubclass(kind, (np.ndarray, pa.Scalar)) for kind in kinds):
+        listed = [_plain(value) for value in listed]
     values = np.fromiter(listed, dtype=object, count=len(listed))
     return pd.Series(values, name=name, dtype=object)
+
+
+def _plain(value: Any) -> Any:
+    """A tensor or array without dimensions as the value that it holds."""
+    if isinstance(value, pa.Scalar):
+        return value.as_py()
+    holds = (hasattr(value, "detach") or isinstance(value, np.ndarray)) and value.ndim == 0
+    if not holds:
+        return value
+    return value[()] if isinstance(value, np.ndarray) else value.item()

@@ -175,12 +175,5 @@ def readable(path: Path | str) -> Iterator[None]:
     """Whatever goes wrong while reading a file becomes one sentence that names the file."""
     try:
         yield
-    except (
-        pa.ArrowException,
-        OSError,
-        EOFError,
-        UnicodeError,
-        lzma.LZMAError,
-        zipfile.BadZipFile,
-    ) as error:
+    except (pa.ArrowException, OSError, EOFError, UnicodeError, *DAMAGED) as error:
         raise broken(path, error) from error
