@@ -168,6 +168,8 @@ def _is_log(sessions: Any) -> bool:
 
 def _sessions_of_log(model: SessionModel, log: Any, named: dict[str, str]) -> Sessions:
     """Sessions of a log, with times, users and features where it has them."""
+    if isinstance(log, pa.RecordBatchReader):  # to be read once, and asked twice
+        log = log.read_all()
     with open_log(log) as source:
         existing = list(source.names)
     names = {"session": "session_id", "item": "item_id", **named}

@@ -194,8 +194,9 @@ def seconds_of_moment(name: str, at: Moment) -> float:
     Raises:
         ValueError: If it is none.
     """
-    number = isinstance(at, (np.integer, np.floating)) and not isinstance(at, np.timedelta64)
-    value = at.item() if number else at
+    value: Any = at
+    if isinstance(at, (np.integer, np.floating)) and not isinstance(at, np.timedelta64):
+        value = at.item()
     fine = isinstance(value, (str, int, float, datetime.date, np.datetime64))
     if fine and not isinstance(value, bool):
         try:
