@@ -59,13 +59,15 @@ class JsonLog(FileLog):
         return list(names | dict.fromkeys(key for key, _ in self.files[0].keys))
 
     def arrow(self, columns: Sequence[str], ids: Collection[str] = ()) -> pa.Table:
+        parts = {name: self._split(name) for name in columns}
+        whole = list(dict.fromkeys(column for column, _ in parts.values()))
         with self.reading():
-            self.connection.execute(f"CREATE OR REPLACE TEMP TABLE raw AS {self.scan(columns)}")
+            self.connection.execute(f"CREATE OR REPLACE TEMP TABLE raw AS {self.scan(whole)}")
         self._count_bad_lines()
         rows = self.connection.sql("SELECT count(*) FROM raw").fetchall()[0][0]
         made: dict[str, Any] = {}
-        for place, name in enumerate(columns):
-            column, part = self._split(name)
+        for name, (column, part) in parts.items():
+            place = whole.index(column)
             if name in dict(self.files[0].keys):
                 text = self.connection.sql(f"SELECT v{place} FROM raw").to_arrow_table().column(0)
                 made[name] = typed_text(text, name in ids)
@@ -101,16 +103,20 @@ class JsonLog(FileLog):
 
     def _lists(self, column: str, name: str, is_id: bool, part: str) -> Any:
         """A column of JSON arrays as lists of what they hold, or of a part of each."""
-        inner = f"json_extract(u, {literal(_path(*part.split('.')))})" if part else "u"
+        path = _path(*part.split("."))[1:]
+        held = f"json_extract({column}, {literal('$[*]' + path)})" if part else f"{column}::JSON[]"
         with self.reading():
-            self.connection.execute(
-                f"CREATE OR REPLACE TEMP TABLE parts AS SELECT {inner} AS e FROM "
-                f"(SELECT unnest({column}::JSON[]) AS u FROM raw)"
-            )
             lengths = self.connection.sql(
-                f"SELECT json_array_length({column})::BIGINT FROM raw"
+                f"SELECT json_array_length({column})::BIGINT, len({held})::BIGINT FROM raw"
             ).to_arrow_table()
+            if lengths.column(0) != lengths.column(1):  # where some objects lack the part
+                found = f"json_extract(u, {literal('$' + path)})"
+                held = f"list_transform({column}::JSON[], lambda u: {found})"
+            self.connection.execute(
+                f"CREATE OR REPLACE TEMP TABLE parts AS SELECT unnest({held}) AS e FROM raw"
+            )
         values = self._column("e", name, is_id, table="parts")
+        self.connection.execute("DROP TABLE parts")
         values = values.combine_chunks() if isinstance(values, pa.ChunkedArray) else values
         ends = np.cumsum(pc.fill_null(lengths.column(0), 0).to_numpy(), dtype=np.int64)
         missing = np.asarray(lengths.column(0).is_null())
@@ -168,7 +174,7 @@ class JsonLog(FileLog):
             values = [
                 f"{literal(keys[name])}::VARCHAR AS v{place}"
                 if name in keys
-                else f"json_extract(j, {literal(_path(self._split(name)[0]))}) AS v{place}"
+                else f"json_extract(j, {literal(_path(name))}) AS v{place}"
                 for place, name in enumerate(columns)
             ]
             parts.append(

@@ -126,8 +126,8 @@ def unseal(
         raise ValueError(f"{path} is broken: its version is {brief(found)}, not a whole number.")
     if found > version:
         raise ValueError(
-            f"{path} was saved in version {brief(found)} of the format, this graphseq reads version "
-            f"{version}: install a newer graphseq."
+            f"{path} was saved in version {brief(found)} of the format, this graphseq reads "
+            f"version {version}: install a newer graphseq."
         )
     if found < version:
         raise ValueError(

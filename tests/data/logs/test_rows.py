@@ -194,6 +194,14 @@ def test_from_frame_nested_column_by_itself_is_refused_by_name(
         Sessions.from_frame(make(tmp_path), session="session", item="events.foo")
 
 
+def test_from_frame_event_without_a_part_is_named_and_moves_no_other(tmp_path: Path) -> None:
+    rows = [{"s": 1, "e": [{"a": 5}, {"b": 6}, {"a": 7}]}, {"s": 2, "e": [{"a": 8}]}]
+    (tmp_path / "a.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    for log in (tmp_path / "a.jsonl", rows):
+        with pytest.raises(ValueError, match=r"'e\.a' is missing in 1 .* \(row 0, value 1,"):
+            Sessions.from_frame(log, session="s", item="e.a")
+
+
 def test_from_frame_parts_of_an_object_are_columns(tmp_path: Path) -> None:
     rows = [{"who": {"id": 3}, "what": {"id": "07"}}, {"who": {"id": 3}, "what": {"id": "8"}}]
     (tmp_path / "a.jsonl").write_text("\n".join(map(json.dumps, rows)))
