@@ -296,7 +296,6 @@ def test_best_any_scores_equals_sorting_by_score_then_column(
     assert found == expected
 
 
-<<<<<<< HEAD
 # -- frames ----------------------------------------------------------------------------------------
 
 
@@ -336,7 +335,8 @@ def test_recommend_as_frame_without_recommendations_keeps_its_columns(markov: Ma
     ):
         assert list(frame) == ["session_id", "rank", "item_id", "score", "fallback"]
         assert len(frame) == 0
-=======
+
+
 # -- what sessions may be --------------------------------------------------------------------------
 
 
@@ -416,4 +416,3 @@ def test_recommend_what_is_missing_or_no_sessions_is_named(
 def test_recommend_swapped_arguments_are_told_apart(markov: MarkovChain) -> None:
     with pytest.raises(TypeError, match="model first, then the sessions, got list and MarkovChain"):
         recommend([["a"]], markov)
->>>>>>> ba4d1c7 (Tests of the door: one log in every form, ids and times by their values; floats among integer ids are matched by value)
