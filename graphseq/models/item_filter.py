@@ -315,6 +315,7 @@ def _kinds(items: Iterable[Any]) -> list[Any]:
 
 def _is_collection(value: Any) -> bool:
     listed = isinstance(value, Iterable) and not isinstance(value, (str, bytes))
+    listed = listed and getattr(value, "ndim", 1) > 0  # a tensor of one number is no collection
     return listed or isinstance(value, ItemFilter)
 
 
