@@ -201,6 +201,19 @@ def test_parse_plain_pickle_of_a_few_bytes_takes_no_memory(data: bytes) -> None:
         tracemalloc.stop()
 
 
+def test_parse_plain_pickle_numbers_in_the_memo_grow_with_the_pickle() -> None:
+    def numbered(number: int, size: int) -> bytes:
+        padding = b"K\x01" * ((size - 12) // 2)
+        return b"\x80\x02(" + padding + b"K\x01r" + struct.pack("<I", number) + b"t."
+
+    for size, most in ((12, 15), (1000, 1023), (100_000, 131_071)):
+        data = numbered(most, size)
+        assert len(data) == size
+        assert len(parse_plain_pickle(data)) == (size - 10) // 2
+        with pytest.raises(ValueError, match="no pickle"):
+            parse_plain_pickle(numbered(most + 1, size))
+
+
 @given(st.binary(max_size=40), st.sampled_from(PROTOCOLS), st.data())
 def test_parse_plain_pickle_damaged_gives_plain_values_or_one_error(
     noise: bytes, protocol: int, data: st.DataObject
