@@ -239,7 +239,7 @@ class MarkovChain(CountingModel):
             n = self._context_count(k, context)
             weight = torch.where(n > 0, 1 / n, 0.0)
             self._add_counts(scores, k, context, weight, items)
-        return torch.where(scores > 0, scores, -torch.inf)
+        return scores.masked_fill_(scores <= 0, -torch.inf)
 
     def _context_count(self, k: int, context: Tensor) -> Tensor:
         """``n`` of these contexts, 0 for -1: float64 [num_sessions]."""

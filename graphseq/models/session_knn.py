@@ -38,17 +38,29 @@ class SessionKNN(CountingModel):
     :meth:`similarity`; of the newest item in common, :meth:`match_weight`; of places in the
     neighbour, :meth:`place_weight`. Items of the session itself are scored like all others.
 
-    The state is 8 bytes for each distinct item of each session, and as much again for the
-    ``sample_size`` newest sessions of each item: a session that is not among them for any item of
-    the current session is no candidate, so that nothing is lost by the cut.
+    With ``half_life`` :math:`h`, a candidate's similarity is multiplied by
+    :math:`2^{-\Delta t / h}`, with :math:`\Delta t` the time by which it is older than the newest
+    candidate of the session. The newest one always counts in full, so that a quiet month, before
+    the session or in the log, takes nothing from its neighbours. What ended after the current time
+    is as old as the current time itself.
+
+    The state is 8 bytes for each distinct item of each session, and 4 for the ``sample_size``
+    newest sessions of each item: a session that is not among them for any item of the current
+    session is no candidate, so that nothing is lost by the cut. An item of the current session
+    that weighs nothing makes no candidates.
+
+    Scoring takes sessions in parts that read at most
+    :data:`~graphseq.models.inference.MOST_ENTRIES` entries of these lists at once, or those of one
+    session, whatever the batch; a session's scores do not depend on the part.
 
     Args:
         num_items: Items of the catalogue.
         k: Neighbours of a session.
         sample_size: Candidates of a session.
-        half_life: Time after which a session of the log counts half, in the unit of click times;
-            where the log has none, in sessions counted back from its end. ``None``: no decay. The
-            current time is that of the session's last click, or the log's end where it has none.
+        half_life: Time by which a candidate that is older than the newest one counts half, in the
+            unit of click times; where the log has none, in sessions of the log. ``None``: no decay.
+            The current time is that of the session's last click, or the log's end where it has
+            none.
         idf_weight: Weight :math:`\omega` of rare items.
         last_clicks: Clicks at the end of the current session that count; ``None``: all.
         backoff: Weight :math:`\beta` of the share of training clicks; 0: what no neighbour clicked

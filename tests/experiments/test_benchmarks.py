@@ -10,7 +10,7 @@ import pytest
 import torch
 
 import graphseq as gs
-from experiments.benchmarks import against_recbole, bigdata, families, interruption
+from experiments.benchmarks import against_recbole, bigdata, families, interruption, knn_memory
 from experiments.tables import benchmark as table_of
 from graphseq.models import MODELS, CountingModel, SessionModel
 
@@ -156,3 +156,24 @@ def test_states_are_the_same_to_the_last_bit_or_not_at_all() -> None:
     assert not interruption.same(state, bit)
     assert not interruption.same(state, {**state, "rows": [{"loss": 0.25, "seconds": 1.0}]})
     assert not interruption.same(state, {**state, "rows": []})
+
+
+@pytest.mark.parametrize("case", knn_memory.CASES)
+def test_knn_memory_row_holds_what_the_model_found_and_more_memory_than_before(
+    case: str, sessions: gs.Sessions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(knn_memory, "parts", lambda data, root: (sessions, sessions))
+    row = knn_memory.measure(case, None)
+    name, arguments, call, _ = knn_memory.CASES[case]
+    model = MODELS[name](sessions.num_items, **arguments).fit_counts(sessions)  # type: ignore[attr-defined]
+    if call == "evaluate":
+        assert row["mrr_or_mean_score"] == round(gs.evaluate(model, sessions).metrics["mrr"], 6)
+    assert row["peak_gb"] >= row["before_the_call_gb"] > 0
+    assert row["mrr_or_mean_score"] > 0
+
+
+def test_knn_memory_of_a_long_user_is_asked_for_its_last_targets() -> None:
+    train, user = knn_memory.parts(knn_memory.LONG_USER, None)
+    assert len(np.unique(user.items)) == user.num_clicks == 4000
+    assert user.num_targets == 256
+    assert user.vocabulary == train.vocabulary

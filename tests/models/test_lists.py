@@ -148,6 +148,20 @@ def test_scores_are_the_same_to_the_last_bit_however_the_batch_is_cut(
     assert torch.equal(alone, wanted[0])
 
 
+@BY_FAMILY
+def test_lists_stay_in_main_memory_on_whatever_device_the_scores_are(
+    build: Callable[[], CountingModel],
+) -> None:
+    model = fitted(build(), [[0, 1, 2], [0, 2]])
+    score = model.score(as_batch([[0, 1]]))
+    counts = model.item_counts.clone()
+    model.to("meta")
+    assert model.device.type == "meta"
+    model.item_counts = counts
+    if not isinstance(model, MarkovChain):  # reads its counts where the scores are
+        assert torch.equal(model.score(as_batch([[0, 1]])), score)
+
+
 @pytest.mark.parametrize("build", [ItemKNN, VSKNN, VSTAN], ids=["item_knn", "vsknn", "vstan"])
 def test_memory_of_scoring_does_not_grow_with_the_sessions(
     build: Callable[..., SessionModel], monkeypatch: pytest.MonkeyPatch
