@@ -10,6 +10,7 @@ from torch import Tensor
 
 from graphseq.training import losses
 from graphseq.training.hard_negatives import ITEM_INDEXES
+from graphseq.training.rules import Flag, Number, Rule, Whole, did_you_mean
 
 SAMPLED_LOSSES: dict[str, Callable[..., Tensor]] = {
     "sampled_softmax": losses.sampled_softmax,
@@ -24,6 +25,31 @@ SAMPLED_LOSSES: dict[str, Callable[..., Tensor]] = {
 
 LOSSES = ("cross_entropy", *SAMPLED_LOSSES)
 """Names that ``fit(loss=...)`` takes."""
+
+SHARE = Number(positive=False, most=1)
+
+RULES: dict[str, Rule] = {
+    "num_negatives": Whole(0),
+    "alpha": Number(positive=False),
+    "logq": Flag(none="corrects the softmax alone"),
+    "in_batch": Flag(),
+    "mask_collisions": Flag(),
+    "shared": Flag(none="shares draws but for a ranker of pairs"),
+    "uniform_share": SHARE,
+    "label_smoothing": SHARE,
+    "exclude_session": Flag(),
+    "hardest": Whole(1, none="keeps all"),
+    "from_index": Whole(0),
+    "refresh": Whole(1),
+}
+"""What each argument of a sampled loss is to be, apart from names and options."""
+
+OPTIONS: dict[str, dict[str, Rule]] = {
+    "sampled_softmax": {"label_smoothing": SHARE},
+    "bpr_max": {"regularization": Number(positive=False), "elu": Number(positive=False)},
+    "gbce": {"t": SHARE, "num_items": Whole(2)},
+}
+"""Further arguments of losses that have some."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +69,7 @@ class CrossEntropy:
     name: ClassVar[str] = "cross_entropy"
 
     def __post_init__(self) -> None:
-        _check_smoothing(self.label_smoothing)
+        _set(self, {"label_smoothing": SHARE})
 
 
 @dataclass(frozen=True)
@@ -118,11 +144,13 @@ class SampledLoss:
     index: str = "exact"
 
     def __post_init__(self) -> None:
-        if self.name not in SAMPLED_LOSSES:
+        if not isinstance(self.name, str) or self.name not in SAMPLED_LOSSES:
             raise ValueError(
-                f"A sampled loss is one of {', '.join(SAMPLED_LOSSES)}, got {self.name!r}."
+                f"A sampled loss is one of {', '.join(SAMPLED_LOSSES)}, got {self.name!r}"
+                f"{did_you_mean(self.name, SAMPLED_LOSSES)}."
             )
-        _check_smoothing(self.label_smoothing)
+        _set(self, RULES)
+        object.__setattr__(self, "options", _options(self.name, self.options))
         if self.name != "sampled_softmax":
             if self.logq:
                 raise ValueError(f"logq corrects sampled_softmax alone, not {self.name!r}.")
@@ -135,15 +163,7 @@ class SampledLoss:
                 "num_negatives must be at least 1, or 0 with in_batch=True or from_index, got "
                 f"{self.num_negatives}."
             )
-        if not 0 <= self.uniform_share <= 1:
-            raise ValueError(f"uniform_share lies in 0..1, got {self.uniform_share}.")
-        if self.hardest is not None and self.hardest < 1:
-            raise ValueError(f"hardest must be at least 1, got {self.hardest}: None keeps all.")
-        if self.from_index < 0:
-            raise ValueError(f"from_index must not be negative, got {self.from_index}.")
-        if self.refresh < 1:
-            raise ValueError(f"refresh must be at least 1, got {self.refresh}.")
-        if self.index not in ITEM_INDEXES:
+        if not isinstance(self.index, str) or self.index not in ITEM_INDEXES:
             raise ValueError(
                 f"index is one of {', '.join(ITEM_INDEXES)}, got {self.index!r}: one of your own "
                 "goes into gs.training.ITEM_INDEXES first."
@@ -187,10 +207,15 @@ def as_loss(
     """
     if isinstance(loss, CrossEntropy | SampledLoss):
         return loss
+    if not isinstance(loss, str | Mapping):
+        raise ValueError(
+            f"loss is one of {', '.join(LOSSES)}, a CrossEntropy or a SampledLoss, got {loss!r}."
+        )
     content = {"name": loss} if isinstance(loss, str) else dict(loss)
     name = content.get("name", SampledLoss.name)
-    if name not in LOSSES:
-        raise ValueError(f"loss is one of {', '.join(LOSSES)}, got {name!r}.")
+    if not isinstance(name, str) or name not in LOSSES:
+        near = did_you_mean(name, LOSSES)
+        raise ValueError(f"loss is one of {', '.join(LOSSES)}, got {name!r}{near}.")
     kind: type[CrossEntropy | SampledLoss] = SampledLoss
     if name == CrossEntropy.name:
         kind = CrossEntropy
@@ -200,7 +225,7 @@ def as_loss(
     if unknown:
         raise ValueError(
             f"The loss {name!r} has no argument {', '.join(map(repr, unknown))}; it has "
-            f"{', '.join(known)}."
+            f"{', '.join(known)}{did_you_mean(unknown[0], known)}."
         )
     return kind(**content)
 
@@ -214,6 +239,19 @@ def loss_settings(loss: str | CrossEntropy | SampledLoss) -> str | dict[str, Any
     return {**asdict(loss), "options": dict(loss.options)}
 
 
-def _check_smoothing(value: float) -> None:
-    if not 0 <= value <= 1:
-        raise ValueError(f"label_smoothing lies in 0..1, got {value}.")
+def _set(loss: CrossEntropy | SampledLoss, rules: Mapping[str, Rule]) -> None:
+    """Checks arguments, and makes them plain values."""
+    for name, rule in rules.items():
+        object.__setattr__(loss, name, rule.check(name, getattr(loss, name)))
+
+
+def _options(loss: str, options: Any) -> dict[str, Any]:
+    known = OPTIONS.get(loss, {})
+    if not isinstance(options, Mapping) or any(name not in known for name in options):
+        raise ValueError(
+            f"options of {loss!r} are a mapping with {' and '.join(known) or 'nothing in it'}, got "
+            f"{options!r}."
+        )
+    return {
+        name: known[name].check(f"{name} of {loss!r}", value) for name, value in options.items()
+    }

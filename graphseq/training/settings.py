@@ -6,14 +6,53 @@ import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
+from numbers import Integral, Real
 from pathlib import Path
 from typing import Any, Literal, get_args
 
 from graphseq.training.loss_choice import CrossEntropy, SampledLoss, as_loss, loss_settings
 from graphseq.training.optimizers import OPTIMIZERS, OptimizerName
+from graphseq.training.rules import Flag, Number, OneOf, Rule, Whole, did_you_mean
 from graphseq.training.schedules import SCHEDULES, Schedule
 
 Precision = Literal["32", "bf16-mixed", "16-mixed"]
+
+
+class Warmup:
+    """The rule of the setting: a whole number of steps, or a share of all."""
+
+    def check(self, name: str, value: Any) -> int | float:
+        whole = isinstance(value, Integral) and not isinstance(value, bool)
+        share = isinstance(value, Real) and not isinstance(value, Integral) and value < 1
+        if not (whole or share) or not value >= 0:
+            raise ValueError(
+                f"{name} is a whole number of steps or a share of them in [0, 1), got {value!r}."
+            )
+        return int(value) if whole else float(value)
+
+
+RULES: dict[str, Rule] = {
+    "max_epochs": Whole(1),
+    "batch_size": Whole(1),
+    "max_clicks": Whole(1, none="counts samples"),
+    "lanes": Whole(1, none="takes batches of whole sessions"),
+    "optimizer": OneOf(OPTIMIZERS),
+    "learning_rate": Number(),
+    "weight_decay": Number(positive=False),
+    "schedule": OneOf(SCHEDULES),
+    "warmup": Warmup(),
+    "gradient_clip": Number(none="clips nothing"),
+    "accumulate": Whole(1),
+    "ema": Number(below=1, none="averages nothing"),
+    "precision": OneOf(get_args(Precision)),
+    "compile": Flag(),
+    "patience": Whole(1, none="never stops early"),
+    "exclude_seen": Flag(),
+    "seed": Whole(0),
+    "checkpoint_steps": Whole(1, none="writes none by steps"),
+    "checkpoint_minutes": Number(none="writes none by time"),
+}
+"""What each setting is to be, apart from loss and metric."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +99,7 @@ class TrainingSettings:
         checkpoint_minutes: Minutes between two checkpoints within an epoch.
 
     Raises:
-        ValueError: If a value is out of range.
+        ValueError: If a value is of another type or out of range.
     """
 
     loss: str | CrossEntropy | SampledLoss = "cross_entropy"
@@ -87,37 +126,9 @@ class TrainingSettings:
 
     def __post_init__(self) -> None:
         as_loss(self.loss)  # whether there is such a loss
-        _one_of("optimizer", self.optimizer, OPTIMIZERS)
-        _one_of("schedule", self.schedule, SCHEDULES)
-        _one_of("precision", self.precision, get_args(Precision))
+        for name, rule in RULES.items():
+            object.__setattr__(self, name, rule.check(name, getattr(self, name)))
         ks_of(self.monitor)
-        for name in ("max_epochs", "batch_size", "accumulate"):
-            _at_least_one(name, getattr(self, name))
-        _at_least_one("max_clicks", self.max_clicks, "None counts samples")
-        _at_least_one("lanes", self.lanes, "None takes batches of whole sessions")
-        _at_least_one("checkpoint_steps", self.checkpoint_steps, "None writes none by steps")
-        if self.checkpoint_minutes is not None and not self.checkpoint_minutes > 0:
-            raise ValueError(
-                f"checkpoint_minutes must be positive, got {self.checkpoint_minutes}: None writes "
-                "none by time."
-            )
-        _at_least_one("patience", self.patience, "None never stops early")
-        if not self.learning_rate > 0:
-            raise ValueError(f"learning_rate must be positive, got {self.learning_rate}.")
-        if not self.weight_decay >= 0:
-            raise ValueError(f"weight_decay must not be negative, got {self.weight_decay}.")
-        if self.gradient_clip is not None and not self.gradient_clip > 0:
-            raise ValueError(
-                f"gradient_clip must be positive, got {self.gradient_clip}: None clips nothing."
-            )
-
-        if self.warmup < 0 or (isinstance(self.warmup, float) and self.warmup >= 1):
-            raise ValueError(
-                f"warmup is a whole number of steps or a share of them in [0, 1), got "
-                f"{self.warmup!r}."
-            )
-        if self.ema is not None and not 0 < self.ema < 1:
-            raise ValueError(f"ema must lie in (0, 1), got {self.ema}: None averages nothing.")
 
     @classmethod
     def names(cls) -> tuple[str, ...]:
@@ -133,9 +144,10 @@ class TrainingSettings:
         """
         unknown = [name for name in options if name not in self.names()]
         if unknown:
+            near = did_you_mean(unknown[0], self.names())
             raise TypeError(
                 f"There is no setting {', '.join(map(repr, unknown))}; the settings of a training "
-                f"are {', '.join(self.names())}."
+                f"are {', '.join(self.names())}{near}."
             )
         return replace(self, **options)
 
@@ -156,7 +168,7 @@ class TrainingSettings:
         try:
             if isinstance(loss, Mapping):
                 content = {**content, "loss": as_loss(loss)}
-            return cls().but(**content)
+            return cls().but(**{str(name): value for name, value in content.items()})
         except TypeError as error:
             raise ValueError(str(error)) from error
 
@@ -204,21 +216,15 @@ def ks_of(monitor: str) -> tuple[int, ...]:
     Raises:
         ValueError: If there is no such metric.
     """
+    if not isinstance(monitor, str):
+        raise ValueError(f"monitor is text, 'hr@k', 'ndcg@k', 'mrr@k' or 'mrr', got {monitor!r}.")
     name, at, k = monitor.partition("@")
-    if name not in ("hr", "ndcg", "mrr") or (not k.isdigit() if at else name != "mrr"):
+    if name not in ("hr", "ndcg", "mrr") or (
+        not (k.isascii() and k.isdigit()) if at else name != "mrr"
+    ):
         raise ValueError(f"monitor is 'hr@k', 'ndcg@k', 'mrr@k' or 'mrr', got {monitor!r}.")
-    if k and int(k) < 1:
-        raise ValueError(f"The cut-off of monitor must be at least 1, got {monitor!r}.")
-    return tuple(sorted({20, int(k or 20)}))
-
-
-def _one_of(name: str, value: object, known: tuple[Any, ...]) -> None:
-    if value not in known:
-        raise ValueError(f"{name} is one of {', '.join(known)}, got {value!r}.")
-
-
-def _at_least_one(name: str, value: int | None, without: str = "") -> None:
-    if value is not None and value < 1:
+    if k and (len(k) > 18 or int(k) < 1):
         raise ValueError(
-            f"{name} must be at least 1, got {value}{': ' if without else ''}{without}."
+            f"The cut-off of monitor must be at least 1 and below 10^18, got {monitor!r}."
         )
+    return tuple(sorted({20, int(k or 20)}))

@@ -7,6 +7,7 @@ from dataclasses import FrozenInstanceError
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from graphseq.training.loss_choice import SampledLoss
@@ -79,6 +80,11 @@ def test_text_names_every_setting_on_a_line_of_its_own() -> None:
         ('{"loss": {"negatives": 3}}', "no argument 'negatives'; it has name, num_negatives"),
         ('{"loss": {"name": "hinge"}}', "loss is one of"),
         ('{"batch_size": 0}', "batch_size must be at least 1, got 0"),
+        ('{"learning_rte": 0.1}', "no setting 'learning_rte'; .*: did you mean 'learning_rate'"),
+        ('{"exclude_seen": "no"}', "exclude_seen must be true or false, got 'no'"),
+        ('{"max_epochs": 1.5}', r"max_epochs must be a whole number, got 1\.5"),
+        ('{"learning_rate": 1e999}', "learning_rate must be a finite number, got inf"),
+        ('{"patience": "None"}', "number, got 'None': None, which a file spells null, never stops"),
         ("[1]", "settings are a mapping"),
         ('{"seed": ', "settings.json holds no settings of a training"),
     ],
@@ -87,6 +93,73 @@ def test_file_that_holds_no_settings_says_why(content: str, message: str, tmp_pa
     (tmp_path / "settings.json").write_text(content)
     with pytest.raises(ValueError, match=message):
         TrainingSettings.load(tmp_path / "settings.json")
+
+
+WRONG: dict[str, list[tuple[Any, str]]] = {
+    "loss": [(3, "loss is one of"), (None, "loss is one of"), ("bprr", "did you mean 'bpr'")],
+    "optimizer": [
+        ("Adam", "did you mean 'adam'"),
+        (None, "optimizer is one of"),
+        (["adam"], "is o"),
+    ],
+    "schedule": [(1, "schedule is one of"), ("cosin", "did you mean 'cosine'")],
+    "precision": [(32, "precision is one of 32, .*, got 32, which is no text")],
+    "monitor": [(20, "monitor is text"), (None, "monitor is text"), ("mrr@٣", "monitor is 'hr@k'")],
+    "warmup": [
+        (True, "warmup is a whole number of steps or a share"),
+        ("3", "warmup is a whole number of steps or a share"),
+        (float("nan"), "warmup is a whole number of steps or a share"),
+        (None, "warmup is a whole number of steps or a share"),
+    ],
+    "seed": [(-1, "seed must not be negative"), (2**63, r"seed must be below 2\^63")],
+    "learning_rate": [(0, "must be positive, got 0"), (10**400, "must be a finite number")],
+    "weight_decay": [(-0.5, "must not be negative, got -0.5"), (None, "must be a finite number")],
+    "ema": [(1.0, r"must lie in \(0, 1\), got 1\.0: None averages nothing"), (0.0, "must lie in")],
+    "gradient_clip": [(0, "must be positive, got 0: None clips nothing")],
+    "checkpoint_minutes": [(-1, "must be positive, got -1: None writes none by time")],
+}
+for _name in ("max_epochs", "batch_size", "max_clicks", "lanes", "accumulate", "patience"):
+    WRONG[_name] = [
+        (1.0, f"{_name} must be a whole number, got 1.0"),
+        (True, f"{_name} must be a whole number, got True"),
+        ("3", f"{_name} must be a whole number, got '3'"),
+        (float("nan"), f"{_name} must be a whole number, got nan"),
+        (0, f"{_name} must be at least 1, got 0"),
+    ]
+for _name in ("seed", "checkpoint_steps"):
+    WRONG.setdefault(_name, []).append((2.0, f"{_name} must be a whole number, got 2.0"))
+for _name in ("learning_rate", "weight_decay", "gradient_clip", "ema", "checkpoint_minutes"):
+    for _value in (float("inf"), float("nan"), True, "0.1", [0.1]):
+        WRONG[_name].append((_value, f"{_name} must be a finite number, got"))
+for _name in ("compile", "exclude_seen"):
+    WRONG[_name] = [(v, f"{_name} must be true or false") for v in ("no", 1, 0, None, "true")]
+
+
+@pytest.mark.parametrize(("name", "value", "message"), [(n, *w) for n in WRONG for w in WRONG[n]])
+def test_setting_of_a_wrong_type_or_value_is_named_with_its_rule(
+    name: str, value: Any, message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        TrainingSettings(**{name: value})
+
+
+def test_every_setting_has_a_rule_that_some_value_breaks() -> None:
+    assert set(WRONG) == set(TrainingSettings.names())
+
+
+def test_numbers_of_numpy_become_plain_ones() -> None:
+    settings = TrainingSettings(
+        max_epochs=np.int64(3),
+        learning_rate=np.float32(0.5),
+        exclude_seen=np.True_,
+        warmup=np.int32(7),
+        seed=np.uint8(2),
+    )
+    kinds = [type(getattr(settings, name)) for name in ("max_epochs", "learning_rate", "warmup")]
+    assert kinds == [int, float, int]
+    assert settings.exclude_seen is True
+    assert json.loads(json.dumps(settings.to_dict())) == settings.to_dict()
+    assert TrainingSettings(learning_rate=1).learning_rate == 1
 
 
 def test_missing_file_is_named(tmp_path: Path) -> None:
