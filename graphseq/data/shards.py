@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -152,6 +153,10 @@ class Shards:
         if not 0 <= number < len(self):
             raise IndexError(f"Shard {number} does not exist: there are {len(self)}.")
         return _open(self.folder, number, self._checksums[number], self.verify)
+
+    def fingerprint(self) -> str:
+        """SHA-256 over the checksums of all shards, which stand in the header."""
+        return hashlib.sha256(repr([len(self), self._checksums]).encode()).hexdigest()
 
     def num_samples(self, samples: str) -> list[int]:
         """Samples of each shard; ``samples`` is that of the dataset."""

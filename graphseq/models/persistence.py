@@ -8,13 +8,22 @@ from os import PathLike
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from graphseq.data.catalog import Catalog
-from graphseq.data.storage import Folder, FolderKind, FolderWriter, open_folder, write_folder
+from graphseq.data.storage import (
+    Folder,
+    FolderKind,
+    FolderWriter,
+    check_ids_can_be_saved,
+    check_replaceable,
+    open_folder,
+    write_folder,
+)
 from graphseq.data.storage.documents import json_text
 from graphseq.data.storage.rules import (
     anything,
@@ -28,6 +37,7 @@ from graphseq.data.storage.rules import (
 )
 from graphseq.data.vocabulary import Vocabulary
 from graphseq.models.base import SessionModel
+from graphseq.nn.chance import OwnDraws
 
 MODEL = FolderKind(
     format="graphseq.model",
@@ -87,6 +97,42 @@ def save(model: SessionModel, folder: str | PathLike[str]) -> None:
         except SafetensorError as error:  # a full disk, for one
             raise OSError(str(error)) from error
         out.add_file(WEIGHTS)
+
+
+def check_can_save(model: SessionModel, folder: str | PathLike[str]) -> None:
+    """Refuses, before a model is trained, what :func:`save` would refuse afterwards.
+
+    Args:
+        model: The model with its catalog.
+        folder: The folder to make later.
+
+    Raises:
+        ValueError: If the folder holds anything but a saved model, or a setting, an id or a feature
+            has a type that these files have no place for.
+    """
+    check_replaceable(folder, MODEL)
+    try:
+        settings = model.settings
+    except AttributeError as error:
+        raise ValueError(
+            f"The settings of {type(model).__name__} cannot be saved, it keeps an argument under "
+            f"no attribute of its name ({error}): set self.<name> = <name> for each."
+        ) from error
+    for name, value in settings.items():
+        _plain(name, value)
+    catalog = model.catalog
+    if catalog is None:
+        return
+    check_ids_can_be_saved(catalog.items.ids, "item ids")
+    if catalog.users is not None:
+        check_ids_can_be_saved(catalog.users.ids, "user ids")
+    for name, vocabulary in catalog.click_vocabularies.items():
+        check_ids_can_be_saved(vocabulary.ids, f"values of {name}")
+    if catalog.item_features is not None:
+        try:
+            pa.Table.from_pandas(catalog.item_features.reset_index(drop=True))
+        except (pa.ArrowException, TypeError, ValueError) as error:
+            raise ValueError(f"The item features cannot be saved as Parquet: {error}.") from error
 
 
 def load(
@@ -174,7 +220,7 @@ def _built(
         if family in MODELS.values():
             return model
     try:
-        with torch.random.fork_rng(devices=[]):
+        with OwnDraws(0):  # torch's own random state, which all threads share, stays as it is
             return family(**settings)
     except Exception as error:
         raise ValueError(f"{shown} does not fit {family.__name__}: {error}.") from error

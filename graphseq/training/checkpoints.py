@@ -15,7 +15,7 @@ logger = logging.getLogger(__name__)
 FORMAT, FORMAT_VERSION = "graphseq.training", 2
 
 FREE = ("max_epochs", "patience", "checkpoint_steps", "checkpoint_minutes")
-"""Settings that may be others when a training goes on."""
+"""Settings that may be others when a training goes on; ``max_epochs`` not with every schedule."""
 
 
 class Checkpoints:
@@ -84,9 +84,13 @@ def check_settings(saved: dict[str, Any], settings: TrainingSettings) -> None:
     Raises:
         ValueError: If one differs that matters.
     """
+    free = set(FREE)
+    share = isinstance(settings.warmup, float) and settings.warmup > 0
+    if settings.schedule in ("linear", "cosine") or share:
+        free.discard("max_epochs")  # learning rates depend on it from the first step on
     for name, value in settings.to_dict().items():
-        if name not in FREE and saved.get(name) != value:
+        if name not in free and saved.get(name) != value:
             raise ValueError(
                 f"The checkpoint was made with {name} {saved.get(name)}, this training has {value}:"
-                f" give it the same, or train without resume. {', '.join(FREE)} may differ."
+                f" give it the same, or train without resume. {', '.join(sorted(free))} may differ."
             )

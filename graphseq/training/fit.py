@@ -25,10 +25,13 @@ from graphseq.data.splits import Split
 from graphseq.evaluation.metrics import metric_names
 from graphseq.models.base import SessionModel
 from graphseq.models.counting import CountingModel
+from graphseq.models.persistence import check_can_save
 from graphseq.nn.chance import OwnDraws
+from graphseq.training.arguments import check_data, check_model, check_others, check_samples
 from graphseq.training.auxiliary import Auxiliary
 from graphseq.training.chance import callers_state
 from graphseq.training.checkpoints import Checkpoints, read
+from graphseq.training.identity import identity_of
 from graphseq.training.inputs import (
     MADE_HERE,
     check_combination,
@@ -44,6 +47,7 @@ from graphseq.training.objective import Objective
 from graphseq.training.optimizers import sparse_tables
 from graphseq.training.progress import Bar, is_interactive, lines_shown
 from graphseq.training.ranks import Ranks
+from graphseq.training.run_folder import has_checkpoint, only_run
 from graphseq.training.running import Keeper, quiet, reading_in, run
 from graphseq.training.settings import TrainingSettings, ks_of
 from graphseq.training.state import load_state
@@ -53,6 +57,9 @@ logger = logging.getLogger(__name__)
 
 SETTINGS, CHECKPOINT = "settings.json", "checkpoints/last.ckpt"
 """The settings of the run and the state that it goes on from, in the folder ``out``."""
+
+MODEL = "model"
+"""The trained model, in the folder ``out``."""
 
 CURVES = "learning_curves.png"
 """The picture of the history, in the folder ``out``."""
@@ -122,10 +129,11 @@ def fit(
             :class:`~graphseq.training.contrastive.Contrastive`,
             :class:`~graphseq.training.tasks.NextFeature`,
             :class:`~graphseq.training.tasks.DwellTime`, or your own.
-        out: Folder for the settings (``settings.json``), the log (``logs/metrics.csv``), the
-            history (``history.csv``) and its picture (``learning_curves.png``), the checkpoint
-            (``checkpoints/last.ckpt``) and the model.
-        resume: Whether to go on from the last checkpoint in ``out``, if there is one.
+        out: Folder of this run alone while it lasts, for the settings (``settings.json``), the log
+            (``logs/metrics.csv``), the history (``history.csv``) and its picture
+            (``learning_curves.png``), the checkpoint (``checkpoints/last.ckpt``) and the model.
+        resume: Whether to go on from the last checkpoint in ``out``, if there is one; it must be of
+            the same model, data, validation part, loss, augmentation and settings.
         progress: Whether to show a progress bar; where no bar can be drawn, a line an epoch.
         device: ``"cpu"``, ``"cuda"``, ``"cuda:1"``, ``"mps"`` or ``"auto"``.
         devices: Processes a machine that train together, each on a device (on a CPU: one core or
@@ -141,10 +149,32 @@ def fit(
 
     Raises:
         TypeError: If there is no setting of that name.
-        ValueError: If an argument is out of range, or model and data do not fit together.
+        ValueError: If an argument is of another type or out of range, model and data do not fit
+            together, the model could not be saved in ``out``, another run is there, or a
+            checkpoint is of another training.
         OSError: If ``out`` cannot be written to.
     """
+    check_model(model, data)
+    check_data(data)
+    check_others(
+        settings,
+        validation,
+        augmentation,
+        auxiliary,
+        out,
+        on_epoch,
+        resume=resume,
+        progress=progress,
+        devices=devices,
+        num_nodes=num_nodes,
+        num_workers=num_workers,
+    )
+    check_samples(model, data)
     settings = (settings or TrainingSettings()).but(**options)
+    world = World.of(device, devices, num_nodes)
+    folder = None if out is None else Path(out)
+    if resume and folder is None:
+        raise ValueError("resume=True goes on from the checkpoint in a folder: pass out=.")
     sessions, catalog = sessions_and_catalog(model, data)
     if isinstance(data, Split) and validation is None:
         validation = data.validation
@@ -153,34 +183,81 @@ def fit(
             f"The model has {model.num_items} items, the training data {catalog.num_items}: build "
             "it with num_items=split.num_items."
         )
-    world = World.of(device, devices, num_nodes)
-    folder = None if out is None else Path(out)
-    if folder is not None and world.rank == 0:
-        _check_writable(folder)
-    if resume and folder is None:
-        raise ValueError("resume=True goes on from the checkpoint in a folder: pass out=.")
-    if catalog is not None:
-        model.attach(catalog)
+    # Of several processes the first has the folder for all.
+    with only_run(folder) if folder is not None and world.rank == 0 else nullcontext():
+        if catalog is not None:
+            model.attach(catalog)
+        if folder is not None and world.rank == 0:
+            check_can_save(model, folder / MODEL)
+        if isinstance(model, CountingModel):
+            return _counted(model, sessions, augmentation, auxiliary, folder, world)
+        return _trained(
+            model,
+            data,
+            sessions,
+            settings,
+            validation,
+            augmentation,
+            auxiliary,
+            folder,
+            resume,
+            progress,
+            world,
+            num_workers,
+            on_epoch,
+        )
 
-    if isinstance(model, CountingModel):
-        if sessions is None:
-            raise ValueError(
-                f"{type(model).__name__} counts sessions: pass a split or sessions, of shards "
-                "gs.data.open_shards(folder, rank=0, world_size=1)."
-            )
-        if augmentation is not None or auxiliary:
-            raise ValueError(
-                f"{type(model).__name__} counts sessions as they are: pass no augmentation and no "
-                "auxiliary."
-            )
-        start = time.perf_counter()
-        model.fit_counts(sessions)
-        counted = time.perf_counter() - start
-        return _finished(model, folder, world, pd.DataFrame(), 0, counted, False)
 
+def _counted(
+    model: CountingModel,
+    sessions: Sessions | None,
+    augmentation: Augmentation | None,
+    auxiliary: Sequence[Auxiliary],
+    folder: Path | None,
+    world: World,
+) -> FitResult:
+    """Has a model count its sessions once."""
+    if sessions is None:
+        raise ValueError(
+            f"{type(model).__name__} counts sessions: pass a split or sessions, of shards "
+            "gs.data.open_shards(folder, rank=0, world_size=1)."
+        )
+    if augmentation is not None or auxiliary:
+        raise ValueError(
+            f"{type(model).__name__} counts sessions as they are: pass no augmentation and no "
+            "auxiliary."
+        )
+    start = time.perf_counter()
+    model.fit_counts(sessions)
+    seconds = time.perf_counter() - start
+    return _finished(model, folder, world, pd.DataFrame(), 0, seconds, False)
+
+
+def _trained(
+    model: SessionModel,
+    data: Any,
+    sessions: Sessions | None,
+    settings: TrainingSettings,
+    validation: Sessions | None,
+    augmentation: Augmentation | None,
+    auxiliary: Sequence[Auxiliary],
+    folder: Path | None,
+    resume: bool,
+    progress: bool,
+    world: World,
+    num_workers: int,
+    on_epoch: Callable[[Mapping[str, float]], object] | None,
+) -> FitResult:
+    """Has Lightning train a model, alone in its folder."""
+    catalog = model.catalog if sessions is not None or isinstance(data, Shards) else None
     check_combination(model, data, settings, augmentation, auxiliary, world.size)
     if validation is not None:
         validation = checked_validation(model, validation)
+    # Sessions in the codes of the model, or batches and samples as they are.
+    source = sessions if isinstance(data, (Split, Sessions)) else data
+    identity: dict[str, Any] = {}
+    if folder is not None and (resume or world.rank == 0):
+        identity = identity_of(model, source, validation, augmentation, auxiliary, world.size)
     model.prepare(sessions)
     with OwnDraws(settings.seed):
         for each in auxiliary:
@@ -190,9 +267,6 @@ def fit(
     target_fields = sorted({name for each in auxiliary for name in each.target_fields})
     if folder is not None and world.rank == 0:
         settings.save(folder / SETTINGS)
-
-    # Sessions in the codes of the model, or batches and samples as they are.
-    source = sessions if isinstance(data, (Split, Sessions)) else data
 
     def loader(ranks: Ranks) -> Iterable[Batch]:
         return training_batches(
@@ -208,13 +282,14 @@ def fit(
     training = SessionTraining(model, objective, loader, validation, settings, folder)
     training.on_epoch = on_epoch
     training.several = world.size > 1
+    training.identity = identity
     keeper = Keeper(None)
     if folder is not None:
         path = folder / CHECKPOINT
         keeper.checkpoints = Checkpoints(
             path, steps=settings.checkpoint_steps, minutes=settings.checkpoint_minutes
         )
-        if resume and path.exists():
+        if resume and has_checkpoint(path):
             load_state(training, read(path))
         if world.rank == 0:
             training.metrics_log = _log(folder, training)
@@ -294,16 +369,6 @@ def _draw(history: pd.DataFrame, folder: Path, monitor: str) -> None:
         logger.warning("The learning curves could not be written in %s (%s).", folder, error)
 
 
-def _check_writable(folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        probe = folder / ".writable"
-        probe.touch()
-        probe.unlink()
-    except OSError as error:
-        raise OSError(f"The output folder {folder} cannot be written to: {error}.") from error
-
-
 def _finished(
     model: SessionModel,
     folder: Path | None,
@@ -315,7 +380,7 @@ def _finished(
 ) -> FitResult:
     checkpoint = None
     if folder is not None:
-        checkpoint = folder / "model"
+        checkpoint = folder / MODEL
         if world.rank == 0:
             checkpoint = _saved(model, checkpoint)
         if world.size > 1 and torch.distributed.is_initialized():

@@ -41,9 +41,6 @@ def sessions_and_catalog(
 
     Returns:
         Both ``None`` for a loader that does not tell; no sessions of shards.
-
-    Raises:
-        ValueError: If it is none of these.
     """
     sessions: Sessions | None = None
     if isinstance(data, Shards):
@@ -61,11 +58,6 @@ def sessions_and_catalog(
         dataset = getattr(data, "dataset", None)
         if isinstance(dataset, SessionGraphDataset):
             sessions = dataset.sessions
-        elif not hasattr(data, "__iter__"):
-            raise ValueError(
-                "data is a Split, Sessions, Shards, a SessionGraphDataset or a loader of batches, "
-                f"got {type(data).__name__}."
-            )
     return sessions, None if sessions is None else sessions.catalog()
 
 

@@ -9,6 +9,9 @@ from typing import Any
 import torch
 from pytorch_lightning.strategies import DDPStrategy, Strategy
 
+ACCELERATORS = {"cpu": "cpu", "cuda": "gpu", "mps": "mps"}
+"""Lightning's names of kinds of devices by torch's."""
+
 
 class RankStrategy(DDPStrategy):
     """Lightning's strategy of one process a device, without torch's wrapper of the model.
@@ -97,15 +100,28 @@ class World:
 
 def _one_device(device: str | torch.device) -> tuple[str, int | None]:
     """Lightning's name of the kind of a device, and its number, if one is asked for."""
-    if str(device) == "auto":
+    if isinstance(device, str) and device == "auto":
         return "auto", None
-    kind = torch.device(device)
+    try:
+        kind = torch.device(device) if isinstance(device, (str, torch.device)) else None
+    except RuntimeError:
+        kind = None
+    accelerator = None if kind is None else ACCELERATORS.get(kind.type)
+    if kind is None or accelerator is None:
+        raise ValueError(
+            f"device is 'cpu', 'cuda', 'cuda:1', 'mps' or 'auto', got {device!r}"
+            f"{': ' + repr('cuda') + ' is a GPU' if str(device).startswith('gpu') else ''}."
+        )
     if kind.type == "cpu":
         return "cpu", None
-    accelerator = {"cuda": "gpu", "mps": "mps"}.get(kind.type)
-    available = kind.type == "mps" or torch.cuda.is_available()
-    if accelerator is None or not available:
-        raise ValueError(f"Device {str(device)!r} is not there: use device='cpu' or 'auto'.")
+    there = torch.cuda.device_count() if kind.type == "cuda" else 0
+    if kind.type == "mps":
+        there = int(torch.backends.mps.is_available())
+    if (kind.index or 0) >= there:
+        raise ValueError(
+            f"Device {str(device)!r} is not there, this machine has {there} of {kind.type!r}: use "
+            "device='cpu' or 'auto'."
+        )
     return accelerator, kind.index
 
 

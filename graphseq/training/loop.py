@@ -86,6 +86,7 @@ class SessionTraining(pl.LightningModule):
         self.ranks = ALONE
         self.interrupted = False
         self.metrics_log: MetricsLog | None = None
+        self.identity: dict[str, Any] = {}  # what a checkpoint must be of
         self.resumed: dict[str, Any] | None = None  # the state that it goes on from
         self.optimizer: RowSparseOptimizer | None = None
         self.feed: Feed | None = None

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import time
 from typing import Any
 
 from graphseq.training.checkpoints import check_settings
+from graphseq.training.identity import check_identity
+from graphseq.training.layout import check_layout, check_names
 from graphseq.training.loop import SessionTraining
 
 
@@ -22,6 +25,7 @@ def state_of(training: SessionTraining) -> dict[str, Any]:
     assert optimizer is not None
     average = optimizer.average
     return {
+        "identity": training.identity,
         "settings": training.settings.to_dict(),
         "model": type(training.model).__name__,
         "weights": training.model.state_dict(),
@@ -38,6 +42,7 @@ def state_of(training: SessionTraining) -> dict[str, Any]:
         "loss_sum": training.loss_sum,
         "part_sums": training.part_sums,
         "num_targets": training.num_targets,
+        "num_without_negatives": training.num_without_negatives,
         "seconds": training.seconds if training.step else 0.0,
         "data_seconds": training.data_seconds if training.step else 0.0,
         "history": training.history,
@@ -54,9 +59,20 @@ def load_state(training: SessionTraining, state: dict[str, Any]) -> None:
     What belongs to the optimiser follows in :func:`load_optimizer_state`, once there is one.
 
     Raises:
-        ValueError: If the state is of another training.
+        ValueError: If the state is of another training, lacks something or holds tensors of
+            another type or shape; nothing has changed then.
     """
+    check_names(state)
     check_settings(state["settings"], training.settings)
+    check_identity(state["identity"], training.identity)
+    check_layout(
+        state,
+        weights=training.model.state_dict(),
+        trained=training.trained,
+        method=training.settings.optimizer,
+        num_parts=len(training.part_names),
+    )
+    _check_end(training, state["history"])
     own = {name: value.shape for name, value in training.model.state_dict().items()}
     if {name: value.shape for name, value in state["weights"].items()} != own:
         raise ValueError(
@@ -69,10 +85,18 @@ def load_state(training: SessionTraining, state: dict[str, Any]) -> None:
             "The checkpoint does not fit this training, its auxiliary losses are others: give it "
             "the same, in the same order, or train without resume."
         )
+    if (state["average"] is None) != (training.settings.ema is None):
+        raise ValueError("average of the checkpoint must be there where ema is set, and only then.")
+    try:
+        training.objective.load_training_state(state["loss_state"])
+        training.model.load_training_state(state["training_state"])
+    except (KeyError, RuntimeError, TypeError) as error:
+        raise ValueError(
+            f"The checkpoint does not fit this training, what {state['model']} or the loss carries "
+            f"from step to step is of another kind ({error!r}): train without resume."
+        ) from error
     training.model.load_state_dict(state["weights"])
     training.auxiliary.load_state_dict(state["auxiliary"])
-    training.model.load_training_state(state["training_state"])
-    training.objective.load_training_state(state["loss_state"])
     training.epoch, training.step = state["epoch"], state["step"]
     training.updates = state["updates"]
     training.history = state["history"]
@@ -81,7 +105,32 @@ def load_state(training: SessionTraining, state: dict[str, Any]) -> None:
     training.loss_sum = state["loss_sum"]
     training.part_sums = state["part_sums"]
     training.num_targets = state["num_targets"]
+    training.num_without_negatives = state["num_without_negatives"]
     training.resumed = state
+
+
+def _check_end(training: SessionTraining, history: list[dict[str, float]]) -> None:
+    """Refuses epochs beyond the end that the settings of now would have set.
+
+    Raises:
+        ValueError: If there are some: the best of them may be one that this training never sees.
+    """
+    settings, metric = training.settings, training.settings.monitor
+    end, patience = settings.max_epochs, settings.patience
+    if training.validation is not None and patience is not None and history:
+        values = [row.get(metric, -math.inf) for row in history]
+        best = 0
+        for epoch, value in enumerate(values):
+            best = epoch if value > values[best] else best
+            if epoch - best >= patience:
+                end = min(end, epoch + 1)
+                break
+    if len(history) > end:
+        raise ValueError(
+            f"The checkpoint is of {len(history)} epochs, and this training ends after {end} "
+            f"(max_epochs={settings.max_epochs}, patience={patience}): give it the settings that "
+            "it had, or train without resume."
+        )
 
 
 def load_optimizer_state(training: SessionTraining) -> None:
@@ -99,10 +148,17 @@ def load_optimizer_state(training: SessionTraining) -> None:
             f"The checkpoint was made with {state['num_steps']} batches an epoch, here are "
             f"{training.num_steps}: the data differ; give it the same, or train without resume."
         )
-    optimizer.load_state_dict(state["optimizer"])
+    groups = optimizer.state_dict()["param_groups"]  # settings are those of now
+    optimizer.load_state_dict({"state": state["optimizer"]["state"], "param_groups": groups})
     if optimizer.average is not None:
         optimizer.average.load_state_dict(state["average"])
-    training.trainer.precision_plugin.load_state_dict(state["scaler"])
+    try:
+        training.trainer.precision_plugin.load_state_dict(state["scaler"])
+    except (KeyError, RuntimeError, TypeError) as error:
+        raise ValueError(
+            f"scaler of the checkpoint is none of precision={training.settings.precision!r} "
+            f"({error!r}): train without resume."
+        ) from error
     training.loss_sum = state["loss_sum"].to(training.device)
     training.part_sums = state["part_sums"].to(training.device)
     training.earlier_seconds = state["seconds"]

@@ -1,0 +1,63 @@
+"""The folder of a run: one run at a time, and nothing in it that the end would stumble over."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+LOCK = ".lock"
+"""The file that a run holds while it lasts, in the folder ``out``."""
+
+
+@contextmanager
+def only_run(folder: Path) -> Iterator[None]:
+    """Makes this the only run in a folder, which is made, for a while.
+
+    The system takes the lock back when the process ends, however it ends; the file stays.
+
+    Args:
+        folder: The folder ``out``.
+
+    Raises:
+        OSError: If it cannot be written to.
+        ValueError: If another run, of this process or another, is in it.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe = folder / ".writable"
+        probe.touch()
+        probe.unlink()
+        lock = FileLock(folder / LOCK, blocking=False)
+        lock.acquire()
+    except Timeout as error:
+        raise ValueError(
+            f"Another fit is writing to {folder}: wait until it has ended, or choose another out."
+        ) from error
+    except OSError as error:
+        raise OSError(f"The output folder {folder} cannot be written to: {error}.") from error
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def has_checkpoint(path: Path) -> bool:
+    """Whether there is a checkpoint, or what should be one.
+
+    A link that leads nowhere is none to begin anew beside: reading it says so.
+
+    Args:
+        path: The file.
+
+    Raises:
+        ValueError: If its folder is a link that leads nowhere.
+    """
+    if os.path.lexists(path.parent) and not path.parent.exists():
+        raise ValueError(
+            f"{path.parent} is a link that leads nowhere: put the checkpoints back, or remove it."
+        )
+    return os.path.lexists(path)
