@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import inspect
 import reprlib
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -15,13 +16,15 @@ import pandas as pd
 from torch import Tensor
 from torch.nn import Module
 
-from graphseq.data.augment import Augmentation
+from graphseq.data.augment import Augmentation, ClickAugmentation
 from graphseq.data.dataset import SessionGraphDataset
 from graphseq.data.loader import EpochLoader
 from graphseq.data.sessions import Sessions
 from graphseq.data.shards import Shards
 from graphseq.models.base import SessionModel
 from graphseq.training.auxiliary import Auxiliary
+
+AUXILIARY = "the auxiliary losses"
 
 DEEPEST = 6
 """Objects within objects that are looked into."""
@@ -54,7 +57,7 @@ def identity_of(
         **_data_of(source),
         "the validation part": described(validation),
         "the augmentation": described(augmentation),
-        "the auxiliary losses": [described(each) for each in auxiliary],
+        AUXILIARY: [described(each) for each in auxiliary],
         "the number of processes": processes,
     }
 
@@ -74,8 +77,9 @@ def check_identity(saved: Mapping[str, Any], now: Mapping[str, Any]) -> None:
     for name in [name for name in now if name in saved]:
         where, then, here = _first_difference(name, saved[name], now[name])
         if then != here:
+            others = ", its auxiliary losses are others" if name == AUXILIARY else ""
             raise ValueError(
-                f"The checkpoint does not fit this training, by {where}: {_shown(then)} there, "
+                f"The checkpoint does not fit this training{others}, by {where}: {_shown(then)} there, "
                 f"{_shown(here)} here; give it the same, or train without resume."
             )
 
@@ -113,12 +117,20 @@ def described(value: Any, depth: int = 0) -> Any:
         code = getattr(value, "__code__", None)
         body = "" if code is None else f" {_hash(code.co_code + repr(code.co_names).encode())}"
         return f"{value.__qualname__}{body}"
+    kind = _kind(value)
     held = vars(value) if hasattr(value, "__dict__") else {}
-    if isinstance(value, Module):  # its parameters are weights, which a checkpoint holds
-        held = {k: v for k, v in held.items() if k[0] != "_" and k != "training"}
-        held |= dict(value.named_children())
+    if isinstance(value, Module):  # by its arguments: what it has learnt lies in the checkpoint
+        names = inspect.signature(kind).parameters
+        held = {name: getattr(value, name) for name in names if hasattr(value, name)}
     kept = {name: described(each, depth + 1) for name, each in held.items()}
-    return {"class": type(value).__qualname__, **kept}
+    return {"class": kind.__qualname__, **kept}
+
+
+def _kind(value: object) -> type:
+    """The class of a part: of one that extends a part of this package, the one that it extends."""
+    own = (each for each in type(value).__mro__ if each.__module__.startswith("graphseq."))
+    found = next(own, type(value))
+    return type(value) if found in (Auxiliary, ClickAugmentation) else found
 
 
 def _data_of(source: Any) -> dict[str, Any]:

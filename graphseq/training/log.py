@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
+import errno
 import io
 import logging
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -62,26 +65,44 @@ class MetricsLog:
         """Adds a row; it names its ``step``, and what it does not name stays empty."""
         try:
             self._append([row.get(name, "") for name in self.columns])
-            if self.tensorboard is not None:
-                values = {name: row[name] for name in row if name not in ("step", "epoch")}
-                self.tensorboard.log_metrics(values, int(row["step"]))
         except OSError as error:
             self._warn(error)
+        if self.tensorboard is not None:
+            values = {name: row[name] for name in row if name not in ("step", "epoch")}
+            try:
+                self.tensorboard.log_metrics(values, int(row["step"]))
+            except (OSError, ValueError) as error:  # Lightning takes any failure for a wrong value
+                self._give_up(error)
 
     def close(self) -> None:
         """Writes what waits to be written."""
         if self.tensorboard is not None:
             try:
                 self.tensorboard.finalize("success")
-            except OSError as error:
-                self._warn(error)
+            except (OSError, ValueError) as error:
+                self._give_up(error)
+
+    def _give_up(self, error: Exception) -> None:
+        """Goes on without TensorBoard: the thread that writes for it has ended for good."""
+        cause = error.__cause__ or error
+        logger.warning(
+            "The log of TensorBoard could not be written (%s). Training goes on without.", cause
+        )
+        self.tensorboard = None
 
     def _append(self, values: Sequence[Any]) -> None:
         text = io.StringIO()
         csv.writer(text, lineterminator="\n").writerow(values)
         line = text.getvalue().encode()
-        with self.path.open("ab") as file:
-            file.write(line)
+        with self.path.open("ab", buffering=0) as file:
+            try:
+                written = file.write(line)
+                if written != len(line):
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            except OSError:  # no half of a row stays for the next one to follow
+                with contextlib.suppress(OSError):
+                    file.truncate(self.position)
+                raise
         self.position += len(line)
 
     def _warn(self, error: OSError) -> None:

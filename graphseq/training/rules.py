@@ -41,12 +41,13 @@ class Whole:
             return None
         if not isinstance(value, Integral) or isinstance(value, bool):
             raise _wrong(name, "must be a whole number", value, self.none)
-        if not self.least <= value <= LARGEST:
-            bound = f"must be at least {self.least}" if value < self.least else "must be below 2^63"
-            if self.least == 0 and value < 0:
-                bound = "must not be negative"
-            raise _wrong(name, bound, value, self.none)
-        return int(value)
+        number = int(value)
+        if number > LARGEST:
+            raise _wrong(name, "must be below 2^63", value, self.none)
+        if number < self.least:
+            least = f"must be at least {self.least}" if self.least else "must not be negative"
+            raise _wrong(name, least, value, self.none)
+        return number
 
 
 @dataclass(frozen=True)
@@ -70,11 +71,12 @@ class Number:
             return None
         if not isinstance(value, Real) or isinstance(value, bool) or not _is_finite(value):
             raise _wrong(name, "must be a finite number", value, self.none)
-        high = self.below is not None and value >= self.below
-        high = high or (self.most is not None and value > self.most)
-        if high or value < 0 or (self.positive and value == 0):
+        number = value if isinstance(value, (int, float)) else float(value)
+        high = self.below is not None and number >= self.below
+        high = high or (self.most is not None and number > self.most)
+        if high or number < 0 or (self.positive and number == 0):
             raise _wrong(name, self._bounds, value, self.none)
-        return value if isinstance(value, (int, float)) else float(value)
+        return number
 
     @property
     def _bounds(self) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -17,7 +17,7 @@ LOCK = ".lock"
 def only_run(folder: Path) -> Iterator[None]:
     """Makes this the only run in a folder, which is made, for a while.
 
-    The system takes the lock back when the process ends, however it ends; the file stays.
+    The system takes the lock back when the process ends, however it ends.
 
     Args:
         folder: The folder ``out``.
@@ -42,6 +42,8 @@ def only_run(folder: Path) -> Iterator[None]:
     try:
         yield
     finally:
+        with suppress(OSError):
+            (folder / LOCK).unlink()  # while it is held: who has opened it finds that it is gone
         lock.release()
 
 

@@ -302,6 +302,18 @@ def test_parts_are_told_apart_by_what_they_hold(split: gs.Split) -> None:
     assert described({"a": (1, None, 0.5, {3})}) == {"a": [1, None, 0.5, ["3"]]}
 
 
+def test_further_loss_is_told_by_its_arguments_before_and_after_it_was_prepared(
+    split: gs.Split,
+) -> None:
+    class Watched(DwellTime):
+        """One that extends another, as to look at it, is taken for that."""
+
+    fresh, prepared = DwellTime(0.2), Watched(0.2)
+    prepared.prepare(model_of(), split.train)
+    assert described(fresh) == described(prepared)
+    assert described(fresh) == {"class": "DwellTime", "weight": 0.2, "name": "dwell_time"}
+
+
 def test_features_of_items_are_part_of_the_sessions(split: gs.Split) -> None:
     sizes = [
         replace(split.train, item_features=pd.DataFrame({"size": np.arange(NUM_ITEMS) + n}))

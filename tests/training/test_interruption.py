@@ -30,6 +30,7 @@ from graphseq.models import SASRec
 from graphseq.models.base import SessionModel
 from graphseq.training.checkpoints import Checkpoints, read
 from graphseq.training.fit import CHECKPOINT, FitResult, fit
+from graphseq.training.log import MetricsLog
 from graphseq.training.ranks import Ranks
 
 NUM_ITEMS = 12
@@ -109,6 +110,53 @@ def test_file_that_outgrows_its_limit_leaves_the_last_good_one(tmp_path: Path) -
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert torch.equal(read(tmp_path / "last.ckpt")["weights"], torch.ones(3))
     assert [path.name for path in tmp_path.iterdir()] == ["last.ckpt"]
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_training_goes_on_where_the_log_of_tensorboard_has_no_more_room(
+    split: Split,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    resource = pytest.importorskip("resource")
+    pytest.importorskip("tensorboard")
+    monkeypatch.setattr("graphseq.training.loop.EVERY", 1)
+    whole, model = model_of(), model_of()
+    expected = trained(whole, split, batch_size=4)
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+
+    def fill(row: Any) -> None:
+        if row["epoch"] == 2:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (1_000, limits[1]))
+
+    try:
+        result = trained(model, split, out=tmp_path, batch_size=4, on_epoch=fill)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert not result.interrupted
+    assert torch.equal(weights(model), weights(whole))
+    assert len(result.history) == len(expected.history)
+    warned = [record.getMessage() for record in caplog.records]
+    (told,) = (line for line in warned if "The log of TensorBoard could not be written" in line)
+    assert "File too large" in told
+    assert "Training goes on without." in told
+    assert read(tmp_path / CHECKPOINT)["epoch"] == 1  # the last one for which there was room
+
+
+def test_row_of_the_log_that_cannot_be_written_leaves_no_half_of_it(tmp_path: Path) -> None:
+    resource = pytest.importorskip("resource")
+    log = MetricsLog(tmp_path, ["step", "loss"])
+    log.tensorboard = None
+    log.write({"step": 1, "loss": 0.5})
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (log.position + 3, limits[1]))
+    try:
+        log.write({"step": 2, "loss": 0.25})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    log.write({"step": 3, "loss": 0.125})
+    assert log.path.read_text() == "step,loss\n1,0.5\n3,0.125\n"
 
 
 def test_model_that_cannot_be_saved_is_still_trained(

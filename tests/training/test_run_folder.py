@@ -101,6 +101,7 @@ def test_lock_of_another_process_dies_with_it_though_its_children_live(tmp_path:
         holder.wait()
         with only_run(tmp_path):
             assert (tmp_path / LOCK).exists()
+        assert list(tmp_path.iterdir()) == []
     finally:
         os.killpg(holder.pid, signal.SIGKILL)
         holder.wait()
