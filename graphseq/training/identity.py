@@ -79,8 +79,8 @@ def check_identity(saved: Mapping[str, Any], now: Mapping[str, Any]) -> None:
         if then != here:
             others = ", its auxiliary losses are others" if name == AUXILIARY else ""
             raise ValueError(
-                f"The checkpoint does not fit this training{others}, by {where}: {_shown(then)} there, "
-                f"{_shown(here)} here; give it the same, or train without resume."
+                f"The checkpoint does not fit this training{others}, by {where}: {_shown(then)} "
+                f"there, {_shown(here)} here; give it the same, or train without resume."
             )
 
 
