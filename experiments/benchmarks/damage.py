@@ -50,6 +50,8 @@ OUTCOMES = ("refused", "equal", "opened", "silent", "crash", "hang", "traceback"
 BAD = OUTCOMES[3:]
 """What must not happen."""
 
+WORKER = [sys.executable, "-m", "experiments.benchmarks.damage"]
+
 SECONDS = 30
 """How long a worker may be silent."""
 
@@ -554,7 +556,7 @@ def tally(kind: str, count: int) -> tuple[Counter[tuple[str, str, str]], list[An
     while number < count:
         arguments = ["--worker", kind, str(number), str(count)]
         process = subprocess.Popen(
-            [sys.executable, "-m", "experiments.benchmarks.damage", *arguments],
+            [*WORKER, *arguments],
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
         )

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import random
+import sys
 from pathlib import Path
 
 import pytest
 
+from experiments.benchmarks import damage
 from experiments.benchmarks.damage import BAD, BYTES, KINDS, Trial, judge, main
 
 COUNTS = dict.fromkeys(KINDS, 500) | {"model": 250, "counting model": 250}
@@ -50,14 +52,22 @@ def test_errors_that_are_no_sentence_are_told_apart(tmp_path: Path) -> None:
         assert judge(error, root).startswith("traceback")
 
 
-def test_script_writes_its_tally_in_which_a_worker_that_dies_is_a_crash(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(("end", "seconds"), [("crash", 30.0), ("hang", 0.5)])
+def test_script_counts_what_workers_tell_and_how_they_end(
+    end: str, seconds: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    kinds = {"report": KINDS["report"], "unheard of by workers": KINDS["report"]}
-    monkeypatch.setattr("experiments.benchmarks.damage.KINDS", kinds)
-    main(["--count", "2", "--out", str(tmp_path)])
-    rows = json.loads((tmp_path / "damage.json").read_text())["rows"]
-    verified = {row["kind"]: row for row in rows if row["how"] == "verified"}
-    assert verified["report"]["damages"] == 1
-    assert verified["report"]["crash"] == 0
-    assert verified["unheard of by workers"]["crash"] == 1
+    # A worker of which each turn ends at the second damage.
+    worker = """
+import json, sys, time
+start = int(sys.argv[-2])
+for line in ([start, "cut_off", "verified", "refused"], [start, None, None, None]):
+    print(json.dumps(line), flush=True)
+time.sleep(60 * (sys.argv[1] == "hang"))
+"""
+    monkeypatch.setattr(damage, "WORKER", [sys.executable, "-S", "-c", worker, end])
+    monkeypatch.setattr(damage, "SECONDS", seconds)
+    monkeypatch.setattr(damage, "KINDS", {"report": KINDS["report"]})
+    main(["--count", "3", "--out", str(tmp_path)])
+    (row,) = json.loads((tmp_path / "damage.json").read_text())["rows"]
+    assert row["damages"] == 3
+    assert {name: row[name] for name in damage.OUTCOMES if row[name]} == {"refused": 2, end: 1}
