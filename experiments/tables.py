@@ -15,7 +15,13 @@ from typing import Any
 import graphseq as gs
 
 ROOT = Path(__file__).parent.parent
-PAGES = ("README.md", "docs/formats.md", "docs/models/README.md", "docs/results/README.md")
+PAGES = (
+    "README.md",
+    "docs/files.md",
+    "docs/formats.md",
+    "docs/models/README.md",
+    "docs/results/README.md",
+)
 TABLE = re.compile(r"(<!-- table: (\S+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 

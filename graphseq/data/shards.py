@@ -213,7 +213,14 @@ def open_shards(
             f"{num_shards} shards cannot be shared by {world_size} ranks: build a multiple of that."
         )
     shards = range(rank, num_shards, world_size)
-    mine = [_open(folder, number, checksums[number], verify) for number in shards]
+    try:
+        mine = [_open(folder, number, checksums[number], verify) for number in shards]
+    except ValueError:
+        with open_folder(folder, SHARDS, verify=False) as again:
+            if _read_header(again)[1] == checksums:
+                raise
+        # The folder was replaced meanwhile: all shards are those of the new one.
+        return open_shards(folder, rank=rank, world_size=world_size, verify=verify)
     return mine[0] if len(mine) == 1 else _joined(mine)
 
 

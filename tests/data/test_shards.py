@@ -240,3 +240,22 @@ def test_retried_task_of_a_dead_worker_starts_anew(
     monkeypatch.setattr(shards, "_run", twice)
     build_shards(log, tmp_path / "again", 2, **COLUMNS)
     same_folders(tmp_path / "out", tmp_path / "again")
+
+
+def test_ranks_find_the_old_or_the_new_shards_while_the_folder_is_replaced(
+    log: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "out"
+    build_shards(log, out, 2, **COLUMNS)
+    stale = shards.Shards(out)
+    opened = shards._open
+
+    def open_as_it_is_replaced(*args: Any) -> Sessions:
+        monkeypatch.setattr(shards, "_open", opened)
+        build_shards(log, out, 2, item="item_id", session="session_id")  # without times
+        return opened(*args)
+
+    monkeypatch.setattr(shards, "_open", open_as_it_is_replaced)
+    assert open_shards(out, rank=0, world_size=1).time is None
+    with pytest.raises(ValueError, match=r"of another build .*: open that folder again"):
+        stale[0]

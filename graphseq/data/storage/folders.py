@@ -352,7 +352,9 @@ class Folder:
         try:
             self.header = _read_header(path / kind.header, handle, kind)
             if expected not in (None, self.header["checksum"]):
-                raise ValueError(f"{path} is of another build than the folder that it lies in.")
+                raise ValueError(
+                    f"{path} is of another build than what it lies in: open that folder again."
+                )
             _check_parts(self.header, path / kind.header)
             self._handles = {name: self._open(name, handle) for name in self.header["files"]}
             self._state = self._state_of_files()
