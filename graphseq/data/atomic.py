@@ -51,10 +51,12 @@ def read_atomic(path: StrPath, *, exact: Collection[str] = ()) -> pd.DataFrame:
     with open_log([path], LogOptions(separator="\t", quote=None)) as source:
         header = list(source.names)
         kinds = dict(column.rpartition(":")[::2] for column in header)
-        if "" in kinds or len(kinds) < len(header) or not set(kinds.values()) <= set(ATOMIC_TYPES):
+        one = len(header) == 1 and "," in header[0]
+        known = set(kinds.values()) <= set(ATOMIC_TYPES)
+        if one or "" in kinds or len(kinds) < len(header) or not known:
             raise ValueError(
-                f"{path} needs a header of name:type with types {', '.join(ATOMIC_TYPES)} and each "
-                f"name once, got {header}."
+                f"{path} needs tabs and a header of name:type with types {', '.join(ATOMIC_TYPES)} "
+                f"and each name once, got {header}."
             )
         frame = source.read(header, ids=[name for name in header if not name.endswith(":float")])
         frame.columns = pd.Index(list(kinds))
@@ -105,6 +107,11 @@ def read_inter(
         ValueError: If a file is missing, broken or cut off, or a column is missing.
     """
     frame = read_atomic(path, exact=() if time is None else [time])
+    if f"{item}_list" in frame.columns:
+        raise ValueError(
+            f"{path} holds samples, the clicks before each in '{item}_list': read it, with the "
+            "other parts of its split, by read_recbole_split."
+        )
     described = None
     if item_file is not None:
         described = read_atomic(item_file)

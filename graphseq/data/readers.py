@@ -197,8 +197,7 @@ def read_diginetica_views(path: StrPath) -> Sessions:
     Raises:
         ValueError: As :meth:`Sessions.from_frame`.
     """
-    options = LogOptions(separator=";", null_values=["NA"])
-    with open_log(path, options) as source:
+    with open_log(path, LogOptions(null_values=["NA"])) as source:
         called = {str(name).replace("_", "").lower(): name for name in source.names}
         columns = [called.get(key, name) for key, name in DIGINETICA.items()]
         frame = source.read(columns, ids=columns[:3]).set_axis(list(DIGINETICA.values()), axis=1)

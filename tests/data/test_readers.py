@@ -207,7 +207,16 @@ def test_read_atomic_types_come_from_the_header(tmp_path: Path) -> None:
     assert frame.iloc[0].tolist() == [1, 2.0, "07x", "1 2"]
 
 
-@pytest.mark.parametrize("header", ["user_id\titem_id", "user_id:token\titem_id:int", ":token\tx"])
+@pytest.mark.parametrize(
+    "header",
+    [
+        "user_id\titem_id",
+        "user_id:token\titem_id:int",
+        ":token\tx",
+        "a:token,b:token",
+        "a:token\ta:float",
+    ],
+)
 def test_read_atomic_untyped_header_is_refused(header: str, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="header of name:type with types token, float"):
         read_atomic(write(tmp_path / "a.inter", header + "\n1\t2\n"))
@@ -273,6 +282,13 @@ def test_read_recbole_split_rows_become_sessions_with_their_targets(tmp_path: Pa
     assert read_recbole_split(*files[:2]).validation is None
 
 
+def test_read_inter_of_samples_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"holds samples.*'item_id_list'.*read_recbole_split"):
+        read_inter(
+            benchmark(tmp_path) / "x.train.inter", session="session_id", user=None, time=None
+        )
+
+
 def test_read_recbole_split_samples_of_two_users_are_two_sessions(tmp_path: Path) -> None:
     header = "user_id:token\titem_id_list:token_seq\titem_id:token\n"
     path = write(tmp_path / "x.train.inter", header + "u\t01 2\t3\nv\t01\t2\nv\t01 2\t4\n")
@@ -327,6 +343,8 @@ def test_read_diginetica_views_time_is_date_plus_timeframe(header: str, tmp_path
     assert sessions.users.tolist()[0] == -1
     assert sessions.user_vocabulary.decode(sessions.users[[1]]) == [7]
     assert sessions.users.tolist()[2] == -1  # two users: nobody knows which
+    again = read_diginetica_views(write(tmp_path / "a.csv", text.replace(";", ",")))
+    assert again.fingerprint() == sessions.fingerprint()
 
 
 def test_read_diginetica_views_missing_column_and_bad_values_are_named(tmp_path: Path) -> None:
