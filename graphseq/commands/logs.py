@@ -81,8 +81,8 @@ def add_split(parser: argparse.ArgumentParser) -> None:
         "--test",
         type=float,
         metavar="SIZE",
-        help="days (temporal), clicks a session (last) or a share (sessions) that are the test "
-        "(default: the newest tenth, 1, 0.1)",
+        help="days (temporal), clicks of a session or a share of them (last), or a share of the "
+        "sessions (sessions) that are the test (default: the newest tenth, 1, 0.1)",
     )
     group.add_argument(
         "--validation",
@@ -187,7 +187,7 @@ def split_of(
         days = suggest(sessions).measured["median_days"]
         kind = "sessions" if days is None else "last" if days > 1 else "temporal"
     if kind == "last":
-        return leave_last_split(sessions, _whole(test), validation=_whole(validation))
+        return leave_last_split(sessions, _clicks(test), validation=_clicks(validation))
     if kind == "sessions":
         share = NEWEST if test is None else test
         return session_split(
@@ -205,7 +205,6 @@ def split_of(
     return temporal_split(sessions, at=float(cut), validation=validation)
 
 
-def _whole(clicks: float | None) -> int:
-    if clicks is not None and clicks != int(clicks):
-        raise ValueError(f"--test and --validation of --split last are clicks, got {clicks}.")
-    return 1 if clicks is None else int(clicks)
+def _clicks(size: float | None) -> int | float:
+    """A number of clicks, or a share of them: argparse gives floats for both."""
+    return 1 if size is None else int(size) if size == int(size) else size

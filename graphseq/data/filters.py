@@ -175,6 +175,8 @@ def keep_newest(sessions: Sessions, max_length: int) -> tuple[Sessions, FilterRe
 def suggest_max_length(sessions: Sessions, quantile: float = 0.9) -> int:
     """The smallest length, in clicks, that at least this share of the sessions does not exceed.
 
+    Only sessions with a target count, as a visit of one click has none; all of them where none has.
+
     Args:
         sessions: Any sessions.
         quantile: Share of the sessions that shall fit whole, above 0 and at most 1.
@@ -186,7 +188,14 @@ def suggest_max_length(sessions: Sessions, quantile: float = 0.9) -> int:
         raise ValueError(f"quantile is a share of the sessions, in (0, 1], got {quantile!r}.")
     if sessions.num_sessions == 0:
         raise ValueError("There is no session whose length could be suggested.")
-    return int(np.quantile(sessions.lengths, quantile, method="inverted_cdf"))
+    lengths = sessions.lengths[with_target(sessions)]
+    return int(np.quantile(lengths, quantile, method="inverted_cdf"))
+
+
+def with_target(sessions: Sessions) -> NDArray[np.bool_]:
+    """Which sessions have a target, bool [num_sessions]; all of them where none has."""
+    found = sessions.lengths > sessions.targets_from
+    return found if found.any() else np.ones(sessions.num_sessions, dtype=bool)
 
 
 def _supported(items: NDArray[np.int32], num_items: int, min_support: int) -> NDArray[np.bool_]:

@@ -160,7 +160,7 @@ def _fixed(parts: list[Sessions], validation: float | None) -> Split:
 
 
 def _leave_last(parts: list[Sessions], validation: float | None, *, n: int = 1) -> Split:
-    return leave_last_split(parts[0], n, validation=validation)  # type: ignore[arg-type]
+    return leave_last_split(parts[0], n, validation=validation)
 
 
 def _temporal(parts: list[Sessions], validation: float | None, *, at: str) -> Split:

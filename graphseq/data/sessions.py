@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from os import PathLike
-from typing import Any
+from typing import Any, overload
 
 import numpy as np
 import pandas as pd
@@ -335,8 +335,28 @@ class Sessions:
     def __len__(self) -> int:
         return self.num_sessions
 
-    def __getitem__(self, index: int) -> list[Any]:
-        """The item ids of one session; ``None`` stands for a click outside the vocabulary."""
+    @overload
+    def __getitem__(self, index: int) -> list[Any]: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> Sessions: ...
+
+    def __getitem__(self, index: int | slice) -> list[Any] | Sessions:
+        """The item ids of one session; of a slice, its sessions.
+
+        ``None`` stands for a click outside the vocabulary.
+
+        Raises:
+            IndexError: If there is no such session.
+            TypeError: If it is neither a number nor a slice.
+        """
+        if isinstance(index, slice):
+            return self.select(np.arange(*index.indices(len(self))))
+        if isinstance(index, bool) or not isinstance(index, (int, np.integer)):
+            raise TypeError(
+                f"Sessions are asked for by a number or a slice, as sessions[3] or sessions[2:5], "
+                f"got {type(index).__name__}: sessions.select takes numbers and masks."
+            )
         if not -len(self) <= index < len(self):
             raise IndexError(f"Session {index} does not exist: there are {len(self)}.")
         index %= len(self)
@@ -351,6 +371,29 @@ class Sessions:
 
     def __iter__(self) -> Iterator[list[Any]]:
         return (self[index] for index in range(len(self)))
+
+    def with_item_features(self, table: pd.DataFrame | pd.Series) -> Sessions:
+        """The same sessions with features of their items.
+
+        Args:
+            table: One row per item, indexed by item id, in any order; items that it lacks have
+                missing values, and rows of other items are left out. It takes the place of features
+                that are there.
+
+        Raises:
+            ValueError: If an item has two rows, or no item of the sessions has one.
+        """
+        table = table.to_frame() if isinstance(table, pd.Series) else table
+        row = Vocabulary(table.index).encode(self.vocabulary.ids, what="items of the sessions")
+        if len(row) and (row < 0).all():
+            raise ValueError(
+                f"No item of these sessions has a row in the table: its index has "
+                f"{table.index[:1].tolist()}, the sessions have {self.vocabulary.ids[:1].tolist()}."
+            )
+        rows = table.reset_index(drop=True)
+        absent = row < 0
+        rows = rows.reindex(np.where(absent, len(rows), row)) if absent.any() else rows.take(row)
+        return replace(self, item_features=rows.reset_index(drop=True))
 
     def to_lists(self) -> list[list[Any]]:
         """One list of item ids a session; ``None`` stands for a click outside the vocabulary."""

@@ -94,7 +94,9 @@ def temporal_split(
     )
 
 
-def leave_last_split(sessions: Sessions, n: int = 1, *, validation: int | None = None) -> Split:
+def leave_last_split(
+    sessions: Sessions, n: int | float = 1, *, validation: int | float | None = None
+) -> Split:
     """The last ``n`` clicks of every session are the test targets; training ends before them.
 
     Test sessions keep their whole history as input. A session needs a click before its targets: one
@@ -102,21 +104,25 @@ def leave_last_split(sessions: Sessions, n: int = 1, *, validation: int | None =
 
     Args:
         sessions: The log; a session may be the whole history of a user.
-        n: Targets a session.
-        validation: Targets a session that are cut from the end of the training part by the same
-            rule.
+        n: Targets per session; or, below 1, the share of each session's clicks that are targets,
+            rounded down but at least one: ``leave_last_split(log, 0.1, validation=0.1)`` is the
+            split of 8:1:1 per user.
+        validation: Targets per session that are cut from the end of the training part by the same
+            rule; a share is one of all clicks of the session.
 
     Raises:
-        ValueError: If a number is below 1, or no session is long enough.
+        ValueError: If a number is below 1 and no share, or no session is long enough.
     """
     require_sessions("sessions", sessions)
-    protocol: dict[str, Any] = {"split": "leave_last", "n": _whole("n", n)}
-    train, test, short = _leave_last(sessions, n, "test")
+    lengths = sessions.lengths
+    train, test, short = _leave_last(sessions, _targets("n", n, lengths), "test")
+    protocol: dict[str, Any] = {"split": "leave_last", "n": _plain(n)}
     too_short = {"test": short}
     held = None
     if validation is not None:
-        protocol["validation"] = _whole("validation", validation)
-        train, held, too_short["validation"] = _leave_last(train, validation, "validation")
+        held_targets = _targets("validation", validation, lengths)
+        protocol["validation"] = _plain(validation)
+        train, held, too_short["validation"] = _leave_last(train, held_targets, "validation")
     return assemble(train, test, held, protocol, too_short)
 
 
@@ -200,15 +206,18 @@ def _by_session(
     return assemble(sessions.select(in_train), sessions.select(in_test), validation, protocol)
 
 
-def _leave_last(sessions: Sessions, n: int, part: str) -> tuple[Sessions, Sessions, int]:
+def _leave_last(
+    sessions: Sessions, n: NDArray[np.int64], part: str
+) -> tuple[Sessions, Sessions, int]:
     """What is left, the sessions with their last ``n`` clicks as targets, and how many had none."""
     lengths = sessions.lengths
     first_target = np.maximum(lengths - n, sessions.targets_from)
     held = (lengths > n) & (first_target < lengths)
     if not held.any():
         raise ValueError(
-            f"The {part} part would be empty: the last {n} clicks of a session are its targets, "
-            f"with a click before them, but the longest session has {lengths.max()} clicks."
+            f"The {part} part would be empty: the last {n.min()} clicks of a session are its "
+            f"targets, with a click before them, but the longest session has {lengths.max()} "
+            "clicks."
         )
     start = np.zeros_like(lengths)
     left = sessions.window(np.arange(len(lengths)), start, np.where(held, lengths - n, lengths))
@@ -223,10 +232,21 @@ def _days(name: str, days: Duration | None) -> float:
     return float(duration(name, math.nan if days is None else days, number="days"))
 
 
-def _whole(name: str, number: int) -> int:
-    if not isinstance(number, (int, np.integer)) or isinstance(number, bool) or number < 1:
-        raise ValueError(f"{name} is a number of clicks, at least 1, got {number!r}.")
-    return int(number)
+def _targets(name: str, n: int | float, lengths: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Targets of each session, int64 [num_sessions]."""
+    if isinstance(n, (float, np.floating)) and 0 < n < 1:
+        exact = np.round(n * lengths, 9)  # 0.1 * 30 is 3, and not a little less
+        return np.maximum(np.floor(exact), 1).astype(np.int64)
+    if not isinstance(n, (int, np.integer)) or isinstance(n, bool) or n < 1:
+        raise ValueError(
+            f"{name} is a number of clicks, at least 1, or a share of them below 1, got {n!r}."
+        )
+    return np.full(len(lengths), n, dtype=np.int64)
+
+
+def _plain(n: int | float) -> int | float:
+    """The number as Python's, fit for JSON."""
+    return int(n) if isinstance(n, (int, np.integer)) else float(n)
 
 
 def _share(name: str, share: float, total: int) -> int:

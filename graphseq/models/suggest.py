@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from graphseq.data.describe import describe
+from graphseq.data.filters import with_target
 from graphseq.data.history import SESSION
 from graphseq.data.sessions import Sessions
 
@@ -174,7 +175,8 @@ def _notes(m: Mapping[str, Any]) -> list[str]:
 
 def _measure(sessions: Sessions, seed: int) -> dict[str, Any]:
     """Figures of the sessions: plain numbers, text, and ``None`` for what there is not."""
-    lengths = sessions.lengths
+    told = with_target(sessions)  # a visit of one click says nothing of what comes next
+    lengths = sessions.lengths[told]
     half, three_quarters, nine_tenths = (
         int(value) for value in np.quantile(lengths, (0.5, 0.75, 0.9), method="inverted_cdf")
     )
@@ -185,11 +187,13 @@ def _measure(sessions: Sessions, seed: int) -> dict[str, Any]:
         per_user = float(clicks_of_user.sum() / users) if users else None
     if sessions.time is not None:
         span = sessions.time[sessions.ptr[1:] - 1] - sessions.time[sessions.ptr[:-1]]
+        span = span[told]
         median_days = float(np.median(span)) / 86_400
     sample = _sample(sessions, seed)
     repeats = describe(sample)["value"]
     return {
         "sessions": sessions.num_sessions,
+        "sessions_with_target": int(np.count_nonzero(told)),
         "clicks": sessions.num_clicks,
         "items": sessions.num_items,
         "length_50%": half,

@@ -66,7 +66,10 @@ def test_command_outside_the_repository_ends_with_one_sentence_and_code_2(tmp_pa
         (["describe", "uci-eshop", "--item", "x"], "its columns are known: leave --item away"),
         (["compare", "LOG", *COLUMNS, "--models", "srgn"], "no model 'srgn': choose from"),
         (["compare", "LOG", *COLUMNS, "--test", "2"], "pass --split"),
-        (["compare", "LOG", *COLUMNS, "--split", "last", "--test", "0.5"], "are clicks, got 0.5"),
+        (
+            ["compare", "LOG", *COLUMNS, "--split", "last", "--test", "1.5"],
+            "share of them below 1, got 1.5",
+        ),
         (["compare", "uci-eshop", "--test", "2"], "--test goes with --split"),
         (["recommend", "nowhere", "LOG", *COLUMNS], "nowhere"),
         (["recommend", "nowhere", "LOG", *COLUMNS, "--to", "x.json"], "got x.json"),
@@ -196,6 +199,7 @@ def test_split_of_a_log_is_what_suits_it() -> None:
     assert days.test.num_sessions == 25
     last = split_of(timed, "last", 1, None)
     assert last.protocol == {"split": "leave_last", "n": 1, "validation": 1}
+    assert split_of(timed, "last", 0.4, None).protocol["n"] == 0.4
     shares = split_of(timed, "sessions", 0.2, 0.1)
     assert (shares.test.num_sessions, shares.train.num_sessions) == (20, 72)
     slow = frame.assign(time=frame["time"] + np.tile([0, 2e5, 4e5], 100))

@@ -17,6 +17,7 @@ from graphseq.data.filters import (
     suggest_max_length,
 )
 from graphseq.data.sessions import Sessions
+from graphseq.data.splits import leave_last_split
 
 LISTS = st.lists(
     st.lists(st.sampled_from("abcdef"), min_size=1, max_size=7), min_size=1, max_size=12
@@ -163,9 +164,10 @@ def test_filter_bad_number_says_so(number):
 @given(LISTS, st.floats(0.01, 1))
 def test_suggest_max_length_is_the_smallest_that_fits_the_share(lists, quantile):
     lengths = sorted(map(len, lists))
+    lengths = [length for length in lengths if length > 1] or lengths  # those with a target
     suggested = suggest_max_length(Sessions.from_lists(lists), quantile)
     fits = [
-        length for length in lengths if sum(n <= length for n in lengths) >= quantile * len(lists)
+        length for length in lengths if sum(n <= length for n in lengths) >= quantile * len(lengths)
     ]
     assert suggested == fits[0]
 
@@ -180,3 +182,11 @@ def test_suggest_max_length_without_sessions_says_so():
     empty = Sessions.from_lists([["a"]]).select(np.zeros(1, dtype=bool))
     with pytest.raises(ValueError, match="no session"):
         suggest_max_length(empty)
+
+
+def test_suggest_max_length_looks_at_sessions_that_have_a_target():
+    visits = [["a"]] * 30_000 + [["a", "b", "a", "c"]] * 10
+    assert suggest_max_length(Sessions.from_lists(visits)) == 4
+    histories = leave_last_split(Sessions.from_lists([list("abcd")] * 3 + [["a"]] * 9)).test
+    assert suggest_max_length(histories) == 4
+    assert suggest_max_length(Sessions.from_lists([["a"], ["b"]])) == 1

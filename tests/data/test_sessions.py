@@ -455,3 +455,44 @@ def test_catalog_counts_piece_by_piece_are_the_whole(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr("graphseq.data.ragged.CODES_A_PIECE", 2)
     assert sessions.catalog().counts.tolist() == [1, 1, 3, 0]
     assert sessions.drop_unused_items().vocabulary.ids.tolist() == [1, 2, 3]
+
+
+# -- asking for several, and features that come later ----------------------------------------------
+
+
+def test_sessions_slice_gives_sessions():
+    sessions = Sessions.from_lists([["a", "b"], ["c"], ["b", "c"], ["a"]])
+    for part in (slice(1, 3), slice(None, None, -1), slice(-2, None), slice(0, 0), slice(2, 99)):
+        assert sessions[part].to_lists() == sessions.to_lists()[part]
+        assert sessions[part].vocabulary is sessions.vocabulary
+    assert sessions[np.int64(2)] == ["b", "c"]
+
+
+@pytest.mark.parametrize("index", ["a", 1.0, [0, 1], np.array([True, False]), None, True])
+def test_sessions_asked_for_in_another_way_say_what_to_do(index):
+    with pytest.raises(TypeError, match=r"sessions\[2:5\], got .*sessions\.select takes"):
+        Sessions.from_lists([["a"], ["b"]])[index]
+
+
+def test_with_item_features_brings_rows_in_the_order_of_codes():
+    sessions = Sessions.from_lists([["b", "a"], ["c"]])
+    table = pd.DataFrame({"price": [1, 2, 9], "shelf": ["x", "y", "z"]}, index=["a", "b", "other"])
+    features = sessions.with_item_features(table).item_features
+    assert features["price"].tolist()[:2] == [2, 1]
+    assert features["price"].isna().tolist() == [False, False, True]
+    assert features["shelf"].tolist()[:2] == ["y", "x"]
+    assert sessions.item_features is None
+    whole = sessions.with_item_features(pd.Series({"a": 1, "b": 2, "c": 3}, name="price"))
+    assert whole.item_features["price"].tolist() == [2, 1, 3]
+    assert whole.item_features["price"].dtype == np.int64
+    assert whole.catalog().item_features["price"].tolist() == [2, 1, 3]
+
+
+def test_with_item_features_of_other_items_or_twice_is_refused():
+    sessions = Sessions.from_lists([["a", "b"]])
+    with pytest.raises(ValueError, match=r"No item of these sessions has a row.*\['x'\].*\['a'\]"):
+        sessions.with_item_features(pd.DataFrame({"price": [1]}, index=["x"]))
+    with pytest.raises(ValueError, match="'a' occurs twice"):
+        sessions.with_item_features(pd.DataFrame({"price": [1, 2]}, index=["a", "a"]))
+    with pytest.raises(ValueError, match="of another type"):
+        sessions.with_item_features(pd.DataFrame({"price": [1]}))

@@ -446,3 +446,27 @@ def test_fixed_split_yoochoose_gives_the_published_counts(data_root):
     assert split.report["targets"].to_dict() == {"train": 369_859, "test": 55_898}
     assert split.report.loc["test", "unknown_targets"] == 412
     assert split.report.loc["test", "targets_without_history"] == 135
+
+
+# -- shares of every session -----------------------------------------------------------------------
+
+
+def test_leave_last_split_of_a_share_is_8_1_1_per_user():
+    lists = [list(range(length)) for length in (30, 20, 19, 10, 3, 2, 1)]
+    split = leave_last_split(Sessions.from_lists(lists), 0.1, validation=0.1)
+    tested = split.test.lengths - split.test.targets_from
+    held = split.validation.lengths - split.validation.targets_from
+    assert split.test.lengths.tolist() == [30, 20, 19, 10, 3, 2]
+    assert tested.tolist() == [3, 2, 1, 1, 1, 1]
+    assert split.validation.lengths.tolist() == [27, 18, 18, 9, 2]
+    assert held.tolist() == [3, 2, 1, 1, 1]
+    assert split.train.lengths.tolist() == [24, 16, 17, 8, 1, 1, 1]
+    assert split.protocol == {"split": "leave_last", "n": 0.1, "validation": 0.1}
+    assert split.report.loc["test", "sessions_too_short"] == 1
+    assert split.report.loc["validation", "sessions_too_short"] == 2
+
+
+@pytest.mark.parametrize("share", [0.0, 1.0, -0.1, 1.5, float("nan")])
+def test_leave_last_split_of_no_share_is_refused(share):
+    with pytest.raises(ValueError, match="at least 1, or a share of them below 1, got"):
+        leave_last_split(Sessions.from_lists([[1, 2, 3]]), share)

@@ -167,3 +167,15 @@ def test_suggest_any_sessions_get_the_default_and_the_baselines(lists, named, st
     assert len(set(answer.start_with)) == len(answer.start_with)
     assert answer.start_with[0] == "gru4rec" or not streaming
     json.dumps(answer.measured, allow_nan=False)
+
+
+def test_suggest_looks_at_sessions_that_have_a_target():
+    histories = [list(range(12))] * 10
+    with_visits = suggest(Sessions.from_lists(histories + [[0]] * 3_000))
+    alone = suggest(Sessions.from_lists(histories))
+    assert "max_length=12" in with_visits.reasons["sasrec"]
+    assert "caser" not in with_visits.start_with
+    for name in ("length_50%", "length_75%", "length_90%", "median_days"):
+        assert with_visits.measured[name] == alone.measured[name]
+    assert with_visits.measured["sessions_with_target"] == 10
+    assert with_visits.measured["sessions"] == 3_010
