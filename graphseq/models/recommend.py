@@ -20,7 +20,7 @@ from graphseq.models.base import SessionModel, SessionsLike
 from graphseq.models.inference import blocks, inference
 from graphseq.models.item_filter import ItemLists, Items, read_items
 from graphseq.models.queries import Queries, read_queries
-from graphseq.models.ties import TableTies, Tolerance, leaders
+from graphseq.models.ties import TableTies, Tolerance, leaders, num_reached
 
 logger = logging.getLogger(__name__)
 
@@ -169,7 +169,9 @@ def _ranked(
                 hide(scores, part.start, part.stop)
                 row, column, value = best(scores[place], k, **ties)
                 code = column if candidates is None else candidates[column]
-                found.append(((place[row] + part.start).numpy(), code.numpy(), value.numpy()))
+                found.append(
+                    ((place[row] + part.start).numpy(), code.numpy(), value.double().numpy())
+                )
     number, codes_found, scores_found = (
         np.concatenate(parts) for parts in zip(*found, strict=True)
     )
@@ -206,15 +208,15 @@ def best(
     last = lead[:, -1:]
     reach = exact(last) if tolerance is None else tolerance(last, scores)
 
-    # Of the tie that holds the last place all items are looked at, also those beyond the place.
-    level = (scores >= last - reach) & (scores <= last) & (scores > -torch.inf)  # [n, C]
-    before = (lead > last).sum(1, keepdim=True)
-    room = k - before
-    crowded = (level.sum(1, keepdim=True) > room).view(-1).nonzero().view(-1)
-    if crowded.numel():
-        level[crowded] &= level[crowded].cumsum(1, dtype=torch.int32) <= room[crowded]
     rank = torch.nn.functional.pad((lead[:, 1:] != lead[:, :-1]).cumsum(1), (1, 0))
-    if bool((rank[:, -1] < k - 1).any()) or crowded.numel():
+    floor = last - reach
+    if bool((rank[:, -1] < k - 1).any()) or bool((num_reached(scores, floor) > k).any()):
+        # Of the tie that holds the last place all items are looked at, also those beyond the place.
+        level = (scores >= floor) & (scores <= last) & (scores > -torch.inf)  # [n, C]
+        before = (lead > last).sum(1, keepdim=True)
+        room = k - before
+        crowded = (level.sum(1, keepdim=True) > room).view(-1).nonzero().view(-1)
+        level[crowded] &= level[crowded].cumsum(1, dtype=torch.int32) <= room[crowded]
         row, tied = level.nonzero(as_tuple=True)
         turn = torch.arange(len(row), device=row.device)
         first = torch.searchsorted(row, torch.arange(len(scores), device=row.device))
@@ -245,7 +247,8 @@ def _scored(
     place = torch.from_numpy(answered)
     if batch is not None:
         given, ties = _of_model(model, batch, candidates)
-        if given.isnan().any():
+        # The sum is NaN where a score is, or where both infinities are, and far cheaper to ask.
+        if bool(given.sum().isnan()) and bool(given.isnan().any()):
             raise ValueError(
                 f"{type(model).__name__} gave a score that is not a number: were its weights "
                 "trained with too high a learning rate?"

@@ -84,6 +84,15 @@ def leaders(scores: Tensor, tolerance: Tensor) -> Tensor:
     return scores.gather(1, own.cummax(1).values)
 
 
+def num_reached(scores: Tensor, floor: Tensor) -> Tensor:
+    """How many scores of each row [n, C] are at or above its floor [n, 1]: [n].
+
+    Flags are floats, whose sums are exact up to 2**24: summing booleans costs ten times more.
+    """
+    kind = torch.float64 if scores.dtype == torch.float64 else torch.float32
+    return torch.ge(scores, floor, out=torch.empty_like(scores, dtype=kind)).sum(1)
+
+
 # -- scores by an item table -------------------------------------------------------------------
 
 
@@ -147,12 +156,13 @@ class TableTies:
             Whether equal items were found.
         """
         reach = self._reach(scores, columns)
+        floor = top[:, -1:] - reach
         close = (top[:, :-1] - top[:, 1:] <= reach).any(1)
-        near = (scores >= top[:, -1:] - reach) & (scores > -torch.inf)
-        hard = (close | (near.sum(1) > top.size(1))).nonzero().view(-1)
-        column = near[hard].any(0).nonzero().view(-1)
-        if len(column) == 0:
+        hard = (close | (num_reached(scores, floor) > top.size(1))).nonzero().view(-1)
+        if len(hard) == 0:
             return False
+        near = (scores[hard] >= floor[hard]) & (scores[hard] > -torch.inf)
+        column = near.any(0).nonzero().view(-1)
         first = first_equal(*self.rows(column)).cpu()
         item = (first != torch.arange(len(first))).nonzero().view(-1)
         if len(item):
