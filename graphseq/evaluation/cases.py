@@ -2,14 +2,43 @@
 
 from __future__ import annotations
 
+import hashlib
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
 from graphseq.data.sessions import Sessions
 
 IntArray = NDArray[np.int64]
+
+CLICKS_AT_ONCE = 1 << 22
+"""Clicks whose ids are hashed at a time: bounds memory."""
+
+
+def fingerprint_of(sessions: Sessions) -> str:
+    """SHA-256, in hex, over the items of all clicks, by their ids, and what of them are targets.
+
+    Equal for equal test cases, in whatever codes the sessions are.
+
+    Args:
+        sessions: Sessions as ``evaluate`` was given them.
+    """
+    items = np.asarray(sessions.items)
+    occurs = np.zeros(len(sessions.vocabulary) + 1, dtype=bool)  # the last: unknown
+    occurs[items] = True
+    codes = np.flatnonzero(occurs[:-1])
+    # By their text as well as their kind: 1 and "1" are two items.
+    ids = pd.Series([f"{type(v).__name__} {v!r}" for v in sessions.vocabulary.ids[codes].tolist()])
+    hashes = np.zeros(len(occurs), dtype=np.uint64)
+    hashes[codes] = pd.util.hash_pandas_object(ids, index=False).to_numpy()
+    digest = hashlib.sha256()
+    for start in range(0, len(items), CLICKS_AT_ONCE):
+        digest.update(hashes[items[start : start + CLICKS_AT_ONCE]].tobytes())
+    for array in (sessions.ptr, sessions.targets_from):
+        digest.update(np.ascontiguousarray(array, dtype=np.int64).data)
+    return digest.hexdigest()
 
 
 class Cases:

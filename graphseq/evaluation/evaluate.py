@@ -15,7 +15,7 @@ from torch import Tensor
 
 from graphseq.data.arguments import whole
 from graphseq.data.sessions import Sessions
-from graphseq.evaluation.cases import Cases, IntArray
+from graphseq.evaluation.cases import Cases, IntArray, fingerprint_of
 from graphseq.evaluation.inputs import read_inputs, ready
 from graphseq.evaluation.metrics import metric_names
 from graphseq.evaluation.ranks import rank_counts
@@ -98,7 +98,7 @@ def evaluate(
             better[case], tied[case] = counted_better.cpu().numpy(), counted_tied.cpu().numpy()
             bar.advance(task, len(case))
 
-    report = report_of(cases, groups, better, tied, model.num_items, exclude_seen, started)
+    report = report_of(given, cases, groups, better, tied, model.num_items, exclude_seen, started)
     report.metrics.update((name, float(report.values(name).mean())) for name in names)
     return report
 
@@ -117,6 +117,7 @@ def counts_of(
 
 
 def report_of(
+    given: Sessions,
     cases: Cases,
     groups: IntArray,
     better: IntArray,
@@ -131,6 +132,7 @@ def report_of(
         metrics={},
         ranks=pd.DataFrame(places),
         cluster=groups,
+        fingerprint=fingerprint_of(given),
         num_items=num_items,
         num_unknown_targets=int((cases.target < 0).sum()),
         num_without_history=int((cases.history == 0).sum()),

@@ -11,7 +11,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from graphseq.data.storage import read_file, write_file
-from graphseq.data.storage.rules import Rule, flag, mapping_of, number, record, whole
+from graphseq.data.storage.rules import Rule, absent_or, flag, mapping_of, number, record, whole
 from graphseq.evaluation.metrics import metric_values
 from graphseq.evaluation.significance import PairedTest, mean_interval, paired_test
 
@@ -28,6 +28,11 @@ def _share(value: Any, where: str) -> None:
         raise ValueError(f"{where} must be a fraction.")
 
 
+def _fingerprint(value: Any, where: str) -> None:
+    if not isinstance(value, str):
+        raise ValueError(f"{where} must be text.")
+
+
 RULES: dict[str, Rule] = {
     "metrics": mapping_of(_share),
     "ranks": record(dict.fromkeys(("session", "position", "better", "tied"), _places)),
@@ -38,6 +43,7 @@ RULES: dict[str, Rule] = {
     "num_unknown_clicks": whole(0),
     "exclude_seen": flag(),
     "seconds": number(0),
+    "fingerprint": absent_or(_fingerprint),
 }
 """What is checked of a saved report."""
 
@@ -57,6 +63,7 @@ class Report:
         num_unknown_clicks: Clicks outside the catalogue, skipped in every history.
         exclude_seen: Whether items of the history were taken out of the ranking.
         seconds: Time that the evaluation took.
+        fingerprint: Hash of the test cases, by the ids of their items; empty: not known.
     """
 
     metrics: dict[str, float]
@@ -68,6 +75,7 @@ class Report:
     num_unknown_clicks: int
     exclude_seen: bool
     seconds: float
+    fingerprint: str = ""
 
     @property
     def num_cases(self) -> int:
@@ -117,11 +125,14 @@ class Report:
             ValueError: If the reports are of different cases or under different rules.
         """
         places = ["session", "position"]
-        if not self.ranks[places].equals(other.ranks[places]):
+        known = bool(self.fingerprint and other.fingerprint)
+        same = self.ranks[places].equals(other.ranks[places])
+        if not same or (known and self.fingerprint != other.fingerprint):
+            hashes = f" ({self.fingerprint[:12]} and {other.fingerprint[:12]})" if known else ""
             raise ValueError(
                 "Only reports on the same targets can be compared, but these are of "
-                f"{self.num_cases} and {other.num_cases} cases that are not the same: evaluate "
-                "both models on the same sessions."
+                f"{self.num_cases} and {other.num_cases} cases that are not the same{hashes}: "
+                "evaluate both models on the same sessions."
             )
         if self.exclude_seen != other.exclude_seen:
             raise ValueError(

@@ -103,7 +103,7 @@ def evaluate_reranker(
                 same = _equal(ranker, first, order, candidates[part], hits[part])
                 better[number], tied[number] = _places(order, hits[part], present[part], same)
     better[better < 0] = ranker.num_items
-    report = report_of(cases, groups, better, tied, ranker.num_items, exclude_seen, started)
+    report = report_of(given, cases, groups, better, tied, ranker.num_items, exclude_seen, started)
     report.metrics.update((name, float(report.values(name).mean())) for name in names)
     return report
 

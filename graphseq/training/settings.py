@@ -7,9 +7,9 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from numbers import Integral, Real
-from pathlib import Path
 from typing import Any, Literal, get_args
 
+from graphseq.data.storage.documents import read_bytes, write_json
 from graphseq.training.loss_choice import CrossEntropy, SampledLoss, as_loss, loss_settings
 from graphseq.training.optimizers import OPTIMIZERS, OptimizerName
 from graphseq.training.rules import Flag, Number, OneOf, Rule, Whole, did_you_mean
@@ -178,13 +178,7 @@ class TrainingSettings:
         Raises:
             OSError: If it cannot be written.
         """
-        path = Path(path)
-        unfinished = path.with_name(f".{path.name}.{os.getpid()}.part")
-        try:
-            unfinished.write_text(json.dumps(self.to_dict(), indent=1) + "\n", encoding="utf-8")
-            unfinished.replace(path)
-        finally:
-            unfinished.unlink(missing_ok=True)
+        write_json(self.to_dict(), path)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> TrainingSettings:
@@ -194,17 +188,27 @@ class TrainingSettings:
             ValueError: If there is no such file, it is no JSON, or it names what is no setting.
         """
         try:
-            content = json.loads(Path(path).read_text(encoding="utf-8"))
+            # Infinity and NaN are read, so that the rule of their setting is what refuses them.
+            content = json.loads(read_bytes(path), object_pairs_hook=_each_once)
             if not isinstance(content, dict):
                 raise ValueError(f"settings are a mapping of names to values, got {content!r}")
             return cls.from_dict(content)
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, RecursionError) as error:
             raise ValueError(f"{path} holds no settings of a training: {error}") from error
 
     def __str__(self) -> str:
         """One line a setting."""
         width = max(map(len, self.names()))
         return "\n".join(f"{name:{width}}  {getattr(self, name)}" for name in self.names())
+
+
+def _each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    content = dict(pairs)
+    if len(content) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"{twice} stands there twice")
+    return content
 
 
 def ks_of(monitor: str) -> tuple[int, ...]:
