@@ -98,25 +98,37 @@ def plain_copy(file: LogFile, encoding: str, path: Path) -> LogFile:
     return LogFile(path, file.kind, None, file.keys)
 
 
+def candidates(file: LogFile, text: str, options: LogOptions) -> list[Dialect]:
+    """How a text file may be written, by each separator that it may have.
+
+    Raises:
+        ValueError: If it is empty.
+    """
+    if not text.strip():
+        raise ValueError(f"{file.path} is empty: it needs a header line, or names=, and clicks.")
+    tried = SEPARATORS if options.separator is None else (options.separator,)
+    return [_with(separator, text, options) for separator in tried]
+
+
 def dialect(
-    file: LogFile, text: str, options: LogOptions, wanted: Sequence[Any], keys: Sequence[str]
+    file: LogFile,
+    found: Sequence[Dialect],
+    options: LogOptions,
+    wanted: Sequence[Any],
+    keys: Sequence[str],
 ) -> Dialect:
     """How a text file is written, so that all columns wanted are there.
 
     Args:
         file: The file.
-        text: Its first lines.
+        found: How it may be written.
         options: What the caller says of it.
         wanted: Names of the columns to read.
         keys: Names of columns that its folders tell.
 
     Raises:
-        ValueError: If it is empty, or its separator cannot be told.
+        ValueError: If its separator cannot be told.
     """
-    if not text.strip():
-        raise ValueError(f"{file.path} is empty: it needs a header line, or names=, and clicks.")
-    tried = SEPARATORS if options.separator is None else (options.separator,)
-    found = [_with(separator, text, options) for separator in tried]
     wanted = [name for name in wanted if name not in keys]
     fits = [d for d in found if all(name in d.names for name in wanted)]
     if options.names is not None:

@@ -10,7 +10,7 @@ import duckdb
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from graphseq.data.logs.dialect import Dialect, dialect, first_lines, plain_copy
+from graphseq.data.logs.dialect import Dialect, candidates, dialect, first_lines, plain_copy
 from graphseq.data.logs.files import FileLog, literal
 from graphseq.data.logs.ids import INTEGER, cast_text, integers_of_text
 from graphseq.data.logs.paths import LogFile
@@ -36,6 +36,7 @@ class TextLog(FileLog):
         super().__init__(files, options)
         self._plain: list[LogFile] = []  # as DuckDB reads them
         self._texts: list[str] = []
+        self._candidates: dict[int, list[Dialect]] = {}
         try:
             for number, file in enumerate(self.files):
                 text, native = first_lines(file, options.encoding)
@@ -63,7 +64,9 @@ class TextLog(FileLog):
     def _dialect(self, number: int, wanted: Sequence[str]) -> Dialect:
         file = self.files[number]
         keys = [name for name, _ in file.keys]
-        return dialect(file, self._texts[number], self.options, wanted, keys)
+        if number not in self._candidates:
+            self._candidates[number] = candidates(file, self._texts[number], self.options)
+        return dialect(file, self._candidates[number], self.options, wanted, keys)
 
     def has(self, name: Any, beside: Sequence[Any]) -> bool:
         """Whether there is such a column in a log that has those beside it."""
