@@ -261,7 +261,7 @@ class _Run:
         return report
 
 
-REPORT, LINE = "report.parquet", "line.json"
+REPORT, LINE = "report.bin", "line.json"
 """The places of all cases, and what the training is of, in the folder of a line."""
 
 

@@ -179,7 +179,7 @@ def test_compare_resumed_trains_again_what_differs(
     (row,) = [row for row in comparison.content["rows"] if row["model"] == "sasrec"]
     assert row["settings"]["arguments"]["hidden_channels"] == 6
     fitted.clear()
-    (tmp_path / "models" / "markov-seed0" / "report.parquet").write_bytes(b"broken")
+    (tmp_path / "models" / "markov-seed0" / "report.bin").write_bytes(b"broken")
     run(ring, ["markov", other], seeds=1, out=tmp_path, resume=True)
     assert fitted == [("MarkovChain", 0)]
     assert "markov, seed 0, runs again" in caplog.text

@@ -80,7 +80,7 @@ def test_report_saved_and_loaded_is_the_same(tmp_path):
     report = replace(
         report_of([0, 9, 4, 3], tied=[0, 2, 0, 1], cluster=[0, 0, 1, 5]), exclude_seen=True
     )
-    path = tmp_path / "report.parquet"
+    path = tmp_path / "report.bin"
     report.save(path)
     loaded = Report.load(path)
     assert loaded.ranks.equals(report.ranks)
@@ -89,20 +89,20 @@ def test_report_saved_and_loaded_is_the_same(tmp_path):
     assert repr(loaded) == repr(report)
     assert loaded.exclude_seen
     assert loaded.compare(report, "mrr").difference == 0
-    assert [file.name for file in tmp_path.iterdir()] == ["report.parquet"]
+    assert [file.name for file in tmp_path.iterdir()] == ["report.bin"]
 
 
 @pytest.mark.parametrize("content", [None, b"PAR1 but no more", b""])
 def test_report_of_a_file_that_holds_none_is_refused(tmp_path, content):
-    path = tmp_path / "report.parquet"
+    path = tmp_path / "report.bin"
     if content is not None:
         path.write_bytes(content)
-    with pytest.raises(ValueError, match=r"report\.parquet is (missing|no graphseq\.report file)"):
+    with pytest.raises(ValueError, match=r"report\.bin is (missing|no graphseq\.report file)"):
         Report.load(path)
 
 
 def test_report_of_another_parquet_file_is_refused(tmp_path):
-    path = tmp_path / "report.parquet"
+    path = tmp_path / "report.bin"
     pd.DataFrame({"session": [1]}).to_parquet(path)
-    with pytest.raises(ValueError, match=r"report\.parquet is (missing|no graphseq\.report file)"):
+    with pytest.raises(ValueError, match=r"report\.bin is (missing|no graphseq\.report file)"):
         Report.load(path)
