@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
@@ -149,10 +150,19 @@ class CodedLog:
             return np.asarray(connection.sql(query).fetchnumpy()["rows"], dtype=np.int64)
 
     def _batches(self, query: str) -> Iterator[pa.RecordBatch]:
-        with database(self.folder) as connection:
-            for batch in connection.sql(query).to_arrow_reader(ROWS_A_BATCH):
-                for start in range(0, len(batch), ROWS_A_BATCH):  # DuckDB's may be larger
-                    yield batch.slice(start, ROWS_A_BATCH)
+        """The rows of a query; DuckDB works in a thread, so that Ctrl-C is heard meanwhile."""
+        with database(self.folder) as connection, ThreadPoolExecutor(1) as thread:
+            relation = connection.sql(query)
+            try:
+                reader = thread.submit(relation.to_arrow_reader, ROWS_A_BATCH).result()
+                following = thread.submit(next, reader, None)
+                while (batch := following.result()) is not None:
+                    following = thread.submit(next, reader, None)
+                    for start in range(0, len(batch), ROWS_A_BATCH):  # DuckDB's may be larger
+                        yield batch.slice(start, ROWS_A_BATCH)
+            except BaseException:
+                connection.interrupt()
+                raise
 
 
 def code_log(source: LogSource, columns: LogColumns, folder: Path, num_shards: int = 0) -> CodedLog:
@@ -222,9 +232,13 @@ def database(folder: Path, *, read_only: bool = True) -> Iterator[duckdb.DuckDBP
 
 @contextmanager
 def writing(folder: Path) -> Iterator[None]:
-    """What DuckDB cannot write to a folder becomes an OSError."""
+    """What DuckDB cannot write to a folder becomes an OSError, and Ctrl-C what it is."""
     try:
         yield
+    except RuntimeError as error:
+        if "interrupted" in str(error):
+            raise KeyboardInterrupt from error
+        raise
     except (duckdb.IOException, duckdb.OutOfMemoryException) as error:
         if isinstance(error, duckdb.IOException) and str(folder) not in str(error):
             raise  # it is about the log
