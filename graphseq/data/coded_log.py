@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import logging
 import os
 from collections.abc import Iterator
@@ -34,6 +35,9 @@ THREADS = min(8, os.cpu_count() or 1)
 
 ROWS_A_BATCH = 1 << 20
 """Rows that leave DuckDB at a time."""
+
+INTEGERS = [f"{sign}{size}INT" for sign in ("", "U") for size in ("TINY", "SMALL", "BIG")]
+INTEGERS += ["INTEGER", "UINTEGER"]
 
 ROWS_LOOKED_AT = 1000
 """Rows that say whether each is a click."""
@@ -105,8 +109,10 @@ class CodedLog:
         Yields:
             Name -> value of each click, and ``grp``, the code of its group; ``row``, in the log.
         """
-        part = self.folder / "shards" / f"shard={shard}" / "*.parquet"
-        source = "clicks" if shard is None else f"read_parquet({_text(part)})"
+        source = "clicks"
+        if shard is not None:
+            folder = glob.escape(str(self.folder / "shards" / f"shard={shard}"))
+            source = f"read_parquet({_text(f'{folder}/*.parquet')}, hive_partitioning=false)"
         order = "grp, tick, row" if "tick" in self.kinds else "grp, row"
         query = f"SELECT grp, row, {', '.join(self.kinds)} FROM {source} ORDER BY {order}"
         for batch in self._batches(query):
@@ -204,11 +210,10 @@ def must_be_held(source: LogSource, columns: LogColumns) -> bool:
         return True
     rows = source.first_rows(named, ROWS_LOOKED_AT)
     try:
-        return (
-            by_clicks(rows, columns.item, ids=[], separator=None, place=source.place)[1] is not None
-        )
+        _, row = by_clicks(rows, columns.item, ids=[], separator=None, place=source.place)
     except ValueError:
         return True
+    return row is not None
 
 
 @contextmanager
@@ -289,10 +294,12 @@ def _kinds(connection: duckdb.DuckDBPyConnection, columns: LogColumns) -> dict[s
     if "tick" in types:
         kinds["tick"] = TICKS[types["tick"]]
     for place in (columns.places[name] for name in columns.features):
-        kinds[place] = {"BIGINT": "i8", "DOUBLE": "f8"}.get(types[place], "i4")
-        if kinds[place] == "i8":  # integers with missing values are floats
-            missing = f"SELECT count({place}) < count(*) FROM log"
-            kinds[place] = "f8" if connection.sql(missing).fetchall()[0][0] else "i8"
+        kinds[place] = {**dict.fromkeys(INTEGERS, "i8"), "FLOAT": "f8", "DOUBLE": "f8"}.get(
+            types[place], "i4"
+        )
+        if kinds[place] == "i8":  # with missing values, or beyond 63 bits, they are floats
+            query = f"SELECT count({place}) = count(*) AND max({place}) < {1 << 63} FROM log"
+            kinds[place] = "i8" if connection.sql(query).fetchall()[0][0] else "f8"
     return kinds
 
 
@@ -344,6 +351,7 @@ def _add_clicks(
     """The clicks with codes, as a view."""
     values = {
         "i4": f"coalesce(ids_{{0}}.code, {UNKNOWN})",
+        "i8": "CAST(log.{0} AS BIGINT)",
         "f8": "coalesce(CAST(log.{0} AS DOUBLE), CAST('nan' AS DOUBLE))",
     }
     selected = [f"{values.get(k, 'log.{0}').format(name)} AS {name}" for name, k in kinds.items()]

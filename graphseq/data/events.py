@@ -212,7 +212,8 @@ def _feature(column: pd.Series) -> tuple[NDArray[Any], Vocabulary | None]:
     if pd.api.types.is_bool_dtype(column) or not pd.api.types.is_numeric_dtype(column):
         vocabulary, codes = Vocabulary.factorize(column)
         return codes.astype(np.int32), vocabulary
-    if pd.api.types.is_integer_dtype(column) and not column.hasnans:
+    most = np.iinfo(np.int64).max
+    if pd.api.types.is_integer_dtype(column) and not column.hasnans and (column <= most).all():
         return column.to_numpy(dtype=np.int64), None
     return column.to_numpy(dtype=np.float64, na_value=np.nan), None
 

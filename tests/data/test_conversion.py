@@ -199,6 +199,28 @@ def test_times_keep_their_order_to_the_last_digit(tmp_path: Path) -> None:
     same(got, Sessions.from_frame(frame, time="t", time_unit="ns"))
 
 
+@pytest.mark.parametrize(
+    ("values", "kind"),
+    [
+        (pa.array([2**63, 3, 3], pa.uint64()), np.float64),
+        (pa.array([-128, 3, 3], pa.int8()), np.int64),
+        (pa.array([None, 3, 3], pa.int8()), np.float64),
+        (pa.array([0.1, 3, None], pa.float32()), np.float64),
+        (pa.array([True, None, False]), np.int32),
+        (pa.array([1, None, 2], pa.timestamp("ms")), np.int32),
+    ],
+)
+def test_click_features_are_of_the_types_of_memory(
+    tmp_path: Path, values: pa.Array, kind: Any
+) -> None:
+    table = pa.Table.from_pandas(clicks()).append_column("f", values)
+    pq.write_table(table, tmp_path / "log.parquet")
+    for log in (table, tmp_path / "log.parquet"):
+        got = Sessions.from_frame(log, features=["f"], out=tmp_path / "out")
+        assert got.click_features["f"].dtype == kind
+        same(got, Sessions.from_frame(log, features=["f"]))
+
+
 def test_item_features_by_id_are_those_of_the_frame(tmp_path: Path) -> None:
     described = pd.DataFrame({"price": [1.0, 2.0]}, index=["c", "a"])
     log = write(tmp_path / "log", clicks(), [1], 2)
