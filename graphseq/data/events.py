@@ -11,7 +11,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from graphseq.data.logs.door import open_log
-from graphseq.data.logs.errors import MAX_ROWS_NAMED, missing_rows
+from graphseq.data.logs.errors import missing_rows
 from graphseq.data.logs.ids import id_column
 from graphseq.data.logs.rows import by_clicks, place_of_click
 from graphseq.data.logs.source import Log, LogOptions
@@ -19,8 +19,6 @@ from graphseq.data.logs.times import Duration, duration, instants
 from graphseq.data.vocabulary import UNKNOWN, Vocabulary, as_index
 
 logger = logging.getLogger(__name__)
-
-__all__ = ["MAX_ROWS_NAMED", "missing_rows"]
 
 
 def session_fields(
@@ -152,16 +150,6 @@ def _complete(
     if (coded[1] < 0).any():
         raise ValueError(missing_rows(f"column {column!r}", coded[1] < 0, place))
     return coded
-
-
-def gap_seconds(gap: Duration) -> float:
-    """A pause such as ``"30min"`` in seconds; ValueError if it is none."""
-    return float(duration("gap", gap))
-
-
-def to_seconds(column: pd.Series) -> NDArray[np.float64]:
-    """A column of times as seconds, float64 [n]; see :func:`~graphseq.data.logs.times.instants`."""
-    return instants(column).seconds()
 
 
 def sorted_order(

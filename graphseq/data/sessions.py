@@ -13,8 +13,9 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 from graphseq.data.catalog import Catalog
-from graphseq.data.events import missing_rows, session_fields
+from graphseq.data.events import session_fields
 from graphseq.data.fingerprint import fingerprint
+from graphseq.data.logs.errors import missing_rows
 from graphseq.data.logs.ids import id_column
 from graphseq.data.logs.lists import read_lists
 from graphseq.data.logs.memory import column_of
