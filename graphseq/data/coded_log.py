@@ -185,6 +185,8 @@ def code_log(source: LogSource, columns: LogColumns, folder: Path, num_shards: i
             session has two users, or a shard would have no session.
         OSError: If something cannot be written, as when the disk is full.
     """
+    if "?" in str(folder):  # DuckDB would take what follows for something else
+        raise ValueError(f"The path of a folder made from a log holds no '?', got {folder.parent}.")
     folder.mkdir()
     tick = _read(source, columns, folder)
     with database(folder, read_only=False) as connection:

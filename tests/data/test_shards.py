@@ -158,10 +158,13 @@ def test_shards_of_users_logs_keep_a_user_together(
     )
 
 
-def test_name_of_the_folder_may_hold_any_sign(log: Path, tmp_path: Path) -> None:
+def test_name_of_the_folder_may_hold_any_sign_but_one(log: Path, tmp_path: Path) -> None:
     build_shards(log, tmp_path / "plain", 2, **COLUMNS)
-    build_shards(log, tmp_path / "a[1]*?'" / "grp=5" / "out", 2, **COLUMNS)
-    same_folders(tmp_path / "plain", tmp_path / "a[1]*?'" / "grp=5" / "out")
+    build_shards(log, tmp_path / "a[1]*'" / "grp=5" / "out", 2, **COLUMNS)
+    same_folders(tmp_path / "plain", tmp_path / "a[1]*'" / "grp=5" / "out")
+    with pytest.raises(ValueError, match="holds no '\\?', got"):
+        build_shards(log, tmp_path / "a?b", 2, **COLUMNS)
+    assert not (tmp_path / "a?b").exists()
 
 
 def test_several_shards_of_a_rank_are_joined(log: Path, tmp_path: Path) -> None:
