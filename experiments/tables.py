@@ -25,6 +25,13 @@ PAGES = (
 TABLE = re.compile(r"(<!-- table: (\S+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
+def comparison(content: dict[str, Any]) -> str:
+    """The table of a ``results.json``, and the tests of the model that leads it in words."""
+    compared = gs.Comparison(content)
+    said = [f"- {line}" for line in compared.sentences()]
+    return "\n".join([compared.to_markdown(), *([""] if said else []), *said])
+
+
 def benchmark(content: dict[str, Any]) -> str:
     """The rows of a benchmark; those with the same columns share a table."""
     groups: dict[tuple[str, ...], list[dict[str, Any]]] = {}
@@ -77,7 +84,7 @@ def fill(page: str, folder: Path = ROOT / "docs" / "results") -> str:
         if match[2] == "models":
             return f"{match[1]}{families()}\n{match[3]}"
         content = json.loads((folder / match[2]).read_text())
-        body = gs.Comparison(content).to_markdown() if "protocol" in content else benchmark(content)
+        body = comparison(content) if "protocol" in content else benchmark(content)
         return f"{match[1]}{body}\n\n{origin(content)}\n{match[3]}"
 
     return TABLE.sub(table, page)

@@ -133,10 +133,13 @@ class Comparison:
         """Bars of all models with their intervals: :func:`graphseq.visualization.plot_comparison`.
 
         Args:
-            metrics: One panel each; ``None``: ``hr`` and ``mrr`` at the largest cut-off.
+            metrics: One panel each, the first one orders the models; ``None``: that of the table,
+                and ``hr`` or ``mrr`` at the largest cut-off.
             path: File to write the figure to.
         """
-        metrics = tables.shown_metrics(self.content)[:2] if metrics is None else metrics
+        if metrics is None:
+            shown = tables.shown_metrics(self.content)[:2]
+            metrics = list(dict.fromkeys([self.monitor, *shown]))[:2]
         return plot_comparison(self.content, metrics=metrics, path=path)
 
     def plot_cost(self, *, path: str | os.PathLike[str] | None = None) -> Figure:

@@ -267,9 +267,10 @@ def test_protocol_of_data_without_settings_is_the_default_one() -> None:
 def test_page_of_comparisons_runs_and_its_links_lead_somewhere() -> None:
     page = Path(__file__).resolve().parents[2] / "docs" / "compare.md"
     text = page.read_text(encoding="utf-8")
-    (lines,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
     names: dict[str, Any] = {}
-    exec(compile(lines, page.name, "exec"), names)
+    for lines in re.findall(r"```python\n(.*?)```", text, re.DOTALL):
+        exec(compile(lines, page.name, "exec"), names)
     assert len(names["comparison"].content["rows"]) == 5
+    assert set(names["frame"]["item_id"] % 3) == {0, 1}
     links = [link.partition("#")[0] for link in re.findall(r"\]\((?!https?:)([^)]+)", text)]
     assert [link for link in links if not (page.parent / link).exists()] == []
