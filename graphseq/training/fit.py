@@ -190,22 +190,26 @@ def fit(
         if folder is not None and world.rank == 0:
             check_can_save(model, folder / MODEL)
         if isinstance(model, CountingModel):
-            return _counted(model, sessions, augmentation, auxiliary, folder, world)
-        return _trained(
-            model,
-            data,
-            sessions,
-            settings,
-            validation,
-            augmentation,
-            auxiliary,
-            folder,
-            resume,
-            progress,
-            world,
-            num_workers,
-            on_epoch,
-        )
+            result = _counted(model, sessions, augmentation, auxiliary, folder, world)
+        else:
+            result = _trained(
+                model,
+                data,
+                sessions,
+                settings,
+                validation,
+                augmentation,
+                auxiliary,
+                folder,
+                resume,
+                progress,
+                world,
+                num_workers,
+                on_epoch,
+            )
+    if folder is not None and world.size > 1 and torch.distributed.is_initialized():
+        torch.distributed.barrier()  # all may read it now, and train there again
+    return result
 
 
 def _counted(
@@ -383,8 +387,6 @@ def _finished(
         checkpoint = folder / MODEL
         if world.rank == 0:
             checkpoint = _saved(model, checkpoint)
-        if world.size > 1 and torch.distributed.is_initialized():
-            torch.distributed.barrier()  # all may read it now
     return FitResult(history, best_epoch, seconds, checkpoint, interrupted)
 
 
