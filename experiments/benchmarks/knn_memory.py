@@ -33,10 +33,10 @@ ANSWERED = 512
 LONG_USER = "a user of 4,000 items"
 CASES = {
     "v-sknn, evaluate": ("vsknn", {}, "evaluate", "ml-1m"),
-    "vstan, evaluate": ("vstan", {}, "evaluate", "ml-1m"),
     "item-knn of all clicks, evaluate": ("item_knn", {"last_clicks": None}, "evaluate", "ml-1m"),
     "vstan, recommend": ("vstan", {}, "recommend", "ml-1m"),
     "item-knn of all clicks, long user": ("item_knn", {"last_clicks": None}, "evaluate", LONG_USER),
+    "vstan, evaluate": ("vstan", {}, "evaluate", "ml-1m"),
 }
 """Model, its arguments, what it is asked for, and of what."""
 
@@ -77,7 +77,9 @@ def measure(case: str, root: str | None) -> dict[str, Any]:
 
 def measured(case: str, root: str | None, checkout: Path) -> dict[str, Any]:
     """One row by the code of a checkout, in a process of its own."""
-    command = [sys.executable, __file__, "--case", case, *(["--root", root] if root else [])]
+    command = [sys.executable, __file__, "--case", case]
+    if root is not None:
+        command += ["--root", str(Path(root).resolve())]
     paths = os.pathsep.join([str(checkout), str(Path(__file__).parents[2])])
     environment = os.environ | {"PYTHONPATH": paths, "OMP_NUM_THREADS": "1"}
     done = subprocess.run(command, env=environment, check=True, stdout=subprocess.PIPE, text=True)
