@@ -54,8 +54,8 @@ def add_to(commands: Any) -> None:
     group.add_argument(
         "--minutes",
         type=float,
-        default=1.5,
-        help="about how long models may train and rank, where none are named (default: 1.5)",
+        default=1.25,
+        help="about how long models may train and rank, where none are named (default: 1.25)",
     )
     group.add_argument(
         "--seeds",

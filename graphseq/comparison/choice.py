@@ -43,7 +43,7 @@ MANY_ITEMS = 10_000
 """Items from which training compares with drawn negatives: the exact loss takes too long here."""
 
 
-def choose(split: Split, seconds: float = 90.0, *, seeds: int = 1, seed: int = 0) -> list[Entry]:
+def choose(split: Split, seconds: float = 75.0, *, seeds: int = 1, seed: int = 0) -> list[Entry]:
     """Lines for a comparison on any log: what counts, and what its figures suggest to train.
 
     Families come from :func:`graphseq.models.suggest`, and SR-GNN. A pilot of each on a few
