@@ -44,13 +44,23 @@ def test_inference_left_by_the_first_of_two_threads_keeps_the_second_in_evaluati
 
 def test_inference_of_a_part_that_outlives_the_whole_keeps_the_part_in_evaluation() -> None:
     whole = torch.nn.Sequential(torch.nn.Dropout(), torch.nn.Dropout())
-    outer, inner = inference(whole), inference(whole[0])
-    outer.__enter__()
-    inner.__enter__()
-    outer.__exit__(None, None, None)
+    inside, leave = threading.Event(), threading.Event()
+
+    def other() -> None:  # of its own thread: gradients are switched thread by thread
+        with inference(whole[0]):
+            inside.set()
+            leave.wait()
+
+    thread = threading.Thread(target=other)
+    with inference(whole):
+        thread.start()
+        inside.wait()
     assert [m.training for m in whole.modules()] == [True, False, True]
-    inner.__exit__(None, None, None)
+    leave.set()
+    thread.join()
     assert [m.training for m in whole.modules()] == [True, True, True]
+    assert torch.is_grad_enabled()
+    assert not torch.is_inference_mode_enabled()
 
 
 def test_inference_of_a_model_in_evaluation_writes_no_mode() -> None:
