@@ -29,7 +29,7 @@ def test_readme_lines_run_in_an_empty_folder(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert "mrr@20" in done.stdout
     assert (tmp_path / "session.png").stat().st_size > 10_000
-    assert (tmp_path / "gru4rec" / "weights.safetensors").exists()
+    assert (tmp_path / "srgnn" / "weights.safetensors").exists()
 
 
 @pytest.mark.parametrize("name", PAGES)
