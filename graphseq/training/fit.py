@@ -269,8 +269,6 @@ def _trained(
     objective = Objective(settings.loss, model.num_items, catalog, settings.seed, auxiliary)
     objective.check(model)
     target_fields = sorted({name for each in auxiliary for name in each.target_fields})
-    if folder is not None and world.rank == 0:
-        settings.save(folder / SETTINGS)
 
     def loader(ranks: Ranks) -> Iterable[Batch]:
         return training_batches(
@@ -296,6 +294,7 @@ def _trained(
         if resume and has_checkpoint(path):
             load_state(training, read(path))
         if world.rank == 0:
+            _save_settings(settings, folder / SETTINGS, resumed=training.resumed is not None)
             training.metrics_log = _log(folder, training)
     callbacks: list[Callback] = [keeper]
     progress = progress and world.rank == 0
@@ -348,6 +347,16 @@ def _trained(
     seconds = float(history["seconds"].sum()) if len(history) else 0.0
     interrupted, best = training.interrupted, training.best_epoch
     return _finished(model, folder, world, history, best, seconds, interrupted)
+
+
+def _save_settings(settings: TrainingSettings, path: Path, *, resumed: bool) -> None:
+    """Writes the settings of a run, once they are known to be those of its checkpoint."""
+    try:
+        settings.save(path)
+    except OSError as error:
+        if not resumed:  # what fails now would fail at the end, too
+            raise
+        logger.warning("The settings could not be saved in %s (%s).", path, error)
 
 
 def _log(folder: Path, training: SessionTraining) -> MetricsLog:

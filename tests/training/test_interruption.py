@@ -98,6 +98,16 @@ def test_full_disk_ends_no_training_and_keeps_the_last_good_checkpoint(
     assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["last.ckpt"]
 
 
+def test_refused_resume_leaves_the_settings_of_the_run_as_they_are(
+    split: Split, tmp_path: Path
+) -> None:
+    trained(model_of(), split, max_epochs=1, out=tmp_path)
+    before = (tmp_path / "settings.json").read_bytes()
+    with pytest.raises(ValueError, match="batch_size"):
+        trained(model_of(), split, batch_size=8, out=tmp_path, resume=True)
+    assert (tmp_path / "settings.json").read_bytes() == before
+
+
 def test_file_that_outgrows_its_limit_leaves_the_last_good_one(tmp_path: Path) -> None:
     resource = pytest.importorskip("resource")  # a limit of the system, not a stand-in for it
     file = Checkpoints(tmp_path / "last.ckpt", steps=None, minutes=None)
