@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from graphseq.data.coded_log import CodedLog, LogColumns, code_log, database, must_be_held
 from graphseq.data.events import features_by_id, session_fields
 from graphseq.data.logs.door import open_log
+from graphseq.data.logs.memory import MemoryLog
 from graphseq.data.logs.source import LogOptions
 from graphseq.data.logs.times import Duration, Instants, duration
 from graphseq.data.sessions import Sessions
@@ -77,8 +78,10 @@ def convert(
     described = () if isinstance(item_features, pd.DataFrame) else item_features or ()
     columns = log_columns(session, item, time, user, gap, features, described)
     with open_log(log, options) as source:
-        if must_be_held(source, columns):
-            logger.info("The log is read in memory: its rows are no clicks, or times are text.")
+        if isinstance(source, MemoryLog) or must_be_held(source, columns):
+            logger.info(
+                "The log is read in memory: it lies there, rows are no clicks, or times are text."
+            )
             fields = session_fields(
                 source,
                 session=session,

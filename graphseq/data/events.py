@@ -195,8 +195,11 @@ def one_user(
 
 
 def _feature(column: pd.Series) -> tuple[NDArray[Any], Vocabulary | None]:
+    column = column.infer_objects()
     if column.dtype == object and pd.api.types.infer_dtype(column) == "decimal":
         column = column.astype(np.float64)
+    if pd.api.types.is_bool_dtype(column) or not pd.api.types.is_numeric_dtype(column):
+        column = id_column(column, what=f"feature {column.name!r}")
     if pd.api.types.is_bool_dtype(column) or not pd.api.types.is_numeric_dtype(column):
         vocabulary, codes = Vocabulary.factorize(column)
         return codes.astype(np.int32), vocabulary

@@ -485,8 +485,106 @@ def test_beyond_its_memory_duckdb_spills_beside_the_result(
             yield each
 
     monkeypatch.setattr(conversion, "_cut", watched)
+    frame.to_parquet(tmp_path / "log.parquet")
     with caplog.at_level(logging.INFO, "graphseq"):
-        got = Sessions.from_frame(frame, time="t", out=tmp_path / "out")
+        got = Sessions.from_frame(tmp_path / "log.parquet", time="t", out=tmp_path / "out")
     same(got, Sessions.from_frame(frame, time="t"))
     assert seen == {conversion.BUILD}
     assert f"{size} clicks in {len(got)} sessions written" in caplog.text
+
+
+def in_parquet(folder: Path, **columns: Any) -> Path:
+    path = folder / "odd.parquet"
+    pq.write_table(pa.table({"session_id": [1, 1, 2], "item_id": [1, 2, 3], **columns}), path)
+    return path
+
+
+def message_of(log: Any, **arguments: Any) -> str:
+    with pytest.raises(ValueError) as caught:
+        Sessions.from_frame(log, **arguments)
+    return str(caught.value)
+
+
+MOMENT = pa.array([1, 2, 3], pa.time32("s"))
+
+
+@pytest.mark.parametrize(
+    ("columns", "arguments"),
+    [
+        ({"item_id": [1.5, 2.0, math.nan]}, {}),
+        ({"item_id": pa.nulls(3)}, {}),
+        ({"item_id": [b"a", b"b", b"c"]}, {}),
+        ({"item_id": [1.0, math.inf, 2.5]}, {}),
+        ({"t": MOMENT}, {"time": "t"}),
+        ({"t": [True, False, True]}, {"time": "t"}),
+        ({"t": ["0x10", "15", "14"]}, {"time": "t"}),
+        ({"t": ["nan", "15", "14"]}, {"time": "t"}),
+        ({"t": ["inf", "15", "14"]}, {"time": "t"}),
+        ({"t": ["2016-02-30", "2016-02-29", "2016-02-28"]}, {"time": "t"}),
+        ({"f": MOMENT}, {"features": ["f"]}),
+        ({"f": [b"a", b"b", b"c"]}, {"features": ["f"]}),
+    ],
+)
+def test_what_is_refused_is_refused_in_the_words_of_memory(
+    tmp_path: Path, columns: dict[str, Any], arguments: dict[str, Any]
+) -> None:
+    log = in_parquet(tmp_path, **columns)
+    said = message_of(log, **arguments)
+    assert message_of(log, out=tmp_path / "out", **arguments) == said
+    assert repr(next(iter(columns))) in said
+
+
+@pytest.mark.parametrize("late", [math.inf, math.nan])
+def test_time_that_is_none_is_found_wherever_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, late: float
+) -> None:
+    monkeypatch.setattr("graphseq.data.logs.typed.ROWS_LOOKED_AT", 2)
+    for times in ([5.0, 6.0, late], ["5.5", "6.5", str(late)]):
+        log = in_parquet(tmp_path, t=times)
+        said = message_of(log, time="t", out=tmp_path / "out")
+        assert said == message_of(log, time="t")
+        assert "row 2" in said
+
+
+def test_booleans_are_the_text_of_memory(tmp_path: Path) -> None:
+    log = in_parquet(tmp_path, item_id=[True, None, False])
+    pq.write_table(pq.read_table(log).take([0, 2]), log)
+    got = Sessions.from_frame(log, ids="text", out=tmp_path / "out")
+    assert got.vocabulary.ids.tolist() == ["True", "False"]
+    same(got, Sessions.from_frame(log, ids="text"))
+
+
+@pytest.mark.parametrize(
+    ("values", "ids"),
+    [
+        (["true", "false"], [True, False]),
+        (["5.0", "6"], [5, 6]),
+        (["5.5", "6"], [5.5, 6.0]),
+        (["36893488147419103232", "6"], ["36893488147419103232", "6"]),
+    ],
+)
+def test_json_values_are_those_of_memory(tmp_path: Path, values: list[str], ids: list[Any]) -> None:
+    log = tmp_path / "log.jsonl"
+    log.write_text("".join(f'{{"session_id": 1, "item_id": {value}}}\n' for value in values))
+    got = Sessions.from_frame(log, out=tmp_path / "out")
+    assert got.to_lists() == [ids]
+    assert list(map(type, got[0])) == list(map(type, ids))
+    same(got, Sessions.from_frame(log))
+
+
+@pytest.mark.parametrize(
+    "column",
+    [
+        [1, "a", 2],
+        pd.arrays.SparseArray([0, 0, 1]),
+        pd.array([1, None, 3], dtype="Int64"),
+        np.array([1, 2, 3], dtype=np.float16),
+    ],
+)
+def test_frames_of_every_type_make_the_same_with_out(tmp_path: Path, column: Any) -> None:
+    frame = pd.DataFrame({0: [1, 1, 2], ("a", "b"): column, "f": column})
+    frame = frame.dropna() if isinstance(column, pd.api.extensions.ExtensionArray) else frame
+    named = {"session": 0, "item": ("a", "b"), "features": ["f"]}
+    got = Sessions.from_frame(frame, out=tmp_path / "out", **named)
+    same(got, Sessions.from_frame(frame, **named))
+    assert [len(session) for session in got.to_lists()] == [len(frame) - 1, 1]

@@ -43,6 +43,9 @@ class FileLog(LogSource):
             },
         )
         self.connection.execute("SET TimeZone = 'UTC'; SET enable_progress_bar = false")
+        # From a Parquet file's least and largest values, which leave NaN out, it concludes that
+        # isnan(...) is false everywhere.
+        self.connection.execute("SET disabled_optimizers = 'statistics_propagation'")
         self._starts: list[int] | None = None
 
     def read(self, columns: Sequence[Any], ids: Collection[Any] = ()) -> pd.DataFrame:

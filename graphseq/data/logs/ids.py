@@ -265,9 +265,12 @@ def cast_text(text: Any, kind: pa.DataType) -> Any | None:
     """Arrow text as another type, or ``None`` where a value is none of it."""
     try:
         pc.cast(text.slice(0, FIRST), kind)  # Arrow makes an error of every value that fails
-        return pc.cast(text, kind)
+        found = pc.cast(text, kind)
     except pa.ArrowInvalid:
         return None
+    # Arrow takes 0x10 for 16; a log that writes it means a text.
+    hexadecimal = not pa.types.is_temporal(kind) and pc.any(pc.match_substring(text, "x")).as_py()
+    return None if hexadecimal else found
 
 
 def _integers(column: pd.Series, what: str, place: Callable[[int], str] | None) -> pd.Series:

@@ -82,17 +82,27 @@ class JsonLog(FileLog):
         keys = dict(self.files[0].keys)
         own = [place for place, name in enumerate(columns) if name not in keys]
         kinds = ", ".join(f"list(DISTINCT json_type(v{place})) AS v{place}" for place in own)
+        whole = ", ".join(
+            f"bool_and(regexp_full_match(v{place} ->> '$', '-?[0-9]+'))" for place in own
+        )
         types = [WRITTEN] * len(columns)
+        if not own:
+            return f"SELECT * FROM ({scan})", types
         with self.reading():
-            found = self.connection.sql(f"SELECT {kinds} FROM ({scan})").fetchall()[0]
-        for place, kind in zip(own, found, strict=True):
+            found = self.connection.sql(f"SELECT {kinds}, {whole} FROM ({scan})").fetchall()[0]
+        for place, kind, integers in zip(own, found[: len(own)], found[len(own) :], strict=True):
             there = set(kind or ()) - {"NULL", None}
             numbers = there <= {"BIGINT", "UBIGINT", "DOUBLE"}
             if not there or not (numbers or len(there) == 1) or there & {"OBJECT", "ARRAY"}:
                 self.arrow([columns[place]])  # which says what is wrong
-            types[place] = "VARCHAR" if there == {"VARCHAR"} else WRITTEN
+            if there in ({"VARCHAR"}, {"BOOLEAN"}):
+                types[place] = there.pop()
+            elif numbers and not integers:
+                types[place] = "DOUBLE"
         values = ", ".join(
-            f"v{place} ->> '$' AS v{place}" if place in own else f"v{place}"
+            f"CAST(v{place} ->> '$' AS {types[place].replace(WRITTEN, 'VARCHAR')}) AS v{place}"
+            if place in own
+            else f"v{place}"
             for place in range(len(columns))
         )
         return f"SELECT {values} FROM ({scan})", types

@@ -42,7 +42,14 @@ class MemoryLog(LogSource):
         parts = {name: split_name(name, self.names) for name in columns}
         whole = list(dict.fromkeys(column for column, _ in parts.values()))
         check_columns(whole, self.names, "The log")
-        frame = self._read(whole)
+        try:
+            frame = self._read(whole)
+        except (duckdb.Error, pa.ArrowException) as error:
+            reason = " ".join(str(error).split("\n")[0].split()).rstrip(".")
+            raise ValueError(
+                f"The log's columns {', '.join(map(repr, whole))} cannot be read ({reason}): make "
+                "them integers, text, floats, booleans or dates first."
+            ) from error
         if not any(part for _, part in parts.values()):
             return frame
         return pd.DataFrame(
@@ -64,7 +71,13 @@ class MemoryLog(LogSource):
             if name == time:
                 times = instants(column, self.options.time_unit, self.options.time_format)
                 column, tick = pd.Series(times.ticks), times.tick
-            columns[name] = pa.array(column, from_pandas=True)
+            try:
+                columns[name] = pa.array(column, from_pandas=True)
+            except pa.ArrowException as error:
+                raise ValueError(
+                    f"Column {name!r} mixes values of several types, which one file of a log "
+                    "cannot hold: write one type, or, for ids, pass ids='text'."
+                ) from error
         connection = duckdb.connect(":memory:")
         connection.execute("SET TimeZone = 'UTC'; SET enable_progress_bar = false")
         connection.register("held", pa.table(columns))

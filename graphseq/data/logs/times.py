@@ -288,7 +288,8 @@ def _of_numbers(
     ticks: NDArray[Any], unit: str | None, what: str, place: Callable[[int], str] | None
 ) -> Instants:
     if ticks.dtype.kind == "f":
-        infinite = ~np.isfinite(ticks)
+        _refuse_missing(np.isnan(ticks), what, place)
+        infinite = np.isinf(ticks)
         if infinite.any():
             raise ValueError(f"The {what} is infinite in {rows_named(infinite, place)}: drop them.")
     if unit is None and ticks.size:
@@ -347,12 +348,7 @@ def _of_text(
     iso = np.asarray(pc.match_substring_regex(text, ISO))
     bad = ~iso
     if iso.any():
-        bad[iso] = pd.to_datetime(
-            pd.Series(text.filter(pa.array(iso)).to_pandas()),
-            errors="coerce",
-            utc=True,
-            format="ISO8601",
-        ).isna()
+        bad[iso] = _no_moments(text.filter(pa.array(iso)))
     if not bad.any():  # each by itself is one, but not all in one range
         bad[:] = True
     row = int(np.argmax(bad))
@@ -415,14 +411,20 @@ def moments_of_text(text: Any, unit: str, form: str | None = None) -> Any:
     whole = np.asarray(pc.fill_null(pc.match_substring_regex(text, ISO), False))
     ticks = np.zeros(len(text), dtype=np.int64)
     found = _moments(text.filter(pa.array(whole)))
-    if found is None:  # one by one, since some look like moments and are none
-        for row in np.flatnonzero(whole).tolist():
-            one = _moments(text.slice(row, 1))
-            whole[row] = one is not None
-            ticks[row] = 0 if one is None else one.ticks[0] * int(one.tick / UNITS[unit])
+    if found is None:  # some look like moments and are none, as the 30th of February
+        whole[whole] = ~_no_moments(text.filter(pa.array(whole)))
+        found = _moments(text.filter(pa.array(whole)))
+    if found is None:  # in a range that the unit does not hold
+        whole[:] = False
     else:
         ticks[whole] = found.ticks * int(found.tick / UNITS[unit])
     return pa.array(ticks, mask=~whole)
+
+
+def _no_moments(text: Any) -> NDArray[np.bool_]:
+    """Where text that looks like ISO 8601 names no moment, bool [n]."""
+    moments = pd.to_datetime(text.to_pandas(), errors="coerce", utc=True, format="ISO8601")
+    return np.asarray(moments.isna())
 
 
 def _ticks(moments: Any, unit: str) -> Instants:

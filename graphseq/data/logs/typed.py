@@ -6,7 +6,7 @@ from collections.abc import Collection, Sequence
 from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Any, Protocol
+from typing import Any, NoReturn, Protocol
 
 import duckdb
 import pandas as pd
@@ -34,6 +34,10 @@ TICKS = {
     "TIMESTAMPTZ_NS": ("epoch_ns", "ns"),
 }
 """Types of moments, and the function and the unit of their ticks."""
+
+
+NO_VALUES = ("BLOB", "BIT", "TIME", "TIME WITH TIME ZONE", "INTERVAL")
+"""Types that are neither numbers nor get codes."""
 
 
 class SqlLog(Protocol):
@@ -117,20 +121,19 @@ class _Column:
                     f"bool_and(coalesce(try_cast({v} AS {kind})::VARCHAR = {v}, false)) {there}"
                 )
             if not self.is_id:
-                number = f"try_cast({v} AS DOUBLE) IS NOT NULL AND NOT regexp_matches({v}, '[_x]')"
+                number = f"try_cast({v} AS DOUBLE) IS NOT NULL AND NOT regexp_matches({v}, '[_xX]')"
                 asked["floats"] = f"bool_and({number}) {there}"
                 asked["codes"] = f"bool_or(regexp_matches({v}, '^[+-]?0[0-9]'))"
                 asked["booleans"] = f"bool_and(lower({v}) IN ('true', 'false')) {there}"
+        if self.is_time and (self.is_text or self.kind in FLOATS):
+            asked["infinite"] = f"bool_or(isinf(try_cast({v} AS DOUBLE)))"
         if self.is_text and self.is_time:
             asked["fine"] = f"bool_or(regexp_matches({v}, '[.][0-9]{{7,}}'))"
         if self.is_id and self.kind in FLOATS:
-            there = f"FILTER ({v} IS NOT NULL AND NOT isnan({v}))"
-            asked["whole"] = f"bool_and({v} = floor({v})) {there}"
-            asked["finite"] = f"coalesce(bool_and(isfinite({v})) {there}, true)"
-            asked["exact"] = (
-                f"coalesce(bool_and(abs({v}) <= {2**24 if self.kind == 'FLOAT' else 2**53}) "
-                f"{there}, true)"
-            )
+            most = 2**24 if self.kind == "FLOAT" else 2**53
+            asked["whole"] = f"bool_and(isnan({v}) OR {v} = floor({v}))"
+            asked["finite"] = f"coalesce(bool_and(NOT isinf({v})), true)"
+            asked["exact"] = f"coalesce(bool_and(isnan({v}) OR abs({v}) <= {most}), true)"
         if self.is_id and self.kind.startswith("DECIMAL") and self.kind.endswith(",0)"):
             for fact, kind in (("integers", "BIGINT"), ("unsigned", "UBIGINT")):
                 asked[fact] = f"bool_and(try_cast({v} AS {kind}) IS NOT NULL) {there}"
@@ -159,13 +162,12 @@ class _Column:
                 v = f"CAST({v} AS VARCHAR)"
         elif self.kind == "UUID":
             whole, v = None, f"CAST({v} AS VARCHAR)"
-        elif self.kind == "BOOLEAN" or self.kind in TICKS:
+        elif self.kind == "BOOLEAN" and rule == "text":  # as Python writes them
+            return f"CASE WHEN {v} THEN 'True' WHEN NOT {v} THEN 'False' END"
+        elif self.kind == "BOOLEAN" or self.kind in TICKS or self.kind == '"NULL"':
             whole = None
         else:
-            raise ValueError(
-                f"Column {self.name!r} holds {self.kind}, which are no ids: integers, text, "
-                "floats, booleans and dates are."
-            )
+            self._refuse()
         if rule == "text":
             return v if self.is_text else f"CAST({whole or v} AS VARCHAR)"
         if rule == "integer" and whole is None:
@@ -181,6 +183,8 @@ class _Column:
 
     def feature(self) -> str:
         v = self.value
+        if self.kind in NO_VALUES:
+            self._refuse()
         if self.kind in INTEGERS:
             return f"CAST({v} AS BIGINT)"
         if self.kind in FLOATS or self.kind.startswith("DECIMAL") or self.kind == "UBIGINT":
@@ -214,9 +218,12 @@ class _Column:
         elif self.kind in FLOATS or self.kind.startswith("DECIMAL"):
             whole = f"CAST({v} AS DOUBLE)"
             whole = f"CASE WHEN isnan({whole}) THEN NULL ELSE {whole} END"
-        elif form is None and whole is None and self.facts["some"] and self.facts["floats"]:
+        elif form is None and whole is None and self.is_text and self.facts["floats"]:
             whole = f"CAST({v} AS DOUBLE)"
+            whole = f"CASE WHEN isnan({whole}) THEN NULL ELSE {whole} END"
         if whole is not None:
+            if self.facts.get("infinite"):
+                self._refuse()
             self._check(f"SELECT {v} AS v FROM ({self.scan}) LIMIT {ROWS_LOOKED_AT}")
             return whole, Fraction(1) if unit is None else UNITS[unit]
         if not self.is_text:
@@ -251,12 +258,14 @@ class _Column:
         column = series_of_arrow(values, self.name)
         instants(column.dropna(), self.source.options.time_unit)
 
-    def _refuse(self) -> None:
+    def _refuse(self) -> NoReturn:
         """Raises what the same column in memory raises, with its rows."""
         frame = self.source.read([self.name], ids=[self.name] if self.is_id else [])
         column = frame[self.name]
         if self.is_id:
             id_column(column, self.source.options.ids, place=self.source.place)
+        elif not self.is_time:
+            id_column(column, what=f"feature {self.name!r}", place=self.source.place)
         else:
             options = self.source.options
             instants(column, options.time_unit, options.time_format, place=self.source.place)

@@ -6,6 +6,7 @@ import gzip
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import numpy as np
 import pandas as pd
 import pytest
@@ -148,3 +149,39 @@ def test_from_frame_csv_that_changes_its_types_late_is_read_as_what_all_values_a
     assert sessions[6000] == ["x7", "3"]
     assert sessions.time[-3:].tolist() == [29999.0, 29999.5, 30000.5]
     assert sessions.to_frame()["price"].tolist()[-3:] == ["29999", "none", "1.5"]
+
+
+def test_gzip_whose_checksum_does_not_fit_is_refused(tmp_path: Path) -> None:
+    lines = "".join(f"{row // 3},{row * 7919 % 1000}\n" for row in range(20_000))
+    whole = gzip.compress(f"session_id,item_id\n{lines}".encode())
+    path = tmp_path / "log.csv.gz"
+    path.write_bytes(whole)
+    assert Sessions.from_frame(path).num_clicks == 20_000
+    for place in (-6, len(whole) // 2, len(whole) - 200):  # in the checksum, and in the text
+        path.write_bytes(bytes(whole[:place]) + bytes([whole[place] ^ 1]) + whole[place:][1:])
+        with pytest.raises(ValueError, match=r"log\.csv\.gz cannot be read: it is broken"):
+            Sessions.from_frame(path)
+        with pytest.raises(ValueError, match=r"log\.csv\.gz cannot be read: it is broken"):
+            Sessions.from_frame(path, out=tmp_path / "out")
+
+
+def test_features_of_a_list_of_dicts_are_those_of_a_frame() -> None:
+    frame = pd.DataFrame({"session_id": [1, 1], "item_id": [5, 6], "price": [1.5, np.nan]})
+    rows = [
+        dict(row, price=None if row["item_id"] == 6 else 1.5) for row in frame.to_dict("records")
+    ]
+    found = Sessions.from_frame(rows, features=["price"])
+    assert found.fingerprint() == Sessions.from_frame(frame, features=["price"]).fingerprint()
+    assert found.click_features["price"].dtype == np.float64
+
+
+def test_feature_that_cannot_be_saved_is_refused_at_once() -> None:
+    frame = pd.DataFrame({"session_id": [1], "item_id": [5], "f": [{"a": 1}]})
+    with pytest.raises(ValueError, match="The feature 'f' holds dict in 1 of its rows"):
+        Sessions.from_frame(frame, features=["f"])
+
+
+def test_relation_that_fails_says_why_in_one_sentence() -> None:
+    relation = duckdb.sql("SELECT 1 AS session_id, 'x'::INTEGER AS item_id FROM range(2)")
+    with pytest.raises(ValueError, match=r"'item_id' cannot be read .*convert string 'x'"):
+        Sessions.from_frame(relation)
