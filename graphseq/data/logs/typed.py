@@ -215,10 +215,11 @@ class _Column:
             whole = f"CAST({v} AS BIGINT)"
         elif self.kind == "UBIGINT":
             whole = v
-        elif self.kind in FLOATS or self.kind.startswith("DECIMAL"):
-            whole = f"CAST({v} AS DOUBLE)"
-            whole = f"CASE WHEN isnan({whole}) THEN NULL ELSE {whole} END"
-        elif form is None and whole is None and self.is_text and self.facts["floats"]:
+        elif (
+            self.kind in FLOATS
+            or self.kind.startswith("DECIMAL")
+            or (form is None and whole is None and self.is_text and self.facts.get("floats"))
+        ):
             whole = f"CAST({v} AS DOUBLE)"
             whole = f"CASE WHEN isnan({whole}) THEN NULL ELSE {whole} END"
         if whole is not None:
