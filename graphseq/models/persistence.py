@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
 from os import PathLike
 from typing import Any
@@ -24,7 +25,7 @@ from graphseq.data.storage import (
     open_folder,
     write_folder,
 )
-from graphseq.data.storage.documents import json_text
+from graphseq.data.storage.documents import json_text, parse_json
 from graphseq.data.storage.rules import (
     anything,
     check_arguments,
@@ -267,13 +268,26 @@ def _plain(name: str, value: Any) -> Any:
     """A setting as JSON has it, or a sentence that says that it has not."""
     value = value.item() if isinstance(value, np.generic) else value
     try:
-        json_text(value)
+        read = parse_json(json_text(value).encode(), name)
     except ValueError as error:
-        raise ValueError(
-            f"The setting {name}={value!r} cannot be saved: settings are numbers, text, and lists "
-            "or dicts of these."
-        ) from error
+        raise _no_setting(name, value) from error
+    if read != _with_lists(value):  # keys of another type come back as text
+        raise _no_setting(name, value)
     return value
+
+
+def _no_setting(name: str, value: Any) -> ValueError:
+    return ValueError(
+        f"The setting {name}={value!r} cannot be saved: settings are numbers, text, and lists "
+        "or dicts of these, with text as keys."
+    )
+
+
+def _with_lists(value: Any) -> Any:
+    """A value with lists in place of tuples, as JSON has them."""
+    if isinstance(value, Mapping):
+        return {key: _with_lists(each) for key, each in value.items()}
+    return [_with_lists(each) for each in value] if isinstance(value, (list, tuple)) else value
 
 
 def _save_catalog(catalog: Catalog, out: FolderWriter) -> dict[str, Any]:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 from torch.nn import GRUCell, Linear, Parameter
-from torch_geometric.nn import MessagePassing
 from torch_geometric.utils import scatter
 
 from graphseq.nn.ragged import sum_by_group
+from graphseq.nn.session_conv import SessionConv
 
 
-class GatedSessionConv(MessagePassing):
+class GatedSessionConv(SessionConv):
     r"""Gated propagation along and against transitions (Wu et al., AAAI 2019, eq. 1-5).
 
     .. math::

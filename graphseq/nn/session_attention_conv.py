@@ -6,10 +6,10 @@ import torch
 from torch import Tensor
 from torch.nn import Parameter
 from torch.nn.functional import leaky_relu
-from torch_geometric.nn import MessagePassing
 from torch_geometric.utils import softmax
 
 from graphseq.nn.ragged import sum_by_group
+from graphseq.nn.session_conv import SessionConv
 
 SLOPE = 0.2
 """Slope of the LeakyReLU below zero, as in the authors' program."""
@@ -17,7 +17,7 @@ SLOPE = 0.2
 ITSELF, LEAVES, ENTERS, BOTH = range(4)
 
 
-class SessionAttentionConv(MessagePassing):
+class SessionAttentionConv(SessionConv):
     r"""Attention over the neighbours in a session graph (Wang et al., SIGIR 2020, eq. 6-8).
 
     .. math::

@@ -40,7 +40,7 @@ from graphseq.training.inputs import (
     training_batches,
 )
 from graphseq.training.launch import World
-from graphseq.training.log import MetricsLog
+from graphseq.training.log import METRICS, MetricsLog
 from graphseq.training.loop import SessionTraining
 from graphseq.training.loss_choice import SampledLoss
 from graphseq.training.objective import Objective
@@ -63,6 +63,9 @@ MODEL = "model"
 
 CURVES = "learning_curves.png"
 """The picture of the history, in the folder ``out``."""
+
+FILES = (SETTINGS, CHECKPOINT, HISTORY, METRICS, CURVES)
+"""What a training writes in the folder ``out``, beside the model."""
 
 
 @dataclass(frozen=True)
@@ -184,7 +187,7 @@ def fit(
             "it with num_items=split.num_items."
         )
     # Of several processes the first has the folder for all.
-    with only_run(folder) if folder is not None and world.rank == 0 else nullcontext():
+    with only_run(folder, FILES) if folder is not None and world.rank == 0 else nullcontext():
         if catalog is not None:
             model.attach(catalog)
         if folder is not None and world.rank == 0:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -14,20 +14,28 @@ LOCK = ".lock"
 
 
 @contextmanager
-def only_run(folder: Path) -> Iterator[None]:
+def only_run(folder: Path, files: Iterable[str | Path] = ()) -> Iterator[None]:
     """Makes this the only run in a folder, which is made, for a while.
 
     The system takes the lock back when the process ends, however it ends.
 
     Args:
         folder: The folder ``out``.
+        files: What the run will write in it.
 
     Raises:
         OSError: If it cannot be written to.
-        ValueError: If another run, of this process or another, is in it.
+        ValueError: If another run, of this process or another, is in it, or something other than a
+            file has the name of one.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        for path in (folder / name for name in (LOCK, *files)):
+            if path.exists() and not path.is_file():
+                raise ValueError(
+                    f"{path} is a folder, pipe or device, and this run writes a file there: move "
+                    "it away, or choose another out."
+                )
         probe = folder / ".writable"
         probe.touch()
         probe.unlink()

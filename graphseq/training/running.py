@@ -9,7 +9,7 @@ import signal
 import threading
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import pytorch_lightning as pl
@@ -157,6 +157,30 @@ def run(trainer: pl.Trainer, training: SessionTraining, keeper: Keeper) -> None:
 
 
 @contextmanager
+def _programs_apart() -> Iterator[None]:
+    # Seconds of imports, for which compile=True alone is to wait.
+    from torch._inductor import config
+    from torch._inductor.runtime.cache_dir_utils import default_cache_dir
+    from torch._inductor.utils import fresh_cache
+
+    # Torch sets the variable itself when it is imported.
+    chosen = os.environ.get("TORCHINDUCTOR_CACHE_DIR", default_cache_dir()) != default_cache_dir()
+    if chosen:
+        yield
+        return
+    # Compiled headers have a folder of their own, which cannot be chosen.
+    with fresh_cache(), config.patch(cpp_cache_precompile_headers=False):
+        yield
+
+
+programs_apart = Shared(_programs_apart)
+"""A block in which what torch.compile makes lies in a temporary folder, gone at the end.
+
+Where ``TORCHINDUCTOR_CACHE_DIR`` names a folder, it lies there and stays.
+"""
+
+
+@contextmanager
 def reading_in(
     model: SessionModel, precision: str, accelerator: str, *, compiled: bool = False
 ) -> Iterator[None]:
@@ -210,7 +234,8 @@ def reading_in(
     for name in names:
         setattr(model, name, changed(getattr(model, name)))
     try:
-        yield
+        with programs_apart() if compiled else nullcontext():
+            yield
     finally:
         for name in names:
             delattr(model, name)

@@ -207,6 +207,9 @@ def test_save_that_fails_leaves_the_older_model_whole(
 def test_save_setting_or_id_without_a_place_in_the_files_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="setting sizes=<object"):
         Own(4, sizes=object()).save(tmp_path / "model")  # type: ignore[arg-type]
+    for keys in ({1: 2}, [{"a": {None: 1}}], ({True: 1},)):  # JSON would have them as text
+        with pytest.raises(ValueError, match=r"setting sizes=.* cannot be saved: .* text as keys"):
+            Own(4, sizes=keys).save(tmp_path / "model")  # type: ignore[arg-type]
     model = SRGNN(2, 3)
     model.catalog = Catalog(Vocabulary(["x", 1j]), np.array([4, 1]))
     with pytest.raises(ValueError, match="ids of type complex"):

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from torch import Tensor
+from torch._inductor.runtime.cache_dir_utils import default_cache_dir
 
 from graphseq.data.sessions import Sessions
 from graphseq.data.splits import Split, session_split
@@ -188,6 +191,40 @@ def test_compiled_model_reads_in_training_alone_and_is_itself_again(
     assert "training_vectors" not in vars(model)
     plain = fit(model_of("srgnn"), split, max_epochs=2, batch_size=16, progress=False)
     assert result.history["loss"].tolist() == plain.history["loss"].tolist()
+
+
+@pytest.mark.parametrize("chosen", [True, False])
+def test_programs_of_a_compiled_model_are_gone_unless_a_folder_was_chosen(
+    chosen: bool, split: Split, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = "TORCHINDUCTOR_CACHE_DIR"
+    before = str(tmp_path) if chosen else default_cache_dir()
+    monkeypatch.setenv(name, before)  # as torch itself sets the default
+    places: set[str] = set()
+
+    def compiled(method: Any, *, dynamic: bool) -> Any:
+        def read(*args: Any, **kwargs: Any) -> Any:
+            places.add(os.environ[name])
+            (Path(os.environ[name]) / "program").touch()
+            return method(*args, **kwargs)
+
+        return read
+
+    monkeypatch.setattr(torch, "compile", compiled)
+    options = {"max_epochs": 1, "batch_size": 16, "progress": False, "compile": True}
+    fit(model_of("srgnn"), split, **options)
+    (place,) = places
+    assert os.environ[name] == before
+    assert (place == before) == chosen
+    assert Path(place).exists() == chosen
+
+    def fails(row: Any) -> None:
+        raise RuntimeError("mine")
+
+    with pytest.raises(RuntimeError, match="mine"):
+        fit(model_of("srgnn"), split, on_epoch=fails, **options)
+    assert [Path(each).exists() for each in places] == [chosen] * len(places)
+    assert os.environ[name] == before
 
 
 def test_compiled_model_without_a_compiler_says_so(

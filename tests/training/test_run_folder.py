@@ -127,6 +127,7 @@ class Forgetful(gs.models.SASRec):
     [
         (Unsaved(NUM_ITEMS, extra=object()), "The setting extra=.* cannot be saved"),
         (Unsaved(NUM_ITEMS, extra=float("nan")), "The setting extra=nan cannot be saved"),
+        (Unsaved(NUM_ITEMS, extra={"a": [{1: 2}]}), "extra=.* cannot be saved: .* text as keys"),
         (Forgetful(NUM_ITEMS), r"Forgetful cannot be saved, .* set self\.<name> = <name>"),
     ],
 )
@@ -154,6 +155,33 @@ def test_what_stands_in_the_models_place_is_refused_before_the_first_step(
             train(model, sessions, tmp_path)
     assert not (tmp_path / "checkpoints").exists()
     assert (place if kind == "file" else place / "thesis.txt").read_text() == "mine"
+
+
+@pytest.mark.parametrize("kind", ["folder", "pipe"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        ".lock",
+        "settings.json",
+        "history.csv",
+        "learning_curves.png",
+        "logs/metrics.csv",
+        "checkpoints/last.ckpt",
+    ],
+)
+def test_what_stands_in_a_files_place_is_refused_before_the_first_step(
+    name: str, kind: str, sessions: gs.Sessions, tmp_path: Path
+) -> None:
+    place = tmp_path / name
+    place.parent.mkdir(exist_ok=True)
+    if kind == "folder":
+        place.mkdir()
+    else:
+        os.mkfifo(place)
+    before = sorted(tmp_path.rglob("*"))
+    with pytest.raises(ValueError, match=f"{name} is a folder, pipe or device, and this run"):
+        train(model_of(), sessions, tmp_path)
+    assert sorted(tmp_path.rglob("*")) == before
 
 
 def test_ids_that_cannot_be_saved_are_refused_before_the_first_step(tmp_path: Path) -> None:
