@@ -11,21 +11,21 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 import pandas as pd
 import torch
 
 from graphseq.comparison.comparison import Comparison
 from graphseq.comparison.entries import Entry, entries_of
-from graphseq.comparison.protocol import Protocol, protocol_of
+from graphseq.comparison.protocol import Protocol, protocol_of, ranked_by
 from graphseq.comparison.record import read_results, record, row_of, write_json, write_results
 from graphseq.comparison.tables import shown_metrics
 from graphseq.comparison.verdicts import paired_tests
-from graphseq.data.splits import Split
+from graphseq.data.arguments import flag, whole
+from graphseq.data.split_parts import Split, require_split
 from graphseq.evaluation.evaluate import evaluate
-from graphseq.evaluation.metrics import metric_names
 from graphseq.evaluation.report import Report
 from graphseq.training.fit import FitResult, fit
-from graphseq.training.settings import ks_of
 
 logger = logging.getLogger(__name__)
 
@@ -36,7 +36,7 @@ def compare(
     *,
     seeds: int | Iterable[int] = 3,
     settings: str | os.PathLike[str] | Protocol | None = None,
-    ks: Iterable[int] | None = None,
+    ks: int | Iterable[int] | None = None,
     monitor: str | None = None,
     exclude_seen: bool | None = None,
     cluster: Literal["session", "user"] = "session",
@@ -88,16 +88,13 @@ def compare(
             holds results of other data, another protocol or other versions.
         KeyboardInterrupt: If Ctrl-C ended a training; finished rows are in ``out``.
     """
+    require_split(split)
     protocol = protocol_of(settings)
     entries = protocol.select(None) if models is None else entries_of(models, protocol.models)
-    seeds = list(range(seeds)) if isinstance(seeds, int) else list(seeds)
-    if not seeds:
-        raise ValueError("A comparison needs a seed at least, as seeds=1 is.")
-    ks = tuple(sorted(set(protocol.ks if ks is None else ks)))
-    metric_names(ks)  # whether they are cut-offs
-    monitor = f"mrr@{ks[-1]}" if monitor is None else monitor
-    ks_of(monitor)  # whether there is such a metric
+    seeds = _seeds(seeds)
+    ks, monitor = ranked_by(protocol, ks, monitor)
     exclude_seen = protocol.exclude_seen if exclude_seen is None else exclude_seen
+    exclude_seen = flag("exclude_seen", exclude_seen)
     if resume and out is None:
         raise ValueError("resume=True goes on from what a folder holds: pass out=.")
     folder = None if out is None else Path(out)
@@ -117,6 +114,19 @@ def compare(
         write_results(content, folder)
         comparison.write(folder)
     return comparison
+
+
+def _seeds(seeds: Any) -> list[int]:
+    """The seeds that a number of runs stands for, or these themselves."""
+    several = np.iterable(seeds) and not isinstance(seeds, str)
+    if not several:
+        return list(range(whole("seeds", seeds)))
+    listed = [whole("seeds", seed, at_least=0) for seed in seeds]
+    if not listed:
+        raise ValueError("A comparison needs a seed at least, as seeds=1 is.")
+    if len(set(listed)) < len(listed):
+        raise ValueError(f"seeds are of different runs, got one twice: {listed}.")
+    return listed
 
 
 @dataclass

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 from importlib.resources.abc import Traversable
@@ -12,6 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from graphseq.comparison.entries import Entry, entries_of
+from graphseq.data.registry import DATASETS
+from graphseq.evaluation.metrics import metric_names
+from graphseq.training.settings import ks_of
 
 FOLDER = files("graphseq") / "comparison" / "settings"
 """Settings of the data sets, ``<name>.json``, and ``default.json`` for all others."""
@@ -93,6 +96,43 @@ def protocol_of(settings: str | os.PathLike[str] | Protocol | None) -> Protocol:
     """The settings themselves, those of a data set by its name, those of a file, or the default."""
     if isinstance(settings, Protocol):
         return settings
-    if settings is not None and Path(settings).suffix == ".json":
+    if isinstance(settings, (str, os.PathLike)) and Path(settings).suffix == ".json":
         return Protocol.read(settings)
-    return Protocol.of("default" if settings is None else os.fspath(settings))
+    if settings is None:
+        return Protocol.of("default")
+    own = sorted(file.name.removesuffix(".json") for file in FOLDER.iterdir())
+    own.remove("default")
+    if not isinstance(settings, str) or settings not in {"default", *own, *DATASETS}:
+        raise ValueError(
+            f"There are no settings {settings!r}: pass the path of a .json file, or the name of a "
+            f"data set; {', '.join(own)} have settings of their own."
+        )
+    return Protocol.of(settings)
+
+
+def ranked_by(
+    protocol: Protocol, ks: int | Iterable[int] | None, monitor: str | None
+) -> tuple[tuple[int, ...], str]:
+    """The cut-offs of a comparison, ascending, and the metric that orders its models.
+
+    Args:
+        protocol: Its cut-offs stand in for ``ks=None``.
+        ks: Cut-offs.
+        monitor: One of their metrics; ``None``: ``mrr`` at the largest of them.
+
+    Raises:
+        ValueError: If these are no cut-offs, or the metric is none or at another cut-off.
+    """
+    given = protocol.ks if ks is None else ks
+    listed = list(given) if isinstance(given, Iterable) else [given]
+    names = metric_names(listed)
+    cutoffs = tuple(sorted({int(k) for k in listed}))
+    monitor = f"mrr@{cutoffs[-1]}" if monitor is None else monitor
+    missing = [k for k in ks_of(monitor) if k not in cutoffs]
+    if missing and monitor not in names:
+        raise ValueError(
+            f"monitor={monitor!r} is at no cut-off that is ranked, which are "
+            f"{', '.join(map(str, cutoffs))}: add {missing[0]} to ks, or choose one of "
+            f"{', '.join(names)}."
+        )
+    return cutoffs, monitor

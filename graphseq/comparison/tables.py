@@ -71,7 +71,8 @@ def markdown(content: Mapping[str, Any]) -> str:
         epochs = mean_of(rows, "epochs")
         cells.append(f"{epochs:.0f}" if epochs else "-")
         cells += [f"{mean_of(rows, key):.1f} s" for key in ("train_seconds", "eval_seconds")]
-        lines.append(f"| {label(model, rows)} | " + " | ".join(cells) + " |")
+        name = label(model, rows).replace("|", "\\|")
+        lines.append(f"| {name} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
 

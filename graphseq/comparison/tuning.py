@@ -15,12 +15,12 @@ import torch
 from matplotlib.figure import Figure
 
 from graphseq.comparison.entries import Entry, entries_of
-from graphseq.comparison.protocol import Protocol, protocol_of
+from graphseq.comparison.protocol import Protocol, protocol_of, ranked_by
 from graphseq.comparison.record import intervals, record, write_json, write_results
 from graphseq.comparison.space import Space
-from graphseq.data.splits import Split
+from graphseq.data.arguments import flag, whole
+from graphseq.data.split_parts import Split, require_split
 from graphseq.evaluation.evaluate import evaluate
-from graphseq.evaluation.metrics import metric_names
 from graphseq.training.fit import fit
 from graphseq.training.settings import TrainingSettings
 from graphseq.visualization import plot_tuning
@@ -87,7 +87,7 @@ def tune(
     trials: int = 30,
     epochs: int = 10,
     settings: str | os.PathLike[str] | Protocol | None = None,
-    ks: Iterable[int] | None = None,
+    ks: int | Iterable[int] | None = None,
     monitor: str = "mrr@20",
     exclude_seen: bool | None = None,
     seed: int = 0,
@@ -129,6 +129,7 @@ def tune(
         KeyboardInterrupt: If Ctrl-C ended a trial; earlier ones are in ``out``.
     """
     optuna = _optuna()
+    require_split(split)
     if split.validation is None:
         raise ValueError(
             "A search needs a validation part, and this split has none: pass validation= when "
@@ -146,12 +147,11 @@ def tune(
         searched = Space(entry, space)
     else:
         searched = Space.read(entry, space)
-    ks = tuple(sorted(set(protocol.ks if ks is None else ks)))
-    metric_names(ks)
+    ks, monitor = ranked_by(protocol, ks, monitor)
     exclude_seen = protocol.exclude_seen if exclude_seen is None else exclude_seen
+    exclude_seen = flag("exclude_seen", exclude_seen)
     TrainingSettings(monitor=monitor, max_epochs=epochs)  # whether they are in range
-    if trials < 1:
-        raise ValueError(f"trials must be at least 1, got {trials}.")
+    trials, seed = whole("trials", trials), whole("seed", seed, at_least=0)
     if resume and out is None:
         raise ValueError("resume=True goes on with the study in a folder: pass out=.")
     folder = None if out is None else Path(out)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import operator
+from collections.abc import Mapping
 from contextlib import suppress
+from numbers import Integral, Real
 from typing import Any, SupportsIndex
 
 import numpy as np
@@ -32,6 +34,47 @@ def whole(name: str, value: SupportsIndex, *, at_least: int = 1) -> int:
     if found < at_least:
         raise ValueError(f"{name} must be at least {at_least}, got {found}.")
     return found
+
+
+def flag(name: str, value: Any) -> bool:
+    """An argument that is true or false.
+
+    Raises:
+        ValueError: If it is neither: the text "no" would count as true.
+    """
+    if not isinstance(value, (bool, np.bool_)):
+        raise ValueError(f"{name} must be True or False, got {value!r}.")
+    return bool(value)
+
+
+def check_annotated(parameters: Mapping[str, Any], values: Mapping[str, Any]) -> None:
+    """Refuses values that are not of the plain type their parameter is annotated with.
+
+    Args:
+        parameters: Name -> annotation, as text; only ``int``, ``float`` and ``bool`` are looked at,
+            each also with ``| None``.
+        values: Name -> value; the range of a number is not looked at.
+
+    Raises:
+        ValueError: If a value is of another type.
+    """
+    for name, value in values.items():
+        plain, _, none = str(parameters.get(name, "")).partition(" | ")
+        if value is None and none == "None":
+            continue
+        if none not in ("", "None"):
+            continue
+        truth = isinstance(value, (bool, np.bool_))
+        if plain == "int" and (truth or not isinstance(value, Integral)):
+            wanted = "a whole number"
+        elif plain == "float" and (truth or not isinstance(value, Real)):
+            wanted = "a number"
+        elif plain == "bool" and not truth:
+            wanted = "True or False"
+        else:
+            continue
+        way_out = " or None" if none else ""
+        raise ValueError(f"{name} must be {wanted}{way_out}, got {value!r}.")
 
 
 def device_of(device: Any) -> torch.device:

@@ -20,7 +20,7 @@ from graphseq.data.session_graph import (
     first_of_group,
     first_transitions,
 )
-from graphseq.data.sessions import Sessions
+from graphseq.data.sessions import Sessions, only_sessions
 from graphseq.data.transforms import Transform, apply_to_batch
 
 UNKNOWN_TARGET = -1
@@ -72,6 +72,7 @@ class SessionGraphDataset(Dataset):
         max_length: int | None = None,
         target_fields: Sequence[str] = (),
     ) -> None:
+        only_sessions("sessions", sessions)
         if samples not in ("prefixes", "sessions"):
             raise ValueError(f"samples is 'prefixes' or 'sessions', got {samples!r}.")
         if max_length is not None and (samples != "prefixes" or max_length < 1):

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-if TYPE_CHECKING:  # sessions.py imports this file where it needs it
-    from graphseq.data.sessions import Sessions
+from graphseq.data.sessions import Sessions, only_sessions  # which imports this where needed
 
 LENGTH_QUANTILES = (0.25, 0.5, 0.75, 0.9, 0.99)
 """Quantiles of the session length that :func:`describe` gives."""
@@ -35,6 +34,7 @@ def describe(sessions: Sessions) -> pd.DataFrame:
     Raises:
         ValueError: If there is no session.
     """
+    only_sessions("sessions", sessions)
     if sessions.num_sessions == 0:
         raise ValueError("There is no session to describe.")
     known = np.flatnonzero(np.asarray(sessions.items) >= 0)

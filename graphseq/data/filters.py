@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from graphseq.data.sessions import Sessions
+from graphseq.data.sessions import Sessions, only_sessions
 
 
 @dataclass(frozen=True)
@@ -70,6 +70,7 @@ def keep_min_length(sessions: Sessions, min_length: int = 2) -> tuple[Sessions, 
     Raises:
         ValueError: If the number is below 1, or no session is left.
     """
+    only_sessions("sessions", sessions)
     _check("min_length", min_length)
     keep = sessions.lengths >= min_length
     left = sessions if keep.all() else sessions.select(keep)
@@ -99,6 +100,7 @@ def keep_min_support(
         ValueError: If a number is below 1, ``min_length`` is given without ``core``, or no session
             is left.
     """
+    only_sessions("sessions", sessions)
     _check("min_support", min_support)
     if min_length is not None and not core:
         raise ValueError(
@@ -142,6 +144,7 @@ def collapse_repeats(sessions: Sessions) -> tuple[Sessions, FilterReport]:
     Raises:
         ValueError: If there is no session.
     """
+    only_sessions("sessions", sessions)
     items = np.asarray(sessions.items)
     keep = np.ones(len(items), dtype=bool)
     keep[1:] = (items[1:] != items[:-1]) | (items[1:] < 0)
@@ -163,6 +166,7 @@ def keep_newest(sessions: Sessions, max_length: int) -> tuple[Sessions, FilterRe
     Raises:
         ValueError: If the number is below 1, or there is no session.
     """
+    only_sessions("sessions", sessions)
     _check("max_length", max_length)
     lengths = sessions.lengths
     start = np.maximum(lengths - max_length, 0)
@@ -184,6 +188,7 @@ def suggest_max_length(sessions: Sessions, quantile: float = 0.9) -> int:
     Raises:
         ValueError: If the share is out of range, or there is no session.
     """
+    only_sessions("sessions", sessions)
     if not 0 < quantile <= 1:
         raise ValueError(f"quantile is a share of the sessions, in (0, 1], got {quantile!r}.")
     if sessions.num_sessions == 0:

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from graphseq.data.ragged import window_clicks
-from graphseq.data.sessions import Sessions
+from graphseq.data.sessions import Sessions, only_sessions
 
 SESSION = "session"
 """Click feature of joined histories: which of its history's sessions a click belongs to, from 0."""
@@ -137,6 +137,7 @@ def with_history(
 
 
 def _check(sessions: Sessions) -> None:
+    only_sessions("sessions", sessions)
     if sessions.users is None:
         raise ValueError("These sessions name no users: read the log with user=.")
     if SESSION in sessions.click_features:

@@ -124,6 +124,11 @@ class SessionGraphLoader(EpochLoader):
         augmentation: Augmentation | None = None,
         **kwargs: Any,
     ) -> None:
+        if not isinstance(dataset, SessionGraphDataset):
+            raise ValueError(
+                f"dataset must be a SessionGraphDataset, got {type(dataset).__name__}: "
+                "gs.SessionGraphDataset(sessions) makes one of gs.Sessions."
+            )
         sampler: EpochSampler[NDArray[np.int64]]
         options: dict[str, Any] = {
             "shuffle": shuffle,

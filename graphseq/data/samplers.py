@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch.utils.data import Sampler
 
+from graphseq.data.arguments import whole
 from graphseq.data.permutation import Permutation
 
 BUCKET_BATCHES = 50
@@ -47,7 +48,7 @@ class EpochSampler(Sampler[Step]):
     """
 
     def __init__(self, seed: int, rank: int | None, world_size: int | None) -> None:
-        self.seed = seed
+        self.seed = whole("seed", seed, at_least=0)
         self.rank, self.world_size = place_among_ranks(rank, world_size)
         self.epoch = 0
         self.first_step = 0
@@ -98,8 +99,7 @@ class SessionBatchSampler(EpochSampler[NDArray[np.int64]]):
         world_size: int | None = None,
     ) -> None:
         super().__init__(seed, rank, world_size)
-        if batch_size < 1:
-            raise ValueError(f"batch_size must be at least 1, got {batch_size}.")
+        batch_size = whole("batch_size", batch_size)
         if bucket and isinstance(size, int) and lengths is None:
             raise ValueError("bucket=True needs the length of every sample, not only their number.")
         self._lengths_of = lengths if isinstance(size, int) else size.take
@@ -219,8 +219,7 @@ class ClickBatchSampler(EpochSampler[NDArray[np.int64]]):
         world_size: int | None = None,
     ) -> None:
         super().__init__(seed, rank, world_size)
-        if max_clicks < 1:
-            raise ValueError(f"max_clicks must be at least 1, got {max_clicks}.")
+        max_clicks = whole("max_clicks", max_clicks)
         _check_shares(len(lengths), self.world_size)
         too_long = lengths > max_clicks
         if too_long.any():

@@ -571,3 +571,17 @@ class Sessions:
             f"{type(self).__name__}(num_sessions={self.num_sessions}, "
             f"num_clicks={self.num_clicks}, num_items={self.num_items})"
         )
+
+
+def only_sessions(name: str, value: Any) -> None:
+    """Refuses what is no :class:`Sessions`.
+
+    Raises:
+        ValueError: If it is none; the message names the argument and tells how to make some.
+    """
+    if isinstance(value, Sessions):
+        return
+    way_out = "gs.Sessions.from_frame reads a log, gs.Sessions.from_lists lists of item ids"
+    if hasattr(value, "train") and hasattr(value, "test"):
+        way_out = f"pass one of its parts, as {name}=split.train"
+    raise ValueError(f"{name} must be gs.Sessions, got {type(value).__name__}: {way_out}.")

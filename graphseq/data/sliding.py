@@ -6,7 +6,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from graphseq.data.sessions import Sessions
+from graphseq.data.arguments import whole
+from graphseq.data.sessions import Sessions, only_sessions
 
 
 def sliding_windows(sessions: Sessions, length: int, stride: int | None = None) -> Sessions:
@@ -27,10 +28,12 @@ def sliding_windows(sessions: Sessions, length: int, stride: int | None = None) 
     Raises:
         ValueError: If a number is out of range.
     """
+    only_sessions("sessions", sessions)
+    length = whole("length", length, at_least=0)
     if length < 2:
         raise ValueError(f"length must be at least 2 clicks, one of them a target, got {length}.")
     stride = length // 2 if stride is None else stride
-    if not 1 <= stride < length:
+    if not 1 <= whole("stride", stride, at_least=0) < length:
         raise ValueError(f"stride lies in 1..{length - 1}, below length, got {stride}.")
     lengths, first_target = sessions.lengths, sessions.targets_from
     # A window ends at the session's end, and strides before that as long as targets are left.

@@ -12,7 +12,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from graphseq.data.catalog import Catalog
-from graphseq.data.sessions import Sessions
+from graphseq.data.sessions import Sessions, only_sessions
 
 logger = logging.getLogger(__name__)
 
@@ -222,11 +222,26 @@ def _occurs(codes: NDArray[Any], size: int) -> NDArray[np.bool_]:
     return occurs[:size]
 
 
+def require_split(value: Any) -> None:
+    """Refuses what is no :class:`Split`.
+
+    Raises:
+        ValueError: If it is none; the message tells how to make one.
+    """
+    if not isinstance(value, Split):
+        raise ValueError(
+            f"split must be a gs.Split, got {type(value).__name__}: gs.temporal_split, "
+            "gs.session_split and gs.leave_last_split make one of Sessions, gs.load_split of a "
+            "data set's name."
+        )
+
+
 def require_sessions(name: str, sessions: Sessions) -> None:
-    """Refuses a part without a session.
+    """Refuses what is no sessions, and a part without a session.
 
     Raises:
         ValueError: If there is none; the message names the part.
     """
+    only_sessions(name, sessions)
     if sessions.num_sessions == 0:
         raise ValueError(f"There is no session in {name}: every part needs at least one.")

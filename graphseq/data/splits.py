@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from graphseq.data.arguments import whole
 from graphseq.data.describe import date_of
 from graphseq.data.logs.times import Duration, Moment, duration, seconds_of_moment
-from graphseq.data.sessions import Sessions
+from graphseq.data.sessions import Sessions, only_sessions
 from graphseq.data.split_parts import Split, assemble, require_sessions
 
 __all__ = ["Split", "fixed_split", "leave_last_split", "session_split", "temporal_split"]
@@ -45,6 +46,7 @@ def temporal_split(
         ValueError: If the log has no times, not exactly one of ``test_days`` and ``at`` is given, a
             number of days is not positive, or a part would be empty.
     """
+    only_sessions("sessions", sessions)
     if sessions.time is None:
         raise ValueError(
             "temporal_split needs the time of every click, and these sessions have none: name the "
@@ -148,6 +150,7 @@ def session_split(
         ValueError: If a share is out of range, or a part would be empty.
     """
     require_sessions("sessions", sessions)
+    seed = whole("seed", seed, at_least=0)
     order = np.random.default_rng(seed).permutation(sessions.num_sessions)
     num_test = _share("test_fraction", test_fraction, len(order))
     in_test = np.zeros(len(order), dtype=bool)

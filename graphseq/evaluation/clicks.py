@@ -110,6 +110,7 @@ def evaluate_pairs(
     """
     num_negatives = whole("num_negatives", num_negatives)
     batch_size = whole("batch_size", batch_size)
+    seed = whole("seed", seed, at_least=0)
     require_model(model, sessions)
     if model.num_items < 2:
         raise ValueError("A catalogue of one item has no other to compare a target with.")

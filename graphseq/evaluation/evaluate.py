@@ -13,7 +13,7 @@ import torch
 from rich.progress import Progress
 from torch import Tensor
 
-from graphseq.data.arguments import whole
+from graphseq.data.arguments import flag, whole
 from graphseq.data.sessions import Sessions
 from graphseq.evaluation.cases import Cases, IntArray, fingerprint_of
 from graphseq.evaluation.inputs import read_inputs, ready
@@ -66,6 +66,7 @@ def evaluate(
     """
     started = time.perf_counter()
     names = metric_names(ks)
+    exclude_seen = flag("exclude_seen", exclude_seen)
     batch_size = whole("batch_size", batch_size)
     given, sessions = read_inputs(model, sessions)
     cases = Cases(sessions)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from graphseq.data.arguments import whole
 
@@ -74,7 +75,20 @@ def _mean(
 ) -> float:
     """The mean over cases of ``value(places of true ids within k, number of true ids)``."""
     k = None if k is None else whole("k", k)
-    ranked = [_plain(ids) for ids in _plain(predictions)]
+    for name, given, way_out in (
+        ("predictions", predictions, "a list of ids for each case, best first"),
+        ("truth", truth, "one id, or a set of them, for each case"),
+    ):
+        if isinstance(given, (str, bytes, pd.DataFrame, Mapping)) or not np.iterable(given):
+            raise ValueError(f"{name} is {way_out}, got {given!r} ({type(given).__name__}).")
+    listed = _plain(predictions)
+    for case, ids in enumerate(listed):
+        if isinstance(ids, (str, bytes)) or not np.iterable(ids):
+            raise ValueError(
+                f"predictions is a list of ids for each case, best first, got {ids!r} for case "
+                f"{case}: write [[...]] for one case."
+            )
+    ranked = [_plain(ids) for ids in listed]
     wanted = [_true_ids(ids, case) for case, ids in enumerate(_plain(truth))]
     if not ranked or len(ranked) != len(wanted):
         raise ValueError(

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from graphseq.data.arguments import whole
+from graphseq.data.arguments import flag, whole
 from graphseq.data.dataset import SessionGraphDataset
 from graphseq.data.sessions import Sessions
 from graphseq.evaluation.cases import Cases
@@ -63,7 +63,8 @@ def evaluate_reranker(
     started = time.perf_counter()
     names = metric_names(ks)
     num_candidates = whole("num_candidates", num_candidates)
-    batch_size = whole("batch_size", batch_size)
+    batch_size, seed = whole("batch_size", batch_size), whole("seed", seed, at_least=0)
+    exclude_seen = flag("exclude_seen", exclude_seen)
     require_model(ranker, sessions, "ranker")
     require_model(retriever, name="retriever")
     _check_items(ranker, retriever)

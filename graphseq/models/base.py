@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from os import PathLike
-from typing import Any, ClassVar, Literal, SupportsIndex, overload
+from typing import Any, ClassVar, Literal, Self, SupportsIndex, overload
 
 import numpy as np
 import pandas as pd
@@ -14,7 +15,7 @@ import torch
 from torch import Tensor
 from torch_geometric.data import Batch
 
-from graphseq.data.arguments import whole
+from graphseq.data.arguments import check_annotated, whole
 from graphseq.data.catalog import Catalog
 from graphseq.data.sessions import Sessions
 from graphseq.models.ties import roundings
@@ -78,11 +79,20 @@ class SessionModel(torch.nn.Module):
     shares_windows: ClassVar[bool] = False
     num_roundings: ClassVar[int] = 2
 
+    def __new__(cls, *args: Any, **kwargs: Any) -> Self:
+        # Of all families at once: what a signature calls an int is one, before anything is built.
+        signature = inspect.signature(cls.__init__)
+        with suppress(TypeError):  # that does not fit the signature: __init__ says so better
+            given = signature.bind_partial(None, *args, **kwargs).arguments
+            kinds = {name: p.annotation for name, p in signature.parameters.items()}
+            check_annotated(kinds, given)
+        return super().__new__(cls)
+
     def __init__(self, num_items: int) -> None:
         super().__init__()
         if num_items < 1:
             raise ValueError(f"num_items must be at least 1, got {num_items}.")
-        self.num_items = num_items
+        self.num_items = int(num_items)
         self.catalog: Catalog | None = None
 
     def forward(self, batch: Batch) -> Tensor:

@@ -16,7 +16,7 @@ from scipy.sparse import csr_matrix
 from graphseq.data.catalog import Catalog
 from graphseq.data.features import Feature, encode_column, feature_specs, in_feature_codes
 from graphseq.data.item_graph import near_counts
-from graphseq.data.sessions import Sessions
+from graphseq.data.sessions import Sessions, only_sessions
 from graphseq.data.split_parts import Split
 from graphseq.data.vocabulary import Vocabulary
 from graphseq.models.base import SessionModel
@@ -76,12 +76,19 @@ def grow(
     """
     if initial not in get_args(Initial):
         raise ValueError(f"initial is 'mean', 'neighbours' or 'features', got {initial!r}.")
+    if not isinstance(model, SessionModel):
+        raise ValueError(
+            f"grow takes the model first, then the new data, got {type(model).__name__} and "
+            f"{type(data).__name__}."
+        )
     if model.catalog is None:
         raise ValueError(
             f"This {type(model).__name__} does not know the ids of its items, so those that are "
             "new cannot be told: fit it, or call model.attach(train.catalog()), first."
         )
     sessions = data.train if isinstance(data, Split) else data
+    if not isinstance(sessions, Catalog):
+        only_sessions("data", sessions)
     catalog = sessions if isinstance(sessions, Catalog) else sessions.catalog()
     grown_catalog = _union(model.catalog, catalog)
     grown = _rebuilt(model, grown_catalog)

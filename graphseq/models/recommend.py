@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch_geometric.data import Batch
 
-from graphseq.data.arguments import whole
+from graphseq.data.arguments import flag, whole
 from graphseq.data.vocabulary import Vocabulary
 from graphseq.models.base import SessionModel, SessionsLike
 from graphseq.models.inference import blocks, inference
@@ -96,6 +96,8 @@ def recommend(
             f"{type(model).__name__} and {type(sessions).__name__}."
         )
     k, batch_size = whole("k", k), whole("batch_size", batch_size)
+    exclude_seen = flag("exclude_seen", exclude_seen)
+    as_frame = flag("as_frame", as_frame)
     if k > model.num_items:
         logger.warning(
             "k=%d is larger than the catalogue: all of its %d items are ranked.", k, model.num_items
