@@ -11,7 +11,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
 import pandas as pd
 import torch
 
@@ -118,10 +117,11 @@ def compare(
 
 def _seeds(seeds: Any) -> list[int]:
     """The seeds that a number of runs stands for, or these themselves."""
-    several = np.iterable(seeds) and not isinstance(seeds, str)
-    if not several:
-        return list(range(whole("seeds", seeds)))
-    listed = [whole("seeds", seed, at_least=0) for seed in seeds]
+    if isinstance(seeds, Iterable) and not isinstance(seeds, str):
+        listed = [whole("seeds", seed, at_least=0) for seed in seeds]
+    else:
+        number: Any = seeds
+        listed = list(range(whole("seeds", number, at_least=0)))
     if not listed:
         raise ValueError("A comparison needs a seed at least, as seeds=1 is.")
     if len(set(listed)) < len(listed):
