@@ -137,11 +137,12 @@ def assemble(
                 "click to predict after its first one."
             )
         if name != "train" and row["unknown_clicks"] == row["clicks"]:
+            clicked = np.unique(part.items)
             logger.warning(
-                "No item of the %s part occurs in training: %r, the first, does not, %r does.",
+                "No item of the %s part occurs in training: %r does not, %r does.",
                 name,
-                part.vocabulary.ids[0] if part.num_items else None,
-                train.vocabulary.ids[0],
+                next(iter(part.vocabulary.decode(clicked[clicked >= 0][:1])), None),
+                train.vocabulary.decode(np.unique(train.items)[-1:])[0],
             )
         shared[name], rows[name] = after, row
     report = pd.DataFrame.from_dict(rows, orient="index")[list(REPORT_COLUMNS)].astype(np.int64)

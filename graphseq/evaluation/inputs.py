@@ -40,12 +40,15 @@ def read_inputs(model: Any, sessions: Any) -> tuple[Sessions, Sessions]:
         given = given.with_vocabulary(Vocabulary(pd.RangeIndex(model.num_items)))
     recoded = in_codes_of(model, given)
     if not (np.asarray(recoded.items) >= 0).any():
+        clicked = np.unique(given.items)
+        clicked = clicked[clicked >= 0]  # the others are unknown to these sessions already
+        first = f": {given.vocabulary.decode(clicked[:1])[0]!r} is not" if len(clicked) else ""
         logger.warning(
-            "None of the %d items of these sessions is known to this %s: %r is not, %r is.",
-            given.num_items,
+            "None of the %d clicks of these sessions is on an item that this %s knows%s, %r is.",
+            given.num_clicks,
             type(model).__name__,
-            given.vocabulary.ids[0] if given.num_items else None,
-            recoded.vocabulary.ids[0],
+            first,
+            recoded.vocabulary.decode([0])[0],
         )
     return given, recoded
 

@@ -224,9 +224,21 @@ def test_evaluate_of_ids_of_one_type_of_which_none_is_known_warns(
     with caplog.at_level(logging.WARNING):
         report = evaluate(model, [["x", "y"], ["y", "z"]])
     assert report.metrics["mrr"] == 0
-    assert "None of the 3 items of these sessions is known to this SRGNN: 'x' is not, 'a' is" in (
-        caplog.text
-    )
+    said = "None of the 4 clicks of these sessions is on an item that this SRGNN knows: 'x' is not"
+    assert f"{said}, 'a' is." in caplog.text
+
+
+def test_evaluate_names_an_item_that_is_clicked_and_not_known(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    train = gs.Sessions.from_lists([[4, 5]])
+    counted = gs.models.MarkovChain(2).fit_counts(train)
+    test = gs.Sessions.from_lists([[4, 5], [7, 8]])[1:]  # whose vocabulary begins with 4
+    with caplog.at_level(logging.WARNING):
+        evaluate(counted, test)
+        gs.fixed_split(train, test)
+    assert "knows: 7 is not, 4 is." in caplog.text
+    assert "No item of the test part occurs in training: 7 does not, 5 does." in caplog.text
 
 
 def test_grow_with_ids_of_another_type_shows_one_of_each(model: gs.models.SRGNN) -> None:
