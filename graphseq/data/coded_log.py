@@ -211,6 +211,10 @@ def must_be_held(source: LogSource, columns: LogColumns) -> bool:
     if any(name not in source.names for name in named):  # parts of columns, or an error
         return True
     rows = source.first_rows(named, ROWS_LOOKED_AT)
+    if [*columns.sources.values()].count(columns.time) > 1:  # the log's dates, not their ticks
+        times = pd.to_numeric(rows[columns.time].astype("str"), errors="coerce")
+        if times.isna().any():
+            return True
     try:
         _, row = by_clicks(rows, columns.item, ids=[], separator=None, place=source.place)
     except ValueError:

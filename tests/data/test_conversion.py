@@ -588,3 +588,18 @@ def test_frames_of_every_type_make_the_same_with_out(tmp_path: Path, column: Any
     got = Sessions.from_frame(frame, out=tmp_path / "out", **named)
     same(got, Sessions.from_frame(frame, **named))
     assert [len(session) for session in got.to_lists()] == [len(frame) - 1, 1]
+
+
+@pytest.mark.parametrize("times", [["2016-05-09", "2016-05-08", "2016-05-07"], [3, 2, 1]])
+@pytest.mark.parametrize(
+    "named", [{"features": ["t"]}, {"session": "t"}, {"item_features": ["t"]}, {"user": "t"}]
+)
+def test_time_that_is_something_else_too_stays_what_it_is_in_the_log(
+    tmp_path: Path, times: list[Any], named: dict[str, Any]
+) -> None:
+    frame = pd.DataFrame({"session_id": [1, 2, 3], "item_id": [1, 2, 3], "t": times})
+    for suffix, write in (("parquet", frame.to_parquet), ("csv", frame.to_csv)):
+        log = tmp_path / f"log.{suffix}"
+        write(log, index=False)
+        got = Sessions.from_frame(log, time="t", out=tmp_path / "out", **named)
+        same(got, Sessions.from_frame(log, time="t", **named))
