@@ -11,6 +11,8 @@ from torch_geometric.data import Batch, Data
 from torch_geometric.transforms import BaseTransform, Compose
 from torch_geometric.utils import coalesce, remove_self_loops
 
+from graphseq.data.logs.times import Duration, half_life_of
+
 Transform = Callable[[Any], Any]
 
 
@@ -60,7 +62,8 @@ class DecayedWeights(EdgeTransform):
     session: in seconds (``click_time``) or in clicks.
 
     Args:
-        half_life: Age at which a transition counts half, in ``unit``.
+        half_life: Age at which a transition counts half, in ``unit``; of seconds also text as
+            ``"30min"`` or a timedelta.
         unit: ``"seconds"`` or ``"clicks"``.
 
     Raises:
@@ -68,12 +71,13 @@ class DecayedWeights(EdgeTransform):
             graphs without ``click_time``.
     """
 
-    def __init__(self, half_life: float, unit: Literal["seconds", "clicks"] = "seconds") -> None:
-        if not half_life > 0:
-            raise ValueError(f"half_life must be positive, got {half_life}.")
+    def __init__(self, half_life: Duration, unit: Literal["seconds", "clicks"] = "seconds") -> None:
         if unit not in ("seconds", "clicks"):
             raise ValueError(f"unit is 'seconds' or 'clicks', got {unit!r}.")
-        self.half_life = half_life
+        number = half_life_of(half_life, unit=unit)
+        if number is None:
+            raise ValueError("DecayedWeights needs a half_life, got None.")
+        self.half_life = number
         self.unit = unit
 
     def edges(self, data: Data) -> tuple[Tensor, Tensor]:

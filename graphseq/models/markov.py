@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch_geometric.data import Batch
 
+from graphseq.data.logs.times import Duration, half_life_of
 from graphseq.models import inference
 from graphseq.models.base import SessionsLike, Traits
 from graphseq.models.counting import CountingModel, find
@@ -51,8 +52,8 @@ class MarkovChain(CountingModel):
         backoff: Weight of the shorter context's probabilities, in clicks.
         smoothing: Clicks added to the count of every item in ``P_0``.
         half_life: Age at which a transition counts half of the newest one out of its context, in
-            the unit of click times or, where the log has none, in transitions of the log;
-            ``None``: all count the same.
+            the unit of click times (of seconds also text as ``"30min"`` or a timedelta) or, where
+            the log has none, in transitions of the log; ``None``: all count the same.
 
     Raises:
         ValueError: If ``order`` or ``half_life`` is not positive, or ``backoff`` or ``smoothing``
@@ -76,7 +77,7 @@ class MarkovChain(CountingModel):
         *,
         backoff: float = 0.001,
         smoothing: float = 0.0,
-        half_life: float | None = None,
+        half_life: Duration | None = None,
     ) -> None:
         super().__init__(num_items)
         if order < 1:
@@ -84,12 +85,10 @@ class MarkovChain(CountingModel):
         for name, value in (("backoff", backoff), ("smoothing", smoothing)):
             if not 0 <= value < float("inf"):
                 raise ValueError(f"{name} must be a finite number of at least 0, got {value}.")
-        if half_life is not None and not 0 < half_life < float("inf"):
-            raise ValueError(f"half_life must be positive and finite, or None, got {half_life}.")
         self.order = order
         self.backoff = backoff
         self.smoothing = smoothing
-        self.half_life = half_life
+        self.half_life = half_life_of(half_life)
         counts = torch.long if half_life is None else torch.double
         for k in range(1, order + 1):
             # Contexts of k clicks are numbered in the order of their keys: the number of the

@@ -14,6 +14,7 @@ from scipy.sparse import csr_matrix
 from torch import Tensor
 from torch_geometric.data import Batch
 
+from graphseq.data.logs.times import Duration, half_life_of
 from graphseq.models import inference
 from graphseq.models.counting import CountingModel, last_visit
 from graphseq.models.lists import FloatArray, IntArray, entries_of, highest, weighted_sums
@@ -58,7 +59,8 @@ class SessionKNN(CountingModel):
         k: Neighbours of a session.
         sample_size: Candidates of a session.
         half_life: Time by which a candidate that is older than the newest one counts half, in the
-            unit of click times; where the log has none, in sessions of the log. ``None``: no decay.
+            unit of click times (of seconds also text as ``"30min"`` or a timedelta); where the log
+            has none, in sessions of the log. ``None``: no decay.
             The current time is that of the session's last click, or the log's end where it has
             none.
         idf_weight: Weight :math:`\omega` of rare items.
@@ -94,7 +96,7 @@ class SessionKNN(CountingModel):
         num_items: int,
         k: int,
         sample_size: int,
-        half_life: float | None,
+        half_life: Duration | None,
         idf_weight: float,
         last_clicks: int | None,
         backoff: float,
@@ -103,8 +105,6 @@ class SessionKNN(CountingModel):
         for name, number in (("k", k), ("sample_size", sample_size)):
             if number < 1:
                 raise ValueError(f"{name} must be at least 1 session, got {number}.")
-        if half_life is not None and not 0 < half_life < math.inf:
-            raise ValueError(f"half_life must be positive and finite, or None, got {half_life}.")
         if last_clicks is not None and last_clicks < 1:
             raise ValueError(f"last_clicks must be at least 1 click, or None, got {last_clicks}.")
         for name, value in (("idf_weight", idf_weight), ("backoff", backoff)):
@@ -112,7 +112,7 @@ class SessionKNN(CountingModel):
                 raise ValueError(f"{name} must be a finite number of at least 0, got {value}.")
         self.k = k
         self.sample_size = sample_size
-        self.half_life = half_life
+        self.half_life = half_life_of(half_life)
         self.idf_weight = idf_weight
         self.last_clicks = last_clicks
         self.backoff = backoff

@@ -11,6 +11,7 @@ from torch.nn import Embedding
 from torch.nn.functional import normalize as unit_length
 from torch_geometric.data import Batch
 
+from graphseq.data.logs.times import Duration
 from graphseq.data.session_graph import newest_clicks
 from graphseq.data.transforms import DecayedWeights
 from graphseq.models.base import SessionModel, TrainedOn, Traits
@@ -78,7 +79,7 @@ class SRGNN(SessionModel):
         num_layers: int = 1,
         *,
         edge_weight: EdgeWeight = "count",
-        half_life: float | None = None,
+        half_life: Duration | None = None,
         half_life_unit: Literal["seconds", "clicks"] = "seconds",
         readout: ReadoutKind = "published",
         hybrid: bool = True,
@@ -108,7 +109,7 @@ class SRGNN(SessionModel):
         self.hidden_channels = hidden_channels
         self.num_layers = num_layers
         self.edge_weight = edge_weight
-        self.half_life = half_life
+        self.half_life = None if self._decay is None else self._decay.half_life
         self.half_life_unit = half_life_unit
         self.readout = readout
         self.hybrid = hybrid

@@ -12,6 +12,7 @@ from torch.utils.checkpoint import checkpoint
 from torch_geometric.data import Batch
 from torch_geometric.utils import scatter
 
+from graphseq.data.logs.times import Duration
 from graphseq.data.session_graph import newest_clicks
 from graphseq.models.base import Traits
 from graphseq.models.srgnn import SRGNN, EdgeWeight
@@ -75,7 +76,7 @@ class TAGNN(SRGNN):
         num_layers: int = 1,
         *,
         edge_weight: EdgeWeight = "count",
-        half_life: float | None = None,
+        half_life: Duration | None = None,
         half_life_unit: Literal["seconds", "clicks"] = "seconds",
         dropout: float = 0.0,
         max_length: int | None = None,

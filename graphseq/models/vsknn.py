@@ -7,6 +7,7 @@ from typing import ClassVar, Literal, get_args
 import torch
 from torch import Tensor
 
+from graphseq.data.logs.times import Duration
 from graphseq.models.base import Traits
 from graphseq.models.session_knn import SessionKNN
 
@@ -67,7 +68,7 @@ class VSKNN(SessionKNN):
         *,
         decay: Decay = "div",
         match_decay: Decay = "div",
-        half_life: float | None = None,
+        half_life: Duration | None = None,
         idf_weight: float = 1.0,
         last_clicks: int | None = None,
         backoff: float = 0.001,

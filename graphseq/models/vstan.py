@@ -8,6 +8,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from graphseq.data.logs.times import Duration
 from graphseq.models.base import Traits
 from graphseq.models.session_knn import SessionKNN
 
@@ -63,7 +64,7 @@ class VSTAN(SessionKNN):
         click_decay: float | None = 4.0,
         match_decay: float | None = 2.0,
         place_decay: float | None = 3.0,
-        half_life: float | None = None,
+        half_life: Duration | None = None,
         idf_weight: float = 1.0,
         last_clicks: int | None = None,
         backoff: float = 0.001,

@@ -321,6 +321,10 @@ def test_markov_argument_out_of_range_is_refused(arguments: dict[str, float], me
         MarkovChain(NUM_ITEMS, **arguments)  # type: ignore[arg-type]
 
 
+def test_markov_half_life_as_text_is_that_in_seconds() -> None:
+    assert MarkovChain(NUM_ITEMS, half_life="1 day").settings["half_life"] == 86_400.0
+
+
 def test_markov_repr_names_its_settings() -> None:
     expected = "MarkovChain(6, order=2, backoff=0.001, smoothing=0.0)"
     assert repr(MarkovChain(NUM_ITEMS, 2)) == expected

@@ -158,7 +158,10 @@ def test_srgnn_repeated_transition_weighs_more_unless_binary() -> None:
             "goes with edge_weight='decayed' and with no other, got 3.0 and 'count'",
         ),
         ({"edge_weight": "decayed"}, "edge_weight='decayed' and with no other, got None"),
-        ({"edge_weight": "decayed", "half_life": 0.0}, "half_life must be positive, got 0.0"),
+        (
+            {"edge_weight": "decayed", "half_life": 0.0},
+            "half_life must be positive and finite, or None, got 0.0",
+        ),
         (
             {"edge_weight": "decayed", "half_life": 1.0, "half_life_unit": "days"},
             "unit is 'seconds' or 'clicks', got 'days'",

@@ -260,6 +260,28 @@ def duration(name: str, value: Duration, *, number: str = "seconds") -> Fraction
     return seconds
 
 
+def half_life_of(value: Duration | None, *, unit: str = "seconds") -> float | None:
+    """A half-life as a number: text with a unit and timedeltas in seconds, numbers as they are.
+
+    Args:
+        value: The half-life; ``None``: there is none.
+        unit: What a number counts; only of ``"seconds"`` may it be text or a timedelta.
+
+    Raises:
+        ValueError: If it is no duration, not positive, not finite, or not in the unit.
+    """
+    if value is None:
+        return None
+    if isinstance(value, (str, datetime.timedelta, np.timedelta64)):
+        if unit != "seconds":
+            raise ValueError(f"half_life counts {unit} here: it is a number, got {value!r}.")
+        return float(duration("half_life", value))
+    number = isinstance(value, (int, float, np.integer, np.floating)) and type(value) is not bool
+    if not number or not 0 < value < math.inf:
+        raise ValueError(f"half_life must be positive and finite, or None, got {value!r}.")
+    return float(value)
+
+
 def _duration_of_text(text: str) -> Fraction | None:
     if pd.Series([text]).str.contains(DURATION, regex=True).all():
         try:

@@ -17,6 +17,7 @@ from graphseq.data.logs.ids import series_of_arrow
 from graphseq.data.logs.times import (
     UNITS,
     duration,
+    half_life_of,
     instants,
     moments_of_text,
     seconds_of_moment,
@@ -238,3 +239,31 @@ def test_session_and_gap_cut_a_session_further() -> None:
         Sessions.from_frame(
             frame.assign(u=[7, 7, 9, 8]), session="visit", item="item", time="t", user="u", gap=10
         )
+
+
+@pytest.mark.parametrize(
+    ("value", "seconds"),
+    [
+        ("1 day", 86_400.0),
+        (pd.Timedelta("90min"), 5_400.0),
+        (datetime.timedelta(hours=2), 7_200.0),
+        (np.timedelta64(30, "s"), 30.0),
+        (2.5, 2.5),
+        (np.int32(7), 7.0),
+        (None, None),
+    ],
+)
+def test_half_life_of_any_duration_is_its_seconds(value: Any, seconds: float | None) -> None:
+    assert half_life_of(value) == seconds
+
+
+@pytest.mark.parametrize("value", ["30", "soon", 0, -1.0, float("nan"), float("inf"), True, [1]])
+def test_half_life_that_is_none_is_refused(value: Any) -> None:
+    with pytest.raises(ValueError, match=r"half_life (is a positive|must be positive)"):
+        half_life_of(value)
+
+
+def test_half_life_in_clicks_is_a_number() -> None:
+    assert half_life_of(3, unit="clicks") == 3.0
+    with pytest.raises(ValueError, match="half_life counts clicks here"):
+        half_life_of("3min", unit="clicks")
