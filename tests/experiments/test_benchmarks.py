@@ -10,7 +10,14 @@ import pytest
 import torch
 
 import graphseq as gs
-from experiments.benchmarks import against_recbole, bigdata, families, interruption, knn_memory
+from experiments.benchmarks import (
+    against_recbole,
+    bigdata,
+    families,
+    interruption,
+    knn_memory,
+    replacing,
+)
 from experiments.tables import benchmark as table_of
 from graphseq.models import MODELS, CountingModel, SessionModel
 
@@ -177,3 +184,17 @@ def test_knn_memory_of_a_long_user_is_asked_for_its_last_targets() -> None:
     assert len(np.unique(user.items)) == user.num_clicks == 4000
     assert user.num_targets == 256
     assert user.vocabulary == train.vocabulary
+
+
+@pytest.mark.parametrize("name", replacing.NAMES)
+def test_what_a_replaced_folder_holds_is_told_by_weights_and_ids(tmp_path: Path, name: str) -> None:
+    other = next(each for each in replacing.NAMES if each != name)
+    replacing.log_of(name).save(tmp_path / "log")
+    assert replacing.log_found(tmp_path / "log") == name
+    model = replacing.model_of(name)
+    model.save(tmp_path / "model")
+    assert replacing.model_found(tmp_path / "model") == name
+    model.attach(replacing.log_of(other).catalog())
+    model.save(tmp_path / "model")
+    assert replacing.tally(replacing.model_found, tmp_path / "model", 2) == {"mixture": 2}
+    assert replacing.tally(replacing.log_found, tmp_path / "none", 3) == {"error": 3}
