@@ -25,8 +25,8 @@ import pandas as pd
 import graphseq as gs
 from experiments import file_layouts as layouts
 from experiments.benchmarks.report import Benchmark
-from graphseq.data import readers
-from graphseq.data.registry import embedded_folder
+from graphseq.data.datasets.registry import embedded_folder
+from graphseq.data.formats import readers
 
 Counts = tuple[int, int, int]
 """Sessions, clicks, items."""

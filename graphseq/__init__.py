@@ -18,9 +18,9 @@ from graphseq.data import (
     temporal_split,
 )
 from graphseq.evaluation import evaluate
-from graphseq.models.grow import grow
-from graphseq.models.persistence import load
-from graphseq.models.recommend import recommend
+from graphseq.models.use.grow import grow
+from graphseq.models.use.persistence import load
+from graphseq.models.use.recommend import recommend
 from graphseq.training import CrossEntropy, SampledLoss, TrainingSettings, fit
 
 __version__ = "0.1.0"

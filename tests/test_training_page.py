@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 import graphseq as gs
-from graphseq.data import augment
+from graphseq.data.graphs import augment
 
 PAGE = Path(__file__).parent.parent / "docs" / "training.md"
 

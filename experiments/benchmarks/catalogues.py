@@ -25,8 +25,8 @@ import graphseq as gs
 from experiments.benchmarks.losses import peak_resident_bytes
 from experiments.benchmarks.report import Benchmark
 from experiments.benchmarks.training import LOSSES, endless
-from graphseq.training.objective import Objective
-from graphseq.training.optimizers import RowSparseOptimizer, sparse_tables
+from graphseq.training.objectives.objective import Objective
+from graphseq.training.optim.optimizers import RowSparseOptimizer, sparse_tables
 from graphseq.visualization.figures import BLUE, GREY, ORANGE, new_figure, save_figure
 
 WANTED = 1.5

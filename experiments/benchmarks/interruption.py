@@ -22,8 +22,8 @@ import torch
 
 import graphseq as gs
 from experiments.benchmarks.report import Benchmark
-from graphseq.training.checkpoints import Checkpoints, read
 from graphseq.training.fit import CHECKPOINT
+from graphseq.training.lightning.checkpoints import Checkpoints, read
 
 WAYS: dict[str, tuple[str, dict[str, Any]]] = {
     "SASRec, dropout": ("sasrec", {"schedule": "cosine", "warmup": 0.1}),

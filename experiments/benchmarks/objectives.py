@@ -19,9 +19,9 @@ from torch_geometric.data import Batch
 
 import graphseq as gs
 from experiments.benchmarks.report import Benchmark
-from graphseq.data import augment
+from graphseq.data.graphs import augment
 from graphseq.training import Auxiliary, Contrastive, DwellTime, Objective
-from graphseq.training.optimizers import RowSparseOptimizer, sparse_tables
+from graphseq.training.optim.optimizers import RowSparseOptimizer, sparse_tables
 
 SHARED = gs.SampledLoss(num_negatives=2048)
 

@@ -20,8 +20,8 @@ from torch_geometric.data import Batch
 import graphseq as gs
 from experiments.benchmarks import dense_srgnn
 from experiments.benchmarks.report import Benchmark
-from graphseq.training.objective import Objective
-from graphseq.training.optimizers import RowSparseOptimizer, sparse_tables
+from graphseq.training.objectives.objective import Objective
+from graphseq.training.optim.optimizers import RowSparseOptimizer, sparse_tables
 
 PUBLISHED_SAMPLES_A_SECOND = 292
 """The authors' program on two cores of the class of the project's machine, measured by others."""

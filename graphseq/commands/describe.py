@@ -7,7 +7,7 @@ import sys
 from typing import Any
 
 from graphseq.commands.logs import add_log, read
-from graphseq.data.describe import describe
+from graphseq.data.sessions.describe import describe
 from graphseq.models import suggest
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from graphseq.commands.logs import add_log, read
 from graphseq.comparison import Comparison, Entry
-from graphseq.models.persistence import load
+from graphseq.models.use.persistence import load
 
 EPILOG = """\
 examples:

@@ -12,9 +12,9 @@ import numpy as np
 
 from graphseq.comparison.entries import Entry
 from graphseq.comparison.protocol import Protocol
-from graphseq.data.features import feature_specs
-from graphseq.data.sessions import Sessions
-from graphseq.data.splits import Split
+from graphseq.data.sessions.features import feature_specs
+from graphseq.data.sessions.sessions import Sessions
+from graphseq.data.splits.splits import Split
 from graphseq.evaluation.evaluate import evaluate
 from graphseq.models import MODELS, suggest
 from graphseq.training.fit import fit
@@ -46,7 +46,7 @@ MANY_ITEMS = 10_000
 def choose(split: Split, seconds: float = 75.0, *, seeds: int = 1, seed: int = 0) -> list[Entry]:
     """Lines for a comparison on any log: what counts, and what its figures suggest to train.
 
-    Families come from :func:`graphseq.models.suggest`, and SR-GNN. A pilot of each on a few
+    Families come from :func:`graphseq.models.use.suggest`, and SR-GNN. A pilot of each on a few
     thousand clicks tells how long an epoch takes; epochs are as many as fit into the time. A
     family of which not one epoch fits is left out, and a warning says so.
 

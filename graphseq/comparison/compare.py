@@ -14,14 +14,14 @@ from typing import Any, Literal
 import pandas as pd
 import torch
 
+from graphseq.arguments import flag, whole
 from graphseq.comparison.comparison import Comparison
 from graphseq.comparison.entries import Entry, entries_of
 from graphseq.comparison.protocol import Protocol, protocol_of, ranked_by
 from graphseq.comparison.record import read_results, record, row_of, write_json, write_results
 from graphseq.comparison.tables import shown_metrics
 from graphseq.comparison.verdicts import paired_tests
-from graphseq.data.arguments import flag, whole
-from graphseq.data.split_parts import Split, require_split
+from graphseq.data.splits.split_parts import Split, require_split
 from graphseq.evaluation.evaluate import evaluate
 from graphseq.evaluation.report import Report
 from graphseq.training.fit import FitResult, fit
@@ -57,7 +57,7 @@ def compare(
         split: The parts.
         models: Names in ``graphseq.models.MODELS`` or of lines of the settings; pairs ``(name,
             {"hidden_channels": 64, "max_epochs": 5})`` of arguments and training settings; classes
-            or instances of :class:`~graphseq.models.base.SessionModel` of your own, or ``(label,
+            or instances of :class:`~graphseq.models.SessionModel` of your own, or ``(label,
             class or instance)``. A mapping from labels to these names the lines. An instance is
             copied before it is trained; one that was trained before is ranked as it is. ``None``:
             the default lines of the settings.

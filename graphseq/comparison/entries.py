@@ -15,7 +15,7 @@ import torch
 
 from graphseq.models import MODELS
 from graphseq.models.base import SessionModel
-from graphseq.models.counting import CountingModel
+from graphseq.models.counting.counting import CountingModel
 from graphseq.training.settings import TrainingSettings
 
 Model = str | type[SessionModel] | SessionModel

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from graphseq.comparison.entries import Entry, entries_of
-from graphseq.data.registry import DATASETS
+from graphseq.data.datasets.registry import DATASETS
 from graphseq.evaluation.metrics import metric_names
 from graphseq.training.settings import ks_of
 

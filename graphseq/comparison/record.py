@@ -17,7 +17,7 @@ import pandas as pd
 import torch
 
 from graphseq.comparison.entries import Entry
-from graphseq.data.splits import Split
+from graphseq.data.splits.splits import Split
 from graphseq.data.storage import documents
 from graphseq.data.storage.rules import (
     Rule,

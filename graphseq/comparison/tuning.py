@@ -14,12 +14,12 @@ import pandas as pd
 import torch
 from matplotlib.figure import Figure
 
+from graphseq.arguments import flag, whole
 from graphseq.comparison.entries import Entry, entries_of
 from graphseq.comparison.protocol import Protocol, protocol_of, ranked_by
 from graphseq.comparison.record import intervals, record, write_json, write_results
 from graphseq.comparison.space import Space
-from graphseq.data.arguments import flag, whole
-from graphseq.data.split_parts import Split, require_split
+from graphseq.data.splits.split_parts import Split, require_split
 from graphseq.evaluation.evaluate import evaluate
 from graphseq.training.fit import fit
 from graphseq.training.settings import TrainingSettings

@@ -1,6 +1,7 @@
 """From an event log to batches of session graphs."""
 
-from graphseq.data.augment import (
+from graphseq.data.datasets.registry import DATASETS, load_dataset, load_split
+from graphseq.data.graphs.augment import (
     ClickAugmentation,
     ClickDropout,
     ClickReorder,
@@ -12,42 +13,41 @@ from graphseq.data.augment import (
     SegmentReorder,
     Substitute,
 )
-from graphseq.data.catalog import Catalog
-from graphseq.data.dataset import NO_TARGET, UNKNOWN_TARGET, SessionGraphDataset
-from graphseq.data.describe import describe
-from graphseq.data.features import Feature, feature_specs
-from graphseq.data.filters import (
+from graphseq.data.graphs.dataset import NO_TARGET, UNKNOWN_TARGET, SessionGraphDataset
+from graphseq.data.graphs.session_graph import SessionGraph, SessionGraphBatch, build_session_graphs
+from graphseq.data.graphs.transforms import (
+    AddReverseEdges,
+    DecayedWeights,
+    EdgeTransform,
+    RemoveSelfLoops,
+)
+from graphseq.data.graphs.views import augmented_view
+from graphseq.data.loading.loader import SessionGraphLoader
+from graphseq.data.loading.samplers import ClickBatchSampler, SessionBatchSampler
+from graphseq.data.loading.session_parallel import LaneSampler, SessionParallelLoader
+from graphseq.data.loading.shards import Shards, build_shards, open_shards, steps_of_shards
+from graphseq.data.sessions.catalog import Catalog
+from graphseq.data.sessions.describe import describe
+from graphseq.data.sessions.features import Feature, feature_specs
+from graphseq.data.sessions.filters import (
     collapse_repeats,
     keep_min_length,
     keep_min_support,
     keep_newest,
     suggest_max_length,
 )
-from graphseq.data.generate import generate_sessions
-from graphseq.data.history import join_sessions, with_history
-from graphseq.data.lanes import LaneSampler, SessionParallelLoader
-from graphseq.data.loader import SessionGraphLoader
-from graphseq.data.registry import DATASETS, load_dataset, load_split
-from graphseq.data.samplers import ClickBatchSampler, SessionBatchSampler
-from graphseq.data.session_graph import SessionGraph, SessionGraphBatch, build_session_graphs
-from graphseq.data.sessions import Sessions
-from graphseq.data.shards import Shards, build_shards, open_shards, steps_of_shards
-from graphseq.data.sliding import sliding_windows
-from graphseq.data.splits import (
+from graphseq.data.sessions.generate import generate_sessions
+from graphseq.data.sessions.history import join_sessions, with_history
+from graphseq.data.sessions.sessions import Sessions
+from graphseq.data.sessions.vocabulary import Vocabulary
+from graphseq.data.sessions.windows import sliding_windows
+from graphseq.data.splits.splits import (
     Split,
     fixed_split,
     leave_last_split,
     session_split,
     temporal_split,
 )
-from graphseq.data.transforms import (
-    AddReverseEdges,
-    DecayedWeights,
-    EdgeTransform,
-    RemoveSelfLoops,
-)
-from graphseq.data.views import augmented_view
-from graphseq.data.vocabulary import Vocabulary
 
 __all__ = [
     "DATASETS",

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from graphseq.data.sessions import Sessions
+from graphseq.data.sessions.sessions import Sessions
 
 IntArray = NDArray[np.int64]
 

@@ -9,13 +9,13 @@ import torch
 from numpy.typing import ArrayLike
 from scipy.stats import rankdata
 
-from graphseq.data.arguments import whole
-from graphseq.data.dataset import SessionGraphDataset
-from graphseq.data.sessions import Sessions
+from graphseq.arguments import whole
+from graphseq.data.graphs.dataset import SessionGraphDataset
+from graphseq.data.sessions.sessions import Sessions
 from graphseq.evaluation.cases import Cases
 from graphseq.evaluation.inputs import read_inputs, ready, require_model
 from graphseq.models.base import SessionModel
-from graphseq.models.inference import blocks
+from graphseq.models.use.inference import blocks
 
 
 @dataclass(frozen=True)

@@ -13,8 +13,8 @@ import torch
 from rich.progress import Progress
 from torch import Tensor
 
-from graphseq.data.arguments import flag, whole
-from graphseq.data.sessions import Sessions
+from graphseq.arguments import flag, whole
+from graphseq.data.sessions.sessions import Sessions
 from graphseq.evaluation.cases import Cases, IntArray, fingerprint_of
 from graphseq.evaluation.inputs import read_inputs, ready
 from graphseq.evaluation.metrics import metric_names
@@ -42,13 +42,13 @@ def evaluate(
     before it. One rule for all models: an unknown click is skipped; an unknown target is a miss
     that stays in the denominator; a case with no known click before it is ranked by the catalogue's
     training counts, or by chance where the model has no catalogue; a target that the model never
-    recommends (score ``-inf``) is a miss. Items tie by the rule of :mod:`graphseq.models.ties`.
+    recommends (score ``-inf``) is a miss. Items tie by the rule of :mod:`graphseq.models.use.ties`.
 
     Where the model's ``states_equal_prefixes`` holds, one pass over a session scores all its
     targets; else each prefix is scored on its own. Scores are made and counted block by block.
 
     Args:
-        model: Any :class:`~graphseq.models.base.SessionModel`; its mode and device are restored.
+        model: Any :class:`~graphseq.models.SessionModel`; its mode and device are restored.
         sessions: A part of a split, or lists of item ids; brought into the vocabulary of
             ``model.catalog`` if it has one.
         ks: Cut-offs of ``hr@k``, ``ndcg@k`` and ``mrr@k``; ``mrr`` without a cut-off comes always.

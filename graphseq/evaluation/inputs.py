@@ -11,15 +11,15 @@ import numpy as np
 import pandas as pd
 import torch
 
-from graphseq.data.arguments import device_of
-from graphseq.data.dataset import SessionGraphDataset
-from graphseq.data.features import in_feature_codes
-from graphseq.data.loader import SessionGraphLoader
-from graphseq.data.sessions import Sessions
-from graphseq.data.split_parts import Split
-from graphseq.data.vocabulary import Vocabulary
+from graphseq.arguments import device_of
+from graphseq.data.graphs.dataset import SessionGraphDataset
+from graphseq.data.loading.loader import SessionGraphLoader
+from graphseq.data.sessions.features import in_feature_codes
+from graphseq.data.sessions.sessions import Sessions
+from graphseq.data.sessions.vocabulary import Vocabulary
+from graphseq.data.splits.split_parts import Split
 from graphseq.models.base import SessionModel
-from graphseq.models.inference import inference
+from graphseq.models.use.inference import inference
 
 logger = logging.getLogger(__name__)
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from graphseq.data.arguments import whole
+from graphseq.arguments import whole
 
 
 def hit_rate_at_k(predictions: Iterable[Iterable[Any]], truth: Iterable[Any], k: int) -> float:

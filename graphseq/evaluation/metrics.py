@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from graphseq.data.arguments import whole
+from graphseq.arguments import whole
 
 Floats = NDArray[np.floating[Any]]
 Gain = Callable[[Floats], Floats]

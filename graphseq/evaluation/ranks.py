@@ -38,7 +38,8 @@ def rank_counts(
         excluded: Items that leave the ranking, as row numbers and item codes, both int64 [n]; each
             pair at most once.
         tolerance: How far from the target's score others may lie that tie with it, [B];
-            ``None``: they are the same to the last bit. :mod:`graphseq.models.ties` has the rule
+            ``None``: they are the same to the last bit. :mod:`graphseq.models.use.ties` has the
+            rule
             of ``evaluate``.
 
     Returns:

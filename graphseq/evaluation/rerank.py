@@ -10,9 +10,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from graphseq.data.arguments import flag, whole
-from graphseq.data.dataset import SessionGraphDataset
-from graphseq.data.sessions import Sessions
+from graphseq.arguments import flag, whole
+from graphseq.data.graphs.dataset import SessionGraphDataset
+from graphseq.data.sessions.sessions import Sessions
 from graphseq.evaluation.cases import Cases
 from graphseq.evaluation.evaluate import (
     clusters_of,
@@ -24,8 +24,8 @@ from graphseq.evaluation.metrics import metric_names
 from graphseq.evaluation.report import Report
 from graphseq.evaluation.scoring import score_cases, table_of
 from graphseq.models.base import SessionModel
-from graphseq.models.inference import blocks
-from graphseq.models.ties import Tolerance
+from graphseq.models.use.inference import blocks
+from graphseq.models.use.ties import Tolerance
 
 
 def evaluate_reranker(

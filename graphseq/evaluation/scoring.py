@@ -9,12 +9,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from graphseq.data.dataset import SessionGraphDataset
-from graphseq.data.sessions import Sessions
+from graphseq.data.graphs.dataset import SessionGraphDataset
+from graphseq.data.sessions.sessions import Sessions
 from graphseq.evaluation.cases import Cases, IntArray, ranges
 from graphseq.models.base import SessionModel
-from graphseq.models.inference import blocks as blocks_of
-from graphseq.models.ties import first_equal
+from graphseq.models.use.inference import blocks as blocks_of
+from graphseq.models.use.ties import first_equal
 
 MOST_SCORES = 2**24
 """Scores held at once, unless :data:`FEWEST_ROWS` of a very large catalogue are more."""

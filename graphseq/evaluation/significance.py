@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
-from graphseq.data.arguments import whole
+from graphseq.arguments import whole
 
 SIGNS_AT_ONCE = 2**22
 """Random signs held at once by the sign-flip test."""

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn.functional import linear
 
 from graphseq.evaluation.ranks import rank_counts
-from graphseq.models.ties import first_equal
+from graphseq.models.use.ties import first_equal
 
 ROWS_AT_ONCE = 2048
 """Vectors multiplied at once: a product of fewer costs up to a fourth more for each."""
@@ -35,7 +35,7 @@ class TableRanks:
     rows alone, and where one does not turn out equal to its own tile's, to the last bit, that row
     is done again with all its scores held. Counts are thus exact counts of one set of scores, as
     those of :func:`~graphseq.evaluation.rank_counts`; items with equal rows and biases have one
-    score in it, that of the first of them (:mod:`graphseq.models.ties`).
+    score in it, that of the first of them (:mod:`graphseq.models.use.ties`).
 
     Args:
         weight: The item table W, [num_items, d].

@@ -1,30 +1,30 @@
 """Families of models behind one interface: session graphs in, scores of items out."""
 
 from graphseq.models.base import SessionModel, Traits
-from graphseq.models.bert4rec import BERT4Rec
-from graphseq.models.bst import BST
-from graphseq.models.bst_ranker import BSTRanker
-from graphseq.models.caser import Caser
-from graphseq.models.counting import CountingModel
-from graphseq.models.gcegnn import GCEGNN
-from graphseq.models.grow import grow, in_model_codes
-from graphseq.models.gru4rec import GRU4Rec
-from graphseq.models.hgru4rec import HGRU4Rec
-from graphseq.models.item_filter import ItemFilter
-from graphseq.models.item_knn import ItemKNN
-from graphseq.models.markov import MarkovChain
-from graphseq.models.popularity import Popularity
-from graphseq.models.recency import Recency
-from graphseq.models.sasrec import SASRec
-from graphseq.models.sequential_rules import SequentialRules
-from graphseq.models.session_popularity import SessionPopularity
-from graphseq.models.srgnn import SRGNN
-from graphseq.models.suggest import Suggestion, suggest
-from graphseq.models.table import table
-from graphseq.models.tagnn import TAGNN
-from graphseq.models.vsknn import VSKNN
-from graphseq.models.vstan import VSTAN
-from graphseq.models.with_user import WithUser
+from graphseq.models.counting.counting import CountingModel
+from graphseq.models.counting.item_knn import ItemKNN
+from graphseq.models.counting.markov import MarkovChain
+from graphseq.models.counting.popularity import Popularity
+from graphseq.models.counting.recency import Recency
+from graphseq.models.counting.sequential_rules import SequentialRules
+from graphseq.models.counting.session_popularity import SessionPopularity
+from graphseq.models.counting.vsknn import VSKNN
+from graphseq.models.counting.vstan import VSTAN
+from graphseq.models.features.bst import BST
+from graphseq.models.features.bst_ranker import BSTRanker
+from graphseq.models.features.with_user import WithUser
+from graphseq.models.graph.gcegnn import GCEGNN
+from graphseq.models.graph.srgnn import SRGNN
+from graphseq.models.graph.tagnn import TAGNN
+from graphseq.models.sequence.bert4rec import BERT4Rec
+from graphseq.models.sequence.caser import Caser
+from graphseq.models.sequence.gru4rec import GRU4Rec
+from graphseq.models.sequence.hgru4rec import HGRU4Rec
+from graphseq.models.sequence.sasrec import SASRec
+from graphseq.models.use.grow import grow, in_model_codes
+from graphseq.models.use.item_filter import ItemFilter
+from graphseq.models.use.model_table import table
+from graphseq.models.use.suggest import Suggestion, suggest
 
 MODELS: dict[str, type[SessionModel]] = {
     "popularity": Popularity,

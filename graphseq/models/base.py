@@ -15,10 +15,10 @@ import torch
 from torch import Tensor
 from torch_geometric.data import Batch
 
-from graphseq.data.arguments import check_annotated, whole
-from graphseq.data.catalog import Catalog
-from graphseq.data.sessions import Sessions
-from graphseq.models.ties import roundings
+from graphseq.arguments import check_annotated, whole
+from graphseq.data.sessions.catalog import Catalog
+from graphseq.data.sessions.sessions import Sessions
+from graphseq.models.use.ties import roundings
 
 TrainedOn = Literal["sessions", "prefixes", "cloze", "counts", "pairs"]
 
@@ -166,7 +166,7 @@ class SessionModel(torch.nn.Module):
         Where no score of a session is negative, they are taken for sums without cancellation, each
         exact but for ``2 * num_roundings`` of itself. Else terms may be as large as the ends of the
         row are, unless the lower one is far off, as what marks an item as hidden is. See
-        :mod:`graphseq.models.ties`.
+        :mod:`graphseq.models.use.ties`.
 
         Args:
             scores: [n, m].
@@ -245,14 +245,15 @@ class SessionModel(torch.nn.Module):
     def recommend(
         self, sessions: SessionsLike, k: int = 10, **options: Any
     ) -> list[list[tuple[Any, float]]] | pd.DataFrame:
-        """The ``k`` best items of every session: :func:`graphseq.models.recommend.recommend`."""
-        from graphseq.models.recommend import recommend  # it imports this file
+        """The ``k`` best items of every session:
+        :func:`graphseq.models.use.recommend.recommend`."""
+        from graphseq.models.use.recommend import recommend  # it imports this file
 
         return recommend(self, sessions, k, **options)
 
     def save(self, folder: str | PathLike[str]) -> None:
-        """Writes the model to a folder: :func:`graphseq.models.persistence.save`."""
-        from graphseq.models.persistence import save  # it imports this file
+        """Writes the model to a folder: :func:`graphseq.models.use.persistence.save`."""
+        from graphseq.models.use.persistence import save  # it imports this file
 
         save(self, folder)
 

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import Embedding, Linear, ModuleList
 from torch.nn.functional import embedding_bag
 
-from graphseq.data.features import Feature, Spec, encode_column
+from graphseq.data.sessions.features import Feature, Spec, encode_column
 from graphseq.nn.ragged import ragged_range
 
 Codes = Tensor | tuple[Tensor, Tensor]
@@ -26,7 +26,7 @@ class FeatureEmbedding(torch.nn.Module):
     missing (code -1, NaN, no value), and a code that the feature does not have, is zero.
 
     Args:
-        features: Specs, the arguments of :class:`~graphseq.data.features.Feature` as dicts.
+        features: Specs, the arguments of :class:`~graphseq.data.Feature` as dicts.
         channels: Width ``c`` of the part of each feature.
 
     Shapes:

@@ -1,15 +1,15 @@
 """Losses, negatives, and fit: training on Lightning."""
 
 from graphseq.training import losses
-from graphseq.training.auxiliary import Auxiliary, Step
-from graphseq.training.contrastive import Contrastive, info_nce
 from graphseq.training.fit import FitResult, fit
-from graphseq.training.hard_negatives import ITEM_INDEXES, ItemIndex
-from graphseq.training.loss_choice import LOSSES, CrossEntropy, SampledLoss
-from graphseq.training.negatives import NegativeSampler
-from graphseq.training.objective import Objective
+from graphseq.training.negatives.hard_negatives import ITEM_INDEXES, ItemIndex
+from graphseq.training.negatives.sampler import NegativeSampler
+from graphseq.training.objectives.auxiliary import Auxiliary, Step
+from graphseq.training.objectives.auxiliary_heads import DwellTime, NextFeature
+from graphseq.training.objectives.contrastive import Contrastive, info_nce
+from graphseq.training.objectives.loss_choice import LOSSES, CrossEntropy, SampledLoss
+from graphseq.training.objectives.objective import Objective
 from graphseq.training.settings import TrainingSettings
-from graphseq.training.tasks import DwellTime, NextFeature
 
 __all__ = [
     "ITEM_INDEXES",

@@ -10,14 +10,14 @@ import torch
 from torch.utils.data import DataLoader
 from torch_geometric.data import Data
 
-from graphseq.data.dataset import SessionGraphDataset
-from graphseq.data.loader import EpochLoader
-from graphseq.data.sessions import Sessions
-from graphseq.data.shards import Shards
-from graphseq.data.splits import Split
+from graphseq.data.graphs.dataset import SessionGraphDataset
+from graphseq.data.loading.loader import EpochLoader
+from graphseq.data.loading.shards import Shards
+from graphseq.data.sessions.sessions import Sessions
+from graphseq.data.splits.splits import Split
 from graphseq.models.base import SessionModel
-from graphseq.models.counting import CountingModel
-from graphseq.training.auxiliary import Auxiliary
+from graphseq.models.counting.counting import CountingModel
+from graphseq.training.objectives.auxiliary import Auxiliary
 from graphseq.training.rules import Flag, Rule, Whole
 from graphseq.training.settings import TrainingSettings
 

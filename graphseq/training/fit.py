@@ -16,41 +16,41 @@ import torch
 from pytorch_lightning.callbacks import Callback
 from torch_geometric.data import Batch
 
-from graphseq.data.augment import Augmentation
-from graphseq.data.dataset import SessionGraphDataset
-from graphseq.data.loader import EpochLoader
-from graphseq.data.sessions import Sessions
-from graphseq.data.shards import Shards
-from graphseq.data.splits import Split
+from graphseq.data.graphs.augment import Augmentation
+from graphseq.data.graphs.dataset import SessionGraphDataset
+from graphseq.data.loading.loader import EpochLoader
+from graphseq.data.loading.shards import Shards
+from graphseq.data.sessions.sessions import Sessions
+from graphseq.data.splits.splits import Split
 from graphseq.evaluation.metrics import metric_names
 from graphseq.models.base import SessionModel
-from graphseq.models.counting import CountingModel
-from graphseq.models.persistence import check_can_save
+from graphseq.models.counting.counting import CountingModel
+from graphseq.models.use.persistence import check_can_save
 from graphseq.nn.chance import OwnDraws
 from graphseq.training.arguments import check_data, check_model, check_others, check_samples
-from graphseq.training.auxiliary import Auxiliary
-from graphseq.training.chance import callers_state
-from graphseq.training.checkpoints import Checkpoints, read
-from graphseq.training.identity import identity_of
-from graphseq.training.inputs import (
+from graphseq.training.lightning.chance import callers_state
+from graphseq.training.lightning.checkpoints import Checkpoints, read
+from graphseq.training.lightning.collectives import Ranks
+from graphseq.training.lightning.distributed import World
+from graphseq.training.lightning.identity import identity_of
+from graphseq.training.lightning.inputs import (
     MADE_HERE,
     check_combination,
     checked_validation,
     sessions_and_catalog,
     training_batches,
 )
-from graphseq.training.launch import World
-from graphseq.training.log import METRICS, MetricsLog
-from graphseq.training.loop import SessionTraining
-from graphseq.training.loss_choice import SampledLoss
-from graphseq.training.objective import Objective
-from graphseq.training.optimizers import sparse_tables
-from graphseq.training.progress import Bar, is_interactive, lines_shown
-from graphseq.training.ranks import Ranks
-from graphseq.training.run_folder import has_checkpoint, only_run
-from graphseq.training.running import Keeper, quiet, reading_in, run
+from graphseq.training.lightning.log import METRICS, MetricsLog
+from graphseq.training.lightning.loop import SessionTraining
+from graphseq.training.lightning.progress import Bar, is_interactive, lines_shown
+from graphseq.training.lightning.run_folder import has_checkpoint, only_run
+from graphseq.training.lightning.running import Keeper, quiet, reading_in, run
+from graphseq.training.lightning.state import load_state
+from graphseq.training.objectives.auxiliary import Auxiliary
+from graphseq.training.objectives.loss_choice import SampledLoss
+from graphseq.training.objectives.objective import Objective
+from graphseq.training.optim.optimizers import sparse_tables
 from graphseq.training.settings import TrainingSettings, ks_of
-from graphseq.training.state import load_state
 from graphseq.visualization.learning_curves import HISTORY, plot_learning_curves
 
 logger = logging.getLogger(__name__)
@@ -119,19 +119,19 @@ def fit(
 
     Args:
         model: A model of this package or a subclass of
-            :class:`~graphseq.models.base.SessionModel` of your own.
+            :class:`~graphseq.models.SessionModel` of your own.
         data: A split; or sessions, shards, a dataset or a loader of batches with ``y``. A split,
             sessions or shards are read in the codes of a model that knows its items already, as a
-            loaded one or one of :func:`~graphseq.models.grow.grow` does. Of
-            :class:`~graphseq.data.shards.Shards` each process reads its own.
+            loaded one or one of :func:`~graphseq.models.use.grow.grow` does. Of
+            :class:`~graphseq.data.Shards` each process reads its own.
         settings: The settings of this run; ``None``: all defaults.
         validation: Sessions to watch, in place of the split's own.
         augmentation: Changes the clicks of training samples, anew in every epoch; those of
-            :mod:`graphseq.data.augment`, several of them in PyG's ``Compose``.
+            :mod:`graphseq.data.graphs.augment`, several of them in PyG's ``Compose``.
         auxiliary: Further losses on the same vectors, trained with the model's:
-            :class:`~graphseq.training.contrastive.Contrastive`,
-            :class:`~graphseq.training.tasks.NextFeature`,
-            :class:`~graphseq.training.tasks.DwellTime`, or your own.
+            :class:`~graphseq.training.Contrastive`,
+            :class:`~graphseq.training.NextFeature`,
+            :class:`~graphseq.training.DwellTime`, or your own.
         out: Folder of this run alone while it lasts, for the settings (``settings.json``), the log
             (``logs/metrics.csv``), the history (``history.csv``) and its picture
             (``learning_curves.png``), the checkpoint (``checkpoints/last.ckpt``) and the model.
@@ -147,7 +147,7 @@ def fit(
         num_workers: Processes that build batches ahead.
         on_epoch: Called after every epoch with its row of the history; what it returns ends the
             training, if true, as early stopping does.
-        **options: Fields of :class:`~graphseq.training.settings.TrainingSettings`, which go
+        **options: Fields of :class:`~graphseq.training.TrainingSettings`, which go
             before those of ``settings``: ``fit(model, split, max_epochs=5, loss="bpr")``.
 
     Raises:

@@ -10,10 +10,15 @@ from numbers import Integral, Real
 from typing import Any, Literal, get_args
 
 from graphseq.data.storage.documents import read_bytes, write_json
-from graphseq.training.loss_choice import CrossEntropy, SampledLoss, as_loss, loss_settings
-from graphseq.training.optimizers import OPTIMIZERS, OptimizerName
+from graphseq.training.objectives.loss_choice import (
+    CrossEntropy,
+    SampledLoss,
+    as_loss,
+    loss_settings,
+)
+from graphseq.training.optim.optimizers import OPTIMIZERS, OptimizerName
+from graphseq.training.optim.schedules import SCHEDULES, Schedule
 from graphseq.training.rules import Flag, Number, OneOf, Rule, Whole, did_you_mean
-from graphseq.training.schedules import SCHEDULES, Schedule
 
 Precision = Literal["32", "bf16-mixed", "16-mixed"]
 
@@ -61,19 +66,19 @@ class TrainingSettings:
 
     Args:
         loss: ``"cross_entropy"`` over all items, exact; the name of a sampled loss; a
-            :class:`~graphseq.training.loss_choice.CrossEntropy` or a
-            :class:`~graphseq.training.loss_choice.SampledLoss`.
+            :class:`~graphseq.training.CrossEntropy` or a
+            :class:`~graphseq.training.SampledLoss`.
         max_epochs: Passes over the training data.
         batch_size: Graphs in a batch; a user's own loader keeps its own.
         max_clicks: Most clicks in a batch, in place of ``batch_size``: many short samples or few
-            long ones, of like length (:class:`~graphseq.data.samplers.ClickBatchSampler`); of
+            long ones, of like length (:class:`~graphseq.data.ClickBatchSampler`); of
             several ranks so many times the clicks, which they share by samples.
         lanes: Sessions that are walked through side by side, one click a step, in place of batches
-            of whole sessions (:class:`~graphseq.data.lanes.SessionParallelLoader`): for a model
+            of whole sessions (:class:`~graphseq.data.SessionParallelLoader`): for a model
             that keeps states between steps, as GRU4Rec does.
         optimizer: ``"adam"``, ``"adamw"``, ``"adagrad"``, ``"rowwise_adagrad"`` or ``"sgd"``. With
             a sampled loss, only the rows of large tables that a step reads are updated
-            (:class:`~graphseq.training.optimizers.RowSparseOptimizer`).
+            (:class:`~graphseq.training.optim.optimizers.RowSparseOptimizer`).
         learning_rate: At the start, or at the end of the warm-up.
         weight_decay: L2 penalty, coupled to the gradient except for ``"adamw"``.
         schedule: ``"constant"``, ``"linear"`` or ``"cosine"`` (both to zero at the last step) or
@@ -85,7 +90,7 @@ class TrainingSettings:
             all, without the memory for it.
         ema: Decay of an exponential moving average of the weights, which then is what is validated
             and kept; 0.999 averages about the last thousand steps
-            (:class:`~graphseq.training.average.WeightAverage`).
+            (:class:`~graphseq.training.optim.weight_average.WeightAverage`).
         precision: ``"32"``; or ``"bf16-mixed"`` or ``"16-mixed"``, where sessions are read in
             half precision while weights, the loss and the optimiser stay in 32 bits.
         compile: Whether ``torch.compile`` makes one program of what reads sessions. It takes

@@ -4,7 +4,7 @@ from graphseq.visualization.comparison import plot_comparison
 from graphseq.visualization.cost import plot_cost
 from graphseq.visualization.figures import save_figure
 from graphseq.visualization.learning_curves import plot_learning_curves
-from graphseq.visualization.periods import plot_periods
+from graphseq.visualization.rolling import plot_periods
 from graphseq.visualization.session_graphs import (
     draw_session_graph,
     draw_session_graphs,

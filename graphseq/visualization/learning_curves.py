@@ -36,7 +36,7 @@ def plot_learning_curves(
     On the left over epochs, on the right over seconds of training, validation not counted.
 
     Args:
-        runs: A history of :class:`~graphseq.training.fit.FitResult` or a folder that
+        runs: A history of :class:`~graphseq.training.FitResult` or a folder that
             ``fit(out=...)`` wrote; several in a list, or by name.
         metric: The metric; ``None``: ``"mrr@20"``, or the first that all runs have. Runs without
             validation have none, and their loss is drawn alone.

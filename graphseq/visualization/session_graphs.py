@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from torch_geometric.data import Batch, Data
 
-from graphseq.visualization.circle import MAX_UPRIGHT, PALE_BLUE, draw_on_circle
+from graphseq.visualization.circular_layout import MAX_UPRIGHT, PALE_BLUE, draw_on_circle
 from graphseq.visualization.figures import BLUE, GREY, INK, ORANGE, new_figure, save_figure
 
 TITLE_INCHES, LEGEND_INCHES = 0.45, 0.45

@@ -10,18 +10,18 @@ import torch
 from torch_geometric.data import Batch
 from torch_geometric.transforms import Compose
 
-from graphseq.data.augment import (
+from graphseq.data.graphs.augment import (
     ClickDropout,
     CropToPrefix,
     RaggedClicks,
     RandomCrop,
     SegmentReorder,
 )
-from graphseq.data.dataset import NO_TARGET, Samples, SessionGraphDataset
-from graphseq.data.loader import SessionGraphLoader
-from graphseq.data.sessions import Sessions
-from graphseq.data.views import augmented_view, session_streams
-from graphseq.data.vocabulary import Vocabulary
+from graphseq.data.graphs.dataset import NO_TARGET, Samples, SessionGraphDataset
+from graphseq.data.graphs.views import augmented_view, session_streams
+from graphseq.data.loading.loader import SessionGraphLoader
+from graphseq.data.sessions.sessions import Sessions
+from graphseq.data.sessions.vocabulary import Vocabulary
 
 CHANGE = Compose([RandomCrop(0.7), ClickDropout(0.3), SegmentReorder(0.9)])
 Graph = tuple[tuple[int, ...], tuple[int, ...]]

@@ -9,8 +9,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from graphseq.data.registry import DATASETS, load_dataset, load_split
-from graphseq.data.sessions import Sessions
+from graphseq.data.datasets.registry import DATASETS, load_dataset, load_split
+from graphseq.data.sessions.sessions import Sessions
 
 
 @pytest.fixture(scope="module")

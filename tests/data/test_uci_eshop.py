@@ -9,9 +9,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from graphseq.data.readers import read_uci_eshop
-from graphseq.data.registry import DATASETS, load_dataset, load_split
-from graphseq.data.sessions import Sessions
+from graphseq.data.datasets.registry import DATASETS, load_dataset, load_split
+from graphseq.data.formats.readers import read_uci_eshop
+from graphseq.data.sessions.sessions import Sessions
 
 OF_THE_MODEL = ["colour", "location", "photography", "price", "above_average_price", "page"]
 

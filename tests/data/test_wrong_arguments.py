@@ -8,7 +8,7 @@ import pytest
 import torch
 
 import graphseq as gs
-from graphseq.data.arguments import check_annotated, flag
+from graphseq.arguments import check_annotated, flag
 
 LISTS = [[1, 2, 3], [2, 3], [3, 1]]
 TAKE_SESSIONS: dict[str, Callable[[Any], Any]] = {

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from graphseq.data.sessions import Sessions
-from graphseq.data.vocabulary import Vocabulary
+from graphseq.data.sessions.sessions import Sessions
+from graphseq.data.sessions.vocabulary import Vocabulary
 from graphseq.evaluation.cases import Cases, ranges
 
 VOCABULARY = Vocabulary(["a", "b", "c"])

@@ -10,13 +10,13 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from graphseq.data.catalog import Catalog
-from graphseq.data.dataset import SessionGraphDataset
-from graphseq.data.sessions import Sessions
-from graphseq.data.vocabulary import Vocabulary
+from graphseq.data.graphs.dataset import SessionGraphDataset
+from graphseq.data.sessions.catalog import Catalog
+from graphseq.data.sessions.sessions import Sessions
+from graphseq.data.sessions.vocabulary import Vocabulary
 from graphseq.evaluation import evaluate
 from graphseq.models.base import SessionModel
-from graphseq.models.srgnn import SRGNN
+from graphseq.models.graph.srgnn import SRGNN
 
 ITEMS = "abcdef"
 VOCABULARY = Vocabulary(list(ITEMS))

@@ -15,8 +15,8 @@ from torch import Tensor
 from torch_geometric.data import Batch
 
 import graphseq as gs
-from graphseq.data.arguments import device_of, whole
-from graphseq.data.vocabulary import Vocabulary
+from graphseq.arguments import device_of, whole
+from graphseq.data.sessions.vocabulary import Vocabulary
 from graphseq.evaluation import evaluate, evaluate_pairs, evaluate_reranker
 
 SESSIONS = gs.Sessions.from_lists([["a", "b", "a"], ["b", "c"], ["c", "a"]])

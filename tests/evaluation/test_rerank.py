@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 from torch_geometric.data import Batch
 
-from graphseq.data.sessions import Sessions
-from graphseq.data.vocabulary import Vocabulary
+from graphseq.data.sessions.sessions import Sessions
+from graphseq.data.sessions.vocabulary import Vocabulary
 from graphseq.evaluation import evaluate, evaluate_reranker, metric_values
 from graphseq.evaluation.rerank import shortlist
 from graphseq.models.base import SessionModel

@@ -8,8 +8,8 @@ import pytest
 import torch
 
 import graphseq.evaluation.scoring as scoring
-from graphseq.data.sessions import Sessions
-from graphseq.data.vocabulary import Vocabulary
+from graphseq.data.sessions.sessions import Sessions
+from graphseq.data.sessions.vocabulary import Vocabulary
 from graphseq.evaluation import evaluate
 from graphseq.evaluation.cases import Cases
 from graphseq.evaluation.scoring import in_larger_blocks, score_cases

@@ -12,7 +12,7 @@ import pytest
 
 import graphseq as gs
 from experiments.file_kinds import KINDS, Kind, read
-from graphseq.data import readers
+from graphseq.data.formats import readers
 
 DOCS = Path(__file__).parent.parent.parent / "docs"
 READERS = re.findall(

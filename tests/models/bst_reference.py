@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 from torch_geometric.data import Batch
 
-from graphseq.data.session_graph import build_session_graphs
-from graphseq.data.sessions import Sessions
-from graphseq.data.vocabulary import Vocabulary
+from graphseq.data.graphs.session_graph import build_session_graphs
+from graphseq.data.sessions.sessions import Sessions
+from graphseq.data.sessions.vocabulary import Vocabulary
 
 SESSIONS = [[0, 1, 2, 1, 3], [4], [5, 5, 5], [6, 5, 4, 3, 2, 1, 0, 2, 4, 6, 1], [3, 0]]
 NUM_CLICKS = sum(map(len, SESSIONS))

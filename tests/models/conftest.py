@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 
-from graphseq.data.generate import generate_sessions
-from graphseq.data.sessions import Sessions
+from graphseq.data.sessions.generate import generate_sessions
+from graphseq.data.sessions.sessions import Sessions
 from graphseq.evaluation import evaluate
 from graphseq.models import SessionModel
 

@@ -14,9 +14,9 @@ import torch
 from torch import Tensor
 from torch_geometric.data import Batch
 
-from graphseq.data.session_graph import build_session_graphs
-from graphseq.data.sessions import Sessions
-from graphseq.data.vocabulary import Vocabulary
+from graphseq.data.graphs.session_graph import build_session_graphs
+from graphseq.data.sessions.sessions import Sessions
+from graphseq.data.sessions.vocabulary import Vocabulary
 from graphseq.models import (
     BST,
     MODELS,
@@ -30,8 +30,8 @@ from graphseq.models import (
     SASRec,
     SessionModel,
 )
-from graphseq.models.grow import grow
-from graphseq.models.persistence import load
+from graphseq.models.use.grow import grow
+from graphseq.models.use.persistence import load
 
 NUM_ITEMS = 12
 NUM_USERS = 3

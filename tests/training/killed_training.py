@@ -24,7 +24,8 @@ from torch_geometric.loader import DataLoader
 
 import graphseq as gs
 from graphseq.data.storage import files
-from graphseq.training import checkpoints, log, loop, optimizers
+from graphseq.training.lightning import checkpoints, log, loop
+from graphseq.training.optim import optimizers
 
 NUM_ITEMS = 40
 KILLS = 5

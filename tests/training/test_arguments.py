@@ -18,7 +18,7 @@ from graphseq.data import SessionGraphDataset, SessionGraphLoader
 from graphseq.models import SRGNN, MarkovChain, SASRec
 from graphseq.models.base import SessionModel
 from graphseq.training import DwellTime
-from graphseq.training.launch import World
+from graphseq.training.lightning.distributed import World
 
 LISTS = [[0, 1, 2], [1, 2, 3], [2, 3, 0], [3, 0, 1], [0, 1]]
 SESSIONS = gs.Sessions.from_lists(LISTS)

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from safetensors.torch import load_file
 
-from graphseq.training.checkpoints import read
+from graphseq.training.lightning.checkpoints import read
 
 SCRIPT = Path(__file__).with_name("train_ended.py")
 

@@ -17,19 +17,19 @@ from torch import Tensor
 from torch_geometric.data import Batch
 from torch_geometric.loader import DataLoader
 
-from graphseq.data.dataset import Samples, SessionGraphDataset
-from graphseq.data.lanes import SessionParallelLoader
-from graphseq.data.loader import SessionGraphLoader
-from graphseq.data.sessions import Sessions
-from graphseq.data.splits import Split, session_split
+from graphseq.data.graphs.dataset import Samples, SessionGraphDataset
+from graphseq.data.loading.loader import SessionGraphLoader
+from graphseq.data.loading.session_parallel import SessionParallelLoader
+from graphseq.data.sessions.sessions import Sessions
+from graphseq.data.splits.splits import Split, session_split
 from graphseq.evaluation import evaluate
 from graphseq.models import SRGNN, BERT4Rec, GRU4Rec, MarkovChain, SASRec
 from graphseq.models.base import SessionModel, TrainedOn
-from graphseq.models.grow import grow
-from graphseq.models.persistence import load
+from graphseq.models.use.grow import grow
+from graphseq.models.use.persistence import load
 from graphseq.training.fit import fit
-from graphseq.training.loop import NOT_FINITE_BATCH
-from graphseq.training.loss_choice import LOSSES, SampledLoss
+from graphseq.training.lightning.loop import NOT_FINITE_BATCH
+from graphseq.training.objectives.loss_choice import LOSSES, SampledLoss
 from graphseq.training.settings import TrainingSettings
 
 NUM_ITEMS = 12

@@ -12,15 +12,15 @@ import pytest
 import torch
 from torch import Tensor
 
-from graphseq.data.augment import ClickDropout, SegmentReorder
-from graphseq.data.dataset import SessionGraphDataset
-from graphseq.data.loader import SessionGraphLoader
-from graphseq.data.sessions import Sessions
-from graphseq.data.vocabulary import Vocabulary
+from graphseq.data.graphs.augment import ClickDropout, SegmentReorder
+from graphseq.data.graphs.dataset import SessionGraphDataset
+from graphseq.data.loading.loader import SessionGraphLoader
+from graphseq.data.sessions.sessions import Sessions
+from graphseq.data.sessions.vocabulary import Vocabulary
 from graphseq.evaluation import evaluate
 from graphseq.models import SRGNN, TAGNN, GRU4Rec, Popularity, SASRec
 from graphseq.models.base import SessionModel
-from graphseq.models.persistence import load
+from graphseq.models.use.persistence import load
 from graphseq.training import (
     ITEM_INDEXES,
     Auxiliary,

@@ -14,15 +14,16 @@ import pytest
 import torch
 from torch import Tensor
 
-from graphseq.data.augment import ClickDropout
-from graphseq.data.sessions import Sessions
-from graphseq.data.shards import Shards, build_shards, open_shards
-from graphseq.data.vocabulary import Vocabulary
+from graphseq.data.graphs.augment import ClickDropout
+from graphseq.data.loading.shards import Shards, build_shards, open_shards
+from graphseq.data.sessions.sessions import Sessions
+from graphseq.data.sessions.vocabulary import Vocabulary
 from graphseq.evaluation import evaluate
 from graphseq.models import GCEGNN, SRGNN, GRU4Rec, Popularity, SASRec
 from graphseq.models.base import SessionModel
-from graphseq.models.grow import grow
-from graphseq.training import Contrastive, DwellTime, FitResult, SampledLoss, fit, loop
+from graphseq.models.use.grow import grow
+from graphseq.training import Contrastive, DwellTime, FitResult, SampledLoss, fit
+from graphseq.training.lightning import loop
 
 NUM_ITEMS = 12
 

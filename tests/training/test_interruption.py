@@ -21,17 +21,17 @@ from torch import Tensor
 from torch_geometric.data import Batch
 from torch_geometric.loader import DataLoader as PyGLoader
 
-from graphseq.data.dataset import SessionGraphDataset
-from graphseq.data.loader import SessionGraphLoader
-from graphseq.data.sessions import Sessions
-from graphseq.data.splits import Split, session_split
+from graphseq.data.graphs.dataset import SessionGraphDataset
+from graphseq.data.loading.loader import SessionGraphLoader
+from graphseq.data.sessions.sessions import Sessions
+from graphseq.data.splits.splits import Split, session_split
 from graphseq.data.storage import files
 from graphseq.models import SASRec
 from graphseq.models.base import SessionModel
-from graphseq.training.checkpoints import Checkpoints, read
 from graphseq.training.fit import CHECKPOINT, FitResult, fit
-from graphseq.training.log import MetricsLog
-from graphseq.training.ranks import Ranks
+from graphseq.training.lightning.checkpoints import Checkpoints, read
+from graphseq.training.lightning.collectives import Ranks
+from graphseq.training.lightning.log import MetricsLog
 
 NUM_ITEMS = 12
 
@@ -131,7 +131,7 @@ def test_training_goes_on_where_the_log_of_tensorboard_has_no_more_room(
 ) -> None:
     resource = pytest.importorskip("resource")
     pytest.importorskip("tensorboard")
-    monkeypatch.setattr("graphseq.training.loop.EVERY", 1)
+    monkeypatch.setattr("graphseq.training.lightning.loop.EVERY", 1)
     whole, model = model_of(), model_of()
     expected = trained(whole, split, batch_size=4)
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)

@@ -15,7 +15,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from graphseq.training.checkpoints import read
+from graphseq.training.lightning.checkpoints import read
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 PROGRAM = Path(__file__).with_name("killed_training.py")

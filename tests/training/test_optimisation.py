@@ -12,15 +12,15 @@ import torch
 from torch import Tensor
 from torch._inductor.runtime.cache_dir_utils import default_cache_dir
 
-from graphseq.data.sessions import Sessions
-from graphseq.data.splits import Split, session_split
+from graphseq.data.sessions.sessions import Sessions
+from graphseq.data.splits.splits import Split, session_split
 from graphseq.evaluation import evaluate
 from graphseq.models import SRGNN, GRU4Rec, SASRec
 from graphseq.models.base import SessionModel
-from graphseq.training import optimizers
 from graphseq.training.fit import fit
-from graphseq.training.loss_choice import SampledLoss
-from graphseq.training.optimizers import RowSparseOptimizer
+from graphseq.training.objectives.loss_choice import SampledLoss
+from graphseq.training.optim import optimizers
+from graphseq.training.optim.optimizers import RowSparseOptimizer
 
 NUM_ITEMS = 30
 

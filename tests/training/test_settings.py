@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from graphseq.training.loss_choice import SampledLoss
+from graphseq.training.objectives.loss_choice import SampledLoss
 from graphseq.training.settings import TrainingSettings, ks_of
 
 OTHERS: dict[str, Any] = {

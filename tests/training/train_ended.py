@@ -18,8 +18,8 @@ import torch
 from torch import Tensor
 
 import graphseq as gs
-from graphseq.training import loop
-from graphseq.training.checkpoints import read
+from graphseq.training.lightning import loop
+from graphseq.training.lightning.checkpoints import read
 
 # pytest imports this file too, in search of doctests.
 ARGUMENTS = sys.argv[1:] if __name__ == "__main__" else [".", "0"]

@@ -18,8 +18,11 @@ import pandas as pd
 import torch
 
 import graphseq as gs
-from graphseq.data import shard_loader
-from graphseq.training import Auxiliary, DwellTime, NextFeature, loop, optimizers, ranks
+from graphseq.data.loading import shard_loader
+from graphseq.training import Auxiliary, DwellTime, NextFeature
+from graphseq.training.lightning import collectives as ranks
+from graphseq.training.lightning import loop
+from graphseq.training.optim import optimizers
 
 # pytest imports this file too, in search of doctests.
 ARGUMENTS = sys.argv[1:] if __name__ == "__main__" else [".", "1"]

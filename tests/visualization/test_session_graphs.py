@@ -19,7 +19,7 @@ from matplotlib.patches import FancyArrowPatch
 from matplotlib.text import Text
 from torch_geometric.data import Batch, Data
 
-from graphseq.data.session_graph import build_session_graphs
+from graphseq.data.graphs.session_graph import build_session_graphs
 from graphseq.visualization import draw_session_graph, draw_session_graphs, to_networkx
 from graphseq.visualization.figures import ORANGE
 

@@ -15,11 +15,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from graphseq.data.formats.id_lines import split_tokens
 from graphseq.data.logs.errors import rows_named
 from graphseq.data.logs.ids import series_of_arrow
 from graphseq.data.logs.nested import field_of, is_list
 from graphseq.data.logs.text import typed_text
-from graphseq.data.tokens import split_tokens
 
 logger = logging.getLogger(__name__)
 

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from graphseq.data.vocabulary import as_index
+from graphseq.data.sessions.vocabulary import as_index
 
 SAVED = "integers, text, floats, booleans, dates, and mixtures of the first four are"
 """What ids may be, for errors."""

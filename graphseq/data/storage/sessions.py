@@ -10,7 +10,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from graphseq.data.sessions import Sessions
+from graphseq.data.sessions.sessions import Sessions
+from graphseq.data.sessions.vocabulary import UNKNOWN, Vocabulary
 from graphseq.data.storage.folders import (
     Folder,
     FolderKind,
@@ -19,7 +20,6 @@ from graphseq.data.storage.folders import (
     write_folder,
 )
 from graphseq.data.storage.rules import flag, list_of, text
-from graphseq.data.vocabulary import UNKNOWN, Vocabulary
 
 SESSIONS = FolderKind(
     format="graphseq.sessions",

@@ -16,8 +16,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from graphseq.data.logs.ids import id_column, series_of_arrow
-from graphseq.data.sessions import Sessions
-from graphseq.data.vocabulary import Vocabulary
+from graphseq.data.sessions.sessions import Sessions
+from graphseq.data.sessions.vocabulary import Vocabulary
 
 BIG = 2**53 + 1  # the first integer that is no float
 

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from graphseq.data.logs.lists import read_lists
-from graphseq.data.sessions import Sessions
+from graphseq.data.sessions.sessions import Sessions
 
 NUMBERS = [[3, 5], [5, 2**53 + 1]]
 

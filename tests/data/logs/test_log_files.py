@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from graphseq.data.sessions import Sessions
+from graphseq.data.sessions.sessions import Sessions
 
 
 def a_log() -> pd.DataFrame:

@@ -17,7 +17,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from graphseq.data.sessions import Sessions
+from graphseq.data.sessions.sessions import Sessions
 
 ROWS = {
     "sid": [7, 9, 8],

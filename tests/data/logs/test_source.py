@@ -25,7 +25,7 @@ from hypothesis import strategies as st
 
 from graphseq.data.logs.door import open_log
 from graphseq.data.logs.source import BadLine, LogOptions
-from graphseq.data.sessions import Sessions
+from graphseq.data.sessions.sessions import Sessions
 
 TEXT = st.text(st.characters(codec="utf-8", exclude_categories=("Cs", "Cc")), max_size=5)
 IDS = st.integers(-(2**63), 2**63 - 1) | st.sampled_from(["7", "x y", "007", 'a"b', "é,;", "NULL"])

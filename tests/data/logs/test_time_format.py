@@ -7,7 +7,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from graphseq.data.sessions import Sessions
+from graphseq.data.sessions.sessions import Sessions
 
 LOG = "1\ta\tTue Apr 03 18:00:09 +0000 2012\n1\tb\tTue Apr 03 20:00:08 +0200 2012\n"
 NAMES = ["s", "i", "t"]

@@ -22,7 +22,7 @@ from graphseq.data.logs.times import (
     moments_of_text,
     seconds_of_moment,
 )
-from graphseq.data.sessions import Sessions
+from graphseq.data.sessions.sessions import Sessions
 
 DAY = 1462752000  # 2016-05-09, in seconds
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from graphseq.data.sessions import Sessions
+from graphseq.data.sessions.sessions import Sessions
 from graphseq.data.storage import exchange
 
 ONE, TWO = [["a", "b", "a"]] * 7, [["c", "d"], ["d"]] * 9

@@ -15,6 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from graphseq.data.sessions.vocabulary import as_index
 from graphseq.data.storage.folders import FolderKind, open_folder, write_folder
 from graphseq.data.storage.ids import (
     check_distinct,
@@ -22,7 +23,6 @@ from graphseq.data.storage.ids import (
     ids_from_arrays,
     ids_to_arrays,
 )
-from graphseq.data.vocabulary import as_index
 
 KIND = FolderKind("graphseq.test", 1, "test.json", "tests", "a test", {})
 HERE = Path("here")

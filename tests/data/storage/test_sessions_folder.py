@@ -16,10 +16,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from graphseq.data.sessions import Sessions
+from graphseq.data.sessions.sessions import Sessions
+from graphseq.data.sessions.vocabulary import Vocabulary
 from graphseq.data.storage import folders, open_sessions, save_sessions, tables
 from graphseq.data.storage.documents import seal
-from graphseq.data.vocabulary import Vocabulary
 
 IDS = st.one_of(
     st.integers(-(2**63), 2**63 - 1),

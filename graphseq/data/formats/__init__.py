@@ -1,0 +1,1 @@
+"""Formats of published files, each read into Sessions."""

@@ -1,0 +1,1 @@
+"""Session graphs: samples, PyG data, transforms and augmentation."""

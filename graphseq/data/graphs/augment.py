@@ -1,0 +1,331 @@
+r"""Augmentations of many sessions at once, on ragged arrays, before graphs are built.
+
+An augmentation takes :class:`RaggedClicks` and gives others; PyG's
+:class:`~torch_geometric.transforms.Compose` chains several. What becomes of a session depends on
+its own stream of random numbers alone, not on the sessions beside it: any part of a batch, in any
+order, is changed in the same way.
+
+Shares are of the clicks that may be changed: where the last click of a session is what training is
+to predict (``tail=1``), it stays the last one, and at least one click is left before it. A crop may
+end a session earlier; what is then its last click becomes the target.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from graphseq.data.graphs.item_graph import near_counts
+from graphseq.data.sessions.sessions import Sessions
+from graphseq.random import Words, integers, substreams, uniform
+
+IntArray = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class RaggedClicks:
+    """Clicks of many sessions, and the random numbers of each.
+
+    Args:
+        items: Item codes, session after session, int64 [num_clicks].
+        ptr: First click of each session, and the end, int64 [num_sessions + 1].
+        origin: Where each click was found, for what is known of it beside its item, int64
+            [num_clicks].
+        streams: Of each session, uint64 [num_sessions]
+            (:func:`~graphseq.random.substreams`).
+        tail: Clicks at the end of each session that are no history: 1 with a target, else 0.
+        step: Augmentations so far, each of which draws from numbers of its own.
+    """
+
+    items: IntArray
+    ptr: IntArray
+    origin: IntArray
+    streams: Words
+    tail: int = 0
+    step: int = 0
+
+    @property
+    def lengths(self) -> IntArray:
+        return np.diff(self.ptr)
+
+    @property
+    def session(self) -> IntArray:
+        """The session of each click, int64 [num_clicks]."""
+        return np.repeat(np.arange(len(self.ptr) - 1), self.lengths)
+
+    @property
+    def position(self) -> IntArray:
+        """The place of each click in its session, from 0, int64 [num_clicks]."""
+        return np.arange(len(self.items)) - self.ptr[self.session]
+
+    @property
+    def in_order(self) -> IntArray:
+        """``origin`` in ascending order within each session: where its times are found, which stay
+        in order when clicks do not, int64 [num_clicks]."""
+        return self.origin[np.lexsort((self.origin, self.session))]
+
+    def keep(self, kept: NDArray[np.bool_]) -> RaggedClicks:
+        """These clicks alone, bool [num_clicks]."""
+        ptr = np.concatenate([[0], np.cumsum(kept)])[self.ptr]
+        return replace(self, items=self.items[kept], ptr=ptr, origin=self.origin[kept])
+
+    def reordered(self, order: IntArray) -> RaggedClicks:
+        """These clicks in another order within their sessions, int64 [num_clicks]."""
+        return replace(self, items=self.items[order], origin=self.origin[order])
+
+    def sessions(self, number: IntArray) -> RaggedClicks:
+        """These sessions alone, in this order, int64 [n]."""
+        lengths = self.lengths[number]
+        ptr = np.concatenate([[0], np.cumsum(lengths)])
+        click = np.repeat(self.ptr[number] - ptr[:-1], lengths) + np.arange(ptr[-1])
+        return replace(self.reordered(click), ptr=ptr, streams=self.streams[number])
+
+
+Augmentation = Callable[[RaggedClicks], RaggedClicks]
+
+
+class ClickAugmentation:
+    """An augmentation by random numbers of each session's own; a subclass defines ``change``."""
+
+    def __call__(self, clicks: RaggedClicks) -> RaggedClicks:
+        streams = substreams(clicks.streams, clicks.step)
+        return replace(self.change(clicks, streams), step=clicks.step + 1)
+
+    def change(self, clicks: RaggedClicks, streams: Words) -> RaggedClicks:
+        """The clicks changed, by the random numbers of each session, uint64 [num_sessions]."""
+        raise AttributeError(f"{type(self).__name__} defines no change(clicks, streams).")
+
+    def __repr__(self) -> str:
+        arguments = ", ".join(
+            f"{name}={value!r}" for name, value in vars(self).items() if name[0] != "_"
+        )
+        return f"{type(self).__name__}({arguments})"
+
+
+class CropToPrefix(ClickAugmentation):
+    """The first clicks of each session, any number of them alike (Tan et al., DLRS 2016).
+
+    With samples of whole sessions or of last targets this trains on prefixes of random lengths,
+    where ``samples="prefixes"`` takes all of them.
+    """
+
+    def change(self, clicks: RaggedClicks, streams: Words) -> RaggedClicks:
+        lengths, least = clicks.lengths, _least(clicks)
+        kept = least + integers(streams, 0, lengths - least + 1)  # [num_sessions]
+        return clicks.keep(clicks.position < kept[clicks.session])
+
+
+class RandomCrop(ClickAugmentation):
+    """A random part of each session without gaps (CL4SRec: Xie et al., ICDE 2022, section III-C).
+
+    Args:
+        share: Of the session's clicks, rounded up; the paper's :math:`\\eta`.
+
+    Raises:
+        ValueError: If the share lies outside (0, 1].
+    """
+
+    def __init__(self, share: float = 0.6) -> None:
+        self.share = _share(share, above_zero=True)
+
+    def change(self, clicks: RaggedClicks, streams: Words) -> RaggedClicks:
+        lengths = clicks.lengths
+        size = np.maximum(np.ceil(self.share * lengths).astype(np.int64), _least(clicks))
+        start = integers(streams, 0, lengths - size + 1)  # [num_sessions]
+        place = clicks.position - start[clicks.session]
+        return clicks.keep((place >= 0) & (place < size[clicks.session]))
+
+
+class ClickDropout(ClickAugmentation):
+    """Each click of the history is left out by chance (Tan et al., DLRS 2016).
+
+    Args:
+        share: Probability of a click; where all would go, the newest stays.
+
+    Raises:
+        ValueError: If the share lies outside [0, 1].
+    """
+
+    def __init__(self, share: float = 0.1) -> None:
+        self.share = _share(share)
+
+    def change(self, clicks: RaggedClicks, streams: Words) -> RaggedClicks:
+        chance = uniform(streams[clicks.session], clicks.position)
+        return _without(clicks, chance < self.share)
+
+
+class ItemMask(ClickAugmentation):
+    """All clicks on some items of the history are left out (after CL4SRec, section III-C).
+
+    The paper puts a [mask] token in their place. No vocabulary here has one, so masked clicks are
+    not there: a graph without some of its nodes.
+
+    Args:
+        share: Probability of an item, the paper's :math:`\\gamma`; where all would go, the newest
+            click stays.
+
+    Raises:
+        ValueError: If the share lies outside [0, 1].
+    """
+
+    def __init__(self, share: float = 0.3) -> None:
+        self.share = _share(share)
+
+    def change(self, clicks: RaggedClicks, streams: Words) -> RaggedClicks:
+        # One number for an item of a session, whichever of its clicks asks; -1 is a target's.
+        chance = uniform(streams[clicks.session], np.maximum(clicks.items, 0))
+        return _without(clicks, chance < self.share)
+
+
+class SegmentReorder(ClickAugmentation):
+    """A random part of the history without gaps is shuffled (CL4SRec, section III-C).
+
+    Args:
+        share: Of the history, rounded down; the paper's :math:`\\beta`.
+
+    Raises:
+        ValueError: If the share lies outside [0, 1].
+    """
+
+    def __init__(self, share: float = 0.3) -> None:
+        self.share = _share(share)
+
+    def change(self, clicks: RaggedClicks, streams: Words) -> RaggedClicks:
+        session, position = clicks.session, clicks.position
+        free = np.maximum(clicks.lengths - clicks.tail, 0)
+        size = (self.share * free).astype(np.int64)
+        start = integers(streams, 0, free - size + 1)
+        place = position - start[session]
+        inside = (place >= 0) & (place < size[session])
+        chance = uniform(streams[session], 1 + position)
+        # Within the part, keys are random between the positions before and after it.
+        key = np.where(inside, start[session] + chance * size[session], position)
+        return clicks.reordered(np.lexsort((key, session)))
+
+
+class ClickReorder(ClickAugmentation):
+    """Some pairs of clicks of the history that are not neighbours change places: a light reorder.
+
+    Args:
+        share: Of the history that is paired up; pairs that turn out to be neighbours stay.
+
+    Raises:
+        ValueError: If the share lies outside [0, 1].
+    """
+
+    def __init__(self, share: float = 0.2) -> None:
+        self.share = _share(share)
+
+    def change(self, clicks: RaggedClicks, streams: Words) -> RaggedClicks:
+        session, position = clicks.session, clicks.position
+        free = np.maximum(clicks.lengths - clicks.tail, 0)
+        is_free = position < free[session]
+        chance = np.where(is_free, uniform(streams[session], position), 2.0)  # the tail comes last
+        order = np.lexsort((chance, session))  # of each session, its clicks by chance
+        paired = position < 2 * (self.share * free / 2).astype(np.int64)[session]
+        left = order[paired & (position % 2 == 0)]
+        right = order[paired & (position % 2 == 1)]
+        apart = np.abs(left - right) > 1
+        left, right = left[apart], right[apart]
+        places = np.arange(len(position))
+        places[left], places[right] = right, left
+        return clicks.reordered(places)
+
+
+class Substitute(ClickAugmentation):
+    """Some clicks of the history go to items that stand near theirs in the training sessions.
+
+    An item is drawn in proportion to how often it stands there (CoSeRec: Liu et al., 2021, has the
+    most correlated one). Features of the click stay those of the old one.
+
+    Args:
+        sessions: The training sessions, and they alone: what they do not hold is never drawn.
+        share: Probability of a click; one on an item without any near it stays.
+        steps: Largest distance of two clicks that are near, in clicks.
+
+    Raises:
+        ValueError: If the share lies outside [0, 1] or ``steps`` is below 1.
+    """
+
+    def __init__(self, sessions: Sessions, share: float = 0.2, *, steps: int = 1) -> None:
+        self.share = _share(share)
+        if steps < 1:
+            raise ValueError(f"steps must be at least 1, got {steps}.")
+        self.steps = steps
+        counts = near_counts(sessions, steps)
+        self._ptr = counts.indptr.astype(np.int64)  # [num_items + 1]
+        self._near = counts.indices  # [num_pairs]
+        self._before = np.concatenate([[0], np.cumsum(counts.data)])  # [num_pairs + 1]
+
+    def change(self, clicks: RaggedClicks, streams: Words) -> RaggedClicks:
+        session, position, items = clicks.session, clicks.position, clicks.items
+        free = position < (clicks.lengths - clicks.tail)[session]
+        chosen = np.flatnonzero(free & (uniform(streams[session], 2 * position) < self.share))
+        item = items[chosen]
+        low, high = self._before[self._ptr[item]], self._before[self._ptr[item + 1]]
+        has_any = high > low
+        chosen, low, high = chosen[has_any], low[has_any], high[has_any]
+        draw = low + integers(streams[session[chosen]], 2 * position[chosen] + 1, high - low)
+        changed = items.copy()
+        changed[chosen] = self._near[np.searchsorted(self._before, draw, side="right") - 1]
+        return replace(clicks, items=changed)
+
+
+class OneOf(ClickAugmentation):
+    """One of several augmentations for each session, alike (CL4SRec draws one for each view).
+
+    Args:
+        augmentations: At least one.
+
+    Raises:
+        ValueError: If there is none.
+    """
+
+    def __init__(self, augmentations: Sequence[Augmentation]) -> None:
+        if not augmentations:
+            raise ValueError("OneOf needs at least one augmentation, got none.")
+        self.augmentations = list(augmentations)
+
+    def change(self, clicks: RaggedClicks, streams: Words) -> RaggedClicks:
+        choice = integers(streams, 0, len(self.augmentations))  # [num_sessions]
+        numbers, parts = [], []
+        for which, augmentation in enumerate(self.augmentations):
+            number = np.flatnonzero(choice == which)
+            if len(number):
+                numbers.append(number)
+                parts.append(augmentation(clicks.sessions(number)))
+        if not parts:
+            return clicks
+        lengths = np.concatenate([part.lengths for part in parts])
+        together = replace(
+            clicks,
+            items=np.concatenate([part.items for part in parts]),
+            origin=np.concatenate([part.origin for part in parts]),
+            ptr=np.concatenate([[0], np.cumsum(lengths)]),
+            streams=np.concatenate([part.streams for part in parts]),
+        )
+        return together.sessions(np.argsort(np.concatenate(numbers)))
+
+
+def _least(clicks: RaggedClicks) -> IntArray:
+    """Clicks that must be left of each session: one, and the target."""
+    return np.minimum(clicks.lengths, 1 + clicks.tail)
+
+
+def _without(clicks: RaggedClicks, out: NDArray[np.bool_]) -> RaggedClicks:
+    """The clicks but for these of the history; of one that would all go, the newest stays."""
+    session, position = clicks.session, clicks.position
+    free = (clicks.lengths - clicks.tail)[session]
+    kept = ~out | (position >= free)
+    is_free = position < free
+    left = np.bincount(session[kept & is_free], minlength=len(clicks.ptr) - 1)
+    return clicks.keep(kept | ((left[session] == 0) & (position == free - 1)))
+
+
+def _share(value: float, above_zero: bool = False) -> float:
+    if not 0 <= value <= 1 or (above_zero and value == 0):
+        raise ValueError(f"share lies in {'(' if above_zero else '['}0, 1], got {value}.")
+    return value

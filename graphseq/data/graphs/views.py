@@ -1,0 +1,66 @@
+"""Other views of the sessions of a batch: their clicks changed, their graphs built anew."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch_geometric.data import Batch
+
+from graphseq.data.graphs.augment import Augmentation, IntArray, RaggedClicks
+from graphseq.data.graphs.session_graph import build_session_graphs
+from graphseq.random import GAMMA, Words, stream, substreams
+
+
+def augmented_view(batch: Batch, augmentation: Augmentation, *key: int) -> Batch:
+    """The sessions of a batch after an augmentation, as new graphs without ``y``.
+
+    The random numbers of a session depend on its clicks and the key alone, so that a view is the
+    same whatever batch the session comes in; two sessions of the same clicks have the same view.
+
+    Args:
+        batch: Session graphs.
+        augmentation: What changes clicks; see :mod:`graphseq.data.graphs.augment`.
+        *key: What tells this view from others: seed, epoch, number of the view.
+
+    Returns:
+        As many session graphs on the batch's device. Fields of clicks and sessions come along; the
+        times of a session stay in order.
+    """
+    device = batch.click_index.device
+    items, ptr = batch.click_item.cpu().numpy(), batch.click_ptr.cpu().numpy()
+    streams = session_streams(items, ptr, stream(*key))
+    changed = augmentation(RaggedClicks(items, ptr, np.arange(len(items)), streams))
+    origin = torch.from_numpy(changed.origin).to(device)
+    fields: dict[str, Tensor] = {
+        name: batch[name][origin]
+        for name in batch.keys()  # noqa: SIM118 (of a batch, not of a dict)
+        if name.startswith("click_") and name != "click_index"
+    }
+    if "click_time" in fields:
+        fields["click_time"] = batch.click_time[torch.from_numpy(changed.in_order).to(device)]
+    return build_session_graphs(
+        torch.from_numpy(changed.items).to(device),
+        torch.from_numpy(changed.ptr).to(device),
+        click_fields=fields,
+        session_fields={name: batch[name] for name in ("user", "request_time") if name in batch},
+    )
+
+
+def session_streams(items: IntArray, ptr: IntArray, key: Words) -> Words:
+    """A stream of random numbers of each session that depends on its items, in order, alone.
+
+    Args:
+        items: int64 [num_clicks].
+        ptr: int64 [num_sessions + 1].
+        key: uint64 [].
+
+    Returns:
+        uint64 [num_sessions].
+    """
+    position = np.arange(len(items)) - np.repeat(ptr[:-1], np.diff(ptr))
+    # The word of a click at its place; their sum modulo 2^64 stands for the session.
+    words = substreams(substreams(key, position), items)
+    total = np.concatenate([np.zeros(1, np.uint64), np.cumsum(words, dtype=np.uint64)])
+    with np.errstate(over="ignore"):
+        return (total[ptr[1:]] - total[ptr[:-1]]) ^ (key * GAMMA)

@@ -1,0 +1,314 @@
+"""What each step of an epoch holds: a pure function of seed and epoch, shared out over ranks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch.utils.data import Sampler
+
+from graphseq.arguments import whole
+from graphseq.data.loading.permutation import Permutation
+
+BUCKET_BATCHES = 50
+"""Batches among which samples are exchanged to make batches of like length."""
+ORDERED_AT_ONCE = 1 << 23
+"""Up to how many samples the order of an epoch is an array; beyond, it is made a run at a time, of
+as many batches, and steps change places within their run."""
+
+Step = TypeVar("Step")
+
+
+def place_among_ranks(rank: int | None, world_size: int | None) -> tuple[int, int]:
+    """This process among how many; what is ``None`` is that of ``torch.distributed``.
+
+    Raises:
+        ValueError: If the rank lies outside.
+    """
+    distributed = torch.distributed.is_available() and torch.distributed.is_initialized()
+    if world_size is None:
+        world_size = torch.distributed.get_world_size() if distributed else 1
+    if rank is None:
+        rank = torch.distributed.get_rank() if distributed else 0
+    if not 0 <= rank < world_size:
+        raise ValueError(f"rank must lie in 0..{world_size - 1}, got {rank}.")
+    return rank, world_size
+
+
+class EpochSampler(Sampler[Step]):
+    """What each step of an epoch holds: a function of seed and epoch, readable from any step on.
+
+    Attributes:
+        seed: Seed of the order.
+        epoch: The epoch that comes next.
+        first_step: The step of it that comes next.
+    """
+
+    def __init__(self, seed: int, rank: int | None, world_size: int | None) -> None:
+        self.seed = whole("seed", seed, at_least=0)
+        self.rank, self.world_size = place_among_ranks(rank, world_size)
+        self.epoch = 0
+        self.first_step = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """The epoch whose order comes next; Lightning calls this."""
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        """Steps of an epoch."""
+        raise AttributeError(f"{type(self).__name__} does not tell how many steps it has.")
+
+
+class SessionBatchSampler(EpochSampler[NDArray[np.int64]]):
+    """Sample numbers of each batch of one rank; ranks share every epoch without overlap.
+
+    Each sample comes once an epoch, and every rank gets the same number of steps: the samples that
+    are left over at the end are spread over all ranks (with ``batch_size=1``, where they may be too
+    few for a step of their own, the last step takes them in).
+
+    Args:
+        size: Number of samples, or the length of each, int [num_samples], as ``bucket`` needs.
+        batch_size: Samples in a batch of one rank.
+        shuffle: Whether the order differs from epoch to epoch.
+        seed: Seed of that order.
+        bucket: Whether batches hold samples of like length.
+        lengths: The length of any samples, int64 [n] -> int [n], in place of those of all.
+        num_steps: Steps of an epoch, over which samples are spread evenly in place of full
+            batches: for ranks that have data of their own and must take equally many steps.
+        rank, world_size: This process among how many; by default those of ``torch.distributed``.
+
+    Raises:
+        ValueError: If a number is out of range, there are fewer samples than ranks, or batches in
+            ``num_steps`` would be empty or larger than ``batch_size``.
+    """
+
+    def __init__(
+        self,
+        size: int | NDArray[np.int64],
+        batch_size: int,
+        *,
+        shuffle: bool = False,
+        seed: int = 0,
+        bucket: bool = False,
+        lengths: Callable[[NDArray[np.int64]], NDArray[np.integer[Any]]] | None = None,
+        num_steps: int | None = None,
+        rank: int | None = None,
+        world_size: int | None = None,
+    ) -> None:
+        super().__init__(seed, rank, world_size)
+        batch_size = whole("batch_size", batch_size)
+        if bucket and isinstance(size, int) and lengths is None:
+            raise ValueError("bucket=True needs the length of every sample, not only their number.")
+        self._lengths_of = lengths if isinstance(size, int) else size.take
+        self.num_samples = size if isinstance(size, int) else len(size)
+        _check_shares(self.num_samples, self.world_size)
+        self.batch_size = batch_size
+        self.shuffle = shuffle
+        self.bucket = bucket
+        least = -(-self.num_samples // (batch_size * self.world_size))
+        most = self.num_samples // self.world_size
+        if num_steps is not None and not least <= num_steps <= most:
+            raise ValueError(
+                f"num_steps must lie in {least}..{most} for {self.num_samples} samples in batches "
+                f"of {batch_size} on {self.world_size} ranks, got {num_steps}."
+            )
+        self.num_steps = num_steps
+
+    def __len__(self) -> int:
+        if self.num_steps is not None:
+            return self.num_steps
+        steps = -(-self.num_samples // (self.batch_size * self.world_size))
+        return min(steps, self.num_samples // self.world_size)
+
+    def __iter__(self) -> Iterator[NDArray[np.int64]]:
+        bounds = self._bounds()  # [num_steps + 1] of the global batches
+        steps, first_step, epoch = len(self), self.first_step, self.epoch
+        run = steps if self._at_once else BUCKET_BATCHES
+        for first in range(first_step // run * run, steps, run):
+            last = min(first + run, steps)
+            order = self._order(epoch, bounds[first], bounds[last])
+            for step in self._sequence(epoch, first, last)[max(first_step - first, 0) :]:
+                start, size = bounds[step] - bounds[first], bounds[step + 1] - bounds[step]
+                low = start + size * self.rank // self.world_size
+                high = start + size * (self.rank + 1) // self.world_size
+                yield order[low:high]
+
+    @property
+    def _at_once(self) -> bool:
+        """Whether the order of the whole epoch is made when it begins."""
+        by_length = self.bucket and not self.shuffle
+        return by_length or self.num_samples <= ORDERED_AT_ONCE
+
+    def _order(self, epoch: int, low: int, high: int) -> NDArray[np.int64]:
+        """The samples at places ``low..high - 1`` of the epoch."""
+        if not self.shuffle:
+            order = np.arange(low, high)
+            return order[self._by_length(order)] if self.bucket else order
+        if not self._at_once:  # a run is a chunk
+            order = Permutation(self.num_samples, (self.seed, epoch))(np.arange(low, high))
+            return order[self._by_length(order)] if self.bucket else order
+        order = np.random.default_rng((self.seed, epoch)).permutation(self.num_samples)
+        if self.bucket:
+            chunk = np.arange(self.num_samples) // (
+                BUCKET_BATCHES * self.batch_size * self.world_size
+            )
+            order = order[self._by_length(order, chunk)]
+        return order
+
+    def _by_length(
+        self, samples: NDArray[np.int64], chunk: NDArray[np.int64] | None = None
+    ) -> NDArray[np.int64]:
+        """The order of samples by chunk and length; those that are alike keep theirs."""
+        assert self._lengths_of is not None
+        lengths = self._lengths_of(samples)
+        if chunk is None:
+            return np.argsort(lengths, kind="stable")
+        return np.lexsort((lengths, chunk))
+
+    def _sequence(self, epoch: int, first: int, last: int) -> NDArray[np.int64]:
+        """Steps ``first..last - 1`` in the order in which they come."""
+        if not (self.bucket and self.shuffle):
+            return np.arange(first, last)
+        seed = (self.seed, epoch, 1) if self._at_once else (self.seed, epoch, 1, first)
+        return first + np.random.default_rng(seed).permutation(last - first)
+
+    def _bounds(self) -> NDArray[np.int64]:
+        if self.num_steps is not None:
+            return np.arange(self.num_steps + 1) * self.num_samples // self.num_steps
+        whole = self.batch_size * self.world_size
+        bounds = np.minimum(np.arange(len(self) + 1) * whole, self.num_samples)
+        bounds[-1] = self.num_samples
+        if len(self) > 1 and bounds[-1] - bounds[-2] < self.world_size:
+            # A last batch too small to give every rank a sample takes some from the one before.
+            bounds[-2] = bounds[-1] - self.world_size
+        return bounds
+
+
+class ClickBatchSampler(EpochSampler[NDArray[np.int64]]):
+    """Batches of like length that hold at most so many clicks, however many samples that takes.
+
+    Each sample comes once an epoch, and every rank gets the same number of steps, none empty.
+    Lengths are laid out once, by the seed; an epoch deals samples of the same length out to their
+    places and shuffles the steps, so that all epochs have the same number of steps. The batches of
+    the ranks in a step are neighbours in length.
+
+    Args:
+        lengths: Clicks of each sample, at least 1, int [num_samples].
+        max_clicks: Most clicks in a batch of one rank.
+        shuffle: Whether the order is random and differs from epoch to epoch; else batches go from
+            short samples to long ones.
+        seed: Seed of that order.
+        rank, world_size: This process among how many; by default those of ``torch.distributed``.
+
+    Raises:
+        ValueError: If a number is out of range, a sample alone has more clicks than ``max_clicks``,
+            or there are too few samples for all ranks.
+    """
+
+    def __init__(
+        self,
+        lengths: NDArray[np.integer[Any]],
+        max_clicks: int,
+        *,
+        shuffle: bool = False,
+        seed: int = 0,
+        rank: int | None = None,
+        world_size: int | None = None,
+    ) -> None:
+        super().__init__(seed, rank, world_size)
+        max_clicks = whole("max_clicks", max_clicks)
+        _check_shares(len(lengths), self.world_size)
+        too_long = lengths > max_clicks
+        if too_long.any():
+            raise ValueError(
+                f"{int(too_long.sum())} samples have more than max_clicks={max_clicks} clicks, up "
+                f"to {int(lengths.max())}: raise max_clicks, or cut them with max_length= or "
+                "gs.data.keep_newest."
+            )
+        self.max_clicks = max_clicks
+        self.shuffle = shuffle
+        self._lengths = small(lengths)
+        self._layout = self._laid_out()
+        in_order = self._lengths[self._layout]
+        self._bounds = _shared_cuts(in_order, max_clicks, self.world_size)
+        self._by_length = np.argsort(in_order, kind="stable")
+
+    def __len__(self) -> int:
+        return (len(self._bounds) - 1) // self.world_size
+
+    def __iter__(self) -> Iterator[NDArray[np.int64]]:
+        order, sequence = self._layout, np.arange(len(self))
+        if self.shuffle:
+            order = dealt(self._lengths, self._by_length, self.seed, self.epoch)
+            generator = np.random.default_rng((self.seed, self.epoch, 1))
+            sequence = generator.permutation(len(self))
+        for batch in sequence[self.first_step :] * self.world_size + self.rank:
+            yield order[self._bounds[batch] : self._bounds[batch + 1]]
+
+    def _laid_out(self) -> NDArray[np.int64]:
+        """An order in which neighbours are of like length, but not all samples of one length
+        stand together: sorted chunk by chunk, up and down in turn."""
+        lengths = self._lengths
+        if not self.shuffle:
+            return np.argsort(lengths, kind="stable")
+        order = np.random.default_rng(self.seed).permutation(len(lengths))
+        in_order = lengths[order].astype(np.int64)
+        chunk = np.cumsum(in_order) // (BUCKET_BATCHES * self.max_clicks * self.world_size)
+        in_order[chunk % 2 == 1] *= -1
+        return order[np.lexsort((in_order, chunk))]
+
+
+def dealt(
+    lengths: NDArray[np.integer[Any]], by_length: NDArray[np.int64], seed: int, epoch: int
+) -> NDArray[np.int64]:
+    """An order of the samples in which each place keeps its length, int64 [num_samples].
+
+    Args:
+        lengths: Clicks of each sample, int [num_samples].
+        by_length: The places from short to long, int64 [num_samples].
+        seed, epoch: What the order depends on.
+    """
+    random = np.random.default_rng((seed, epoch)).permutation(len(lengths))
+    order = np.empty_like(random)
+    order[by_length] = random[np.argsort(lengths[random], kind="stable")]
+    return order
+
+
+def small(lengths: NDArray[np.integer[Any]]) -> NDArray[np.integer[Any]]:
+    """Lengths in 16 bits where they fit, which NumPy sorts by radix."""
+    fits = lengths.max(initial=0) <= np.iinfo(np.uint16).max
+    return lengths.astype(np.uint16 if fits else np.int32, copy=False)
+
+
+def _check_shares(num_samples: int, world_size: int) -> None:
+    if num_samples < world_size:
+        raise ValueError(
+            f"{num_samples} samples cannot be shared by {world_size} ranks: use fewer."
+        )
+
+
+def _shared_cuts(
+    lengths: NDArray[np.integer[Any]], max_clicks: int, world_size: int
+) -> NDArray[np.int64]:
+    """Where batches start and end, int64 [num_batches + 1], a multiple of the ranks of them."""
+    clicks = np.concatenate(([0], np.cumsum(lengths, dtype=np.int64)))
+    cuts = [0]
+    while cuts[-1] < len(lengths):  # one pass for each batch
+        most = clicks[cuts[-1]] + max_clicks
+        cuts.append(int(np.searchsorted(clicks, most, side="right")) - 1)
+    bounds = np.array(cuts)
+    while absent := -(len(bounds) - 1) % world_size:
+        sizes = np.diff(bounds)
+        if sizes.max(initial=0) < 2:
+            raise ValueError(
+                f"{len(lengths)} samples in batches of at most {max_clicks} clicks cannot be "
+                f"shared by {world_size} ranks: use fewer."
+            )
+        # The fullest give half of their samples to a batch of their own.
+        full = np.argsort(-sizes, kind="stable")[:absent]
+        full = full[sizes[full] > 1]
+        bounds = np.sort(np.append(bounds, bounds[full] + sizes[full] // 2))
+    return bounds

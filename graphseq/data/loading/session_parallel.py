@@ -1,0 +1,173 @@
+"""Session-parallel batches: lanes that walk through sessions click by click."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch_geometric.data import Batch
+
+from graphseq.data.graphs.dataset import SessionGraphDataset
+from graphseq.data.loading.loader import EpochLoader
+from graphseq.data.loading.samplers import EpochSampler, dealt
+
+LaneStep = tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]
+"""Of each lane at work in a step: its sample, its place in it, its number; int64 [n] each."""
+
+
+def lane_schedule(
+    lengths: NDArray[np.int64], num_lanes: int
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """When and where each session is walked through, one click a step.
+
+    The next session in order goes to the lane that is free first; of several, to the one of lowest
+    number. At the end, when no session is left, lanes fall out.
+
+    Args:
+        lengths: Clicks of each session, in order, at least 1, int64 [num_sessions].
+        num_lanes: Lanes side by side.
+
+    Returns:
+        The step at which each session starts, never falling, and its lane, int64 [num_sessions].
+    """
+    start, lane = np.zeros_like(lengths), np.zeros_like(lengths)
+    given = min(num_lanes, len(lengths))
+    lane[:given] = np.arange(given)
+    free_at = lengths[:given].copy()  # [num_lanes]
+    while given < len(lengths):  # one pass for each step in which a session ends, all lanes at once
+        now = free_at.min()
+        free = np.flatnonzero(free_at == now)[: len(lengths) - given]
+        stop = given + len(free)
+        start[given:stop], lane[given:stop] = now, free
+        free_at[free] = now + lengths[given:stop]
+        given = stop
+    return start, lane
+
+
+class LaneSampler(EpochSampler[LaneStep]):
+    """The steps of session-parallel mini-batches (Hidasi et al., ICLR 2016, section 3.1.1).
+
+    Every click of every sample comes once an epoch, each sample's in order and in one lane.
+    Shuffled epochs put other samples of the same length into the same places, so that all have the
+    same number of steps; the order of lengths depends on the seed. Ranks share out the lanes; in
+    the last steps a rank may have none left, and its batch is then empty.
+
+    Args:
+        lengths: Clicks of each sample, int64 [num_samples].
+        num_lanes: Lanes of one rank.
+        shuffle: Whether the order is random and differs from epoch to epoch; else it is that of the
+            samples, as in the authors' program.
+        seed: Seed of that order.
+        rank, world_size: This process among how many; by default those of ``torch.distributed``.
+
+    Raises:
+        ValueError: If a number is out of range.
+    """
+
+    def __init__(
+        self,
+        lengths: NDArray[np.int64],
+        num_lanes: int,
+        *,
+        shuffle: bool = False,
+        seed: int = 0,
+        rank: int | None = None,
+        world_size: int | None = None,
+    ) -> None:
+        super().__init__(seed, rank, world_size)
+        if num_lanes < 1:
+            raise ValueError(f"num_lanes must be at least 1, got {num_lanes}.")
+        self.num_lanes = num_lanes
+        self.shuffle = shuffle
+        self._lengths = lengths
+        order = np.arange(len(lengths))
+        if shuffle:
+            order = np.random.default_rng(seed).permutation(len(lengths))
+        in_order = lengths[order]
+        self._start, self._lane = lane_schedule(in_order, num_lanes * self.world_size)
+        self._stop = self._start + in_order
+        # Places of the schedule by length: an epoch deals samples of that length out to them.
+        self._by_length = np.argsort(in_order, kind="stable")
+
+    def __len__(self) -> int:
+        return int(self._stop.max(initial=0))
+
+    def __iter__(self) -> Iterator[LaneStep]:
+        order = np.arange(len(self._lengths))  # the sample at each place
+        if self.shuffle:
+            order = dealt(self._lengths, self._by_length, self.seed, self.epoch)
+        start, lane, stop = self._start, self._lane, self._stop
+        first, steps = self.first_step, len(self)
+        given = np.searchsorted(start, np.arange(first, steps + 1))  # places started before a step
+        place = np.zeros(lane.max(initial=-1) + 1, dtype=np.int64)  # of each lane
+        place[lane[: given[0]]] = np.arange(given[0])  # of several the last, at which it is
+        for step, low, high in zip(range(first, steps), given[:-1], given[1:], strict=True):
+            place[lane[low:high]] = np.arange(low, high)
+            at_work = np.flatnonzero(stop[place] > step)
+            at_work = at_work[at_work % self.world_size == self.rank]
+            at = place[at_work]
+            yield order[at], step - start[at], at_work // self.world_size
+
+
+class SessionParallelLoader(EpochLoader):
+    """Session-parallel mini-batches of GRU4Rec (Hidasi et al., ICLR 2016): one click a lane a step.
+
+    A batch holds views of one click each (:meth:`SessionGraphDataset.click_views`), with ``y``, the
+    click that follows, ``lane`` int64 [num_lanes], which of the states carried on a view belongs
+    to, and ``starts_session`` bool [num_lanes], where that state is zero. ``fit`` takes the loader
+    as its data; the model must keep states between steps, as
+    :class:`~graphseq.models.sequence.gru4rec.GRU4Rec` does.
+
+    Args:
+        dataset: The session graphs, with ``samples="sessions"``.
+        num_lanes: Sessions walked through side by side: the size of a batch.
+        shuffle, seed, rank, world_size: As in :class:`LaneSampler`.
+        **kwargs: Further arguments of torch's loader: ``num_workers``, ``pin_memory``, ...
+
+    Raises:
+        ValueError: As :class:`LaneSampler`, or if the dataset's samples are prefixes.
+    """
+
+    def __init__(
+        self,
+        dataset: SessionGraphDataset,
+        num_lanes: int = 64,
+        *,
+        shuffle: bool = False,
+        seed: int = 0,
+        rank: int | None = None,
+        world_size: int | None = None,
+        **kwargs: Any,
+    ) -> None:
+        if dataset.samples != "sessions":
+            raise ValueError(
+                "Lanes walk through whole sessions: pass a SessionGraphDataset with "
+                f"samples='sessions', not {dataset.samples!r}."
+            )
+        sampler = LaneSampler(
+            dataset.num_clicks(),
+            num_lanes,
+            shuffle=shuffle,
+            seed=seed,
+            rank=rank,
+            world_size=world_size,
+        )
+        super().__init__(dataset, _LaneViews(dataset), sampler, **kwargs)
+
+
+class _LaneViews(torch.utils.data.Dataset[Batch]):
+    """The dataset as torch's loader sees it: one element is the batch of a step."""
+
+    def __init__(self, graphs: SessionGraphDataset) -> None:
+        self.graphs = graphs
+
+    def __getitem__(self, step: LaneStep) -> Batch:
+        sample, position, lane = step
+        fields = {
+            "lane": torch.from_numpy(lane),
+            "starts_session": torch.from_numpy(position == 0),
+        }
+        return self.graphs.click_views(sample, position, fields)

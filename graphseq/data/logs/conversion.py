@@ -1,0 +1,293 @@
+"""Sessions of a log larger than memory: DuckDB groups and sorts it on disk, and they are cut."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from graphseq.data.logs.coded_log import CodedLog, LogColumns, code_log, database, must_be_held
+from graphseq.data.logs.door import open_log
+from graphseq.data.logs.events import features_by_id, session_fields
+from graphseq.data.logs.memory import MemoryLog
+from graphseq.data.logs.source import LogOptions
+from graphseq.data.logs.times import Duration, Instants, duration
+from graphseq.data.sessions.sessions import Sessions
+from graphseq.data.sessions.vocabulary import UNKNOWN, Vocabulary
+from graphseq.data.storage import (
+    SESSIONS,
+    ArrayFile,
+    FolderWriter,
+    check_replaceable,
+    describe_sessions,
+    open_sessions,
+    write_folder,
+)
+
+logger = logging.getLogger(__name__)
+
+BUILD = "build"
+"""Folder of what is needed while sessions are built, within the one that they are built in."""
+
+NOT_SEEN = -2
+"""What stands for a code that has not appeared yet."""
+
+
+def convert(
+    log: Any,
+    out: str | PathLike[str],
+    *,
+    session: Any = "session_id",
+    item: Any = "item_id",
+    time: Any = None,
+    user: Any = None,
+    gap: Duration | None = None,
+    features: Sequence[Any] = (),
+    item_features: pd.DataFrame | Sequence[Any] | None = None,
+    options: LogOptions | None = None,
+) -> Sessions:
+    """Sessions of a log larger than memory, built in a folder and memory-mapped.
+
+    What comes out is what :meth:`Sessions.from_frame` (with ``session=None``:
+    :meth:`Sessions.from_events`) makes of the whole log in memory. Memory holds about two gigabytes
+    and the distinct ids of items, users and features. The folder is whole or not there.
+
+    Args:
+        log: Any log that :meth:`Sessions.from_frame` reads.
+        out: The folder to make, as :meth:`Sessions.save` does; what is needed meanwhile, about 50
+            bytes per click and more with features, lies in a hidden folder beside it.
+        session: Column of sessions, or ``None``: the log of each user, cut by ``gap``.
+        item, time, user, features, item_features: As in :meth:`Sessions.from_frame`.
+        gap: Longest pause within a session, as in :meth:`Sessions.from_events`; ``None``: no cut.
+        options: How the log is read.
+
+    Raises:
+        ValueError: If the log is empty or broken, a column is missing (those that exist are
+            listed), a value is missing (file and rows are named), a session has two users, or the
+            folder holds something else or cannot be written, as when the disk is full.
+    """
+    check_replaceable(out, SESSIONS)
+    described = () if isinstance(item_features, pd.DataFrame) else item_features or ()
+    columns = log_columns(session, item, time, user, gap, features, described)
+    with open_log(log, options) as source:
+        if isinstance(source, MemoryLog) or must_be_held(source, columns):
+            logger.info(
+                "The log is read in memory: it lies there, rows are no clicks, or times are text."
+            )
+            fields = session_fields(
+                source,
+                session=session,
+                item=item,
+                time=time,
+                user=user,
+                gap=gap,
+                features=features,
+                item_features=item_features,
+                options=options,
+            )
+            Sessions(**fields).save(out)
+        else:
+            with write_folder(out, SESSIONS) as folder:
+                coded = code_log(source, columns, folder.path / BUILD)
+                write_sessions(folder, coded, item_features)
+                shutil.rmtree(coded.folder)
+    return open_sessions(out, verify=False)
+
+
+def log_columns(
+    session: Any,
+    item: Any,
+    time: Any,
+    user: Any,
+    gap: Duration | None,
+    features: Sequence[Any],
+    described: Sequence[Any],
+) -> LogColumns:
+    """The columns of a log, checked.
+
+    Raises:
+        ValueError: If they do not go together.
+    """
+    if isinstance(features, str) or isinstance(described, str):
+        raise ValueError("features and item_features are lists of column names, got one string.")
+    group = session if session is not None else user
+    if group is None:
+        raise ValueError("Sessions are named by session=, or cut from the log of each user=.")
+    if gap is not None and time is None:
+        raise ValueError("gap cuts where time passes: name the column of times with time=.")
+    return LogColumns(
+        group,
+        item,
+        time,
+        None if session is None else user,
+        None if gap is None else duration("gap", gap),
+        tuple(dict.fromkeys(features)),
+        tuple(dict.fromkeys(described)),
+        by_user=session is None,
+    )
+
+
+def write_sessions(
+    folder: FolderWriter,
+    log: CodedLog,
+    item_features: pd.DataFrame | Sequence[Any] | None = None,
+    shard: int | None = None,
+) -> None:
+    """Writes saved sessions, in the order in which their groups begin in the log.
+
+    Args:
+        folder: A new folder of saved sessions.
+        log: The log.
+        item_features: As in :meth:`Sessions.from_frame`.
+        shard: The part of the log, whose ids keep the codes of the whole log; ``None``: the whole
+            log, whose ids get codes by their first appearance in the sessions.
+
+    Raises:
+        OSError: If something cannot be written.
+        ValueError: If ids are of a type that is not saved, or item features do not fit.
+    """
+    columns = log.columns
+    with database(log.folder):  # one for all: to open it takes longer than a small log
+        ids = {name: log.ids(name) for name, kind in log.kinds.items() if kind == "i4"}
+        codes = {name: Renumbering(ids[name]) for name in ids} if shard is None else {}
+        first_rows = _write_clicks(folder, log, codes, shard)
+        ids |= {name: renumbering.ids() for name, renumbering in codes.items()}
+        folder.write_ids("item_ids", ids["item"])
+        for number, name in enumerate(columns.features):
+            if columns.places[name] in ids:
+                folder.write_ids(f"click_{number}_ids", ids[columns.places[name]])
+        if columns.by_user:
+            _write_users(folder, log)
+        else:
+            _write_names(folder, log, shard)
+        table = None
+        if isinstance(item_features, pd.DataFrame):
+            table = features_by_id(item_features, Vocabulary.from_unique(ids["item"]))
+        elif columns.described:
+            table = log.described(first_rows)
+        describe_sessions(folder, columns.features, table)
+
+
+class Renumbering:
+    """Codes by first appearance, in place of others.
+
+    Args:
+        ids: The ids behind the codes as they are.
+    """
+
+    def __init__(self, ids: pd.Index) -> None:
+        self._ids = ids
+        self._table = np.full(len(ids) + 1, NOT_SEEN, dtype=np.int32)
+        self._table[UNKNOWN] = UNKNOWN  # a missing value stays one
+        self._order = [np.empty(0, dtype=np.int32)]
+        self._seen = 0
+
+    def __call__(self, codes: NDArray[np.int32]) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
+        """The new codes int32 [n], and the places at which a code appears for the first time."""
+        unseen = np.flatnonzero(self._table[codes] == NOT_SEEN)
+        first = unseen[np.unique(codes[unseen], return_index=True)[1]]
+        first.sort()
+        self._table[codes[first]] = self._seen + np.arange(len(first))
+        self._order.append(codes[first])
+        self._seen += len(first)
+        return self._table[codes], first
+
+    def ids(self) -> pd.Index:
+        """The ids behind the new codes."""
+        return self._ids.take(np.concatenate(self._order))
+
+
+def _write_clicks(
+    folder: FolderWriter, log: CodedLog, codes: dict[str, Renumbering], shard: int | None
+) -> NDArray[np.int64]:
+    """Writes what is known of each click, and where sessions begin.
+
+    Returns:
+        The row in the log of the first click on each item that is renumbered, int64 [num_items].
+    """
+    columns = log.columns
+    arrays = {
+        columns.places[name]: f"click_{number}" for number, name in enumerate(columns.features)
+    }
+    arrays = {"item": "items", **arrays}  # name in the log -> name in saved sessions
+    first_rows = [np.empty(0, dtype=np.int64)]
+    with ExitStack() as stack:
+        files = {
+            name: stack.enter_context(folder.array_file(target, log.kinds[name]))
+            for name, target in arrays.items()
+        }
+        ptr = stack.enter_context(folder.array_file("ptr", "i8"))
+        time = None
+        if columns.time is not None:
+            time = stack.enter_context(folder.array_file("time", "f8"))
+        of_session = stack.enter_context(
+            folder.array_file("users", "i4")
+            if columns.by_user
+            else ArrayFile(_groups_of_sessions(log, shard), "i8")
+        )
+        for clicks, begins in _cut(log.clicks(shard), log):
+            ptr.append(files["item"].size + begins)
+            of_session.append(clicks["grp"][begins])
+            if time is not None:
+                time.append(Instants(clicks["tick"], log.tick).seconds())
+            for name, renumbering in codes.items():
+                clicks[name], first = renumbering(clicks[name])
+                if name == "item":
+                    first_rows.append(clicks["row"][first])
+            for name, file in files.items():
+                file.append(clicks[name])
+        ptr.append(np.array([files["item"].size]))
+        logger.info("%d clicks in %d sessions written.", files["item"].size, of_session.size)
+    return np.concatenate(first_rows)
+
+
+def _cut(
+    batches: Iterable[dict[str, NDArray[Any]]], log: CodedLog
+) -> Iterator[tuple[dict[str, NDArray[Any]], NDArray[np.int64]]]:
+    """The clicks batch by batch, and the places at which a session begins."""
+    group, ticks = np.full(1, NOT_SEEN), None
+    for clicks in batches:
+        group = np.append(group[-1:], clicks["grp"])
+        begins = group[1:] != group[:-1]
+        if log.columns.gap is not None:
+            ticks = np.append(clicks["tick"][:1] if ticks is None else ticks[-1:], clicks["tick"])
+            begins |= Instants(ticks, log.tick).gaps_longer(log.columns.gap)
+        yield clicks, np.flatnonzero(begins)
+
+
+def _write_users(folder: FolderWriter, log: CodedLog) -> None:
+    """Writes the users of logs that were cut; all of them, since codes are of the whole log."""
+    with folder.ids_file("user_ids") as ids:
+        for names, _, _ in log.groups():
+            ids.append(names)
+
+
+def _write_names(folder: FolderWriter, log: CodedLog, shard: int | None) -> None:
+    """Writes the name and the user of each session."""
+    of_session = np.load(_groups_of_sessions(log, shard), mmap_mode="r")
+    with ExitStack() as stack:
+        ids = stack.enter_context(folder.ids_file("session_ids"))
+        users = None
+        if log.columns.user is not None:
+            users = stack.enter_context(folder.array_file("users", "i4"))
+            folder.write_ids("user_ids", log.ids("usr"))
+        done = 0
+        for names, codes, of_user in log.groups(shard):
+            stop = int(np.searchsorted(of_session, codes[-1], side="right"))
+            group = np.searchsorted(codes, of_session[done:stop])
+            ids.append(names.take(group))
+            if users is not None:
+                users.append(of_user[group])
+            done = stop
+
+
+def _groups_of_sessions(log: CodedLog, shard: int | None) -> Path:
+    return log.folder / f"groups-{shard}.npy"

@@ -1,0 +1,1 @@
+"""Sessions: ragged clicks with the vocabularies and the catalog that name them."""

@@ -1,0 +1,40 @@
+"""What identifies data: a hash over arrays and ids."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from graphseq.data.sessions.vocabulary import Vocabulary
+
+IDS_A_CHUNK = 1 << 20
+"""How many ids are Python objects at a time."""
+
+
+def fingerprint(
+    arrays: Mapping[str, NDArray[Any] | None], vocabularies: Mapping[str, Vocabulary | None]
+) -> str:
+    """SHA-256, in hex, over named arrays and named ids, in the order of their names.
+
+    Name, type and length go in too, so that the same bytes cut elsewhere give another hash.
+
+    Args:
+        arrays: Arrays; ``None`` is the same as not there.
+        vocabularies: Ids; ``None`` is the same as not there.
+    """
+    digest = hashlib.sha256()
+    for name, array in sorted(arrays.items()):
+        if array is not None:
+            digest.update(f"{name!r} {array.dtype.str} {array.shape}\n".encode())
+            digest.update(np.ascontiguousarray(array).data)
+    for name, vocabulary in sorted(vocabularies.items()):
+        if vocabulary is not None:
+            digest.update(f"{name!r} {len(vocabulary)}\n".encode())
+            for start in range(0, len(vocabulary), IDS_A_CHUNK):
+                ids = vocabulary.ids[start : start + IDS_A_CHUNK].tolist()
+                digest.update("".join(f"{value!r}\n" for value in ids).encode())
+    return digest.hexdigest()

@@ -1,0 +1,243 @@
+"""Sessions of a user joined with those before: histories in which sessions can still be told."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from graphseq.data.sessions.ragged import window_clicks
+from graphseq.data.sessions.sessions import Sessions, only_sessions
+
+SESSION = "session"
+"""Click feature of joined histories: which of its history's sessions a click belongs to, from 0."""
+
+Ints = NDArray[np.int64]
+
+
+def join_sessions(sessions: Sessions) -> Sessions:
+    """The sessions of each user in the order of time, as one history.
+
+    For training: any family then looks back over all sessions of the user, and a family that tells
+    sessions apart, as HGRU4Rec, reads the click feature ``session`` (``batch.click_session``), the
+    number of the session within its history. It is a number and not a mark at the first click, so
+    that it stays true where clicks are left out.
+
+    Sessions keep their clicks together also where they overlap: the one that starts first comes
+    first, of equal or without times the one that stands first. A session whose user is unknown
+    (-1) is a history of its own. Names of sessions go.
+
+    A history's targets start with the first target of its first session that has one; from there on
+    all clicks are targets, also the first click of a later session, which no session by itself
+    predicts. :func:`with_history` keeps the targets as they are.
+
+    Args:
+        sessions: Sessions with users.
+
+    Returns:
+        One history a user, by user code, then those of unknown users.
+
+    Raises:
+        ValueError: If the sessions name no users or have a click feature ``session`` already, or
+            clicks between targets are none themselves, which one history cannot say.
+    """
+    _check(sessions)
+    assert sessions.users is not None
+    users = np.asarray(sessions.users, dtype=np.int64)
+    alone = users.max(initial=-1) + 1 + np.arange(len(users))
+    owner = np.where(users < 0, alone, users)
+    order = np.lexsort((_starts(sessions), owner))
+    first = np.flatnonzero(np.diff(owner[order], prepend=-1))  # of each history, into order
+    counts = np.diff(first, append=len(order))
+    lengths = sessions.lengths[order]
+    session_ptr, clicks = window_clicks(sessions.ptr, order, np.zeros_like(order), lengths)
+    number = np.arange(len(order)) - np.repeat(first, counts)  # of each session in its history
+    ptr = np.append(session_ptr[first], session_ptr[-1])
+    first_target = None
+    if sessions.first_target is not None:
+        first_target = _first_targets(sessions.first_target[order], lengths, session_ptr, first)
+    return _gathered(
+        sessions,
+        clicks,
+        ptr,
+        np.repeat(number, lengths),
+        sessions.users[order[first]],
+        first_target,
+    )
+
+
+def with_history(
+    sessions: Sessions, history: Sessions | None = None, *, max_clicks: int | None = None
+) -> Sessions:
+    """Each session with the earlier sessions of its user before it; its targets stay the same.
+
+    For evaluation: the scores then stand beside those of the sessions by themselves, target by
+    target. Earlier are sessions, of ``history`` and of these, whose last click lies before the
+    first of this one, so that nothing that happens later is ever seen; without times all of
+    ``history``, and of these the ones that stand before. Joined clicks carry ``session`` as those
+    of :func:`join_sessions` do.
+
+    Args:
+        sessions: Sessions with users, the test part for one.
+        history: Further sessions with users, the training part for one.
+        max_clicks: Newest clicks of the earlier sessions to keep, so that users with thousands do
+            not cost each of their sessions as many; ``None``: all.
+
+    Returns:
+        One history a session, in the order of ``sessions``.
+
+    Raises:
+        ValueError: If either names no users, has a click feature ``session`` already or lacks a
+            feature of the other, or ``max_clicks`` is negative.
+    """
+    _check(sessions)
+    if max_clicks is not None and max_clicks < 0:
+        raise ValueError(f"max_clicks must not be negative, got {max_clicks}: None keeps all.")
+    pool, begin = sessions, 0
+    if history is not None:
+        _check(history)
+        pool, begin = _after(history, sessions), history.num_sessions
+    assert pool.users is not None
+    start, end = _starts(pool), _ends(pool)
+    own = np.arange(begin, pool.num_sessions)  # the sessions themselves, in the pool
+
+    # Ends of all sessions and starts of these in one order: at equal times starts come first, so
+    # that a session that ends with the first click of another is not before it.
+    is_end = np.repeat([True, False], [pool.num_sessions, len(own)])
+    who = np.concatenate((np.arange(pool.num_sessions), own))
+    when = np.concatenate((end, start[own]))
+    order = np.lexsort((is_end, when, pool.users[who]))
+    place = np.empty_like(order)
+    place[order] = np.cumsum(is_end[order])  # ends up to here
+    by_end = who[order[is_end[order]]]  # sessions by user, then by end
+    stop = place[pool.num_sessions :]  # ends before each session: [num_sessions]
+    first = np.searchsorted(pool.users[by_end], pool.users[own], side="left")
+    first = np.where(pool.users[own] < 0, stop, first)  # an unknown user has no past
+
+    flat_ptr, flat = window_clicks(pool.ptr, by_end, np.zeros_like(by_end), pool.lengths[by_end])
+    flat = np.arange(pool.num_clicks)[flat] if isinstance(flat, slice) else flat
+    past = flat_ptr[stop] - flat_ptr[first]  # clicks before each session
+    if max_clicks is not None:
+        past = np.minimum(past, max_clicks)
+    lengths = pool.lengths[own]
+    ptr = np.concatenate(([0], np.cumsum(past + lengths)))
+    row = np.repeat(np.arange(len(own)), past + lengths)
+    position = np.arange(ptr[-1]) - ptr[row]
+    before = position < past[row]
+    clicks = pool.ptr[own][row] + position - past[row]
+    place_in_flat = (flat_ptr[stop] - past)[row[before]] + position[before]
+    clicks[before] = flat[place_in_flat]
+    number = (stop - first)[row]
+    number[before] = np.searchsorted(flat_ptr, place_in_flat, side="right") - 1 - first[row[before]]
+    return _gathered(
+        pool, clicks, ptr, number, pool.users[own], past + np.maximum(sessions.targets_from, 1)
+    )
+
+
+def _check(sessions: Sessions) -> None:
+    only_sessions("sessions", sessions)
+    if sessions.users is None:
+        raise ValueError("These sessions name no users: read the log with user=.")
+    if SESSION in sessions.click_features:
+        raise ValueError(
+            f"These sessions have a click feature {SESSION!r} already, as joined ones do: join "
+            "sessions once, or give that feature another name."
+        )
+
+
+def _starts(sessions: Sessions) -> NDArray[Any]:
+    """What orders sessions: time of the first click, or their number."""
+    if sessions.time is None:
+        return np.arange(sessions.num_sessions)
+    return np.asarray(sessions.time[sessions.ptr[:-1]])
+
+
+def _ends(sessions: Sessions) -> NDArray[Any]:
+    if sessions.time is None:
+        return np.arange(sessions.num_sessions)
+    return np.asarray(sessions.time[sessions.ptr[1:] - 1])
+
+
+def _first_targets(first_target: Ints, lengths: Ints, session_ptr: Ints, first: Ints) -> Ints:
+    """Position of the first target of each history; its length where there is none."""
+    target = np.maximum(first_target, 1)
+    history = np.repeat(np.arange(len(first)), np.diff(first, append=len(lengths)))
+    has = np.flatnonzero(target < lengths)
+    begins, which = np.unique(history[has], return_index=True)
+    opening = np.full(len(first), len(lengths))  # the first session with a target
+    opening[begins] = has[which]
+    torn = (np.arange(len(lengths)) > opening[history]) & (target > 1)
+    if torn.any():
+        raise ValueError(
+            f"{int(torn.sum())} sessions have clicks that are no targets after targets of their "
+            "user's earlier sessions: one history cannot say so, with_history can."
+        )
+    ends = np.append(session_ptr[first[1:]], session_ptr[-1])
+    made = ends - session_ptr[first]
+    place = opening[begins]
+    made[begins] = session_ptr[place] + target[place] - session_ptr[first[begins]]
+    return made
+
+
+def _after(history: Sessions, sessions: Sessions) -> Sessions:
+    """Both in one, history first, in the codes of ``sessions``."""
+    history = history.with_vocabulary(sessions.vocabulary)
+    if (history.user_vocabulary is None) != (sessions.user_vocabulary is None):
+        raise ValueError("Either both sessions and history have a user_vocabulary, or neither.")
+    if sessions.user_vocabulary is not None:
+        history = history.with_user_vocabulary(sessions.user_vocabulary)
+    assert history.users is not None
+    assert sessions.users is not None
+    if set(history.click_features) != set(sessions.click_features):
+        raise ValueError(
+            f"The sessions have the click features {sorted(sessions.click_features)}, the history "
+            f"{sorted(history.click_features)}: they must have the same."
+        )
+    if (history.time is None) != (sessions.time is None):
+        raise ValueError("Either both sessions and history have times, or neither.")
+    features = {}
+    for name, values in sessions.click_features.items():
+        ids, theirs = (
+            sessions.feature_vocabularies.get(name),
+            history.feature_vocabularies.get(name),
+        )
+        past = np.asarray(history.click_features[name])
+        if ids is not None and theirs is not None and ids != theirs:
+            past = theirs.map_to(ids, f"values of {name!r}").astype(values.dtype)[past]
+        features[name] = np.concatenate((past, values))
+    time = None
+    if history.time is not None and sessions.time is not None:
+        time = np.concatenate((history.time, sessions.time))
+    return replace(
+        sessions,
+        items=np.concatenate((history.items, sessions.items)),
+        ptr=np.concatenate((history.ptr, history.num_clicks + sessions.ptr[1:])),
+        time=time,
+        users=np.concatenate((history.users, sessions.users)),
+        click_features=features,
+        session_ids=None,
+        first_target=None,
+    )
+
+
+def _gathered(
+    sessions: Sessions,
+    clicks: slice | Ints,
+    ptr: Ints,
+    number: Ints,
+    users: NDArray[np.int32],
+    first_target: Ints | None,
+) -> Sessions:
+    features = {name: values[clicks] for name, values in sessions.click_features.items()}
+    return replace(
+        sessions,
+        items=sessions.items[clicks],
+        ptr=ptr,
+        time=None if sessions.time is None else sessions.time[clicks],
+        users=users,
+        click_features={**features, SESSION: number.astype(np.int32)},
+        session_ids=None,
+        first_target=first_target,
+    )

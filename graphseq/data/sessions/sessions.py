@@ -1,0 +1,587 @@
+"""Sessions: the clicks of all sessions in flat arrays with one pointer (CSR)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import pairwise
+from os import PathLike
+from typing import Any, overload
+
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike, NDArray
+
+from graphseq.data.logs.errors import missing_rows
+from graphseq.data.logs.events import session_fields
+from graphseq.data.logs.ids import id_column
+from graphseq.data.logs.lists import read_lists
+from graphseq.data.logs.memory import column_of
+from graphseq.data.logs.source import Log, LogOptions
+from graphseq.data.logs.times import Duration
+from graphseq.data.sessions.catalog import Catalog
+from graphseq.data.sessions.fingerprint import fingerprint
+from graphseq.data.sessions.ragged import count_codes, session_numbers, window_clicks
+from graphseq.data.sessions.vocabulary import Vocabulary
+
+
+@dataclass(frozen=True, eq=False)
+class Sessions:
+    """Ragged sessions: session ``s`` is ``items[ptr[s]:ptr[s + 1]]``, oldest click first.
+
+    Made by :meth:`from_frame`, :meth:`from_lists`, :meth:`from_events` and their kin; arrays may be
+    memory-mapped and are never written to.
+
+    Args:
+        items: Item codes of all clicks, int32 [num_clicks]; -1: not in ``vocabulary``.
+        ptr: First click of each session, and the end, int64 [num_sessions + 1].
+        vocabulary: Ids of the items.
+        time: Seconds since 1970 (or the log's own unit) of each click, float64 [num_clicks].
+        users: User code of each session, int32 [num_sessions]; -1: unknown.
+        user_vocabulary: Ids of the users.
+        click_features: Name -> value of each click, [num_clicks].
+        feature_vocabularies: Name -> ids behind the codes of a categorical click feature.
+        item_features: One row an item in code order.
+        session_ids: The log's own name of each session, [num_sessions]; text in Arrow's memory.
+        first_target: Position in its session of the first click that is a target, int64
+            [num_sessions]; ``None``: 1 everywhere, so that every prefix counts.
+
+    Raises:
+        ValueError: If the arrays do not fit together.
+    """
+
+    items: NDArray[np.int32]
+    ptr: NDArray[np.int64]
+    vocabulary: Vocabulary
+    time: NDArray[np.float64] | None = None
+    users: NDArray[np.int32] | None = None
+    user_vocabulary: Vocabulary | None = None
+    click_features: Mapping[str, NDArray[Any]] = field(default_factory=dict)
+    feature_vocabularies: Mapping[str, Vocabulary] = field(default_factory=dict)
+    item_features: pd.DataFrame | None = None
+    session_ids: NDArray[Any] | pd.api.extensions.ExtensionArray | None = None
+    first_target: NDArray[np.int64] | None = None
+
+    def __post_init__(self) -> None:
+        # Shapes and ends only: a look at all values would page in the whole of a memory-mapped log.
+        shapes_fit = self.items.ndim == 1 and self.ptr.ndim == 1 and self.ptr.size > 0
+        if not shapes_fit or self.items.dtype != np.int32 or self.ptr.dtype != np.int64:
+            raise ValueError(
+                "Sessions need items int32 [num_clicks] and ptr int64 [num_sessions + 1], got "
+                f"{self.items.dtype} {list(self.items.shape)} and {self.ptr.dtype} "
+                f"{list(self.ptr.shape)}: from_ragged makes them."
+            )
+        if self.ptr[0] != 0 or self.ptr[-1] != self.num_clicks:
+            raise ValueError(
+                f"ptr must run from 0 to the number of clicks, {self.num_clicks}, got "
+                f"{self.ptr[0]}..{self.ptr[-1]}."
+            )
+        per_click = {"time": self.time, **self.click_features}
+        named = ("users", "session_ids", "first_target")
+        per_session = {name: getattr(self, name) for name in named}
+        for fields, size, unit in (
+            (per_click, self.num_clicks, "value a click"),
+            (per_session, self.num_sessions, "value a session"),
+            ({"item_features": self.item_features}, self.num_items, "row an item"),
+        ):
+            for name, v in fields.items():
+                if v is not None and len(v) != size:
+                    raise ValueError(f"Sessions.{name} needs one {unit}: {size}, got {len(v)}.")
+
+    # -- making them ---------------------------------------------------------------------------
+
+    @classmethod
+    def from_ragged(
+        cls,
+        item_ids: Iterable[Any],
+        ptr: ArrayLike,
+        *,
+        vocabulary: Vocabulary | None = None,
+        **fields: Any,
+    ) -> Sessions:
+        """Sessions of flat item ids and a pointer.
+
+        Args:
+            item_ids: Ids of all clicks, session after session, [num_clicks].
+            ptr: First click of each session, and the end, [num_sessions + 1].
+            vocabulary: Item ids to count with; others become -1. ``None``: those that occur.
+            **fields: Any further field of :class:`Sessions`.
+
+        Raises:
+            ValueError: If there is no session, an empty one, or a missing item id.
+        """
+        ptr = np.asarray(ptr, dtype=np.int64)
+        if ptr.size < 2:
+            raise ValueError("There is no session in this log: it needs at least one click.")
+        steps = np.diff(ptr)
+        if ptr[0] != 0:
+            raise ValueError(f"ptr must start at 0, got {ptr[0]}.")
+        if (steps <= 0).any():
+            bad = int(np.argmax(steps <= 0))
+            raise ValueError(
+                f"ptr must grow at every step, but session {bad} spans clicks "
+                f"{ptr[bad]}..{ptr[bad + 1]} ({int((steps <= 0).sum())} such in all): leave empty "
+                "sessions out."
+            )
+        item_ids = id_column(column_of(item_ids, "item"))
+        if vocabulary is None:
+            vocabulary, codes = Vocabulary.factorize(item_ids)
+            if codes.size and codes.min() < 0:
+                raise ValueError(missing_rows("item", codes < 0, unit="click"))
+        else:
+            codes = vocabulary.encode(item_ids)
+        if len(codes) != ptr[-1]:
+            raise ValueError(f"ptr ends at {ptr[-1]}, but there are {len(codes)} clicks.")
+        return cls(codes.astype(np.int32), ptr, vocabulary, **fields)
+
+    @classmethod
+    def from_lists(
+        cls,
+        sessions: Any,
+        *,
+        vocabulary: Vocabulary | None = None,
+        users: Sequence[Any] | None = None,
+    ) -> Sessions:
+        """Sessions of lists of item ids, oldest click first.
+
+        Args:
+            sessions: One list, array, tensor or column of item ids per session; an array or tensor
+                [num_sessions, num_clicks]; or a column of lists of pandas, polars or Arrow.
+            vocabulary: Item ids to count with; others become -1. ``None``: those that occur.
+            users: The user of each session.
+
+        Raises:
+            ValueError: If there is no session, one is empty or missing, or an item id is missing
+                or of a type that cannot be saved; its position is named.
+        """
+        items, ptr = read_lists(sessions)
+        fields: dict[str, Any] = {}
+        if users is not None:
+            named = id_column(column_of(users, "users"))
+            if len(named) != len(ptr) - 1:
+                raise ValueError(
+                    f"users needs one user a session: {len(ptr) - 1}, got {len(named)}."
+                )
+            fields["user_vocabulary"], codes = Vocabulary.factorize(named)
+            fields["users"] = codes.astype(np.int32)
+        return cls.from_ragged(items, ptr, vocabulary=vocabulary, **fields)
+
+    @classmethod
+    def from_frame(
+        cls,
+        log: Log,
+        *,
+        session: str = "session_id",
+        item: str = "item_id",
+        time: str | None = None,
+        user: str | None = None,
+        gap: Duration | None = None,
+        features: Sequence[str] = (),
+        item_features: pd.DataFrame | Sequence[str] | None = None,
+        out: str | PathLike[str] | None = None,
+        **options: Any,
+    ) -> Sessions:
+        """Sessions of a log with one click per row, or with one session per row.
+
+        Clicks of one session are ordered by time; those of equal time keep the log's order. Without
+        ``time`` the log's order is the order. Only the columns named are read.
+
+        Args:
+            log: A frame of pandas or polars, a table of Arrow, a relation of DuckDB, or whatever
+                else hands out Arrow's stream; a list of dicts or a dict of columns; or files: a
+                path, a list of paths, a glob or a folder (``day=3/`` is a column ``day``) of
+                Parquet, CSV and its kin, or JSON lines, compressed or not.
+            session, item, time, user: Names of its columns; time as dates (without a zone: UTC) or
+                as numbers (seconds, or see ``time_unit``). A session whose user is missing has
+                user -1. Where items are lists, each row is a session, and lists of times and
+                features belong to them; ``events.aid`` is a part of a list of objects.
+            gap: Cuts a session further where the pause is longer, as ``"30min"`` or in seconds;
+                its parts keep its name.
+            features: Columns that describe the click: numbers stay numbers, all else gets codes
+                (-1: missing).
+            item_features: Columns that describe the item (its first click decides), or a frame
+                indexed by item id.
+            out: A folder to build the sessions in, of a log larger than memory; see
+                :func:`graphseq.data.logs.conversion.convert`.
+            **options: How the log is read, see :class:`~graphseq.data.logs.source.LogOptions`:
+                ``names``, ``separator``, ``encoding``, ``quote``, ``null_values``, ``ids``,
+                ``time_unit``, ``time_format``, ``bad_lines``, ``item_separator``.
+
+        Raises:
+            ValueError: If it is no log or an empty one, a column is missing (those that exist are
+                listed), a value is missing or cannot be read (rows are counted and named), numbers
+                cannot be seconds, a session has two users, or a file is broken or cut off.
+            TypeError: If there is no such option.
+        """
+        columns: dict[str, Any] = {
+            "session": session,
+            "item": item,
+            "time": time,
+            "user": user,
+            "gap": gap,
+            "features": features,
+            "item_features": item_features,
+        }
+        return cls._from_log(log, out, columns, options)
+
+    @classmethod
+    def from_events(
+        cls,
+        log: Log,
+        *,
+        user: str = "user_id",
+        item: str = "item_id",
+        time: str = "timestamp",
+        gap: Duration | None = "30min",
+        features: Sequence[str] = (),
+        item_features: pd.DataFrame | Sequence[str] | None = None,
+        out: str | PathLike[str] | None = None,
+        **options: Any,
+    ) -> Sessions:
+        """Sessions of users' logs, cut where a user was inactive for longer than ``gap``.
+
+        Args:
+            log: The log, one event a row: whatever :meth:`from_frame` takes.
+            user, item, time: Names of its columns.
+            gap: The longest pause within a session, as ``"30min"`` or in seconds; ``None``: one
+                session a user.
+            features, item_features, out, options: As in :meth:`from_frame`.
+
+        Raises:
+            ValueError: As :meth:`from_frame`; or if ``gap`` is not positive.
+            TypeError: If there is no such option.
+        """
+        columns: dict[str, Any] = {
+            "session": None,
+            "item": item,
+            "time": time,
+            "user": user,
+            "gap": gap,
+            "features": features,
+            "item_features": item_features,
+        }
+        return cls._from_log(log, out, columns, options)
+
+    @classmethod
+    def _from_log(
+        cls,
+        log: Log,
+        out: str | PathLike[str] | None,
+        columns: dict[str, Any],
+        options: dict[str, Any],
+    ) -> Sessions:
+        reading = LogOptions.of(options)
+        if out is None:
+            return cls(**session_fields(log, **columns, options=reading))
+        from graphseq.data.logs.conversion import convert
+
+        return convert(log, out, **columns, options=reading)
+
+    @classmethod
+    def from_parquet(cls, log: Log, out: str | PathLike[str], **columns: Any) -> Sessions:
+        """What ``out=`` does; see :func:`graphseq.data.logs.conversion.convert`."""
+        from graphseq.data.logs.conversion import convert
+
+        return convert(log, out, **columns)
+
+    def save(self, folder: str | PathLike[str]) -> None:
+        """Writes all fields to a folder; see :func:`graphseq.data.storage.save_sessions`."""
+        from graphseq.data.storage import save_sessions
+
+        save_sessions(self, folder)
+
+    @classmethod
+    def open(cls, folder: str | PathLike[str], *, verify: bool = True) -> Sessions:
+        """Saved sessions, memory-mapped; see :func:`graphseq.data.storage.open_sessions`."""
+        from graphseq.data.storage import open_sessions
+
+        return open_sessions(folder, verify=verify)
+
+    # -- reading them --------------------------------------------------------------------------
+
+    @property
+    def num_sessions(self) -> int:
+        return len(self.ptr) - 1
+
+    @property
+    def num_clicks(self) -> int:
+        return len(self.items)
+
+    @property
+    def num_items(self) -> int:
+        return len(self.vocabulary)
+
+    @property
+    def lengths(self) -> NDArray[np.int64]:
+        """Clicks of each session, int64 [num_sessions]."""
+        return np.diff(self.ptr)
+
+    @property
+    def session_index(self) -> NDArray[np.int64]:
+        """The session of each click, int64 [num_clicks]."""
+        return np.repeat(np.arange(self.num_sessions), self.lengths)
+
+    @property
+    def targets_from(self) -> NDArray[np.int64]:
+        """``first_target``, written out where it is ``None``: int64 [num_sessions]."""
+        if self.first_target is None:
+            return np.ones(self.num_sessions, dtype=np.int64)
+        return self.first_target
+
+    @property
+    def num_targets(self) -> int:
+        """Clicks that are targets: those from ``first_target`` on in every session."""
+        return int(np.maximum(self.lengths - self.targets_from, 0).sum())
+
+    def __len__(self) -> int:
+        return self.num_sessions
+
+    @overload
+    def __getitem__(self, index: int) -> list[Any]: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> Sessions: ...
+
+    def __getitem__(self, index: int | slice) -> list[Any] | Sessions:
+        """The item ids of one session; of a slice, its sessions.
+
+        ``None`` stands for a click outside the vocabulary.
+
+        Raises:
+            IndexError: If there is no such session.
+            TypeError: If it is neither a number nor a slice.
+        """
+        if isinstance(index, slice):
+            return self.select(np.arange(*index.indices(len(self))))
+        if isinstance(index, bool) or not isinstance(index, (int, np.integer)):
+            raise TypeError(
+                f"Sessions are asked for by a number or a slice, as sessions[3] or sessions[2:5], "
+                f"got {type(index).__name__}: sessions.select takes numbers and masks."
+            )
+        if not -len(self) <= index < len(self):
+            raise IndexError(f"Session {index} does not exist: there are {len(self)}.")
+        index %= len(self)
+        codes = self.items[self.ptr[index] : self.ptr[index + 1]]
+        known = codes >= 0
+        ids: list[Any] = [None] * len(codes)
+        for position, value in zip(
+            np.flatnonzero(known).tolist(), self.vocabulary.decode(codes[known]), strict=True
+        ):
+            ids[position] = value
+        return ids
+
+    def __iter__(self) -> Iterator[list[Any]]:
+        return (self[index] for index in range(len(self)))
+
+    def with_item_features(self, table: pd.DataFrame | pd.Series) -> Sessions:
+        """The same sessions with features of their items.
+
+        Args:
+            table: One row per item, indexed by item id, in any order; items that it lacks have
+                missing values, and rows of other items are left out. It takes the place of features
+                that are there.
+
+        Raises:
+            ValueError: If an item has two rows, or no item of the sessions has one.
+        """
+        table = table.to_frame() if isinstance(table, pd.Series) else table
+        row = Vocabulary(table.index).encode(self.vocabulary.ids, what="items of the sessions")
+        if len(row) and (row < 0).all():
+            raise ValueError(
+                f"No item of these sessions has a row in the table: its index has "
+                f"{table.index[:1].tolist()}, the sessions have {self.vocabulary.ids[:1].tolist()}."
+            )
+        rows = table.reset_index(drop=True)
+        absent = row < 0
+        rows = rows.reindex(np.where(absent, len(rows), row)) if absent.any() else rows.take(row)
+        return replace(self, item_features=rows.reset_index(drop=True))
+
+    def to_lists(self) -> list[list[Any]]:
+        """One list of item ids a session; ``None`` stands for a click outside the vocabulary."""
+        known = self.vocabulary.ids.tolist()
+        ids = np.fromiter([*known, None], dtype=object, count=len(known) + 1)
+        flat, ptr = ids[self.items].tolist(), self.ptr.tolist()
+        return [flat[start:stop] for start, stop in pairwise(ptr)]
+
+    def to_frame(self) -> pd.DataFrame:
+        """The log, a click a row: ``session_id``, ``item_id``, ``time``, ``user_id``, features."""
+        columns: dict[str, Any] = {
+            "session_id": self.session_index
+            if self.session_ids is None
+            else self.session_ids[self.session_index],
+            "item_id": self.vocabulary.column(self.items),
+        }
+        if self.time is not None:
+            columns["time"] = np.asarray(self.time)
+        if self.users is not None and self.user_vocabulary is not None:
+            columns["user_id"] = self.user_vocabulary.column(self.users[self.session_index])
+        for name, values in self.click_features.items():
+            vocabulary = self.feature_vocabularies.get(name)
+            columns[name] = np.asarray(values) if vocabulary is None else vocabulary.column(values)
+        return pd.DataFrame(columns)
+
+    def catalog(self) -> Catalog:
+        """Items, training counts, users and features of these sessions."""
+        counts = count_codes(self.items, self.num_items)
+        features = self.item_features, self.feature_vocabularies
+        return Catalog(self.vocabulary, counts, self.user_vocabulary, *features)
+
+    def describe(self) -> pd.DataFrame:
+        """Statistics, one a row: see :func:`graphseq.data.sessions.describe.describe`."""
+        from graphseq.data.sessions.describe import describe
+
+        return describe(self)
+
+    def fingerprint(self) -> str:
+        """SHA-256 over clicks, sessions, targets, times, users, click features and all ids.
+
+        Equal for equal data only; names of sessions and features of items are not data in this
+        sense. All of a memory-mapped log is read.
+        """
+        return fingerprint(
+            {
+                "items": self.items,
+                "ptr": self.ptr,
+                "first_target": self.targets_from,
+                "time": self.time,
+                "users": self.users,
+                **{f"click_{name}": values for name, values in self.click_features.items()},
+            },
+            {
+                "items": self.vocabulary,
+                "users": self.user_vocabulary,
+                **{f"click_{name}": ids for name, ids in self.feature_vocabularies.items()},
+            },
+        )
+
+    # -- cutting them --------------------------------------------------------------------------
+
+    def select(self, index: ArrayLike) -> Sessions:
+        """These sessions, in the order given.
+
+        Args:
+            index: Session numbers, int [n], or a mask, bool [num_sessions].
+        """
+        index = session_numbers(index, self.num_sessions)
+        return self.window(index, np.zeros(len(index), dtype=np.int64), self.lengths[index])
+
+    def window(self, index: ArrayLike, start: ArrayLike, stop: ArrayLike) -> Sessions:
+        """Clicks ``start..stop-1`` of these sessions; ``first_target`` moves along.
+
+        Whole neighbours in their old order stay views of these arrays; all else is copied.
+
+        Args:
+            index: Session numbers, int [n], or a mask, bool [num_sessions].
+            start, stop: Positions within the session, int [n], ``start < stop``.
+
+        Raises:
+            ValueError: If a session does not exist, or a window is empty or outside its session.
+        """
+        index = session_numbers(index, self.num_sessions)
+        start, stop = np.asarray(start, dtype=np.int64), np.asarray(stop, dtype=np.int64)
+        ptr, clicks = window_clicks(self.ptr, index, start, stop)
+        return replace(
+            self,
+            items=self.items[clicks],
+            ptr=ptr,
+            time=None if self.time is None else self.time[clicks],
+            users=None if self.users is None else self.users[index],
+            click_features={k: v[clicks] for k, v in self.click_features.items()},
+            session_ids=None if self.session_ids is None else self.session_ids[index],
+            first_target=(
+                None
+                if self.first_target is None
+                else np.maximum(self.first_target[index] - start, 1)
+            ),
+        )
+
+    def keep_clicks(self, keep: NDArray[np.bool_]) -> Sessions:
+        """The clicks where ``keep`` [num_clicks] is true; sessions left empty go.
+
+        ``first_target`` counts the clicks that are kept, so that the same clicks stay targets.
+
+        Raises:
+            ValueError: If ``keep`` is not a mask over all clicks.
+        """
+        keep = np.asarray(keep)
+        if keep.dtype != bool or keep.shape != self.items.shape:
+            raise ValueError(
+                f"keep must be bool [{self.num_clicks}], got {keep.dtype} {list(keep.shape)}."
+            )
+        kept = np.concatenate(([0], np.cumsum(keep)))
+        lengths = np.diff(kept[self.ptr])
+        sessions = lengths > 0
+        first_target = None
+        if self.first_target is not None:
+            boundary = np.minimum(self.ptr[:-1] + self.first_target, self.ptr[1:])
+            first_target = np.maximum(kept[boundary] - kept[self.ptr[:-1]], 1)[sessions]
+        return replace(
+            self,
+            items=self.items[keep],
+            ptr=np.concatenate(([0], np.cumsum(lengths[sessions]))),
+            time=None if self.time is None else self.time[keep],
+            users=None if self.users is None else self.users[sessions],
+            click_features={k: v[keep] for k, v in self.click_features.items()},
+            session_ids=None if self.session_ids is None else self.session_ids[sessions],
+            first_target=first_target,
+        )
+
+    def with_vocabulary(self, vocabulary: Vocabulary) -> Sessions:
+        """The same sessions in the codes of another vocabulary; what it lacks becomes -1.
+
+        Raises:
+            ValueError: If none of the items is in it, and all are of another type.
+        """
+        if vocabulary is self.vocabulary:
+            return self
+        table = self.vocabulary.map_to(vocabulary, "items").astype(np.int32)
+        item_features = None
+        if self.item_features is not None:
+            codes = self.vocabulary.encode(vocabulary.ids)
+            item_features = self.item_features.reset_index(drop=True)
+            known = (codes >= 0).all()
+            item_features = item_features.take(codes) if known else item_features.reindex(codes)
+            item_features = item_features.reset_index(drop=True)
+        return replace(
+            self, items=table[self.items], vocabulary=vocabulary, item_features=item_features
+        )
+
+    def with_user_vocabulary(self, vocabulary: Vocabulary | None) -> Sessions:
+        """The same sessions in another vocabulary of users; what it lacks becomes -1.
+
+        Raises:
+            ValueError: If none of the users is in it, and all are of another type.
+        """
+        if vocabulary is None or self.users is None or self.user_vocabulary is None:
+            return replace(self, users=None, user_vocabulary=None)
+        if vocabulary is self.user_vocabulary:
+            return self
+        table = self.user_vocabulary.map_to(vocabulary, "users").astype(np.int32)
+        return replace(self, users=table[self.users], user_vocabulary=vocabulary)
+
+    def drop_unused_items(self) -> Sessions:
+        """The same sessions with a vocabulary of the items that occur, in their old order."""
+        used = count_codes(self.items, self.num_items) > 0
+        if used.all():
+            return self
+        return self.with_vocabulary(self.vocabulary.subset(np.flatnonzero(used)))
+
+    def __repr__(self) -> str:
+        return (
+            f"{type(self).__name__}(num_sessions={self.num_sessions}, "
+            f"num_clicks={self.num_clicks}, num_items={self.num_items})"
+        )
+
+
+def only_sessions(name: str, value: Any) -> None:
+    """Refuses what is no :class:`Sessions`.
+
+    Raises:
+        ValueError: If it is none; the message names the argument and tells how to make some.
+    """
+    if isinstance(value, Sessions):
+        return
+    way_out = "gs.Sessions.from_frame reads a log, gs.Sessions.from_lists lists of item ids"
+    if hasattr(value, "train") and hasattr(value, "test"):
+        way_out = f"pass one of its parts, as {name}=split.train"
+    raise ValueError(f"{name} must be gs.Sessions, got {type(value).__name__}: {way_out}.")

@@ -1,0 +1,250 @@
+"""The parts of a split: one vocabulary, that of training, and a report of what lies beyond it."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from graphseq.data.sessions.catalog import Catalog
+from graphseq.data.sessions.sessions import Sessions, only_sessions
+
+logger = logging.getLogger(__name__)
+
+REPORT_COLUMNS = (
+    "sessions",
+    "clicks",
+    "items",
+    "targets",
+    "unknown_items",
+    "unknown_clicks",
+    "unknown_targets",
+    "targets_without_history",
+    "sessions_without_target",
+    "sessions_too_short",
+)
+
+
+@dataclass(frozen=True, eq=False)
+class Split:
+    """Training, test and perhaps validation sessions in the codes of the training items.
+
+    Made by :func:`~graphseq.data.splits.splits.temporal_split`,
+    :func:`~graphseq.data.splits.splits.leave_last_split`,
+    :func:`~graphseq.data.splits.splits.session_split` and
+    :func:`~graphseq.data.splits.splits.fixed_split`. What test and validation contain beyond the
+    training
+    items is -1 there: it stays, and as a target it is a miss.
+
+    Args:
+        train: What a model may learn from; its vocabularies hold what occurs in it, no more.
+        test: Sessions whose clicks from ``first_target`` on are to be predicted.
+        validation: As ``test``, cut from the training part.
+        report: One row a part (``train``, ``validation``, ``test``) with the columns
+
+            - ``sessions``, ``clicks``, ``items`` (those that occur) and ``targets``;
+            - ``unknown_items``, ``unknown_clicks``, ``unknown_targets``: those not in training;
+            - ``targets_without_history``: targets with no known click before them;
+            - ``sessions_without_target``: sessions that are kept but predict nothing;
+            - ``sessions_too_short``: sessions that stay with training, since they have no click to
+              spare as a target of this part.
+        protocol: How the split was made, in plain values: the name, its arguments, the cut.
+
+    Raises:
+        ValueError: If the parts do not share one vocabulary.
+    """
+
+    train: Sessions
+    test: Sessions
+    validation: Sessions | None = None
+    report: pd.DataFrame = field(default_factory=pd.DataFrame)
+    protocol: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        ours = self.train.vocabulary
+        for name, part in (("test", self.test), ("validation", self.validation)):
+            if part is not None and part.vocabulary is not ours and part.vocabulary != ours:
+                raise ValueError(
+                    f"All parts of a split share the items of training, but {name} has a "
+                    f"vocabulary of {part.num_items} items and training one of "
+                    f"{self.train.num_items}: fixed_split(train, test, validation) brings them "
+                    "together."
+                )
+
+    @property
+    def num_items(self) -> int:
+        return self.train.num_items
+
+    @property
+    def catalog(self) -> Catalog:
+        """Items, counts and users of the training part."""
+        return self.train.catalog()
+
+    def __repr__(self) -> str:
+        sizes = ", ".join(
+            f"{name}={0 if part is None else part.num_sessions}"
+            for name, part in (
+                ("train", self.train),
+                ("validation", self.validation),
+                ("test", self.test),
+            )
+        )
+        return f"{type(self).__name__}({sizes}, num_items={self.num_items})"
+
+
+def assemble(
+    train: Sessions,
+    test: Sessions,
+    validation: Sessions | None,
+    protocol: Mapping[str, Any],
+    too_short: Mapping[str, int] | None = None,
+) -> Split:
+    """All parts in the codes of what occurs in training, and the report.
+
+    Args:
+        train, test, validation: The parts, each in vocabularies of its own.
+        protocol: How the split was made.
+        too_short: Part -> sessions that were too short to give it a target.
+
+    Raises:
+        ValueError: If a part is empty, has nothing to learn or to predict, features differ, or ids
+            are of another type.
+    """
+    require_sessions("train", train)
+    if not (train.items >= 0).any():
+        raise ValueError("The training part has no known click: nothing can be learnt from it.")
+    parts = {"train": train, "validation": validation, "test": test}
+    shrunk = _shrunk(train)
+    shared: dict[str, Sessions] = {}
+    rows: dict[str, dict[str, int]] = {}
+    for name, part in parts.items():
+        if part is None:
+            continue
+        require_sessions(name, part)
+        after = shrunk if name == "train" else _in_codes_of(shrunk, part, name)
+        after = replace(after, first_target=np.maximum(after.targets_from, 1))
+        row = _report_row(after)
+        own = part.vocabulary.ids[_occurs(part.items, part.num_items)]
+        row["items"] = len(own)
+        row["unknown_items"] = int((shrunk.vocabulary.encode(own) < 0).sum())
+        row["sessions_too_short"] = (too_short or {}).get(name, 0)
+        if name != "train" and row["targets"] == 0:
+            raise ValueError(
+                f"The {name} part has no target: none of its {row['sessions']} sessions has a "
+                "click to predict after its first one."
+            )
+        if name != "train" and row["unknown_clicks"] == row["clicks"]:
+            clicked = np.unique(part.items)
+            logger.warning(
+                "No item of the %s part occurs in training: %r does not, %r does.",
+                name,
+                next(iter(part.vocabulary.decode(clicked[clicked >= 0][:1])), None),
+                train.vocabulary.decode(np.unique(train.items)[-1:])[0],
+            )
+        shared[name], rows[name] = after, row
+    report = pd.DataFrame.from_dict(rows, orient="index")[list(REPORT_COLUMNS)].astype(np.int64)
+    return Split(shared["train"], shared["test"], shared.get("validation"), report, protocol)
+
+
+def _report_row(part: Sessions) -> dict[str, int]:
+    first = np.minimum(part.targets_from, part.lengths)
+    row = {
+        "sessions": part.num_sessions,
+        "clicks": part.num_clicks,
+        "targets": part.num_targets,
+        "unknown_clicks": 0,
+        "unknown_targets": 0,
+        "targets_without_history": 0,
+        "sessions_without_target": int((first >= part.lengths).sum()),
+    }
+    known = np.asarray(part.items) >= 0
+    if known.all():
+        return row
+    click = np.arange(part.num_clicks)
+    is_target = click >= np.repeat(part.ptr[:-1] + first, part.lengths)
+    first_known = np.minimum.reduceat(np.where(known, click, part.num_clicks), part.ptr[:-1])
+    no_history = click <= np.repeat(first_known, part.lengths)
+    row["unknown_clicks"] = int((~known).sum())
+    row["unknown_targets"] = int((~known & is_target).sum())
+    row["targets_without_history"] = int((no_history & is_target).sum())
+    return row
+
+
+def _shrunk(train: Sessions) -> Sessions:
+    """Training sessions whose vocabularies hold what occurs in them, no more."""
+    train = train.drop_unused_items()
+    if train.users is not None and train.user_vocabulary is not None:
+        used = _occurs(train.users, len(train.user_vocabulary))
+        if not used.all():
+            train = train.with_user_vocabulary(train.user_vocabulary.subset(np.flatnonzero(used)))
+    vocabularies = dict(train.feature_vocabularies)
+    for name, vocabulary in vocabularies.items():
+        used = _occurs(train.click_features[name], len(vocabulary))
+        if not used.all():
+            vocabularies[name] = vocabulary.subset(np.flatnonzero(used))
+    return _with_feature_vocabularies(train, vocabularies)
+
+
+def _in_codes_of(train: Sessions, part: Sessions, name: str) -> Sessions:
+    """``part`` with the vocabularies (and the item features) of ``train``."""
+    if set(train.click_features) != set(part.click_features) or set(
+        train.feature_vocabularies
+    ) != set(part.feature_vocabularies):
+        raise ValueError(
+            f"The click features of training are {sorted(train.click_features)} (with ids: "
+            f"{sorted(train.feature_vocabularies)}), those of {name} "
+            f"{sorted(part.click_features)} (with ids: {sorted(part.feature_vocabularies)}): read "
+            "both with the same features."
+        )
+    part = replace(part.with_vocabulary(train.vocabulary), item_features=train.item_features)
+    if train.user_vocabulary is not None or part.user_vocabulary is not None:
+        part = part.with_user_vocabulary(train.user_vocabulary)
+    return _with_feature_vocabularies(part, train.feature_vocabularies)
+
+
+def _with_feature_vocabularies(sessions: Sessions, vocabularies: Mapping[str, Any]) -> Sessions:
+    """Categorical click features in the codes of other vocabularies; what they lack is -1."""
+    features = dict(sessions.click_features)
+    for name, vocabulary in vocabularies.items():
+        ours = sessions.feature_vocabularies[name]
+        if ours is not vocabulary:
+            table = ours.map_to(vocabulary, f"values of {name!r}").astype(np.int32)
+            features[name] = table[features[name]]
+    return replace(sessions, click_features=features, feature_vocabularies=dict(vocabularies))
+
+
+def _occurs(codes: NDArray[Any], size: int) -> NDArray[np.bool_]:
+    """Which of the codes ``0..size-1`` occur, bool [size]."""
+    occurs = np.zeros(size + 1, dtype=bool)
+    occurs[codes] = True  # -1 marks the place that is cut off
+    return occurs[:size]
+
+
+def require_split(value: Any) -> None:
+    """Refuses what is no :class:`Split`.
+
+    Raises:
+        ValueError: If it is none; the message tells how to make one.
+    """
+    if not isinstance(value, Split):
+        raise ValueError(
+            f"split must be a gs.Split, got {type(value).__name__}: gs.temporal_split, "
+            "gs.session_split and gs.leave_last_split make one of Sessions, gs.load_split of a "
+            "data set's name."
+        )
+
+
+def require_sessions(name: str, sessions: Sessions) -> None:
+    """Refuses what is no sessions, and a part without a session.
+
+    Raises:
+        ValueError: If there is none; the message names the part.
+    """
+    only_sessions(name, sessions)
+    if sessions.num_sessions == 0:
+        raise ValueError(f"There is no session in {name}: every part needs at least one.")

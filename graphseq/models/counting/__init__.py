@@ -1,0 +1,1 @@
+"""Families that count: popularity, Markov chains, rules, neighbors."""

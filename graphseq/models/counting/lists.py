@@ -1,0 +1,129 @@
+"""Weighted sums of lists, as sparse products: what counting models read, a part at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.sparse import csr_matrix
+
+from graphseq.models.use import inference
+
+IntArray = NDArray[np.int64]
+FloatArray = NDArray[np.float64]
+
+ROUNDING = 1e-6
+"""More than distances in a block of 2**24 rows are rounded by; what it lets in is few."""
+
+
+def entries_of(ptr: NDArray[Any], lists: NDArray[Any]) -> tuple[IntArray, IntArray]:
+    """The entries of these lists, one list after another, and the pointer to each.
+
+    Args:
+        ptr: First entry of each list, and the end, int64 [num_lists + 1].
+        lists: Numbers of lists, in any order and with repeats, integers [n].
+
+    Returns:
+        Entries, int64 [num_entries], and the pointer into them, int64 [n + 1].
+    """
+    start = ptr[lists]
+    length = ptr[lists + 1] - start
+    end = np.concatenate(([0], np.cumsum(length)))
+    entry = np.repeat(start - end[:-1], length)
+    entry += np.arange(len(entry))
+    return entry, end
+
+
+def weighted_sums(
+    ptr: IntArray,
+    lists: IntArray,
+    weight: FloatArray,
+    list_ptr: IntArray,
+    read: Callable[[IntArray, IntArray], tuple[NDArray[Any], FloatArray]],
+    num_columns: int,
+) -> Iterator[tuple[slice, csr_matrix]]:
+    r"""Sums of weighted lists for each row, :math:`y_{rc} = \sum_n w_n \sum_{e \in l_n,\,
+    c_e = c} v_e`.
+
+    Rows are taken in blocks, so that lists of at most
+    :data:`~graphseq.models.use.inference.MOST_ENTRIES` entries are summed at once, or those of a
+    single
+    row. A row's terms are added in the order in which its lists are given, whatever the block: its
+    sums do not depend on the rows beside it.
+
+    Args:
+        ptr: First list of each row, and the end, int64 [num_rows + 1].
+        lists: Numbers of lists, row after row, int64 [n].
+        weight: Weight of each, float64 [n].
+        list_ptr: First entry of each list, and the end, int64 [num_lists + 1].
+        read: Of entries and their lists, both int64 [num_entries]: columns, integers, and values,
+            float64. No column comes twice in a list.
+        num_columns: Columns, ``0..num_columns - 1``.
+
+    Yields:
+        The rows of a block, and their sums [num_rows_of_block, num_columns], columns ascending;
+        sums of zero are left out.
+    """
+    length = list_ptr[lists + 1] - list_ptr[lists]
+    work = np.diff(np.concatenate(([0], np.cumsum(length)))[ptr])  # [num_rows]
+    for rows in inference.blocks(work, len(work), inference.MOST_ENTRIES):
+        part = slice(ptr[rows.start], ptr[rows.stop])
+        # Rows share lists: each is read once for all rows of the block.
+        distinct, number = np.unique(lists[part], return_inverse=True)
+        entry, end = entries_of(list_ptr, distinct)
+        column, value = read(entry, np.repeat(distinct, np.diff(end)))
+        # Few entries fall on few columns: the product then need not walk all of them.
+        few = len(entry) < num_columns
+        if few:
+            present, column = np.unique(column, return_inverse=True)
+        width = len(present) if few else num_columns
+        size = (rows.stop - rows.start, len(distinct))
+        weights = csr_matrix(
+            (weight[part], number, ptr[rows.start : rows.stop + 1] - part.start), size
+        )
+        sums = weights @ csr_matrix((value, column, end), (len(distinct), width))
+        sums = sums.tocsc().tocsr()  # sorts columns in linear time
+        if few:
+            shape = (size[0], num_columns)
+            sums = csr_matrix((sums.data, present[sums.indices], sums.indptr), shape)
+        yield rows, sums
+
+
+def highest(
+    row: IntArray, value: FloatArray, k: int, tie: NDArray[Any] | None = None
+) -> NDArray[np.bool_]:
+    """Which entries are among the ``k`` highest of their row.
+
+    Args:
+        row: The row of each entry, never falling, int64 [n].
+        value: At least 0 and finite, float64 [n].
+        k: At least 1.
+        tie: Between equal values the lower one of these decides, [n]; ``None``: the earlier entry.
+
+    Returns:
+        bool [n].
+    """
+    start = np.flatnonzero(np.diff(row, prepend=-1))
+    size = np.diff(np.append(start, len(row)))
+    large = size > k
+    kept = np.ones(len(row), dtype=bool)
+    crowded = np.flatnonzero(np.repeat(large, size))
+    if len(crowded) == 0:
+        return kept
+    # One sort of plain numbers tells each row's k-th highest, but for rounding; what may lie above
+    # it is few, and is then ordered exactly.
+    group = np.repeat(np.arange(len(size)), size)[crowded]
+    distance = 2.0 * group + 1 - value[crowded] / (value.max() or 1.0)
+    end = np.cumsum(size[large])
+    limit = np.zeros(len(size))
+    limit[large] = np.sort(distance)[end - size[large] + k - 1]
+    near = distance <= limit[group] + ROUNDING
+    contender, group = crowded[near], group[near]
+    keys = (-value[contender], group) if tie is None else (tie[contender], -value[contender], group)
+    order = np.lexsort(keys)
+    first = np.searchsorted(group, group)  # of each contender's row
+    kept[crowded] = False
+    kept[contender[order[np.arange(len(order)) - first < k]]] = True
+    return kept

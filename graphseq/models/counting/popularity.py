@@ -1,0 +1,38 @@
+"""Popularity: every session is offered the items that were clicked most."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from torch import Tensor
+from torch_geometric.data import Batch
+
+from graphseq.models.base import Traits
+from graphseq.models.counting.counting import CountingModel
+
+
+class Popularity(CountingModel):
+    r"""The share of training clicks, :math:`\hat y_j = c_j / N`, alike for all sessions.
+
+    The floor under every table: what a model gains above it, it owes to the session.
+
+    Args:
+        num_items: Items of the catalogue.
+    """
+
+    traits: ClassVar[Traits] = Traits(
+        architecture="counts of clicks",
+        parallel=True,
+        reach="none",
+        side_features=False,
+        best_for="the floor under every table, and sessions without a known click",
+    )
+
+    def score(self, batch: Batch, items: Tensor | None = None) -> Tensor:
+        """Shares of training clicks, float64 [num_sessions, num_items] or [num_sessions, C]."""
+        share = self.popularity()
+        if items is not None:
+            share = share[items]
+        if share.dim() == 2:
+            return share
+        return share.repeat(batch.num_graphs, 1)

@@ -1,0 +1,436 @@
+"""Session-kNN: sessions of the log that share items with the current one, and what they clicked."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy.sparse import csr_matrix
+from torch import Tensor
+from torch_geometric.data import Batch
+
+from graphseq.data.logs.times import Duration, half_life_of
+from graphseq.models.counting.counting import CountingModel, last_visit
+from graphseq.models.counting.lists import FloatArray, IntArray, entries_of, highest, weighted_sums
+from graphseq.models.use import inference
+
+OLDEST = 2**31 - 1
+"""More clicks than a session has."""
+
+
+class SessionKNN(CountingModel):
+    r"""What session-kNN models share: the log as two sparse tables, neighbours, summed scores.
+
+    The newest ``sample_size`` sessions of the log with an item of the current session are its
+    candidates, the ``k`` most similar of them its neighbours :math:`N_s`; equally similar ones go
+    by recency. Then
+
+    .. math::
+        \hat y_{sj} = \sum_{n \in N_s,\, j \in n} \mathrm{sim}(s, n) \, m(s, n) \, p(j, n)
+            \, (1 + \omega \, \mathrm{idf}_j) + \beta \frac{c_j}{N}, \qquad
+        \mathrm{idf}_j = \ln \frac{\text{sessions}}{\text{sessions with } j}
+
+    with the weights that a family defines: of clicks in the similarity, :meth:`click_weight` and
+    :meth:`similarity`; of the newest item in common, :meth:`match_weight`; of places in the
+    neighbour, :meth:`place_weight`. Items of the session itself are scored like all others.
+
+    With ``half_life`` :math:`h`, a candidate's similarity is multiplied by
+    :math:`2^{-\Delta t / h}`, with :math:`\Delta t` the time by which it is older than the newest
+    candidate of the session. The newest one always counts in full, so that a quiet month, before
+    the session or in the log, takes nothing from its neighbours. What ended after the current time
+    is as old as the current time itself.
+
+    The state is 8 bytes for each distinct item of each session, and 4 for the ``sample_size``
+    newest sessions of each item: a session that is not among them for any item of the current
+    session is no candidate, so that nothing is lost by the cut. An item of the current session
+    that weighs nothing makes no candidates.
+
+    Scoring takes sessions in parts that read at most
+    :data:`~graphseq.models.use.inference.MOST_ENTRIES` entries of these lists at once, or those of
+    one
+    session, whatever the batch; a session's scores do not depend on the part.
+
+    Args:
+        num_items: Items of the catalogue.
+        k: Neighbours of a session.
+        sample_size: Candidates of a session.
+        half_life: Time by which a candidate that is older than the newest one counts half, in the
+            unit of click times (of seconds also text as ``"30min"`` or a timedelta); where the log
+            has none, in sessions of the log. ``None``: no decay.
+            The current time is that of the session's last click, or the log's end where it has
+            none.
+        idf_weight: Weight :math:`\omega` of rare items.
+        last_clicks: Clicks at the end of the current session that count; ``None``: all.
+        backoff: Weight :math:`\beta` of the share of training clicks; 0: what no neighbour clicked
+            gets ``-inf``.
+
+    Raises:
+        ValueError: If an argument is out of its range.
+    """
+
+    num_roundings: ClassVar[int] = 512  # an item may get a term of every neighbour
+    in_main_memory = (
+        "session_ptr",
+        "session_item",
+        "session_place",
+        "session_time",
+        "item_ptr",
+        "item_session",
+        "item_sessions",
+    )
+
+    session_ptr: Tensor
+    session_item: Tensor
+    session_place: Tensor
+    session_time: Tensor
+    item_ptr: Tensor
+    item_session: Tensor
+    item_sessions: Tensor
+
+    def __init__(
+        self,
+        num_items: int,
+        k: int,
+        sample_size: int,
+        half_life: Duration | None,
+        idf_weight: float,
+        last_clicks: int | None,
+        backoff: float,
+    ) -> None:
+        super().__init__(num_items)
+        for name, number in (("k", k), ("sample_size", sample_size)):
+            if number < 1:
+                raise ValueError(f"{name} must be at least 1 session, got {number}.")
+        if last_clicks is not None and last_clicks < 1:
+            raise ValueError(f"last_clicks must be at least 1 click, or None, got {last_clicks}.")
+        for name, value in (("idf_weight", idf_weight), ("backoff", backoff)):
+            if not 0 <= value < math.inf:
+                raise ValueError(f"{name} must be a finite number of at least 0, got {value}.")
+        self.k = k
+        self.sample_size = sample_size
+        self.half_life = half_life_of(half_life)
+        self.idf_weight = idf_weight
+        self.last_clicks = last_clicks
+        self.backoff = backoff
+        # Sessions are numbered by recency, the newest is 0. Their items are distinct, each with the
+        # place of its last click, from 1.
+        self.set_buffer("session_ptr")  # [num_sessions + 1]
+        self.set_buffer("session_item", dtype=torch.int)  # [num_entries]
+        self.set_buffer("session_place", dtype=torch.int)  # [num_entries]
+        self.set_buffer("session_time", dtype=torch.double)  # last click, [num_sessions] or [0]
+        self.set_buffer("item_ptr")  # [num_items + 1]
+        self.set_buffer("item_session", dtype=torch.int)  # newest first, at most sample_size
+        self.set_buffer("item_sessions")  # how many sessions clicked it, [num_items]
+
+    # -- what a family defines -----------------------------------------------------------------
+
+    def click_weight(self, age: Tensor, length: Tensor) -> Tensor:
+        """Weight of the current session's items.
+
+        Args:
+            age: Clicks since the last one on the item, that one included, int64 [n]; 1: the newest.
+            length: Clicks of its session, int64 [n].
+
+        Returns:
+            float64 [n].
+        """
+        raise AttributeError(f"{type(self).__name__} defines no click_weight.")
+
+    def similarity(self, common: Tensor, total: Tensor, squares: Tensor, size: Tensor) -> Tensor:
+        """Similarity of pairs of sessions.
+
+        Args:
+            common: Summed weights of the items in common, float64 [n].
+            total: Distinct items of the current session, float64 [n].
+            squares: Their summed squared weights, float64 [n].
+            size: Distinct items of the session of the log, float64 [n].
+
+        Returns:
+            float64 [n].
+        """
+        raise AttributeError(f"{type(self).__name__} defines no similarity.")
+
+    def match_weight(self, age: Tensor) -> Tensor:
+        """Weight of a neighbour by the age of the newest item in common, int64 -> float64 [n]."""
+        raise AttributeError(f"{type(self).__name__} defines no match_weight.")
+
+    def place_weight(self, distance: Tensor) -> Tensor | None:
+        """Weight of a neighbour's items by their distance to the last one in common, in clicks."""
+        return None
+
+    # -- counting ------------------------------------------------------------------------------
+
+    def count(
+        self,
+        items: NDArray[np.int64],
+        session: NDArray[np.int64],
+        time: NDArray[np.float64] | None,
+    ) -> None:
+        starts = np.flatnonzero(np.diff(session, prepend=-1))
+        lengths = np.diff(np.append(starts, len(session)))
+        num_sessions = len(starts)
+        newest_first = np.arange(num_sessions)[::-1]
+        if time is not None:
+            end = time[starts + lengths - 1]
+            newest_first = newest_first[np.argsort(-end[::-1], kind="stable")]
+            self.set_buffer("session_time", end[newest_first])
+        else:
+            self.set_buffer("session_time", dtype=torch.double)
+        number = np.empty(num_sessions, dtype=np.int64)
+        number[newest_first] = np.arange(num_sessions)
+
+        # Each item of each session once, with its last place: the last of equal keys.
+        key = np.repeat(number, lengths) * self.num_items + items
+        order = np.argsort(key, kind="stable")
+        key = key[order]
+        last = np.append(key[1:] != key[:-1], True)
+        order, key = order[last], key[last]
+        place = (order - np.repeat(starts, lengths)[order] + 1).astype(np.int32)
+        size = np.bincount(key // self.num_items, minlength=num_sessions)
+        ptr = np.concatenate(([0], np.cumsum(size)))
+        item = (key % self.num_items).astype(np.int32)
+        self.set_buffer("session_ptr", ptr)
+        self.set_buffer("session_item", item)
+        self.set_buffer("session_place", place)
+
+        by_item = csr_matrix((place, item, ptr), (num_sessions, self.num_items)).tocsc()
+        sessions = np.diff(by_item.indptr).astype(np.int64)
+        rank = np.arange(by_item.nnz) - np.repeat(by_item.indptr[:-1], sessions)
+        kept = rank < self.sample_size
+        self.set_buffer("item_sessions", sessions)
+        self.set_buffer(
+            "item_ptr", np.concatenate(([0], np.cumsum(np.minimum(sessions, self.sample_size))))
+        )
+        self.set_buffer("item_session", by_item.indices[kept].astype(np.int32))
+
+    # -- scoring -------------------------------------------------------------------------------
+
+    def neighbors(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+        """The neighbours of every session, most similar first.
+
+        Args:
+            batch: Session graphs.
+
+        Returns:
+            For each pair, session by session: the session of the batch and that of the log (0: the
+            newest), int64; their similarity, float64; the age of the newest item in common, and the
+            place of the last one in the neighbour, int64; [num_pairs] each.
+        """
+        parts: list[tuple[NDArray[Any], ...]] = []
+        start = 0
+        for near in self._neighborhoods(self._query(batch)):
+            parts.append((near.row + start, near.session, near.similarity, near.age, near.place))
+            start += len(near.query.total)
+        kinds = (np.int64, np.int64, np.float64, np.int64, np.int64)
+        return tuple(  # type: ignore[return-value]
+            torch.from_numpy(np.concatenate([np.empty(0, kind), *values])).to(batch.x.device)
+            for kind, *values in zip(kinds, *parts, strict=True)
+        )
+
+    def score(self, batch: Batch, items: Tensor | None = None) -> Tensor:
+        """Summed similarities of the neighbours that clicked the item.
+
+        Args:
+            batch: Session graphs; with ``click_time``, the last is the current time.
+            items: ``None``: all items; else candidates, [C] or [num_sessions, C].
+
+        Returns:
+            float64 [num_sessions, num_items] or [num_sessions, C]; with ``backoff=0``, ``-inf``
+            for what no neighbour clicked.
+
+        Raises:
+            ValueError: If nothing was counted yet.
+        """
+        self.popularity()  # refuses where nothing was counted
+        evidence = map(self._evidence, self._neighborhoods(self._query(batch)))
+        return self.evidence_scores(batch, items, evidence, backoff=self.backoff)
+
+    def _query(self, batch: Batch) -> _Query:
+        node, row, age = batch.x, batch.batch, last_visit(batch)
+        length = batch.click_ptr.diff()
+        if self.last_clicks is not None:
+            recent = age <= self.last_clicks
+            node, row, age = node[recent], row[recent], age[recent]
+            length = length.clamp(max=self.last_clicks)
+        weight = self.click_weight(age, length[row]).cpu()  # [num_nodes]
+        row = row.cpu()
+        total = torch.bincount(row, minlength=length.numel())
+        squares = weight.new_zeros(length.numel()).index_add_(0, row, weight.square())
+        now = None
+        time = batch.get("click_time")
+        if time is not None:
+            now = time.double()[batch.click_ptr[1:] - 1].cpu().numpy()
+        return _Query(
+            ptr=np.concatenate(([0], np.cumsum(total.numpy()))),
+            item=node.cpu().numpy(),
+            age=age.cpu().numpy(),
+            weight=weight.numpy(),
+            total=total.double(),
+            squares=squares,
+            now=now,
+        )
+
+    def _neighborhoods(self, query: _Query) -> Iterator[_Neighborhood]:
+        """The neighbours of all sessions, some sessions at a time, most similar first."""
+        posted = self.item_session.numpy()
+
+        def sessions(entry: IntArray, item: IntArray) -> tuple[NDArray[Any], FloatArray]:
+            return posted[entry], np.ones(len(entry))
+
+        num_sessions = self.session_ptr.numel() - 1
+        commons = weighted_sums(
+            query.ptr, query.item, query.weight, self.item_ptr.numpy(), sessions, num_sessions
+        )
+        for rows, common in commons:
+            part = query.rows(rows)
+            row, session, similarity = self._nearest(part, common)
+            pair_ptr = np.searchsorted(row, np.arange(common.shape[0] + 1))
+            clicks = np.diff(np.concatenate(([0], np.cumsum(self._sizes(session))))[pair_ptr])
+            most = max(1, inference.MOST_ENTRIES // (len(part.item) + 1))
+            for few in inference.blocks(clicks, most, inference.MOST_ENTRIES):
+                pairs = slice(pair_ptr[few.start], pair_ptr[few.stop])
+                yield self._neighborhood(
+                    part.rows(few), row[pairs] - few.start, session[pairs], similarity[pairs]
+                )
+
+    def _nearest(self, query: _Query, common: csr_matrix) -> tuple[IntArray, IntArray, FloatArray]:
+        """Row, session of the log and similarity of the neighbours, most similar first."""
+        count = np.diff(common.indptr)
+        row = np.repeat(np.arange(len(count)), count)
+        session, weight = common.indices.astype(np.int64), common.data
+        rank = np.arange(len(row)) - np.repeat(common.indptr[:-1], count)
+        if (rank >= self.sample_size).any():
+            sampled = rank < self.sample_size
+            row, session, weight, rank = (
+                values[sampled] for values in (row, session, weight, rank)
+            )
+        similarity = self.similarity(
+            torch.from_numpy(weight),
+            query.total[row],
+            query.squares[row],
+            torch.from_numpy(self._sizes(session)).double(),
+        ).numpy()
+        if self.half_life is not None:
+            age = self._age(query, row, session)
+            newest = np.flatnonzero(rank == 0)  # of each row's candidates
+            age -= np.repeat(age[newest], np.diff(np.append(newest, len(age))))
+            similarity = similarity * np.exp2(-age / self.half_life)
+        kept = highest(row, similarity, self.k)
+        row, session, similarity = row[kept], session[kept], similarity[kept]
+        order = np.lexsort((-similarity, row))  # stable: equal ones by recency
+        return row, session[order], similarity[order]
+
+    def _sizes(self, session: IntArray) -> IntArray:
+        """Distinct items of sessions of the log, int64 [n]."""
+        ptr = self.session_ptr.numpy()
+        size: IntArray = ptr[session + 1] - ptr[session]
+        return size
+
+    def _age(self, query: _Query, row: IntArray, session: IntArray) -> FloatArray:
+        """How old sessions of the log are to sessions of the batch, float64 [n]."""
+        if self.session_time.numel() == 0:
+            return session.astype(np.float64)
+        end = self.session_time.numpy()
+        now = end[0] if query.now is None else query.now[row]
+        return np.maximum(now - end[session], 0.0)
+
+    def _neighborhood(
+        self, query: _Query, row: IntArray, session: IntArray, similarity: FloatArray
+    ) -> _Neighborhood:
+        # A table in which neighbours look up their items: how new each is in the session.
+        own, column = np.unique(query.item, return_inverse=True)
+        column_of = np.zeros(self.num_items, dtype=np.int32)  # 0: of none of these sessions
+        column_of[own] = np.arange(1, len(own) + 1)
+        num_rows, width = len(query.total), len(own) + 1
+        newness = np.zeros((num_rows, width), dtype=np.int32)  # 0: not of this session
+        newness[np.repeat(np.arange(num_rows), np.diff(query.ptr)), column + 1] = OLDEST - query.age
+
+        entry, ptr = entries_of(self.session_ptr.numpy(), session)
+        item, place = self.session_item.numpy().take(entry), self.session_place.numpy().take(entry)
+        cell = column_of.take(item) + np.repeat(row * width, np.diff(ptr))
+        found = newness.reshape(-1).take(cell)
+        first = ptr[:-1]  # no list of clicks is empty
+        return _Neighborhood(
+            query=query,
+            row=row,
+            session=session,
+            similarity=similarity,
+            age=OLDEST - np.maximum.reduceat(found, first).astype(np.int64),
+            place=np.maximum.reduceat(place * (found > 0), first),
+            ptr=ptr,
+            item=item,
+            item_place=place,
+        )
+
+    def _evidence(self, near: _Neighborhood) -> csr_matrix:
+        """What the neighbours clicked, summed: [num_rows, num_items]."""
+        num_rows, num_pairs = len(near.query.total), len(near.row)
+        value = near.similarity * self.match_weight(torch.from_numpy(near.age)).numpy()
+        # Added from the largest on: what equal weights speak for gets equal sums, to the last bit.
+        order = np.lexsort((-value, near.row))
+        row_ptr = np.searchsorted(near.row, np.arange(num_rows + 1))
+        weights = csr_matrix((value[order], order, row_ptr), (num_rows, num_pairs))
+
+        distance = np.abs(near.item_place - np.repeat(near.place, np.diff(near.ptr)))
+        # Distances are few: each is weighed once.
+        farthest = 1 << int(distance.max(initial=0)).bit_length()
+        place = self.place_weight(torch.arange(farthest))
+        share = np.ones(len(distance)) if place is None else place.numpy().take(distance)
+        sums = weights @ csr_matrix((share, near.item, near.ptr), (num_pairs, self.num_items))
+        if self.idf_weight > 0:
+            with_item = self.item_sessions.numpy()[sums.indices]
+            idf = np.log((self.session_ptr.numel() - 1) / with_item)
+            sums.data *= 1 + self.idf_weight * idf
+        return sums
+
+    def __repr__(self) -> str:
+        settings = self.settings
+        named = (f"{name}={settings[name]!r}" for name in settings if name != "num_items")
+        return f"{type(self).__name__}({self.num_items}, {', '.join(named)})"
+
+
+@dataclass(frozen=True)
+class _Query:
+    """Sessions of a batch: their distinct items, and what their similarities need."""
+
+    ptr: IntArray  # first item of each session, and the end
+    item: IntArray
+    age: IntArray  # clicks since the last one on the item
+    weight: FloatArray
+    total: Tensor  # distinct items of each session
+    squares: Tensor  # their summed squared weights
+    now: FloatArray | None  # the current time of each session
+
+    def rows(self, rows: slice) -> _Query:
+        """Some sessions in a row."""
+        ptr = self.ptr[rows.start : rows.stop + 1]
+        items = slice(ptr[0], ptr[-1])
+        return _Query(
+            ptr=ptr - ptr[0],
+            item=self.item[items],
+            age=self.age[items],
+            weight=self.weight[items],
+            total=self.total[rows],
+            squares=self.squares[rows],
+            now=None if self.now is None else self.now[rows],
+        )
+
+
+@dataclass(frozen=True)
+class _Neighborhood:
+    """The neighbours of some sessions of a batch, session by session, and all of their clicks."""
+
+    query: _Query
+    row: IntArray  # the session of each pair, from 0
+    session: IntArray  # of the log
+    similarity: FloatArray
+    age: IntArray  # of the newest item in common
+    place: NDArray[np.int32]  # of the last item in common
+    ptr: IntArray  # first item of each neighbour, and the end
+    item: NDArray[np.int32]
+    item_place: NDArray[np.int32]

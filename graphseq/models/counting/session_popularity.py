@@ -1,0 +1,47 @@
+"""Session popularity: the items that the session itself clicked most, then popular ones."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+from torch_geometric.data import Batch
+
+from graphseq.models.base import Traits
+from graphseq.models.counting.counting import CountingModel
+
+
+class SessionPopularity(CountingModel):
+    r"""Items by their clicks in the current session; equal ones by popularity.
+
+    .. math::
+        \hat y_{sj} = n_s(j) + \frac{c_j}{N + 1}
+
+    with :math:`n_s(j)` the clicks of the session on the item, :math:`c_j` its training clicks and
+    :math:`N` all of them: popularity adds less than one click, so that it decides only between
+    items of equal count, and orders all that the session did not click. S-POP in the tables of
+    Hidasi et al. (ICLR 2016) and Wu et al. (AAAI 2019).
+
+    Args:
+        num_items: Items of the catalogue.
+    """
+
+    traits: ClassVar[Traits] = Traits(
+        architecture="counts of the session's own clicks",
+        parallel=True,
+        reach="whole session",
+        side_features=False,
+        best_for="telling how much of a score is repetition",
+    )
+
+    def score(self, batch: Batch, items: Tensor | None = None) -> Tensor:
+        """Clicks of the session, and a share of training clicks below one.
+
+        Returns:
+            float64 [num_sessions, num_items] or [num_sessions, C].
+        """
+        clicks = torch.bincount(batch.click_index, minlength=batch.x.numel())  # [num_nodes]
+        total = int(self.item_counts.sum())  # N
+        evidence = self.of_own_items(batch, clicks.double())
+        return self.evidence_scores(batch, items, [evidence], backoff=total / (total + 1))

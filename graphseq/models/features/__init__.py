@@ -1,0 +1,1 @@
+"""Families that read features of clicks, items and users."""

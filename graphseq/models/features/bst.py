@@ -1,0 +1,158 @@
+"""BST as a model of the next item: the feature-rich encoder, causal, ranked over all items."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+from torch.nn import Embedding
+from torch_geometric.data import Batch
+
+from graphseq.data.sessions.features import Spec
+from graphseq.models.base import TrainedOn, Traits
+from graphseq.models.features.behavior import BehaviorModel, Positions, time_bucket
+from graphseq.nn.ragged import DenseView, cut_from_end
+from graphseq.nn.windows import Encode, last_states, states_of_windows
+
+
+class BST(BehaviorModel):
+    r"""Next-item form of BST (Chen et al., DLP-KDD 2019): :math:`\hat r_{i,j} = h_i^\top v_j`.
+
+    .. math::
+        v_j = W_v [e_j ; f_j], \quad x_i = W_x [v_{j(i)} ; g_i] + p_i + q_i, \quad
+        h = B_N(\dots B_1(x))
+
+    with post-norm blocks :math:`B` whose feed-forward network has a LeakyReLU, causal, over the
+    newest ``max_length`` clicks; item embeddings :math:`e`, features of items :math:`f` and of
+    clicks :math:`g`, the place of a click in the window :math:`p`, and with ``positions="time"``
+    the bucket of the time since the click before :math:`q`. Features of a click are read with that
+    click alone, never with the one to be predicted.
+
+    The paper's model scores one candidate that is part of the sequence, by its distance in time
+    from every click: :class:`~graphseq.models.BSTRanker`. In a full ranking the time of
+    the target would leak, so here times are gaps between clicks; the item table is that of the
+    input, features included, and there is no MLP behind it. A user's embedding is added to states.
+
+    Args:
+        num_items: Items of the catalogue.
+        hidden_channels: Width ``d`` of embeddings and states.
+        num_layers: Blocks; the paper found one best.
+        heads: Attention heads of a block.
+        max_length: Clicks a state may see, itself included.
+        dropout: Share dropped in training of inputs, attention and each branch's output.
+        positions: ``"order"``: places in the window alone; ``"time"``: and times between clicks.
+        time_buckets: Buckets of those times, two to a doubling of the log's unit.
+        click_features: Specs of the features of clicks, from
+            :func:`~graphseq.data.sessions.features.feature_specs`; the batch's fields
+            ``click_<name>``.
+        item_features: Specs of the features of items, columns of the catalog's table.
+        feature_channels: Width of the embedding of each feature.
+        num_users: Users of the training log; ``None``: users are not told apart.
+
+    Raises:
+        ValueError: If a size is not positive, ``heads`` does not divide the width, ``dropout`` lies
+            outside [0, 1), ``positions`` is unknown, or a feature's spec is wrong.
+    """
+
+    traits: ClassVar[Traits] = Traits(
+        architecture="causal self-attention over clicks with side features",
+        parallel=True,
+        reach="newest max_length clicks",
+        side_features=True,
+        best_for="clicks and items with rich features",
+    )
+    trained_on: ClassVar[TrainedOn] = "sessions"
+    states_equal_prefixes: ClassVar[bool] = True
+
+    def __init__(
+        self,
+        num_items: int,
+        hidden_channels: int = 64,
+        num_layers: int = 1,
+        *,
+        heads: int = 8,
+        max_length: int = 50,
+        dropout: float = 0.2,
+        positions: Positions = "order",
+        time_buckets: int = 64,
+        click_features: Sequence[Spec] | None = None,
+        item_features: Sequence[Spec] | None = None,
+        feature_channels: int = 16,
+        num_users: int | None = None,
+    ) -> None:
+        super().__init__(
+            num_items,
+            hidden_channels,
+            num_layers,
+            heads=heads,
+            max_length=max_length,
+            dropout=dropout,
+            positions=positions,
+            time_buckets=time_buckets,
+            click_features=click_features,
+            item_features=item_features,
+            feature_channels=feature_channels,
+            num_users=num_users,
+            num_positions=max_length,
+            causal=True,
+        )
+        timed = positions == "time"
+        self.gap_embedding = Embedding(time_buckets + 1, hidden_channels) if timed else None  # q
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        super().reset_parameters()
+        if self.gap_embedding is not None:
+            torch.nn.init.normal_(self.gap_embedding.weight, std=0.02)
+
+    def forward(self, batch: Batch) -> Tensor:
+        """The state after the last click of every session, [num_sessions, d]."""
+        ptr = batch.click_ptr
+        start = torch.maximum(ptr[:-1], ptr[1:] - self.max_length)
+        states = last_states(self._encoder(batch), start, ptr[1:])
+        users = self.user_vectors(batch)
+        return states if users is None else states + users
+
+    def click_states(self, batch: Batch) -> Tensor:
+        """The state after every click, [num_clicks, d]."""
+        ptr, encode = batch.click_ptr, self._encoder(batch)
+        if self.training:  # each click in one window, cut from the session's end
+            click = torch.arange(int(ptr[-1]), device=ptr.device)
+            states = encode(click, cut_from_end(ptr, self.max_length), None)
+        else:
+            states = states_of_windows(encode, ptr, self.max_length)
+        users = self.user_vectors(batch)
+        return states if users is None else states + users[batch.click_batch]
+
+    def item_weight(self) -> Tensor:
+        """Items with their features, [num_items, d]."""
+        return self.item_vectors()
+
+    def item_rows(self, items: Tensor) -> Tensor:
+        """Some items with their features, [..., d]: a sampled loss reads no others."""
+        return self.item_vectors(items)
+
+    def _encoder(self, batch: Batch) -> Encode:
+        """The encoder of windows of the clicks of a batch."""
+        x, time = self.clicks(batch), self.click_time(batch)  # [num_clicks, d]
+
+        def encode(click: Tensor, ptr: Tensor, reads: Tensor | None) -> Tensor:
+            view = DenseView(ptr)
+            h = x[click] + self.position_embedding(view.position)  # [n, d]
+            if time is not None and self.gap_embedding is not None:
+                h = h + self.gap_embedding(self._gaps(time[click], view))
+            h = self.drop(h)
+            *blocks, last = self.blocks
+            for block in blocks:
+                h = block(h, view)
+            states: Tensor = last(h, view, None, reads)
+            return states
+
+        return encode
+
+    def _gaps(self, time: Tensor, view: DenseView) -> Tensor:
+        """The bucket of the time since the click before, int64 [n]; the last one: no such click."""
+        gap = time.diff(prepend=time[:1])
+        return time_bucket(gap, self.time_buckets).where(view.position > 0, self.time_buckets)

@@ -1,0 +1,249 @@
+"""BST as its paper has it: a click-through model that re-ranks the candidates of a retrieval."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+from torch.nn import LeakyReLU, Linear, Sequential
+from torch.nn.functional import linear
+from torch_geometric.data import Batch
+
+from graphseq.data.sessions.features import Spec
+from graphseq.models.base import TrainedOn, Traits
+from graphseq.models.features.behavior import BehaviorModel, Positions, time_bucket
+from graphseq.nn.attention import TransformerBlock
+from graphseq.nn.features import FeatureEmbedding
+from graphseq.nn.ragged import DenseView, ragged_range
+from graphseq.nn.target_attention import history_keys, target_states
+
+MOST_NUMBERS = 2**24
+"""Numbers of hidden layers held at once where no gradient is kept: candidates come in chunks."""
+
+
+class BSTRanker(BehaviorModel):
+    r"""Scores of BST (Chen et al., DLP-KDD 2019) for pairs of session and candidate.
+
+    .. math::
+        E = [x_1; \dots; x_L; x_c], \quad H = B_N(\dots B_1(E)), \quad
+        \hat r_c = \mathrm{MLP}([H_c ; u ; o])
+
+    The candidate is part of the sequence: :math:`x = W_x [v ; g] + p` with the position
+    :math:`pos(v_i) = t(v_c) - t(v_i)` in buckets, post-norm blocks that look both ways, with a
+    LeakyReLU; the output for the candidate, user :math:`u` and request :math:`o` go through layers
+    of 1024, 512 and 256 to one logit, whose sigmoid is the chance of a click. Trained on pairs:
+    ``fit(loss=SampledLoss("bce", num_negatives=4))``.
+
+    With one block, which the paper found best, only the candidate's own row is needed of the last
+    layer; keys and values of the history do not depend on it and are made once for all candidates.
+    With more blocks the history attends to the candidate, and all but the last block run anew for
+    each of them.
+
+    :math:`t(v_c)` is ``batch.request_time`` where the batch has it, else the time of the last
+    click; of the candidate's own click no feature is known, which counts as missing.
+
+    Different from the paper: embeddings are projected to one width; ``positions="order"`` counts
+    clicks from the candidate back, for logs without times.
+
+    Args:
+        num_items: Items of the catalogue.
+        hidden_channels: Width ``d`` of embeddings and states.
+        num_layers: Blocks.
+        heads: Attention heads of a block.
+        max_length: Newest clicks that are read.
+        dropout: Share dropped in training of inputs, attention and each branch's output.
+        positions: ``"order"`` or ``"time"``.
+        time_buckets: Buckets of the time to the request, two to a doubling of the log's unit.
+        click_features, item_features: Specs, as of :class:`~graphseq.models.BST`.
+        context_features: Specs of the features of the request; the batch's fields
+            ``context_<name>``, one value a session.
+        feature_channels: Width of the embedding of each feature.
+        num_users: Users of the training log; ``None``: users are not told apart.
+        mlp_channels: Widths of the layers before the logit.
+
+    Raises:
+        ValueError: If a size is not positive, ``heads`` does not divide the width, ``dropout`` lies
+            outside [0, 1), ``positions`` is unknown, or a feature's spec is wrong.
+    """
+
+    traits: ClassVar[Traits] = Traits(
+        architecture="self-attention over clicks and the candidate, MLP",
+        parallel=False,
+        reach="newest max_length clicks",
+        side_features=True,
+        best_for="re-ranking the candidates of a retrieval model with rich features",
+    )
+    trained_on: ClassVar[TrainedOn] = "pairs"
+
+    num_roundings: ClassVar[int] = 16
+
+    def __init__(
+        self,
+        num_items: int,
+        hidden_channels: int = 64,
+        num_layers: int = 1,
+        *,
+        heads: int = 8,
+        max_length: int = 20,
+        dropout: float = 0.2,
+        positions: Positions = "order",
+        time_buckets: int = 64,
+        click_features: Sequence[Spec] | None = None,
+        item_features: Sequence[Spec] | None = None,
+        context_features: Sequence[Spec] | None = None,
+        feature_channels: int = 16,
+        num_users: int | None = None,
+        mlp_channels: Sequence[int] = (1024, 512, 256),
+    ) -> None:
+        super().__init__(
+            num_items,
+            hidden_channels,
+            num_layers,
+            heads=heads,
+            max_length=max_length,
+            dropout=dropout,
+            positions=positions,
+            time_buckets=time_buckets,
+            click_features=click_features,
+            item_features=item_features,
+            feature_channels=feature_channels,
+            num_users=num_users,
+            num_positions=time_buckets if positions == "time" else max_length + 1,
+            causal=False,
+        )
+        if min(mlp_channels, default=1) < 1:
+            raise ValueError(f"mlp_channels must be at least 1 each, got {list(mlp_channels)}.")
+        self.context_features = context_features
+        self.mlp_channels = mlp_channels
+        self.context_embedding = FeatureEmbedding(context_features or [], feature_channels)  # o
+        width = hidden_channels + self.context_embedding.out_channels
+        width += 0 if num_users is None else hidden_channels
+        first, *rest = pairwise((width, *mlp_channels, 1))
+        self.lin_first = Linear(*first)
+        self.mlp = Sequential(*(part for size in rest for part in (LeakyReLU(), Linear(*size))))
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        super().reset_parameters()
+        self.context_embedding.reset_parameters()
+        # A candidate learns of the history through attention alone: it starts wide enough for that.
+        # The last click of the next-item form tells most by itself, and starts narrow, as SASRec.
+        for part in self.blocks.modules():
+            if isinstance(part, Linear):
+                torch.nn.init.normal_(part.weight, std=part.in_features**-0.5)
+        for layer in (self.lin_first, *self.mlp):
+            if isinstance(layer, Linear):
+                torch.nn.init.kaiming_uniform_(layer.weight, a=0.01)
+                torch.nn.init.zeros_(layer.bias)
+
+    def score(self, batch: Batch, items: Tensor | None = None) -> Tensor:
+        """Logits of candidates, in chunks of candidates.
+
+        Args:
+            batch: Session graphs.
+            items: ``None``: all items; else candidates, [C] alike for all or [num_sessions, C].
+
+        Returns:
+            [num_sessions, num_items] or [num_sessions, C].
+        """
+        if items is None:
+            items = torch.arange(self.num_items, device=self.device)
+        ptr = batch.click_ptr
+        num_sessions = ptr.numel() - 1
+        click, ptr = ragged_range(torch.maximum(ptr[:-1], ptr[1:] - self.max_length), ptr[1:])
+        view = DenseView(ptr)
+        x = self.drop(self.clicks(batch)[click] + self._positions(batch, click, view))
+        about = self._about(batch)
+        widest = 2 * self.heads * (view.width + 1) + max((*self.mlp_channels, 8 * x.size(1)))
+        widest *= 1 if self.num_layers == 1 else view.width + 1
+        at_once = max(1, MOST_NUMBERS // (widest * max(1, num_sessions)))
+        top = self.blocks[-1]
+        assert isinstance(top, TransformerBlock)
+        keys = history_keys(top, x, view) if self.num_layers == 1 else None
+        parts = [x.new_empty(num_sessions, 0)]
+        for chunk in items.split(at_once, dim=-1) if items.size(-1) else ():
+            targets = self._targets(chunk).expand(num_sessions, -1, -1)  # [num_sessions, C, d]
+            if keys is not None:
+                h = target_states(top, targets, keys)
+            else:
+                h = self._deep_states(x, ptr, targets)
+            parts.append(self._logits(h, about))
+        return torch.cat(parts, dim=1)
+
+    def score_candidates(self, batch: Batch, candidates: Tensor) -> Tensor:
+        """Logits of each session's own candidates, as a retrieval model found them.
+
+        Args:
+            batch: Session graphs.
+            candidates: int64 [num_sessions, C].
+
+        Returns:
+            [num_sessions, C].
+
+        Raises:
+            ValueError: If there is not one row of candidates a session.
+        """
+        if candidates.dim() != 2 or candidates.size(0) != batch.num_graphs:
+            raise ValueError(
+                f"candidates must be [{batch.num_graphs}, C], one row a session, got "
+                f"{list(candidates.shape)}."
+            )
+        return self.score(batch, candidates)
+
+    def _positions(self, batch: Batch, click: Tensor, view: DenseView) -> Tensor:
+        """The position vectors of the clicks of histories, [n, d]; the candidate's is number 0."""
+        lengths = torch.bincount(view.batch, minlength=view.num_rows)
+        place = lengths[view.batch] - view.position  # clicks back from the candidate, 1 to L
+        time = self.click_time(batch)
+        if time is not None:
+            now = batch.request_time if "request_time" in batch else time[batch.click_ptr[1:] - 1]
+            place = time_bucket(now[view.batch] - time[click], self.time_buckets)
+        p: Tensor = self.position_embedding(place)
+        return p
+
+    def _targets(self, items: Tensor) -> Tensor:
+        """Candidates as clicks without features at position 0, [C, d] or [num_sessions, C, d]."""
+        v = self.item_vectors(items)
+        # Missing features are zero: their columns of W_x have nothing to add.
+        x = linear(v, self.lin_click.weight[:, : v.size(-1)], self.lin_click.bias)
+        return self.drop(x + self.position_embedding.weight[0])
+
+    def _deep_states(self, x: Tensor, ptr: Tensor, targets: Tensor) -> Tensor:
+        """The candidates' states behind several blocks: each has a row of its own, at its end."""
+        num_sessions, num_candidates, d = targets.shape
+        start = ptr[:-1].repeat_interleave(num_candidates)
+        stop = ptr[1:].repeat_interleave(num_candidates)
+        click, row_ptr = ragged_range(start, stop)
+        view = DenseView(row_ptr)
+        ends = row_ptr + torch.arange(row_ptr.numel(), device=ptr.device)  # with a target a row
+        place = torch.arange(click.numel(), device=ptr.device) + view.batch
+        last = ends[1:] - 1
+        h = x.new_empty(int(ends[-1]), d).index_copy(0, place, x[click])
+        h = h.index_copy(0, last, targets.reshape(-1, d))
+        whole = DenseView(ends)
+        *blocks, top = self.blocks
+        for block in blocks:
+            h = block(h, whole)
+        h = top(h, whole, None, last)
+        return h.view(num_sessions, num_candidates, d)
+
+    def _about(self, batch: Batch) -> Tensor | None:
+        """User and request, [num_sessions, k], what the MLP reads beside the candidate."""
+        parts = []
+        users = self.user_vectors(batch)
+        if users is not None:
+            parts.append(users)
+        if self.context_embedding.features:
+            parts.append(self.context_embedding(self._values(batch, "context")))
+        return torch.cat(parts, dim=1) if parts else None
+
+    def _logits(self, h: Tensor, about: Tensor | None) -> Tensor:
+        weight, d = self.lin_first.weight, h.size(-1)
+        z = linear(h, weight[:, :d], self.lin_first.bias)
+        if about is not None:  # alike for all candidates of a session
+            z = z + linear(about, weight[:, d:]).unsqueeze(1)
+        logits: Tensor = self.mlp(z).squeeze(-1)
+        return logits

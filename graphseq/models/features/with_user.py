@@ -1,0 +1,247 @@
+"""A learned vector of the user, added to the session vector of any family with an item table."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from typing import Any, ClassVar, Self
+
+import torch
+from torch import Tensor
+from torch.nn import Embedding
+from torch_geometric.data import Batch
+
+from graphseq.data.sessions.catalog import Catalog
+from graphseq.data.sessions.sessions import Sessions
+from graphseq.models.base import SessionModel, TrainedOn, Traits, code_of_user
+
+logger = logging.getLogger(__name__)
+
+
+class WithUser(SessionModel):
+    r"""Scores of another family with a long-term taste of the user:
+
+    .. math::
+        \hat r_{u,j} = w_j^\top (s + p_u) + b_j
+
+    with :math:`s` the base's session vector or click state, :math:`w` and :math:`b` its item table
+    and bias, and :math:`p_u` the user's vector. As :math:`w_j^\top p_u` is the score of matrix
+    factorisation (Koren et al., Computer, 2009), this is the sum of a user-based and a
+    session-based recommender that share the items. An unknown user, or a batch without ``user``,
+    adds nothing.
+
+    User vectors start at zero: the model starts as its base does, and a user of whom training says
+    little stays close to it.
+
+    Args:
+        num_items: Items of the catalogue.
+        num_users: Users of the training data; ``None``: as many as its catalog names, from
+            :meth:`attach` on, which ``fit`` calls.
+        base: Name of a family in :data:`graphseq.models.MODELS` that scores by an item table and is
+            trained by gradients.
+        arguments: Its arguments, beside ``num_items``.
+
+    Raises:
+        ValueError: If a size is not positive, ``base`` is no such family, or its own arguments are
+            wrong.
+    """
+
+    traits: ClassVar[Traits] = Traits(
+        architecture="another family, plus a vector of the user",
+        parallel=True,
+        reach="that of its base, and the user",
+        side_features=False,
+        best_for="users who come back, with tastes that last",
+    )
+    # Those of the default base; a model has those of its own.
+    trained_on: ClassVar[TrainedOn] = "sessions"
+    states_equal_prefixes: ClassVar[bool] = True
+
+    def __init__(
+        self,
+        num_items: int,
+        num_users: int | None = None,
+        base: str = "sasrec",
+        *,
+        arguments: Mapping[str, Any] | None = None,
+    ) -> None:
+        super().__init__(num_items)
+        if num_users is not None and num_users < 1:
+            raise ValueError(f"num_users must be at least 1, got {num_users}.")
+        from graphseq.models import MODELS  # it imports this file
+
+        if base not in MODELS or not _takes_user(MODELS[base]):
+            able = [name for name, family in MODELS.items() if _takes_user(family)]
+            raise ValueError(f"base is one of {', '.join(able)}, got {base!r}.")
+        self.num_users = num_users
+        self.base = base
+        self.arguments = arguments
+        self.inner = MODELS[base](num_items, **(arguments or {}))
+        self.trained_on = self.inner.trained_on  # type: ignore[misc]
+        self.states_equal_prefixes = self.inner.states_equal_prefixes  # type: ignore[misc]
+        self.shares_windows = self.inner.shares_windows  # type: ignore[misc]
+        self.shares_windows = self.inner.shares_windows  # type: ignore[misc]
+        self.max_length: int | None = getattr(self.inner, "max_length", None)
+        self.user_embedding = Embedding(num_users or 0, self.inner.item_weight().size(-1))  # p
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        inner: Any = self.inner  # each family has this method, their common base has not
+        inner.reset_parameters()
+        torch.nn.init.zeros_(self.user_embedding.weight)
+
+    @classmethod
+    def of(cls, model: SessionModel, num_users: int | None = None) -> Self:
+        """This model around a base that exists, and may be trained; the base itself is copied.
+
+        Args:
+            model: Of a family in :data:`graphseq.models.MODELS`.
+            num_users: As above.
+
+        Raises:
+            ValueError: If the model is of another class, or of a family that takes no user.
+        """
+        from graphseq.models import MODELS  # it imports this file
+
+        names = [name for name, family in MODELS.items() if family is type(model)]
+        if not names:
+            raise ValueError(f"{type(model).__name__} is no family of MODELS: with_user needs one.")
+        arguments = {name: value for name, value in model.settings.items() if name != "num_items"}
+        made = cls(model.num_items, num_users, names[0], arguments=arguments)
+        made.inner.load_state_dict(model.state_dict())
+        if model.catalog is not None:
+            made.attach(model.catalog)
+        return made.to(model.device)
+
+    def attach(self, catalog: Catalog) -> None:
+        """Makes model and base know their training data.
+
+        Raises:
+            ValueError: If the catalog has another number of items, or of users.
+        """
+        super().attach(catalog)
+        self.inner.attach(catalog)
+        if catalog.users is None:
+            logger.warning("These sessions name no users: with_user learns what its base learns.")
+            return
+        num_users = len(catalog.users)
+        if self.num_users is None:
+            self.num_users = num_users
+            weight = self.user_embedding.weight
+            self.user_embedding = Embedding(num_users, weight.size(1)).to(weight)
+            torch.nn.init.zeros_(self.user_embedding.weight)
+        if self.num_users != num_users:
+            raise ValueError(
+                f"The model has {self.num_users} users, the catalog {num_users}: build it with "
+                "num_users=None, or the number of users in the training data."
+            )
+
+    def prepare(self, sessions: Sessions | None) -> None:
+        self.inner.prepare(sessions)
+
+    def forward(self, batch: Batch) -> Tensor:
+        """Session vectors with their user's, ``s + p_u``, [num_sessions, d]."""
+        vectors: Tensor = self.inner(batch)
+        user = self._user(batch)
+        return vectors if user is None else vectors + user
+
+    def click_states(self, batch: Batch) -> Tensor:
+        """The state after every click with its user's vector, [num_clicks, d]."""
+        states = self.inner.click_states(batch)
+        user = self._user(batch)
+        return states if user is None else states + user[batch.click_batch]
+
+    def training_vectors(self, batch: Batch, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """What the base compares with items in one step, with the users' vectors."""
+        vectors, targets, _ = self.training_rows(batch, generator)
+        return vectors, targets
+
+    def training_rows(
+        self, batch: Batch, generator: torch.Generator
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """What the base trains on, each vector with that of its session's user."""
+        vectors, targets, session = self.inner.training_rows(batch, generator)
+        user = self._user(batch)
+        return vectors if user is None else vectors + user[session], targets, session
+
+    def training_state(self) -> dict[str, Tensor]:
+        return self.inner.training_state()
+
+    def load_training_state(self, state: Mapping[str, Tensor]) -> None:
+        self.inner.load_training_state(state)
+
+    def item_weight(self) -> Tensor:
+        return self.inner.item_weight()
+
+    def item_rows(self, items: Tensor) -> Tensor:
+        return self.inner.item_rows(items)
+
+    def item_bias(self) -> Tensor | None:
+        return self.inner.item_bias()
+
+    def initial_state(self, user: int = -1) -> tuple[Any, int]:
+        """The state of the base before any click, and the user.
+
+        Args:
+            user: Code of the user; -1: unknown.
+
+        Raises:
+            AttributeError: If the base has no streaming state.
+            ValueError: If there is no such user.
+        """
+        return self._streaming("initial_state")(), code_of_user(user, self.num_users or 0)
+
+    def update_state(self, state: tuple[Any, int], item: int | Tensor) -> tuple[Any, int]:
+        """The state one click later.
+
+        Args:
+            state: State of the base, and user.
+            item: Code of the item clicked; -1: an unknown one, whose click is skipped.
+        """
+        inner, user = state
+        return self._streaming("update_state")(inner, item), user
+
+    def score_state(self, state: tuple[Any, int], items: Tensor | None = None) -> Tensor:
+        """Scores of the next item.
+
+        Args:
+            state: State of the base, and user.
+            items: ``None``: all items; else candidates, [C].
+
+        Returns:
+            [num_items] or [C].
+        """
+        inner, user = state
+        scores: Tensor = self._streaming("score_state")(inner, items)
+        if user < 0:
+            return scores
+        weight = self.item_weight() if items is None else self.item_rows(items)
+        return scores + weight @ self.user_embedding.weight[user]
+
+    def _streaming(self, step: str) -> Any:
+        if not hasattr(self.inner, step):
+            raise AttributeError(f"The base {self.base!r} of this model has no streaming state.")
+        return getattr(self.inner, step)
+
+    def _user(self, batch: Batch) -> Tensor | None:
+        """``p_u`` of every session, zero where unknown, [num_sessions, d]; ``None``: no users."""
+        user: Tensor | None = batch.get("user")
+        if user is None or self.user_embedding.num_embeddings == 0:
+            return None
+        known = (user >= 0).unsqueeze(1)
+        vectors: Tensor = self.user_embedding(user.clamp(min=0)) * known
+        return vectors
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.num_users} users, {self.inner!r})"
+
+
+def _takes_user(family: type[SessionModel]) -> bool:
+    """Whether a family scores by an item table, and is trained on vectors against it."""
+    return (
+        not issubclass(family, WithUser)
+        and family.item_weight is not SessionModel.item_weight
+        and family.score is SessionModel.score
+        and family.score_vectors is SessionModel.score_vectors
+        and family.trained_on in ("sessions", "prefixes", "cloze")
+    )

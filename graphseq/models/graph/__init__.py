@@ -1,0 +1,1 @@
+"""Families that pass messages over session graphs."""

@@ -1,0 +1,218 @@
+"""GCE-GNN: global context enhanced graph neural networks (Wang et al., SIGIR 2020)."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+from torch.nn import Embedding, Linear
+from torch.nn.functional import leaky_relu
+from torch_geometric.data import Batch
+
+from graphseq.data.graphs.item_graph import nearest_items
+from graphseq.data.graphs.session_graph import newest_clicks
+from graphseq.data.sessions.sessions import Sessions
+from graphseq.models.base import SessionModel, TrainedOn, Traits
+from graphseq.nn.dropout import dropout as drop
+from graphseq.nn.ragged import sum_by_group
+from graphseq.nn.readouts import reset_uniform
+from graphseq.nn.session_attention_conv import SLOPE, SessionAttentionConv
+
+
+class GlobalNeighbors(torch.nn.Module):
+    r"""What an item's neighbours in all sessions say of it (Wang et al., SIGIR 2020, eq. 2-5).
+
+    .. math::
+        \pi_{ij} = \mathrm{softmax}_j\big(q_1^\top \mathrm{LeakyReLU}(
+            W_1 [\bar s \odot e_j ; w_{ij}])\big), \quad
+        h_i = \mathrm{relu}\big(W_2 [e_i ; \sum_j \pi_{ij} e_j]\big)
+
+    with :math:`\bar s` the mean embedding of the session's clicks. An item without neighbours has a
+    sum of zero.
+
+    Args:
+        hidden_channels: Width ``d`` of embeddings and states.
+
+    Shapes:
+        e and mean [num_nodes, d], neighbors [num_nodes, M, d], weight [num_nodes, M] (0: none)
+        -> [num_nodes, d]
+    """
+
+    def __init__(self, hidden_channels: int) -> None:
+        super().__init__()
+        self.lin_neighbor = Linear(hidden_channels + 1, hidden_channels, bias=False)  # W1
+        self.lin_score = Linear(hidden_channels, 1, bias=False)  # q1
+        self.lin_out = Linear(2 * hidden_channels, hidden_channels, bias=False)  # W2
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        reset_uniform(self, self.lin_score.in_features)
+
+    def forward(self, e: Tensor, mean: Tensor, neighbors: Tensor, weight: Tensor) -> Tensor:
+        asked = torch.cat([mean.unsqueeze(1) * neighbors, weight.unsqueeze(2)], dim=2)
+        inner = leaky_relu(self.lin_neighbor(asked), SLOPE)  # [num_nodes, M, d]
+        exists = weight > 0
+        logits = self.lin_score(inner).squeeze(2)  # [num_nodes, M]
+        logits = logits.masked_fill(~exists, torch.finfo(logits.dtype).min)
+        pi = logits.softmax(1) * exists  # [num_nodes, M]; a row without neighbours: zeros
+        around = (pi.unsqueeze(1) @ neighbors).squeeze(1)  # [num_nodes, d]
+        h: Tensor = self.lin_out(torch.cat([e, around], dim=1)).relu()
+        return h  # [num_nodes, d]
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.lin_score.in_features})"
+
+
+class GCEGNN(SessionModel):
+    r"""Scores of GCE-GNN (Wang et al., SIGIR 2020): :math:`\hat z_j = s^\top e_j`.
+
+    A node's state is the sum of what its neighbours in all training sessions say
+    (:class:`GlobalNeighbors`) and what those in its own session say
+    (:class:`~graphseq.nn.session_attention_conv.SessionAttentionConv`). Attention over the clicks
+    knows their distance from the end, :math:`p_{n-i}`:
+
+    .. math::
+        z_i = \tanh(W_3 [v_i ; p_{n-i}] + b_3), \quad
+        \beta_i = q_2^\top \sigma(W_4 z_i + W_5 \bar v + b_4), \quad s = \sum_i \beta_i v_i
+
+    with :math:`\bar v` the mean of the :math:`v_i`. Every parameter starts uniform in
+    :math:`\pm d^{-1/2}`.
+
+    :meth:`prepare` counts the global graph from the training sessions, as ``fit`` does before it
+    trains; it is saved with the weights.
+
+    Different from the paper: :math:`w_{ij}` is the logarithm of one plus the count, since counts
+    grow with the log; and global neighbours are those of one hop.
+
+    Args:
+        num_items: Items of the catalogue.
+        hidden_channels: Width ``d`` of embeddings and states.
+        num_neighbors: Global neighbours of each item, those that stand near it most often.
+        steps: Clicks between which two items are near, at most.
+        dropout: Share of the global part of node states dropped in training.
+        max_length: Newest clicks that the model sees; each has a position of its own.
+
+    Raises:
+        ValueError: If a size is not positive or ``dropout`` lies outside [0, 1).
+    """
+
+    traits: ClassVar[Traits] = Traits(
+        architecture="graph attention in the session and over all sessions",
+        parallel=True,
+        reach="newest max_length clicks",
+        side_features=False,
+        best_for="short sessions that say little without what others did",
+    )
+    trained_on: ClassVar[TrainedOn] = "prefixes"
+
+    neighbors: Tensor
+    neighbor_weight: Tensor
+
+    def __init__(
+        self,
+        num_items: int,
+        hidden_channels: int = 100,
+        *,
+        num_neighbors: int = 12,
+        steps: int = 3,
+        dropout: float = 0.5,
+        max_length: int = 50,
+    ) -> None:
+        super().__init__(num_items)
+        sizes = {
+            "hidden_channels": hidden_channels,
+            "num_neighbors": num_neighbors,
+            "steps": steps,
+            "max_length": max_length,
+        }
+        for name, value in sizes.items():
+            if value < 1:
+                raise ValueError(f"{name} must be at least 1, got {value}.")
+        if not 0 <= dropout < 1:
+            raise ValueError(f"dropout must lie in [0, 1), got {dropout}.")
+        self.hidden_channels = hidden_channels
+        self.num_neighbors = num_neighbors
+        self.steps = steps
+        self.dropout = dropout
+        self.max_length = max_length
+        d = hidden_channels
+        self.embedding = Embedding(num_items, d)  # e
+        self.position_embedding = Embedding(max_length, d)  # p
+        self.global_neighbors = GlobalNeighbors(d)
+        self.conv = SessionAttentionConv(d)
+        self.lin_state = Linear(d, d)  # W3, left half, b3
+        self.lin_position = Linear(d, d, bias=False)  # W3, right half
+        self.lin_click = Linear(d, d)  # W4, b4
+        self.lin_mean = Linear(d, d, bias=False)  # W5
+        self.lin_score = Linear(d, 1, bias=False)  # q2
+        shape = (num_items, num_neighbors)
+        self.register_buffer("neighbors", torch.zeros(shape, dtype=torch.int32))
+        self.register_buffer("neighbor_weight", torch.zeros(shape))  # 0: no neighbour
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        reset_uniform(self, self.hidden_channels)
+
+    def prepare(self, sessions: Sessions | None) -> None:
+        """Counts the global graph of the training sessions.
+
+        Raises:
+            ValueError: If there are no sessions and none were counted before, or they have another
+                number of items.
+        """
+        if sessions is None:
+            if self.neighbor_weight.any():
+                return
+            raise ValueError(
+                f"{type(self).__name__} counts which items stand near each other in the training "
+                "sessions, and a loader of batches has none: call model.prepare(sessions) first."
+            )
+        if sessions.num_items != self.num_items:
+            raise ValueError(
+                f"The model has {self.num_items} items, the sessions {sessions.num_items}: build "
+                "it with num_items=split.num_items."
+            )
+        neighbors, counts = nearest_items(sessions, self.steps, self.num_neighbors)
+        self.neighbors.copy_(torch.from_numpy(neighbors))
+        self.neighbor_weight.copy_(torch.from_numpy(counts).log1p())
+
+    def forward(self, batch: Batch) -> Tensor:
+        """Session vectors ``s``, [num_sessions, d]."""
+        batch = newest_clicks(batch, self.max_length)
+        index, session, ptr = batch.click_index, batch.click_batch, batch.click_ptr
+        lengths = ptr.diff().unsqueeze(1)  # [num_sessions, 1]
+        size = lengths.size(0)
+        v_node = self.node_states(batch)  # [num_nodes, d]
+        v = v_node.index_select(0, index)  # v_i: [num_clicks, d]
+        from_end = ptr[1:][session] - 1 - torch.arange(index.numel(), device=index.device)
+        # Both halves of W3 are taken once a node and once a position, not once a click.
+        p = self.lin_position(self.position_embedding.weight)  # [max_length, d]
+        z = self.lin_state(v_node).index_select(0, index) + p.index_select(0, from_end)
+        mean = sum_by_group(v, session, size) / lengths  # [num_sessions, d]
+        gate = self.lin_click(z.tanh()) + self.lin_mean(mean).index_select(0, session)
+        beta = self.lin_score(gate.sigmoid())  # [num_clicks, 1]
+        return sum_by_group(beta * v, session, size)  # s: [num_sessions, d]
+
+    def node_states(self, batch: Batch) -> Tensor:
+        """The state of every node, from all sessions and from its own, [num_nodes, d]."""
+        index, session, ptr = batch.click_index, batch.click_batch, batch.click_ptr
+        e = self.embedding(batch.x)  # [num_nodes, d]
+        clicks = e.index_select(0, index)  # [num_clicks, d]
+        mean = sum_by_group(clicks, session, ptr.numel() - 1) / ptr.diff().unsqueeze(1)
+        node_session = index.new_empty(e.size(0)).index_copy_(0, index, session)
+        near = self.embedding(self.neighbors.index_select(0, batch.x).long())  # [num_nodes, M, d]
+        weight = self.neighbor_weight.index_select(0, batch.x)  # [num_nodes, M]
+        h = self.global_neighbors(e, mean.index_select(0, node_session), near, weight)
+        h = drop(h, self.dropout, self.training)
+        states: Tensor = h + self.conv(e, batch.edge_index)
+        return states  # [num_nodes, d]
+
+    def item_weight(self) -> Tensor:
+        return self.embedding.weight
+
+    def __repr__(self) -> str:
+        return (
+            f"{type(self).__name__}({self.num_items}, {self.hidden_channels}, "
+            f"num_neighbors={self.num_neighbors})"
+        )

@@ -1,0 +1,1 @@
+"""Families that read the clicks of a session in order."""

@@ -1,0 +1,354 @@
+"""BERT4Rec: sequential recommendation with a bidirectional encoder (Sun et al., CIKM 2019)."""
+
+from __future__ import annotations
+
+from typing import ClassVar, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import Embedding, LayerNorm, Linear, ModuleList, Parameter
+from torch.nn.functional import gelu
+from torch_geometric.data import Batch
+from torch_geometric.utils import segment
+
+from graphseq.data.graphs.dataset import NO_TARGET
+from graphseq.models.base import SessionModel, TrainedOn, Traits
+from graphseq.nn.attention import TransformerBlock
+from graphseq.nn.dropout import Dropout
+from graphseq.nn.ragged import DenseView, cut_from_end, ragged_range
+from graphseq.random import Words, integers, session_streams_of, uniform
+
+Masking = Literal["mask", "80_10_10"]
+Positions = Literal["start", "end"]
+
+
+class BERT4Rec(SessionModel):
+    r"""Scores of BERT4Rec (Sun et al., CIKM 2019): the session followed by a masked click.
+
+    .. math::
+        x_t = \mathrm{LN}(e_{i_t} + p_t) \ \text{or} \ \mathrm{LN}(m + p_t), \quad
+        h = B_N(\dots B_1(x)), \quad
+        \hat r_{t,j} = e_j^\top \mathrm{LN}(\mathrm{GELU}(W h_t + c)) + b_j
+
+    where :math:`m` stands for a masked click, and is a parameter of its own: no item means it.
+    Blocks :math:`B` (:class:`~graphseq.nn.attention.TransformerBlock`) look both ways, post-norm
+    with a GELU. To rank the next item, :math:`m` follows the newest ``max_length - 1`` clicks and
+    its output is read; a session that is longer loses its oldest clicks, never a newer one.
+
+    Training (:meth:`training_vectors`) gives each session two kinds of rows: windows cut from its
+    end, with clicks masked at random, and the newest window with its last item alone masked, as in
+    ranking. Blocks and head compute the last layer for masked clicks only.
+
+    Different from the authors' program: each epoch draws masks anew, where the program draws ten
+    for all epochs; windows do not overlap; each click is masked with ``mask_prob`` by itself, where
+    the program masks that share of each window; there are no embeddings of segments; projections
+    start with deviation :math:`1 / \sqrt{in}`, not 0.02.
+
+    Args:
+        num_items: Items of the catalogue.
+        hidden_channels: Width ``d`` of embeddings and states.
+        num_layers: Blocks.
+        heads: Attention heads of a block.
+        max_length: Places in a row, the masked click that is appended included: ranking looks at
+            one click less.
+        dropout: Share dropped in training of embeddings, attention and each branch's output.
+        expansion: Inner width of the feed-forward networks, in units of ``d``.
+        mask_prob: Share of clicks masked in training.
+        masking: What stands in the place of a click masked at random: ``"mask"``: always
+            :math:`m`; ``"80_10_10"``: :math:`m` in 80 %, any item in 10 %, its own item in 10 %.
+        positions: Whether learned positions count from the ``"start"`` or the ``"end"`` of a row.
+        norm_input: Whether the sum of embedding and position is normalised, as in the program and
+            in BERT; the paper has it not.
+
+    Raises:
+        ValueError: If a size is not positive, ``max_length`` leaves no place for a click, ``heads``
+            does not divide the width, ``dropout`` or ``mask_prob`` is out of range, or ``masking``
+            or ``positions`` is unknown.
+    """
+
+    traits: ClassVar[Traits] = Traits(
+        architecture="bidirectional self-attention",
+        parallel=True,
+        reach="newest max_length - 1 clicks",
+        side_features=False,
+        best_for="large corpora and long training",
+    )
+    trained_on: ClassVar[TrainedOn] = "cloze"
+
+    def __init__(
+        self,
+        num_items: int,
+        hidden_channels: int = 64,
+        num_layers: int = 2,
+        *,
+        heads: int = 2,
+        max_length: int = 50,
+        dropout: float = 0.2,
+        expansion: int = 4,
+        mask_prob: float = 0.2,
+        masking: Masking = "mask",
+        positions: Positions = "start",
+        norm_input: bool = True,
+    ) -> None:
+        super().__init__(num_items)
+        sizes = {
+            "hidden_channels": hidden_channels,
+            "num_layers": num_layers,
+            "expansion": expansion,
+        }
+        for name, value in sizes.items():
+            if value < 1:
+                raise ValueError(f"{name} must be at least 1, got {value}.")
+        if max_length < 2:
+            raise ValueError(
+                f"max_length must be at least 2, a click and the masked one, got {max_length}."
+            )
+        if not 0 <= dropout < 1:
+            raise ValueError(f"dropout must lie in [0, 1), got {dropout}.")
+        if not 0 < mask_prob < 1:
+            raise ValueError(f"mask_prob must lie in (0, 1), got {mask_prob}.")
+        if masking not in ("mask", "80_10_10"):
+            raise ValueError(f"masking is 'mask' or '80_10_10', got {masking!r}.")
+        if positions not in ("start", "end"):
+            raise ValueError(f"positions is 'start' or 'end', got {positions!r}.")
+        self.hidden_channels = hidden_channels
+        self.num_layers = num_layers
+        self.heads = heads
+        self.max_length = max_length
+        self.dropout = dropout
+        self.expansion = expansion
+        self.mask_prob = mask_prob
+        self.masking = masking
+        self.positions = positions
+        self.norm_input = norm_input
+        self.item_embedding = Embedding(num_items, hidden_channels)  # e
+        self.position_embedding = Embedding(max_length, hidden_channels)  # p
+        self.mask_embedding = Parameter(torch.empty(hidden_channels))  # m
+        self.norm = LayerNorm(hidden_channels) if norm_input else None
+        self.blocks = ModuleList(
+            TransformerBlock(
+                hidden_channels,
+                heads,
+                kind="post_norm",
+                causal=False,
+                activation="gelu",
+                dropout=dropout,
+                expansion=expansion,
+            )
+            for _ in range(num_layers)
+        )
+        self.lin_head = Linear(hidden_channels, hidden_channels)  # W, c
+        self.norm_head = LayerNorm(hidden_channels)
+        self.bias = Parameter(torch.empty(num_items))  # b
+        self.drop = Dropout(dropout)
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        torch.nn.init.normal_(self.mask_embedding, std=0.02)
+        torch.nn.init.zeros_(self.bias)
+        for module in self.modules():
+            if isinstance(module, Embedding):
+                torch.nn.init.normal_(module.weight, std=0.02)
+            elif isinstance(module, LayerNorm):
+                module.reset_parameters()
+            elif isinstance(module, Linear):
+                # A masked place learns of the others through projections alone. BERT's deviation,
+                # 0.02, suits a width of 768; at 64 hardly anything would come through at first.
+                torch.nn.init.normal_(module.weight, std=module.in_features**-0.5)
+                if module.bias is not None:
+                    torch.nn.init.zeros_(module.bias)
+
+    def forward(self, batch: Batch) -> Tensor:
+        """The output at a masked click after the last one of every session, [num_sessions, d]."""
+        return self._next(batch.click_item, batch.click_ptr)
+
+    def item_weight(self) -> Tensor:
+        return self.item_embedding.weight
+
+    def item_bias(self) -> Tensor:
+        return self.bias
+
+    def training_vectors(self, batch: Batch, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Outputs at masked clicks, and the items that were there: :meth:`training_rows`."""
+        vectors, targets, _ = self.training_rows(batch, generator)
+        return vectors, targets
+
+    def training_rows(
+        self, batch: Batch, generator: torch.Generator
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Outputs at masked clicks, the items that were there, and the clicks' sessions.
+
+        A session, its final target included, is cut from its end into windows of ``max_length``
+        places. In each window every click is masked with ``mask_prob``; at least one is, and at
+        least one is not. Then the newest window comes once more, with nothing but its last item
+        masked. Clicks that are no targets (``y = -100``: before the split's ``first_target``) are
+        seen but never masked; the first click, which ``y`` does not speak of, is masked where the
+        second is. A window of one click, or without a target, is left out.
+
+        Batches of prefixes, with one target a session, mask that target alone.
+
+        Args:
+            batch: Session graphs with ``y``, one target a click or one a session.
+            generator: The source of the masks: those of a session depend on its number in the step.
+
+        Returns:
+            Vectors [n, d], items and sessions, int64 [n] each.
+        """
+        if batch.y.numel() != batch.click_index.numel():
+            return self(batch), batch.y, torch.arange(batch.num_graphs, device=batch.y.device)
+        items, ptr, may = whole_sessions(batch.click_item, batch.click_ptr, batch.y)
+        window = cut_from_end(ptr, self.max_length)
+        start, stop = window[:-1], window[1:]
+        some = segment(may.float(), window, reduce="max") > 0
+        some &= stop - start > 1
+        last_start = torch.maximum(ptr[:-1], ptr[1:] - self.max_length)
+        last = may[ptr[1:] - 1] & (ptr[1:] - last_start > 1)
+
+        start = torch.cat([start[some], last_start[last]])
+        stop = torch.cat([stop[some], ptr[1:][last]])
+        click, row_ptr = ragged_range(start, stop)  # rows: first windows, then last items
+        items, may = items[click], may[click]
+        session = torch.searchsorted(ptr, click, right=True) - 1
+        windows = int(some.sum())
+        drawn = row_ptr[: windows + 1]
+        end = int(drawn[-1])
+        streams = session_streams_of(generator, session[:end].cpu().numpy())
+        place = 3 * (click - ptr[session])[:end].cpu().numpy()  # of three random numbers
+        draw = torch.from_numpy(uniform(streams, place)).to(items.device)
+        masked = torch.zeros_like(may)
+        masked[:end] = draw_masks(may[:end], drawn, self.mask_prob, draw)
+        masked[row_ptr[windows + 1 :] - 1] = True
+        reads = masked.nonzero().view(-1)  # [n]
+        targets, session = items[reads], session[reads]
+        if self.masking == "80_10_10":
+            items, masked = self._replace(items, masked, streams, place)
+        return self._encode(items, masked, row_ptr, reads), targets, session
+
+    def _replace(
+        self, items: Tensor, masked: Tensor, streams: Words, place: NDArray[np.int64]
+    ) -> tuple[Tensor, Tensor]:
+        """Puts any item in 10 % of the masked places of windows and unmasks another 10 %."""
+        at = masked[: len(place)].nonzero().view(-1)
+        here = at.cpu().numpy()
+        share = torch.from_numpy(uniform(streams[here], place[here] + 1)).to(at.device)
+        other = torch.from_numpy(integers(streams[here], place[here] + 2, self.num_items))
+        other = other.to(at.device)
+        items = items.index_copy(0, at, torch.where(share < 0.9, other, items[at]))
+        return items, masked.index_copy(0, at, share < 0.8)
+
+    def _next(self, items: Tensor, ptr: Tensor) -> Tensor:
+        """The output at a masked click after the last one of every session, [num_sessions, d]."""
+        start = torch.maximum(ptr[:-1], ptr[1:] - (self.max_length - 1))
+        click, row_ptr = ragged_range(start, ptr[1:] + 1)  # a place more than there are clicks
+        place = row_ptr[1:] - 1
+        masked = torch.zeros_like(click, dtype=torch.bool)
+        masked[place] = True
+        # Any item will do in the masked place: its embedding is not read.
+        return self._encode(items[click.clamp(max=items.numel() - 1)], masked, row_ptr, place)
+
+    def _encode(self, items: Tensor, masked: Tensor, ptr: Tensor, reads: Tensor) -> Tensor:
+        """The outputs at the clicks ``reads`` of rows of at most ``max_length`` places, [n, d]."""
+        view = DenseView(ptr)
+        position = view.position
+        if self.positions == "end":
+            position = position + self.max_length - ptr.diff()[view.batch]
+        x = self.item_embedding(items)  # e: [num_clicks, d]
+        x = torch.where(masked.unsqueeze(1), self.mask_embedding, x)
+        x = x + self.position_embedding(position)
+        h = self.drop(x if self.norm is None else self.norm(x))
+        *blocks, last = self.blocks
+        for block in blocks:
+            h = block(h, view)  # [num_clicks, d]
+        h = last(h, view, reads=reads)  # [n, d]
+        out: Tensor = self.norm_head(gelu(self.lin_head(h)))
+        return out
+
+    def initial_state(self) -> Tensor:
+        """The state before any click: no items, int64 [0]."""
+        return torch.empty(0, dtype=torch.long, device=self.device)
+
+    def update_state(self, state: Tensor, item: int | Tensor) -> Tensor:
+        """The state one click later: the newest ``max_length - 1`` items, oldest first.
+
+        Args:
+            state: Item codes, int64 [at most max_length - 1].
+            item: Code of the item clicked; -1: an unknown one, whose click is skipped.
+
+        Returns:
+            int64 [at most max_length - 1].
+        """
+        return self._newest(state, item, self.max_length - 1)
+
+    def score_state(self, state: Tensor, items: Tensor | None = None) -> Tensor:
+        """Scores of the next item.
+
+        Args:
+            state: Item codes, int64 [1 to max_length - 1].
+            items: ``None``: all items; else candidates, [C].
+
+        Returns:
+            [num_items] or [C].
+
+        Raises:
+            ValueError: If no item was clicked yet.
+        """
+        if state.numel() == 0:
+            raise ValueError("BERT4Rec has no state before the first click: update_state first.")
+        vector = self._next(state, state.new_tensor([0, state.numel()]))
+        return self.score_vectors(vector, items).squeeze(0)
+
+    def __repr__(self) -> str:
+        return (
+            f"{type(self).__name__}({self.num_items}, {self.hidden_channels}, "
+            f"num_layers={self.num_layers})"
+        )
+
+
+def whole_sessions(items: Tensor, ptr: Tensor, y: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Sessions with their final targets put back, and which of their clicks are targets.
+
+    Args:
+        items: The clicks' items, int64 [num_clicks].
+        ptr: First click of each session, and the end, int64 [num_sessions + 1].
+        y: The item after each click, int64 [num_clicks]: -1 unknown, -100 no target.
+
+    Returns:
+        Items, int64 [n], the sessions' pointer, int64 [num_sessions + 1], and bool [n]. A final
+        target that is unknown stays away.
+    """
+    lengths, last = ptr.diff(), ptr[1:] - 1
+    has_final = y[last] >= 0
+    whole = torch.nn.functional.pad((lengths + has_final).cumsum(0), (1, 0))
+    place = torch.arange(items.numel(), device=items.device)
+    place = place + torch.repeat_interleave(whole[:-1] - ptr[:-1], lengths)  # [num_clicks]
+    everything = items.new_empty(int(whole[-1]))
+    everything[place] = items
+    everything[whole[1:][has_final] - 1] = y[last[has_final]]
+    # A click is a target if the y before it says so. Behind a final target that is unknown lies
+    # the first click of the next session, which goes by its own y and is set afterwards.
+    may = torch.zeros(everything.numel() + 1, dtype=torch.bool, device=items.device)
+    may[place + 1] = y != NO_TARGET
+    may[whole[:-1]] = y[ptr[:-1]] != NO_TARGET
+    return everything, whole, may[:-1]
+
+
+def draw_masks(may: Tensor, ptr: Tensor, share: float, draw: Tensor) -> Tensor:
+    """Clicks to be masked: each with a probability, at least one a row, and never a whole row.
+
+    Args:
+        may: Which clicks may be masked, bool [num_clicks], at least one in each row.
+        ptr: First click of each row, and the end, int64 [num_rows + 1]; rows of two or more.
+        share: The probability.
+        draw: A random number in [0, 1) for each click, [num_clicks].
+
+    Returns:
+        bool [num_clicks].
+    """
+    row = torch.repeat_interleave(ptr.diff())
+    lowest = segment(draw.masked_fill(~may, 2.0), ptr, reduce="min")  # [num_rows]
+    masked = may & ((draw < share) | (draw == lowest[row]))
+    # Where all clicks of a row are masked, the one with the highest draw is shown.
+    highest = segment(draw.masked_fill(~masked, 2.0), ptr, reduce="max")
+    return masked & (draw != highest[row])

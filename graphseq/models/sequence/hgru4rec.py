@@ -1,0 +1,299 @@
+"""HGRU4Rec: a recurrent network over clicks within one over sessions (Quadrana et al., 2017)."""
+
+from __future__ import annotations
+
+import logging
+from typing import ClassVar, Literal
+
+import torch
+from torch import Tensor
+from torch.nn import GRU, Embedding, GRUCell, Linear, Parameter
+from torch.nn.functional import pad
+from torch.nn.utils.rnn import PackedSequence
+from torch_geometric.data import Batch
+
+from graphseq.data.graphs.dataset import NO_TARGET
+from graphseq.models.base import SessionModel, TrainedOn, Traits
+from graphseq.nn.dropout import dropout
+from graphseq.nn.ragged import packed_order, ragged_range
+
+logger = logging.getLogger(__name__)
+
+
+class HGRU4Rec(SessionModel):
+    r"""Scores of HGRU4Rec (Quadrana et al., RecSys 2017): a user's sessions remember one another.
+
+    The m-th session of a user starts from what the sessions before it left:
+
+    .. math::
+        s_{m,0} = \tanh(W c_{m-1} + b), \quad
+        s_{m,n} = \mathrm{GRU}_{ses}(x_{m,n}, s_{m,n-1}), \quad
+        c_m = \mathrm{GRU}_{usr}(s_{m,N_m}, c_{m-1}), \quad
+        \hat r_j = w_j^\top s_{m,n} + b_j
+
+    with :math:`c_0 = 0` and, as in the authors' program, :math:`s_{1,0} = 0`. In the variant
+    ``"all"`` the session's network also reads :math:`c_{m-1}` beside every click.
+
+    It reads histories that :func:`graphseq.data.join_sessions` or
+    :func:`graphseq.data.with_history` made: ``batch.click_session`` tells which clicks belong
+    together. A batch without it holds first sessions. The k-th sessions of all users of a batch are
+    one packed pass, so a batch takes as many passes as its user of most sessions has.
+
+    Different from the program: gradients flow through all sessions of a history, there through one
+    click; torch's GRU, whose reset gate falls behind the matrix; dropout falls on what is handed
+    on, never from click to click. The first click of a session is no target of training, as there,
+    except where it ends its history.
+
+    Args:
+        num_items: Items of the catalogue.
+        hidden_channels: Width ``d`` of embeddings and session states.
+        user_channels: Width of user states; ``None``: ``hidden_channels``.
+        variant: ``"init"``: a user's state starts sessions; ``"all"``: it is read at every click
+            as well.
+        embedding: ``"constrained"``: the output table :math:`w` is the input table too;
+            ``"separate"``: the input has a table of its own.
+        dropout: Share dropped in training of states handed to scores.
+        user_dropout: Share dropped in training of user states and first session states.
+
+    Raises:
+        ValueError: If a size is not positive, a share lies outside [0, 1), or ``variant`` or
+            ``embedding`` is unknown.
+    """
+
+    traits: ClassVar[Traits] = Traits(
+        architecture="recurrent (GRU) over clicks, and over a user's sessions",
+        parallel=False,
+        reach="all sessions of the user, fading",
+        side_features=False,
+        best_for="users with many sessions that build on one another",
+    )
+    trained_on: ClassVar[TrainedOn] = "sessions"
+    states_equal_prefixes: ClassVar[bool] = True
+
+    def __init__(
+        self,
+        num_items: int,
+        hidden_channels: int = 100,
+        user_channels: int | None = None,
+        *,
+        variant: Literal["init", "all"] = "init",
+        embedding: Literal["constrained", "separate"] = "constrained",
+        dropout: float = 0.0,
+        user_dropout: float = 0.0,
+    ) -> None:
+        super().__init__(num_items)
+        width = hidden_channels if user_channels is None else user_channels
+        for name, value in (("hidden_channels", hidden_channels), ("user_channels", width)):
+            if value < 1:
+                raise ValueError(f"{name} must be at least 1, got {value}.")
+        for name, share in (("dropout", dropout), ("user_dropout", user_dropout)):
+            if not 0 <= share < 1:
+                raise ValueError(f"{name} must lie in [0, 1), got {share}.")
+        if variant not in ("init", "all"):
+            raise ValueError(f"variant is 'init' or 'all', got {variant!r}.")
+        if embedding not in ("constrained", "separate"):
+            raise ValueError(f"embedding is 'constrained' or 'separate', got {embedding!r}.")
+        self.hidden_channels = hidden_channels
+        self.user_channels = user_channels
+        self.variant = variant
+        self.embedding = embedding
+        self.dropout = dropout
+        self.user_dropout = user_dropout
+        self.item_embedding = Embedding(num_items, hidden_channels)  # w
+        self.bias = Parameter(torch.empty(num_items))  # b_j
+        self.input_embedding = (
+            Embedding(num_items, hidden_channels) if embedding == "separate" else None
+        )
+        in_channels = hidden_channels + (width if variant == "all" else 0)
+        self.session_gru = GRU(in_channels, hidden_channels)
+        self.user_gru = GRUCell(hidden_channels, width)
+        self.lin_init = Linear(width, hidden_channels)  # W, b
+        self._warned = False
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        for name, parameter in self.named_parameters():
+            if parameter.dim() == 1:
+                torch.nn.init.zeros_(parameter)
+                continue
+            gates = 3 if "_gru." in name else 1
+            bound = (6 / (parameter.size(0) / gates + parameter.size(1))) ** 0.5
+            torch.nn.init.uniform_(parameter, -bound, bound)
+
+    def forward(self, batch: Batch) -> Tensor:
+        """The state after the last click of every history, [num_histories, d]."""
+        return self.click_states(batch)[batch.click_ptr[1:] - 1]
+
+    def click_states(self, batch: Batch) -> Tensor:
+        """The state after every click, [num_clicks, d]."""
+        e = self._input(batch.click_item)  # [num_clicks, d]
+        if e.size(0) == 0:
+            return e
+        start = _session_starts(batch).nonzero().view(-1)  # [num_sessions], first click of each
+        stop = torch.cat([start[1:], start.new_tensor([e.size(0)])])
+        history = batch.click_batch[start]
+        counts = torch.bincount(history)  # sessions of each history
+        # Histories of most sessions first: those that have a k-th session are then the first ones.
+        most_first = counts.argsort(descending=True, stable=True)
+        first = (counts.cumsum(0) - counts)[most_first]  # first session of each
+        counts = counts[most_first]
+        alive = torch.bincount(counts).flip(0).cumsum(0).flip(0)[1:].tolist()  # with a k-th one
+        c = e.new_zeros(alive[0], self.user_gru.hidden_size)  # c_0: [num_histories, d_u]
+        s = e.new_zeros(alive[0], self.hidden_channels)  # s_{1,0}
+        states, clicks = [], []
+        for k, size in enumerate(alive):
+            session = first[:size] + k
+            if k:
+                c = self.user_gru(s[:size], c[:size])  # c_k: [size, d_u]
+                c = self._drop(c, self.user_dropout)
+                s = self._first_states(c)  # s_{k+1,0}: [size, d]
+            click, ptr = ragged_range(start[session], stop[session])
+            h, s = self._walk(e[click], ptr, s, c)
+            states.append(h)
+            clicks.append(click)
+        h = torch.cat(states)
+        h = torch.empty_like(h).index_copy(0, torch.cat(clicks), h)
+        return self._drop(h, self.dropout)  # [num_clicks, d]
+
+    def training_vectors(self, batch: Batch, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """The state after every click and the item that follows within its session."""
+        if "click_session" not in batch and not self._warned:
+            self._warned = True
+            logger.warning(
+                "These sessions tell of none before them, so HGRU4Rec learns nothing of users: "
+                "train it on gs.data.join_sessions(sessions)."
+            )
+        vectors, targets = super().training_vectors(batch, generator)
+        if targets.numel() == batch.click_index.numel():
+            later = _session_starts(batch) & ~_history_starts(batch)
+            targets = targets.masked_fill(pad(later[1:], (0, 1)), NO_TARGET)
+        return vectors, targets
+
+    def item_weight(self) -> Tensor:
+        return self.item_embedding.weight
+
+    def item_bias(self) -> Tensor:
+        return self.bias
+
+    def initial_state(self, num_users: int | None = None) -> Tensor:
+        """The state before any click: zeros, [d + d_u + 1] or [num_users, d + d_u + 1].
+
+        A row holds the session's state, the user's, and whether the session has a click.
+        """
+        size = () if num_users is None else (num_users,)
+        return self.bias.new_zeros(*size, self.hidden_channels + self.user_gru.hidden_size + 1)
+
+    def start_session(self, state: Tensor) -> Tensor:
+        """The state of the next session before its first click; of a session without clicks, it.
+
+        Args:
+            state: [d + d_u + 1] of one user, or [num_users, d + d_u + 1].
+
+        Returns:
+            A new state of the same shape, which :meth:`score_state` may be asked of at once.
+        """
+        s, c, clicked = self._parts(state)
+        rows = c.view(-1, c.size(-1))
+        c = self.user_gru(s.reshape(-1, s.size(-1)), rows).view_as(c)
+        s = self._first_states(c)
+        return torch.where(clicked > 0, torch.cat([s, c, torch.zeros_like(clicked)], -1), state)
+
+    def update_state(self, state: Tensor, item: int | Tensor) -> Tensor:
+        """The state one click of the same session later.
+
+        Args:
+            state: [d + d_u + 1] of one user, or [num_users, d + d_u + 1].
+            item: Code of the item clicked: one, or one a user, int64 [num_users]; -1: an unknown
+                one, whose click is skipped.
+
+        Returns:
+            A new state of the same shape.
+
+        Raises:
+            ValueError: If the items do not fit the state, or are no codes of items.
+        """
+        item = self._clicked(item)
+        if item.shape != state.shape[:-1]:
+            raise ValueError(
+                f"A state of shape {list(state.shape)} needs items of shape "
+                f"{list(state.shape[:-1])}, got {list(item.shape)}."
+            )
+        s, c, clicked = self._parts(state)
+        e = self._input(item.clamp(min=0))
+        x = self._beside(e, c).unsqueeze(0)  # [1, d] or [1, num_users, d]
+        _, s = self.session_gru(x, s.unsqueeze(0).contiguous())
+        later = torch.cat([s.squeeze(0), c, torch.ones_like(clicked)], dim=-1)
+        return torch.where((item >= 0).unsqueeze(-1), later, state)
+
+    def score_state(self, state: Tensor, items: Tensor | None = None) -> Tensor:
+        """Scores of the next item.
+
+        Args:
+            state: [d + d_u + 1] of one user, or [num_users, d + d_u + 1].
+            items: ``None``: all items; else candidates, [C] or [num_users, C].
+
+        Returns:
+            [num_items] or [C] of one user, [num_users, ...] of several.
+        """
+        s, _, _ = self._parts(state)
+        if s.dim() == 2:
+            return self.score_vectors(s, items)
+        return self.score_vectors(s.unsqueeze(0), items).squeeze(0)
+
+    def _parts(self, state: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        s, c, clicked = state.split([self.hidden_channels, self.user_gru.hidden_size, 1], dim=-1)
+        return s, c, clicked
+
+    def _walk(self, e: Tensor, ptr: Tensor, s: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
+        """One session of each user: states of its clicks, and those after the last ones.
+
+        Args:
+            e: Embeddings of the clicks, [n, d].
+            ptr: First click of each session, and the end, int64 [num_users + 1].
+            s: States to start from, [num_users, d].
+            c: User states, [num_users, d_u].
+
+        Returns:
+            [n, d] and [num_users, d].
+        """
+        lengths = ptr.diff()
+        x = self._beside(e, c.repeat_interleave(lengths, dim=0))
+        place, sizes = packed_order(ptr)
+        longest_first = lengths.argsort(descending=True, stable=True)  # the order of packed rows
+        packed, _ = self.session_gru(PackedSequence(x[place], sizes), s[longest_first].unsqueeze(0))
+        h = torch.empty_like(packed.data).index_copy(0, place, packed.data)
+        return h, h[ptr[1:] - 1]
+
+    def _beside(self, e: Tensor, c: Tensor) -> Tensor:
+        """What the session's network reads of each click, [..., d] or [..., d + d_u]."""
+        return torch.cat([e, c], dim=-1) if self.variant == "all" else e
+
+    def _first_states(self, c: Tensor) -> Tensor:
+        """The session states that user states start, [..., d]."""
+        return self._drop(self.lin_init(c).tanh(), self.user_dropout)
+
+    def _input(self, items: Tensor) -> Tensor:
+        table = self.item_embedding if self.input_embedding is None else self.input_embedding
+        e: Tensor = table(items)
+        return e
+
+    def _drop(self, h: Tensor, share: float) -> Tensor:
+        return dropout(h, share, self.training)
+
+    def __repr__(self) -> str:
+        return (
+            f"{type(self).__name__}({self.num_items}, {self.hidden_channels}, "
+            f"variant={self.variant!r})"
+        )
+
+
+def _history_starts(batch: Batch) -> Tensor:
+    """Which clicks are the first of their history, bool [num_clicks]."""
+    return pad(batch.click_batch.diff() != 0, (1, 0), value=True)
+
+
+def _session_starts(batch: Batch) -> Tensor:
+    """Which clicks are the first of their session, bool [num_clicks]."""
+    starts = _history_starts(batch)
+    session: Tensor | None = batch.get("click_session")
+    return starts if session is None else starts | pad(session.diff() != 0, (1, 0), value=True)

@@ -1,0 +1,1 @@
+"""What uses a model: recommend, save and load, grow, suggest."""

@@ -1,0 +1,342 @@
+"""Models that grow: a larger catalogue, with what was learnt of the items that stay."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
+from typing import Any, Literal, get_args
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+from scipy.sparse import csr_matrix
+
+from graphseq.data.graphs.item_graph import near_counts
+from graphseq.data.sessions.catalog import Catalog
+from graphseq.data.sessions.features import Feature, encode_column, feature_specs, in_feature_codes
+from graphseq.data.sessions.sessions import Sessions, only_sessions
+from graphseq.data.sessions.vocabulary import Vocabulary
+from graphseq.data.splits.split_parts import Split
+from graphseq.models.base import SessionModel
+from graphseq.models.counting.counting import CountingModel
+from graphseq.nn.chance import OwnDraws
+from graphseq.nn.features import ItemFeatures
+
+logger = logging.getLogger(__name__)
+
+Initial = Literal["mean", "neighbours", "features"]
+
+STEPS = 3
+"""Clicks between which two items are neighbours, at most."""
+
+NUM_BUCKETS = 10
+"""Buckets in which items with a numeric feature are alike."""
+
+Rows = Callable[[NDArray[np.float64]], NDArray[np.float64]]
+"""Rows of the known items [num_known, d] -> rows of the new ones [num_new, d]."""
+
+
+def grow(
+    model: SessionModel, data: Split | Sessions | Catalog, *, initial: Initial = "mean"
+) -> SessionModel:
+    r"""The same model over a larger catalogue: its items, and those of ``data`` that it lacks.
+
+    Known items keep their codes, their rows and so their scores, bit by bit; all that does not
+    belong to an item stays as it is. The row of a new item j in every table with one row an item is
+
+    .. math::
+        e_j = \frac{\sum_i w_{ji} e_i}{\sum_i w_{ji}}
+
+    over the known items i: with ``"mean"`` :math:`w_{ji} = 1`; with ``"neighbours"`` the number of
+    times that i stands within three clicks of j in ``data``; with ``"features"`` the sum, over the
+    feature values that i and j share, of one over the number of known items that have it, so that
+    :math:`e_j` is the mean of the means of its values. Numbers are shared by decile. Where all
+    :math:`w_{ji}` are zero, it is the mean. New users start at zero, as unknown ones are scored.
+
+    ``fit(grown, sessions)`` then trains on: it reads sessions in the codes of the model
+    (:func:`in_model_codes`). A counting model of the larger catalogue counts ``data`` anew, so give
+    it the whole log.
+
+    Args:
+        model: A model that knows its catalogue, as every fitted one does; it is left as it is.
+        data: The new log (of a split its training part), or the new catalogue alone.
+        initial: ``"mean"``, ``"neighbours"``, which needs sessions, or ``"features"``, which needs
+            ``item_features``.
+
+    Returns:
+        A model of the same class, settings, device and mode; its codes are those of
+        ``grown.catalog``.
+
+    Raises:
+        ValueError: If the model knows no catalogue, ``data`` lacks what ``initial`` needs, or a
+            parameter of a class of one's own depends on the number of items in another way than by
+            one row an item.
+    """
+    if initial not in get_args(Initial):
+        raise ValueError(f"initial is 'mean', 'neighbours' or 'features', got {initial!r}.")
+    if not isinstance(model, SessionModel):
+        raise ValueError(
+            f"grow takes the model first, then the new data, got {type(model).__name__} and "
+            f"{type(data).__name__}."
+        )
+    if model.catalog is None:
+        raise ValueError(
+            f"This {type(model).__name__} does not know the ids of its items, so those that are "
+            "new cannot be told: fit it, or call model.attach(train.catalog()), first."
+        )
+    sessions = data.train if isinstance(data, Split) else data
+    if not isinstance(sessions, Catalog):
+        only_sessions("data", sessions)
+    catalog = sessions if isinstance(sessions, Catalog) else sessions.catalog()
+    grown_catalog = _union(model.catalog, catalog)
+    grown = _rebuilt(model, grown_catalog)
+    log = None
+    if isinstance(sessions, Sessions):
+        log = in_codes_of_catalog(sessions, grown_catalog)
+    if isinstance(model, CountingModel) and isinstance(grown, CountingModel):
+        if log is None:
+            raise ValueError(
+                f"{type(model).__name__} counts sessions, a catalogue has none: pass the log."
+            )
+        return grown.fit_counts(log).train(model.training)
+    grown.attach(grown_catalog)
+    if log is not None:
+        grown.prepare(log)
+    rows = _rows(model, grown_catalog, log, initial)
+    with torch.no_grad():
+        _fill(model, grown, rows)
+    logger.info(
+        "%s grew from %d to %d items.", type(model).__name__, model.num_items, grown.num_items
+    )
+    return grown.to(model.device).train(model.training)
+
+
+def in_model_codes(model: SessionModel, sessions: Sessions) -> Sessions:
+    """Sessions in the codes of the model's items, users and click features, to train it on.
+
+    Features of items that the sessions do not tell are those that the model knows.
+
+    Args:
+        model: Any model; one without a catalogue takes sessions as they are.
+        sessions: The log.
+
+    Raises:
+        ValueError: If an item, or a user where the model has a table of users, is not the model's.
+    """
+    catalog = model.catalog
+    if catalog is None:
+        return sessions
+    with_users = model.settings.get("num_users") is not None
+    same_users = catalog.users == sessions.user_vocabulary or not with_users
+    if catalog.items == sessions.vocabulary and same_users:
+        return sessions
+    used = np.bincount(sessions.items[sessions.items >= 0], minlength=sessions.num_items) > 0
+    kinds = [("items", catalog.items, sessions.vocabulary, used)]
+    if with_users and sessions.user_vocabulary is not None:
+        users = catalog.users or Vocabulary([])
+        everyone = np.ones(len(sessions.user_vocabulary), dtype=bool)
+        kinds.append(("users", users, sessions.user_vocabulary, everyone))
+    for kind, known, given, occurs in kinds:
+        ids = given.ids[occurs]
+        foreign = known.encode(ids, what=kind) < 0
+        if foreign.any():
+            raise ValueError(
+                f"{int(foreign.sum())} of {len(ids)} {kind} of these sessions, {ids[foreign][0]!r} "
+                f"the first, are not among the {len(known)} of this {type(model).__name__}: "
+                "gs.grow(model, sessions) gives them rows, or build a new model."
+            )
+    return in_codes_of_catalog(sessions, catalog)
+
+
+def in_codes_of_catalog(sessions: Sessions, catalog: Catalog) -> Sessions:
+    """Sessions in the codes of a catalogue; features that they do not tell come from there."""
+    own = sessions.item_features
+    recoded = sessions.with_vocabulary(catalog.items)
+    if catalog.users is not None:
+        recoded = recoded.with_user_vocabulary(catalog.users)
+    if catalog.item_features is not None:
+        code = sessions.vocabulary.encode(catalog.items.ids)
+        recoded = replace(recoded, item_features=_joined(own, code, catalog.item_features))
+    return in_feature_codes(recoded, catalog.click_vocabularies)
+
+
+# -- the larger catalogue ----------------------------------------------------------------------
+
+
+def _union(old: Catalog, new: Catalog) -> Catalog:
+    """The old catalogue with what the new one has beyond it behind; counts are the new ones."""
+    items = _extended(old.items, new.items, "items")
+    code = new.items.encode(items.ids)
+    counts = np.where(code >= 0, np.append(new.counts, 0)[code], 0)
+    users = old.users if new.users is None else new.users
+    if old.users is not None and new.users is not None:
+        users = _extended(old.users, new.users, "users")
+    features = None
+    if old.item_features is not None or new.item_features is not None:
+        old_code = np.arange(len(items))
+        old_code[len(old.items) :] = -1
+        if new.item_features is None:
+            assert old.item_features is not None
+            features = old.item_features.reset_index(drop=True).reindex(old_code)
+            features = features.reset_index(drop=True)
+        else:
+            features = _joined(old.item_features, old_code, _taken(new.item_features, code))
+    vocabularies = {**new.click_vocabularies, **old.click_vocabularies}
+    return Catalog(items, counts, users, features, vocabularies)
+
+
+def _extended(old: Vocabulary, new: Vocabulary, what: str) -> Vocabulary:
+    foreign = new.ids[new.map_to(old, what)[:-1] < 0]
+    return old if len(foreign) == 0 else Vocabulary(old.ids.append(foreign))
+
+
+def _taken(table: pd.DataFrame, code: NDArray[Any]) -> pd.DataFrame:
+    """Rows of a table; -1: a row of missing values."""
+    table = table.reset_index(drop=True)
+    rows = table.take(code) if (code >= 0).all() else table.reindex(code)
+    return rows.reset_index(drop=True)
+
+
+def _joined(
+    first: pd.DataFrame | None, code: NDArray[Any], otherwise: pd.DataFrame
+) -> pd.DataFrame:
+    """Row ``code[j]`` of the first table for item j, and where it is -1 that of the other one."""
+    otherwise = otherwise.reset_index(drop=True)
+    if first is None:
+        return otherwise
+    of_first = np.flatnonzero(code >= 0)
+    of_other = np.flatnonzero(code < 0)
+    parts = [
+        first.reset_index(drop=True).take(code[of_first]).set_axis(of_first, axis=0),
+        otherwise.take(of_other).set_axis(of_other, axis=0),
+    ]
+    joined = pd.concat([part for part in parts if len(part)]).sort_index()
+    return joined.reset_index(drop=True)
+
+
+# -- the larger model --------------------------------------------------------------------------
+
+
+def _rebuilt(model: SessionModel, catalog: Catalog) -> SessionModel:
+    """A model of the same settings but for the numbers of items and users, on the CPU."""
+    num_users = 0 if catalog.users is None else len(catalog.users)
+
+    def resized(settings: Mapping[str, Any]) -> dict[str, Any]:
+        changed = dict(settings)
+        if changed.get("num_users") is not None:
+            changed["num_users"] = max(changed["num_users"], num_users)
+        if isinstance(changed.get("arguments"), Mapping):  # of a base within
+            changed["arguments"] = resized(changed["arguments"])
+        return changed
+
+    with OwnDraws(0):  # first weights are drawn, then replaced
+        return type(model)(**{**resized(model.settings), "num_items": catalog.num_items})
+
+
+def _fill(model: SessionModel, grown: SessionModel, rows: Rows) -> None:
+    """Copies what the model knows; new items get their rows, new users zeros."""
+    items = (model.num_items, grown.num_items)
+    users = tuple(each.settings.get("num_users") or 0 for each in (model, grown))
+    learnt = dict(grown.named_parameters())
+    from_catalog = set(_feature_buffers(grown))
+    before = model.state_dict()
+    for name, tensor in (*grown.named_parameters(), *grown.named_buffers()):
+        if name in from_catalog or name not in before:
+            continue
+        old = before[name].detach().cpu()
+        tensor.data = tensor.data.to(old.dtype)
+        if tensor.shape == old.shape:
+            tensor.copy_(old)
+            continue
+        sizes = (old.size(0), tensor.size(0))
+        if tensor.shape[1:] != old.shape[1:] or sizes not in (items, users):
+            raise ValueError(
+                f"{name} of {type(model).__name__} has shape {list(old.shape)} for "
+                f"{items[0]} items and {list(tensor.shape)} for {items[1]}: grow knows tables with "
+                "one row an item or a user."
+            )
+        tensor[: sizes[0]] = old
+        if name in learnt and sizes == items:
+            known = old.double().flatten(1).numpy() if old.dim() > 1 else old.double()[:, None]
+            made = torch.from_numpy(rows(np.asarray(known)))
+            tensor[sizes[0] :] = made.view(-1, *old.shape[1:]).to(tensor.dtype)
+        elif name in learnt:
+            tensor[sizes[0] :] = 0
+
+
+def _feature_buffers(model: SessionModel) -> Iterator[str]:
+    """Names of the buffers that hold item features, which ``attach`` has filled."""
+    for prefix, module in model.named_modules():
+        if isinstance(module, ItemFeatures):
+            for name, _ in module.named_buffers(recurse=False):
+                yield f"{prefix}.{name}" if prefix else name
+
+
+# -- first rows of new items -------------------------------------------------------------------
+
+
+def _rows(model: SessionModel, catalog: Catalog, log: Sessions | None, initial: Initial) -> Rows:
+    known, total = model.num_items, catalog.num_items
+    if initial == "mean":
+        return lambda table: np.tile(table.mean(0), (total - known, 1))
+    if initial == "neighbours":
+        if log is None:
+            raise ValueError(
+                "initial='neighbours' reads which items stand near each other in the new log, a "
+                "catalogue alone does not tell: pass sessions."
+            )
+        near = near_counts(log, STEPS).astype(np.float64)[known:, :known]
+        return lambda table: _weighted(near, table, table)
+    settings = {**(model.settings.get("arguments") or {}), **model.settings}
+    values = _shared_values(catalog, settings.get("item_features") or ())
+    ours, theirs = values[:known], values[known:]
+    having = np.asarray(ours.sum(0)).ravel()  # known items with each value
+
+    def by_features(table: NDArray[np.float64]) -> NDArray[np.float64]:
+        means = (ours.T @ table) / np.maximum(having, 1)[:, None]  # [num_values, d]
+        return _weighted(csr_matrix(theirs.multiply(having > 0)), means, table)
+
+    return by_features
+
+
+def _weighted(
+    weights: csr_matrix, rows: NDArray[np.float64], table: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Weighted means of rows, and the mean of the table where there are no weights."""
+    total = np.asarray(weights.sum(1)).ravel()
+    made = (weights @ rows) / np.where(total > 0, total, 1.0)[:, None]
+    made[total == 0] = table.mean(0)
+    return np.asarray(made)
+
+
+def _shared_values(catalog: Catalog, specs: Any) -> csr_matrix:
+    """Which item has which feature value, [num_items, num_values], of all columns."""
+    table = catalog.item_features
+    if table is None or table.isna().all(axis=None):
+        raise ValueError(
+            "initial='features' needs the features of the items, and neither the model nor the new "
+            "data has any: give the sessions item_features, or take 'mean' or 'neighbours'."
+        )
+    table = table.dropna(axis=1, how="all")
+    told = {spec["name"]: spec for spec in specs}
+    none = Sessions(
+        np.empty(0, np.int32), np.zeros(1, np.int64), catalog.items, item_features=table
+    )
+    wanted = [told.get(name, str(name)) for name in table]
+    found = feature_specs(none, item=wanted, num_buckets=NUM_BUCKETS)["item_features"]
+    rows, columns, width = [], [], 0
+    for feature in map(Feature.from_spec, found):
+        if feature.kind == "vector":
+            continue
+        codes, *ptr = encode_column(feature, table[feature.name])
+        row = (
+            np.arange(len(table)) if not ptr else np.repeat(np.arange(len(table)), np.diff(ptr[0]))
+        )
+        present = codes >= 0
+        rows.append(row[present])
+        columns.append(codes[present].astype(np.int64) + width)
+        width += feature.num_codes
+    place = (np.concatenate([*rows, []]).astype(int), np.concatenate([*columns, []]).astype(int))
+    return csr_matrix((np.ones(len(place[0])), place), shape=(len(table), width))

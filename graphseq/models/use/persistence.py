@@ -1,0 +1,330 @@
+"""Models in a folder: weights, settings and catalog, and never a pickled object."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Mapping
+from importlib.metadata import PackageNotFoundError, version
+from os import PathLike
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from graphseq.data.sessions.catalog import Catalog
+from graphseq.data.sessions.vocabulary import Vocabulary
+from graphseq.data.storage import (
+    Folder,
+    FolderKind,
+    FolderWriter,
+    check_ids_can_be_saved,
+    check_replaceable,
+    open_folder,
+    write_folder,
+)
+from graphseq.data.storage.documents import json_text, parse_json
+from graphseq.data.storage.rules import (
+    anything,
+    check_arguments,
+    flag,
+    list_of,
+    mapping_of,
+    optional,
+    record,
+    text,
+)
+from graphseq.models.base import SessionModel
+from graphseq.nn.chance import OwnDraws
+
+MODEL = FolderKind(
+    format="graphseq.model",
+    version=2,
+    header="model.json",
+    holds="saved model",
+    made_by="model.save",
+    rules={
+        "model": optional(text()),
+        "class": text(),
+        "settings": mapping_of(anything()),
+        "catalog": optional(
+            record({"users": flag(), "click_features": list_of(text()), "item_features": flag()})
+        ),
+        "versions": mapping_of(text()),
+    },
+)
+
+WEIGHTS = "weights.safetensors"
+
+
+def save(model: SessionModel, folder: str | PathLike[str]) -> None:
+    """Writes a model to a folder, from which :func:`load` makes it again.
+
+    The folder holds ``weights.safetensors``, ``model.json`` (class, settings, versions, and size
+    and checksum of every file) and the catalog: ids and training counts of items, users, features.
+    All is written to a folder beside it, which then gets the name in one step: who loads it gets
+    the old model or the new one, whole.
+
+    Args:
+        model: Any model whose settings are numbers, text, lists or dicts of these.
+        folder: The folder to make, or one that holds a saved model and nothing else; folders above
+            it are made as well.
+
+    Raises:
+        ValueError: If the folder holds anything but a saved model or cannot be written, or a
+            setting, an id or a feature has a type that these files have no place for.
+    """
+    from graphseq.models import MODELS  # it imports the models
+
+    names = [name for name, known in MODELS.items() if known is type(model)]
+    settings = {name: _plain(name, value) for name, value in model.settings.items()}
+    with write_folder(folder, MODEL) as out:
+        out.content = {
+            "model": names[0] if names else None,
+            "class": type(model).__name__,
+            "settings": settings,
+            "catalog": None if model.catalog is None else _save_catalog(model.catalog, out),
+            "versions": {
+                "graphseq": _version("graphseq"),
+                "torch": torch.__version__,
+                "python": platform.python_version(),
+            },
+        }
+        try:
+            save_file(_weights(model), out.path / WEIGHTS)
+        except SafetensorError as error:  # a full disk, for one
+            raise OSError(str(error)) from error
+        out.add_file(WEIGHTS)
+
+
+def check_can_save(model: SessionModel, folder: str | PathLike[str]) -> None:
+    """Refuses, before a model is trained, what :func:`save` would refuse afterwards.
+
+    Args:
+        model: The model with its catalog.
+        folder: The folder to make later.
+
+    Raises:
+        ValueError: If the folder holds anything but a saved model, or a setting, an id or a feature
+            has a type that these files have no place for.
+    """
+    check_replaceable(folder, MODEL)
+    try:
+        settings = model.settings
+    except AttributeError as error:
+        raise ValueError(
+            f"The settings of {type(model).__name__} cannot be saved, it keeps an argument under "
+            f"no attribute of its name ({error}): set self.<name> = <name> for each."
+        ) from error
+    for name, value in settings.items():
+        _plain(name, value)
+    catalog = model.catalog
+    if catalog is None:
+        return
+    check_ids_can_be_saved(catalog.items.ids, "item ids")
+    if catalog.users is not None:
+        check_ids_can_be_saved(catalog.users.ids, "user ids")
+    for name, vocabulary in catalog.click_vocabularies.items():
+        check_ids_can_be_saved(vocabulary.ids, f"values of {name}")
+    if catalog.item_features is not None:
+        try:
+            pa.Table.from_pandas(catalog.item_features.reset_index(drop=True))
+        except (pa.ArrowException, TypeError, ValueError) as error:
+            raise ValueError(f"The item features cannot be saved as Parquet: {error}.") from error
+
+
+def load(
+    folder: str | PathLike[str],
+    *,
+    model_class: type[SessionModel] | None = None,
+    verify: bool = True,
+) -> SessionModel:
+    """The model that :func:`save` wrote: same scores, same ids. On the CPU, in ``eval`` mode.
+
+    Args:
+        folder: The folder.
+        model_class: The class of a model that is not in :data:`graphseq.models.MODELS`.
+        verify: Whether checksums of all files are compared. Without it, damage can go unnoticed.
+
+    Raises:
+        ValueError: If the folder holds no saved model, one of another version or of an unknown
+            class, or one of its files is missing, damaged or of another model.
+    """
+    with open_folder(folder, MODEL, verify=verify) as opened:
+        model_class = _class_of(opened, model_class)
+        shown = f"{opened.path / MODEL.header}"
+        check_arguments(model_class, opened.header["settings"], f"the settings of {shown}")
+        try:
+            weights = {name: value.clone() for name, value in _read_weights(opened).items()}
+            model = _built(model_class, opened.header["settings"], weights, shown)
+            _fill(model, weights)
+        except (OSError, SafetensorError, RuntimeError) as error:
+            reason = " ".join(str(error).split())
+            raise ValueError(
+                f"{opened.path / WEIGHTS} is broken, or of another model than {MODEL.header} says: "
+                f"{reason.rstrip('.')}."
+            ) from error
+        kept = opened.header["catalog"]
+        if kept is not None:
+            model.catalog = _load_catalog(opened, kept)
+            if model.catalog.num_items != model.num_items:
+                raise ValueError(
+                    f"{folder} holds a catalog of {model.catalog.num_items} items for a model of "
+                    f"{model.num_items}: its files are not of one model."
+                )
+    return model.eval()
+
+
+def _weights(model: SessionModel) -> dict[str, Tensor]:
+    """The state of a model, on the CPU; weights that are shared are written each time."""
+    weights, storages = {}, set()
+    for name, tensor in model.state_dict().items():
+        tensor = tensor.detach().cpu().contiguous()
+        storage = tensor.untyped_storage().data_ptr()
+        weights[name] = tensor.clone() if storage in storages else tensor
+        storages.add(storage)
+    return weights
+
+
+def _read_weights(folder: Folder) -> dict[str, Tensor]:
+    weights: dict[str, Tensor] = load_file(folder.file(WEIGHTS))
+    return weights
+
+
+def _built(
+    family: type[SessionModel], settings: dict[str, Any], weights: dict[str, Tensor], shown: str
+) -> SessionModel:
+    """A model of these settings, as large as its weights, but without memory of its own.
+
+    Nothing is drawn, and nothing is asked for before sizes are compared. A class of a user's own
+    may keep tensors that are no weights, so it is built again as usual.
+    """
+    from graphseq.models import MODELS  # it imports the models
+
+    try:
+        with torch.device("meta"):
+            model = family(**settings)
+    except Exception as error:  # whatever a constructor makes of settings that are not its own
+        if family in MODELS.values():
+            raise ValueError(f"{shown} does not fit {family.__name__}: {error}.") from error
+    else:
+        for name, tensor in model.state_dict().items():
+            found = weights.get(name)
+            if found is None or (tensor.numel() and tensor.shape != found.shape):
+                raise RuntimeError(
+                    f"{name} is {'missing' if found is None else list(found.shape)}, and the "
+                    f"settings ask for {list(tensor.shape)}"
+                )
+        if family in MODELS.values():
+            return model
+    try:
+        with OwnDraws(0):  # torch's own random state, which all threads share, stays as it is
+            return family(**settings)
+    except Exception as error:
+        raise ValueError(f"{shown} does not fit {family.__name__}: {error}.") from error
+
+
+def _fill(model: SessionModel, weights: dict[str, Tensor]) -> None:
+    """Gives a model its weights, in the type that they were saved in; ties stay ties."""
+    ties: dict[int, list[str]] = {}
+    for name, parameter in model.named_parameters(remove_duplicate=False):
+        ties.setdefault(id(parameter), []).append(name)
+    model.load_state_dict(weights, assign=True)
+    for first, *others in ties.values():
+        for name in others:
+            owner, _, attribute = name.rpartition(".")
+            setattr(model.get_submodule(owner), attribute, model.get_parameter(first))
+
+
+def _class_of(folder: Folder, model_class: type[SessionModel] | None) -> type[SessionModel]:
+    from graphseq.models import MODELS  # it imports the models
+
+    header = folder.header
+    if model_class is not None:
+        if model_class.__name__ != header["class"]:
+            raise ValueError(
+                f"{folder.path} holds a {header['class']}, not the {model_class.__name__} given as "
+                "model_class."
+            )
+        return model_class
+    if header["model"] is None:
+        raise ValueError(
+            f"{folder.path} holds a {header['class']}, a class of your own: give it to "
+            f"load(folder, model_class={header['class']})."
+        )
+    if header["model"] not in MODELS:
+        raise ValueError(
+            f"{folder.path} holds a model {header['model']!r}; this graphseq knows "
+            f"{', '.join(MODELS)}: install the version that it was saved with, "
+            f"{header['versions'].get('graphseq')}."
+        )
+    return MODELS[header["model"]]
+
+
+def _plain(name: str, value: Any) -> Any:
+    """A setting as JSON has it, or a sentence that says that it has not."""
+    value = value.item() if isinstance(value, np.generic) else value
+    try:
+        read = parse_json(json_text(value).encode(), name)
+    except ValueError as error:
+        raise _no_setting(name, value) from error
+    if read != _with_lists(value):  # keys of another type come back as text
+        raise _no_setting(name, value)
+    return value
+
+
+def _no_setting(name: str, value: Any) -> ValueError:
+    return ValueError(
+        f"The setting {name}={value!r} cannot be saved: settings are numbers, text, and lists "
+        "or dicts of these, with text as keys."
+    )
+
+
+def _with_lists(value: Any) -> Any:
+    """A value with lists in place of tuples, as JSON has them."""
+    if isinstance(value, Mapping):
+        return {key: _with_lists(each) for key, each in value.items()}
+    return [_with_lists(each) for each in value] if isinstance(value, (list, tuple)) else value
+
+
+def _save_catalog(catalog: Catalog, out: FolderWriter) -> dict[str, Any]:
+    """Writes the catalog's files; returns what the header says of them."""
+    out.write_ids("items", catalog.items.ids)
+    out.write_array("item_counts", np.asarray(catalog.counts))
+    if catalog.users is not None:
+        out.write_ids("users", catalog.users.ids)
+    for number, vocabulary in enumerate(catalog.click_vocabularies.values()):
+        out.write_ids(f"click_{number}_ids", vocabulary.ids)
+    if catalog.item_features is not None:
+        out.write_table("item_features", catalog.item_features)
+    return {
+        "users": catalog.users is not None,
+        "click_features": list(catalog.click_vocabularies),
+        "item_features": catalog.item_features is not None,
+    }
+
+
+def _load_catalog(folder: Folder, kept: dict[str, Any]) -> Catalog:
+    counts = np.array(folder.array("item_counts", np.int64))
+    if (counts < 0).any():
+        raise ValueError(f"{folder.path}/item_counts.npy is broken: a count is negative.")
+    return Catalog(
+        Vocabulary.from_unique(folder.ids("items")),
+        counts,
+        Vocabulary.from_unique(folder.ids("users")) if kept["users"] else None,
+        folder.table("item_features") if kept["item_features"] else None,
+        {
+            name: Vocabulary.from_unique(folder.ids(f"click_{number}_ids"))
+            for number, name in enumerate(kept["click_features"])
+        },
+    )
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:  # used from a checkout
+        return "not installed"

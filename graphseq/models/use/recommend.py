@@ -1,0 +1,300 @@
+"""Recommendations in the user's own ids, for any model and for sessions never seen before."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch_geometric.data import Batch
+
+from graphseq.arguments import flag, whole
+from graphseq.data.sessions.vocabulary import Vocabulary
+from graphseq.models.base import SessionModel, SessionsLike
+from graphseq.models.use.inference import blocks, inference
+from graphseq.models.use.item_filter import ItemLists, Items, read_items
+from graphseq.models.use.requests import Queries, read_queries
+from graphseq.models.use.ties import TableTies, Tolerance, leaders, num_reached
+
+logger = logging.getLogger(__name__)
+
+MAX_SCORES = 2**24
+"""Scores held at once: sessions are taken in blocks of at most this many divided by the items."""
+
+PICKED = 5
+"""Picking the row of an allowed item costs about as much as its scores for so many sessions. Where
+that is more than all scores of the others, all items are scored and the others hidden."""
+
+Lists = list[list[tuple[Any, float]]]
+"""One list per session of ``(item id, score)``, best first."""
+
+
+def recommend(
+    model: SessionModel,
+    sessions: SessionsLike,
+    k: int = 10,
+    *,
+    users: Sequence[Any] | None = None,
+    session: str | None = None,
+    item: str | None = None,
+    time: str | None = None,
+    user: str | None = None,
+    exclude: Items | Sequence[Items] | None = None,
+    allow: Items | Sequence[Items] | None = None,
+    exclude_seen: bool = False,
+    as_frame: bool = False,
+    batch_size: int = 512,
+) -> Lists | pd.DataFrame:
+    """The ``k`` best items of every session, best first, in the user's own ids.
+
+    Ids go through ``model.catalog``; a model without one speaks integers ``0..num_items-1``. Items
+    and users that it does not know are skipped, and a warning says how many. A session without any
+    known item, also an empty list, gets the most popular items, with their share of training
+    clicks as the score. Items that tie by the rule of :mod:`graphseq.models.use.ties` have one
+    score
+    and come in the order of their codes; those of score ``-inf`` are not recommended, so that a
+    list may be shorter than ``k``.
+
+    Args:
+        model: Any model.
+        sessions: Lists, arrays or tensors of item ids, oldest click first; :class:`Sessions`; or
+            whatever log :meth:`Sessions.from_frame` takes, with its model's click features if it
+            has them, whose sessions are answered in the order in which they first appear.
+        k: Items to recommend. Where the catalogue or ``allow`` has fewer, all of them come.
+        users: The user of each session, by id, [num_sessions].
+        session, item, time, user: Names of the log's columns; ``None``: ``session_id``,
+            ``item_id`` and, where it has them, ``time`` and ``user_id``.
+        exclude: Items never to recommend: ids; a boolean mask [num_items] in the order of codes; a
+            boolean Series by item id; a rule on item features, ``{"category": "shoes"}`` (see
+            :class:`~graphseq.models.ItemFilter`); or an ``ItemFilter`` made before. The
+            same for all sessions, or a list of these, one per session.
+        allow: Items to choose from, in the same forms. No item: no recommendation.
+        exclude_seen: Whether the items of the session itself are left out.
+        as_frame: Whether to return a frame.
+        batch_size: Sessions scored at once, at most.
+
+    Returns:
+        One list per session of ``(item id, score)``. With ``as_frame`` one row per recommendation
+        in the order of sessions and ranks: ``session_id`` (the caller's own, or its number),
+        ``rank`` from 1, ``item_id``, ``score``, and ``fallback``, whether the session had no known
+        item; the first and the third have the names of ``session`` and ``item``, if given.
+
+    Raises:
+        ValueError: If an argument is out of range or does not fit the sessions, none of the ids
+            to allow is known, a session has no known item and the model no catalog to fall back
+            on, or a score is NaN.
+        TypeError: If the model is none.
+    """
+    if not isinstance(model, SessionModel):
+        raise TypeError(
+            "recommend takes the model first, then the sessions, got "
+            f"{type(model).__name__} and {type(sessions).__name__}."
+        )
+    k, batch_size = whole("k", k), whole("batch_size", batch_size)
+    exclude_seen = flag("exclude_seen", exclude_seen)
+    as_frame = flag("as_frame", as_frame)
+    if k > model.num_items:
+        logger.warning(
+            "k=%d is larger than the catalogue: all of its %d items are ranked.", k, model.num_items
+        )
+    vocabulary = item_vocabulary(model)
+    queries = read_queries(
+        model,
+        sessions,
+        users,
+        vocabulary,
+        {"session": session, "item": item, "time": time, "user": user},
+    )
+    hidden = None if exclude is None else read_items(model, exclude, queries.size, "exclude")
+    allowed = None if allow is None else read_items(model, allow, queries.size, "allow")
+    number, code, score = _ranked(model, queries, k, hidden, allowed, exclude_seen, batch_size)
+    ends = np.searchsorted(number, np.arange(queries.size + 1))  # the first place of each session
+    if as_frame:
+        columns = {
+            session or "session_id": pd.Series(queries.names).take(number).array,
+            "rank": np.arange(len(number)) - ends[number] + 1,
+            item or "item_id": vocabulary.ids.take(code).array,
+            "score": score,
+            "fallback": (np.diff(queries.ptr) == 0)[number],
+        }
+        return pd.DataFrame(columns)
+    pairs = list(zip(vocabulary.decode(code), score.tolist(), strict=True))
+    return [pairs[i:j] for i, j in pairwise(ends.tolist())]
+
+
+def _ranked(
+    model: SessionModel,
+    queries: Queries,
+    k: int,
+    hidden: ItemLists | None,
+    allowed: ItemLists | None,
+    exclude_seen: bool,
+    batch_size: int,
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.floating[Any]]]:
+    """Session, item code and score of all recommendations, by session and rank, [n] each."""
+    candidates = outside = None
+    if allowed is not None and allowed.ptr is None:
+        codes = torch.from_numpy(allowed.codes)  # ascending, so that column order is code order
+        at_once = min(queries.size, batch_size)
+        if len(codes) * (at_once + PICKED) <= at_once * model.num_items:
+            candidates = codes
+        else:
+            outside = torch.ones(model.num_items, dtype=torch.bool).index_fill_(0, codes, False)
+    num_columns = model.num_items if candidates is None else len(candidates)
+    nothing = np.empty(0, dtype=np.int64)
+    if num_columns == 0 or queries.size == 0:
+        return nothing, nothing, np.empty(0, dtype=np.float32)
+    rows = max(1, min(batch_size, MAX_SCORES // num_columns))
+
+    def hide(scores: Tensor, start: int, stop: int) -> None:
+        if outside is not None:
+            scores.masked_fill_(outside, -torch.inf)
+        elif allowed is not None and allowed.ptr is not None:
+            others = torch.ones_like(scores, dtype=torch.bool)
+            others[allowed.cells(start, stop, candidates)] = False
+            scores[others] = -torch.inf
+        if hidden is not None:
+            scores[hidden.cells(start, stop, candidates)] = -torch.inf
+        if exclude_seen:
+            seen = ItemLists(queries.items, queries.ptr)
+            scores[seen.cells(start, stop, candidates)] = -torch.inf
+
+    found: list[tuple[NDArray[np.int64], NDArray[np.int64], NDArray[Any]]] = []
+    with inference(model):
+        for part in blocks(np.diff(queries.ptr), rows):
+            for place, scores, ties in _scored(model, queries, part, candidates):
+                hide(scores, part.start, part.stop)
+                row, column, value = best(scores[place], k, **ties)
+                code = column if candidates is None else candidates[column]
+                found.append(
+                    ((place[row] + part.start).numpy(), code.numpy(), value.double().numpy())
+                )
+    number, codes_found, scores_found = (
+        np.concatenate(parts) for parts in zip(*found, strict=True)
+    )
+    order = np.argsort(number, kind="stable")  # sessions without a known item come last in a block
+    return number[order], codes_found[order], scores_found[order]
+
+
+def best(
+    scores: Tensor,
+    k: int,
+    *,
+    tolerance: Tolerance | None = None,
+    share: Callable[[Tensor, Tensor, Tensor], bool] | None = None,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The ``k`` highest scores of every row, ties in the order of columns, ``-inf`` left out.
+
+    Args:
+        scores: [n, C]; ``share`` writes to them.
+        k: At least 1.
+        tolerance: How far apart equal scores lie; ``None``: they are the same to the last bit.
+        share: Gives equal items one score, in place, and returns whether it changed any; of all
+            scores, the best ones [n, k], descending, and their columns.
+
+    Returns:
+        Row, column and score of what was chosen, best first within each row, [at most n * k] each;
+        the score of a tie is its highest.
+    """
+    k = min(k, scores.shape[1])
+    values, column = scores.topk(k)  # [n, k]
+    if share is not None and share(scores, values, column):
+        values, column = scores.topk(k)
+    exact = torch.zeros_like
+    lead = leaders(values, exact(values) if tolerance is None else tolerance(values, scores))
+    last = lead[:, -1:]
+    reach = exact(last) if tolerance is None else tolerance(last, scores)
+
+    rank = torch.nn.functional.pad((lead[:, 1:] != lead[:, :-1]).cumsum(1), (1, 0))
+    floor = last - reach
+    if bool((rank[:, -1] < k - 1).any()) or bool((num_reached(scores, floor) > k).any()):
+        # Of the tie that holds the last place all items are looked at, also those beyond the place.
+        level = (scores >= floor) & (scores <= last) & (scores > -torch.inf)  # [n, C]
+        before = (lead > last).sum(1, keepdim=True)
+        room = k - before
+        crowded = (level.sum(1, keepdim=True) > room).view(-1).nonzero().view(-1)
+        level[crowded] &= level[crowded].cumsum(1, dtype=torch.int32) <= room[crowded]
+        row, tied = level.nonzero(as_tuple=True)
+        turn = torch.arange(len(row), device=row.device)
+        first = torch.searchsorted(row, torch.arange(len(scores), device=row.device))
+        column[row, before.view(-1)[row] + turn - first[row]] = tied
+        column = (rank * scores.shape[1] + column).sort(1).values % scores.shape[1]
+    row, place = (lead > -torch.inf).nonzero(as_tuple=True)
+    return row, column[row, place], lead[row, place]
+
+
+def item_vocabulary(model: SessionModel) -> Vocabulary:
+    """The ids a model speaks: those of its catalog, or integers ``0..num_items-1``."""
+    if model.catalog is None:
+        return Vocabulary(pd.RangeIndex(model.num_items))
+    return model.catalog.items
+
+
+def _scored(
+    model: SessionModel, queries: Queries, part: slice, candidates: Tensor | None
+) -> Iterator[tuple[Tensor, Tensor, dict[str, Any]]]:
+    """Scores of some sessions on the CPU, and of those without a known item what is popular.
+
+    Yields:
+        Which of the sessions, int64 [n]; scores of all of them, [stop - start, C], safe to write
+        to, of which those rows count; and how :func:`best` tells their ties.
+    """
+    size = part.stop - part.start
+    batch, answered = queries.batch(part.start, part.stop)
+    place = torch.from_numpy(answered)
+    if batch is not None:
+        given, ties = _of_model(model, batch, candidates)
+        # The sum is NaN where a score is, or where both infinities are, and far cheaper to ask.
+        if bool(given.sum().isnan()) and bool(given.isnan().any()):
+            raise ValueError(
+                f"{type(model).__name__} gave a score that is not a number: were its weights "
+                "trained with too high a learning rate?"
+            )
+        scores = given.clone()
+        if len(place) < size:
+            scores = given.new_zeros(size, given.size(1)).index_copy_(0, place, given)
+        yield place, scores, ties
+    empty = np.setdiff1d(np.arange(size), answered)
+    if len(empty) == 0:
+        return
+    if model.catalog is None:
+        raise ValueError(
+            f"Session {part.start + int(empty[0])} has no item that the model knows, and the model "
+            "has no catalog to tell what is popular: set model.catalog = train.catalog()."
+        )
+    counts = torch.from_numpy(np.asarray(model.catalog.counts, dtype=np.float64))
+    share = counts / counts.sum().clamp(min=1)
+    share = share if candidates is None else share[candidates]
+    yield torch.from_numpy(empty), share.repeat(size, 1), {}
+
+
+def _of_model(
+    model: SessionModel, batch: Batch, candidates: Tensor | None
+) -> tuple[Tensor, dict[str, Any]]:
+    """Scores of session graphs, [num_sessions, C], and how :func:`best` tells their ties."""
+    device = model.device
+    batch = batch.to(device)
+    wanted = None if candidates is None else candidates.to(device)
+    if not model.scores_by_table:
+        given = model.score(batch, wanted)
+        columns = model.num_items if candidates is None else len(candidates)
+        if list(given.shape) != [batch.num_graphs, columns]:
+            raise ValueError(
+                f"{type(model).__name__}.score must give shape {[batch.num_graphs, columns]} here, "
+                f"got {list(given.shape)}."
+            )
+        return given.cpu(), {"tolerance": model.score_tolerance}
+    vectors = model(batch)
+
+    def rows(columns: Tensor) -> tuple[Tensor, Tensor | None]:
+        items = columns.to(device) if wanted is None else wanted[columns.to(device)]
+        bias = model.item_bias()
+        return model.item_rows(items), None if bias is None else bias[items]
+
+    return model.score_vectors(vectors, wanted).cpu(), {"share": TableTies(vectors, rows).share}

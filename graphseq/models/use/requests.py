@@ -1,0 +1,192 @@
+"""What recommend is asked: sessions and users of a caller, in a model's codes."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import torch
+from numpy.typing import NDArray
+from torch_geometric.data import Batch
+
+from graphseq.data.graphs.session_graph import build_session_graphs
+from graphseq.data.logs.door import open_log
+from graphseq.data.logs.ids import id_column
+from graphseq.data.logs.lists import read_lists
+from graphseq.data.logs.memory import column_of
+from graphseq.data.sessions.features import in_feature_codes
+from graphseq.data.sessions.sessions import Sessions
+from graphseq.data.sessions.vocabulary import Vocabulary
+from graphseq.models.base import SessionModel, SessionsLike
+
+logger = logging.getLogger(__name__)
+
+MAX_IDS_NAMED = 5
+"""How many unknown ids a warning names."""
+
+
+@dataclass(frozen=True)
+class Queries:
+    """Known clicks of the sessions to answer; a session may have none.
+
+    ``names`` are the caller's own names of the sessions, or their numbers, [num_sessions].
+    """
+
+    items: NDArray[np.int64]
+    ptr: NDArray[np.int64]
+    click_fields: dict[str, NDArray[Any]]
+    users: NDArray[np.int64] | None
+    names: NDArray[Any] | pd.api.extensions.ExtensionArray
+
+    @property
+    def size(self) -> int:
+        return len(self.ptr) - 1
+
+    def batch(self, start: int, stop: int) -> tuple[Batch | None, NDArray[np.int64]]:
+        """Graphs of the sessions ``start..stop-1`` that have clicks, and which these are."""
+        lengths = np.diff(self.ptr[start : stop + 1])
+        answered = np.flatnonzero(lengths)
+        if answered.size == 0:
+            return None, answered
+        clicks = slice(self.ptr[start], self.ptr[stop])
+        ptr = np.concatenate(([0], np.cumsum(lengths[answered])))
+        # Copies: torch would warn of arrays that are mapped from a file and read only.
+        fields = {k: torch.from_numpy(np.array(v[clicks])) for k, v in self.click_fields.items()}
+        user = None
+        if self.users is not None:
+            user = {"user": torch.from_numpy(self.users[start + answered])}
+        batch = build_session_graphs(
+            torch.from_numpy(self.items[clicks]),
+            torch.from_numpy(ptr),
+            click_fields=fields,
+            session_fields=user,
+        )
+        return batch, answered
+
+
+def read_queries(
+    model: SessionModel,
+    sessions: SessionsLike,
+    users: Sequence[Any] | None,
+    vocabulary: Vocabulary,
+    columns: Mapping[str, str | None] | None = None,
+) -> Queries:
+    """Sessions of any form in the codes of a model; unknown items go, and a warning counts them.
+
+    Args:
+        model: Its catalog, if it has one, knows the users.
+        sessions, users: As :func:`graphseq.models.use.recommend.recommend` takes them.
+        vocabulary: The items that the model knows.
+        columns: Names of a log's columns ``session``, ``item``, ``time`` and ``user``; ``None``:
+            the usual ones.
+
+    Raises:
+        ValueError: If the sessions cannot be read, or ``users`` does not fit them.
+    """
+    named = {name: value for name, value in (columns or {}).items() if value is not None}
+    if isinstance(sessions, Iterator) and not hasattr(sessions, "__arrow_c_stream__"):
+        sessions = list(sessions)  # they can be read once, a list can be looked at
+    user_vocabulary = None if model.catalog is None else model.catalog.users
+    if not isinstance(sessions, Sessions) and (named or _is_log(sessions)):
+        sessions = _sessions_of_log(model, sessions, named)
+    codes_of_users: NDArray[np.int64] | None = None
+    names: Any = None
+    fields: dict[str, NDArray[Any]] = {}
+    if isinstance(sessions, Sessions):
+        if model.catalog is not None:
+            sessions = in_feature_codes(sessions, model.catalog.click_vocabularies)
+        unknown_ids = sessions.vocabulary.ids
+        own = np.asarray(sessions.items)
+        table = sessions.vocabulary.map_to(vocabulary, "items of these sessions")
+        codes, ptr = np.asarray(table[own], dtype=np.int64), np.asarray(sessions.ptr)
+        unknown = np.flatnonzero(codes < 0)
+        named_unknown = unknown_ids.take(own[unknown][own[unknown] >= 0][:MAX_IDS_NAMED]).tolist()
+        fields = {f"click_{name}": np.asarray(v) for name, v in sessions.click_features.items()}
+        names = sessions.session_ids
+        if sessions.time is not None:
+            fields["click_time"] = np.asarray(sessions.time)
+        if users is None and user_vocabulary is not None:
+            told = sessions.with_user_vocabulary(user_vocabulary).users
+            codes_of_users = None if told is None else told.astype(np.int64)
+    else:
+        flat, ptr = read_lists(sessions, empty=True)
+        found = vocabulary.encode(flat, what="items of these sessions")
+        codes = np.asarray(found, dtype=np.int64)
+        unknown = np.flatnonzero(codes < 0)
+        named_unknown = flat.iloc[unknown[:MAX_IDS_NAMED]].tolist()
+    if unknown.size:
+        _warn("clicks on unknown items in sessions", len(unknown), named_unknown)
+        known = codes >= 0
+        ptr = np.concatenate(([0], np.cumsum(known)))[ptr]
+        codes, fields = codes[known], {name: v[known] for name, v in fields.items()}
+    num_sessions = len(ptr) - 1
+    if users is not None:
+        codes_of_users = _users(users, num_sessions, user_vocabulary)
+    elif codes_of_users is None and user_vocabulary is not None:
+        codes_of_users = np.full(num_sessions, -1, dtype=np.int64)
+    names = np.arange(num_sessions) if names is None else names
+    return Queries(codes, ptr, fields, codes_of_users, names)
+
+
+def _users(
+    users: Sequence[Any], num_sessions: int, vocabulary: Vocabulary | None
+) -> NDArray[np.int64]:
+    if vocabulary is None:
+        raise ValueError("users= needs a model whose catalog has users: its training log has none.")
+    named = id_column(column_of(users, "users"))
+    codes = np.asarray(vocabulary.encode(named, what="users"), dtype=np.int64)
+    if len(codes) != num_sessions:
+        raise ValueError(
+            f"users= needs one user a session: {num_sessions} sessions, {len(codes)} users."
+        )
+    unknown = np.flatnonzero(codes < 0)
+    if unknown.size:
+        _warn("unknown users", len(unknown), named.iloc[unknown[:MAX_IDS_NAMED]].tolist())
+    return codes
+
+
+def _is_log(sessions: Any) -> bool:
+    """Whether these are clicks, one a row, and not sessions, one a list."""
+    if isinstance(sessions, str):
+        return Path(sessions).exists()
+    if isinstance(sessions, (PathLike, Mapping, pd.DataFrame, pa.RecordBatch)):
+        return True
+    if isinstance(sessions, (list, tuple)):
+        kinds = {type(session) for session in sessions}
+        return bool(kinds) and all(issubclass(kind, (Mapping, PathLike)) for kind in kinds)
+    # Of a lazy frame the schema is not asked for: it costs, and polars warns.
+    tables = ("collect_schema", "read_all", "to_table", "columns")
+    return any(hasattr(sessions, name) for name in tables)
+
+
+def _sessions_of_log(model: SessionModel, log: Any, named: dict[str, str]) -> Sessions:
+    """Sessions of a log, with times, users and features where it has them."""
+    if isinstance(log, pa.RecordBatchReader):  # to be read once, and asked twice
+        log = log.read_all()
+    with open_log(log) as source:
+        existing = list(source.names)
+    names = {"session": "session_id", "item": "item_id", **named}
+    absent = [name for name in names.values() if name not in existing]
+    if absent:
+        raise ValueError(
+            f"The log to recommend for has no column {', '.join(map(repr, absent))}; it has "
+            f"{', '.join(map(repr, existing)) or 'no columns'}: name them with session= and item=, "
+            "or pass lists of item ids."
+        )
+    usual = {"time": "time", "user": "user_id"}
+    names |= {k: v for k, v in usual.items() if k not in named and v in existing}
+    described = [spec["name"] for spec in getattr(model, "click_features", None) or ()]
+    features = [name for name in described if name in existing]
+    return Sessions.from_frame(log, features=features, **names)
+
+
+def _warn(what: str, count: int, first: list[Any]) -> None:
+    named = ", ".join(map(repr, first)) + (", ..." if count > len(first) else "")
+    logger.warning("recommend skipped %d %s: %s", count, what, named)

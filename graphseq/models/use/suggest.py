@@ -1,0 +1,244 @@
+"""Which family to start with, from what the sessions themselves look like."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from graphseq.data.sessions.describe import describe
+from graphseq.data.sessions.filters import with_target
+from graphseq.data.sessions.history import SESSION
+from graphseq.data.sessions.sessions import Sessions
+
+SHORT_LENGTH = 5
+"""Clicks of Caser's window in its authors' program: where three sessions in four fit into it, a
+family that sees nothing else loses little."""
+
+REPEAT_RATE = 0.15
+"""Share of clicks on an item of their own session from which its graph says more than its list.
+Diginetica has 0.16, Yoochoose 1/64 0.21, Tmall 0.35, and graph families lead there; purchases and
+ratings, as Amazon's and MovieLens', have none."""
+
+REPEATED_TRANSITIONS = 0.03
+"""Share of transitions made before in their session: edges of weight above 1. Diginetica has 0.034,
+Yoochoose 1/64 0.052."""
+
+RICH_FEATURES = 2
+"""Features of clicks or items beside the item itself. BST's authors used one, the category."""
+
+LARGE_CORPUS = 1_000_000
+"""Clicks from which BERT4Rec's long training is worth a try: the published comparisons in which it
+comes near the best start at MovieLens-1M, which has as many."""
+
+FEW_CLICKS = 150_000
+"""Clicks below which counting may well stay ahead: so it does on MovieLens small (100,004 clicks,
+docs/results) and not on Amazon Beauty (198,502)."""
+
+LARGE_CATALOG = 100_000
+"""Items from which a sampled loss is the first choice: one step of the exact loss costs about 6
+floating-point operations for each target, item and channel."""
+
+RETURNING = 2.0
+"""Sessions a user from which there is a history to join."""
+
+LABEL_SHARE = 0.5
+"""A column of text with more different values than this share of its rows names the item, as a
+title does, and is no feature that items share."""
+
+SAMPLE_CLICKS = 1_000_000
+"""Clicks, at about which a sample of whole sessions stands for all of them in what needs sorting:
+rates of repetition are then off by about 0.001."""
+
+SAMPLE_ITEMS = 100_000
+"""Rows of the item features that are looked at."""
+
+
+@dataclass(frozen=True)
+class Suggestion:
+    """What to start with, and why.
+
+    Args:
+        start_with: Names in :data:`graphseq.models.MODELS`, best first; the two counting families
+            at the end are the floor that all others have to beat.
+        reasons: Name -> why, in a sentence with the figures measured.
+        notes: What the figures say of training, beside the choice of a family.
+        measured: The figures themselves, fit for JSON.
+    """
+
+    start_with: list[str]
+    reasons: Mapping[str, str]
+    notes: list[str] = field(default_factory=list)
+    measured: Mapping[str, Any] = field(default_factory=dict)
+
+    def frame(self) -> pd.DataFrame:
+        """One row a family, best first: index ``name``, column ``why``."""
+        why = pd.Series([self.reasons[name] for name in self.start_with], self.start_with)
+        return why.rename("why").rename_axis("name").to_frame()
+
+    def __str__(self) -> str:
+        lines = [
+            f"{rank}. {name}: {self.reasons[name]}" for rank, name in enumerate(self.start_with, 1)
+        ]
+        return "\n".join([*lines, *(f"Note: {note}" for note in self.notes)])
+
+
+def suggest(sessions: Sessions, *, streaming: bool = False, seed: int = 0) -> Suggestion:
+    """Families to start with for these sessions, best first, and why.
+
+    SASRec is the default. Before it come those whose sessions these are: GRU4Rec for live streams,
+    SR-GNN where sessions come back to their items, BST where clicks or items have features, Caser
+    where sessions are short, BERT4Rec where there are very many clicks. Markov chain and
+    sequential rules are always part of the answer: no claim of a model is worth anything without
+    them. The thresholds are the constants of this file.
+
+    Rates of repetition are measured on whole sessions with about :data:`SAMPLE_CLICKS` clicks,
+    drawn by ``seed`` where there are more (``measured["sampled_sessions"]`` says how many), all
+    else on all sessions; so memory-mapped logs of 100 million clicks are answered in seconds.
+
+    Args:
+        sessions: Training sessions, or whole histories.
+        streaming: Whether the model must follow live sessions click by click.
+        seed: Seed of the sample.
+
+    Raises:
+        ValueError: If there is no session.
+    """
+    if sessions.num_sessions == 0:
+        raise ValueError("There is no session to suggest a model for.")
+    m = _measure(sessions, seed)
+    reasons: dict[str, str] = {}
+    if streaming:
+        reasons["gru4rec"] = (
+            "sessions are live streams, and its state of fixed size takes one step a click."
+        )
+    if m["repeat_rate"] >= REPEAT_RATE or m["repeated_transitions"] >= REPEATED_TRANSITIONS:
+        reasons["srgnn"] = (
+            f"{m['repeat_rate']:.1%} of the clicks repeat an item of their session and "
+            f"{m['repeated_transitions']:.1%} of the transitions were made before in it: its graph "
+            "of the session joins such visits in one node."
+        )
+    if len(m["features"]) >= RICH_FEATURES:
+        reasons["bst"] = (
+            f"there are {len(m['features'])} features beside the item, "
+            f"{', '.join(m['features'])}: gs.data.feature_specs lets it read them."
+        )
+    if m["length_75%"] <= SHORT_LENGTH:
+        reasons["caser"] = (
+            f"three sessions in four have at most {m['length_75%']} clicks: its window of "
+            f"{SHORT_LENGTH} holds them whole."
+        )
+    if m["clicks"] >= LARGE_CORPUS:
+        reasons["bert4rec"] = (
+            f"{m['clicks']:,} clicks are enough for training by masked clicks, which takes many "
+            "more epochs than the others."
+        )
+    reasons["sasrec"] = (
+        f"the default for sessions and histories of any kind; max_length={m['length_90%']} holds "
+        "nine sessions in ten whole."
+    )
+    reasons["sequential_rules"] = (
+        "counted in seconds, and often ahead of models that were trained too little: what is not "
+        "better than this has learned nothing."
+    )
+    reasons["markov"] = (
+        "the first number to have, from transitions alone: whatever follows must beat it."
+    )
+    return Suggestion(list(reasons), reasons, _notes(m), m)
+
+
+def _notes(m: Mapping[str, Any]) -> list[str]:
+    notes = []
+    if m["clicks"] < FEW_CLICKS:
+        notes.append(
+            f"{m['clicks']:,} clicks are few: sequential_rules and markov may well stay ahead."
+        )
+    if m["items"] >= LARGE_CATALOG:
+        notes.append(
+            f"{m['items']:,} items make the exact loss dear: train with loss='sampled_softmax'."
+        )
+    if m["sessions_per_user"] is not None and m["sessions_per_user"] >= RETURNING:
+        notes.append(
+            f"Users have {m['sessions_per_user']:.1f} sessions each: join_sessions makes histories "
+            "of them, for any family; hgru4rec and with_user remember the user."
+        )
+    if m["median_days"] is not None and m["median_days"] > 1:
+        notes.append(
+            f"Half of the sessions span {m['median_days']:.1f} days or more (their times taken as "
+            "seconds): these are histories, and leave_last_split tests them."
+        )
+    return notes
+
+
+def _measure(sessions: Sessions, seed: int) -> dict[str, Any]:
+    """Figures of the sessions: plain numbers, text, and ``None`` for what there is not."""
+    told = with_target(sessions)  # a visit of one click says nothing of what comes next
+    lengths = sessions.lengths[told]
+    half, three_quarters, nine_tenths = (
+        int(value) for value in np.quantile(lengths, (0.5, 0.75, 0.9), method="inverted_cdf")
+    )
+    per_user, median_days = None, None
+    if sessions.users is not None:
+        clicks_of_user = np.bincount(sessions.users[sessions.users >= 0])
+        users = int(np.count_nonzero(clicks_of_user))
+        per_user = float(clicks_of_user.sum() / users) if users else None
+    if sessions.time is not None:
+        span = sessions.time[sessions.ptr[1:] - 1] - sessions.time[sessions.ptr[:-1]]
+        span = span[told]
+        median_days = float(np.median(span)) / 86_400
+    sample = _sample(sessions, seed)
+    repeats = describe(sample)["value"]
+    return {
+        "sessions": sessions.num_sessions,
+        "sessions_with_target": int(np.count_nonzero(told)),
+        "clicks": sessions.num_clicks,
+        "items": sessions.num_items,
+        "length_50%": half,
+        "length_75%": three_quarters,
+        "length_90%": nine_tenths,
+        "repeat_rate": float(repeats["repeat_rate"]),
+        "repeated_transitions": float(repeats["repeated_transitions"]),
+        "sampled_sessions": sample.num_sessions,
+        "features": _features(sessions),
+        "sessions_per_user": per_user,
+        "median_days": median_days,
+    }
+
+
+def _sample(sessions: Sessions, seed: int) -> Sessions:
+    """Whole sessions of about :data:`SAMPLE_CLICKS` clicks, items alone, in their old order."""
+    bare = replace(
+        sessions,
+        time=None,
+        users=None,
+        click_features={},
+        item_features=None,
+        session_ids=None,
+        first_target=None,
+    )
+    if sessions.num_clicks <= SAMPLE_CLICKS:
+        return bare
+    size = max(1, round(SAMPLE_CLICKS * sessions.num_sessions / sessions.num_clicks))
+    chosen = np.random.default_rng(seed).choice(sessions.num_sessions, size, replace=False)
+    return bare.select(np.sort(chosen))
+
+
+def _features(sessions: Sessions) -> list[str]:
+    """Names of features that many clicks or items share, each once."""
+    names = [name for name in sessions.click_features if name != SESSION]
+    if sessions.item_features is not None:
+        head = sessions.item_features.iloc[:SAMPLE_ITEMS]
+        names += [str(name) for name in head if not _is_label(head[name])]
+    return list(dict.fromkeys(names))
+
+
+def _is_label(column: pd.Series) -> bool:
+    if not (column.dtype == object or isinstance(column.dtype, pd.StringDtype)):
+        return False
+    try:
+        return bool(column.nunique() > LABEL_SHARE * len(column))
+    except TypeError:  # lists or arrays, as those of a multi-hot feature
+        return False

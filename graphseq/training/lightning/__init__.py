@@ -1,0 +1,1 @@
+"""Training on PyTorch Lightning: the loop, its data, its checkpoints, its processes."""

@@ -1,0 +1,142 @@
+"""How many processes train together, where each runs, and how Lightning starts them."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from pytorch_lightning.strategies import DDPStrategy, Strategy
+
+ACCELERATORS = {"cpu": "cpu", "cuda": "gpu", "mps": "mps"}
+"""Lightning's names of kinds of devices by torch's."""
+
+
+class RankStrategy(DDPStrategy):
+    """Lightning's strategy of one process a device, without torch's wrapper of the model.
+
+    The wrapper would send whole tables where a step touches a few rows, and take the mean over
+    processes whatever number of targets each has; here the training adds up gradients itself
+    (:class:`~graphseq.training.lightning.collectives.Ranks`).
+    """
+
+    def configure_ddp(self) -> None:
+        """Leaves the model as it is."""
+
+
+@dataclass(frozen=True)
+class World:
+    """The processes of a training.
+
+    Args:
+        accelerator: Lightning's name of the kind of device.
+        devices: Processes on this machine, each with a device, or the numbers of the devices.
+        num_nodes: Machines.
+        rank: This process, from 0, as far as it is known before they have met.
+    """
+
+    accelerator: str
+    devices: int | list[int]
+    num_nodes: int = 1
+    rank: int = 0
+
+    @property
+    def size(self) -> int:
+        """Processes in all."""
+        here = self.devices if isinstance(self.devices, int) else len(self.devices)
+        return here * self.num_nodes
+
+    @property
+    def strategy(self) -> Strategy | str:
+        """What Lightning takes."""
+        return RankStrategy() if self.size > 1 else "auto"
+
+    @classmethod
+    def of(
+        cls, device: str | torch.device, devices: int | None = None, num_nodes: int | None = None
+    ) -> World:
+        """The processes that are asked for, or those that were started, as by torchrun.
+
+        Args:
+            device: As :func:`~graphseq.training.fit.fit` takes it.
+            devices: Processes a machine; ``None``: those that were started, or one.
+            num_nodes: Machines; ``None``: those of the processes that were started, or one.
+
+        Raises:
+            ValueError: If a device or so many of them are not there, the numbers are not those of
+                the processes that were started, or nothing says where other machines are.
+        """
+        for name, number in (("devices", devices), ("num_nodes", num_nodes)):
+            if number is not None and number < 1:
+                raise ValueError(f"{name} must be at least 1, got {number}.")
+        accelerator, number = _one_device(device)
+        started = int(os.environ.get("WORLD_SIZE", 1)) if "LOCAL_RANK" in os.environ else 1
+        if started > 1:
+            here = int(os.environ.get("LOCAL_WORLD_SIZE", 0)) or started // (num_nodes or 1)
+            here = here if devices is None else devices
+            nodes = max(1, started // here) if num_nodes is None else num_nodes
+            if here * nodes != started:
+                raise ValueError(
+                    f"{started} processes were started, but devices={here} and num_nodes={nodes} "
+                    f"ask for {here * nodes}: leave both out where torchrun starts them."
+                )
+        else:
+            here, nodes = devices or 1, num_nodes or 1
+            if nodes > 1 and "MASTER_ADDR" not in os.environ:  # they would wait for half an hour
+                raise ValueError(
+                    f"num_nodes={nodes}, but this machine does not know the others: start the "
+                    "script by torchrun on each, or set MASTER_ADDR, MASTER_PORT and NODE_RANK."
+                )
+        if here > 1:
+            _check_number(accelerator, here, device)
+        local = int(os.environ.get("LOCAL_RANK", 0))
+        rank = int(os.environ.get("RANK", int(os.environ.get("NODE_RANK", 0)) * here + local))
+        chosen: int | list[int] = here
+        if here == 1 and number is not None:
+            chosen = [number]
+        return cls(accelerator, chosen, nodes, rank if here * nodes > 1 else 0)
+
+
+def _one_device(device: str | torch.device) -> tuple[str, int | None]:
+    """Lightning's name of the kind of a device, and its number, if one is asked for."""
+    if isinstance(device, str) and device == "auto":
+        return "auto", None
+    try:
+        kind = torch.device(device) if isinstance(device, (str, torch.device)) else None
+    except RuntimeError:
+        kind = None
+    accelerator = None if kind is None else ACCELERATORS.get(kind.type)
+    if kind is None or accelerator is None:
+        raise ValueError(
+            f"device is 'cpu', 'cuda', 'cuda:1', 'mps' or 'auto', got {device!r}"
+            f"{': ' + repr('cuda') + ' is a GPU' if str(device).startswith('gpu') else ''}."
+        )
+    if kind.type == "cpu":
+        return "cpu", None
+    there = torch.cuda.device_count() if kind.type == "cuda" else 0
+    if kind.type == "mps":
+        there = int(torch.backends.mps.is_available())
+    if (kind.index or 0) >= there:
+        raise ValueError(
+            f"Device {str(device)!r} is not there, this machine has {there} of {kind.type!r}: use "
+            "device='cpu' or 'auto'."
+        )
+    return accelerator, kind.index
+
+
+def _check_number(accelerator: str, number: int, device: Any) -> None:
+    if accelerator == "auto":
+        accelerator = "gpu" if torch.cuda.is_available() else "cpu"
+    kinds = {"gpu": ("GPUs", torch.cuda.device_count()), "cpu": ("cores", os.cpu_count() or 1)}
+    kind, there = kinds.get(accelerator, (f"devices of {device}", 1))
+    if number > there:
+        raise ValueError(
+            f"devices={number} needs as many {kind} on this machine, here are {there}: ask for "
+            "fewer."
+        )
+    if device != "auto" and torch.device(device).index is not None:
+        raise ValueError(
+            f"devices={number} takes the first {number} of this machine, but device is {device}: "
+            "leave out its number."
+        )

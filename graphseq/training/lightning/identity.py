@@ -1,0 +1,207 @@
+"""What a training is of: model, data and further parts, as plain values that a checkpoint keeps."""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+import reprlib
+from collections.abc import Mapping, Sequence
+from functools import partial
+from itertools import zip_longest
+from types import FunctionType
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from torch import Tensor
+from torch.nn import Module
+
+from graphseq.data.graphs.augment import Augmentation, ClickAugmentation
+from graphseq.data.graphs.dataset import SessionGraphDataset
+from graphseq.data.loading.loader import EpochLoader
+from graphseq.data.loading.shards import Shards
+from graphseq.data.sessions.sessions import Sessions
+from graphseq.models.base import SessionModel
+from graphseq.training.objectives.auxiliary import Auxiliary
+
+AUXILIARY = "the auxiliary losses"
+
+DEEPEST = 6
+"""Objects within objects that are looked into."""
+
+
+def identity_of(
+    model: SessionModel,
+    source: Any,
+    validation: Sessions | None,
+    augmentation: Augmentation | None,
+    auxiliary: Sequence[Auxiliary],
+    processes: int,
+) -> dict[str, Any]:
+    """What must be the same where a training goes on, by the name that an error gives it.
+
+    All of the sessions is read for their fingerprints, some seconds for 100 million clicks. Of a
+    loader of your own what it tells of its data is taken, and no more.
+
+    Args:
+        model: Its class and arguments.
+        source: Sessions in the codes of the model, shards, a dataset or a loader.
+        validation: Sessions in the codes of the model.
+        augmentation, auxiliary: Their classes and arguments.
+        processes: How many train together.
+    """
+    arguments = {f"{name} of the model": described(v) for name, v in model.settings.items()}
+    return {
+        "the model": type(model).__name__,
+        **arguments,
+        **_data_of(source),
+        "the validation part": described(validation),
+        "the augmentation": described(augmentation),
+        AUXILIARY: [described(each) for each in auxiliary],
+        "the number of processes": processes,
+    }
+
+
+def check_identity(saved: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+    """Refuses to go on with another model, other data or other parts.
+
+    What one of the two does not tell, as a loader of your own, is not compared.
+
+    Args:
+        saved: What :func:`identity_of` gave for the checkpoint.
+        now: What it gives for the training that is to go on.
+
+    Raises:
+        ValueError: If one differs; it names both sides.
+    """
+    for name in [name for name in now if name in saved]:
+        where, then, here = _first_difference(name, saved[name], now[name])
+        if then != here:
+            others = ", its auxiliary losses are others" if name == AUXILIARY else ""
+            raise ValueError(
+                f"The checkpoint does not fit this training{others}, by {where}: {_shown(then)} "
+                f"there, {_shown(here)} here; give it the same, or train without resume."
+            )
+
+
+def described(value: Any, depth: int = 0) -> Any:
+    """A value as plain ones, equal for what does the same.
+
+    Arrays are told by their hash, objects by their class and what they hold; what is behind a
+    setting of another kind is told by its type alone.
+    """
+    if value is None or isinstance(value, (bool, int, float, str)):
+        return value
+    if isinstance(value, np.generic):
+        return value.item()
+    if isinstance(value, Sessions):
+        return _sessions(value)
+    if isinstance(value, Tensor):
+        value = value.detach().cpu().numpy()
+    if isinstance(value, np.ndarray):
+        return f"{value.dtype} {list(value.shape)} {_hash(np.ascontiguousarray(value).tobytes())}"
+    if isinstance(value, (pd.DataFrame, pd.Series, pd.Index)):
+        return f"{type(value).__name__} {_hash_of_table(value)}"
+    if depth == DEEPEST:
+        return type(value).__qualname__
+    if isinstance(value, Mapping):
+        return {str(key): described(each, depth + 1) for key, each in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [described(each, depth + 1) for each in value]
+    if isinstance(value, (set, frozenset)):
+        return sorted(repr(described(each, depth + 1)) for each in value)
+    if isinstance(value, partial):
+        parts = [value.func, value.args, value.keywords]
+        return [described(each, depth + 1) for each in parts]
+    if isinstance(value, (FunctionType, type)):
+        code = getattr(value, "__code__", None)
+        body = "" if code is None else f" {_hash(code.co_code + repr(code.co_names).encode())}"
+        return f"{value.__qualname__}{body}"
+    kind = _kind(value)
+    held = vars(value) if hasattr(value, "__dict__") else {}
+    if isinstance(value, Module):  # by its arguments: what it has learnt lies in the checkpoint
+        names = inspect.signature(kind).parameters
+        held = {name: getattr(value, name) for name in names if hasattr(value, name)}
+    kept = {name: described(each, depth + 1) for name, each in held.items()}
+    return {"class": kind.__qualname__, **kept}
+
+
+def _kind(value: object) -> type:
+    """The class of a part: of one that extends a part of this package, the one that it extends."""
+    own = (each for each in type(value).__mro__ if each.__module__.startswith("graphseq."))
+    found = next(own, type(value))
+    return type(value) if found in (Auxiliary, ClickAugmentation) else found
+
+
+def _data_of(source: Any) -> dict[str, Any]:
+    if isinstance(source, Sessions):
+        return {"the training sessions": _sessions(source)}
+    if isinstance(source, Shards):
+        return {"the training sessions": f"shards {source.fingerprint()}"}
+    if isinstance(source, SessionGraphDataset):
+        return {
+            "the training sessions": _sessions(source.sessions),
+            "the samples": source.samples,
+            "max_length of the samples": source.max_length,
+            "target_fields of the samples": list(source.target_fields),
+        }
+    told: dict[str, Any] = {}
+    dataset = source.graphs if isinstance(source, EpochLoader) else getattr(source, "dataset", None)
+    if isinstance(dataset, SessionGraphDataset):
+        told |= _data_of(dataset)
+    names = ("batch_size", "drop_last", "max_clicks", "shuffle", "bucket", "num_lanes")
+    sampler = getattr(source, "sampler_of_batches", None)
+    for part in (source, sampler):
+        for name in names:
+            value = getattr(part, name, None)
+            if isinstance(value, (bool, int, float, str)):
+                told[f"{name} of the loader"] = value
+    if sampler is not None:
+        told["the seed of the loader"] = sampler.seed
+    return told
+
+
+def _sessions(sessions: Sessions) -> dict[str, Any]:
+    told: dict[str, Any] = {
+        "sessions": sessions.num_sessions,
+        "clicks": sessions.num_clicks,
+        "fingerprint": sessions.fingerprint(),
+    }
+    if sessions.item_features is not None:
+        told["item features"] = _hash_of_table(sessions.item_features)
+    return told
+
+
+def _hash(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
+def _hash_of_table(table: pd.DataFrame | pd.Series[Any] | pd.Index) -> str:
+    rows = pd.util.hash_pandas_object(table.astype(str), index=False).to_numpy()
+    names = list(table) if isinstance(table, pd.DataFrame) else []
+    return _hash(repr(names).encode() + rows.tobytes())
+
+
+def _first_difference(name: str, then: Any, here: Any) -> tuple[str, Any, Any]:
+    """Where two values differ, as deep as that can be told, and what is there on both sides."""
+    told = isinstance(then, Mapping) and isinstance(here, Mapping)
+    if told and then.get("fingerprint") == here.get("fingerprint"):
+        for key in [*here, *then]:
+            if then.get(key) != here.get(key):
+                return _first_difference(f"{key} of {name}", then.get(key), here.get(key))
+    if isinstance(then, list) and isinstance(here, list) and len(then) == len(here):
+        for number, (one, other) in enumerate(zip_longest(then, here)):
+            if one != other:
+                return _first_difference(f"number {number} of {name}", one, other)
+    return name, then, here
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, str):
+        return value if len(value) <= 64 else f"{value[:64]}..."
+    if isinstance(value, Mapping) and "fingerprint" in value:
+        return (
+            f"{value['sessions']:,} sessions of {value['clicks']:,} clicks "
+            f"({value['fingerprint'][:12]}...)"
+        )
+    return reprlib.repr(value)

@@ -1,0 +1,1 @@
+"""What a training step minimizes: the loss, auxiliary heads, contrastive terms."""

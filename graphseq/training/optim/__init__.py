@@ -1,0 +1,1 @@
+"""Optimizers for dense and row-sparse parameters, schedules, averages of weights."""

@@ -1,0 +1,498 @@
+"""Sessions: made from lists and logs, cut, and told apart."""
+
+from __future__ import annotations
+
+from datetime import date
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from graphseq.data.sessions.sessions import Sessions
+from graphseq.data.sessions.vocabulary import Vocabulary
+
+ITEMS = st.one_of(st.integers(0, 9), st.sampled_from("abcdefgh"))
+LISTS = st.lists(st.lists(ITEMS, min_size=1, max_size=6), min_size=1, max_size=8)
+LOG = st.lists(
+    st.tuples(st.integers(0, 3), st.sampled_from("abc"), st.integers(0, 4)), min_size=1, max_size=25
+)
+
+
+def a_log() -> pd.DataFrame:
+    """Two sessions, interleaved; session 2 comes first, two of its clicks at one time."""
+    return pd.DataFrame(
+        {
+            "session_id": [2, 1, 2, 1, 2],
+            "item_id": ["x", "y", "z", "z", "x"],
+            "t": [5, 3, 1, 4, 1],
+            "user": ["p", "q", "p", None, "p"],
+            "price": [1.5, np.nan, 2.0, 3.0, 4.0],
+            "colour": ["red", None, "blue", "red", "red"],
+            "sold": [True, False, True, True, False],
+        }
+    )
+
+
+@given(LISTS)
+def test_from_lists_to_lists_comes_back(lists: list[list[Any]]) -> None:
+    sessions = Sessions.from_lists(lists)
+    assert sessions.to_lists() == lists
+    assert list(sessions) == lists
+    assert sessions.lengths.tolist() == [len(ids) for ids in lists]
+    assert sessions.num_targets == sum(len(ids) - 1 for ids in lists)
+
+
+@given(LOG)
+def test_from_frame_any_order_equals_naive_grouping(log: list[tuple[int, str, int]]) -> None:
+    frame = pd.DataFrame(log, columns=["session_id", "item_id", "time"])
+    naive: dict[int, list[tuple[int, int, str]]] = {}
+    for row, (session, item, time) in enumerate(log):
+        naive.setdefault(session, []).append((time, row, item))
+    expected = [[item for *_, item in sorted(clicks)] for clicks in naive.values()]
+    sessions = Sessions.from_frame(frame, time="time")
+    assert sessions.to_lists() == expected
+    assert list(sessions.session_ids) == list(naive)
+    first_seen = list(dict.fromkeys(item for clicks in expected for item in clicks))
+    assert sessions.vocabulary.ids.tolist() == first_seen
+
+
+@given(LOG)
+def test_from_frame_to_frame_comes_back(log: list[tuple[int, str, int]]) -> None:
+    frame = pd.DataFrame(log, columns=["session_id", "item_id", "time"])
+    first = Sessions.from_frame(frame, time="time", features=["item_id"])
+    again = Sessions.from_frame(first.to_frame(), time="time", features=["item_id"])
+    assert again.fingerprint() == first.fingerprint()
+    pd.testing.assert_frame_equal(again.to_frame(), first.to_frame())
+
+
+@given(LOG, st.integers(1, 5))
+def test_from_events_any_gap_equals_naive_cutting(
+    log: list[tuple[int, str, int]], gap: int
+) -> None:
+    frame = pd.DataFrame(log, columns=["user_id", "item_id", "timestamp"])
+    expected, users = [], []
+    for user in dict.fromkeys(user for user, *_ in log):
+        clicks = sorted((t, row, i) for row, (u, i, t) in enumerate(log) if u == user)
+        for number, (time, _, item) in enumerate(clicks):
+            if number == 0 or time - clicks[number - 1][0] > gap:
+                expected.append([])
+                users.append(user)
+            expected[-1].append(item)
+    sessions = Sessions.from_events(frame, gap=float(gap))
+    assert sessions.to_lists() == expected
+    assert sessions.user_vocabulary is not None
+    assert sessions.user_vocabulary.decode(sessions.users) == users
+    whole = Sessions.from_events(frame, gap=None)
+    assert len(whole) == len(set(users))
+
+
+def test_from_frame_by_hand_orders_ties_users_and_features() -> None:
+    sessions = Sessions.from_frame(
+        a_log(), item="item_id", time="t", user="user", features=["price", "colour", "sold", "t"]
+    )
+    assert sessions.to_lists() == [["z", "x", "x"], ["y", "z"]]
+    assert sessions.time.tolist() == [1, 1, 5, 3, 4]
+    assert sessions.user_vocabulary.decode(sessions.users) == ["p", "q"]
+    np.testing.assert_array_equal(sessions.click_features["price"], [2.0, 4.0, 1.5, np.nan, 3.0])
+    assert sessions.click_features["t"].dtype == np.int64
+    assert sessions.click_features["colour"].tolist() == [0, 1, 1, -1, 1]
+    frame = sessions.to_frame()
+    assert frame["colour"].tolist()[:3] == ["blue", "red", "red"]
+    assert frame["colour"].isna().tolist() == [False, False, False, True, False]
+    assert frame["sold"].tolist() == [True, False, True, False, True]
+    assert frame["user_id"].tolist() == ["p", "p", "p", "q", "q"]
+
+
+def test_from_frame_leaves_the_frame_alone() -> None:
+    frame = a_log()
+    Sessions.from_frame(frame, time="t", features=["colour"], item_features=["price"])
+    pd.testing.assert_frame_equal(frame, a_log())
+
+
+def test_from_frame_item_columns_take_the_first_click_of_each_item() -> None:
+    sessions = Sessions.from_frame(a_log(), time="t", item_features=["price", "sold"])
+    assert sessions.vocabulary.ids.tolist() == ["z", "x", "y"]
+    np.testing.assert_array_equal(sessions.item_features["price"], [2.0, 4.0, np.nan])
+    assert sessions.item_features["sold"].tolist() == [True, False, False]
+
+
+def test_from_frame_item_table_goes_by_id_and_lacks_nothing_silently() -> None:
+    table = pd.DataFrame({"title": ["Y", "X", "none"]}, index=["y", "x", "w"])
+    sessions = Sessions.from_frame(a_log(), item_features=table)
+    titles = dict(zip(sessions.vocabulary.ids, sessions.item_features["title"], strict=True))
+    assert (titles["x"], titles["y"]) == ("X", "Y")
+    assert pd.isna(titles["z"])
+    with pytest.raises(ValueError, match="describes no item"):
+        Sessions.from_frame(a_log(), item_features=table.set_axis([1, 2, 3]))
+    with pytest.raises(ValueError, match="'y' twice"):
+        Sessions.from_frame(a_log(), item_features=table.set_axis(["y", "y", "x"]))
+
+
+@pytest.mark.parametrize("unit", ["s", "ms", "us", "ns"])
+@pytest.mark.parametrize("zone", [None, "Europe/Paris"])
+def test_from_frame_dates_of_any_unit_become_seconds(unit: str, zone: str | None) -> None:
+    dates = pd.Series(pd.to_datetime(["1970-01-01", "2016-05-09"])).astype(f"datetime64[{unit}]")
+    frame = a_log().iloc[:2].assign(t=dates.dt.tz_localize(zone))
+    hours = 0 if zone is None else 1
+    summer = 0 if zone is None else 2
+    seconds = Sessions.from_frame(frame, time="t").time
+    assert seconds.tolist() == [-3600 * hours, 1462752000 - 3600 * summer]
+
+
+def test_from_frame_dates_far_in_the_future_do_not_overflow() -> None:
+    frame = a_log().iloc[:1].assign(t=pd.Series(["2500-01-01"]).astype("datetime64[s]"))
+    assert Sessions.from_frame(frame, time="t").time.tolist() == [16725225600]
+
+
+@pytest.mark.parametrize(
+    ("values", "seconds"),
+    [
+        (pd.Series(["2016-05-09 00:00:01", "2016-05-09T00:00Z"]), [1462752001, 1462752000]),
+        (pd.Series(["09.05.2016", "10.05.2016"]), None),
+        (pd.Series([date(2016, 5, 9), date(2016, 5, 10)]), [1462752000, 1462838400]),
+        (pd.Series(["2016-05-09", "2016-05-10"]), [1462752000, 1462838400]),
+        (pd.Series(["2016-05-09", "2016-05-10"], dtype="category"), [1462752000, 1462838400]),
+        (pd.Series([3, 4], dtype=object), [3, 4]),
+        (pd.Series([3, 4], dtype="Int64"), [3, 4]),
+        (pd.to_timedelta(pd.Series([3, 4]), unit="min"), [180, 240]),
+    ],
+    ids=["iso", "day-first", "dates", "text", "categories", "objects", "Int64", "durations"],
+)
+def test_from_frame_times_of_other_types_become_seconds_or_say_why(
+    values: pd.Series, seconds: list[int] | None
+) -> None:
+    frame = a_log().iloc[:2].assign(t=values)
+    if seconds is None:
+        with pytest.raises(ValueError, match="neither numbers nor dates"):
+            Sessions.from_frame(frame, time="t")
+    else:
+        assert Sessions.from_frame(frame, time="t").time.tolist() == seconds
+
+
+def test_from_frame_time_that_is_text_is_refused() -> None:
+    with pytest.raises(ValueError, match="'item_id' holds neither numbers nor dates"):
+        Sessions.from_frame(a_log(), time="item_id")
+
+
+@pytest.mark.parametrize(
+    ("column", "value"),
+    [("session_id", np.nan), ("item_id", None), ("t", np.nan), ("t", np.inf), ("t", pd.NaT)],
+)
+def test_from_frame_missing_value_is_counted_and_its_rows_named(column: str, value: Any) -> None:
+    frame = pd.concat([a_log()] * 3, ignore_index=True).astype({column: object})
+    frame.loc[[1, 3, 5, 7, 9, 11], column] = value
+    with pytest.raises(
+        ValueError, match=r"(missing|infinite) in 6 of its rows \(row 1, 3, 5, 7, 9, \.\.\."
+    ):
+        Sessions.from_frame(frame.infer_objects(), time="t")
+
+
+def test_from_events_missing_item_is_named_by_the_row_of_the_log() -> None:
+    frame = a_log().assign(item_id=["x", "y", "z", None, "x"])
+    with pytest.raises(ValueError, match=r"'item_id' is missing in 1 of its rows \(row 3,"):
+        Sessions.from_events(frame, user="session_id", time="t")
+
+
+def test_from_frame_missing_column_lists_those_that_exist() -> None:
+    with pytest.raises(ValueError, match=r"no column 'when', 'shape'; it has 'session_id', 'item"):
+        Sessions.from_frame(a_log(), time="when", features=["shape"])
+
+
+def test_from_frame_repeated_column_is_refused() -> None:
+    frame = pd.concat([a_log(), a_log()[["t"]]], axis=1)
+    with pytest.raises(ValueError, match="several columns named 't'"):
+        Sessions.from_frame(frame, time="t")
+
+
+def test_from_frame_one_text_for_a_list_of_columns_is_refused() -> None:
+    with pytest.raises(ValueError, match="lists of column names"):
+        Sessions.from_frame(a_log(), features="price")
+
+
+def test_from_frame_empty_log_is_refused() -> None:
+    for make in (Sessions.from_frame, Sessions.from_events):
+        empty = a_log().iloc[:0].rename(columns={"t": "timestamp", "user": "user_id"})
+        with pytest.raises(ValueError, match="log is empty"):
+            make(empty)
+
+
+def test_from_frame_session_of_two_users_is_refused_by_name() -> None:
+    frame = a_log().assign(user=["p", "q", "p", "r", "p"])
+    with pytest.raises(ValueError, match=r"several in 1 sessions, the first of them .*1"):
+        Sessions.from_frame(frame, user="user")
+
+
+def test_from_frame_session_without_user_is_of_nobody() -> None:
+    sessions = Sessions.from_frame(a_log().assign(user=[None, "q", None, "q", None]), user="user")
+    assert sessions.users.tolist() == [-1, 0]
+
+
+@pytest.mark.parametrize("gap", [0, -1.0, "0s", float("nan"), "soon"])
+def test_from_events_bad_gap_is_refused(gap: Any) -> None:
+    with pytest.raises(ValueError, match="gap"):
+        Sessions.from_events(a_log(), user="session_id", time="t", gap=gap)
+
+
+def test_from_events_gap_as_text_cuts_after_that_long() -> None:
+    frame = pd.DataFrame({"user_id": 1, "item_id": [1, 2, 3], "timestamp": [0, 1800, 3601]})
+    assert Sessions.from_events(frame).to_lists() == [[1, 2], [3]]
+    assert Sessions.from_events(frame, gap=1801.0).to_lists() == [[1, 2, 3]]
+
+
+# -- built by hand -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("lists", "words"),
+    [
+        ([], "no session"),
+        ([["a"], [], ["b"], []], r"Session 1 is empty \(2 in all\)"),
+        ([["a", None]], r"item of click 1 of session 0 is missing: it is None \(1 such"),
+        (["abc"], r"session 0 is 'abc': write \[\[\.\.\.\]\]"),
+    ],
+)
+def test_from_lists_bad_lists_are_refused(lists: list[Any], words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        Sessions.from_lists(lists)
+
+
+def test_from_lists_with_vocabulary_codes_unknown_items_as_minus_one() -> None:
+    sessions = Sessions.from_lists([["a", "q"], ["b"]], vocabulary=Vocabulary(["b", "a"]))
+    assert sessions.items.tolist() == [1, -1, 0]
+    assert sessions.to_lists() == [["a", None], ["b"]]
+    assert sessions[0] == ["a", None]
+    assert sessions.to_frame()["item_id"].isna().tolist() == [False, True, False]
+
+
+@pytest.mark.parametrize(
+    ("ptr", "words"),
+    [
+        ([1, 3], "start at 0"),
+        ([0, 2, 2, 3], r"session 1 spans clicks 2\.\.2"),
+        ([0, 3, 1, 3], "session 1 spans"),
+        ([0, 2], "ptr ends at 2, but there are 3"),
+        ([0], "no session"),
+    ],
+)
+def test_from_ragged_bad_ptr_is_refused(ptr: list[int], words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        Sessions.from_ragged(["a", "b", "c"], ptr)
+
+
+def test_sessions_wrong_types_and_lengths_are_refused() -> None:
+    items, ptr, ids = np.zeros(2, np.int32), np.array([0, 2]), Vocabulary(["a"])
+    with pytest.raises(ValueError, match="got int64"):
+        Sessions(items.astype(np.int64), ptr, ids)
+    with pytest.raises(ValueError, match=r"got 0\.\.3"):
+        Sessions(items, np.array([0, 3]), ids)
+    with pytest.raises(ValueError, match=r"time needs one value a click: 2, got 1"):
+        Sessions(items, ptr, ids, time=np.zeros(1))
+    with pytest.raises(ValueError, match="one value a session: 1, got 2"):
+        Sessions(items, ptr, ids, users=np.zeros(2, np.int32))
+    with pytest.raises(ValueError, match="one row an item: 1, got 2"):
+        Sessions(items, ptr, ids, item_features=pd.DataFrame({"a": [1, 2]}))
+
+
+def test_sessions_one_click_counts_as_a_session_without_target() -> None:
+    sessions = Sessions.from_lists([["a"]])
+    assert (sessions.num_sessions, sessions.num_clicks, sessions.num_targets) == (1, 1, 0)
+    assert repr(sessions) == "Sessions(num_sessions=1, num_clicks=1, num_items=1)"
+    with pytest.raises(IndexError, match="Session 1 does not exist"):
+        sessions[1]
+
+
+# -- cut -----------------------------------------------------------------------------------------
+
+
+def full() -> Sessions:
+    return Sessions.from_frame(
+        a_log(), time="t", user="user", features=["price"], item_features=["price"]
+    )
+
+
+@given(LISTS, st.data())
+@settings(max_examples=30)
+def test_select_numbers_and_masks_equal_python_indexing(
+    lists: list[list[Any]], data: st.DataObject
+) -> None:
+    sessions, n = Sessions.from_lists(lists), len(lists)
+    index = data.draw(st.lists(st.integers(-n, n - 1), max_size=10))
+    assert sessions.select(index).to_lists() == [lists[i] for i in index]
+    mask = data.draw(st.lists(st.booleans(), min_size=n, max_size=n))
+    kept = [ids for ids, keep in zip(lists, mask, strict=True) if keep]
+    assert sessions.select(np.array(mask)).to_lists() == kept
+
+
+def test_select_neighbours_shares_memory_and_others_do_not() -> None:
+    sessions = Sessions.from_lists([["a", "b"], ["c"], ["a"]])
+    assert np.shares_memory(sessions.select([1, 2]).items, sessions.items)
+    assert not np.shares_memory(sessions.select([2, 1]).items, sessions.items)
+
+
+def test_select_carries_every_field() -> None:
+    chosen = full().select([1])
+    assert chosen.to_lists() == [["y", "z"]]
+    assert chosen.time.tolist() == [3, 4]
+    assert chosen.user_vocabulary.decode(chosen.users) == ["q"]
+    assert list(chosen.session_ids) == [1]
+    np.testing.assert_array_equal(chosen.click_features["price"], [np.nan, 3.0])
+
+
+@pytest.mark.parametrize(
+    ("index", "words"),
+    [
+        ([2], r"Session 2 does not exist: there are 2"),
+        ([-3, 5], r"Session -3 does not exist.*2 such"),
+        ([True], r"bool \[2\], got \[1\]"),
+        ([0.5], "integers"),
+        ([[0]], "Session numbers"),
+    ],
+)
+def test_select_bad_index_is_refused(index: Any, words: str) -> None:
+    with pytest.raises(ValueError, match=words.replace("integers", "Session numbers")):
+        full().select(index)
+
+
+def test_window_moves_first_target_along() -> None:
+    sessions = Sessions.from_ragged([0, 1, 2, 3, 4, 5], [0, 4, 6], first_target=np.array([2, 1]))
+    cut = sessions.window([0, 1], [1, 0], [4, 2])
+    assert cut.to_lists() == [[1, 2, 3], [4, 5]]
+    assert cut.targets_from.tolist() == [1, 1]
+    assert sessions.window([0], [3], [4]).targets_from.tolist() == [1]
+
+
+@pytest.mark.parametrize(("start", "stop"), [(-1, 2), (1, 1), (0, 4), (3, 4)])
+def test_window_outside_its_session_is_refused(start: int, stop: int) -> None:
+    with pytest.raises(ValueError, match="session 0 with 3 clicks"):
+        full().window([0], [start], [stop])
+
+
+@given(LISTS, st.data())
+@settings(max_examples=30)
+def test_keep_clicks_any_mask_keeps_the_same_targets(
+    lists: list[list[Any]], data: st.DataObject
+) -> None:
+    flat = Sessions.from_lists(lists)
+    first = [data.draw(st.integers(1, len(ids))) for ids in lists]
+    sessions = Sessions.from_ragged(
+        flat.vocabulary.column(flat.items), flat.ptr, first_target=np.array(first)
+    )
+    keep = np.array(data.draw(st.lists(st.booleans(), min_size=len(flat.items), max_size=99)))
+    keep = keep[: len(flat.items)]
+    expected, targets = [], []
+    for s, ids in enumerate(lists):
+        mask = keep[flat.ptr[s] : flat.ptr[s + 1]]
+        kept = [p for p in range(len(ids)) if mask[p]]
+        if kept:
+            expected.append([ids[p] for p in kept])
+            targets.append(max(1, sum(p < first[s] for p in kept)))
+    found = sessions.keep_clicks(keep)
+    assert found.to_lists() == expected
+    assert found.targets_from.tolist() == targets
+
+
+def test_keep_clicks_that_is_no_mask_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"bool \[5\], got int64 \[2\]"):
+        full().keep_clicks(np.array([0, 1]))
+
+
+def test_with_vocabulary_recodes_items_and_their_features() -> None:
+    sessions = full()
+    other = sessions.with_vocabulary(Vocabulary(["y", "new", "x"]))
+    assert other.to_lists() == [[None, "x", "x"], ["y", None]]
+    np.testing.assert_array_equal(other.item_features["price"], [np.nan, np.nan, 4.0])
+    assert other.with_vocabulary(other.vocabulary) is other
+
+
+def test_with_user_vocabulary_recodes_users() -> None:
+    other = full().with_user_vocabulary(Vocabulary(["q"]))
+    assert other.users.tolist() == [-1, 0]
+    assert other.to_frame()["user_id"].isna().tolist() == [True, True, True, False, False]
+    assert full().with_user_vocabulary(None).users is None
+
+
+def test_drop_unused_items_keeps_order_and_features() -> None:
+    sessions = full().select([1]).drop_unused_items()
+    assert sessions.vocabulary.ids.tolist() == ["z", "y"]
+    assert sessions.to_lists() == [["y", "z"]]
+    np.testing.assert_array_equal(sessions.item_features["price"], [2.0, np.nan])
+    assert sessions.catalog().counts.tolist() == [1, 1]
+
+
+# -- told apart ----------------------------------------------------------------------------------
+
+
+def test_fingerprint_equal_data_is_equal_and_any_change_is_not() -> None:
+    base = full()
+    frame = a_log()
+    options = {"time": "t", "user": "user", "features": ["price"]}
+    changed = [
+        Sessions.from_frame(frame.assign(t=[5, 3, 1, 4, 2]), **options),
+        Sessions.from_frame(frame.assign(item_id=["x", "y", "z", "z", "w"]), **options),
+        Sessions.from_frame(frame.assign(user=["r", "q", "r", "q", "r"]), **options),
+        Sessions.from_frame(frame.assign(price=1.0), **options),
+        Sessions.from_frame(frame, time="t", user="user"),
+        base.select([1, 0]),
+        base.select([0]),
+        base.window([0, 1], [0, 0], [2, 2]),
+    ]
+    prints = {sessions.fingerprint() for sessions in [base, *changed]}
+    assert len(prints) == len(changed) + 1
+    assert full().fingerprint() == base.fingerprint()
+    assert base.select([0, 1]).fingerprint() == base.fingerprint()
+
+
+def test_fingerprint_tells_integers_from_their_text() -> None:
+    numbers, text = Sessions.from_lists([[1, 2]]), Sessions.from_lists([["1", "2"]])
+    assert numbers.fingerprint() != text.fingerprint()
+
+
+def test_catalog_counts_piece_by_piece_are_the_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    sessions = Sessions.from_lists([[3, 1, 3], [2, 9, 3, 9]], vocabulary=Vocabulary([1, 2, 3, 4]))
+    monkeypatch.setattr("graphseq.data.sessions.ragged.CODES_A_PIECE", 2)
+    assert sessions.catalog().counts.tolist() == [1, 1, 3, 0]
+    assert sessions.drop_unused_items().vocabulary.ids.tolist() == [1, 2, 3]
+
+
+# -- asking for several, and features that come later ----------------------------------------------
+
+
+def test_sessions_slice_gives_sessions():
+    sessions = Sessions.from_lists([["a", "b"], ["c"], ["b", "c"], ["a"]])
+    for part in (slice(1, 3), slice(None, None, -1), slice(-2, None), slice(0, 0), slice(2, 99)):
+        assert sessions[part].to_lists() == sessions.to_lists()[part]
+        assert sessions[part].vocabulary is sessions.vocabulary
+    assert sessions[np.int64(2)] == ["b", "c"]
+
+
+@pytest.mark.parametrize("index", ["a", 1.0, [0, 1], np.array([True, False]), None, True])
+def test_sessions_asked_for_in_another_way_say_what_to_do(index):
+    with pytest.raises(TypeError, match=r"sessions\[2:5\], got .*sessions\.select takes"):
+        Sessions.from_lists([["a"], ["b"]])[index]
+
+
+def test_with_item_features_brings_rows_in_the_order_of_codes():
+    sessions = Sessions.from_lists([["b", "a"], ["c"]])
+    table = pd.DataFrame({"price": [1, 2, 9], "shelf": ["x", "y", "z"]}, index=["a", "b", "other"])
+    features = sessions.with_item_features(table).item_features
+    assert features["price"].tolist()[:2] == [2, 1]
+    assert features["price"].isna().tolist() == [False, False, True]
+    assert features["shelf"].tolist()[:2] == ["y", "x"]
+    assert sessions.item_features is None
+    whole = sessions.with_item_features(pd.Series({"a": 1, "b": 2, "c": 3}, name="price"))
+    assert whole.item_features["price"].tolist() == [2, 1, 3]
+    assert whole.item_features["price"].dtype == np.int64
+    assert whole.catalog().item_features["price"].tolist() == [2, 1, 3]
+
+
+def test_with_item_features_of_other_items_or_twice_is_refused():
+    sessions = Sessions.from_lists([["a", "b"]])
+    with pytest.raises(ValueError, match=r"No item of these sessions has a row.*\['x'\].*\['a'\]"):
+        sessions.with_item_features(pd.DataFrame({"price": [1]}, index=["x"]))
+    with pytest.raises(ValueError, match="'a' occurs twice"):
+        sessions.with_item_features(pd.DataFrame({"price": [1, 2]}, index=["a", "a"]))
+    with pytest.raises(ValueError, match="of another type"):
+        sessions.with_item_features(pd.DataFrame({"price": [1]}))

@@ -1,0 +1,331 @@
+"""A training goes on from its own checkpoint alone; another is refused with both sides named."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from torch_geometric.transforms import Compose
+
+import graphseq as gs
+from graphseq.data import ClickDropout, RandomCrop
+from graphseq.data.graphs.augment import Substitute
+from graphseq.models.base import SessionModel
+from graphseq.training import Contrastive, DwellTime
+from graphseq.training.fit import CHECKPOINT
+from graphseq.training.lightning.checkpoints import Checkpoints, read
+from graphseq.training.lightning.identity import check_identity, described, identity_of
+
+NUM_ITEMS = 12
+
+
+@pytest.fixture(scope="module")
+def split() -> gs.Split:
+    starts = np.random.default_rng(0).integers(0, NUM_ITEMS, size=120)
+    lists = [
+        [(s + i) % NUM_ITEMS for i in range(n)] for s, n in zip(starts, 3 + starts % 4, strict=True)
+    ]
+    sessions = gs.Sessions.from_lists(lists)
+    sessions = replace(sessions, time=np.arange(sessions.num_clicks, dtype=float))
+    return gs.session_split(sessions, 0.2, seed=0, validation=0.2)
+
+
+def model_of(**options: Any) -> SessionModel:
+    torch.manual_seed(0)
+    return gs.models.SASRec(NUM_ITEMS, 8, **{"heads": 2, **options})
+
+
+def train(model: SessionModel, data: Any, out: Path, **options: Any) -> Any:
+    options = {"max_epochs": 1, "batch_size": 16, "patience": None, "resume": True} | options
+    return gs.fit(model, data, out=out, progress=False, **options)
+
+
+@pytest.fixture(scope="module")
+def begun(split: gs.Split, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One epoch of a training, with everything that may differ."""
+    out = tmp_path_factory.mktemp("begun")
+    parts = {"augmentation": ClickDropout(0.2), "auxiliary": [DwellTime(0.1)]}
+    train(model_of(), split, out, **parts)
+    return out
+
+
+def of_order(sessions: gs.Sessions) -> gs.Sessions:
+    return sessions.select(np.arange(sessions.num_sessions)[::-1])
+
+
+OTHERS: dict[str, tuple[Callable[[gs.Split], dict[str, Any]], str]] = {
+    "heads": (
+        lambda split: {"model": model_of(heads=4)},
+        "by heads of the model: 2 there, 4 here; give it the same, or train without resume",
+    ),
+    "positions": (
+        lambda split: {"model": model_of(positions="end")},
+        "by positions of the model: start there, end here",
+    ),
+    "class": (
+        lambda split: {"model": gs.models.GRU4Rec(NUM_ITEMS, 8)},
+        "by the model: SASRec there, GRU4Rec here",
+    ),
+    "permuted": (
+        lambda split: {"data": replace(split, train=of_order(split.train))},
+        r"by the training sessions: 77 sessions of \d+ clicks \(\w{12}\.\.\.\) there, 77 sessions",
+    ),
+    "times": (
+        lambda split: {
+            "data": replace(split, train=replace(split.train, time=split.train.time + 1))
+        },
+        "by the training sessions: 77 sessions",
+    ),
+    "validation": (
+        lambda split: {"data": replace(split, validation=of_order(split.validation))},
+        "by the validation part: 19 sessions of .* there, 19 sessions of",
+    ),
+    "no validation": (
+        lambda split: {"data": split.train},
+        r"by the validation part: 19 sessions of .* there, None here",
+    ),
+    "test as validation": (
+        lambda split: {"validation": split.test},
+        "by the validation part: 19 sessions of .* there, 24 sessions of",
+    ),
+    "no augmentation": (
+        lambda split: {"augmentation": None},
+        r"by the augmentation: \{.*ClickDropout.*\} there, None here",
+    ),
+    "augmentation": (
+        lambda split: {"augmentation": ClickDropout(0.3)},
+        r"by share of the augmentation: 0\.2 there, 0\.3 here",
+    ),
+    "other augmentation": (
+        lambda split: {"augmentation": RandomCrop(0.2)},
+        "by class of the augmentation: ClickDropout there, RandomCrop here",
+    ),
+    "no auxiliary": (
+        lambda split: {"auxiliary": []},
+        r"by the auxiliary losses: \[.*DwellTime.*\] there, \[\] here",
+    ),
+    "weight of auxiliary": (
+        lambda split: {"auxiliary": [DwellTime(0.5)]},
+        r"by weight of number 0 of the auxiliary losses: 0\.1 there, 0\.5 here",
+    ),
+    "other auxiliary": (
+        lambda split: {"auxiliary": [Contrastive(RandomCrop(0.5), name="dwell_time")]},
+        "by class of number 0 of the auxiliary losses: DwellTime there, Contrastive here",
+    ),
+    "loss": (
+        lambda split: {"loss": gs.SampledLoss("bpr")},
+        "made with loss cross_entropy, this training has {'name': 'bpr'",
+    ),
+    "exclude_seen": (
+        lambda split: {"exclude_seen": True},
+        "made with exclude_seen False, this training has True",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_other_training_is_refused_with_both_sides_named(
+    name: str, split: gs.Split, begun: Path
+) -> None:
+    change, message = OTHERS[name]
+    given: dict[str, Any] = {
+        "data": split,
+        "augmentation": ClickDropout(0.2),
+        "auxiliary": [DwellTime(0.1)],
+    }
+    given |= change(split)
+    model = given.pop("model", None) or model_of()
+    before = [p.detach().clone() for p in model.parameters()]
+    with pytest.raises(ValueError, match=message):
+        train(model, given.pop("data"), begun, max_epochs=2, **given)
+    assert all(torch.equal(p, b) for p, b in zip(model.parameters(), before, strict=True))
+
+
+def test_the_same_training_goes_on(split: gs.Split, begun: Path) -> None:
+    parts: dict[str, Any] = {"augmentation": ClickDropout(0.2), "auxiliary": [DwellTime(0.1)]}
+    assert len(train(model_of(), split, begun, **parts).history) == 1
+
+
+def test_loader_of_ones_own_is_compared_by_what_it_tells(split: gs.Split, tmp_path: Path) -> None:
+    graphs = gs.SessionGraphDataset(split.train, "sessions")
+    train(model_of(), gs.SessionGraphLoader(graphs, 16, shuffle=True), tmp_path)
+    other = gs.SessionGraphDataset(of_order(split.train), "sessions")
+    for loader, message in (
+        (gs.SessionGraphLoader(graphs, 8, shuffle=True), "by batch_size of the loader: 16 there"),
+        (gs.SessionGraphLoader(graphs, 16), "by shuffle of the loader: True there, False here"),
+        (gs.SessionGraphLoader(graphs, 16, shuffle=True, seed=3), "by the seed of the loader: 0"),
+        (gs.SessionGraphLoader(other, 16, shuffle=True), "by the training sessions: 77 sessions"),
+        (list(gs.SessionGraphLoader(graphs, 40)), "made with 5 batches an epoch, here are 2"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            train(model_of(), loader, tmp_path, max_epochs=2)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"max_epochs": 2}, r"of 3 epochs, and this training ends after 2 \(max_epochs=2"),
+        ({"schedule": "linear", "max_epochs": 4}, "made with max_epochs 3, this training has 4"),
+        ({"warmup": 0.1, "max_epochs": 4}, "made with max_epochs 3, this training has 4"),
+    ],
+)
+def test_end_that_would_have_made_other_weights_is_refused(
+    options: dict[str, Any], message: str, split: gs.Split, tmp_path: Path
+) -> None:
+    train(model_of(), split, tmp_path, **{**options, "max_epochs": 3})
+    with pytest.raises(ValueError, match=message):
+        train(model_of(), split, tmp_path, **options)
+
+
+def test_patience_that_would_have_ended_before_is_refused(split: gs.Split, tmp_path: Path) -> None:
+    result = train(model_of(), split, tmp_path, max_epochs=9, learning_rate=1e-12)
+    assert result.best_epoch < 7
+    with pytest.raises(ValueError, match=r"of 9 epochs, and this training ends after \d \(.*=2\)"):
+        train(model_of(), split, tmp_path, max_epochs=9, learning_rate=1e-12, patience=2)
+
+
+# -- what a checkpoint holds ----------------------------------------------------------------------
+
+
+def without(*path: Any) -> Callable[[dict[str, Any]], None]:
+    def change(state: dict[str, Any]) -> None:
+        for name in path[:-1]:
+            state = state[name]
+        del state[path[-1]]
+
+    return change
+
+
+def put(value: Any, *path: Any) -> Callable[[dict[str, Any]], None]:
+    def change(state: dict[str, Any]) -> None:
+        for name in path[:-1]:
+            state = state[name]
+        state[path[-1]] = value
+
+    return change
+
+
+LAYOUTS: list[tuple[Callable[[dict[str, Any]], None], str]] = [
+    *(
+        (without(name), f"the checkpoint lacks {name}")
+        for name in ("identity", "settings", "weights", "optimizer", "history", "best_weights")
+    ),
+    (without("identity", "the model"), "identity of the checkpoint lacks the model"),
+    (put(1.5, "epoch"), "epoch of the checkpoint must be a whole number"),
+    (put(7, "epoch"), "history of the checkpoint must have 7 rows, one an epoch, got 1"),
+    (put("x", "history", 0, "loss"), "loss of history of the checkpoint, element 0, must be a fin"),
+    (
+        put(torch.zeros(3), "loss_sum"),
+        r"loss_sum of the checkpoint must be torch.float64 \[\], got",
+    ),
+    (put(torch.zeros(2), "optimizer", "state", 0, "exp_avg"), r"exp_avg of state 0 of .* \[2\]"),
+    (
+        put(torch.zeros(NUM_ITEMS, 8, dtype=torch.double), "optimizer", "state", 0, "exp_avg_sq"),
+        r"exp_avg_sq of state 0 of optimizer of .* must be torch.float32 \[12, 8\], got",
+    ),
+    (put(torch.tensor(0.5), "optimizer", "state", 0, "step"), "must be a whole number of steps"),
+    (put({}, "optimizer", "state", 99), "optimizer of the checkpoint has a state of parameter 99"),
+    (without("optimizer", "state", 0, "exp_avg"), "state 0 of optimizer .* lacks exp_avg"),
+    (
+        put(torch.zeros(3, dtype=torch.int32), "optimizer", "state", 0, "last"),
+        "has one of clock and last, which go together",
+    ),
+    (put({}, "average"), "average of the checkpoint lacks steps"),
+    (put({"x": torch.zeros(1)}, "weights"), "does not fit this training, its model"),
+]
+
+
+@pytest.mark.parametrize(("change", "message"), LAYOUTS, ids=lambda v: v if str(v) == v else "")
+def test_checkpoint_that_lacks_something_or_has_other_shapes_is_refused(
+    change: Callable[[dict[str, Any]], None], message: str, split: gs.Split, tmp_path: Path
+) -> None:
+    train(model_of(), split, tmp_path)
+    path = tmp_path / CHECKPOINT
+    state = read(path)
+    change(state)
+    assert Checkpoints(path, steps=None, minutes=None).write(state)
+    with pytest.raises(ValueError, match=message):
+        train(model_of(), split, tmp_path, max_epochs=2)
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "rowwise_adagrad", "adagrad", "sgd"])
+def test_layout_of_every_optimizer_with_sparse_rows_and_average_goes_on(
+    optimizer: str, split: gs.Split, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("graphseq.training.optim.optimizers.SPARSE_FROM", 1)
+    options: dict[str, Any] = {"loss": gs.SampledLoss("bpr", 3), "ema": 0.9, "optimizer": optimizer}
+    train(model_of(), split, tmp_path, **options)
+    train(model_of(), split, tmp_path, max_epochs=2, **options)
+    state = read(tmp_path / CHECKPOINT)
+    for table in state["average"]["tables"].values():
+        table["last"][0] = 999
+    assert Checkpoints(tmp_path / CHECKPOINT, steps=None, minutes=None).write(state)
+    assert state["average"]["tables"]
+    with pytest.raises(ValueError, match=r"last of table 0 of average .* must lie within 0\.\."):
+        train(model_of(), split, tmp_path, max_epochs=3, **options)
+
+
+@pytest.mark.parametrize("which", ["file", "folder"])
+def test_link_that_leads_nowhere_is_no_new_beginning(
+    which: str, split: gs.Split, tmp_path: Path
+) -> None:
+    path = tmp_path / "out" / CHECKPOINT
+    link = path if which == "file" else path.parent
+    link.parent.mkdir(parents=True)
+    os.symlink(tmp_path / "nothing", link)
+    with pytest.raises(ValueError, match=r"nowhere|link|missing"):
+        train(model_of(), split, tmp_path / "out")
+
+
+# -- what is told of a part -----------------------------------------------------------------------
+
+
+def test_parts_are_told_apart_by_what_they_hold(split: gs.Split) -> None:
+    near, far = (Substitute(split.train, 0.2, steps=n) for n in (1, 2))
+    other = Substitute(split.test, 0.2)
+    assert described(near) == described(Substitute(split.train, 0.2))
+    assert described(near) != described(far)
+    assert described(near) != described(other)
+    assert described(Compose([near, far])) != described(Compose([far, near]))
+    assert described(lambda x: x + 1) != described(lambda x: x * 2)
+    assert described(partial(max, 1)) != described(partial(max, 2))
+    assert described(np.arange(3)) == described(np.arange(3))
+    assert described(np.arange(3)) != described(torch.arange(4))
+    assert described({"a": (1, None, 0.5, {3})}) == {"a": [1, None, 0.5, ["3"]]}
+
+
+def test_further_loss_is_told_by_its_arguments_before_and_after_it_was_prepared(
+    split: gs.Split,
+) -> None:
+    class Watched(DwellTime):
+        """One that extends another, as to look at it, is taken for that."""
+
+    fresh, prepared = DwellTime(0.2), Watched(0.2)
+    prepared.prepare(model_of(), split.train)
+    assert described(fresh) == described(prepared)
+    assert described(fresh) == {"class": "DwellTime", "weight": 0.2, "name": "dwell_time"}
+
+
+def test_features_of_items_are_part_of_the_sessions(split: gs.Split) -> None:
+    sizes = [
+        replace(split.train, item_features=pd.DataFrame({"size": np.arange(NUM_ITEMS) + n}))
+        for n in (0, 1)
+    ]
+    one, other = (identity_of(model_of(), s, None, None, [], 1) for s in sizes)
+    check_identity(one, one)
+    with pytest.raises(ValueError, match="by item features of the training sessions"):
+        check_identity(one, other)
+
+
+def test_number_of_processes_is_compared(split: gs.Split) -> None:
+    one, two = (identity_of(model_of(), split.train, None, None, [], n) for n in (1, 2))
+    with pytest.raises(ValueError, match="by the number of processes: 1 there, 2 here"):
+        check_identity(one, two)
