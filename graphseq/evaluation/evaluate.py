@@ -15,13 +15,13 @@ from torch import Tensor
 
 from graphseq.arguments import flag, whole
 from graphseq.data.sessions.sessions import Sessions
-from graphseq.evaluation.cases import Cases, IntArray, fingerprint_of
 from graphseq.evaluation.inputs import read_inputs, ready
 from graphseq.evaluation.metrics import metric_names
-from graphseq.evaluation.ranks import rank_counts
+from graphseq.evaluation.rank_counts import rank_counts
 from graphseq.evaluation.report import Report
 from graphseq.evaluation.scoring import case_vectors, in_larger_blocks, score_cases
 from graphseq.evaluation.table_ranks import ROWS_AT_ONCE, TableRanks
+from graphseq.evaluation.targets import IntArray, Targets, fingerprint_of
 from graphseq.models.base import SessionModel
 
 
@@ -69,7 +69,7 @@ def evaluate(
     exclude_seen = flag("exclude_seen", exclude_seen)
     batch_size = whole("batch_size", batch_size)
     given, sessions = read_inputs(model, sessions)
-    cases = Cases(sessions)
+    cases = Targets(sessions)
     groups = clusters_of(given, cases, cluster)  # users unknown to the model are users all the same
     better = np.empty(len(cases), dtype=np.int64)
     tied = np.empty(len(cases), dtype=np.int64)
@@ -119,7 +119,7 @@ def counts_of(
 
 def report_of(
     given: Sessions,
-    cases: Cases,
+    cases: Targets,
     groups: IntArray,
     better: IntArray,
     tied: IntArray,
@@ -143,7 +143,7 @@ def report_of(
     )
 
 
-def clusters_of(sessions: Sessions, cases: Cases, cluster: str) -> IntArray:
+def clusters_of(sessions: Sessions, cases: Targets, cluster: str) -> IntArray:
     """The session, or the user, of each case, int64 [num_cases]."""
     if cluster == "session":
         return cases.session

@@ -13,7 +13,6 @@ from torch import Tensor
 from graphseq.arguments import flag, whole
 from graphseq.data.graphs.dataset import SessionGraphDataset
 from graphseq.data.sessions.sessions import Sessions
-from graphseq.evaluation.cases import Cases
 from graphseq.evaluation.evaluate import (
     clusters_of,
     rank_by_popularity,
@@ -23,6 +22,7 @@ from graphseq.evaluation.inputs import read_inputs, ready, require_model
 from graphseq.evaluation.metrics import metric_names
 from graphseq.evaluation.report import Report
 from graphseq.evaluation.scoring import score_cases, table_of
+from graphseq.evaluation.targets import Targets
 from graphseq.models.base import SessionModel
 from graphseq.models.use.inference import blocks
 from graphseq.models.use.ties import Tolerance
@@ -69,7 +69,7 @@ def evaluate_reranker(
     require_model(retriever, name="retriever")
     _check_items(ranker, retriever)
     given, sessions = read_inputs(retriever, sessions)
-    cases = Cases(sessions)
+    cases = Targets(sessions)
     groups = clusters_of(given, cases, cluster)
     better = np.full(len(cases), ranker.num_items, dtype=np.int64)  # missed, until found
     tied = np.zeros(len(cases), dtype=np.int64)

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from graphseq.data.graphs.dataset import SessionGraphDataset
 from graphseq.data.sessions.sessions import Sessions
-from graphseq.evaluation.cases import Cases, IntArray, ranges
+from graphseq.evaluation.targets import IntArray, Targets, ranges
 from graphseq.models.base import SessionModel
 from graphseq.models.use.inference import blocks as blocks_of
 from graphseq.models.use.ties import first_equal
@@ -26,7 +26,7 @@ Blocks = Iterator[tuple[IntArray, Tensor]]
 """Case numbers [n] and their scores [n, num_items] or vectors [n, d], block after block."""
 
 
-def score_cases(model: SessionModel, sessions: Sessions, cases: Cases, batch_size: int) -> Blocks:
+def score_cases(model: SessionModel, sessions: Sessions, cases: Targets, batch_size: int) -> Blocks:
     """The scores of all cases that have a history.
 
     A model with a ``score`` of its own is asked for it prefix by prefix; of others the vectors come
@@ -64,7 +64,9 @@ def score_cases(model: SessionModel, sessions: Sessions, cases: Cases, batch_siz
             yield part, _checked(scores, expected, f"{type(model).__name__}.score_vectors")
 
 
-def case_vectors(model: SessionModel, sessions: Sessions, cases: Cases, batch_size: int) -> Blocks:
+def case_vectors(
+    model: SessionModel, sessions: Sessions, cases: Targets, batch_size: int
+) -> Blocks:
     """The session vectors of all cases that have a history.
 
     Where states equal prefixes, one pass over a session gives the vectors of all its cases, unless

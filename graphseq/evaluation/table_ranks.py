@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import linear
 
-from graphseq.evaluation.ranks import rank_counts
+from graphseq.evaluation.rank_counts import rank_counts
 from graphseq.models.use.ties import first_equal
 
 ROWS_AT_ONCE = 2048

@@ -10,7 +10,7 @@ import pytest
 
 import graphseq as gs
 from graphseq.evaluation import Report
-from graphseq.evaluation.cases import fingerprint_of
+from graphseq.evaluation.targets import fingerprint_of
 
 LISTS = [["a", "b", "c"], ["b", "c", "a"], ["c", "a", "b"], ["a", "c", "b"]]
 SESSIONS = gs.Sessions.from_lists(LISTS)

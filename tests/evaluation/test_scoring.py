@@ -11,8 +11,8 @@ import graphseq.evaluation.scoring as scoring
 from graphseq.data.sessions.sessions import Sessions
 from graphseq.data.sessions.vocabulary import Vocabulary
 from graphseq.evaluation import evaluate
-from graphseq.evaluation.cases import Cases
 from graphseq.evaluation.scoring import in_larger_blocks, score_cases
+from graphseq.evaluation.targets import Targets
 from graphseq.models.base import SessionModel
 
 NUM_ITEMS = 9
@@ -56,7 +56,7 @@ def test_scores_in_any_blocks_come_once_each_and_are_the_same(
 ):
     monkeypatch.setattr(scoring, "MOST_SCORES", most)
     monkeypatch.setattr(scoring, "FEWEST_ROWS", 2)
-    model, cases = RunningSum(), Cases(sessions)
+    model, cases = RunningSum(), Targets(sessions)
     found = torch.full((len(cases), NUM_ITEMS), torch.nan, dtype=torch.float64)
     for case, scores in score_cases(model, sessions, cases, batch_size):
         assert len(case) <= max(2, most // NUM_ITEMS)
@@ -125,7 +125,7 @@ def test_scores_with_a_bias_add_it(sessions):
             return 1000 * torch.arange(self.num_items, dtype=torch.float64)
 
     report = evaluate(Biased(), sessions)
-    targets = Cases(sessions).target
+    targets = Targets(sessions).target
     assert report.ranks["better"].tolist() == (NUM_ITEMS - 1 - targets).tolist()
 
 

@@ -41,7 +41,7 @@ def fingerprint_of(sessions: Sessions) -> str:
     return digest.hexdigest()
 
 
-class Cases:
+class Targets:
     """The targets of sessions, in the order of session and position.
 
     Clicks on unknown items are skipped: the history of a case is the known clicks before it.

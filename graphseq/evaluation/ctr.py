@@ -12,8 +12,8 @@ from scipy.stats import rankdata
 from graphseq.arguments import whole
 from graphseq.data.graphs.dataset import SessionGraphDataset
 from graphseq.data.sessions.sessions import Sessions
-from graphseq.evaluation.cases import Cases
 from graphseq.evaluation.inputs import read_inputs, ready, require_model
+from graphseq.evaluation.targets import Targets
 from graphseq.models.base import SessionModel
 from graphseq.models.use.inference import blocks
 
@@ -115,7 +115,7 @@ def evaluate_pairs(
     if model.num_items < 2:
         raise ValueError("A catalogue of one item has no other to compare a target with.")
     sessions = read_inputs(model, sessions)[1]
-    cases = Cases(sessions)
+    cases = Targets(sessions)
     dataset = SessionGraphDataset(sessions, max_length=getattr(model, "max_length", None))
     target = cases.target[cases.history > 0]  # in the order of the dataset's samples
     sample = np.flatnonzero(target >= 0)

@@ -1,4 +1,4 @@
-"""Cases: every target once, known clicks before it, distinct seen items."""
+"""The targets of sessions: every one once, known clicks before it, distinct seen items."""
 
 from dataclasses import replace
 
@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from graphseq.data.sessions.sessions import Sessions
 from graphseq.data.sessions.vocabulary import Vocabulary
-from graphseq.evaluation.cases import Cases, ranges
+from graphseq.evaluation.targets import Targets, ranges
 
 VOCABULARY = Vocabulary(["a", "b", "c"])
 
@@ -38,7 +38,7 @@ def test_cases_of_any_sessions_equal_a_naive_loop(drawn, random):
         for session, clicks in enumerate(lists)
         for position in range(first[session], len(clicks))
     ]
-    cases = Cases(sessions)
+    cases = Targets(sessions)
     order = np.array(random.sample(range(len(cases)), len(cases)))
     row, item = cases.seen(order)
     seen = [set() for _ in order]
@@ -50,14 +50,14 @@ def test_cases_of_any_sessions_equal_a_naive_loop(drawn, random):
 
 
 def test_cases_without_a_first_target_start_at_the_second_click():
-    cases = Cases(Sessions.from_lists([["a", "b", "a"], ["b"], ["a", "c"]]))
+    cases = Targets(Sessions.from_lists([["a", "b", "a"], ["b"], ["a", "c"]]))
     assert cases.session.tolist() == [0, 0, 2]
     assert cases.position.tolist() == [1, 2, 1]
 
 
 def test_cases_of_sessions_without_targets_say_so():
     with pytest.raises(ValueError, match="none of the 2 sessions has a click at or after"):
-        Cases(Sessions.from_lists([["a"], ["b"]]))
+        Targets(Sessions.from_lists([["a"], ["b"]]))
 
 
 def test_ranges_with_empty_ones_leave_them_out():
