@@ -27,7 +27,7 @@ REMOTE = tuple(name for name, dataset in DATASETS.items() if not dataset.embedde
 
 @pytest.fixture(scope="module")
 def cards() -> Path:
-    return Path(__file__).resolve().parents[2] / "datasets"
+    return Path(__file__).resolve().parents[3] / "datasets"
 
 
 @pytest.fixture

@@ -22,7 +22,7 @@ from graphseq.training.losses import sampled_softmax
 from graphseq.training.objectives.loss_choice import SampledLoss
 from graphseq.training.objectives.objective import Objective
 
-FIXTURES = Path(__file__).parent.parent / "fixtures"
+FIXTURES = Path(__file__).parents[2] / "fixtures"
 
 
 @pytest.fixture(params=["a", "b"])

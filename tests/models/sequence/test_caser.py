@@ -23,7 +23,7 @@ from graphseq.models.sequence.caser import Caser
 from graphseq.training import fit
 from graphseq.training.objectives.loss_choice import SampledLoss
 
-FIXTURE = Path(__file__).parent.parent / "fixtures" / "caser_published_a.npz"
+FIXTURE = Path(__file__).parents[2] / "fixtures" / "caser_published_a.npz"
 SESSIONS = [[0, 1, 2, 1, 3], [4], [5, 5, 5], [6, 5, 4, 3, 2, 1, 0, 2, 4, 6, 1], [3, 0]]
 USERS = [2, 0, -1, 1, 2]
 KINDS = {

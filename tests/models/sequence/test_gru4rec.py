@@ -21,7 +21,7 @@ from graphseq.models.sequence.gru4rec import GRU4Rec
 from graphseq.training.fit import fit
 from graphseq.training.objectives.loss_choice import SampledLoss
 
-FIXTURE = Path(__file__).parent.parent / "fixtures" / "gru4rec_published_a.npz"
+FIXTURE = Path(__file__).parents[2] / "fixtures" / "gru4rec_published_a.npz"
 FORMS: list[dict[str, Any]] = [
     {},
     {"num_layers": 3},

@@ -16,7 +16,7 @@ from graphseq.models.sequence.sasrec import SASRec
 from graphseq.nn import windows
 from graphseq.nn.attention import position_angles
 
-FIXTURE = Path(__file__).parent.parent / "fixtures" / "sasrec_published_a.npz"
+FIXTURE = Path(__file__).parents[2] / "fixtures" / "sasrec_published_a.npz"
 SESSIONS = [[0, 1, 2, 1, 3], [4], [5, 5, 5], [6, 5, 4, 3, 2, 1, 0, 2, 4, 6, 1], [3, 0]]
 PREFIX_EQUAL = ["start", "rotary", "sinusoidal", "none"]
 BLOCKS = ["pre_norm", "post_norm", "published"]

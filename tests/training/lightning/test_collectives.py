@@ -37,7 +37,7 @@ Runs = dict[str, list[dict[str, Any]]]
 
 def run(*command: str) -> None:
     """Runs the script in processes of its own, within a time limit."""
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(SCRIPT.parents[2])}
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(SCRIPT.parents[3])}
     whole = [sys.executable, *command]
     done = subprocess.run(
         whole, env=environment, capture_output=True, text=True, timeout=600, check=False

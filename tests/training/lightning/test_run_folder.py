@@ -20,7 +20,7 @@ from graphseq.models.base import SessionModel
 from graphseq.training.lightning.run_folder import LOCK, only_run
 
 NUM_ITEMS = 12
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 
 HOLDER = """
 import os, sys, time

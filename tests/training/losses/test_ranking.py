@@ -16,7 +16,7 @@ from torch import Tensor
 
 from graphseq.training import losses as L
 
-FIXTURE = Path(__file__).parents[1] / "fixtures" / "gru4rec_published_a.npz"
+FIXTURE = Path(__file__).parents[2] / "fixtures" / "gru4rec_published_a.npz"
 
 Loss = Callable[..., Tensor]
 LOSSES: dict[str, Loss] = {
