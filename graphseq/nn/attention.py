@@ -85,6 +85,7 @@ class SelfAttention(torch.nn.Module):
         view: DenseView,
         rotation: Tensor | None = None,
         reads: Tensor | None = None,
+        seen: Tensor | None = None,
     ) -> Tensor:
         """Attention from ``query`` over ``source``.
 
@@ -95,6 +96,8 @@ class SelfAttention(torch.nn.Module):
             rotation: The angles of rotary positions (Su et al., 2021), [num_clicks, d / heads / 2],
                 by which queries and keys turn; or none.
             reads: The clicks that ask, in order, int64 [n]; ``None``: all.
+            seen: Which clicks of its row each asking one sees, bool [num_rows, 1, most clicks of a
+                row that ask, width]; ``None``: as ``causal`` says.
 
         Returns:
             [num_clicks, d] or [n, d].
@@ -103,15 +106,15 @@ class SelfAttention(torch.nn.Module):
         v = self._heads(self.lin_value(source), view)
         if self.training and self.dropout and q.device.type == "cpu":
             # There torch mixes in the plain way, too, with dropout that costs more than the rest.
-            mixed = dropout(self._weights(q, k, view, asking, reads), self.dropout) @ v
+            mixed = dropout(self._weights(q, k, view, asking, reads, seen), self.dropout) @ v
         else:
             # Padding lies to the right of every real click: where all ask, causality hides it.
-            simple = self.causal and reads is None
+            simple = self.causal and reads is None and seen is None
             mixed = scaled_dot_product_attention(
                 q,
                 k,
                 v,
-                attn_mask=None if simple else self._seen(view, asking, reads),
+                attn_mask=None if simple else self._seen(view, asking, reads, seen),
                 dropout_p=self.dropout if self.training else 0.0,
                 is_causal=simple,
             )
@@ -125,24 +128,32 @@ class SelfAttention(torch.nn.Module):
         view: DenseView,
         rotation: Tensor | None = None,
         reads: Tensor | None = None,
+        seen: Tensor | None = None,
     ) -> Tensor:
         """What :meth:`forward` mixes values by, before dropout; rows of padding mean nothing.
 
         Args:
-            query, source, view, rotation, reads: As in :meth:`forward`.
+            query, source, view, rotation, reads, seen: As in :meth:`forward`.
 
         Returns:
             [num_rows, heads, most clicks of a row that ask, width]; each click's sum to one.
         """
         asking, q, k = self._queries_and_keys(query, source, view, rotation, reads)
-        return self._weights(q, k, view, asking, reads)
+        return self._weights(q, k, view, asking, reads, seen)
 
     def _weights(
-        self, q: Tensor, k: Tensor, view: DenseView, asking: DenseView, reads: Tensor | None
+        self,
+        q: Tensor,
+        k: Tensor,
+        view: DenseView,
+        asking: DenseView,
+        reads: Tensor | None,
+        seen: Tensor | None,
     ) -> Tensor:
         logits = (q * q.size(-1) ** -0.5) @ k.transpose(-2, -1)
-        seen = self._seen(view, asking, reads)
-        if self.causal and reads is None:
+        if seen is not None or not self.causal or reads is not None:
+            seen = self._seen(view, asking, reads, seen)
+        else:
             seen = torch.ones(view.width, view.width, dtype=torch.bool, device=q.device).tril()
         if seen is not None:
             hidden = logits.new_zeros(seen.shape).masked_fill_(~seen, -torch.inf)
@@ -163,8 +174,12 @@ class SelfAttention(torch.nn.Module):
         q = self._heads(self.lin_query(query), asking, turn)
         return asking, q, self._heads(self.lin_key(source), view, rotation)
 
-    def _seen(self, view: DenseView, asking: DenseView, reads: Tensor | None) -> Tensor | None:
+    def _seen(
+        self, view: DenseView, asking: DenseView, reads: Tensor | None, seen: Tensor | None
+    ) -> Tensor | None:
         """Which clicks each asking one sees, bool [num_rows, 1, 1 or asking, width]."""
+        if seen is not None:
+            return seen
         if self.causal and reads is not None:
             position = asking.dense(view.position[reads])  # [num_rows, asking]
             place = torch.arange(view.width, device=position.device)

@@ -1,0 +1,214 @@
+"""BSARec's filter of slow and fast waves along a row of clicks, and a causal one in its place."""
+
+from __future__ import annotations
+
+from typing import Literal, get_args
+
+import torch
+from torch import Tensor
+from torch.nn import LayerNorm, Linear, Parameter
+from torch.nn.functional import gelu
+
+from graphseq.nn.attention import SelfAttention, reset_linear
+from graphseq.nn.dropout import Dropout
+from graphseq.nn.ragged import DenseView
+
+FilterKind = Literal["fourier", "moving_average"]
+
+EPSILON = 1e-12
+"""Of the layer norms, as in the authors' code."""
+
+
+class FrequencyFilter(torch.nn.Module):
+    r"""Slow and fast waves of each channel, weighed apart (Shin et al., AAAI 2024, eq. 5-6).
+
+    .. math::
+        y = \mathrm{LP}(x) + \beta^2 \odot (x - \mathrm{LP}(x))
+
+    ``"fourier"`` keeps the slowest :math:`\lfloor c / 2 \rfloor + 1` frequencies of a window of
+    exactly ``max_length`` places: :math:`\mathrm{LP} = F^{-1} \, \mathrm{cut}(F x)`. Each place
+    then sees all others.
+
+    ``"moving_average"`` is causal: :math:`\mathrm{LP}(x)_t` is the mean of the newest ``c`` places
+    up to ``t``, or of all where there are fewer.
+
+    Both are one product with a fixed matrix over places.
+
+    Args:
+        hidden_channels: Width ``d``.
+        max_length: Places of a row: exactly for ``"fourier"``, at most for ``"moving_average"``.
+        c: Width of the low pass: frequencies times two, or places.
+        kind: ``"fourier"`` or ``"moving_average"``.
+
+    Shapes:
+        x [num_clicks, d] -> [num_clicks, d]; with ``reads`` [n] -> [n, d]
+
+    Raises:
+        ValueError: If a size is not positive or ``kind`` is unknown.
+    """
+
+    low: Tensor
+
+    def __init__(
+        self, hidden_channels: int, max_length: int, c: int = 5, kind: FilterKind = "fourier"
+    ) -> None:
+        super().__init__()
+        for name, value in (("hidden_channels", hidden_channels), ("max_length", max_length)):
+            if value < 1:
+                raise ValueError(f"{name} must be at least 1, got {value}.")
+        if c < 1:
+            raise ValueError(f"c must be at least 1, got {c}.")
+        if kind not in get_args(FilterKind):
+            raise ValueError(f"A filter is 'fourier' or 'moving_average', got {kind!r}.")
+        self.c = c
+        self.kind = kind
+        self.beta = Parameter(torch.empty(hidden_channels))
+        low = fourier_low_pass if kind == "fourier" else moving_average
+        self.register_buffer("low", low(max_length, c), persistent=False)  # [places, places]
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        torch.nn.init.normal_(self.beta)
+
+    def forward(self, x: Tensor, view: DenseView, reads: Tensor | None = None) -> Tensor:
+        """The filtered values.
+
+        Args:
+            x: [num_clicks, d].
+            view: The rows along which to filter.
+            reads: The clicks whose values are wanted, in order, int64 [n]; ``None``: all.
+
+        Returns:
+            [num_clicks, d] or [n, d].
+
+        Raises:
+            ValueError: If a row is longer than ``max_length``, or not of that length for
+                ``"fourier"``.
+        """
+        places = self.low.size(0)
+        if view.width > places or (
+            self.kind == "fourier" and view.num_rows and (view.width < places or not view.is_full)
+        ):
+            raise ValueError(
+                f"The {self.kind!r} filter was built for rows of {places} places, got rows of "
+                f"{view.width}: fill them up to max_length, or cut them."
+            )
+        matrix = self.low[: view.width, : view.width]
+        dense = view.dense(x)  # [num_rows, width, d]
+        if reads is None:
+            low = view.flat(matrix @ dense)  # [num_clicks, d]
+            return low + self.beta**2 * (x - low)
+        weights = matrix[view.position[reads]].unsqueeze(1)  # [n, 1, width]
+        low = (weights @ dense[view.batch[reads]]).squeeze(1)  # [n, d]
+        return low + self.beta**2 * (x[reads] - low)
+
+    def __repr__(self) -> str:
+        places = self.low.size(0)
+        return f"{type(self).__name__}({self.beta.numel()}, {places}, {self.c}, {self.kind!r})"
+
+
+class FrequencyBlock(torch.nn.Module):
+    r"""A block of BSARec (Shin et al., AAAI 2024, eq. 7-8): the filter beside attention.
+
+    .. math::
+        x' = \alpha \, \mathrm{LN}(x + \mathrm{filter}(x))
+             + (1 - \alpha) \, \mathrm{LN}(x + A(x)), \quad y = \mathrm{LN}(x' + F(x'))
+
+    with a feed-forward network :math:`F` of inner width 4 d and a GELU.
+
+    Args:
+        hidden_channels: Width ``d``.
+        max_length: Places of a row (:class:`FrequencyFilter`).
+        heads: Attention heads.
+        c: Width of the low pass.
+        alpha: Weight of the filter, in [0, 1]; attention has the rest.
+        kind: The filter's.
+        dropout: Share dropped in training of attention weights and of each branch's output.
+
+    Shapes:
+        x [num_clicks, d] -> [num_clicks, d]; with ``reads`` [n] -> [n, d]
+
+    Raises:
+        ValueError: If ``alpha`` lies outside [0, 1], or as the filter and the attention say.
+    """
+
+    def __init__(
+        self,
+        hidden_channels: int,
+        max_length: int,
+        heads: int = 1,
+        *,
+        c: int = 5,
+        alpha: float = 0.7,
+        kind: FilterKind = "fourier",
+        dropout: float = 0.0,
+    ) -> None:
+        super().__init__()
+        if not 0 <= alpha <= 1:
+            raise ValueError(f"alpha must lie in [0, 1], got {alpha}.")
+        self.alpha = alpha
+        self.filter = FrequencyFilter(hidden_channels, max_length, c, kind)
+        self.attention = SelfAttention(
+            hidden_channels, heads, causal=kind == "moving_average", dropout=dropout
+        )
+        self.norm_filter = LayerNorm(hidden_channels, eps=EPSILON)
+        self.norm_attention = LayerNorm(hidden_channels, eps=EPSILON)
+        self.norm_feed_forward = LayerNorm(hidden_channels, eps=EPSILON)
+        self.lin_in = Linear(hidden_channels, 4 * hidden_channels)
+        self.lin_out = Linear(4 * hidden_channels, hidden_channels)
+        self.drop = Dropout(dropout)
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        for module in self.children():
+            if isinstance(module, Linear):
+                reset_linear(module)
+            elif not isinstance(module, Dropout):
+                module.reset_parameters()  # type: ignore[operator]
+
+    def forward(
+        self,
+        x: Tensor,
+        view: DenseView,
+        seen: Tensor | None = None,
+        reads: Tensor | None = None,
+    ) -> Tensor:
+        """The states one block further.
+
+        Args:
+            x: [num_clicks, d].
+            view: The rows within which clicks are filtered and attend.
+            seen: Which clicks each asking one attends to, bool [num_rows, 1, asking, width];
+                ``None``: itself and those before it for a causal filter, else all.
+            reads: The clicks whose states are wanted, in order, int64 [n]; ``None``: all.
+
+        Returns:
+            [num_clicks, d] or [n, d].
+        """
+        own = x if reads is None else x[reads]
+        filtered = self.norm_filter(own + self.drop(self.filter(x, view, reads)))
+        attended = self.attention(own, x, view, None, reads, seen)
+        attended = self.norm_attention(own + self.drop(attended))
+        mixed = self.alpha * filtered + (1 - self.alpha) * attended  # [n, d]
+        inner = gelu(self.lin_in(mixed))  # [n, 4 d]
+        y: Tensor = self.norm_feed_forward(mixed + self.drop(self.lin_out(inner)))
+        return y
+
+    def __repr__(self) -> str:
+        return (
+            f"{type(self).__name__}({self.lin_in.in_features}, heads={self.attention.heads}, "
+            f"alpha={self.alpha}, kind={self.filter.kind!r})"
+        )
+
+
+def fourier_low_pass(places: int, c: int) -> Tensor:
+    """What keeps the slowest ``c // 2 + 1`` frequencies of so many places, [places, places]."""
+    spectrum = torch.fft.rfft(torch.eye(places, dtype=torch.float64), dim=0)
+    spectrum[c // 2 + 1 :] = 0
+    return torch.fft.irfft(spectrum, n=places, dim=0).float()
+
+
+def moving_average(places: int, c: int) -> Tensor:
+    """What takes the mean of the newest ``c`` places, or of as many as there are."""
+    band = torch.ones(places, places).tril().triu(1 - c)
+    return band / band.sum(1, keepdim=True)

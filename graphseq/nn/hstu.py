@@ -1,0 +1,327 @@
+"""HSTU: sequential transduction without a softmax (Zhai et al., ICML 2024)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Self
+
+import torch
+from torch import Tensor
+from torch.nn import LayerNorm, Linear, ModuleList, Parameter
+from torch.nn.functional import embedding, silu
+
+from graphseq.nn.dropout import Dropout
+from graphseq.nn.published import names_of_blocks, num_published_blocks, renamed_state
+from graphseq.nn.ragged import DenseView
+
+EPSILON = 1e-6
+"""Of the layer norms, as in the authors' code."""
+
+NUM_BUCKETS = 129
+"""Buckets of time, as in the authors' code: the last one begins at e^38 seconds."""
+
+BUCKET_WIDTH = 0.301
+"""Width of a bucket of time, in natural logarithms of seconds."""
+
+
+class HSTULayer(torch.nn.Module):
+    r"""A layer of HSTU (Zhai et al., ICML 2024, eq. 1-3): pointwise attention, gated by its input.
+
+    .. math::
+        u, v, q, k &= \mathrm{silu}(\mathrm{LN}(x) W) \\
+        A_{tj} &= \mathrm{silu}(q_t^\top k_j + p_{j - t} + b(t, j)) / L, \quad j \le t \\
+        y &= x + \big(u \odot \mathrm{LN}(A v)\big) W_o + c_o
+
+    with a bias :math:`p` of the distance in clicks and a bias :math:`b` of the bucket that the
+    seconds between both clicks fall into; :math:`L` is ``max_length``.
+
+    Args:
+        hidden_channels: Width ``d``.
+        max_length: Clicks of a row, at most.
+        heads: Attention heads.
+        linear_channels: Width of ``u`` and ``v`` in each head; ``None``: ``d / heads``.
+        attention_channels: Width of ``q`` and ``k`` in each head; ``None``: ``d / heads``.
+        relative_position: Whether there is a bias of the distance in clicks.
+        num_buckets: Buckets of time; 0: there is no bias of time.
+        dropout: Share of the gated values dropped in training.
+
+    Shapes:
+        x [num_clicks, d] -> [num_clicks, d]
+
+    Raises:
+        ValueError: If a size is not positive, or a width is not given and ``heads`` does not divide
+            ``hidden_channels``.
+    """
+
+    def __init__(
+        self,
+        hidden_channels: int,
+        max_length: int,
+        heads: int = 1,
+        *,
+        linear_channels: int | None = None,
+        attention_channels: int | None = None,
+        relative_position: bool = True,
+        num_buckets: int = NUM_BUCKETS,
+        dropout: float = 0.0,
+    ) -> None:
+        super().__init__()
+        if heads < 1 or (
+            hidden_channels % heads and (linear_channels is None or attention_channels is None)
+        ):
+            raise ValueError(
+                f"heads must divide hidden_channels, got {heads} heads for {hidden_channels}: or "
+                "give linear_channels and attention_channels."
+            )
+        linear = hidden_channels // heads if linear_channels is None else linear_channels
+        attention = hidden_channels // heads if attention_channels is None else attention_channels
+        sizes = {
+            "hidden_channels": hidden_channels,
+            "max_length": max_length,
+            "linear_channels": linear,
+            "attention_channels": attention,
+        }
+        for name, value in sizes.items():
+            if value < 1:
+                raise ValueError(f"{name} must be at least 1, got {value}.")
+        self.max_length = max_length
+        self.heads = heads
+        self.widths = [heads * linear, heads * linear, heads * attention, heads * attention]
+        self.norm_in = LayerNorm(hidden_channels, eps=EPSILON)
+        self.norm_out = LayerNorm(heads * linear, eps=EPSILON)
+        self.weight = Parameter(torch.empty(hidden_channels, sum(self.widths)))  # W
+        self.position_bias: Parameter | None = None  # p
+        if relative_position:
+            self.position_bias = Parameter(torch.empty(2 * max_length - 1))
+        self.time_bias = Parameter(torch.empty(num_buckets)) if num_buckets else None  # b
+        self.lin_out = Linear(heads * linear, hidden_channels)  # W_o, c_o
+        self.drop = Dropout(dropout)
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        for parameter in (self.weight, self.position_bias, self.time_bias):
+            if parameter is not None:
+                torch.nn.init.normal_(parameter, std=0.02)
+        torch.nn.init.xavier_uniform_(self.lin_out.weight)
+        torch.nn.init.zeros_(self.lin_out.bias)
+        self.norm_in.reset_parameters()
+        self.norm_out.reset_parameters()
+
+    def forward(self, x: Tensor, view: DenseView, buckets: Tensor | None = None) -> Tensor:
+        """The states one layer further.
+
+        Args:
+            x: [num_clicks, d].
+            view: The rows within which clicks attend.
+            buckets: The bucket of time between each click and each earlier one, int64
+                [num_rows, width, width] (:func:`time_buckets`); ``None``: not known, no bias.
+
+        Returns:
+            [num_clicks, d].
+        """
+        u, v, q, k = silu(self.norm_in(x) @ self.weight).split(self.widths, dim=-1)
+        q, k, v = (self._heads(values, view) for values in (q, k, v))
+        bias = self._bias(view, buckets)
+        logits = q @ k.transpose(-2, -1)  # [num_rows, heads, width, width]
+        if bias is not None:
+            logits = logits + bias
+        causal = torch.ones(view.width, view.width, dtype=torch.bool, device=x.device).tril()
+        weights = silu(logits) * (causal / self.max_length)
+        mixed = view.flat((weights @ v).transpose(1, 2)).flatten(1)  # [num_clicks, heads * linear]
+        gated = self.drop(u * self.norm_out(mixed))
+        y: Tensor = x + self.lin_out(gated)
+        return y
+
+    def _bias(self, view: DenseView, buckets: Tensor | None) -> Tensor | None:
+        """What is added to logits, [num_rows or 1, 1, width, width]."""
+        bias = None
+        if self.position_bias is not None:
+            place = torch.arange(view.width, device=self.position_bias.device)
+            distance = place - place.unsqueeze(1)  # j - t: [width, width]
+            bias = self.position_bias[distance + self.max_length - 1][None, None]
+        if self.time_bias is not None and buckets is not None:
+            timed = embedding(buckets, self.time_bias.unsqueeze(1)).movedim(-1, 1)
+            bias = timed if bias is None else bias + timed
+        return bias
+
+    def _heads(self, values: Tensor, view: DenseView) -> Tensor:
+        """[num_clicks, channels] as [num_rows, heads, width, channels / heads]."""
+        return view.dense(values.unflatten(1, (self.heads, -1))).transpose(1, 2)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.lin_out.out_features}, heads={self.heads})"
+
+
+class HSTULayers(torch.nn.Module):
+    """Layers of HSTU (Zhai et al., ICML 2024), one after another, over ragged rows of clicks.
+
+    Args:
+        hidden_channels: Width ``d``.
+        max_length: Clicks of a row, at most.
+        num_layers: Layers.
+        heads: Attention heads of a layer.
+        num_buckets: Buckets of time; 0: there is no bias of time.
+        options: What else :class:`HSTULayer` takes.
+
+    Shapes:
+        x [num_clicks, d], ptr [num_rows + 1], click_time [num_clicks], request_time [num_rows]
+        -> [num_clicks, d]
+
+    Raises:
+        ValueError: If a size is not positive or ``heads`` does not divide the width.
+    """
+
+    def __init__(
+        self,
+        hidden_channels: int,
+        max_length: int,
+        num_layers: int = 2,
+        heads: int = 1,
+        *,
+        num_buckets: int = NUM_BUCKETS,
+        **options: Any,
+    ) -> None:
+        super().__init__()
+        if num_layers < 1:
+            raise ValueError(f"num_layers must be at least 1, got {num_layers}.")
+        self.max_length = max_length
+        self.num_buckets = num_buckets
+        self.layers = ModuleList(
+            HSTULayer(hidden_channels, max_length, heads, num_buckets=num_buckets, **options)
+            for _ in range(num_layers)
+        )
+
+    def reset_parameters(self) -> None:
+        for layer in self.layers:
+            layer.reset_parameters()  # type: ignore[operator]
+
+    @classmethod
+    def from_published(
+        cls, parameters: Mapping[str, Any], heads: int = 1, max_length: int | None = None
+    ) -> Self:
+        """The layers with the weights of RecTools' ``STULayers``.
+
+        Args:
+            parameters: Name there -> array.
+            heads: Attention heads, which the weights do not tell.
+            max_length: Clicks of a row there, at most; ``None``: as the position biases tell.
+
+        Raises:
+            ValueError: If a parameter is missing or unknown, sizes do not go together, or nothing
+                tells ``max_length``.
+        """
+        first = "stu_blocks.0.rel_attn."
+        biases = {name for name in BIAS_NAMES if first + name in parameters}
+        names = PUBLISHED_NAMES | {name: BIAS_NAMES[name] for name in biases}
+        num_layers = max(1, num_published_blocks(parameters, "stu_blocks"))
+        state = renamed_state(
+            parameters,
+            names_of_blocks(names, "stu_blocks", "layers", num_layers),
+            "HSTU's layers",
+        )
+        position, time = (state.get(f"layers.0.{name}") for name in BIAS_NAMES.values())
+        if max_length is None:
+            if position is None:
+                raise ValueError("max_length must be given: these weights have no position biases.")
+            max_length = (len(position) + 1) // 2
+        hidden_channels, inner = state["layers.0.weight"].shape
+        linear = state["layers.0.norm_out.weight"].numel()
+        if linear % heads or inner % (2 * heads):
+            raise ValueError(f"heads must divide the widths of the weights, got {heads} heads.")
+        layers = cls(
+            hidden_channels,
+            max_length,
+            num_layers,
+            heads,
+            linear_channels=linear // heads,
+            attention_channels=(inner // 2 - linear) // heads,
+            relative_position=position is not None,
+            num_buckets=0 if time is None else len(time),
+        )
+        layers.load_state_dict(state)
+        return layers
+
+    def forward(
+        self,
+        x: Tensor,
+        ptr: Tensor,
+        click_time: Tensor | None = None,
+        request_time: Tensor | None = None,
+    ) -> Tensor:
+        """The states after all layers.
+
+        With ``request_time`` each click knows when the next one comes, which is another task than
+        to tell the next item alone; without it, a click's own time stands in that place.
+
+        Args:
+            x: [num_clicks, d].
+            ptr: First click of each row, and the end, int64 [num_rows + 1].
+            click_time: Time of each click in seconds, [num_clicks]; ``None``: not known.
+            request_time: Time of the click that follows each row, in seconds, [num_rows].
+
+        Returns:
+            [num_clicks, d].
+
+        Raises:
+            ValueError: If a row is longer than ``max_length``, or there is a ``request_time``
+                without ``click_time``.
+        """
+        view = DenseView(ptr)
+        if view.width > self.max_length:
+            raise ValueError(
+                f"HSTU's layers take rows of at most {self.max_length} clicks, got one of "
+                f"{view.width}: keep its newest ones, or build the layers with a larger max_length."
+            )
+        buckets = None
+        if click_time is not None:
+            asked = click_time if request_time is None else next_time(ptr, click_time, request_time)
+            if self.num_buckets:
+                buckets = time_buckets(view, asked, click_time, self.num_buckets)
+        elif request_time is not None:
+            raise ValueError("request_time needs click_time beside it: pass both, or neither.")
+        for layer in self.layers:
+            x = layer(x, view, buckets)  # [num_clicks, d]
+        return x
+
+
+def next_time(ptr: Tensor, click_time: Tensor, request_time: Tensor) -> Tensor:
+    """The time of the click after each click, [num_clicks]; after the last one, of the request."""
+    last = ptr[1:] - 1
+    filled = ptr.diff() > 0
+    later = click_time.roll(-1)
+    return later.index_copy(0, last[filled], request_time[filled].to(later.dtype))
+
+
+def time_buckets(view: DenseView, asked: Tensor, click_time: Tensor, num_buckets: int) -> Tensor:
+    r"""The bucket of the seconds between each pair of clicks, :math:`\log(\max(|s|, 1)) / 0.301`.
+
+    Args:
+        view: The rows of clicks.
+        asked: The time that stands for each click in the row of the table, [num_clicks].
+        click_time: The time of each click, in its column, [num_clicks].
+        num_buckets: Buckets; the last one holds whatever lies beyond.
+
+    Returns:
+        int64 [num_rows, width, width].
+    """
+    seconds = view.dense(asked).unsqueeze(2) - view.dense(click_time).unsqueeze(1)
+    bucket = seconds.abs().clamp(min=1).float().log() / BUCKET_WIDTH
+    return bucket.long().clamp(max=num_buckets - 1)
+
+
+PUBLISHED_NAMES = {
+    "uvqk_proj": "weight",
+    "output_mlp.weight": "lin_out.weight",
+    "output_mlp.bias": "lin_out.bias",
+    "norm_input.weight": "norm_in.weight",
+    "norm_input.bias": "norm_in.bias",
+    "norm_attn_output.weight": "norm_out.weight",
+    "norm_attn_output.bias": "norm_out.bias",
+}
+"""Parameters of a layer there -> here."""
+
+BIAS_NAMES = {
+    "rel_attn.pos_weights": "position_bias",
+    "rel_attn.time_weights": "time_bias",
+}
+"""Those that a layer may lack."""
