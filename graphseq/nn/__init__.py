@@ -1,0 +1,37 @@
+"""Layers and readouts over ragged clicks and batched session graphs."""
+
+from graphseq.nn.attention import SelfAttention, TransformerBlock
+from graphseq.nn.dropout import Dropout
+from graphseq.nn.features import FeatureEmbedding, ItemFeatures
+from graphseq.nn.frequency_filter import FrequencyBlock, FrequencyFilter
+from graphseq.nn.gated_session_conv import GatedSessionConv
+from graphseq.nn.hstu import HSTULayer, HSTULayers
+from graphseq.nn.ligr import LiGRBlock, LiGRLayers
+from graphseq.nn.ragged import DenseView, WindowView
+from graphseq.nn.readouts import PooledReadout, SRGNNReadout
+from graphseq.nn.session_attention_conv import SessionAttentionConv
+from graphseq.nn.star_session_conv import StarSessionConv
+from graphseq.nn.window_conv import HorizontalConv, VerticalConv
+
+__all__ = [
+    "DenseView",
+    "Dropout",
+    "FeatureEmbedding",
+    "FrequencyBlock",
+    "FrequencyFilter",
+    "GatedSessionConv",
+    "HSTULayer",
+    "HSTULayers",
+    "HorizontalConv",
+    "ItemFeatures",
+    "LiGRBlock",
+    "LiGRLayers",
+    "PooledReadout",
+    "SRGNNReadout",
+    "SelfAttention",
+    "SessionAttentionConv",
+    "StarSessionConv",
+    "TransformerBlock",
+    "VerticalConv",
+    "WindowView",
+]

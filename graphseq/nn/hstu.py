@@ -210,9 +210,8 @@ class HSTULayers(torch.nn.Module):
             ValueError: If a parameter is missing or unknown, sizes do not go together, or nothing
                 tells ``max_length``.
         """
-        first = "stu_blocks.0.rel_attn."
-        biases = {name for name in BIAS_NAMES if first + name in parameters}
-        names = PUBLISHED_NAMES | {name: BIAS_NAMES[name] for name in biases}
+        biases = {k: v for k, v in BIAS_NAMES.items() if f"stu_blocks.0.{k}" in parameters}
+        names = PUBLISHED_NAMES | biases
         num_layers = max(1, num_published_blocks(parameters, "stu_blocks"))
         state = renamed_state(
             parameters,

@@ -25,7 +25,9 @@ def names_of_blocks(names: Names, theirs: str, ours: str, num_blocks: int) -> di
     for block in range(num_blocks):
         for name, here in names.items():
             parts = [here] if isinstance(here, str) else here
-            blocks[f"{theirs}.{block}.{name}"] = [part and f"{ours}.{block}.{part}" for part in parts]
+            blocks[f"{theirs}.{block}.{name}"] = [
+                part and f"{ours}.{block}.{part}" for part in parts
+            ]
     return blocks
 
 

@@ -1,0 +1,107 @@
+"""LiGR blocks against RecTools' recorded states and against their equations."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch.nn.functional import silu
+
+from graphseq.nn import LiGRBlock, LiGRLayers
+from graphseq.nn.ragged import DenseView
+
+FIXTURE = Path(__file__).parent.parent / "fixtures" / "ligr_published_a.npz"
+LENGTHS = [4, 1, 7, 2]
+PTR = torch.tensor([0, *LENGTHS]).cumsum(0)
+
+
+@pytest.fixture
+def published() -> dict[str, np.ndarray]:
+    return dict(np.load(FIXTURE))
+
+
+def parameters(published: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    return {k.removeprefix("param."): v for k, v in published.items() if k.startswith("param.")}
+
+
+def shake(module: torch.nn.Module) -> None:
+    torch.manual_seed(0)
+    for parameter in module.parameters():
+        torch.nn.init.normal_(parameter, std=0.5)
+
+
+def test_ligr_published_weights_give_published_states(published: dict[str, np.ndarray]) -> None:
+    layers = LiGRLayers.from_published(parameters(published), heads=int(published["num_heads"]))
+    x, hidden = torch.from_numpy(published["x"]), torch.from_numpy(published["hidden"])
+    ptr = torch.arange(len(x) + 1) * x.size(1)
+    actual = layers(x.flatten(0, 1), ptr)
+    torch.testing.assert_close(actual, hidden.flatten(0, 1), rtol=1e-5, atol=1e-5)
+
+
+def test_ligr_published_rows_cut_to_other_lengths_give_the_same_states(
+    published: dict[str, np.ndarray],
+) -> None:
+    layers = LiGRLayers.from_published(parameters(published), heads=int(published["num_heads"]))
+    x, hidden = torch.from_numpy(published["x"]), torch.from_numpy(published["hidden"])
+    lengths = [2, 6, 3]
+    cut = torch.cat([row[:n] for row, n in zip(x, lengths, strict=True)])
+    expected = torch.cat([row[:n] for row, n in zip(hidden, lengths, strict=True)])
+    ptr = torch.tensor([0, *lengths]).cumsum(0)
+    torch.testing.assert_close(layers(cut, ptr), expected, rtol=1e-5, atol=1e-5)
+
+
+def test_ligr_block_equals_its_equations() -> None:
+    block = LiGRBlock(8, 2, expansion=3)
+    shake(block)
+    x, view = torch.randn(14, 8), DenseView(PTR)
+    normed = block.norm_attention(x)
+    own = x + block.gate_attention(x).sigmoid() * block.attention(normed, normed, view)
+    normed = block.norm_feed_forward(own)
+    inner = block.lin_out(silu(block.lin_gate(normed)) * block.lin_in(normed))
+    expected = own + block.gate_feed_forward(own).sigmoid() * inner
+    torch.testing.assert_close(block(x, view), expected, rtol=1e-5, atol=1e-5)
+    reads = torch.tensor([1, 4, 9, 13])
+    torch.testing.assert_close(block(x, view, None, reads), expected[reads], rtol=1e-5, atol=1e-5)
+
+
+def test_ligr_click_changed_touches_only_itself_and_later_clicks_of_its_row() -> None:
+    layers = LiGRLayers(8, 2, 2)
+    shake(layers)
+    x = torch.randn(14, 8)
+    other = x.clone()
+    other[7] += 1
+    changed = (layers(other, PTR) != layers(x, PTR)).any(1).nonzero().view(-1).tolist()
+    assert changed == [7, 8, 9, 10, 11]
+
+
+def test_ligr_dropout_works_in_training_alone() -> None:
+    layers = LiGRLayers(8, dropout=0.5)
+    x = torch.randn(14, 8)
+    assert not torch.equal(layers(x, PTR), layers(x, PTR))
+    layers.eval()
+    assert torch.equal(layers(x, PTR), layers(x, PTR))
+
+
+def test_ligr_weights_missing_or_unknown_are_refused(published: dict[str, np.ndarray]) -> None:
+    given = parameters(published)
+    lacking = {k: v for k, v in given.items() if not k.endswith("1.layer_norm_2.bias")}
+    with pytest.raises(ValueError, match=r"lack transformer_blocks\.1\.layer_norm_2\.bias\."):
+        LiGRLayers.from_published(lacking, heads=3)
+    more = {**given, "transformer_blocks.0.feed_forward.ff_linear_1.bias": np.zeros(48)}
+    with pytest.raises(ValueError, match=r"hold transformer_blocks\.0\.feed_forward\.ff_linear_1"):
+        LiGRLayers.from_published(more, heads=3)
+    with pytest.raises(ValueError, match=r"lack transformer_blocks\.0"):
+        LiGRLayers.from_published({})
+
+
+def test_ligr_wrong_argument_is_refused() -> None:
+    with pytest.raises(ValueError, match="num_layers must be at least 1, got 0"):
+        LiGRLayers(8, 0)
+    with pytest.raises(ValueError, match="heads must divide hidden_channels, got 3 heads for 8"):
+        LiGRBlock(8, 3)
+
+
+def test_ligr_repr_names_its_sizes() -> None:
+    assert repr(LiGRBlock(8, 2)) == "LiGRBlock(8, heads=2)"
