@@ -1,6 +1,15 @@
 """Session-based and sequential recommendation on PyTorch Geometric: a session is a graph."""
 
-from graphseq import comparison, data, evaluation, models, nn, training, visualization
+from graphseq import (
+    comparison,
+    data,
+    deprecation,
+    evaluation,
+    models,
+    nn,
+    training,
+    visualization,
+)
 from graphseq.comparison import Comparison, Tuning, compare, tune
 from graphseq.data import (
     SessionGraphDataset,
@@ -22,6 +31,8 @@ from graphseq.models.use.grow import grow
 from graphseq.models.use.persistence import load
 from graphseq.models.use.recommend import recommend
 from graphseq.training import CrossEntropy, SampledLoss, TrainingSettings, fit
+
+deprecation.watch_old_modules()
 
 __version__ = "0.1.0"
 

@@ -27,7 +27,7 @@ ROOMS = {
 }
 """The rooms, and those that each may import."""
 
-SHARED = {"arguments", "random"}
+SHARED = {"arguments", "deprecation", "random"}
 """Files of the package itself that every room may import; they import no room."""
 
 SOURCES = sorted(PACKAGE.rglob("*.py"))

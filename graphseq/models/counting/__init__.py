@@ -1,1 +1,7 @@
 """Families that count: popularity, Markov chains, rules, neighbors."""
+
+from graphseq.deprecation import old_names
+
+__getattr__ = old_names(
+    __name__, {"*": "graphseq.models.counting.counting"}
+)  # this package was that module

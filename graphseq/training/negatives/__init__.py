@@ -1,1 +1,7 @@
 """Negative items: drawn, the hardest of a pool, those that a session holds."""
+
+from graphseq.deprecation import old_names
+
+__getattr__ = old_names(
+    __name__, {"*": "graphseq.training.negatives.sampler"}
+)  # this package was that module

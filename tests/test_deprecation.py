@@ -1,0 +1,131 @@
+"""Old names work for one release: the same object, one warning that says the new name."""
+
+from __future__ import annotations
+
+import importlib
+import subprocess
+import sys
+import warnings
+from pathlib import Path
+
+import pytest
+
+import graphseq
+from graphseq.deprecation import MOVED, old_name, old_names, renamed
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@renamed(neighbours="neighbors", colour="color")
+def nearest(number: int, *, neighbors: int = 100, color: str = "red") -> tuple[int, int, str]:
+    return number, neighbors, color
+
+
+class Model:
+    @renamed(neighbours="neighbors")
+    def __init__(self, neighbors: int = 1) -> None:
+        self.neighbors = neighbors
+
+    def replace(self, neighbors: int) -> Model:
+        return Model(neighbors)
+
+    but = old_name("Model.but", replace)
+
+
+def test_old_argument_is_passed_by_its_new_name_with_one_warning() -> None:
+    with pytest.warns(DeprecationWarning, match="neighbors") as caught:
+        assert nearest(3, neighbours=7) == (3, 7, "red")
+    assert [str(each.message) for each in caught] == [
+        "nearest(neighbours=...) is now nearest(neighbors=...); the old name will be removed in "
+        "graphseq 0.3."
+    ]
+    assert caught[0].filename == __file__
+
+
+def test_old_argument_of_a_class_warns_where_the_class_is_called() -> None:
+    with pytest.warns(DeprecationWarning, match=r"Model\(neighbours=\.\.\.\) is now") as caught:
+        assert Model(neighbours=7).neighbors == 7  # type: ignore[call-arg]
+    assert caught[0].filename == __file__
+
+
+def test_new_arguments_warn_of_nothing() -> None:
+    with warnings.catch_warnings(action="error"):
+        assert nearest(3, neighbors=7, color="blue") == (3, 7, "blue")
+        assert Model(2).replace(5).neighbors == 5
+
+
+def test_old_and_new_argument_together_are_refused() -> None:
+    with pytest.raises(TypeError, match="nearest got neighbors and its old name neighbours"):
+        nearest(3, neighbours=7, neighbors=7)
+
+
+def test_old_method_calls_the_new_one() -> None:
+    with pytest.warns(
+        DeprecationWarning, match=r"Model.but\(\) is now Model.replace\(\)"
+    ) as caught:
+        assert Model(2).but(neighbors=5).neighbors == 5
+    assert caught[0].filename == __file__
+
+
+def test_old_name_of_a_module_gives_the_object_with_its_new_name() -> None:
+    find = old_names("graphseq.data", {"Clicks": "graphseq.data.Sessions"})
+    with pytest.warns(DeprecationWarning, match=r"data\.Clicks is now graphseq\.data\.Sess"):
+        assert find("Clicks") is graphseq.data.Sessions
+    with pytest.raises(AttributeError, match=r"module 'graphseq\.data' has no attribute 'Sale'"):
+        find("Sale")
+
+
+def in_new_process(code: str) -> list[str]:
+    """What Python prints, each warning a line on its own."""
+    run = [sys.executable, "-W", "always::DeprecationWarning:__main__", "-c", code]
+    done = subprocess.run(run, cwd=ROOT, capture_output=True, text=True, check=True)
+    return [line for line in (done.stdout + done.stderr).splitlines() if not line.startswith("  ")]
+
+
+def test_module_that_moved_is_one_module_under_both_paths() -> None:
+    lines = in_new_process(
+        "import graphseq.models\n"
+        "from graphseq.models.grow import grow\n"
+        "import graphseq.models.grow, graphseq.data.readers\n"
+        "from graphseq.models.use import grow as module\n"
+        "import sys, graphseq.data.formats.readers as readers\n"
+        "assert graphseq.models.grow is grow is module.grow\n"
+        "assert graphseq.data.readers is readers is sys.modules['graphseq.data.readers']\n"
+        "assert readers.__spec__.name == readers.__name__ == 'graphseq.data.formats.readers'\n"
+    )
+    end = "; the old name will be removed in graphseq 0.3."
+    assert [line.partition("DeprecationWarning: ")[2] for line in lines] == [
+        "graphseq.models.grow is now graphseq.models.use.grow" + end,
+        "graphseq.data.readers is now graphseq.data.formats.readers" + end,
+    ]
+
+
+def test_every_old_path_gives_the_module() -> None:
+    with warnings.catch_warnings(action="ignore"):
+        for old, new in MOVED.items():
+            assert importlib.import_module(old) is importlib.import_module(new)
+
+
+PACKAGES = [
+    ("graphseq.data.sessions", "Sessions", "graphseq.data"),
+    ("graphseq.data.splits", "Split", "graphseq.data"),
+    ("graphseq.models.counting", "CountingModel", "graphseq.models"),
+    ("graphseq.training.negatives", "NegativeSampler", "graphseq.training"),
+]
+
+
+@pytest.mark.parametrize(("old", "name", "home"), PACKAGES)
+def test_module_that_became_a_package_keeps_its_names(old: str, name: str, home: str) -> None:
+    with pytest.warns(DeprecationWarning, match=rf"{old}.{name} is now {old}\.\w+\.{name};"):
+        found = getattr(importlib.import_module(old), name)
+    assert found is getattr(importlib.import_module(home), name)
+    with pytest.raises(AttributeError, match=f"module '{old}' has no attribute 'Nothing'"):
+        importlib.import_module(old).Nothing  # noqa: B018
+
+
+def test_import_of_an_old_name_from_a_package_warns_once() -> None:
+    lines = in_new_process("\n".join(f"from {old} import {name}" for old, name, _ in PACKAGES))
+    assert [line.partition(" is now ")[0] for line in lines] == [
+        f"<string>:{number}: DeprecationWarning: {old}.{name}"
+        for number, (old, name, _) in enumerate(PACKAGES, start=1)
+    ]
