@@ -1,38 +1,43 @@
 """Session-based and sequential recommendation on PyTorch Geometric: a session is a graph."""
 
-from graphseq import (
-    comparison,
-    data,
-    deprecation,
-    evaluation,
-    models,
-    nn,
-    training,
-    visualization,
-)
-from graphseq.comparison import Comparison, Tuning, compare, tune
-from graphseq.data import (
-    SessionGraphDataset,
-    SessionGraphLoader,
-    SessionParallelLoader,
-    Sessions,
-    Split,
-    fixed_split,
-    generate_sessions,
-    leave_last_split,
-    load_dataset,
-    load_split,
-    session_split,
-    suggest_max_length,
-    temporal_split,
-)
-from graphseq.evaluation import evaluate
-from graphseq.models.use.grow import grow
-from graphseq.models.use.persistence import load
-from graphseq.models.use.recommend import recommend
-from graphseq.training import CrossEntropy, SampledLoss, TrainingSettings, fit
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
-deprecation.watch_old_modules()
+from graphseq.deprecation import watch_old_modules
+
+if TYPE_CHECKING:  # loaded when used: see __getattr__
+    from graphseq import (
+        comparison,
+        data,
+        evaluation,
+        models,
+        nn,
+        training,
+        visualization,
+    )
+    from graphseq.comparison import Comparison, Tuning, compare, tune
+    from graphseq.data import (
+        SessionGraphDataset,
+        SessionGraphLoader,
+        SessionParallelLoader,
+        Sessions,
+        Split,
+        fixed_split,
+        generate_sessions,
+        leave_last_split,
+        load_dataset,
+        load_split,
+        session_split,
+        suggest_max_length,
+        temporal_split,
+    )
+    from graphseq.evaluation import evaluate
+    from graphseq.models.use.grow import grow
+    from graphseq.models.use.persistence import load
+    from graphseq.models.use.recommend import recommend
+    from graphseq.training import CrossEntropy, SampledLoss, TrainingSettings, fit
+
+watch_old_modules()
 
 __version__ = "0.1.0"
 
@@ -70,3 +75,45 @@ __all__ = [
     "tune",
     "visualization",
 ]
+
+ROOMS = ("comparison", "data", "evaluation", "models", "nn", "training", "visualization")
+
+HOMES = {
+    "graphseq.comparison": ("Comparison", "Tuning", "compare", "tune"),
+    "graphseq.data": (
+        "SessionGraphDataset",
+        "SessionGraphLoader",
+        "SessionParallelLoader",
+        "Sessions",
+        "Split",
+        "fixed_split",
+        "generate_sessions",
+        "leave_last_split",
+        "load_dataset",
+        "load_split",
+        "session_split",
+        "suggest_max_length",
+        "temporal_split",
+    ),
+    "graphseq.evaluation": ("evaluate",),
+    "graphseq.models.use.grow": ("grow",),
+    "graphseq.models.use.persistence": ("load",),
+    "graphseq.models.use.recommend": ("recommend",),
+    "graphseq.training": ("CrossEntropy", "SampledLoss", "TrainingSettings", "fit"),
+}
+"""Module -> the public names that it has."""
+
+
+def __getattr__(name: str) -> Any:
+    """Loads what is asked for: ``import graphseq`` alone loads neither PyG nor Lightning."""
+    if name in ROOMS:
+        return import_module(f"graphseq.{name}")
+    for module, names in HOMES.items():
+        if name in names:
+            value = globals()[name] = getattr(import_module(module), name)
+            return value
+    raise AttributeError(f"module 'graphseq' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

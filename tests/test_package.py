@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import ast
 import re
+import subprocess
+import sys
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from packaging.requirements import Requirement
+
+import graphseq
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "graphseq"
@@ -148,6 +152,41 @@ def test_no_file_names_a_path_of_one_machine() -> None:
 
 def test_test_folders_are_no_packages() -> None:
     assert not list((ROOT / "tests").rglob("__init__.py"))
+
+
+def test_import_of_the_package_loads_no_library_that_it_may_not_need() -> None:
+    code = (
+        "import sys, graphseq\n"
+        "def loaded(): print(*(name for name in sys.argv[1:] if name in sys.modules))\n"
+        "loaded()\n"
+        "assert not set(graphseq.__all__) - set(dir(graphseq))\n"
+        "graphseq.data, graphseq.nn, graphseq.models, graphseq.Sessions, graphseq.evaluate\n"
+        "loaded()\n"
+        "for name in graphseq.__all__: assert getattr(graphseq, name) is not None\n"
+    )
+    heavy = ["torch", "torch_geometric", "pandas", "pyarrow", "duckdb", "dask", "polars"]
+    in_some_rooms = ["pytorch_lightning", "matplotlib", "networkx", "scipy.stats", "optuna"]
+    run = [sys.executable, "-c", code, *heavy, *in_some_rooms]
+    done = subprocess.run(run, cwd=ROOT, capture_output=True, text=True, check=True)
+    at_first, with_models = done.stdout.split("\n")[:2]
+    assert at_first == ""
+    assert not {*with_models.split()} & {*in_some_rooms, "dask", "polars"}
+
+
+def test_names_of_the_package_are_those_that_type_checkers_see() -> None:
+    tree = ast.parse((PACKAGE / "__init__.py").read_text(encoding="utf-8"))
+    checked = next(node for node in tree.body if isinstance(node, ast.If))
+    seen = {
+        (node.module, name.name)
+        for node in checked.body
+        if isinstance(node, ast.ImportFrom)
+        for name in node.names
+    }
+    homes = {(module, name) for module, names in graphseq.HOMES.items() for name in names}
+    assert seen == homes | {("graphseq", room) for room in graphseq.ROOMS}
+    assert {name for _, name in seen} == set(graphseq.__all__)
+    with pytest.raises(AttributeError, match="module 'graphseq' has no attribute 'fitt'"):
+        graphseq.fitt  # noqa: B018
 
 
 def test_version_is_that_of_the_changelog() -> None:

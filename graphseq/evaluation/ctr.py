@@ -7,7 +7,6 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from numpy.typing import ArrayLike
-from scipy.stats import rankdata
 
 from graphseq.arguments import whole
 from graphseq.data.graphs.dataset import SessionGraphDataset
@@ -59,6 +58,8 @@ def auc(labels: ArrayLike, scores: ArrayLike) -> float:
         raise ValueError(
             f"The AUC compares clicks with non-clicks, got {positives} and {negatives} of them."
         )
+    from scipy.stats import rankdata  # takes a third of a second to load
+
     above = rankdata(numbers)[clicked].sum() - positives * (positives + 1) / 2
     return float(above / positives / negatives)
 

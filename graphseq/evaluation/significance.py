@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy import stats
+from scipy.special import stdtr, stdtrit  # Student's t; scipy.stats loads slowly
 
 from graphseq.arguments import whole
 
@@ -111,7 +111,7 @@ def paired_test(
         sums = _cluster_sums(difference, cluster)
         p_value = _sign_flip(sums, num_permutations, np.random.default_rng(seed))
     elif error > 0:
-        p_value = float(2 * stats.t.sf(abs(mean) / error, num_clusters - 1))
+        p_value = float(2 * stdtr(num_clusters - 1, -abs(mean) / error))
     else:  # no spread: either no difference at all, or the same one in every case
         p_value = float("nan") if num_clusters < 2 else float(mean == 0)
     return PairedTest(
@@ -145,7 +145,7 @@ def _quantile(level: float, num_clusters: int) -> float:
         raise ValueError(f"level must lie between 0 and 1, as 0.95 does, got {level}.")
     if num_clusters < 2:
         return float("nan")
-    return float(stats.t.ppf(0.5 + level / 2, num_clusters - 1))
+    return float(stdtrit(num_clusters - 1, 0.5 + level / 2))
 
 
 def _sign_flip(
