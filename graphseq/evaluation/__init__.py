@@ -4,14 +4,17 @@ from graphseq.evaluation.ctr import PairReport, auc, evaluate_pairs, logloss
 from graphseq.evaluation.evaluate import evaluate
 from graphseq.evaluation.list_metrics import hit_rate_at_k, mrr, ndcg_at_k
 from graphseq.evaluation.metrics import metric_names, metric_values, parse_metric
+from graphseq.evaluation.protocol import PRESETS, Protocol
 from graphseq.evaluation.rank_counts import rank_counts
 from graphseq.evaluation.report import Report
 from graphseq.evaluation.rerank import evaluate_reranker
 from graphseq.evaluation.significance import PairedTest, mean_interval, paired_test
 
 __all__ = [
+    "PRESETS",
     "PairReport",
     "PairedTest",
+    "Protocol",
     "Report",
     "auc",
     "evaluate",

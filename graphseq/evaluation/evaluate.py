@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any, Literal
 
@@ -15,10 +16,12 @@ from torch import Tensor
 
 from graphseq.arguments import flag, whole
 from graphseq.data.sessions.sessions import Sessions
+from graphseq.evaluation.candidates import CandidateDraw
 from graphseq.evaluation.inputs import read_inputs, ready
 from graphseq.evaluation.metrics import metric_names
+from graphseq.evaluation.protocol import Protocol, protocol_of
 from graphseq.evaluation.rank_counts import rank_counts
-from graphseq.evaluation.report import Report
+from graphseq.evaluation.report import UNSEEN_COLUMNS, Report
 from graphseq.evaluation.scoring import case_vectors, in_larger_blocks, score_cases
 from graphseq.evaluation.table_ranks import ROWS_AT_ONCE, TableRanks
 from graphseq.evaluation.targets import IntArray, Targets, fingerprint_of
@@ -30,6 +33,7 @@ def evaluate(
     sessions: Sessions | Sequence[Sequence[Any]],
     *,
     ks: int | Iterable[int] = (5, 10, 20),
+    protocol: Protocol | str | None = None,
     batch_size: int = 512,
     exclude_seen: bool = False,
     cluster: Literal["session", "user"] = "session",
@@ -52,9 +56,13 @@ def evaluate(
         sessions: A part of a split, or lists of item ids; brought into the vocabulary of
             ``model.catalog`` if it has one.
         ks: Cut-offs of ``hr@k``, ``ndcg@k`` and ``mrr@k``; ``mrr`` without a cut-off comes always.
+        protocol: Which clicks are targets, what they are ranked among and how ties go: a
+            :class:`~graphseq.evaluation.Protocol`, or a preset by its name (``"srgnn"``,
+            ``"gru4rec"``, ``"leave-one-out"``, ``"temporal"``, ``"rolling"``); ``None``: all
+            targets that the part has, among all items.
         batch_size: Session graphs that the model reads at once.
         exclude_seen: Whether items of the whole known history leave the ranking; a target that was
-            seen before is then a miss.
+            seen before is then a miss. The same as a protocol with ``seen="remove"``.
         cluster: Cases within which are not independent: those of one session, or of one user.
         device: Where to run; ``None``: where the model is.
         progress: Whether to show a progress bar.
@@ -67,41 +75,78 @@ def evaluate(
     started = time.perf_counter()
     names = metric_names(ks)
     exclude_seen = flag("exclude_seen", exclude_seen)
+    protocol = protocol_of(protocol, exclude_seen)
     batch_size = whole("batch_size", batch_size)
     given, sessions = read_inputs(model, sessions)
+    given, sessions, left_out = narrowed(given, sessions, protocol)
     cases = Targets(sessions)
     groups = clusters_of(given, cases, cluster)  # users unknown to the model are users all the same
-    better = np.empty(len(cases), dtype=np.int64)
-    tied = np.empty(len(cases), dtype=np.int64)
+    counts = None if model.catalog is None else model.catalog.counts
+    draw = CandidateDraw(protocol, model.num_items, counts) if protocol.sampled else None
+    num_ranked = model.num_items if draw is None else draw.size + 1
+    rules = {"": protocol.seen == "remove"}  # the columns of ranks, and whether seen items leave
+    if protocol.seen == "both":
+        rules[UNSEEN_COLUMNS] = True
+    better = {rule: np.empty(len(cases), dtype=np.int64) for rule in rules}
+    tied = {rule: np.empty(len(cases), dtype=np.int64) for rule in rules}
 
     without = np.flatnonzero(cases.history == 0)
-    better[without], tied[without] = rank_by_popularity(model, cases.target[without])
+    for rule in rules:
+        better[rule][without], tied[rule][without] = rank_by_popularity(
+            model,
+            cases.target[without],
+            None if draw is None else draw.of(without, cases.target[without]),
+        )
 
-    def counts() -> Iterator[tuple[IntArray, tuple[Tensor, Tensor]]]:
-        ranks: Callable[..., tuple[Tensor, Tensor]] = partial(counts_of, model)
-        if model.scores_by_table:
-            ranks = TableRanks(model.item_weight(), model.item_bias()).counts
+    by_table = model.scores_by_table and draw is None
+    with ready(model, device), Progress(disable=not progress) as bar:
+        task = bar.add_task("Evaluating", total=len(cases), completed=len(without))
+        count: Callable[..., tuple[Tensor, Tensor]] = partial(counts_of, model)
+        if by_table:
+            count = TableRanks(model.item_weight(), model.item_bias()).counts
             vectors = case_vectors(model, sessions, cases, batch_size)
             blocks = in_larger_blocks(vectors, ROWS_AT_ONCE)
         else:
             blocks = score_cases(model, sessions, cases, batch_size)
         for case, found in blocks:
             targets = torch.from_numpy(cases.target[case]).to(found.device)
-            excluded = None
-            if exclude_seen:
-                row, item = (torch.from_numpy(part) for part in cases.seen(case))
-                excluded = row.to(found.device), item.to(found.device)
-            yield case, ranks(found, targets, excluded=excluded)
-
-    with ready(model, device), Progress(disable=not progress) as bar:
-        task = bar.add_task("Evaluating", total=len(cases), completed=len(without))
-        for case, (counted_better, counted_tied) in counts():
-            better[case], tied[case] = counted_better.cpu().numpy(), counted_tied.cpu().numpy()
+            options: dict[str, Any] = {}
+            if draw is not None:
+                drawn = draw.of(case, cases.target[case])
+                options["candidates"] = torch.from_numpy(drawn).to(found.device)
+            for rule, unseen in rules.items():
+                if unseen:
+                    row, item = (torch.from_numpy(part) for part in cases.seen(case))
+                    options["excluded"] = row.to(found.device), item.to(found.device)
+                higher, level = count(found, targets, **options)
+                better[rule][case], tied[rule][case] = higher.cpu().numpy(), level.cpu().numpy()
             bar.advance(task, len(case))
 
-    report = report_of(given, cases, groups, better, tied, model.num_items, exclude_seen, started)
-    report.metrics.update((name, float(report.values(name).mean())) for name in names)
-    return report
+    places = {
+        f"{rule}{name}": values[rule]
+        for rule in rules
+        for name, values in (("better", better), ("tied", tied))
+    }
+    return report_of(given, cases, groups, places, num_ranked, protocol, names, left_out, started)
+
+
+def narrowed(
+    given: Sessions, recoded: Sessions, protocol: Protocol
+) -> tuple[Sessions, Sessions, int]:
+    """The same sessions with the targets that the protocol has, and targets left out by history.
+
+    Args:
+        given, recoded: The sessions as given and in the codes of the model.
+        protocol: Its ``targets`` and ``min_history``.
+    """
+    lengths = given.lengths
+    first = np.clip(given.targets_from, 0, lengths)
+    if protocol.targets != "all":
+        n = 1 if protocol.targets == "last" else protocol.targets
+        first = np.maximum(first, lengths - n)
+    wanted = np.maximum(first, np.minimum(protocol.min_history, lengths))
+    narrow = replace(given, first_target=wanted), replace(recoded, first_target=wanted)
+    return *narrow, int((wanted - first).sum())
 
 
 def counts_of(
@@ -109,38 +154,64 @@ def counts_of(
     scores: Tensor,
     targets: Tensor,
     *,
+    candidates: Tensor | None = None,
     excluded: tuple[Tensor, Tensor] | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """``rank_counts`` of scores that a model made in its own way, which tie as it says."""
+    """``rank_counts`` of scores that a model made in its own way, which tie as it says.
+
+    Args:
+        model: Whose ``score_tolerance`` holds, unless its item table made the scores.
+        scores: [B, num_items].
+        targets: int64 [B]; -1: unknown.
+        candidates: What a target is ranked among, int64 [B, n]; ``None``: all items.
+        excluded: As in :func:`~graphseq.evaluation.rank_counts`.
+    """
     own = scores.gather(1, targets.clamp(min=0).unsqueeze(1))
-    tolerance = model.score_tolerance(own, scores).squeeze(1)
-    return rank_counts(scores, targets, excluded=excluded, tolerance=tolerance)
+    tolerance = None if model.scores_by_table else model.score_tolerance(own, scores).squeeze(1)
+    if candidates is None:
+        return rank_counts(scores, targets, excluded=excluded, tolerance=tolerance)
+    # The target takes the first place: the ranking of these few is one over as many items.
+    among = torch.cat([own, scores.gather(1, candidates)], dim=1)  # [B, 1 + n]
+    place = torch.where(targets < 0, -1, 0)
+    if excluded is not None:
+        codes = torch.cat([targets.unsqueeze(1), candidates], dim=1)
+        gone = torch.isin(
+            codes + torch.arange(len(codes), device=codes.device).unsqueeze(1) * scores.size(1),
+            excluded[1] + excluded[0] * scores.size(1),
+        ) & (codes >= 0)
+        row, column = gone.nonzero(as_tuple=True)
+        excluded = row, column
+    return rank_counts(among, place, excluded=excluded, tolerance=tolerance)
 
 
 def report_of(
     given: Sessions,
     cases: Targets,
     groups: IntArray,
-    better: IntArray,
-    tied: IntArray,
-    num_items: int,
-    exclude_seen: bool,
+    places: Mapping[str, IntArray],
+    num_ranked: int,
+    protocol: Protocol,
+    names: list[str],
+    left_out: int,
     started: float,
 ) -> Report:
-    """The report of these places, without metrics yet."""
-    places = {"session": cases.session, "position": cases.position, "better": better, "tied": tied}
-    return Report(
+    """The report of these places, with its metrics."""
+    report = Report(
         metrics={},
-        ranks=pd.DataFrame(places),
+        ranks=pd.DataFrame({"session": cases.session, "position": cases.position, **places}),
         cluster=groups,
-        fingerprint=fingerprint_of(given),
-        num_items=num_items,
+        num_items=num_ranked,
         num_unknown_targets=int((cases.target < 0).sum()),
         num_without_history=int((cases.history == 0).sum()),
         num_unknown_clicks=int((cases.items < 0).sum()),
-        exclude_seen=exclude_seen,
+        protocol=protocol,
         seconds=time.perf_counter() - started,
+        fingerprint=fingerprint_of(given),
+        num_left_out=left_out,
     )
+    for name in protocol.metrics(names):
+        report.metrics[name] = float(report.values(name).mean())
+    return report
 
 
 def clusters_of(sessions: Sessions, cases: Targets, cluster: str) -> IntArray:
@@ -158,11 +229,25 @@ def clusters_of(sessions: Sessions, cases: Targets, cluster: str) -> IntArray:
     return np.where(users < 0, own, users)[cases.session]
 
 
-def rank_by_popularity(model: SessionModel, target: IntArray) -> tuple[IntArray, IntArray]:
-    """Better and tied of targets [n] by training counts; all items tie where there are none."""
+def rank_by_popularity(
+    model: SessionModel, target: IntArray, candidates: IntArray | None = None
+) -> tuple[IntArray, IntArray]:
+    """Better and tied of targets [n] by training counts; all items tie where there are none.
+
+    Args:
+        model: Of whose catalog the counts are.
+        target: int64 [n]; -1: unknown.
+        candidates: What a target is ranked among, int64 [n, size]; ``None``: all items.
+    """
     num_items = model.num_items
     counts = np.zeros(num_items) if model.catalog is None else model.catalog.counts
-    ordered, own = np.sort(counts), counts[target]
-    above = num_items - np.searchsorted(ordered, own, side="right")
-    tied = num_items - above - np.searchsorted(ordered, own, side="left") - 1
+    own = counts[target]
+    if candidates is None:
+        ordered = np.sort(counts)
+        above = num_items - np.searchsorted(ordered, own, side="right")
+        tied = num_items - above - np.searchsorted(ordered, own, side="left") - 1
+    else:
+        num_items = candidates.shape[1] + 1
+        theirs = counts[candidates]
+        above, tied = (theirs > own[:, None]).sum(1), (theirs == own[:, None]).sum(1)
     return np.where(target < 0, num_items, above), np.where(target < 0, 0, tied)

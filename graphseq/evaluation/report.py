@@ -11,11 +11,29 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from graphseq.data.storage import read_file, write_file
-from graphseq.data.storage.rules import Rule, absent_or, flag, mapping_of, number, record, whole
+from graphseq.data.storage.rules import (
+    Rule,
+    absent_or,
+    anything,
+    check_record,
+    flag,
+    mapping_of,
+    number,
+    record,
+    whole,
+)
 from graphseq.evaluation.metrics import metric_values
+from graphseq.evaluation.protocol import SAMPLED, UNSEEN, Protocol
 from graphseq.evaluation.significance import PairedTest, mean_interval, paired_test
 
 FORMAT, FORMAT_VERSION = "graphseq.report", 1
+
+UNSEEN_COLUMNS = "unseen_"
+"""What stands before the names of places without seen items, where a report has both."""
+
+
+_WORDS = ("name", "note")
+"""What of a protocol is no rule."""
 
 
 def _places(value: Any, where: str) -> None:
@@ -35,17 +53,30 @@ def _fingerprint(value: Any, where: str) -> None:
 
 RULES: dict[str, Rule] = {
     "metrics": mapping_of(_share),
-    "ranks": record(dict.fromkeys(("session", "position", "better", "tied"), _places)),
+    "ranks": record(
+        {
+            **dict.fromkeys(("session", "position", "better", "tied"), _places),
+            **dict.fromkeys(
+                (f"{UNSEEN_COLUMNS}better", f"{UNSEEN_COLUMNS}tied"), absent_or(_places)
+            ),
+        }
+    ),
     "cluster": _places,
     "num_items": whole(1),
     "num_unknown_targets": whole(0),
     "num_without_history": whole(0),
     "num_unknown_clicks": whole(0),
-    "exclude_seen": flag(),
     "seconds": number(0),
     "fingerprint": absent_or(_fingerprint),
 }
 """What is checked of a saved report."""
+
+LATER_RULES: dict[str, Rule] = {
+    "exclude_seen": absent_or(flag()),
+    "protocol": absent_or(mapping_of(anything())),
+    "num_left_out": absent_or(whole(0)),
+}
+"""What reports of graphseq 0.1 lack, or alone have."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,15 +86,17 @@ class Report:
     Args:
         metrics: Name -> mean over all cases, as a fraction.
         ranks: One row a case, in the order of session and position: ``session`` and ``position`` of
-            the target, ``better`` and ``tied`` of :func:`~graphseq.evaluation.rank_counts`.
+            the target, ``better`` and ``tied`` of :func:`~graphseq.evaluation.rank_counts`, and
+            ``unseen_better`` and ``unseen_tied`` where the protocol's ``seen`` is ``"both"``.
         cluster: The group of each case within which cases are not independent, int64 [num_cases].
-        num_items: Items ranked.
+        num_items: Items ranked: those of the catalog, or the drawn candidates and the target.
         num_unknown_targets: Targets outside the catalogue: misses that stay in the denominator.
         num_without_history: Cases with no known click before the target, ranked by popularity.
         num_unknown_clicks: Clicks outside the catalogue, skipped in every history.
-        exclude_seen: Whether items of the history were taken out of the ranking.
+        protocol: The rules of the evaluation.
         seconds: Time that the evaluation took.
         fingerprint: Hash of the test cases, by the ids of their items; empty: not known.
+        num_left_out: Targets with less than the protocol's ``min_history`` before them: no cases.
     """
 
     metrics: dict[str, float]
@@ -73,9 +106,10 @@ class Report:
     num_unknown_targets: int
     num_without_history: int
     num_unknown_clicks: int
-    exclude_seen: bool
+    protocol: Protocol
     seconds: float
     fingerprint: str = ""
+    num_left_out: int = 0
 
     @property
     def num_cases(self) -> int:
@@ -84,10 +118,39 @@ class Report:
     def values(self, metric: str) -> NDArray[np.float64]:
         """A metric case by case, at any k: float64 [num_cases].
 
+        Args:
+            metric: As ``"hr@20"``, with the words that the protocol puts before it
+                (``"sampled "``, ``"unseen "``) or without ``"sampled "``.
+
         Raises:
-            ValueError: If the name is no metric.
+            ValueError: If the name is no metric, or one of another protocol.
         """
-        return metric_values(metric, self.ranks["better"], self.ranks["tied"], self.num_items)
+        plain, columns = self._read_name(metric)
+        better, tied = (self.ranks[f"{columns}{name}"].to_numpy() for name in ("better", "tied"))
+        if self.protocol.ties == "pessimistic":
+            better = better + tied
+        if self.protocol.ties != "expected":
+            tied = np.zeros_like(tied)
+        return metric_values(plain, better, tied, self.num_items)
+
+    def _read_name(self, metric: str) -> tuple[str, str]:
+        """A metric without the words of the protocol, and what its columns begin with."""
+        plain = metric.removeprefix(SAMPLED) if isinstance(metric, str) else metric
+        if plain != metric and not self.protocol.sampled:
+            raise ValueError(f"{metric!r} is of drawn candidates, but here all items are ranked.")
+        if not isinstance(plain, str) or not plain.startswith(UNSEEN):
+            return plain, ""
+        if self.protocol.seen != "both":
+            raise ValueError(
+                f"{metric!r} is of a protocol with seen='both', but here it is "
+                f"{self.protocol.seen!r}: evaluate with protocol=Protocol(seen='both')."
+            )
+        return plain.removeprefix(UNSEEN), UNSEEN_COLUMNS
+
+    @property
+    def exclude_seen(self) -> bool:
+        """Whether items of the history were taken out of the ranking."""
+        return self.protocol.seen == "remove"
 
     def confidence_interval(self, metric: str, level: float = 0.95) -> tuple[float, float]:
         """The cluster-robust interval of a metric's mean, within 0..1.
@@ -134,10 +197,14 @@ class Report:
                 f"{self.num_cases} and {other.num_cases} cases that are not the same{hashes}: "
                 "evaluate both models on the same sessions."
             )
-        if self.exclude_seen != other.exclude_seen:
+        if self.protocol != other.protocol:
+            ours, theirs = self.protocol.to_dict(), other.protocol.to_dict()
+            name = next(
+                n for n in {**ours, **theirs} if n not in _WORDS and ours.get(n) != theirs.get(n)
+            )
             raise ValueError(
-                "Only reports under the same rule can be compared, but exclude_seen is "
-                f"{self.exclude_seen} here and {other.exclude_seen} there."
+                f"Only reports under the same protocol can be compared, but {name} is "
+                f"{ours.get(name)!r} here and {theirs.get(name)!r} there."
             )
         return paired_test(
             self.values(metric),
@@ -168,7 +235,8 @@ class Report:
         """
         values = {name: getattr(self, name) for name in self.__dataclass_fields__}
         ranks = {str(name): column.to_numpy() for name, column in self.ranks.items()}
-        write_file(path, FORMAT, FORMAT_VERSION, {**values, "ranks": ranks})
+        values |= {"ranks": ranks, "protocol": self.protocol.to_dict()}
+        write_file(path, FORMAT, FORMAT_VERSION, values)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str], *, verify: bool = True) -> Report:
@@ -182,6 +250,9 @@ class Report:
             ValueError: If the file is not there, holds no report or a damaged one.
         """
         content = read_file(path, FORMAT, FORMAT_VERSION, "Report.save", rules=RULES, verify=verify)
+        check_record(content, LATER_RULES, str(path))
+        old = content.pop("exclude_seen", False)  # graphseq 0.1 knew this rule alone
+        content.setdefault("protocol", {"seen": "remove" if old else "keep"})
         unknown = sorted(content.keys() - cls.__dataclass_fields__.keys())
         if unknown:
             raise ValueError(f"{path} is broken: it says {unknown[0]!r:.60}, which no report does.")
@@ -191,11 +262,19 @@ class Report:
                 raise ValueError(
                     f"{path} is broken: {name} has {len(values)} of {num_cases} cases."
                 )
-            if name in ("better", "tied") and num_cases:
-                most = content["num_items"] if name == "better" else content["num_items"] - 1
+            place = name.removeprefix(UNSEEN_COLUMNS)
+            if place in ("better", "tied") and num_cases:
+                most = content["num_items"] if place == "better" else content["num_items"] - 1
                 if values.min() < 0 or values.max() > most:
                     raise ValueError(f"{path} is broken: {name} lies outside 0..{most}.")
-        return cls(**{**content, "ranks": pd.DataFrame(content["ranks"])})
+        try:
+            protocol = Protocol.from_dict(content["protocol"])
+        except ValueError as error:
+            raise ValueError(f"{path} is broken: {error}") from error
+        ranks = pd.DataFrame(content["ranks"])
+        if (protocol.seen == "both") != (f"{UNSEEN_COLUMNS}better" in ranks):
+            raise ValueError(f"{path} is broken: its places are not those of its protocol.")
+        return cls(**{**content, "ranks": ranks, "protocol": protocol})
 
     def __repr__(self) -> str:
         shown = ", ".join(f"{name}={value:.4f}" for name, value in self.metrics.items())

@@ -20,6 +20,7 @@ from graphseq.evaluation.evaluate import (
 )
 from graphseq.evaluation.inputs import read_inputs, ready, require_model
 from graphseq.evaluation.metrics import metric_names
+from graphseq.evaluation.protocol import Protocol
 from graphseq.evaluation.report import Report
 from graphseq.evaluation.scoring import score_cases, table_of
 from graphseq.evaluation.targets import Targets
@@ -104,9 +105,9 @@ def evaluate_reranker(
                 same = _equal(ranker, first, order, candidates[part], hits[part])
                 better[number], tied[number] = _places(order, hits[part], present[part], same)
     better[better < 0] = ranker.num_items
-    report = report_of(given, cases, groups, better, tied, ranker.num_items, exclude_seen, started)
-    report.metrics.update((name, float(report.values(name).mean())) for name in names)
-    return report
+    places = {"better": better, "tied": tied}
+    protocol = Protocol(seen="remove" if exclude_seen else "keep")
+    return report_of(given, cases, groups, places, ranker.num_items, protocol, names, 0, started)
 
 
 def shortlist(

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from graphseq.evaluation import Report, mean_interval, metric_values, paired_test
+from graphseq.evaluation import Protocol, Report, mean_interval, metric_values, paired_test
 
 
 def report_of(better, tied=None, cluster=None, num_items=50):
@@ -19,7 +19,7 @@ def report_of(better, tied=None, cluster=None, num_items=50):
     metrics = {
         name: float(metric_values(name, better, tied, num_items).mean()) for name in ("hr@5", "mrr")
     }
-    return Report(metrics, ranks, cluster, num_items, 0, 0, 0, False, 0.0)
+    return Report(metrics, ranks, cluster, num_items, 0, 0, 0, Protocol(), 0.0)
 
 
 def test_report_at_another_k_follows_from_the_ranks():
@@ -59,8 +59,8 @@ def test_report_compare_of_other_cases_or_rules_says_what_differs():
     report = report_of([0, 1, 2])
     with pytest.raises(ValueError, match="3 and 2 cases that are not the same"):
         report.compare(report_of([0, 1]), "mrr")
-    with pytest.raises(ValueError, match="exclude_seen is False here and True there"):
-        report.compare(replace(report, exclude_seen=True), "mrr")
+    with pytest.raises(ValueError, match="seen is 'keep' here and 'remove' there"):
+        report.compare(replace(report, protocol=Protocol(seen="remove")), "mrr")
 
 
 def test_report_as_a_frame_has_a_row_for_each_metric():
@@ -78,7 +78,8 @@ def test_report_in_one_line_shows_metrics_and_cases():
 
 def test_report_saved_and_loaded_is_the_same(tmp_path):
     report = replace(
-        report_of([0, 9, 4, 3], tied=[0, 2, 0, 1], cluster=[0, 0, 1, 5]), exclude_seen=True
+        report_of([0, 9, 4, 3], tied=[0, 2, 0, 1], cluster=[0, 0, 1, 5]),
+        protocol=Protocol(seen="remove"),
     )
     path = tmp_path / "report.bin"
     report.save(path)

@@ -1,0 +1,112 @@
+"""Candidates drawn for every target: what sampled metrics rank it among."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from graphseq.evaluation.protocol import Protocol
+from graphseq.random import integers, stream, substreams, uniform
+
+IntArray = NDArray[np.int64]
+
+ROUNDS = 24
+"""Draws of a row before it is drawn over all items: popularity alone can repeat an item often."""
+
+
+class CandidateDraw:
+    """The items that each target is ranked among, a function of the seed and the case alone.
+
+    Args:
+        protocol: Its ``candidates``, ``sampling`` and ``seed``.
+        num_items: Items of the catalog.
+        counts: Training counts of the items [num_items]; ``None``: not known.
+
+    Raises:
+        ValueError: If there are fewer items to draw from, or no counts to draw by.
+    """
+
+    def __init__(
+        self, protocol: Protocol, num_items: int, counts: NDArray[Any] | None = None
+    ) -> None:
+        self.size = int(protocol.candidates)
+        self._key = stream(protocol.seed, 0)
+        self._num_items = num_items
+        weight = np.ones(num_items)
+        if protocol.sampling == "popularity":
+            if counts is None:
+                raise ValueError(
+                    "Candidates by popularity need training counts, but the model has no catalog: "
+                    "fit it, attach model.catalog, or draw 'uniform'."
+                )
+            weight = np.asarray(counts, dtype=np.float64)
+        drawable = int((weight > 0).sum())
+        if self.size > drawable - 1:
+            raise ValueError(
+                f"{self.size} candidates besides the target cannot be drawn from {drawable} items "
+                f"({protocol.sampling}): draw fewer, or rank all of them."
+            )
+        self._weight = weight
+        self._draw: Callable[..., IntArray] = self._uniform
+        if protocol.sampling == "popularity":
+            self._cumulated = np.cumsum(weight)
+            self._draw = self._popular
+
+    def of(self, case: IntArray, target: IntArray) -> IntArray:
+        """The candidates of cases, without the target, int64 [n, size]; no item twice in a row.
+
+        Args:
+            case: Numbers of the cases, int64 [n].
+            target: Their targets, int64 [n]; -1: unknown.
+        """
+        streams = substreams(self._key, case)
+        found = np.full((len(case), self.size), -1, dtype=np.int64)
+        open_rows = np.arange(len(case))
+        for turn in range(ROUNDS):
+            counter = turn * self.size + np.arange(self.size)
+            drawn = self._draw(streams[open_rows, None], counter)
+            found[open_rows] = np.where(found[open_rows] < 0, drawn, found[open_rows])
+            bad = _repeats(found[open_rows]) | (found[open_rows] == target[open_rows, None])
+            rows = open_rows[bad.any(1)]
+            if len(rows) == 0:
+                return found
+            part = found[open_rows]
+            part[bad] = -1
+            found[open_rows] = part
+            open_rows = rows
+        for (
+            row
+        ) in open_rows:  # few: the size is near the number of items, or counts are very uneven
+            found[row] = self._exact(streams[row], int(target[row]))
+        return found
+
+    def _uniform(self, streams: NDArray[np.uint64], counter: IntArray) -> IntArray:
+        return integers(streams, counter, self._num_items)
+
+    def _popular(self, streams: NDArray[np.uint64], counter: IntArray) -> IntArray:
+        place = uniform(streams, counter) * self._cumulated[-1]
+        return np.searchsorted(self._cumulated, place, side="right").astype(np.int64)
+
+    def _exact(self, row: np.uint64, target: int) -> IntArray:
+        """Weighted without repeats (Efraimidis & Spirakis, IPL 2006): the largest ``u^(1/w)``."""
+        counter = ROUNDS * self.size + np.arange(self._num_items)
+        chance = uniform(np.asarray(row), counter)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            key = np.where(self._weight > 0, np.log(chance) / self._weight, -np.inf)
+        if target >= 0:
+            key[target] = -np.inf
+        return np.argsort(-key, kind="stable")[: self.size]
+
+
+def _repeats(rows: IntArray) -> NDArray[np.bool_]:
+    """Which numbers occurred before in their row, bool [n, size]."""
+    order = np.argsort(rows, axis=1, kind="stable")
+    ordered = np.take_along_axis(rows, order, axis=1)
+    again = np.zeros(rows.shape, dtype=bool)
+    again[:, 1:] = ordered[:, 1:] == ordered[:, :-1]
+    found = np.empty_like(again)
+    np.put_along_axis(found, order, again, axis=1)
+    return found

@@ -1,0 +1,180 @@
+"""The rules of an evaluation: which clicks are targets, what they are ranked among, how ties go."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any, Literal
+
+from graphseq.arguments import whole
+
+SAMPLED, UNSEEN = "sampled ", "unseen "
+"""What stands before the name of a metric over sampled candidates, or without seen items."""
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """The rules of an evaluation, the same for all models that are compared.
+
+    An unknown target is always a miss that stays in the denominator, and a click before the
+    ``first_target`` of its session is never a target: a split has given it to training.
+
+    >>> Protocol(targets="last", candidates=100, sampling="popularity").metric("hr@10")
+    'sampled hr@10'
+
+    Args:
+        targets: ``"all"``: every click from ``first_target`` on, each after its whole prefix;
+            ``"last"``: the last click of each session; n: its last n clicks.
+        seen: Whether items of the history before a target stay in its ranking: ``"keep"``,
+            ``"remove"`` (a target that was seen is then a miss), or ``"both"``: metrics with seen
+            items, and beside them ``unseen hr@10`` and so on without.
+        candidates: What a target is ranked among: ``"all"`` items, or n items drawn for each target
+            and the target itself. Every metric of drawn candidates is called ``sampled``: it does
+            not order models as the full ranking does (Krichene & Rendle, KDD 2020).
+        sampling: Whether candidates are drawn ``"uniform"`` over the items, or by ``"popularity"``,
+            in proportion to the training counts; never one twice, never the target.
+        seed: Seed of the draw, which is the same for all models of one catalog.
+        min_history: Clicks that a target needs before it, else it is no case; 0: none.
+        ties: Place of a target among items of the same score: ``"expected"``, the mean of each
+            metric over the places of the tie; ``"optimistic"``, the first of them;
+            ``"pessimistic"``, the last.
+        name: Name of the preset, if it is one.
+        note: What else belongs to the habit that the preset names.
+
+    Raises:
+        ValueError: If a value is none of these.
+    """
+
+    targets: Literal["all", "last"] | int = "all"
+    seen: Literal["keep", "remove", "both"] = "keep"
+    candidates: Literal["all"] | int = "all"
+    sampling: Literal["uniform", "popularity"] = "uniform"
+    seed: int = 0
+    min_history: int = 0
+    ties: Literal["expected", "optimistic", "pessimistic"] = "expected"
+    name: str = field(default="", compare=False)
+    note: str = field(default="", compare=False)
+
+    def __post_init__(self) -> None:
+        for given, words in (("targets", ("all", "last")), ("candidates", ("all",))):
+            value = getattr(self, given)
+            if value not in words:
+                if isinstance(value, str):
+                    named = " or ".join(map(repr, words))
+                    raise ValueError(f"{given} is {named}, or a number of them, got {value!r}.")
+                object.__setattr__(self, given, whole(given, value))
+        for given, words in (
+            ("seen", ("keep", "remove", "both")),
+            ("sampling", ("uniform", "popularity")),
+            ("ties", ("expected", "optimistic", "pessimistic")),
+        ):
+            value = getattr(self, given)
+            if not isinstance(value, str) or value not in words:
+                raise ValueError(f"{given} is one of {', '.join(words)}, got {value!r}.")
+        for given in ("seed", "min_history"):
+            object.__setattr__(self, given, whole(given, getattr(self, given), at_least=0))
+
+    @property
+    def sampled(self) -> bool:
+        """Whether targets are ranked among drawn candidates."""
+        return self.candidates != "all"
+
+    def metric(self, name: str, *, unseen: bool = False) -> str:
+        """The name of a metric under these rules: ``"hr@10"`` -> ``"sampled hr@10"``.
+
+        Args:
+            name: As ``"hr@10"``.
+            unseen: Whether it is the second figure of ``seen="both"``, without seen items.
+        """
+        return (SAMPLED if self.sampled else "") + (UNSEEN if unseen else "") + name
+
+    def metrics(self, names: list[str]) -> list[str]:
+        """The names of all figures that these rules give: twice as many for ``seen="both"``."""
+        both = (False, True) if self.seen == "both" else (False,)
+        return [self.metric(name, unseen=unseen) for unseen in both for name in names]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, for a ``results.json``; what does not apply is left out."""
+        values = {part.name: getattr(self, part.name) for part in fields(self)}
+        values["unknown_targets"] = "miss"
+        if not self.sampled:
+            del values["sampling"], values["seed"]
+        return {key: value for key, value in values.items() if value != ""}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Protocol:
+        """The protocol that :meth:`to_dict` wrote.
+
+        Raises:
+            ValueError: If a value is none that a protocol has.
+        """
+        known = {part.name for part in fields(cls)}
+        unknown = sorted(set(values) - known - {"unknown_targets"})
+        if unknown:
+            raise ValueError(f"A protocol has no {unknown[0]!r}, but {', '.join(sorted(known))}.")
+        return cls(**{key: value for key, value in values.items() if key in known})
+
+
+PRESETS: dict[str, Protocol] = {
+    preset.name: preset
+    for preset in (
+        Protocol(
+            name="srgnn",
+            note="Wu et al., AAAI 2019: every prefix of the sessions of the last day or week, all "
+            "items; their code places ties by item number, here a tie shares its places.",
+        ),
+        Protocol(
+            ties="pessimistic",
+            name="gru4rec",
+            note="Hidasi & Karatzoglou, CIKM 2018: every prefix of the sessions of the last day, "
+            "all items, a tied item is before the target (mode 'conservative' of their code).",
+        ),
+        Protocol(
+            targets="last",
+            seen="both",
+            name="leave-one-out",
+            note="Kang & McAuley, ICDM 2018, over all items: the last click of each user's "
+            "history, with seen items and without.",
+        ),
+        Protocol(
+            name="temporal",
+            note="Every click after one point of time, known to no training click: "
+            "gs.temporal_split makes the parts.",
+        ),
+        Protocol(
+            name="rolling",
+            note="Ludewig & Jannach, UMUAI 2018: temporal parts at several points of time, each "
+            "with its own training; one report per period.",
+        ),
+    )
+}
+"""The habits of the literature by name."""
+
+
+def protocol_of(given: Protocol | str | None, exclude_seen: bool | None = None) -> Protocol:
+    """The protocol itself, a preset by its name, or that of ``exclude_seen`` alone.
+
+    Args:
+        given: A protocol, the name of a preset, or ``None``: all targets among all items.
+        exclude_seen: ``True``: as ``seen="remove"``; ``None``: as ``given`` has it.
+
+    Raises:
+        ValueError: If there is no such preset, or both say different things of seen items.
+    """
+    if given is None:
+        return Protocol(seen="remove" if exclude_seen else "keep")
+    if isinstance(given, str):
+        if given not in PRESETS:
+            raise ValueError(f"There is no protocol {given!r}, but {', '.join(PRESETS)}.")
+        given = PRESETS[given]
+    if not isinstance(given, Protocol):
+        raise ValueError(
+            "protocol is a gs.evaluation.Protocol or the name of a preset "
+            f"({', '.join(PRESETS)}), got {type(given).__name__}."
+        )
+    if exclude_seen and given.seen != "remove":
+        raise ValueError(
+            f"exclude_seen=True and protocol.seen={given.seen!r} contradict each other: leave "
+            'exclude_seen out, or pass dataclasses.replace(protocol, seen="remove").'
+        )
+    return given
