@@ -17,15 +17,15 @@ import torch
 
 import graphseq as gs
 from experiments.benchmarks.report import Benchmark
-from graphseq.comparison import Protocol
+from graphseq.comparison import Settings
 from graphseq.evaluation import evaluate_pairs, evaluate_reranker
 
 FEATURES = ("click_features", "item_features")
 
 
-def forms(protocol: Protocol) -> dict[str, dict[str, Any]]:
+def forms(settings: Settings) -> dict[str, dict[str, Any]]:
     """Arguments of the ranker, without side features and with those that BST has in its line."""
-    (entry,) = protocol.select(["bst"])
+    (entry,) = settings.select(["bst"])
     features = {name: entry.arguments[name] for name in FEATURES if name in entry.arguments}
     plain: dict[str, Any] = {"hidden_channels": 32, "heads": 2, "mlp_channels": [256, 128]}
     return {"bst ranker": plain} | (
@@ -52,15 +52,15 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--candidates", type=int, default=100)
     parser.add_argument("--out", type=Path, default=Path("runs/click_through"))
     options = parser.parse_args(argv)
-    protocol = Protocol.of(options.dataset)
-    split = gs.load_split(options.dataset, options.root, validation=protocol.validation)
+    settings = Settings.of(options.dataset)
+    split = gs.load_split(options.dataset, options.root, validation=settings.validation)
     benchmark = Benchmark.start("experiments.click_through", argv, options.dataset, split.train)
 
     def models() -> dict[str, list[gs.models.SessionModel]]:
         popularity = gs.models.MODELS["popularity"](split.num_items)
         gs.fit(popularity, split)
         found: dict[str, list[gs.models.SessionModel]] = {"popularity": [popularity]}
-        for name, arguments in forms(protocol).items():
+        for name, arguments in forms(settings).items():
             for seed in options.seeds:
                 with torch.random.fork_rng(devices=[]):
                     torch.manual_seed(seed)
@@ -82,8 +82,8 @@ def main(argv: list[str] | None = None) -> None:
 
     retriever = gs.models.MODELS["sequential_rules"](split.num_items, last_clicks=10)
     gs.fit(retriever, split)
-    k = protocol.ks[-1]
-    first = gs.evaluate(retriever, split.test, ks=protocol.ks, exclude_seen=protocol.exclude_seen)
+    k = settings.ks[-1]
+    first = gs.evaluate(retriever, split.test, ks=settings.ks, exclude_seen=settings.exclude_seen)
     for name, group in models().items():
         pairs = [evaluate_pairs(m, split.test, num_negatives=options.negatives) for m in group]
         reports = [
@@ -92,8 +92,8 @@ def main(argv: list[str] | None = None) -> None:
                 retriever,
                 split.test,
                 num_candidates=options.candidates,
-                ks=(*protocol.ks, options.candidates),
-                exclude_seen=protocol.exclude_seen,
+                ks=(*settings.ks, options.candidates),
+                exclude_seen=settings.exclude_seen,
             )
             for model in group
         ]

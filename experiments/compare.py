@@ -7,7 +7,7 @@ from pathlib import Path
 
 import graphseq as gs
 from experiments.results import command, part_size, print_table, said
-from graphseq.comparison import protocol_of
+from graphseq.comparison import settings_of
 
 
 def arguments() -> argparse.ArgumentParser:
@@ -38,12 +38,12 @@ def arguments() -> argparse.ArgumentParser:
 def main(argv: list[str] | None = None) -> None:
     options = arguments().parse_args(argv)
     with said():
-        protocol = protocol_of(options.settings or options.dataset)
-        validation = protocol.validation if options.validation is None else options.validation
+        settings = settings_of(options.settings or options.dataset)
+        validation = settings.validation if options.validation is None else options.validation
         comparison = gs.compare(
             gs.load_split(options.dataset, options.root, validation=validation),
-            protocol.select(options.models),
-            settings=protocol,
+            settings.select(options.models),
+            settings=settings,
             seeds=options.seeds,
             device=options.device,
             out=options.out,

@@ -17,8 +17,9 @@ import pandas as pd
 
 import graphseq as gs
 from experiments.results import command, print_table, said
-from graphseq.comparison import Entry, Protocol, entries_of, protocol_of
+from graphseq.comparison import Entry, Settings, entries_of, settings_of
 from graphseq.comparison.record import record, row_of, write_results
+from graphseq.evaluation.protocol import Protocol, protocol_of
 
 GROWN, ANEW, KEPT = WAYS = ("grown and trained on", "trained anew", "left alone")
 
@@ -48,20 +49,19 @@ def arguments() -> argparse.ArgumentParser:
 def main(argv: list[str] | None = None) -> None:
     options = arguments().parse_args(argv)
     with said():
-        protocol = protocol_of(options.settings or options.dataset)
-        (entry,) = entries_of([options.models], protocol.models)
+        settings = settings_of(options.settings or options.dataset)
+        (entry,) = entries_of([options.models], settings.models)
     parts = periods(options)
     split = gs.fixed_split(joined(parts[: options.first]), joined(parts[options.first :]))
     line = command("experiments.rolling", argv)
-    content = record(
-        line, options.dataset, split, protocol.ks, protocol.exclude_seen, protocol.note
-    )
+    protocol = protocol_of(None if settings.exclude_seen else "rolling", settings.exclude_seen)
+    content = record(line, options.dataset, split, settings.ks, protocol, settings.note)
     content["protocol"] |= {
         "split": f"{options.periods} periods of equally many sessions, in the order of time",
         "ranking": "all items that the model knows; others miss; ties share their places",
     }
     for seed in options.seeds:
-        for row in study(parts, entry, protocol, options, seed):
+        for row in study(parts, entry, settings, protocol, options, seed):
             content["rows"].append(row)
             write_results(content, options.out)
             print(
@@ -78,6 +78,7 @@ def main(argv: list[str] | None = None) -> None:
 def study(
     parts: list[gs.Sessions],
     entry: Entry,
+    settings: Settings,
     protocol: Protocol,
     options: argparse.Namespace,
     seed: int,
@@ -97,9 +98,7 @@ def study(
             models[ANEW], spent[ANEW] = new_model(entry, everything, options.epochs, seed)
             spent[KEPT] = 0.0
         for way, model in models.items():
-            report = gs.evaluate(
-                model, parts[period], ks=protocol.ks, exclude_seen=protocol.exclude_seen
-            )
+            report = gs.evaluate(model, parts[period], ks=settings.ks, protocol=protocol)
             counted = isinstance(model, gs.models.CountingModel)
             fitted = gs.training.FitResult(
                 pd.DataFrame(), 0 if counted else epochs[way], spent[way]

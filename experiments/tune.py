@@ -12,7 +12,7 @@ from pathlib import Path
 
 import graphseq as gs
 from experiments.results import command, part_size, said
-from graphseq.comparison import protocol_of
+from graphseq.comparison import settings_of
 
 
 def arguments() -> argparse.ArgumentParser:
@@ -38,8 +38,8 @@ def main(argv: list[str] | None = None) -> None:
     logging.basicConfig(format="%(message)s")
     logging.getLogger("graphseq.comparison").setLevel(logging.INFO)
     with said():
-        protocol = protocol_of(options.settings or options.dataset)
-        validation = options.validation or protocol.validation
+        settings = settings_of(options.settings or options.dataset)
+        validation = options.validation or settings.validation
         validation = validation or gs.data.DATASETS[options.dataset].validation
         tuning = gs.tune(
             gs.load_split(options.dataset, options.root, validation=validation),
@@ -47,7 +47,7 @@ def main(argv: list[str] | None = None) -> None:
             options.space,
             trials=options.trials,
             epochs=options.epochs,
-            settings=protocol,
+            settings=settings,
             monitor=options.monitor,
             seed=options.seed,
             device=options.device,

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from graphseq.commands.logs import add_log, add_split, is_named, read_split
-from graphseq.comparison import Protocol, choose, compare, protocol_of
+from graphseq.comparison import Settings, choose, compare, settings_of
 from graphseq.comparison.record import write_json
 
 logger = logging.getLogger("graphseq.comparison")
@@ -79,21 +79,21 @@ def add_to(commands: Any) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Compares; writes the table to standard output and everything to ``--out``."""
-    protocol = _protocol(options)
-    split = read_split(options, protocol.validation)
+    settings = _settings(options)
+    split = read_split(options, settings.validation)
     logger.info("%s", split)
     seeds = options.seeds[0] if len(options.seeds) == 1 and options.seeds[0] else options.seeds
-    if options.models is None and not protocol.models:
+    if options.models is None and not settings.models:
         number = seeds if isinstance(seeds, int) else len(seeds)
         lines = choose(split, 60 * options.minutes, seeds=number)
     else:
-        known = protocol if protocol.models else Protocol.of("default")
+        known = settings if settings.models else Settings.of("default")
         lines = known.select(options.models)
     chosen = replace(
-        protocol,
+        settings,
         models=tuple(lines),
         default=(),
-        exclude_seen=options.exclude_seen or protocol.exclude_seen,
+        exclude_seen=options.exclude_seen or settings.exclude_seen,
     )
     comparison = compare(
         split,
@@ -114,13 +114,13 @@ def run(options: argparse.Namespace) -> None:
     sys.stdout.write(f"{said}\n\n{names}\n")
 
 
-def _protocol(options: argparse.Namespace) -> Protocol:
+def _settings(options: argparse.Namespace) -> Settings:
     """The settings: of a file, of what is resumed, of the data set; else none yet."""
     before = options.out / SETTINGS
     if options.settings is not None:
-        return protocol_of(options.settings)
+        return settings_of(options.settings)
     if is_named(options.log):
-        return Protocol.of(options.log)
+        return Settings.of(options.log)
     if options.resume and options.models is None and before.exists():
-        return Protocol.read(before)
-    return Protocol()
+        return Settings.read(before)
+    return Settings()

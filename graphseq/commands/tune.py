@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from graphseq.commands.logs import add_log, add_split, is_named, read_split
-from graphseq.comparison import protocol_of, tune
+from graphseq.comparison import settings_of, tune
 from graphseq.data import DATASETS
 
 EPILOG = """\
@@ -49,8 +49,8 @@ def add_to(commands: Any) -> None:
 def run(options: argparse.Namespace) -> None:
     """Searches; writes the best settings to ``--out``."""
     named = is_named(options.log)
-    protocol = protocol_of(options.settings or (options.log if named else None))
-    validation = protocol.validation
+    settings = settings_of(options.settings or (options.log if named else None))
+    validation = settings.validation
     if named and validation is None:
         validation = DATASETS[options.log].validation
     tuning = tune(
@@ -59,7 +59,7 @@ def run(options: argparse.Namespace) -> None:
         options.space,
         trials=options.trials,
         epochs=options.epochs,
-        settings=protocol,
+        settings=settings,
         monitor=options.monitor,
         seed=options.seed,
         device=options.device,

@@ -4,19 +4,19 @@ from graphseq.comparison.choice import choose
 from graphseq.comparison.compare import compare
 from graphseq.comparison.comparison import Comparison
 from graphseq.comparison.entries import Entry, entries_of
-from graphseq.comparison.protocol import Protocol, protocol_of
+from graphseq.comparison.settings_file import Settings, settings_of
 from graphseq.comparison.space import Space
 from graphseq.comparison.tuning import Tuning, tune
 
 __all__ = [
     "Comparison",
     "Entry",
-    "Protocol",
+    "Settings",
     "Space",
     "Tuning",
     "choose",
     "compare",
     "entries_of",
-    "protocol_of",
+    "settings_of",
     "tune",
 ]

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from graphseq.comparison.entries import Entry
-from graphseq.comparison.protocol import Protocol
+from graphseq.comparison.settings_file import Settings
 from graphseq.data.sessions.features import feature_specs
 from graphseq.data.sessions.sessions import Sessions
 from graphseq.data.splits.splits import Split
@@ -65,7 +65,7 @@ def choose(split: Split, seconds: float = 75.0, *, seeds: int = 1, seed: int = 0
     if not seconds > 0:
         raise ValueError(f"seconds must be positive, got {seconds}.")
     started = time.perf_counter()
-    known = Protocol.of("default")
+    known = Settings.of("default")
     names = [name for name in suggest(split.train, seed=seed).start_with if name not in COUNTED]
     names = list(dict.fromkeys(["srgnn", *names]))[:MOST_TRAINED]
     pilots = []

@@ -17,12 +17,13 @@ import torch
 from graphseq.arguments import flag, whole
 from graphseq.comparison.comparison import Comparison
 from graphseq.comparison.entries import Entry, entries_of
-from graphseq.comparison.protocol import Protocol, protocol_of, ranked_by
 from graphseq.comparison.record import read_results, record, row_of, write_json, write_results
+from graphseq.comparison.settings_file import Settings, ranked_by, settings_of
 from graphseq.comparison.tables import shown_metrics
 from graphseq.comparison.verdicts import paired_tests
 from graphseq.data.splits.split_parts import Split, require_split
 from graphseq.evaluation.evaluate import evaluate
+from graphseq.evaluation.protocol import Protocol, protocol_of
 from graphseq.evaluation.report import Report
 from graphseq.training.fit import FitResult, fit
 
@@ -34,9 +35,10 @@ def compare(
     models: Iterable[Any] | Mapping[str, Any] | None = None,
     *,
     seeds: int | Iterable[int] = 3,
-    settings: str | os.PathLike[str] | Protocol | None = None,
+    settings: str | os.PathLike[str] | Settings | None = None,
     ks: int | Iterable[int] | None = None,
     monitor: str | None = None,
+    protocol: Protocol | str | None = None,
     exclude_seen: bool | None = None,
     cluster: Literal["session", "user"] = "session",
     device: str | torch.device = "cpu",
@@ -68,8 +70,12 @@ def compare(
         ks: Cut-offs of the metrics; ``None``: those of the settings, 5, 10 and 20.
         monitor: The metric that chooses the epoch and orders the models; ``None``: ``mrr`` at the
             largest cut-off.
-        exclude_seen: Whether items of the history leave the ranking; ``None``: as the settings
-            have it, which is no.
+        protocol: The rules by which the test part is ranked: a
+            :class:`~graphseq.evaluation.Protocol` or the name of a preset. ``None``: all targets
+            among all items, and for histories of users (``leave_last_split``) with seen items
+            and without, unless ``exclude_seen`` says which.
+        exclude_seen: Whether items of the history leave the ranking, in validation too; ``None``:
+            as the protocol or the settings have it, which is no.
         cluster: Cases within which are not independent: those of one session, or of one user.
         device: Where models are trained and ranked.
         out: Folder for ``results.json``, ``results.csv``, the trained models with their logs and
@@ -88,20 +94,19 @@ def compare(
         KeyboardInterrupt: If Ctrl-C ended a training; finished rows are in ``out``.
     """
     require_split(split)
-    protocol = protocol_of(settings)
-    entries = protocol.select(None) if models is None else entries_of(models, protocol.models)
+    known = settings_of(settings)
+    entries = known.select(None) if models is None else entries_of(models, known.models)
     seeds = _seeds(seeds)
-    ks, monitor = ranked_by(protocol, ks, monitor)
-    exclude_seen = protocol.exclude_seen if exclude_seen is None else exclude_seen
-    exclude_seen = flag("exclude_seen", exclude_seen)
+    ks, monitor = ranked_by(known, ks, monitor)
+    protocol = _protocol(split, protocol, exclude_seen, known.exclude_seen)
     if resume and out is None:
         raise ValueError("resume=True goes on from what a folder holds: pass out=.")
     folder = None if out is None else Path(out)
-    note = protocol.note if note is None else note
-    content = record(command, name, split, ks, exclude_seen, note)
+    note = known.note if note is None else note
+    content = record(command, name, split, ks, protocol, note)
     content["protocol"]["cluster"] = cluster
-    content["monitor"] = monitor
-    run = _Run(split, content, folder, resume, str(device), progress)
+    content["monitor"] = protocol.metric(monitor)
+    run = _Run(split, content, protocol, monitor, folder, resume, str(device), progress)
     if resume:
         run.take_over(entries)
     for entry in entries:
@@ -113,6 +118,17 @@ def compare(
         write_results(content, folder)
         comparison.write(folder)
     return comparison
+
+
+def _protocol(
+    split: Split, given: Protocol | str | None, exclude_seen: bool | None, by_settings: bool
+) -> Protocol:
+    """The rules of the ranking; histories of users are ranked with seen items and without."""
+    if exclude_seen is not None:
+        return protocol_of(given, flag("exclude_seen", exclude_seen))
+    if given is None and split.protocol.get("split") == "leave_last" and not by_settings:
+        return Protocol(seen="both")
+    return protocol_of(given) if given is not None else protocol_of(None, by_settings)
 
 
 def _seeds(seeds: Any) -> list[int]:
@@ -135,6 +151,8 @@ class _Run:
 
     split: Split
     content: dict[str, Any]
+    ranking: Protocol
+    monitor: str
     folder: Path | None
     resume: bool
     device: str
@@ -185,8 +203,8 @@ class _Run:
                 model,
                 self.split,
                 entry.training,
-                monitor=entry.fit.get("monitor", self.content["monitor"]),
-                exclude_seen=protocol["exclude_seen"],
+                monitor=entry.fit.get("monitor", self.monitor),
+                exclude_seen=self.ranking.seen == "remove",
                 seed=seed,
                 device=self.device,
                 out=folder,
@@ -199,7 +217,7 @@ class _Run:
             model,
             self.split.test,
             ks=protocol["ks"],
-            exclude_seen=protocol["exclude_seen"],
+            protocol=self.ranking,
             cluster=protocol["cluster"],
             device=self.device if entry.is_trained else None,
             progress=self.progress,
@@ -211,7 +229,7 @@ class _Run:
         self.reports.setdefault(entry.name, {})[seed] = report
         if self.folder is not None:
             write_results(self.content, self.folder)
-        first, second, _ = shown_metrics(self.content)
+        first, second = shown_metrics(self.content)[:2]
         logger.info(
             "%s, seed %d: %s %.4f, %s %.4f; %d epochs in %.1f s, ranked in %.1f s",
             entry.name,
@@ -227,7 +245,9 @@ class _Run:
 
     def tests(self) -> list[dict[str, Any]]:
         """Every model against every other, on what the table shows."""
-        metrics = list(dict.fromkeys([*shown_metrics(self.content)[:2], self.content["monitor"]]))
+        shown = shown_metrics(self.content)
+        shown = shown[:2] if len(shown) == 3 else [*shown[:2], *shown[3:5]]  # HR and MRR
+        metrics = list(dict.fromkeys([*shown, self.content["monitor"]]))
         groups = {name: list(by_seed.values()) for name, by_seed in self.reports.items()}
         return paired_tests(groups, metrics)
 
@@ -286,7 +306,9 @@ def _difference(key: str, then: Any, now: Any) -> str:
         parts = [part for part in now if then is None or then.get(part) != now[part]]
         return f"other data (the parts that differ: {', '.join(parts) or 'more parts than now'})"
     if isinstance(now, dict) and isinstance(then, dict):
-        names = [n for n in dict.fromkeys([*then, *now]) if then.get(n) != now.get(n)]
+        then, now = ({**side, **side.get("evaluation", {})} for side in (then, now))
+        hidden = {"evaluation", *({"seen"} if then["exclude_seen"] != now["exclude_seen"] else ())}
+        names = [n for n in {**then, **now} if n not in hidden and then.get(n) != now.get(n)]
         sides = ", ".join(f"{n} {then.get(n)!r} there and {now.get(n)!r} here" for n in names)
     else:
         sides = f"{then!r} there and {now!r} here"

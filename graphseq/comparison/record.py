@@ -31,6 +31,7 @@ from graphseq.data.storage.rules import (
     whole,
 )
 from graphseq.data.storage.rules import record as record_of
+from graphseq.evaluation.protocol import Protocol
 from graphseq.evaluation.report import Report
 from graphseq.models.base import SessionModel
 from graphseq.training.fit import FitResult
@@ -92,7 +93,7 @@ def machine() -> dict[str, Any]:
 
 
 def record(
-    command: str, name: str, split: Split, ks: tuple[int, ...], exclude_seen: bool, note: str
+    command: str, name: str, split: Split, ks: tuple[int, ...], protocol: Protocol, note: str
 ) -> dict[str, Any]:
     """The content of a ``results.json`` without a row yet."""
     parts = {"train": split.train, "validation": split.validation, "test": split.test}
@@ -111,14 +112,28 @@ def record(
         },
         "protocol": {
             **split.protocol,
-            "ranking": "all items of training; ties share their places; unknown targets miss",
-            "exclude_seen": exclude_seen,
+            "ranking": _ranking(protocol),
+            "exclude_seen": protocol.seen == "remove",
+            "evaluation": protocol.to_dict(),
             "ks": list(ks),
             "note": note,
         },
         "rows": [],
         "tests": [],
     }
+
+
+def _ranking(protocol: Protocol) -> str:
+    """The rules of the ranking in words, for the reader of a file."""
+    among = "all items of training"
+    if protocol.sampled:
+        among = f"sampled: {protocol.candidates} drawn items ({protocol.sampling}) and the target"
+    ties = {
+        "expected": "ties share their places",
+        "optimistic": "a tied target is first",
+        "pessimistic": "a tied target is last",
+    }[protocol.ties]
+    return f"{among}; {ties}; unknown targets miss"
 
 
 def _digest(table: pd.DataFrame) -> str:

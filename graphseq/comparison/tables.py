@@ -7,13 +7,22 @@ from typing import Any
 
 import numpy as np
 
+from graphseq.evaluation.protocol import Protocol
+
 Rows = list[dict[str, Any]]
 
 
+def protocol_in(content: Mapping[str, Any]) -> Protocol:
+    """The rules by which the rows were ranked."""
+    written = content["protocol"]
+    seen = "remove" if written.get("exclude_seen") else "keep"  # of files of graphseq 0.1
+    return Protocol.from_dict(written.get("evaluation", {"seen": seen}))
+
+
 def shown_metrics(content: Mapping[str, Any]) -> list[str]:
-    """The metrics of a table, at the largest cut-off."""
+    """The metrics of a table, at the largest cut-off, with and without seen items if both are."""
     k = content["protocol"]["ks"][-1]
-    return [f"hr@{k}", f"mrr@{k}", f"ndcg@{k}"]
+    return protocol_in(content).metrics([f"hr@{k}", f"mrr@{k}", f"ndcg@{k}"])
 
 
 def leading_metric(content: Mapping[str, Any]) -> str:
@@ -64,7 +73,7 @@ def markdown(content: Mapping[str, Any]) -> str:
     names = shown_metrics(content)
     lines = [
         f"| model | {' | '.join(map(str.upper, names))} | epochs | training | ranking |",
-        "| --- | --- | --- | --- | --- | --- | --- |",
+        "|" + " --- |" * (len(names) + 4),
     ]
     for model, rows in by_model(content).items():
         cells = [_cell(rows, name, "±") for name in names]
@@ -92,7 +101,9 @@ def latex(content: Mapping[str, Any]) -> str:
     data = content["data"]
     cases = data.get("statistics", {}).get("test", {}).get("targets")
     head = " & ".join(["Model", *(_escaped(name.upper()) for name in names)])
-    caption = f"Models on {_escaped(str(data['name']))}, in \\%, all items ranked"
+    protocol = protocol_in(content)
+    among = f"{protocol.candidates} sampled candidates" if protocol.sampled else "all items"
+    caption = f"Models on {_escaped(str(data['name']))}, in \\%, {among} ranked"
     caption += "" if cases is None else f" for {cases:,} targets".replace(",", "{,}")
     return "\n".join(
         [

@@ -16,11 +16,12 @@ from matplotlib.figure import Figure
 
 from graphseq.arguments import flag, whole
 from graphseq.comparison.entries import Entry, entries_of
-from graphseq.comparison.protocol import Protocol, protocol_of, ranked_by
 from graphseq.comparison.record import intervals, record, write_json, write_results
+from graphseq.comparison.settings_file import Settings, ranked_by, settings_of
 from graphseq.comparison.space import Space
 from graphseq.data.splits.split_parts import Split, require_split
 from graphseq.evaluation.evaluate import evaluate
+from graphseq.evaluation.protocol import protocol_of
 from graphseq.training.fit import fit
 from graphseq.training.settings import TrainingSettings
 from graphseq.visualization import plot_tuning
@@ -86,7 +87,7 @@ def tune(
     *,
     trials: int = 30,
     epochs: int = 10,
-    settings: str | os.PathLike[str] | Protocol | None = None,
+    settings: str | os.PathLike[str] | Settings | None = None,
     ks: int | Iterable[int] | None = None,
     monitor: str = "mrr@20",
     exclude_seen: bool | None = None,
@@ -135,8 +136,8 @@ def tune(
             "A search needs a validation part, and this split has none: pass validation= when "
             "making it, as in temporal_split(sessions, test_days=1, validation=1)."
         )
-    protocol = protocol_of(settings)
-    entry, *more = entries_of([model], protocol.models)
+    known = settings_of(settings)
+    entry, *more = entries_of([model], known.models)
     if more:
         raise ValueError(
             f"{model!r} stands for {', '.join(e.name for e in (entry, *more))}: name one of them."
@@ -147,15 +148,15 @@ def tune(
         searched = Space(entry, space)
     else:
         searched = Space.read(entry, space)
-    ks, monitor = ranked_by(protocol, ks, monitor)
-    exclude_seen = protocol.exclude_seen if exclude_seen is None else exclude_seen
+    ks, monitor = ranked_by(known, ks, monitor)
+    exclude_seen = known.exclude_seen if exclude_seen is None else exclude_seen
     exclude_seen = flag("exclude_seen", exclude_seen)
     TrainingSettings(monitor=monitor, max_epochs=epochs)  # whether they are in range
     trials, seed = whole("trials", trials), whole("seed", seed, at_least=0)
     if resume and out is None:
         raise ValueError("resume=True goes on with the study in a folder: pass out=.")
     folder = None if out is None else Path(out)
-    content = record(command, name, split, ks, exclude_seen, NOTE)
+    content = record(command, name, split, ks, protocol_of(None, exclude_seen), NOTE)
     content["protocol"]["ranked"] = "validation"
     content["monitor"] = monitor
     search = _Search(split, searched, content, epochs, seed, str(device), folder)

@@ -56,11 +56,10 @@ class Protocol:
     note: str = field(default="", compare=False)
 
     def __post_init__(self) -> None:
-        for given, words in (("targets", ("all", "last")), ("candidates", ("all",))):
+        for given, named in (("targets", "'all' or 'last'"), ("candidates", "'all'")):
             value = getattr(self, given)
-            if value not in words:
+            if not isinstance(value, str) or repr(value) not in named.split(" or "):
                 if isinstance(value, str):
-                    named = " or ".join(map(repr, words))
                     raise ValueError(f"{given} is {named}, or a number of them, got {value!r}.")
                 object.__setattr__(self, given, whole(given, value))
         for given, words in (

@@ -14,7 +14,7 @@ import pytest
 import torch
 
 import graphseq as gs
-from graphseq.comparison import Comparison, Entry, Protocol
+from graphseq.comparison import Comparison, Entry, Settings
 
 SASREC = ("sasrec", {"hidden_channels": 4, "max_epochs": 2, "batch_size": 16})
 
@@ -54,7 +54,7 @@ def test_compare_counts_once_and_trains_once_a_seed(
 
 
 def test_compare_row_is_that_of_fit_and_evaluate(ring: gs.Split) -> None:
-    comparison = run(ring, [SASREC], seeds=[5], ks=(3,), settings=Protocol())
+    comparison = run(ring, [SASREC], seeds=[5], ks=(3,), settings=Settings())
     (row,) = comparison.content["rows"]
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(5)
@@ -239,9 +239,9 @@ def test_compare_what_is_wrong_is_said_before_anything_is_trained(
 
 def test_compare_settings_of_a_file_say_how(ring: gs.Split, tmp_path: Path) -> None:
     path = tmp_path / "mine.json"
-    protocol = Protocol((Entry("a", "markov"), Entry("b", "popularity")), ("b",), (2, 3), True)
+    protocol = Settings((Entry("a", "markov"), Entry("b", "popularity")), ("b",), (2, 3), True)
     path.write_text(json.dumps(protocol.to_dict()))
-    assert Protocol.read(path) == protocol
+    assert Settings.read(path) == protocol
     comparison = run(ring, None, settings=path)
     assert comparison.models == ["b"]
     assert comparison.content["protocol"]["ks"] == [2, 3]
@@ -251,7 +251,7 @@ def test_compare_settings_of_a_file_say_how(ring: gs.Split, tmp_path: Path) -> N
 
 @pytest.mark.parametrize("name", ["default", "uci-eshop", "movielens-small", "diginetica"])
 def test_protocol_of_a_data_set_names_lines_that_can_be_built(name: str) -> None:
-    protocol = Protocol.of(name)
+    protocol = Settings.of(name)
     assert {entry.name for entry in protocol.select(None)} <= {e.name for e in protocol.models}
     for entry in protocol.models:
         entry.training  # noqa: B018
@@ -259,9 +259,9 @@ def test_protocol_of_a_data_set_names_lines_that_can_be_built(name: str) -> None
 
 
 def test_protocol_of_data_without_settings_is_the_default_one() -> None:
-    assert Protocol.of("tmall") == Protocol.of("default")
+    assert Settings.of("tmall") == Settings.of("default")
     with pytest.raises(ValueError, match="no model 'x': choose from popularity"):
-        Protocol.of("tmall").select(["x"])
+        Settings.of("tmall").select(["x"])
 
 
 def test_page_of_comparisons_runs_and_its_links_lead_somewhere() -> None:
@@ -274,3 +274,56 @@ def test_page_of_comparisons_runs_and_its_links_lead_somewhere() -> None:
     assert set(names["frame"]["item_id"] % 3) == {0, 1}
     links = [link.partition("#")[0] for link in re.findall(r"\]\((?!https?:)([^)]+)", text)]
     assert [link for link in links if not (page.parent / link).exists()] == []
+
+
+def test_compare_of_histories_of_users_shows_metrics_with_seen_items_and_without() -> None:
+    lists = [[i % 7, (i + 1) % 7, i % 7, (i + 2) % 7] for i in range(30)]
+    users = gs.Sessions.from_lists(lists, users=[f"u{i}" for i in range(30)])
+    split = gs.leave_last_split(users)
+    comparison = run(split, ["markov", "popularity"], ks=(3,))
+    assert comparison.content["protocol"]["evaluation"]["seen"] == "both"
+    head = comparison.to_markdown().splitlines()[0]
+    assert "| HR@3 |" in head
+    assert "| UNSEEN HR@3 |" in head
+    for row in comparison.content["rows"]:
+        model = gs.models.MODELS[row["model"]](split.num_items)
+        gs.fit(model, split)
+        for exclude_seen, word in ((False, ""), (True, "unseen ")):
+            alone = gs.evaluate(model, split.test, ks=(3,), exclude_seen=exclude_seen)
+            assert row["metrics"][f"{word}hr@3"] == alone.metrics["hr@3"]
+    assert {test["metric"] for test in comparison.content["tests"]} == {
+        "hr@3",
+        "mrr@3",
+        "unseen hr@3",
+        "unseen mrr@3",
+    }
+    alone = run(split, ["markov"], ks=(3,), exclude_seen=True)
+    assert "UNSEEN" not in alone.to_markdown()
+
+
+def test_compare_by_sampled_candidates_carries_the_word_everywhere(
+    ring: gs.Split, tmp_path: Path
+) -> None:
+    protocol = gs.evaluation.Protocol(candidates=4, seed=3)
+    comparison = run(ring, ["markov", "popularity"], protocol=protocol, out=tmp_path)
+    for row in comparison.content["rows"]:
+        assert all(name.startswith("sampled ") for name in row["metrics"])
+    assert comparison.monitor == "sampled mrr@20"
+    assert "SAMPLED HR@20" in comparison.to_markdown()
+    assert "4 sampled candidates ranked" in comparison.to_latex()
+    for axes in [*comparison.plot().axes, *comparison.plot_cost().axes]:
+        texts = [axes.get_title(), axes.get_xlabel(), axes.get_ylabel()]
+        assert any("sampled" in text.lower() for text in texts), texts
+    assert all("sampled" in line for line in comparison.sentences())
+    written = comparison.content["protocol"]["evaluation"]
+    assert gs.evaluation.Protocol.from_dict(written) == protocol
+    again = gs.evaluation.Protocol(candidates=4, seed=4)
+    with pytest.raises(ValueError, match=r"another protocol \(seed 3 there and 4 here\)"):
+        run(ring, ["markov"], protocol=again, out=tmp_path, resume=True)
+
+
+def test_compare_by_a_preset_names_it(ring: gs.Split) -> None:
+    comparison = run(ring, ["markov"], protocol="gru4rec")
+    assert comparison.content["protocol"]["evaluation"]["name"] == "gru4rec"
+    with pytest.raises(ValueError, match="There is no protocol 'x'"):
+        run(ring, ["markov"], protocol="x")

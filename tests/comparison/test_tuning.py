@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 import graphseq as gs
-from graphseq.comparison import Entry, Protocol, Space, Tuning
+from graphseq.comparison import Entry, Settings, Space, Tuning
 from graphseq.comparison.space import FOLDER
 
 SPACE: dict[str, Any] = {
@@ -65,7 +65,7 @@ def test_best_settings_are_a_line_and_a_file_that_comparisons_read(
     tmp_path: Path, ring: gs.Split
 ) -> None:
     tuning = search(ring, trials=2, out=tmp_path, exclude_seen=True, ks=(5, 20))
-    protocol = Protocol.read(tmp_path / "best.json")
+    protocol = Settings.read(tmp_path / "best.json")
     (entry,) = protocol.select(None)
     best = max(trials(tuning), key=lambda row: row["metrics"]["mrr@20"])
     assert entry == tuning.best
@@ -80,7 +80,7 @@ def test_best_settings_are_a_line_and_a_file_that_comparisons_read(
 
 
 def test_best_settings_of_a_constant_rate_end_at_the_best_epoch(ring: gs.Split) -> None:
-    tuning = search(ring, trials=1, epochs=4, settings=Protocol())
+    tuning = search(ring, trials=1, epochs=4, settings=Settings())
     (row,) = tuning.content["rows"]
     assert tuning.best.training.max_epochs == row["epochs"]
 

@@ -21,7 +21,7 @@ FOLDER = files("graphseq") / "comparison" / "settings"
 
 
 @dataclass(frozen=True)
-class Protocol:
+class Settings:
     """How a data set is used.
 
     Args:
@@ -41,14 +41,14 @@ class Protocol:
     note: str = ""
 
     @classmethod
-    def of(cls, dataset: str) -> Protocol:
-        """The protocol of a data set, or the default one where it has none of its own."""
+    def of(cls, dataset: str) -> Settings:
+        """The settings of a data set, or the default ones where it has none of its own."""
         file = FOLDER / f"{dataset}.json"
         return cls._read(file if file.is_file() else FOLDER / "default.json")
 
     @classmethod
-    def read(cls, path: str | os.PathLike[str]) -> Protocol:
-        """The protocol in a file, as ``best.json`` of a search is one.
+    def read(cls, path: str | os.PathLike[str]) -> Settings:
+        """The settings in a file, as ``best.json`` of a search is one.
 
         Raises:
             ValueError: If there is no such file, or it holds no settings.
@@ -56,16 +56,16 @@ class Protocol:
         return cls._read(Path(path))
 
     @classmethod
-    def _read(cls, file: Traversable) -> Protocol:
+    def _read(cls, file: Traversable) -> Settings:
         try:
             content = json.loads(file.read_text(encoding="utf-8"))
             models = tuple(Entry(**entry) for entry in content.pop("models"))
             default, ks = tuple(content.pop("default", ())), tuple(content.pop("ks", cls.ks))
-            protocol = cls(models=models, default=default, ks=ks, **content)
+            settings = cls(models=models, default=default, ks=ks, **content)
             entries_of(models)
         except (OSError, KeyError, TypeError, AttributeError, ValueError) as error:
             raise ValueError(f"{file} holds no settings of models: {error}.") from error
-        return protocol
+        return settings
 
     def to_dict(self) -> dict[str, Any]:
         """The content of a settings file that :meth:`read` gives back."""
@@ -92,14 +92,14 @@ class Protocol:
         return list(self.models) if list(names) == ["all"] else entries_of(names, self.models)
 
 
-def protocol_of(settings: str | os.PathLike[str] | Protocol | None) -> Protocol:
+def settings_of(settings: str | os.PathLike[str] | Settings | None) -> Settings:
     """The settings themselves, those of a data set by its name, those of a file, or the default."""
-    if isinstance(settings, Protocol):
+    if isinstance(settings, Settings):
         return settings
     if isinstance(settings, (str, os.PathLike)) and Path(settings).suffix == ".json":
-        return Protocol.read(settings)
+        return Settings.read(settings)
     if settings is None:
-        return Protocol.of("default")
+        return Settings.of("default")
     own = sorted(file.name.removesuffix(".json") for file in FOLDER.iterdir())
     own.remove("default")
     if not isinstance(settings, str) or settings not in {"default", *own, *DATASETS}:
@@ -107,23 +107,23 @@ def protocol_of(settings: str | os.PathLike[str] | Protocol | None) -> Protocol:
             f"There are no settings {settings!r}: pass the path of a .json file, or the name of a "
             f"data set; {', '.join(own)} have settings of their own."
         )
-    return Protocol.of(settings)
+    return Settings.of(settings)
 
 
 def ranked_by(
-    protocol: Protocol, ks: int | Iterable[int] | None, monitor: str | None
+    settings: Settings, ks: int | Iterable[int] | None, monitor: str | None
 ) -> tuple[tuple[int, ...], str]:
     """The cut-offs of a comparison, ascending, and the metric that orders its models.
 
     Args:
-        protocol: Its cut-offs stand in for ``ks=None``.
+        settings: Its cut-offs stand in for ``ks=None``.
         ks: Cut-offs.
         monitor: One of their metrics; ``None``: ``mrr`` at the largest of them.
 
     Raises:
         ValueError: If these are no cut-offs, or the metric is none or at another cut-off.
     """
-    given = protocol.ks if ks is None else ks
+    given = settings.ks if ks is None else ks
     listed = list(given) if isinstance(given, Iterable) else [given]
     names = metric_names(listed)
     cutoffs = tuple(sorted({int(k) for k in listed}))
