@@ -16,7 +16,7 @@ HEADINGS = [
     "Equations",
     "Picture",
     "Arguments",
-    "Differences from the paper and from the authors' program",
+    "Differences from the paper and from the authors' code",
     "Cost",
     "When to use it",
     "Numbers",

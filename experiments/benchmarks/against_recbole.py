@@ -99,7 +99,7 @@ PAIRS = {
 
 
 def write_atomic(sessions: gs.Sessions, folder: Path) -> None:
-    """The sessions as RecBole's atomic files, with every item of the catalogue named."""
+    """The sessions as RecBole's atomic files, with every item of the catalog named."""
     folder = folder / "sessions"
     folder.mkdir(parents=True)
     frame = pd.DataFrame(

@@ -1,9 +1,9 @@
-"""A training step by the size of the catalogue: plain, chunked and sampled losses side by side.
+"""A training step by the size of the catalog: plain, chunked and sampled losses side by side.
 
 ``plain`` is torch's own ``cross_entropy(linear(...))``, which holds all scores of a batch;
 ``chunked`` is the exact loss of graphseq, ``sampled`` its softmax over shared negatives with
 row-sparse updates. A step of SR-GNN is whole: batch, loss, gradients, Adam. Speeds are measured by
-turns in this process, small and large catalogue after one another, peaks of resident memory in a
+turns in this process, small and large catalog after one another, peaks of resident memory in a
 fresh process each. ``settle_seconds`` is what the end of an epoch costs once on the row-sparse
 path: rows catch up with the steps that did not touch them.
 """
@@ -30,7 +30,7 @@ from graphseq.training.optim.optimizers import RowSparseOptimizer, sparse_tables
 from graphseq.visualization.figures import BLUE, GREY, ORANGE, new_figure, save_figure
 
 WANTED = 1.5
-"""Largest time of a sampled step at the largest catalogue, in steps at the smallest."""
+"""Largest time of a sampled step at the largest catalog, in steps at the smallest."""
 
 COLORS = {"plain": GREY, "chunked": ORANGE, "sampled": BLUE}
 LOSS_OF = {"chunked": "exact", "sampled": "sampled"}

@@ -336,7 +336,7 @@ def memory_row(name: str, loss: str, num_items: int, options: argparse.Namespace
     model = build_model(family, num_items, options.hidden_channels, options.max_length, **arguments)
     tables = item_tables(model)
     optimizer = "adam" if tables < 2 else "rowwise_adagrad"
-    # The second step has both gradients and the state that the optimiser made in the first.
+    # The second step has both gradients and the state that the optimizer made in the first.
     with counting(model) as counted:
         gs.fit(
             model,

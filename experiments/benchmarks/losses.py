@@ -52,7 +52,7 @@ def peak_bytes(name: str, num_items: int, channels: int, batch_size: int) -> int
     """What one step adds to the peak of resident memory; to be called in a fresh process."""
     step(name, make_inputs(64, channels, 8))  # libraries load their own memory at first use
     inputs = make_inputs(num_items, channels, batch_size)
-    Path("/proc/self/clear_refs").write_text("5")  # the peak starts anew from here
+    Path("/proc/self/clear_refs").write_text("5")  # the peak starts again from here
     before = peak_resident_bytes()
     step(name, inputs)
     return peak_resident_bytes() - before

@@ -25,7 +25,7 @@ PROTOCOL = {
     "USER_ID_FIELD": "session_id",
     "ITEM_ID_FIELD": "item_id",
     "TIME_FIELD": "timestamp",
-    # The item file names all items of the catalogue, also those that no session here has.
+    # The item file names all items of the catalog, also those that no session here has.
     "load_col": {"inter": ["session_id", "item_id", "timestamp"], "item": ["item_id"]},
     "eval_args": {
         "split": {"LS": "test_only"},

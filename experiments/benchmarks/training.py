@@ -1,8 +1,8 @@
 """Training samples of SR-GNN a second: the whole step, graphs built and parameters moved.
 
 Measured in one run: graphseq with the exact loss and with sampled softmax, and the dense padded
-way of programming the same equations (``dense_srgnn.py``). The figure of the authors' program is
-measured by others and is labelled so. ``matrix_share`` is the part of the time that the three
+way of programming the same equations (``dense_srgnn.py``). The figure of the authors' code is
+measured by others and is labeled so. ``matrix_share`` is the part of the time that the three
 matrix products of the exact loss alone need on this machine, at its own best speed.
 """
 
@@ -24,7 +24,7 @@ from graphseq.training.objectives.objective import Objective
 from graphseq.training.optim.optimizers import RowSparseOptimizer, sparse_tables
 
 PUBLISHED_SAMPLES_A_SECOND = 292
-"""The authors' program on two cores of the class of the project's machine, measured by others."""
+"""The authors' code on two cores of the class of the project's machine, measured by others."""
 
 WANTED = {"exact": 12, "sampled": 22}
 LOSSES: dict[str, str | gs.SampledLoss] = {

@@ -99,7 +99,7 @@ def _write_label(
 ) -> Annotation:
     x, y = _outward(place)
     upright = len(graph) <= MAX_UPRIGHT
-    # Points from the centre of the node; a self-loop lies between the node and its label.
+    # Points from the center of the node; a self-loop lies between the node and its label.
     away = 0.5 * diameter + (7 if upright else 5)
     if graph.has_edge(node, node):
         away += (_Loop.REACH - 1) * _radius(graph, node, diameter) + 6
@@ -203,7 +203,7 @@ def _bend(source: int, target: int, num_nodes: int) -> float:
 
 
 def _radius(graph: nx.DiGraph[int], node: int, diameter: float) -> float:
-    """Points from the centre of a node to where its edges end."""
+    """Points from the center of a node to where its edges end."""
     return 0.5 * diameter + (3.6 if graph.nodes[node]["last"] else 0.6)
 
 
@@ -268,7 +268,7 @@ class _Loop:
         return Path(points, [Path.MOVETO, Path.CURVE4, Path.CURVE4, Path.CURVE4])
 
     def top(self, radius: float) -> tuple[float, float]:
-        """The far end, in points from the centre of a node of this radius."""
+        """The far end, in points from the center of a node of this radius."""
         return self.REACH * radius * self.x, self.REACH * radius * self.y
 
 

@@ -80,7 +80,7 @@ def plot_cost(
     bottom, top = ax.get_ylim()
     points = (y - bottom) / (top - bottom)
     heights = points.copy()
-    for near in neighbours(np.log10(x), NAME_WIDTH):
+    for near in neighbors(np.log10(x), NAME_WIDTH):
         heights[near] = moved_apart(heights[near], LINE_HEIGHT)
     for place, name in enumerate(groups):
         ahead = (x > x[place]) & (np.log10(x / x[place]) < NAME_WIDTH)
@@ -136,7 +136,7 @@ def pareto(cost: NDArray[np.float64], value: NDArray[np.float64]) -> NDArray[np.
     return order[value[order] > best_before]
 
 
-def neighbours(places: NDArray[np.float64], reach: float) -> list[NDArray[np.int64]]:
+def neighbors(places: NDArray[np.float64], reach: float) -> list[NDArray[np.int64]]:
     """Chains of points of which each is within ``reach`` of the next.
 
     Args:

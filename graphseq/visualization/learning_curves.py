@@ -18,7 +18,7 @@ from graphseq.visualization.figures import BLUE, GREY, INK, ORANGE, new_figure, 
 HISTORY = "history.csv"
 """The history of a training in its folder ``out``."""
 
-COLOURS = (BLUE, ORANGE, "#009E73", "#CC79A7", "#D55E00", "#56B4E9", "#8C8C00", INK)
+COLORS = (BLUE, ORANGE, "#009E73", "#CC79A7", "#D55E00", "#56B4E9", "#8C8C00", INK)
 """Of Okabe and Ito (2008), two of them darkened to be seen on white; more runs begin again."""
 
 Run: TypeAlias = pd.DataFrame | str | os.PathLike[str]
@@ -61,12 +61,12 @@ def plot_learning_curves(
     figure = new_figure(9.6, 0.8 + 2.7 * len(rows), constrained=True)
     axes = figure.subplots(len(rows), 2, squeeze=False, sharex="col", sharey="row")
     for number, (name, history) in enumerate(histories.items()):
-        colour = COLOURS[number % len(COLOURS)]
+        color = COLORS[number % len(COLORS)]
         x_values = history["epoch"], np.cumsum(history["seconds"])
         for row, value in enumerate(rows):
             for column, x in enumerate(x_values):
                 ax: Axes = axes[row][column]
-                _draw(ax, np.asarray(x, dtype=float), history[value], colour, name, value)
+                _draw(ax, np.asarray(x, dtype=float), history[value], color, name, value)
     for row, value in enumerate(rows):
         axes[row][0].set_ylabel(value if value == "loss" else value.upper(), color=INK)
     axes[-1][0].set_xlabel("epoch", color=INK)
@@ -83,12 +83,12 @@ def plot_learning_curves(
     return figure
 
 
-def _draw(ax: Axes, x: np.ndarray, values: pd.Series, colour: str, name: str, value: str) -> None:
+def _draw(ax: Axes, x: np.ndarray, values: pd.Series, color: str, name: str, value: str) -> None:
     y = values.to_numpy(dtype=float)
-    ax.plot(x, y, color=colour, linewidth=1.6, marker="o", markersize=2.5, label=name)
+    ax.plot(x, y, color=color, linewidth=1.6, marker="o", markersize=2.5, label=name)
     if _is_metric(value) and len(y) and not np.isnan(y).all():
         best = int(np.nanargmax(y))
-        ax.plot(x[best], y[best], "o", color=colour, markersize=7, markerfacecolor="white")
+        ax.plot(x[best], y[best], "o", color=color, markersize=7, markerfacecolor="white")
         ax.annotate(
             f"{y[best]:.4f}",
             (x[best], y[best]),

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from graphseq.visualization import plot_cost
-from graphseq.visualization.cost import moved_apart, neighbours, pareto
+from graphseq.visualization.cost import moved_apart, neighbors, pareto
 
 
 def row(model: str, mrr: float, seconds: float | None, **fields: Any) -> dict[str, Any]:
@@ -77,6 +77,6 @@ def test_places_are_moved_apart_in_order_and_as_little_as_can_be(places: list[fl
     assert after.mean() == pytest.approx(before.mean())
 
 
-def test_neighbours_are_chains_in_which_each_reaches_the_next() -> None:
-    chains = neighbours(np.array([5.0, 0.0, 0.9, 1.8, 9.0]), 1.0)
+def test_neighbors_are_chains_in_which_each_reaches_the_next() -> None:
+    chains = neighbors(np.array([5.0, 0.0, 0.9, 1.8, 9.0]), 1.0)
     assert [chain.tolist() for chain in chains] == [[1, 2, 3], [0], [4]]

@@ -47,8 +47,8 @@ def test_several_runs_share_the_axes_and_have_a_legend_of_their_names() -> None:
     figure = plot_learning_curves({"slow": history(), "fast": history(seconds=[1.0] * 4)})
     assert [line.get_label() for line in figure.axes[0].get_lines()] == ["slow", "fast"]
     assert [text.get_text() for text in figure.legends[0].get_texts()] == ["slow", "fast"]
-    colours = {line.get_color() for line in figure.axes[0].get_lines()}
-    assert len(colours) == 2
+    colors = {line.get_color() for line in figure.axes[0].get_lines()}
+    assert len(colors) == 2
 
 
 def test_all_runs_lie_within_the_axes_in_any_order() -> None:

@@ -176,7 +176,7 @@ def test_last_click_is_orange_and_ringed() -> None:
     ax = draw_session_graph(graph_of(0, 1, 2, 1))
     nodes = next(c for c in ax.collections if c.get_gid() == "nodes")
     ring = next(c for c in ax.collections if c.get_gid() == "last")
-    orange = [tuple(colour) == to_rgba(ORANGE) for colour in nodes.get_facecolors()]
+    orange = [tuple(color) == to_rgba(ORANGE) for color in nodes.get_facecolors()]
     assert orange == [False, True, False]
     np.testing.assert_allclose(ring.get_offsets(), nodes.get_offsets()[1:2])
     legend = ax.get_legend()
@@ -198,9 +198,9 @@ def test_self_loop_reaches_outside_its_node() -> None:
     ax = draw_session_graph(graph_of(0, 0, 0))
     ax.figure.draw_without_rendering()
     pixels = ax.transData.transform(edges_of(ax)["edge-0-0"].get_path().vertices)
-    centre = ax.transData.transform((0, 0))
+    center = ax.transData.transform((0, 0))
     node = 13 * ax.figure.dpi / 72  # radius in pixels
-    assert np.linalg.norm(pixels - centre, axis=1).max() > 2 * node
+    assert np.linalg.norm(pixels - center, axis=1).max() > 2 * node
     assert texts_of(ax, "weight") == {"0-0": "2"}
 
 

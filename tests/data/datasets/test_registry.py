@@ -186,7 +186,7 @@ def test_join_parts_without_features_keeps_every_session():
 @pytest.mark.parametrize("name", NAMES)
 def test_card_has_its_sections_and_names_every_file_with_its_checksum(name, cards):
     card = (cards / name / "README.md").read_text(encoding="utf-8")
-    for section in ("Source", "Licence", "Files", "Statistics", "How it is evaluated"):
+    for section in ("Source", "License", "Files", "Statistics", "How it is evaluated"):
         assert f"\n## {section}\n" in card
     for file, checksum in DATASETS[name].files.items():
         assert f"| `{file}` | `{checksum}` |" in card
