@@ -52,7 +52,9 @@ def main(argv: list[str] | None = None) -> None:
         settings = settings_of(options.settings or options.dataset)
         (entry,) = entries_of([options.models], settings.models)
     parts = periods(options)
-    split = gs.fixed_split(joined(parts[: options.first]), joined(parts[options.first :]))
+    split = gs.fixed_split(
+        gs.Sessions.concat(parts[: options.first]), gs.Sessions.concat(parts[options.first :])
+    )
     line = command("experiments.rolling", argv)
     protocol = protocol_of(None if settings.exclude_seen else "rolling", settings.exclude_seen)
     content = record(line, options.dataset, split, settings.ks, protocol, settings.note)
@@ -85,16 +87,16 @@ def study(
 ) -> Any:
     """A row for each period and way."""
     first = options.first
-    kept, seconds = new_model(entry, joined(parts[:first]), options.epochs, seed)
+    kept, seconds = new_model(entry, gs.Sessions.concat(parts[:first]), options.epochs, seed)
     models, spent = dict.fromkeys(WAYS, kept), dict.fromkeys(WAYS, seconds)
     epochs = {GROWN: options.more_epochs, ANEW: options.epochs, KEPT: options.epochs}
     for period in range(first, len(parts)):
         if period > first:
-            past, newest = joined(parts[: period - 1]), parts[period - 1]
+            past, newest = gs.Sessions.concat(parts[: period - 1]), parts[period - 1]
             models[GROWN], spent[GROWN] = trained_on(
                 models[GROWN], entry, past, newest, options, seed * 1000 + period
             )
-            everything = joined(parts[:period])
+            everything = gs.Sessions.concat(parts[:period])
             models[ANEW], spent[ANEW] = new_model(entry, everything, options.epochs, seed)
             spent[KEPT] = 0.0
         for way, model in models.items():
@@ -138,12 +140,12 @@ def trained_on(
     """The model over the items of the newest period too, trained on it and some of the past."""
     start = time.perf_counter()
     if isinstance(model, gs.models.CountingModel):
-        grown = gs.grow(model, joined([past, newest]).drop_unused_items())
+        grown = gs.grow(model, gs.Sessions.concat([past, newest]).drop_unused_items())
     else:
         grown = gs.grow(model, newest.drop_unused_items(), initial=options.initial)
         again = min(round(options.replay * newest.num_sessions), past.num_sessions)
         chosen = np.random.default_rng(seed).choice(past.num_sessions, again, replace=False)
-        log = joined([past.select(np.sort(chosen)), newest]).drop_unused_items()
+        log = gs.Sessions.concat([past.select(np.sort(chosen)), newest]).drop_unused_items()
         gs.fit(
             grown, log, entry.training, max_epochs=options.more_epochs, seed=seed, progress=False
         )
@@ -168,31 +170,6 @@ def periods(options: argparse.Namespace) -> list[gs.Sessions]:
         log = log.select(np.arange(log.num_sessions)[-options.sessions :])
     parts = np.array_split(np.arange(log.num_sessions), options.periods)
     return [log.select(part) for part in parts]
-
-
-def joined(parts: list[gs.Sessions]) -> gs.Sessions:
-    """Parts of one log, one after the other."""
-    first = parts[0]
-    ends = np.cumsum([0, *(part.num_clicks for part in parts)])
-    ptr = [part.ptr[:-1] + end for part, end in zip(parts, ends[:-1], strict=True)]
-
-    def together(name: str) -> Any:
-        values = [getattr(part, name) for part in parts]
-        return None if values[0] is None else np.concatenate(values)
-
-    return replace(
-        first,
-        items=together("items"),
-        ptr=np.concatenate([*ptr, ends[-1:]]),
-        time=together("time"),
-        users=together("users"),
-        session_ids=together("session_ids"),
-        first_target=together("first_target"),
-        click_features={
-            name: np.concatenate([part.click_features[name] for part in parts])
-            for name in first.click_features
-        },
-    )
 
 
 if __name__ == "__main__":

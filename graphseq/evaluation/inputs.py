@@ -14,7 +14,6 @@ import torch
 from graphseq.arguments import device_of
 from graphseq.data.graphs.dataset import SessionGraphDataset
 from graphseq.data.loading.loader import SessionGraphLoader
-from graphseq.data.sessions.features import in_feature_codes
 from graphseq.data.sessions.sessions import Sessions
 from graphseq.data.sessions.vocabulary import Vocabulary
 from graphseq.data.splits.split_parts import Split
@@ -101,11 +100,7 @@ def in_codes_of(model: SessionModel, sessions: Sessions) -> Sessions:
     """The sessions in the model's own codes of items, users and click features."""
     catalog = model.catalog
     if catalog is not None:
-        if catalog.items != sessions.vocabulary:
-            sessions = sessions.with_vocabulary(catalog.items)
-        if catalog.users is not None and catalog.users != sessions.user_vocabulary:
-            sessions = sessions.with_user_vocabulary(catalog.users)
-        sessions = in_feature_codes(sessions, catalog.click_vocabularies)
+        sessions = catalog.encode(sessions)
     if sessions.num_items != model.num_items:
         way_out = (
             "attach the training catalogue as model.catalog, or bring them over with "

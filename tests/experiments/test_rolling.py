@@ -54,7 +54,7 @@ def test_periods_are_in_the_order_of_time_and_hold_every_click(
     timed = gs.data.Sessions(log.items, log.ptr, log.vocabulary, time=times)
     monkeypatch.setattr(gs, "load_dataset", lambda *arguments: timed)
     parts = rolling.periods(rolling.arguments().parse_args(["--dataset", "ml-100k"]))
-    whole = rolling.joined(parts)
+    whole = gs.Sessions.concat(parts)
     assert whole.time is not None
     assert (np.diff(whole.time) >= 0).all()
     assert sorted(map(tuple, whole)) == sorted(map(tuple, log))

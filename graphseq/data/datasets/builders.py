@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import gzip
 import json
-from collections.abc import Sequence
 from dataclasses import replace
 from importlib.resources import as_file
 from importlib.resources.abc import Traversable
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 
 from graphseq.data.formats.readers import (
@@ -20,7 +18,6 @@ from graphseq.data.formats.readers import (
     read_user_lines,
 )
 from graphseq.data.sessions.sessions import Sessions
-from graphseq.data.sessions.vocabulary import Vocabulary
 
 
 def movielens_small(
@@ -54,7 +51,10 @@ def train_and_test(train: Path, test: Path, features: Path | None = None) -> lis
         return parts
     rows = pd.read_csv(features, sep=" ", header=None, names=["item", "field", "value"])
     table = rows.pivot(index="item", columns="field", values="value").astype("Int64")
-    return [_described(part, table.add_prefix("field_")) for part in parts]
+    return [
+        part.with_item_features(table.add_prefix("field_").rename_axis(columns=None))
+        for part in parts
+    ]
 
 
 def amazon(reviews: Path, attributes: Path) -> list[Sessions]:
@@ -63,13 +63,13 @@ def amazon(reviews: Path, attributes: Path) -> list[Sessions]:
         listed: dict[str, list[int]] = json.load(file)
     joined = {int(item): "|".join(map(str, numbers)) for item, numbers in listed.items()}
     table = pd.DataFrame({"attributes": pd.Series(joined)})
-    return [_described(read_user_lines(reviews), table)]
+    return [read_user_lines(reviews).with_item_features(table)]
 
 
 def ml_1m(pairs: Path, movies: Path) -> list[Sessions]:
     """A pair ``user item`` a line; MovieLens id, title, year and genres of each movie."""
     table = pd.read_csv(movies, sep="\t").set_index("item")
-    return [_described(read_pairs(pairs), table)]
+    return [read_pairs(pairs).with_item_features(table)]
 
 
 def ml_100k(ratings: Path, movies: Path, *, gap: str | float | None = None) -> list[Sessions]:
@@ -109,40 +109,3 @@ def uci_eshop(clicks: Traversable, models: Traversable) -> list[Sessions]:
         item_features=items,
     )
     return [sessions]
-
-
-def join_parts(parts: Sequence[Sessions]) -> Sessions:
-    """The parts one after the other in one vocabulary: the items of the first, then what is new.
-
-    Args:
-        parts: Sessions without times, users or click features: those of the files in two parts.
-    """
-    if len(parts) == 1:
-        return parts[0]
-    ids = parts[0].vocabulary.ids
-    tables = [part.item_features for part in parts if part.item_features is not None]
-    for part in parts[1:]:
-        ids = ids.append(part.vocabulary.ids[parts[0].vocabulary.encode(part.vocabulary.ids) < 0])
-    vocabulary = Vocabulary(ids)
-    items = [part.with_vocabulary(vocabulary).items for part in parts]
-    lengths = [part.lengths for part in parts]
-    joined = Sessions(
-        np.concatenate(items),
-        np.concatenate(([0], np.cumsum(np.concatenate(lengths)))),
-        vocabulary,
-    )
-    if not tables:
-        return joined
-    named = [
-        table.set_axis(part.vocabulary.ids, axis=0)
-        for part, table in zip(parts, tables, strict=True)
-    ]
-    table = pd.concat(named)
-    return _described(joined, table[~table.index.duplicated()])
-
-
-def _described(sessions: Sessions, table: pd.DataFrame) -> Sessions:
-    """The sessions with the rows of a table indexed by item id, in code order."""
-    rows = table.reindex(sessions.vocabulary.ids).reset_index(drop=True)
-    rows.columns.name = None
-    return replace(sessions, item_features=rows)

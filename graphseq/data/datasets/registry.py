@@ -69,7 +69,7 @@ def load_dataset(
     Raises:
         ValueError: If the name or an option is unknown, or a file is missing or another one.
     """
-    return published.join_parts(_read(_dataset(name), root, verify, options))
+    return Sessions.concat(_read(_dataset(name), root, verify, options))
 
 
 def load_split(

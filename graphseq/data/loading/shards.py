@@ -19,11 +19,10 @@ from graphseq.data.loading.samplers import place_among_ranks
 from graphseq.data.logs.coded_log import CodedLog, code_log, must_be_held
 from graphseq.data.logs.conversion import BUILD, log_columns, write_sessions
 from graphseq.data.logs.door import open_log
-from graphseq.data.logs.events import plain_array
 from graphseq.data.logs.source import Log, LogOptions
 from graphseq.data.logs.times import Duration
 from graphseq.data.sessions.sessions import Sessions
-from graphseq.data.sessions.vocabulary import UNKNOWN, as_index
+from graphseq.data.sessions.vocabulary import UNKNOWN
 from graphseq.data.storage import (
     SESSIONS,
     Folder,
@@ -221,7 +220,7 @@ def open_shards(
                 raise
         # The folder was replaced meanwhile: all shards are those of the new one.
         return open_shards(folder, rank=rank, world_size=world_size, verify=verify)
-    return mine[0] if len(mine) == 1 else _joined(mine)
+    return Sessions.concat(mine)
 
 
 def shard_sizes(folder: str | PathLike[str]) -> list[dict[str, int]]:
@@ -312,34 +311,3 @@ def _read_header(opened: Folder) -> tuple[list[dict[str, int]], list[str]]:
 
 def _open(folder: Path, number: int, checksum: str, verify: bool) -> Sessions:
     return open_sessions(folder / _name(number), verify=verify, expected=checksum)
-
-
-def _joined(parts: Sequence[Sessions]) -> Sessions:
-    """Sessions of one vocabulary, one part after the other."""
-    first = parts[0]
-
-    def joined(name: str) -> Any:
-        values = [getattr(part, name) for part in parts]
-        return None if values[0] is None else np.concatenate(values)
-
-    starts = np.cumsum([0, *(part.num_clicks for part in parts[:-1])])
-    ids: pd.Index | None = None
-    if first.session_ids is not None:
-        named, *rest = (
-            as_index(part.session_ids) for part in parts if part.session_ids is not None
-        )
-        ids = named.append(rest)
-    return replace(
-        first,
-        items=joined("items"),
-        ptr=np.concatenate(
-            [[0], *(part.ptr[1:] + start for part, start in zip(parts, starts, strict=True))]
-        ),
-        time=joined("time"),
-        users=joined("users"),
-        click_features={
-            name: np.concatenate([part.click_features[name] for part in parts])
-            for name in first.click_features
-        },
-        session_ids=None if ids is None else plain_array(ids),
-    )

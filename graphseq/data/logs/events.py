@@ -16,6 +16,7 @@ from graphseq.data.logs.ids import id_column
 from graphseq.data.logs.rows import by_clicks, place_of_click
 from graphseq.data.logs.source import Log, LogOptions
 from graphseq.data.logs.times import Duration, duration, instants
+from graphseq.data.sessions.item_table import take_rows
 from graphseq.data.sessions.vocabulary import UNKNOWN, Vocabulary, as_index
 
 logger = logging.getLogger(__name__)
@@ -226,5 +227,4 @@ def features_by_id(table: pd.DataFrame, vocabulary: Vocabulary) -> pd.DataFrame:
         )
     if not known.all():
         logger.info("%d of %d items have no row in item_features.", (~known).sum(), len(known))
-        return table.reset_index(drop=True).reindex(rows).reset_index(drop=True)
-    return table.take(rows).reset_index(drop=True)
+    return take_rows(table, rows)

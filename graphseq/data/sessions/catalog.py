@@ -4,12 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Protocol, TypeVar
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
 from graphseq.data.sessions.vocabulary import Vocabulary
+
+S_co = TypeVar("S_co", covariant=True)
+
+
+class Recodable(Protocol[S_co]):
+    """What a catalog encodes: :class:`~graphseq.data.Sessions`."""
+
+    def in_codes_of(self, catalog: Catalog) -> S_co:
+        """The same in the codes of the catalog."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,6 +58,20 @@ class Catalog:
     @property
     def num_items(self) -> int:
         return len(self.items)
+
+    def encode(self, sessions: Recodable[S_co]) -> S_co:
+        """The same sessions in the codes of these items, users and values of click features.
+
+        What the catalog lacks becomes -1. An item keeps the features that the sessions have of it;
+        the catalog gives those of the others.
+
+        Args:
+            sessions: In codes of their own.
+
+        Raises:
+            ValueError: If none of the ids is known, and all are of another type.
+        """
+        return sessions.in_codes_of(self)
 
     def __repr__(self) -> str:
         users = 0 if self.users is None else len(self.users)

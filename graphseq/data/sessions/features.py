@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal
 
 import numpy as np
@@ -189,23 +189,6 @@ def feature_specs(
             specs.append(Feature.from_spec(completed).to_spec())
         found[f"{owner}_features"] = specs
     return found
-
-
-def in_feature_codes(sessions: Sessions, vocabularies: Mapping[str, Vocabulary]) -> Sessions:
-    """The same sessions, their click features in the codes of other vocabularies.
-
-    Args:
-        sessions: With vocabularies of their own, or in these codes already.
-        vocabularies: Name of a feature -> its values; what one lacks becomes -1.
-    """
-    features, owned = dict(sessions.click_features), dict(sessions.feature_vocabularies)
-    for name, vocabulary in vocabularies.items():
-        if name in owned and owned[name] != vocabulary:
-            table = owned[name].map_to(vocabulary, f"values of {name!r}").astype(np.int32)
-            features[name], owned[name] = table[features[name]], vocabulary
-    if owned == dict(sessions.feature_vocabularies):
-        return sessions
-    return replace(sessions, click_features=features, feature_vocabularies=owned)
 
 
 # -- finding out what a feature is -------------------------------------------------------------

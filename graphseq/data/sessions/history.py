@@ -184,42 +184,16 @@ def _first_targets(first_target: Ints, lengths: Ints, session_ptr: Ints, first: 
 def _after(history: Sessions, sessions: Sessions) -> Sessions:
     """Both in one, history first, in the codes of ``sessions``."""
     history = history.with_vocabulary(sessions.vocabulary)
-    if (history.user_vocabulary is None) != (sessions.user_vocabulary is None):
-        raise ValueError("Either both sessions and history have a user_vocabulary, or neither.")
-    if sessions.user_vocabulary is not None:
+    history = history.with_feature_vocabularies(sessions.feature_vocabularies)
+    if sessions.user_vocabulary is not None and history.user_vocabulary is not None:
         history = history.with_user_vocabulary(sessions.user_vocabulary)
-    assert history.users is not None
-    assert sessions.users is not None
-    if set(history.click_features) != set(sessions.click_features):
+    parts = [replace(part, session_ids=None, first_target=None) for part in (history, sessions)]
+    try:
+        return Sessions.concat(parts)
+    except ValueError as error:
         raise ValueError(
-            f"The sessions have the click features {sorted(sessions.click_features)}, the history "
-            f"{sorted(history.click_features)}: they must have the same."
-        )
-    if (history.time is None) != (sessions.time is None):
-        raise ValueError("Either both sessions and history have times, or neither.")
-    features = {}
-    for name, values in sessions.click_features.items():
-        ids, theirs = (
-            sessions.feature_vocabularies.get(name),
-            history.feature_vocabularies.get(name),
-        )
-        past = np.asarray(history.click_features[name])
-        if ids is not None and theirs is not None and ids != theirs:
-            past = theirs.map_to(ids, f"values of {name!r}").astype(values.dtype)[past]
-        features[name] = np.concatenate((past, values))
-    time = None
-    if history.time is not None and sessions.time is not None:
-        time = np.concatenate((history.time, sessions.time))
-    return replace(
-        sessions,
-        items=np.concatenate((history.items, sessions.items)),
-        ptr=np.concatenate((history.ptr, history.num_clicks + sessions.ptr[1:])),
-        time=time,
-        users=np.concatenate((history.users, sessions.users)),
-        click_features=features,
-        session_ids=None,
-        first_target=None,
-    )
+            f"The history, parts[0], does not fit the sessions, parts[1]: {error}"
+        ) from error
 
 
 def _gathered(

@@ -13,7 +13,7 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 from graphseq.data.logs.errors import missing_rows
-from graphseq.data.logs.events import session_fields
+from graphseq.data.logs.events import plain_array, session_fields
 from graphseq.data.logs.ids import id_column
 from graphseq.data.logs.lists import read_lists
 from graphseq.data.logs.memory import column_of
@@ -21,8 +21,9 @@ from graphseq.data.logs.source import Log, LogOptions
 from graphseq.data.logs.times import Duration
 from graphseq.data.sessions.catalog import Catalog
 from graphseq.data.sessions.fingerprint import fingerprint
+from graphseq.data.sessions.item_table import join_tables, take_rows
 from graphseq.data.sessions.ragged import count_codes, session_numbers, window_clicks
-from graphseq.data.sessions.vocabulary import Vocabulary
+from graphseq.data.sessions.vocabulary import Vocabulary, as_index
 
 
 @dataclass(frozen=True, eq=False)
@@ -133,6 +134,83 @@ class Sessions:
         if len(codes) != ptr[-1]:
             raise ValueError(f"ptr ends at {ptr[-1]}, but there are {len(codes)} clicks.")
         return cls(codes.astype(np.int32), ptr, vocabulary, **fields)
+
+    @classmethod
+    def concat(cls, parts: Sequence[Sessions]) -> Sessions:
+        """The sessions of all parts, one part after the other, in one vocabulary.
+
+        Parts of one log keep their codes. Else the vocabulary is that of the first part, followed
+        by what the next parts have beyond it; users and values of click features are joined in the
+        same way, and an item has the features of the first part that knows it.
+
+        Args:
+            parts: At least one; a part without sessions counts for its vocabulary alone.
+
+        Raises:
+            ValueError: If there is no part, one is no :class:`Sessions`, or one has times, users,
+                session ids or click features and another has not.
+        """
+        parts = list(parts)
+        if not parts:
+            raise ValueError("concat needs at least one part, got none.")
+        for number, part in enumerate(parts):
+            only_sessions(f"parts[{number}]", part)
+        first = parts[0]
+        fields = {
+            "times": lambda part: part.time is not None,
+            "users": lambda part: part.users is not None,
+            "a user_vocabulary": lambda part: part.user_vocabulary is not None,
+            "session ids": lambda part: part.session_ids is not None,
+            "click features": lambda part: sorted(part.click_features),
+            "feature_vocabularies": lambda part: sorted(part.feature_vocabularies),
+        }
+        for what, of in fields.items():
+            for number, part in enumerate(parts):
+                if of(part) != of(first):
+                    raise ValueError(
+                        f"All parts have the same fields, but parts[0] and parts[{number}] differ "
+                        f"in {what}: {of(first)} and {of(part)}."
+                    )
+        if len(parts) == 1:
+            return first
+        items = first.vocabulary.extended([part.vocabulary for part in parts[1:]], "items")
+        table = join_tables(items, [(part.vocabulary, part.item_features) for part in parts])
+        parts = [replace(part, item_features=None).with_vocabulary(items) for part in parts]
+        users = first.user_vocabulary
+        if users is not None:
+            others = [part.user_vocabulary for part in parts if part.user_vocabulary is not None]
+            users = users.extended(others, "users")
+            parts = [part.with_user_vocabulary(users) for part in parts]
+        values = {
+            name: ids.extended([p.feature_vocabularies[name] for p in parts], f"values of {name!r}")
+            for name, ids in first.feature_vocabularies.items()
+        }
+        parts = [part.with_feature_vocabularies(values) for part in parts]
+        told = any(part.first_target is not None for part in parts)
+        ends = np.cumsum([0, *(part.num_clicks for part in parts)])
+        names = None
+        if first.session_ids is not None:
+            named, *more = (as_index(part.session_ids) for part in parts)  # type: ignore[arg-type]
+            names = plain_array(named.append(more))
+        return replace(
+            first,
+            items=np.concatenate([part.items for part in parts]),
+            ptr=np.concatenate(
+                [[0], *(part.ptr[1:] + end for part, end in zip(parts, ends, strict=False))]
+            ),
+            vocabulary=items,
+            time=_joined([part.time for part in parts]),
+            users=_joined([part.users for part in parts]),
+            user_vocabulary=users,
+            click_features={
+                name: np.concatenate([part.click_features[name] for part in parts])
+                for name in first.click_features
+            },
+            feature_vocabularies=values,
+            item_features=table,
+            session_ids=names,
+            first_target=_joined([part.targets_from for part in parts]) if told else None,
+        )
 
     @classmethod
     def from_lists(
@@ -391,10 +469,7 @@ class Sessions:
                 f"No item of these sessions has a row in the table: its index has "
                 f"{table.index[:1].tolist()}, the sessions have {self.vocabulary.ids[:1].tolist()}."
             )
-        rows = table.reset_index(drop=True)
-        absent = row < 0
-        rows = rows.reindex(np.where(absent, len(rows), row)) if absent.any() else rows.take(row)
-        return replace(self, item_features=rows.reset_index(drop=True))
+        return replace(self, item_features=take_rows(table, row))
 
     def to_lists(self) -> list[list[Any]]:
         """One list of item ids a session; ``None`` stands for a click outside the vocabulary."""
@@ -537,11 +612,7 @@ class Sessions:
         table = self.vocabulary.map_to(vocabulary, "items").astype(np.int32)
         item_features = None
         if self.item_features is not None:
-            codes = self.vocabulary.encode(vocabulary.ids)
-            item_features = self.item_features.reset_index(drop=True)
-            known = (codes >= 0).all()
-            item_features = item_features.take(codes) if known else item_features.reindex(codes)
-            item_features = item_features.reset_index(drop=True)
+            item_features = take_rows(self.item_features, self.vocabulary.encode(vocabulary.ids))
         return replace(
             self, items=table[self.items], vocabulary=vocabulary, item_features=item_features
         )
@@ -559,6 +630,40 @@ class Sessions:
         table = self.user_vocabulary.map_to(vocabulary, "users").astype(np.int32)
         return replace(self, users=table[self.users], user_vocabulary=vocabulary)
 
+    def with_feature_vocabularies(self, vocabularies: Mapping[str, Vocabulary]) -> Sessions:
+        """The same sessions with values of click features in the codes of other vocabularies.
+
+        Args:
+            vocabularies: Name of a categorical click feature -> its values; what one lacks becomes
+                -1. Names that these sessions do not have are passed over.
+
+        Raises:
+            ValueError: If no value of a feature is in it, and all are of another type.
+        """
+        features, owned = dict(self.click_features), dict(self.feature_vocabularies)
+        for name, vocabulary in vocabularies.items():
+            ours = owned.get(name)
+            if ours is None or ours is vocabulary or ours == vocabulary:
+                continue
+            table = ours.map_to(vocabulary, f"values of {name!r}").astype(np.int32)
+            features[name], owned[name] = table[features[name]], vocabulary
+        if owned == dict(self.feature_vocabularies):
+            return self
+        return replace(self, click_features=features, feature_vocabularies=owned)
+
+    def in_codes_of(self, catalog: Catalog) -> Sessions:
+        """What :meth:`Catalog.encode` does."""
+        own = self.item_features
+        if self.vocabulary != catalog.items:
+            recoded = replace(self, item_features=None).with_vocabulary(catalog.items)
+            tables = [(self.vocabulary, own), (catalog.items, catalog.item_features)]
+            recoded = replace(recoded, item_features=join_tables(catalog.items, tables))
+        else:
+            recoded = replace(self, item_features=catalog.item_features if own is None else own)
+        if catalog.users is not None and catalog.users != self.user_vocabulary:
+            recoded = recoded.with_user_vocabulary(catalog.users)
+        return recoded.with_feature_vocabularies(catalog.click_vocabularies)
+
     def drop_unused_items(self) -> Sessions:
         """The same sessions with a vocabulary of the items that occur, in their old order."""
         used = count_codes(self.items, self.num_items) > 0
@@ -571,6 +676,10 @@ class Sessions:
             f"{type(self).__name__}(num_sessions={self.num_sessions}, "
             f"num_clicks={self.num_clicks}, num_items={self.num_items})"
         )
+
+
+def _joined(values: Sequence[Any]) -> Any:
+    return None if values[0] is None else np.concatenate(values)
 
 
 def only_sessions(name: str, value: Any) -> None:

@@ -100,6 +100,8 @@ class Vocabulary:
         Raises:
             ValueError: If the ids are of another type than those of ``other``.
         """
+        if other is self or other == self:
+            return np.append(np.arange(len(self)), UNKNOWN)
         return np.append(other.encode(self.ids, what=what), UNKNOWN)
 
     def _refuse_other_type(self, values: Any, what: str) -> None:
@@ -150,6 +152,23 @@ class Vocabulary:
     def subset(self, codes: ArrayLike) -> Vocabulary:
         """The vocabulary of these codes alone, renumbered in the order given."""
         return Vocabulary(self.ids.take(np.asarray(codes, dtype=np.int64)))
+
+    def extended(self, others: Iterable[Vocabulary], what: str = "ids") -> Vocabulary:
+        """These ids under their codes, followed by what the others have beyond them, in order.
+
+        Args:
+            others: Vocabularies of ids of the same kind.
+            what: The ids, in a message.
+
+        Raises:
+            ValueError: If the ids of one are of another type than those before it.
+        """
+        found = self
+        for other in others:
+            foreign = other.ids[other.map_to(found, what)[:-1] < 0]
+            if len(foreign):
+                found = Vocabulary.from_unique(found.ids.append(foreign))
+        return found
 
     def __len__(self) -> int:
         return len(self.ids)

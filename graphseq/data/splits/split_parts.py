@@ -187,7 +187,7 @@ def _shrunk(train: Sessions) -> Sessions:
         used = _occurs(train.click_features[name], len(vocabulary))
         if not used.all():
             vocabularies[name] = vocabulary.subset(np.flatnonzero(used))
-    return _with_feature_vocabularies(train, vocabularies)
+    return train.with_feature_vocabularies(vocabularies)
 
 
 def _in_codes_of(train: Sessions, part: Sessions, name: str) -> Sessions:
@@ -204,18 +204,7 @@ def _in_codes_of(train: Sessions, part: Sessions, name: str) -> Sessions:
     part = replace(part.with_vocabulary(train.vocabulary), item_features=train.item_features)
     if train.user_vocabulary is not None or part.user_vocabulary is not None:
         part = part.with_user_vocabulary(train.user_vocabulary)
-    return _with_feature_vocabularies(part, train.feature_vocabularies)
-
-
-def _with_feature_vocabularies(sessions: Sessions, vocabularies: Mapping[str, Any]) -> Sessions:
-    """Categorical click features in the codes of other vocabularies; what they lack is -1."""
-    features = dict(sessions.click_features)
-    for name, vocabulary in vocabularies.items():
-        ours = sessions.feature_vocabularies[name]
-        if ours is not vocabulary:
-            table = ours.map_to(vocabulary, f"values of {name!r}").astype(np.int32)
-            features[name] = table[features[name]]
-    return replace(sessions, click_features=features, feature_vocabularies=dict(vocabularies))
+    return part.with_feature_vocabularies(train.feature_vocabularies)
 
 
 def _occurs(codes: NDArray[Any], size: int) -> NDArray[np.bool_]:

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import replace
 from typing import Any, Literal, get_args
 
 import numpy as np
-import pandas as pd
 import torch
 from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 
 from graphseq.data.graphs.item_graph import near_counts
 from graphseq.data.sessions.catalog import Catalog
-from graphseq.data.sessions.features import Feature, encode_column, feature_specs, in_feature_codes
+from graphseq.data.sessions.features import Feature, encode_column, feature_specs
+from graphseq.data.sessions.item_table import join_tables
 from graphseq.data.sessions.sessions import Sessions, only_sessions
 from graphseq.data.sessions.vocabulary import Vocabulary
 from graphseq.data.splits.split_parts import Split
@@ -94,7 +93,7 @@ def grow(
     grown = _rebuilt(model, grown_catalog)
     log = None
     if isinstance(sessions, Sessions):
-        log = in_codes_of_catalog(sessions, grown_catalog)
+        log = grown_catalog.encode(sessions)
     if isinstance(model, CountingModel) and isinstance(grown, CountingModel):
         if log is None:
             raise ValueError(
@@ -147,19 +146,7 @@ def in_model_codes(model: SessionModel, sessions: Sessions) -> Sessions:
                 f"the first, are not among the {len(known)} of this {type(model).__name__}: "
                 "gs.grow(model, sessions) gives them rows, or build a new model."
             )
-    return in_codes_of_catalog(sessions, catalog)
-
-
-def in_codes_of_catalog(sessions: Sessions, catalog: Catalog) -> Sessions:
-    """Sessions in the codes of a catalogue; features that they do not tell come from there."""
-    own = sessions.item_features
-    recoded = sessions.with_vocabulary(catalog.items)
-    if catalog.users is not None:
-        recoded = recoded.with_user_vocabulary(catalog.users)
-    if catalog.item_features is not None:
-        code = sessions.vocabulary.encode(catalog.items.ids)
-        recoded = replace(recoded, item_features=_joined(own, code, catalog.item_features))
-    return in_feature_codes(recoded, catalog.click_vocabularies)
+    return catalog.encode(sessions)
 
 
 # -- the larger catalogue ----------------------------------------------------------------------
@@ -167,53 +154,16 @@ def in_codes_of_catalog(sessions: Sessions, catalog: Catalog) -> Sessions:
 
 def _union(old: Catalog, new: Catalog) -> Catalog:
     """The old catalogue with what the new one has beyond it behind; counts are the new ones."""
-    items = _extended(old.items, new.items, "items")
+    items = old.items.extended([new.items], "items")
     code = new.items.encode(items.ids)
     counts = np.where(code >= 0, np.append(new.counts, 0)[code], 0)
     users = old.users if new.users is None else new.users
     if old.users is not None and new.users is not None:
-        users = _extended(old.users, new.users, "users")
-    features = None
-    if old.item_features is not None or new.item_features is not None:
-        old_code = np.arange(len(items))
-        old_code[len(old.items) :] = -1
-        if new.item_features is None:
-            assert old.item_features is not None
-            features = old.item_features.reset_index(drop=True).reindex(old_code)
-            features = features.reset_index(drop=True)
-        else:
-            features = _joined(old.item_features, old_code, _taken(new.item_features, code))
+        users = old.users.extended([new.users], "users")
+    known = [(old.items, old.item_features), (new.items, new.item_features)]
+    features = join_tables(items, known)
     vocabularies = {**new.click_vocabularies, **old.click_vocabularies}
     return Catalog(items, counts, users, features, vocabularies)
-
-
-def _extended(old: Vocabulary, new: Vocabulary, what: str) -> Vocabulary:
-    foreign = new.ids[new.map_to(old, what)[:-1] < 0]
-    return old if len(foreign) == 0 else Vocabulary(old.ids.append(foreign))
-
-
-def _taken(table: pd.DataFrame, code: NDArray[Any]) -> pd.DataFrame:
-    """Rows of a table; -1: a row of missing values."""
-    table = table.reset_index(drop=True)
-    rows = table.take(code) if (code >= 0).all() else table.reindex(code)
-    return rows.reset_index(drop=True)
-
-
-def _joined(
-    first: pd.DataFrame | None, code: NDArray[Any], otherwise: pd.DataFrame
-) -> pd.DataFrame:
-    """Row ``code[j]`` of the first table for item j, and where it is -1 that of the other one."""
-    otherwise = otherwise.reset_index(drop=True)
-    if first is None:
-        return otherwise
-    of_first = np.flatnonzero(code >= 0)
-    of_other = np.flatnonzero(code < 0)
-    parts = [
-        first.reset_index(drop=True).take(code[of_first]).set_axis(of_first, axis=0),
-        otherwise.take(of_other).set_axis(of_other, axis=0),
-    ]
-    joined = pd.concat([part for part in parts if len(part)]).sort_index()
-    return joined.reset_index(drop=True)
 
 
 # -- the larger model --------------------------------------------------------------------------

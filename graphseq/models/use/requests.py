@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,6 @@ from graphseq.data.logs.door import open_log
 from graphseq.data.logs.ids import id_column
 from graphseq.data.logs.lists import read_lists
 from graphseq.data.logs.memory import column_of
-from graphseq.data.sessions.features import in_feature_codes
 from graphseq.data.sessions.sessions import Sessions
 from graphseq.data.sessions.vocabulary import Vocabulary
 from graphseq.models.base import SessionModel, SessionsLike
@@ -100,21 +99,21 @@ def read_queries(
     names: Any = None
     fields: dict[str, NDArray[Any]] = {}
     if isinstance(sessions, Sessions):
+        recoded = replace(sessions, item_features=None)
         if model.catalog is not None:
-            sessions = in_feature_codes(sessions, model.catalog.click_vocabularies)
-        unknown_ids = sessions.vocabulary.ids
-        own = np.asarray(sessions.items)
-        table = sessions.vocabulary.map_to(vocabulary, "items of these sessions")
-        codes, ptr = np.asarray(table[own], dtype=np.int64), np.asarray(sessions.ptr)
+            recoded = model.catalog.encode(recoded)
+        else:
+            recoded = recoded.with_vocabulary(vocabulary)
+        codes, ptr = recoded.items.astype(np.int64), np.asarray(sessions.ptr)
         unknown = np.flatnonzero(codes < 0)
-        named_unknown = unknown_ids.take(own[unknown][own[unknown] >= 0][:MAX_IDS_NAMED]).tolist()
-        fields = {f"click_{name}": np.asarray(v) for name, v in sessions.click_features.items()}
+        own = np.asarray(sessions.items)[unknown]
+        named_unknown = sessions.vocabulary.decode(own[own >= 0][:MAX_IDS_NAMED])
+        fields = {f"click_{name}": np.asarray(v) for name, v in recoded.click_features.items()}
         names = sessions.session_ids
         if sessions.time is not None:
             fields["click_time"] = np.asarray(sessions.time)
-        if users is None and user_vocabulary is not None:
-            told = sessions.with_user_vocabulary(user_vocabulary).users
-            codes_of_users = None if told is None else told.astype(np.int64)
+        if users is None and user_vocabulary is not None and recoded.users is not None:
+            codes_of_users = recoded.users.astype(np.int64)
     else:
         flat, ptr = read_lists(sessions, empty=True)
         found = vocabulary.encode(flat, what="items of these sessions")

@@ -18,7 +18,6 @@ import pytest
 from graphseq.data.datasets import builders as published
 from graphseq.data.datasets import registry
 from graphseq.data.datasets.registry import DATASETS, load_dataset, load_split
-from graphseq.data.sessions.sessions import Sessions
 
 NAMES = tuple(DATASETS)
 EMBEDDED = tuple(name for name, dataset in DATASETS.items() if dataset.embedded)
@@ -166,18 +165,6 @@ def test_amazon_attributes_become_one_text_an_item(tmp_path):
     listed = sessions.item_features["attributes"]
     assert listed[:2].tolist() == ["7", "4|2"]
     assert listed.isna().tolist() == [False, False, True]
-
-
-def test_join_parts_one_part_is_itself():
-    sessions = Sessions.from_lists([["a", "b"]])
-    assert published.join_parts([sessions]) is sessions
-
-
-def test_join_parts_without_features_keeps_every_session():
-    parts = [Sessions.from_lists([["a", "b"], ["b"]]), Sessions.from_lists([["c", "b"]])]
-    joined = published.join_parts(parts)
-    assert joined.to_lists() == [["a", "b"], ["b"], ["c", "b"]]
-    assert joined.item_features is None
 
 
 # -- cards -------------------------------------------------------------------------------------

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 import graphseq as gs
-from graphseq.data.sessions.features import Feature, encode_column, feature_specs, in_feature_codes
+from graphseq.data.sessions.features import Feature, encode_column, feature_specs
 from graphseq.data.sessions.sessions import Sessions
 
 
@@ -146,16 +146,16 @@ def test_feature_that_is_not_described_raises(spec: dict, message: str) -> None:
         Feature.from_spec(spec)
 
 
-def test_in_feature_codes_renames_values_and_leaves_numbers_alone() -> None:
+def test_with_feature_vocabularies_renames_values_and_leaves_numbers_alone() -> None:
     own = gs.data.Vocabulary(["phone", "tv"])
     click = {"device": np.array([0, 1, -1, 0], dtype=np.int32), "price": np.arange(4.0)}
     sessions = sessions_with(click, feature_vocabularies={"device": own})
     other = {"device": gs.data.Vocabulary(["tablet", "phone"]), "page": own}
-    recoded = in_feature_codes(sessions, other)
+    recoded = sessions.with_feature_vocabularies(other)
     assert recoded.click_features["device"].tolist() == [1, -1, -1, 1]
     assert recoded.feature_vocabularies["device"] == other["device"]
     assert recoded.click_features["price"] is click["price"]
-    assert in_feature_codes(recoded, other) is recoded
+    assert recoded.with_feature_vocabularies(other) is recoded
 
 
 def test_encode_column_of_values_gives_their_places_and_minus_one_for_others() -> None:

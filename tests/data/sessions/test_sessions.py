@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import date
 from typing import Any
 
@@ -496,3 +497,107 @@ def test_with_item_features_of_other_items_or_twice_is_refused():
         sessions.with_item_features(pd.DataFrame({"price": [1, 2]}, index=["a", "a"]))
     with pytest.raises(ValueError, match="of another type"):
         sessions.with_item_features(pd.DataFrame({"price": [1]}))
+
+
+# -- several parts, other codes ----------------------------------------------------------------
+
+
+def parts_of_a_log() -> list[Sessions]:
+    """Two logs, each in vocabularies of its own."""
+    frames = [
+        {"session_id": [1, 1, 2], "item_id": ["a", "b", "c"], "time": [1, 2, 3]},
+        {"session_id": [3, 3], "item_id": ["d", "a"], "time": [4, 5]},
+    ]
+    more = [
+        {"user": ["u", "u", "v"], "device": ["tv", "pc", "tv"], "price": [1.0, 2.0, 3.0]},
+        {"user": ["v", "v"], "device": ["pc", "web"], "price": [9.0, 8.0]},
+    ]
+    return [
+        Sessions.from_frame(
+            pd.DataFrame({**frame, **columns}),
+            time="time",
+            user="user",
+            features=["device"],
+            item_features=["price"],
+        )
+        for frame, columns in zip(frames, more, strict=True)
+    ]
+
+
+def test_concat_is_the_log_of_both_in_one_vocabulary() -> None:
+    parts = parts_of_a_log()
+    both = Sessions.concat(parts)
+    expected = pd.concat([part.to_frame() for part in parts], ignore_index=True)
+    pd.testing.assert_frame_equal(both.to_frame(), expected)
+    assert both.vocabulary.ids.tolist() == ["a", "b", "c", "d"]
+    assert both.users.tolist() == [0, 1, 1]
+    assert both.feature_vocabularies["device"].ids.tolist() == ["tv", "pc", "web"]
+    assert both.item_features["price"].tolist() == [1.0, 2.0, 3.0, 9.0]  # a: of the first part
+    assert both.first_target is None
+
+
+@given(LISTS, st.integers(0, 8))
+def test_concat_undoes_a_cut_and_keeps_the_vocabulary(lists: list[list[Any]], at: int) -> None:
+    whole = Sessions.from_lists(lists)
+    again = Sessions.concat([whole[:at], whole[at:]])
+    assert again.vocabulary is whole.vocabulary
+    assert again.fingerprint() == whole.fingerprint()
+
+
+def test_concat_writes_targets_out_where_one_part_has_them() -> None:
+    first, second = Sessions.from_lists([["a", "b"]]), Sessions.from_lists([["a", "b", "c"]])
+    second = replace(second, first_target=np.array([2]))
+    assert Sessions.concat([first, second]).first_target.tolist() == [1, 2]
+    assert Sessions.concat([second]) is second
+
+
+def test_concat_keeps_unknown_clicks_and_users() -> None:
+    parts = [replace(part, items=part.items.copy()) for part in parts_of_a_log()]
+    parts[1].items[0] = -1
+    parts[1] = replace(parts[1], users=np.array([-1], dtype=np.int32))
+    both = Sessions.concat(parts)
+    assert both.to_lists() == [["a", "b"], ["c"], [None, "a"]]
+    assert both.users.tolist() == [0, 1, -1]
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"time": None}, r"parts\[0\] and parts\[1\] differ in times: True and False"),
+        ({"users": None}, "differ in users"),
+        ({"user_vocabulary": None}, "differ in a user_vocabulary"),
+        ({"session_ids": None}, "differ in session ids"),
+        ({"click_features": {}, "feature_vocabularies": {}}, "differ in click features"),
+        ({"feature_vocabularies": {}}, "differ in feature_vocabularies"),
+    ],
+)
+def test_concat_of_parts_that_differ_says_in_what(change: dict[str, Any], words: str) -> None:
+    first, second = parts_of_a_log()
+    with pytest.raises(ValueError, match=words):
+        Sessions.concat([first, replace(second, **change)])
+
+
+def test_concat_of_nothing_of_lists_or_of_other_ids_is_refused() -> None:
+    with pytest.raises(ValueError, match="needs at least one part"):
+        Sessions.concat([])
+    with pytest.raises(ValueError, match=r"parts\[1\] must be gs.Sessions, got list"):
+        Sessions.concat([parts_of_a_log()[0], [["a"]]])  # type: ignore[list-item]
+    with pytest.raises(ValueError, match="None of these 1 items is known"):
+        Sessions.concat([Sessions.from_lists([[1]]), Sessions.from_lists([["1"]])])
+
+
+def test_catalog_encode_gives_codes_of_items_users_and_values_and_missing_features() -> None:
+    first, second = parts_of_a_log()
+    encoded = first.catalog().encode(second)
+    assert encoded.items.tolist() == [-1, 0]
+    assert encoded.users.tolist() == [1]
+    assert encoded.click_features["device"].tolist() == [1, -1]
+    assert encoded.item_features["price"].tolist() == [8.0, 2.0, 3.0]  # a: what the sessions say
+    assert encoded.vocabulary is first.vocabulary
+    bare = replace(second, item_features=None)
+    assert first.catalog().encode(bare).item_features["price"].tolist() == [1.0, 2.0, 3.0]
+    nobody = replace(first.catalog(), users=None, click_vocabularies={}, item_features=None)
+    assert nobody.encode(second).user_vocabulary is second.user_vocabulary
+    same = nobody.encode(first)
+    assert same.fingerprint() == first.fingerprint()
+    assert same.item_features["price"].tolist() == [1.0, 2.0, 3.0]

@@ -129,3 +129,22 @@ def test_encode_unsigned_among_signed_is_by_value() -> None:
     assert Vocabulary([2**64 - 1, 1]).encode(np.array([-1, 1])).tolist() == [-1, 1]
     assert Vocabulary([-1, 5]).encode(np.array([2**64 - 1, 5], dtype=np.uint64)).tolist() == [-1, 1]
     assert Vocabulary([2**63]).encode(np.array([2**63 - 1])).tolist() == [-1]
+
+
+def test_extended_puts_what_is_new_behind_in_order() -> None:
+    first, second, third = Vocabulary(["b", "a"]), Vocabulary(["c", "a"]), Vocabulary(["d", "c"])
+    assert first.extended([second, third]).ids.tolist() == ["b", "a", "c", "d"]
+    assert first.extended([Vocabulary(["a"])]) is first
+    assert first.extended([]) is first
+
+
+def test_extended_by_ids_of_another_type_is_refused() -> None:
+    with pytest.raises(ValueError, match="None of these 1 items is known, as they are of another"):
+        Vocabulary([1, 2]).extended([Vocabulary(["1"])], "items")
+
+
+def test_map_to_the_same_ids_is_the_identity() -> None:
+    first, same = Vocabulary(["b", "a"]), Vocabulary(["b", "a"])
+    for other in (first, same):
+        assert first.map_to(other).tolist() == [0, 1, -1]
+    assert first.map_to(Vocabulary(["a", "c"])).tolist() == [-1, 0, -1]
