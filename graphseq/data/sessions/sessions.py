@@ -157,11 +157,11 @@ class Sessions:
             only_sessions(f"parts[{number}]", part)
         first = parts[0]
         fields = {
+            "click features": lambda part: sorted(part.click_features),
             "times": lambda part: part.time is not None,
             "users": lambda part: part.users is not None,
             "a user_vocabulary": lambda part: part.user_vocabulary is not None,
             "session ids": lambda part: part.session_ids is not None,
-            "click features": lambda part: sorted(part.click_features),
             "feature_vocabularies": lambda part: sorted(part.feature_vocabularies),
         }
         for what, of in fields.items():
