@@ -49,12 +49,24 @@ def arguments() -> argparse.ArgumentParser:
 def main(argv: list[str] | None = None) -> None:
     options = arguments().parse_args(argv)
     with said():
+<<<<<<< HEAD
         settings = settings_of(options.settings or options.dataset)
         (entry,) = entries_of([options.models], settings.models)
     parts = periods(options)
     split = gs.fixed_split(
         gs.Sessions.concat(parts[: options.first]), gs.Sessions.concat(parts[options.first :])
     )
+=======
+        protocol = protocol_of(options.settings or options.dataset)
+        (entry,) = entries_of([options.models], protocol.models)
+    log = read_log(options)
+    try:
+        splits = gs.rolling_split(log, periods=options.periods, first=options.first)
+    except ValueError as error:
+        raise SystemExit(str(error)) from error
+    first = splits[0].train.num_sessions
+    split = gs.fixed_split(splits.sessions[:first], splits.sessions[first:])
+>>>>>>> b5a7408 (Filters return what they take, sessions or a split, and rolling_split makes a split for every window of the log)
     line = command("experiments.rolling", argv)
     protocol = protocol_of(None if settings.exclude_seen else "rolling", settings.exclude_seen)
     content = record(line, options.dataset, split, settings.ks, protocol, settings.note)
@@ -63,7 +75,11 @@ def main(argv: list[str] | None = None) -> None:
         "ranking": "all items that the model knows; others miss; ties share their places",
     }
     for seed in options.seeds:
+<<<<<<< HEAD
         for row in study(parts, entry, settings, protocol, options, seed):
+=======
+        for row in study(splits, entry, protocol, options, seed):
+>>>>>>> b5a7408 (Filters return what they take, sessions or a split, and rolling_split makes a split for every window of the log)
             content["rows"].append(row)
             write_results(content, options.out)
             print(
@@ -78,7 +94,7 @@ def main(argv: list[str] | None = None) -> None:
 
 
 def study(
-    parts: list[gs.Sessions],
+    splits: gs.data.RollingSplits,
     entry: Entry,
     settings: Settings,
     protocol: Protocol,
@@ -86,21 +102,31 @@ def study(
     seed: int,
 ) -> Any:
     """A row for each period and way."""
-    first = options.first
-    kept, seconds = new_model(entry, gs.Sessions.concat(parts[:first]), options.epochs, seed)
+    kept, seconds = new_model(entry, splits[0].train, options.epochs, seed)
     models, spent = dict.fromkeys(WAYS, kept), dict.fromkeys(WAYS, seconds)
     epochs = {GROWN: options.more_epochs, ANEW: options.epochs, KEPT: options.epochs}
-    for period in range(first, len(parts)):
-        if period > first:
-            past, newest = gs.Sessions.concat(parts[: period - 1]), parts[period - 1]
+    newest = 0  # sessions of the period that was tested before
+    for period, split in enumerate(splits, start=options.first):
+        if newest:
             models[GROWN], spent[GROWN] = trained_on(
-                models[GROWN], entry, past, newest, options, seed * 1000 + period
+                models[GROWN],
+                entry,
+                split.train[:-newest],
+                split.train[-newest:],
+                options,
+                seed * 1000 + period,
             )
-            everything = gs.Sessions.concat(parts[:period])
-            models[ANEW], spent[ANEW] = new_model(entry, everything, options.epochs, seed)
+            models[ANEW], spent[ANEW] = new_model(entry, split.train, options.epochs, seed)
             spent[KEPT] = 0.0
+        newest = split.test.num_sessions
         for way, model in models.items():
+<<<<<<< HEAD
             report = gs.evaluate(model, parts[period], ks=settings.ks, protocol=protocol)
+=======
+            report = gs.evaluate(
+                model, split.test, ks=protocol.ks, exclude_seen=protocol.exclude_seen
+            )
+>>>>>>> b5a7408 (Filters return what they take, sessions or a split, and rolling_split makes a split for every window of the log)
             counted = isinstance(model, gs.models.CountingModel)
             fitted = gs.training.FitResult(
                 pd.DataFrame(), 0 if counted else epochs[way], spent[way]
@@ -122,7 +148,6 @@ def new_model(
     seed: int,
 ) -> tuple[gs.models.SessionModel, float]:
     """A model of its own, trained on all of these sessions, and the seconds that took."""
-    sessions = sessions.drop_unused_items()
     model = entry.new_model(sessions.num_items, seed)
     start = time.perf_counter()
     gs.fit(model, sessions, entry.training, max_epochs=epochs, seed=seed, progress=False)
@@ -152,24 +177,19 @@ def trained_on(
     return grown, time.perf_counter() - start
 
 
-def periods(options: argparse.Namespace) -> list[gs.Sessions]:
-    """The log in parts of equally many sessions, oldest first."""
-    if not 1 <= options.first < options.periods:
-        raise SystemExit(
-            f"--first must lie in 1..{options.periods - 1}, below --periods, got {options.first}."
-        )
+def read_log(options: argparse.Namespace) -> gs.Sessions:
+    """The sessions of the data set, or the newest of them; without times, in the files' order."""
     if options.dataset == "generated":
         # Tastes move through all items of a category once, so that new ones rise every period.
         kind = {"num_categories": 60, "drift": 1.0, "pattern": 0.0, "loops": 0.0}
         log = gs.generate_sessions(12_000, 6_000, mean_length=6.0, days=options.periods, **kind)
     else:
         log = gs.load_dataset(options.dataset, options.root)
-    if log.time is not None:  # files without times are in their order
+    if options.sessions is None:
+        return log
+    if log.time is not None:
         log = log.select(np.argsort(log.time[log.ptr[1:] - 1], kind="stable"))
-    if options.sessions is not None:
-        log = log.select(np.arange(log.num_sessions)[-options.sessions :])
-    parts = np.array_split(np.arange(log.num_sessions), options.periods)
-    return [log.select(part) for part in parts]
+    return log[-options.sessions :]
 
 
 if __name__ == "__main__":

@@ -41,6 +41,7 @@ from graphseq.data.sessions.history import join_sessions, with_history
 from graphseq.data.sessions.sessions import Sessions
 from graphseq.data.sessions.vocabulary import Vocabulary
 from graphseq.data.sessions.windows import sliding_windows
+from graphseq.data.splits.rolling import RollingSplits, rolling_split
 from graphseq.data.splits.splits import (
     Split,
     fixed_split,
@@ -69,6 +70,7 @@ __all__ = [
     "RaggedClicks",
     "RandomCrop",
     "RemoveSelfLoops",
+    "RollingSplits",
     "SegmentReorder",
     "SessionBatchSampler",
     "SessionGraph",
@@ -97,6 +99,7 @@ __all__ = [
     "load_dataset",
     "load_split",
     "open_shards",
+    "rolling_split",
     "session_split",
     "sliding_windows",
     "steps_of_shards",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -84,6 +84,39 @@ class Split:
     def catalog(self) -> Catalog:
         """Items, counts and users of the training part."""
         return self.train.catalog()
+
+    def map_parts(
+        self, change: Callable[[Sessions], Sessions], *, train_only: bool = False
+    ) -> Split:
+        """The split with its parts changed, in the codes of what then occurs in training.
+
+        For what belongs to sessions one by one: ``split.map_parts(lambda part:
+        part.with_item_features(table))``. Test clicks on items that training has no more are
+        unknown, and the report counts them.
+
+        Args:
+            change: From a part to the sessions in its place.
+            train_only: Whether test and validation stay as they are.
+
+        Raises:
+            ValueError: If a part is left without a session or a target.
+        """
+        parts = {"train": self.train, "validation": self.validation, "test": self.test}
+        changed = {
+            name: part if part is None or (train_only and name != "train") else change(part)
+            for name, part in parts.items()
+        }
+        train, test = changed["train"], changed["test"]
+        assert train is not None
+        assert test is not None
+        found = assemble(train, test, changed["validation"], self.protocol)
+        if len(self.report):
+            # What was unknown before has lost its id, and what was too short for its part is gone.
+            before = self.report.loc[found.report.index]
+            for column in ("items", "unknown_items"):
+                found.report[column] += before["unknown_items"]
+            found.report["sessions_too_short"] = before["sessions_too_short"]
+        return found
 
     def __repr__(self) -> str:
         sizes = ", ".join(

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from graphseq.arguments import whole
 from graphseq.data.logs.times import Duration, Moment, duration, seconds_of_moment
 from graphseq.data.sessions.describe import date_of
-from graphseq.data.sessions.sessions import Sessions, only_sessions
+from graphseq.data.sessions.sessions import Sessions
 from graphseq.data.splits.split_parts import Split, assemble, require_sessions
 
 __all__ = ["Split", "fixed_split", "leave_last_split", "session_split", "temporal_split"]
@@ -46,22 +46,11 @@ def temporal_split(
         ValueError: If the log has no times, not exactly one of ``test_days`` and ``at`` is given, a
             number of days is not positive, or a part would be empty.
     """
-    only_sessions("sessions", sessions)
-    if sessions.time is None:
-        raise ValueError(
-            "temporal_split needs the time of every click, and these sessions have none: name the "
-            "log's time column when reading it, or use session_split."
-        )
+    require_sessions("sessions", sessions)
+    end = last_clicks("temporal_split", sessions)
     if (test_days is None) == (at is None):
         raise ValueError(
             f"Give one of test_days and at, got test_days={test_days!r} and at={at!r}."
-        )
-    require_sessions("sessions", sessions)
-    end = np.maximum.reduceat(sessions.time, sessions.ptr[:-1])  # [num_sessions]
-    if not np.isfinite(end).all():
-        raise ValueError(
-            f"A time is not a number in {int((~np.isfinite(end)).sum())} sessions, the first is "
-            f"session {int(np.argmax(~np.isfinite(end)))}: drop them or fill the times in."
         )
     cut = (
         seconds_of_moment("at", at) if at is not None else end.max() - _days("test_days", test_days)
@@ -196,6 +185,26 @@ def fixed_split(
 
 
 # -- parts -------------------------------------------------------------------------------------
+
+
+def last_clicks(caller: str, sessions: Sessions) -> NDArray[np.float64]:
+    """The time of each session's last click, float64 [num_sessions].
+
+    Raises:
+        ValueError: If there are no times, or one is NaN.
+    """
+    if sessions.time is None:
+        raise ValueError(
+            f"{caller} needs the time of every click, and these sessions have none: name the "
+            "log's time column when reading it, or use session_split."
+        )
+    end: NDArray[np.float64] = np.maximum.reduceat(sessions.time, sessions.ptr[:-1])
+    if not np.isfinite(end).all():
+        raise ValueError(
+            f"A time is not a number in {int((~np.isfinite(end)).sum())} sessions, the first is "
+            f"session {int(np.argmax(~np.isfinite(end)))}: drop them or fill the times in."
+        )
+    return end
 
 
 def _by_session(

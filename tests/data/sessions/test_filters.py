@@ -17,17 +17,18 @@ from graphseq.data.sessions.filters import (
     suggest_max_length,
 )
 from graphseq.data.sessions.sessions import Sessions
-from graphseq.data.splits.splits import leave_last_split
+from graphseq.data.splits.split_parts import Split
+from graphseq.data.splits.splits import fixed_split, leave_last_split
 
 LISTS = st.lists(
     st.lists(st.sampled_from("abcdef"), min_size=1, max_size=7), min_size=1, max_size=12
 )
 CALLS = {
-    "length": lambda s: keep_min_length(s, 2),
-    "support": lambda s: keep_min_support(s, 3),
-    "core": lambda s: keep_min_support(s, 3, core=True, min_length=2),
+    "length": lambda s, **options: keep_min_length(s, 2, **options),
+    "support": lambda s, **options: keep_min_support(s, 3, **options),
+    "core": lambda s, **options: keep_min_support(s, 3, core=True, min_length=2, **options),
     "collapse": collapse_repeats,
-    "newest": lambda s: keep_newest(s, 3),
+    "newest": lambda s, **options: keep_newest(s, 3, **options),
 }
 
 
@@ -58,7 +59,7 @@ def test_filter_any_sessions_equals_the_naive_loop_counts_and_repeats_nothing(na
         with pytest.raises(ValueError, match=f"leaves none of the {len(lists)} sessions"):
             CALLS[name](sessions)
         return
-    left, report = CALLS[name](sessions)
+    left, report = CALLS[name](sessions, report=True)
     assert left.to_lists() == expected
     assert set(left.vocabulary.ids) == {item for clicks in expected for item in clicks}
     for counts, part in ((report.before, lists), (report.after, expected)):
@@ -67,11 +68,11 @@ def test_filter_any_sessions_equals_the_naive_loop_counts_and_repeats_nothing(na
         assert counts.items == len({item for clicks in part for item in clicks})
         assert counts.targets == sum(len(clicks) - 1 for clicks in part)
     if name != "support":  # once is not until stable: a click that goes takes no support along
-        again, second = CALLS[name](left)
+        again, second = CALLS[name](left, report=True)
         assert again is left
         assert second.before == second.after
     else:
-        assert CALLS[name](left)[0].to_lists() == expected
+        assert CALLS[name](left).to_lists() == expected
 
 
 def full():
@@ -102,7 +103,7 @@ def full():
     ],
 )
 def test_filter_every_field_is_carried_along(call, items, price, first_target):
-    left = call(full())[0]
+    left = call(full())
     n = left.num_sessions
     assert "".join(item for clicks in left for item in clicks) == items
     assert left.click_features["price"].tolist() == price
@@ -115,7 +116,8 @@ def test_filter_every_field_is_carried_along(call, items, price, first_target):
 
 
 def test_filter_report_reads_as_a_frame_and_as_a_sentence():
-    _, report = keep_min_length(Sessions.from_lists([["a", "b"], ["c"]]), 2)
+    sessions = Sessions.from_lists([["a", "b"], ["c"]])
+    _, report = keep_min_length(sessions, 2, report=True)
     frame = report.to_frame()
     assert frame.loc["removed"].to_dict() == {"sessions": 1, "clicks": 1, "items": 1, "targets": 0}
     assert frame.loc["after", "clicks"] == 2
@@ -127,7 +129,7 @@ def test_filter_report_reads_as_a_frame_and_as_a_sentence():
 def test_keep_min_support_core_by_hand_unravels_a_chain():
     # c has 1 click, so the session b c goes, so b is left with 1 click, so a b goes, ...
     lists = [["b", "c"], ["a", "b"], ["a", "d", "d"], ["d", "e", "e", "d"]]
-    left, report = keep_min_support(Sessions.from_lists(lists), 2, core=True)
+    left, report = keep_min_support(Sessions.from_lists(lists), 2, core=True, report=True)
     assert left.to_lists() == [["d", "d"], ["d", "e", "e", "d"]]
     assert report.rounds == 4
     assert report.filter == "keep_min_support(2, core=True, min_length=2)"
@@ -136,7 +138,7 @@ def test_keep_min_support_core_by_hand_unravels_a_chain():
 def test_keep_min_support_unknown_clicks_stay():
     known = Sessions.from_lists([["a", "b"]]).vocabulary
     sessions = Sessions.from_lists([["a", "x", "a", "b"]], vocabulary=known)
-    assert keep_min_support(sessions, 2)[0].to_lists() == [["a", None, "a"]]
+    assert keep_min_support(sessions, 2).to_lists() == [["a", None, "a"]]
 
 
 def test_keep_min_support_length_without_core_says_so():
@@ -147,7 +149,7 @@ def test_keep_min_support_length_without_core_says_so():
 def test_collapse_repeats_unknown_clicks_stay_and_sessions_are_apart():
     known = Sessions.from_lists([["a"]]).vocabulary
     sessions = Sessions.from_lists([["x", "y", "a", "a"], ["a"]], vocabulary=known)
-    assert collapse_repeats(sessions)[0].to_lists() == [[None, None, "a"], ["a"]]
+    assert collapse_repeats(sessions).to_lists() == [[None, None, "a"], ["a"]]
 
 
 @pytest.mark.parametrize("number", [0, -3, 1.5, True])
@@ -190,3 +192,80 @@ def test_suggest_max_length_looks_at_sessions_that_have_a_target():
     histories = leave_last_split(Sessions.from_lists([list("abcd")] * 3 + [["a"]] * 9)).test
     assert suggest_max_length(histories) == 4
     assert suggest_max_length(Sessions.from_lists([["a"], ["b"]])) == 1
+
+
+# -- of a split --------------------------------------------------------------------------------
+
+
+def a_split():
+    train = Sessions.from_lists([list("aab"), list("abc"), list("ab"), list("bd"), ["e"]])
+    test = Sessions.from_lists([list("aabbz"), list("cd"), list("dda")])
+    return fixed_split(train, test, Sessions.from_lists([list("bb"), list("abab")]))
+
+
+@pytest.mark.parametrize(
+    ("name", "train", "test"),
+    [
+        ("length", ["aab", "abc", "ab", "bd"], ["aabb-", "cd", "dda"]),
+        ("support", ["aab", "ab", "ab", "b"], ["aabb-", "--", "--a"]),
+        ("core", ["aab", "ab", "ab"], ["aabb-", "--", "--a"]),
+        ("collapse", ["ab", "abc", "ab", "bd", "e"], ["ab-", "cd", "da"]),
+        ("newest", ["aab", "abc", "ab", "bd", "e"], ["aabb-", "cd", "dda"]),
+    ],
+)
+def test_filter_of_a_split_returns_a_split_in_the_codes_of_what_training_has_left(
+    name, train, test
+):
+    before = a_split()
+    split, report = CALLS[name](before, report=True)
+    assert isinstance(split, Split)
+    assert ["".join(clicks) for clicks in split.train] == train
+    told = ["".join("-" if item is None else item for item in clicks) for clicks in split.test]
+    assert told == test
+    assert set(split.train.vocabulary.ids) == set("".join(train))
+    assert split.test.vocabulary is split.train.vocabulary
+    assert split.protocol == {"split": "fixed", "filters": [report.filter]}
+    assert list(report.parts) == ["train", "validation", "test"]
+    assert report.after == report.parts["train"].after
+    for part, sessions in (("train", split.train), ("test", split.test)):
+        assert report.parts[part].after.clicks == sessions.num_clicks
+        assert report.to_frame().loc[(part, "after"), "targets"] == sessions.num_targets
+        assert split.report.loc[part, "unknown_clicks"] == (sessions.items < 0).sum()
+    assert str(report).startswith(f"{report.filter}: train 5 -> {len(train)} sessions")
+    assert "; validation 2 -> 2 sessions" in str(report)
+
+
+def test_filters_nest_over_sessions_and_over_splits():
+    split = keep_min_length(collapse_repeats(a_split()), 2)
+    assert ["".join(clicks) for clicks in split.train] == ["ab", "abc", "ab", "bd"]
+    assert split.protocol["filters"] == ["collapse_repeats()", "keep_min_length(2)"]
+    assert split.report.loc["validation", "sessions"] == 1  # bb, collapsed, is too short
+    assert split.report.loc["test", "unknown_items"] == 1  # z, whose id is gone
+    sessions = keep_newest(keep_min_length(collapse_repeats(full()), 2), 2)
+    assert sessions.to_lists() == [["c", "a"]]
+
+
+@given(LISTS)
+def test_filter_session_by_session_before_or_after_the_split_is_the_same(lists):
+    sessions = Sessions.from_lists([[*clicks, "x", "y"] for clicks in [*lists, ["b"], ["c"]]])
+    half = np.arange(sessions.num_sessions) % 2 == 0
+    after = collapse_repeats(fixed_split(sessions.select(half), sessions.select(~half)))
+    before = collapse_repeats(sessions)
+    expected = fixed_split(before.select(half), before.select(~half))
+    assert after.train.fingerprint() == expected.train.fingerprint()
+    assert after.test.fingerprint() == expected.test.fingerprint()
+
+
+def test_filter_that_empties_a_part_of_a_split_says_so():
+    with pytest.raises(ValueError, match=r"none of the 5 sessions of split\.train"):
+        keep_min_length(a_split(), 5)
+    with pytest.raises(ValueError, match="report must be True or False, got 'yes'"):
+        collapse_repeats(a_split(), report="yes")
+    with pytest.raises(ValueError, match="core must be True or False, got 'yes'"):
+        keep_min_support(a_split(), core="yes")
+
+
+def test_filter_logs_what_it_removed(caplog):
+    with caplog.at_level("INFO", "graphseq.data.sessions.filters"):
+        keep_min_length(Sessions.from_lists([["a", "b"], ["c"]]), 2)
+    assert "keep_min_length(2): 2 -> 1 sessions" in caplog.text

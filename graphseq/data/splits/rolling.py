@@ -1,0 +1,189 @@
+"""Rolling windows: one split after another, each tested on what came after its training."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any, overload
+
+import numpy as np
+from numpy.typing import NDArray
+
+from graphseq.arguments import whole
+from graphseq.data.logs.times import Duration, duration
+from graphseq.data.sessions.describe import date_of
+from graphseq.data.sessions.sessions import Sessions
+from graphseq.data.splits.split_parts import Split, require_sessions
+from graphseq.data.splits.splits import fixed_split, last_clicks, temporal_split
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, eq=False)
+class RollingSplits(Sequence[Split]):
+    """Splits of one log, oldest first; each is made when it is asked for, and none is kept.
+
+    Args:
+        sessions: The log.
+        bounds: Begin and end of training, and end of the test, of each window, [num_windows, 3]: in
+            seconds, or in numbers of sessions; ends are exclusive.
+        end: What lies within these bounds: the time of each session's last click, or its number.
+        validation: Size of the validation part, as each split takes it.
+        by_time: Whether the bounds are times.
+    """
+
+    sessions: Sessions
+    bounds: NDArray[Any]
+    end: NDArray[Any]
+    validation: Any
+    by_time: bool
+
+    def __len__(self) -> int:
+        return len(self.bounds)
+
+    @overload
+    def __getitem__(self, index: int) -> Split: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> RollingSplits: ...
+
+    def __getitem__(self, index: int | slice) -> Split | RollingSplits:
+        if isinstance(index, slice):
+            return replace(self, bounds=self.bounds[index])
+        begin, cut, end = self.bounds[index].tolist()  # raises IndexError beyond the last one
+        within = np.flatnonzero((self.end >= begin) & (self.end < end))
+        if self.by_time:
+            part = self.sessions.select(within)
+            split = temporal_split(part, at=cut, validation=self.validation)
+        else:
+            in_test = self.end[within] >= cut
+            train, test = (self.sessions.select(within[each]) for each in (~in_test, in_test))
+            split = fixed_split(train, test, self.validation)
+        window = range(len(self))[index]
+        told = {"split": "rolling", "window": window, "windows": len(self)}
+        told |= (
+            {"begin": begin, "at": cut, "end": end}
+            if np.isfinite(begin)
+            else {
+                "at": cut,
+                "end": end,
+            }
+        )
+        return replace(split, protocol={**split.protocol, **told})
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({len(self)} windows of {self.sessions!r})"
+
+
+def rolling_split(
+    sessions: Sessions,
+    *,
+    test_days: Duration | None = None,
+    train_days: Duration | None = None,
+    step: Duration | None = None,
+    windows: int | None = None,
+    periods: int | None = None,
+    first: int | None = None,
+    validation: Duration | None = None,
+) -> RollingSplits:
+    """Splits of windows that roll over the log: train on what was, test on what came next.
+
+    A session belongs where its last click lies. The newest window is that of
+    :func:`~graphseq.data.splits.splits.temporal_split`, its test reaches to the newest click; each
+    window before it lies ``step`` earlier. Every split has the items of its own training part.
+
+    Logs without times are cut into ``periods`` of equally many sessions in the order of the log:
+    each period from number ``first`` on is the test of all periods before it. Logs with times may
+    be cut so too, in the order of their sessions' last clicks.
+
+    Args:
+        sessions: The log.
+        test_days: Length of each test: days, a timedelta, or text with a unit, as ``"36h"``.
+        train_days: Length of the training part; ``None``: all that lies before the test.
+        step: From one window to the next; ``None``: as long as the test, so that tests adjoin.
+        windows: How many, the newest ones; ``None``: all that have ``train_days`` (or, without,
+            ``test_days``) of the log before their test.
+        periods: In place of ``test_days``: into how many periods the log is cut, at least 2.
+        first: Periods before the first test, with ``periods``; ``None``: half of them.
+        validation: Length of the validation part, cut from the end of each training part; with
+            ``periods`` the share of the training sessions.
+
+    Returns:
+        A sequence of splits, oldest window first.
+
+    Raises:
+        ValueError: If not exactly one of ``test_days`` and ``periods`` is given, an argument does
+            not go with it or is out of range, the log has no times, or it is too short for a
+            window.
+    """
+    require_sessions("sessions", sessions)
+    if (test_days is None) == (periods is None):
+        raise ValueError(
+            f"Give one of test_days and periods, got test_days={test_days!r} and "
+            f"periods={periods!r}."
+        )
+    if periods is not None:
+        by_time = {"train_days": train_days, "step": step, "windows": windows}
+        for name, value in by_time.items():
+            if value is not None:
+                raise ValueError(f"{name} goes with test_days, and periods was given.")
+        return _by_periods(sessions, periods, first, validation)
+    if first is not None:
+        raise ValueError("first goes with periods, and test_days was given.")
+    test = float(duration("test_days", test_days, number="days"))  # type: ignore[arg-type]
+    train = None if train_days is None else float(duration("train_days", train_days, number="days"))
+    stride = test if step is None else float(duration("step", step, number="days"))
+    end = last_clicks("rolling_split", sessions)
+    newest, oldest = float(end.max()), float(end.min())
+    room = newest - test - oldest - (test if train is None else train)
+    fit = int(np.floor(room / stride + 1e-9)) + 1 if room >= 0 else 0
+    number = fit if windows is None else whole("windows", windows)
+    cuts = newest - test - stride * np.arange(number)[::-1]
+    bounds = np.stack(
+        [np.full(number, -np.inf) if train is None else cuts - train, cuts, cuts + test], axis=1
+    )
+    if number:
+        bounds[-1, 2] = np.inf  # the newest click belongs to the newest test
+    sorted_end = np.sort(end)
+    place = np.searchsorted(sorted_end, bounds)
+    trained, tested = np.diff(place, axis=1).T > 0
+    if number == 0 or not trained[tested].any() or (windows is not None and not trained.all()):
+        raise ValueError(
+            f"The log is too short for {'a window' if windows is None else f'{windows} windows'}: "
+            f"its sessions end between {date_of(oldest)} and {date_of(newest)}, and a test of "
+            f"{_days(test)} needs a session that ends before it"
+            f"{'' if train is None else f', at most {_days(train)} before'}."
+        )
+    if not (trained & tested).all():
+        logger.warning(
+            "%d of %d windows have no session to train on or to test, and are left out.",
+            int((~(trained & tested)).sum()),
+            number,
+        )
+    return RollingSplits(sessions, bounds[trained & tested], end, validation, True)
+
+
+def _by_periods(
+    sessions: Sessions, periods: int, first: int | None, validation: Any
+) -> RollingSplits:
+    periods = whole("periods", periods, at_least=2)
+    first = periods // 2 if first is None else whole("first", first)
+    if first >= periods:
+        raise ValueError(f"first must be below periods={periods}, got {first}.")
+    if periods > sessions.num_sessions:
+        raise ValueError(
+            f"periods must be at most the number of sessions, {sessions.num_sessions}, got "
+            f"{periods}."
+        )
+    if sessions.time is not None:
+        end = last_clicks("rolling_split", sessions)
+        sessions = sessions.select(np.argsort(end, kind="stable"))
+    number = np.arange(sessions.num_sessions)
+    ends = np.cumsum([0, *map(len, np.array_split(number, periods))])
+    bounds = np.stack([np.zeros_like(ends[first:-1]), ends[first:-1], ends[first + 1 :]], axis=1)
+    return RollingSplits(sessions, bounds, number, validation, False)
+
+
+def _days(seconds: float) -> str:
+    return f"{seconds / 86_400:g} days"
