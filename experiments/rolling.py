@@ -49,16 +49,8 @@ def arguments() -> argparse.ArgumentParser:
 def main(argv: list[str] | None = None) -> None:
     options = arguments().parse_args(argv)
     with said():
-<<<<<<< HEAD
         settings = settings_of(options.settings or options.dataset)
         (entry,) = entries_of([options.models], settings.models)
-    parts = periods(options)
-    split = gs.fixed_split(
-        gs.Sessions.concat(parts[: options.first]), gs.Sessions.concat(parts[options.first :])
-    )
-=======
-        protocol = protocol_of(options.settings or options.dataset)
-        (entry,) = entries_of([options.models], protocol.models)
     log = read_log(options)
     try:
         splits = gs.rolling_split(log, periods=options.periods, first=options.first)
@@ -66,7 +58,6 @@ def main(argv: list[str] | None = None) -> None:
         raise SystemExit(str(error)) from error
     first = splits[0].train.num_sessions
     split = gs.fixed_split(splits.sessions[:first], splits.sessions[first:])
->>>>>>> b5a7408 (Filters return what they take, sessions or a split, and rolling_split makes a split for every window of the log)
     line = command("experiments.rolling", argv)
     protocol = protocol_of(None if settings.exclude_seen else "rolling", settings.exclude_seen)
     content = record(line, options.dataset, split, settings.ks, protocol, settings.note)
@@ -75,11 +66,7 @@ def main(argv: list[str] | None = None) -> None:
         "ranking": "all items that the model knows; others miss; ties share their places",
     }
     for seed in options.seeds:
-<<<<<<< HEAD
-        for row in study(parts, entry, settings, protocol, options, seed):
-=======
-        for row in study(splits, entry, protocol, options, seed):
->>>>>>> b5a7408 (Filters return what they take, sessions or a split, and rolling_split makes a split for every window of the log)
+        for row in study(splits, entry, settings, protocol, options, seed):
             content["rows"].append(row)
             write_results(content, options.out)
             print(
@@ -120,13 +107,7 @@ def study(
             spent[KEPT] = 0.0
         newest = split.test.num_sessions
         for way, model in models.items():
-<<<<<<< HEAD
-            report = gs.evaluate(model, parts[period], ks=settings.ks, protocol=protocol)
-=======
-            report = gs.evaluate(
-                model, split.test, ks=protocol.ks, exclude_seen=protocol.exclude_seen
-            )
->>>>>>> b5a7408 (Filters return what they take, sessions or a split, and rolling_split makes a split for every window of the log)
+            report = gs.evaluate(model, split.test, ks=settings.ks, protocol=protocol)
             counted = isinstance(model, gs.models.CountingModel)
             fitted = gs.training.FitResult(
                 pd.DataFrame(), 0 if counted else epochs[way], spent[way]

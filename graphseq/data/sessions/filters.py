@@ -90,15 +90,15 @@ class FilterReport:
 
 
 @overload
-def keep_min_length(
-    sessions: Data, min_length: int = 2, *, report: Literal[False] = False
-) -> Data: ...
+def keep_min_length(sessions: Data, min_length: int = 2, *, report: Literal[False] = False) -> Data:
+    """What is left."""
 
 
 @overload
 def keep_min_length(
     sessions: Data, min_length: int = 2, *, report: Literal[True]
-) -> tuple[Data, FilterReport]: ...
+) -> tuple[Data, FilterReport]:
+    """What is left, and the report."""
 
 
 def keep_min_length(sessions: Any, min_length: int = 2, *, report: bool = False) -> Any:
@@ -132,7 +132,8 @@ def keep_min_support(
     core: bool = False,
     min_length: int | None = None,
     report: Literal[False] = False,
-) -> Data: ...
+) -> Data:
+    """What is left."""
 
 
 @overload
@@ -143,7 +144,8 @@ def keep_min_support(
     core: bool = False,
     min_length: int | None = None,
     report: Literal[True],
-) -> tuple[Data, FilterReport]: ...
+) -> tuple[Data, FilterReport]:
+    """What is left, and the report."""
 
 
 def keep_min_support(
@@ -195,11 +197,13 @@ def keep_min_support(
 
 
 @overload
-def collapse_repeats(sessions: Data, *, report: Literal[False] = False) -> Data: ...
+def collapse_repeats(sessions: Data, *, report: Literal[False] = False) -> Data:
+    """What is left."""
 
 
 @overload
-def collapse_repeats(sessions: Data, *, report: Literal[True]) -> tuple[Data, FilterReport]: ...
+def collapse_repeats(sessions: Data, *, report: Literal[True]) -> tuple[Data, FilterReport]:
+    """What is left, and the report."""
 
 
 def collapse_repeats(sessions: Any, *, report: bool = False) -> Any:
@@ -229,13 +233,15 @@ def collapse_repeats(sessions: Any, *, report: bool = False) -> Any:
 
 
 @overload
-def keep_newest(sessions: Data, max_length: int, *, report: Literal[False] = False) -> Data: ...
+def keep_newest(sessions: Data, max_length: int, *, report: Literal[False] = False) -> Data:
+    """What is left."""
 
 
 @overload
 def keep_newest(
     sessions: Data, max_length: int, *, report: Literal[True]
-) -> tuple[Data, FilterReport]: ...
+) -> tuple[Data, FilterReport]:
+    """What is left, and the report."""
 
 
 def keep_newest(sessions: Any, max_length: int, *, report: bool = False) -> Any:
