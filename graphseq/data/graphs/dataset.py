@@ -19,7 +19,7 @@ from graphseq.data.graphs.session_graph import (
     first_of_group,
     first_transitions,
 )
-from graphseq.data.graphs.transforms import Transform, apply_to_batch
+from graphseq.data.graphs.transforms import Transform, transformed
 from graphseq.data.sessions.sessions import Sessions, only_sessions
 from graphseq.random import stream, substreams
 
@@ -79,6 +79,11 @@ class SessionGraphDataset(Dataset):
             raise ValueError(
                 "max_length is a positive number of clicks and cuts prefixes alone, got "
                 f"{max_length} with samples={samples!r}."
+            )
+        if transform is not None and not callable(transform):
+            raise ValueError(
+                f"transform is a PyG transform or a function of a graph, got {transform!r}: "
+                "several go into torch_geometric.transforms.Compose([...])."
             )
         super().__init__(None, transform)
         self.sessions = sessions
@@ -167,6 +172,25 @@ class SessionGraphDataset(Dataset):
         graph: SessionGraph = self._build(np.array([idx])).get_example(0)
         return graph
 
+    def __getitem__(self, idx: Any) -> Any:
+        """The graph of one sample, or of a slice, a mask or a list the dataset of these samples."""
+        if isinstance(idx, (int, np.integer)) or (isinstance(idx, Tensor) and idx.dim() == 0):
+            return self._as_read(self.get(int(self.indices()[int(idx)])))
+        return self.index_select(idx)
+
+    def _as_read(self, graphs: Batch) -> Batch:
+        return graphs if self.transform is None else transformed(self.transform, graphs)
+
+    @property
+    def num_classes(self) -> int:
+        """Items that a target may be; no sample is looked at."""
+        return self.sessions.num_items
+
+    @property
+    def num_node_features(self) -> int:
+        """One: a node is an item, ``x`` [num_nodes]."""
+        return 1
+
     def batch(self, index: Tensor | Sequence[int] | NDArray[Any]) -> Batch:
         """The batch of these samples, equal to ``Batch.from_data_list([self[i] for i in index])``.
 
@@ -177,7 +201,7 @@ class SessionGraphDataset(Dataset):
             IndexError: If there is no such sample.
         """
         graphs = self._build(self._numbers(index))
-        return graphs if self.transform is None else apply_to_batch(self.transform, graphs)
+        return self._as_read(graphs)
 
     def augmented_batch(
         self,
@@ -236,7 +260,7 @@ class SessionGraphDataset(Dataset):
                 of_targets = "session_fields" if self.samples == "prefixes" else "click_fields"
                 fields[of_targets]["y_time"] = torch.from_numpy(times[following])
         graphs = build_session_graphs(torch.from_numpy(changed.items[history]), pointer, **fields)
-        return graphs if self.transform is None else apply_to_batch(self.transform, graphs)
+        return self._as_read(graphs)
 
     def click_views(
         self,
@@ -260,7 +284,7 @@ class SessionGraphDataset(Dataset):
                 f"Click by click means samples='sessions', this dataset has {self.samples!r}."
             )
         graphs = self._build(self._numbers(index), position, session_fields)
-        return graphs if self.transform is None else apply_to_batch(self.transform, graphs)
+        return self._as_read(graphs)
 
     def _numbers(self, index: Tensor | Sequence[int] | NDArray[Any]) -> NDArray[np.int64]:
         """Samples of the whole dataset that these samples of a chosen part are."""

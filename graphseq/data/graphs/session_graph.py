@@ -2,13 +2,59 @@
 
 from __future__ import annotations
 
+import copy
 import itertools
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Literal, Self
 
 import torch
 from torch import Tensor
 from torch_geometric.data import Batch, Data
+from torch_geometric.data.storage import E_KEYS, N_KEYS, GlobalStorage
+from torch_geometric.utils import coalesce
+
+SHIFTED = ("edge_index", "click_index")
+"""Fields that hold numbers of nodes: batching shifts them by the nodes before."""
+
+
+class SessionGraphStorage(GlobalStorage):
+    """A PyG storage that tells node and edge fields by name, where PyG tells them by size.
+
+    A session with as many clicks as nodes, or with one node and one user, would have transforms of
+    PyG change its clicks, targets and users as if they were nodes. Fields that are not listed here,
+    as those a transform adds, are told by size, as in PyG.
+    """
+
+    _session_fields: frozenset[str] = frozenset()
+    """Names of fields with one value per session."""
+
+    def _kind(self, key: str) -> Literal["node", "edge", "other"] | None:
+        """What a field belongs to by its name; ``None``: the name does not tell."""
+        if key in self._session_fields or key in ("y", "user", "request_time"):
+            return "other"
+        if key.startswith(("y_", "click_", "session_")) or key == "ptr" or key.endswith("_ptr"):
+            return "other"
+        if key in E_KEYS or key.startswith("edge_"):
+            return "edge"
+        return "node" if key in N_KEYS or key.startswith("node_") else None
+
+    def is_node_attr(self, key: str) -> bool:
+        kind = self._kind(key)
+        return super().is_node_attr(key) if kind is None else kind == "node"
+
+    def is_edge_attr(self, key: str) -> bool:
+        kind = self._kind(key)
+        return super().is_edge_attr(key) if kind is None else kind == "edge"
+
+    def coalesce(self, reduce: str = "sum") -> Self:
+        """Sorts edges and joins equal ones, with all fields of edges; PyG leaves weights behind."""
+        names = [name for name in self.edge_attrs() if name != "edge_index"]
+        self.edge_index, values = coalesce(
+            self.edge_index, [self[name] for name in names], self.num_nodes, reduce=reduce
+        )
+        for name, value in zip(names, values, strict=True):
+            self[name] = value
+        return self
 
 
 class SessionGraph(Data):
@@ -21,14 +67,50 @@ class SessionGraph(Data):
     [num_clicks], ``user`` [1], ``request_time`` [1].
 
     When graphs are batched, exactly ``edge_index`` and ``click_index`` are shifted by the nodes
-    before them, whatever a feature of the clicks is called.
+    before them, whatever a feature of the clicks is called. A single graph is read by models as a
+    batch of one. Fields of your own are told apart by name: ``node_<name>``, ``edge_<name>``,
+    ``click_<name>`` and ``session_<name>``; any other by its size, as in PyG.
     """
 
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        # PyG offers no public way to another storage, which its transforms ask for fields.
+        self.__dict__["_store"] = SessionGraphStorage(self.to_dict(), _parent=self)
+
     def __inc__(self, key: str, value: Any, *args: Any, **kwargs: Any) -> Any:
-        return self.num_nodes if key in ("edge_index", "click_index") else 0
+        return self.num_nodes if key in SHIFTED else 0
 
     def __cat_dim__(self, key: str, value: Any, *args: Any, **kwargs: Any) -> Any:
         return 1 if key == "edge_index" else 0
+
+    def stores_as(self, data: Data) -> Self:
+        """Takes over which fields are those of sessions; PyG asks when it batches and separates."""
+        self.stores[0]._session_fields = data.stores[0]._session_fields
+        return self
+
+    @property
+    def num_graphs(self) -> int:
+        return 1
+
+    @property
+    def batch(self) -> Tensor:
+        """The session of each node, int64 [num_nodes]."""
+        batch = self.get("batch")
+        return torch.zeros_like(self.x) if batch is None else batch
+
+    @batch.setter
+    def batch(self, batch: Tensor | None) -> None:
+        self["batch"] = batch
+
+    @property
+    def ptr(self) -> Tensor:
+        """First node of each session, and the end, int64 [num_sessions + 1]."""
+        ptr = self.get("ptr")
+        return self.x.new_tensor([0, len(self.x)]) if ptr is None else ptr
+
+    @ptr.setter
+    def ptr(self, ptr: Tensor | None) -> None:
+        self["ptr"] = ptr
 
     @property
     def num_clicks(self) -> int:
@@ -37,14 +119,12 @@ class SessionGraph(Data):
     @property
     def click_batch(self) -> Tensor:
         """The session of each click, int64 [num_clicks]."""
-        batch = self.get("batch")
-        return torch.zeros_like(self.click_index) if batch is None else batch[self.click_index]
+        return self.batch[self.click_index]
 
     @property
     def click_ptr(self) -> Tensor:
         """First click of each session, and the end, int64 [num_sessions + 1]."""
-        num_sessions = int(getattr(self, "num_graphs", 1))
-        lengths = torch.bincount(self.click_batch, minlength=num_sessions)
+        lengths = torch.bincount(self.click_batch, minlength=self.num_graphs)
         return torch.nn.functional.pad(lengths.cumsum(0), (1, 0))
 
     @property
@@ -53,8 +133,96 @@ class SessionGraph(Data):
         item: Tensor = self.x[self.click_index]
         return item
 
+    def subgraph(self, subset: Tensor) -> Self:
+        """The graph of these nodes, and the clicks on them with their fields.
 
-SessionGraphBatch: type[Batch] = type(Batch(_base_cls=SessionGraph))
+        No edge is made between clicks that become neighbors.
+
+        Args:
+            subset: Numbers of nodes, or bool [num_nodes].
+
+        Raises:
+            ValueError: If no node is left, or this is a batch.
+        """
+        if isinstance(self, Batch):
+            raise ValueError(
+                "subgraph takes nodes of one session graph, this is a batch: take it apart by "
+                "batch.to_data_list() first."
+            )
+        graph = super().subgraph(subset)
+        numbers = torch.arange(len(graph.x), device=graph.x.device)
+        new = torch.full_like(self.x, -1)
+        new[subset] = numbers
+        place = new[self.click_index]
+        kept = place >= 0  # [num_clicks]
+        if not kept.any():
+            raise ValueError("A session graph has at least one click: keep a node of subset.")
+        for key, value in self:
+            of_clicks = key.startswith("click_") or (key == "y" or key.startswith("y_"))
+            if of_clicks and len(value) == len(kept) and (len(kept) > 1):
+                graph[key] = value[kept]
+        graph.click_index = place[kept]
+        return graph
+
+
+torch.serialization.add_safe_globals([SessionGraph, SessionGraphStorage])  # torch.load reads them
+
+EMPTY = Batch.from_data_list([SessionGraph()])
+"""A batch without fields, of the class that PyG derives for batches of session graphs."""
+
+SessionGraphBatch: type[Batch] = type(EMPTY)
+
+
+def batch_of(
+    fields: Mapping[str, Tensor],
+    slices: Mapping[str, Tensor],
+    shifts: Mapping[str, Tensor],
+    num_graphs: int,
+    session_fields: Iterable[str] = (),
+) -> Batch:
+    """A PyG batch of fields that are joined already, as ``Batch.from_data_list`` would leave it.
+
+    PyG's public way takes a list of single graphs, and Python time for each; it has none for
+    fields that lie side by side from the start. What ``from_data_list`` notes for taking a batch
+    apart again is written here, and nowhere else in the package.
+
+    Args:
+        fields: All fields, ``batch`` and ``ptr`` included.
+        slices: Where the graphs of each field but those two start, and the end, [num_graphs + 1].
+        shifts: What was added to the values of each graph, [num_graphs].
+        num_graphs: Graphs of the batch.
+        session_fields: Names of fields with one value per session.
+    """
+    graphs = copy.copy(EMPTY)
+    vars(graphs.stores[0]).update(  # at once: PyG's own setters take longer than the sorting
+        _mapping=dict(fields),
+        _session_fields=frozenset(session_fields),
+        _num_graphs=num_graphs,
+        _slice_dict=dict(slices),
+        _inc_dict=dict(shifts),
+    )
+    return graphs
+
+
+def with_edges(graph: SessionGraph, edge_index: Tensor, edge_weight: Tensor) -> SessionGraph:
+    """The graph or batch with other edges between its nodes.
+
+    Args:
+        graph: One session graph, or a batch.
+        edge_index: Of a batch, the edges of a graph must stay together, graphs in order.
+        edge_weight: [num_edges].
+    """
+    if not isinstance(graph, Batch):
+        graph.edge_index, graph.edge_weight = edge_index, edge_weight
+        return graph
+    count = torch.bincount(graph.batch[edge_index[0]], minlength=graph.num_graphs)
+    edge_ptr = torch.nn.functional.pad(count.cumsum(0), (1, 0))
+    fields = {**graph.to_dict(), "edge_index": edge_index, "edge_weight": edge_weight}
+    slices = {**graph._slice_dict, "edge_index": edge_ptr, "edge_weight": edge_ptr}
+    return batch_of(
+        fields, slices, graph._inc_dict, graph.num_graphs, graph.stores[0]._session_fields
+    )
+
 
 MOST_KEYS = torch.iinfo(torch.long).max
 """Pairs of a session and an item that int64 can number."""
@@ -169,32 +337,62 @@ def assemble_session_graphs(
     else:
         edge_weight = torch.bincount(first_transition).index_select(0, edge_click).float()
 
-    # Calling the class itself would have PyG derive a class anew for every batch.
-    graphs = type.__call__(SessionGraphBatch)
-    store = graphs._store._mapping
-    store["x"] = items.index_select(0, node_click)
-    store["edge_index"] = edge_index
-    store["edge_weight"] = edge_weight
-    store["click_index"] = click_index
+    fields = {
+        "x": items.index_select(0, node_click),
+        "edge_index": edge_index,
+        "edge_weight": edge_weight,
+        "click_index": click_index,
+    }
     zero = torch.zeros(num_sessions, dtype=torch.long)
     slices = {"x": node_ptr, "edge_index": edge_ptr, "edge_weight": edge_ptr, "click_index": ptr}
-    increments = dict.fromkeys(slices, zero)
-    increments["edge_index"] = increments["click_index"] = node_ptr[:-1]
     one_each = torch.arange(num_sessions + 1)
     if y is not None:
-        store["y"] = y
+        fields["y"] = y
         slices["y"] = one_each if y_ptr is None else y_ptr
-    for fields, field_ptr in ((click_fields, ptr), (session_fields, one_each)):
-        for name, values in (fields or {}).items():
-            store[name], slices[name] = values, field_ptr
-    for name in slices.keys() - increments.keys():
-        increments[name] = zero
-    store["batch"] = session.index_select(0, node_click)
-    store["ptr"] = node_ptr
-    graphs._num_graphs = num_sessions
-    graphs._slice_dict = slices
-    graphs._inc_dict = increments
-    return graphs
+    for further, ends in ((click_fields, ptr), (session_fields, one_each)):
+        for name, values in (further or {}).items():
+            fields[name], slices[name] = values, ends
+    shifts = {name: node_ptr[:-1] if name in SHIFTED else zero for name in slices}
+    fields["batch"] = session.index_select(0, node_click)
+    fields["ptr"] = node_ptr
+    return batch_of(fields, slices, shifts, num_sessions, session_fields or ())
+
+
+def select_fields(
+    batch: Batch, follow_batch: Sequence[str] = (), exclude_keys: Sequence[str] = ()
+) -> Batch:
+    """The batch as ``Batch.from_data_list`` makes it with these arguments of PyG's.
+
+    Args:
+        batch: Session graphs.
+        follow_batch: Fields whose sessions are told, as ``<name>_batch`` and ``<name>_ptr``.
+        exclude_keys: Fields that are left out.
+
+    Raises:
+        ValueError: If the graphs have no such field.
+    """
+    slices: dict[str, Tensor] = batch._slice_dict
+    for argument, names in (("follow_batch", follow_batch), ("exclude_keys", exclude_keys)):
+        for name in names:
+            if name not in slices:
+                raise ValueError(
+                    f"{argument} names {name!r}, which these session graphs do not have: they have "
+                    f"{', '.join(slices)}."
+                )
+    left = [name for name in slices if name not in exclude_keys]
+    fields = {name: batch[name] for name in (*left, "batch", "ptr")}
+    for name in follow_batch:
+        if name in left:
+            ends = slices[name].to(batch[name].device)
+            fields[f"{name}_batch"] = torch.repeat_interleave(ends.diff())
+            fields[f"{name}_ptr"] = ends
+    return batch_of(
+        fields,
+        {name: slices[name] for name in left},
+        {name: batch._inc_dict[name] for name in left},
+        batch.num_graphs,
+        batch.stores[0]._session_fields,
+    )
 
 
 def join_session_graphs(batches: Sequence[Batch]) -> Batch:
@@ -208,30 +406,30 @@ def join_session_graphs(batches: Sequence[Batch]) -> Batch:
     first = batches[0]
     if len(batches) == 1:
         return first
-    graphs = type.__call__(SessionGraphBatch)
-    store = graphs._store._mapping
     starts = _starts([batch.num_nodes for batch in batches])  # nodes before each batch
     sessions = _starts([batch.num_graphs for batch in batches])
-    graphs._slice_dict, graphs._inc_dict = {}, {}
-    for name, slices in first._slice_dict.items():
-        shifts = starts if name in ("edge_index", "click_index") else [0] * len(batches)
-        parts = zip(batches, shifts, strict=True)
-        store[name] = torch.cat(
+    fields: dict[str, Tensor] = {}
+    slices: dict[str, Tensor] = {}
+    shifts: dict[str, Tensor] = {}
+    for name, own in first._slice_dict.items():
+        added = starts if name in SHIFTED else [0] * len(batches)
+        parts = zip(batches, added, strict=True)
+        fields[name] = torch.cat(
             [batch[name] + shift if shift else batch[name] for batch, shift in parts],
             dim=first.__cat_dim__(name, first[name]),
         )
         before = _starts([int(batch._slice_dict[name][-1]) for batch in batches])
         pairs = zip(batches, before, strict=True)
-        graphs._slice_dict[name] = torch.cat(
-            [slices[:1], *(batch._slice_dict[name][1:] + start for batch, start in pairs)]
+        slices[name] = torch.cat(
+            [own[:1], *(batch._slice_dict[name][1:] + start for batch, start in pairs)]
         )
-        parts = zip(batches, shifts, strict=True)
-        graphs._inc_dict[name] = torch.cat([b._inc_dict[name] + shift for b, shift in parts])
+        parts = zip(batches, added, strict=True)
+        shifts[name] = torch.cat([b._inc_dict[name] + shift for b, shift in parts])
     numbered = zip(batches, sessions, strict=True)
-    store["batch"] = torch.cat([batch.batch + start for batch, start in numbered])
-    store["ptr"] = graphs._slice_dict["x"]
-    graphs._num_graphs = sum(batch.num_graphs for batch in batches)
-    return graphs
+    fields["batch"] = torch.cat([batch.batch + start for batch, start in numbered])
+    fields["ptr"] = slices["x"]
+    num_graphs = sum(batch.num_graphs for batch in batches)
+    return batch_of(fields, slices, shifts, num_graphs, first.stores[0]._session_fields)
 
 
 def newest_clicks(batch: Batch, max_length: int) -> Batch:

@@ -1,4 +1,4 @@
-"""PyG transforms of session graphs that work on single graphs and on batches alike."""
+"""PyG transforms of session graphs: of this package, of PyG and of your own."""
 
 from __future__ import annotations
 
@@ -7,10 +7,11 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor
-from torch_geometric.data import Batch, Data
+from torch_geometric.data import Batch
 from torch_geometric.transforms import BaseTransform, Compose
 from torch_geometric.utils import coalesce, remove_self_loops
 
+from graphseq.data.graphs.session_graph import SessionGraph, with_edges
 from graphseq.data.logs.times import Duration, half_life_of
 
 Transform = Callable[[Any], Any]
@@ -19,25 +20,18 @@ Transform = Callable[[Any], Any]
 class EdgeTransform(BaseTransform):
     """A transform of edges alone; edges of one graph must stay together, graphs in order."""
 
-    def forward(self, data: Data) -> Data:
-        data.edge_index, data.edge_weight = self.edges(data)
-        if isinstance(data, Batch):
-            graph = data.batch[data.edge_index[0]]
-            count = torch.bincount(graph, minlength=data.num_graphs)
-            edge_ptr = torch.nn.functional.pad(count.cumsum(0), (1, 0))
-            # PyG keeps these beside the tensors to take a batch apart again.
-            data._slice_dict = {**data._slice_dict, "edge_index": edge_ptr, "edge_weight": edge_ptr}
-        return data
+    def forward(self, data: SessionGraph) -> SessionGraph:
+        return with_edges(data, *self.edges(data))
 
-    def edges(self, data: Data) -> tuple[Tensor, Tensor]:
+    def edges(self, data: SessionGraph) -> tuple[Tensor, Tensor]:
         """The new ``edge_index`` [2, n] and ``edge_weight`` [n]."""
-        raise AttributeError(f"{type(self).__name__} defines no edges(data).")
+        raise NotImplementedError(f"{type(self).__name__} defines no edges(data).")
 
 
 class RemoveSelfLoops(EdgeTransform):
     """Removes transitions from an item to itself."""
 
-    def edges(self, data: Data) -> tuple[Tensor, Tensor]:
+    def edges(self, data: SessionGraph) -> tuple[Tensor, Tensor]:
         edge_index, edge_weight = remove_self_loops(data.edge_index, data.edge_weight)
         return edge_index, edge_weight
 
@@ -45,7 +39,7 @@ class RemoveSelfLoops(EdgeTransform):
 class AddReverseEdges(EdgeTransform):
     """Adds each transition's reverse; where both ways exist already, their weights add up."""
 
-    def edges(self, data: Data) -> tuple[Tensor, Tensor]:
+    def edges(self, data: SessionGraph) -> tuple[Tensor, Tensor]:
         both = torch.cat([data.edge_index, data.edge_index.flip(0)], dim=1)
         # A loop is its own reverse and is not made twice.
         weight = data.edge_weight.where(data.edge_index[0] != data.edge_index[1], 0)
@@ -80,7 +74,7 @@ class DecayedWeights(EdgeTransform):
         self.half_life = number
         self.unit = unit
 
-    def edges(self, data: Data) -> tuple[Tensor, Tensor]:
+    def edges(self, data: SessionGraph) -> tuple[Tensor, Tensor]:
         session, ptr = data.click_batch, data.click_ptr
         if self.unit == "clicks":
             at = torch.arange(session.numel(), device=session.device).double()
@@ -110,10 +104,74 @@ class DecayedWeights(EdgeTransform):
         return f"{type(self).__name__}({self.half_life}, unit={self.unit!r})"
 
 
-def apply_to_batch(transform: Transform, batch: Batch) -> Batch:
-    """The batch of transformed graphs: at once for edge transforms, else graph by graph."""
+def transformed(transform: Transform, graph: SessionGraph) -> SessionGraph:
+    """A session graph, or a batch, as a transform leaves it.
+
+    Args:
+        transform: A batch is given to an :class:`EdgeTransform` as a whole, else graph by graph.
+        graph: One session graph, or a batch.
+
+    Raises:
+        ValueError: If what comes back is no session graph that a model can read.
+    """
     parts = transform.transforms if isinstance(transform, Compose) else [transform]
-    if all(isinstance(part, EdgeTransform) for part in parts):
-        transformed: Batch = transform(batch)
-        return transformed
-    return Batch.from_data_list([transform(graph) for graph in batch.to_data_list()])
+    if not isinstance(graph, Batch) or all(isinstance(part, EdgeTransform) for part in parts):
+        return _checked(transform, graph)
+    graphs = [_checked(transform, single) for single in graph.to_data_list()]
+    whole: SessionGraph = Batch.from_data_list(graphs) if graphs else graph
+    return whole
+
+
+def _checked(transform: Transform, graph: SessionGraph) -> SessionGraph:
+    """What a transform makes of a graph, refused where it leaves fields that do not fit."""
+    x, place, item = graph.x, graph.click_index, graph.click_item
+    name = repr(transform) if isinstance(transform, BaseTransform) else _name(transform)
+    new = transform(graph)
+    if not isinstance(new, SessionGraph):
+        raise ValueError(
+            f"The transform {name} gave {type(new).__name__}: one of session graphs returns the "
+            "SessionGraph that it was given, changed."
+        )
+    for field in ("x", "edge_index", "edge_weight", "click_index"):
+        if new.get(field) is None:
+            raise ValueError(
+                f"The transform {name} took {field} away, which models read: leave it as it is, "
+                "and give what is new a name of its own."
+            )
+    if new.x.dtype != torch.long or new.x.dim() != 1:
+        raise ValueError(
+            f"The transform {name} made x {new.x.dtype} {list(new.x.shape)}, but x is the item of "
+            "each node, int64 [num_nodes]: give features of nodes another name, as node_degree."
+        )
+    num_nodes, num_edges, clicks = len(new.x), new.edge_index.size(-1), new.click_index
+    gone = clicks.numel() == 0 or int(clicks.max()) >= num_nodes
+    if not gone and torch.equal(clicks, place) and not torch.equal(new.x[clicks], item):
+        gone = num_nodes < len(x) or torch.equal(new.x.sort().values, x.sort().values)
+    if gone:
+        raise ValueError(
+            f"The transform {name} took nodes away or renumbered them, and click_index still has "
+            "the old numbers: leave it out, or use graph.subgraph(nodes), which takes clicks along."
+        )
+    if num_edges and not 0 <= int(new.edge_index.min()) <= int(new.edge_index.max()) < num_nodes:
+        raise ValueError(
+            f"The transform {name} made an edge to node {int(new.edge_index.max())}, but nodes are "
+            f"0..{num_nodes - 1}: let each node have its item in x."
+        )
+    sizes = {"edge_weight": num_edges, "user": new.num_graphs, "request_time": new.num_graphs}
+    sizes |= dict.fromkeys([k for k in new.keys() if k.startswith("click_")], len(clicks))  # noqa: SIM118 (PyG's Data is no mapping)
+    for field, size in sizes.items():
+        if field in new and len(new[field]) != size:
+            raise ValueError(
+                f"The transform {name} left {field} with {len(new[field])} values, {size} are "
+                "wanted: one for each edge, click or session, as its name says."
+            )
+    if "y" in new and len(new.y) not in (new.num_graphs, len(clicks)):
+        raise ValueError(
+            f"The transform {name} left {len(new.y)} targets y for {len(clicks)} clicks: a session "
+            "has one, or one for each click."
+        )
+    return new
+
+
+def _name(transform: Transform) -> str:
+    return str(getattr(transform, "__name__", type(transform).__name__))

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from torch_geometric.data import Batch
 
 from graphseq.data.graphs.augment import Augmentation
 from graphseq.data.graphs.dataset import SessionGraphDataset
+from graphseq.data.graphs.session_graph import select_fields
 from graphseq.data.loading.samplers import ClickBatchSampler, EpochSampler, SessionBatchSampler
 
 
@@ -27,6 +29,8 @@ class EpochLoader(DataLoader[Batch]):
         steps: What torch's loader reads, step by step: a batch for each element of the sampler.
         sampler: The steps of an epoch.
         with_epoch: Whether ``steps`` is read by epoch and element, ``steps[epoch, element]``.
+        follow_batch, exclude_keys: As in PyG's loader: fields whose sessions batches tell, as
+            ``<name>_batch`` and ``<name>_ptr``, and fields that batches leave out.
         **kwargs: Further arguments of torch's loader: ``num_workers``, ``pin_memory``, ...
     """
 
@@ -37,15 +41,30 @@ class EpochLoader(DataLoader[Batch]):
         sampler: EpochSampler[Any],
         *,
         with_epoch: bool = False,
+        follow_batch: Sequence[str] | None = None,
+        exclude_keys: Sequence[str] | None = None,
         **kwargs: Any,
     ) -> None:
+        for name, keys in (("follow_batch", follow_batch), ("exclude_keys", exclude_keys)):
+            if isinstance(keys, str):
+                raise ValueError(f"{name} is a list of names, got {keys!r}: pass [{keys!r}].")
+        if "collate_fn" in kwargs or "batch_sampler" in kwargs:
+            raise ValueError(
+                f"{type(self).__name__} builds whole batches, in an order of its own: "
+                "torch_geometric.loader.DataLoader(dataset, ...) takes samplers and collate_fn."
+            )
+        as_read: Any = _as_it_is
+        if follow_batch or exclude_keys:
+            as_read = partial(
+                select_fields, follow_batch=follow_batch or (), exclude_keys=exclude_keys or ()
+            )
         self.graphs = dataset
         self.sampler_of_batches = sampler
         self._step = 0
         read = _StepsOfEpoch(sampler) if with_epoch else sampler
         # torch's loader draws a seed for its workers: not from the state that all threads share.
         kwargs.setdefault("generator", torch.Generator())
-        super().__init__(steps, sampler=read, batch_size=None, collate_fn=_as_it_is, **kwargs)
+        super().__init__(steps, sampler=read, batch_size=None, collate_fn=as_read, **kwargs)
 
     def __iter__(self) -> Iterator[Batch]:  # type: ignore[override]
         sampler = self.sampler_of_batches
@@ -103,7 +122,8 @@ class SessionGraphLoader(EpochLoader):
         augmentation: Changes the clicks of samples anew in every epoch
             (:meth:`SessionGraphDataset.augmented_batch`); lengths that batches are made by are
             those before.
-        **kwargs: Further arguments of torch's loader: ``num_workers``, ``pin_memory``, ...
+        **kwargs: ``follow_batch`` and ``exclude_keys``, as in PyG's loader, and further arguments
+            of torch's: ``num_workers``, ``pin_memory``, ...
 
     Raises:
         ValueError: As :class:`SessionBatchSampler` and :class:`ClickBatchSampler`.

@@ -16,7 +16,7 @@ from graphseq.data.graphs.transforms import (
     DecayedWeights,
     RemoveSelfLoops,
     Transform,
-    apply_to_batch,
+    transformed,
 )
 from graphseq.data.sessions.sessions import Sessions
 
@@ -50,7 +50,7 @@ def test_batch_equals_transformed_singles(transform: Transform, sessions: list[l
     lengths = torch.tensor([0, *map(len, sessions)])
     batch = build_session_graphs(torch.tensor(sum(sessions, [])), lengths.cumsum(0))
     singles = [transform(graph) for graph in batch.to_data_list()]
-    together = apply_to_batch(transform, batch)
+    together = transformed(transform, batch)
     expected = Batch.from_data_list(singles)
     for key in ("x", "edge_index", "edge_weight", "click_index", "batch", "ptr"):
         torch.testing.assert_close(together[key], expected[key])
