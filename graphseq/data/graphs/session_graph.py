@@ -49,8 +49,8 @@ class SessionGraphStorage(GlobalStorage):
     def coalesce(self, reduce: str = "sum") -> Self:
         """Sorts edges and joins equal ones, with all fields of edges; PyG leaves weights behind."""
         names = [name for name in self.edge_attrs() if name != "edge_index"]
-        self.edge_index, values = coalesce(
-            self.edge_index, [self[name] for name in names], self.num_nodes, reduce=reduce
+        self["edge_index"], values = coalesce(
+            self["edge_index"], [self[name] for name in names], self.num_nodes, reduce=reduce
         )
         for name, value in zip(names, values, strict=True):
             self[name] = value
