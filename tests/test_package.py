@@ -24,10 +24,10 @@ ROOMS = {
     "models": {"models", "nn", "data"},
     "evaluation": {"evaluation", "models", "data"},
     "training": {"training", "evaluation", "visualization", "models", "nn", "data"},
-    "serving": {"serving", "training", "evaluation", "models", "nn", "data"},
+    "serving": {"serving", "training", "evaluation", "visualization", "models", "nn", "data"},
     "visualization": {"visualization", "models", "data"},
     "comparison": {"comparison", "training", "evaluation", "visualization", "models", "data"},
-    "commands": {"commands", "comparison", "training", "evaluation", "models", "data"},
+    "commands": {"commands", "serving", "comparison", "training", "evaluation", "models", "data"},
 }
 """The rooms, and those that each may import."""
 

@@ -1,0 +1,190 @@
+"""Indexes of FAISS (Douze et al., 2024): flat, a graph, inverted lists, eight bits per number."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import numpy as np
+
+from graphseq.arguments import whole
+from graphseq.data.storage import Folder, FolderWriter
+from graphseq.serving.extras import need
+from graphseq.serving.indexes.base import Index
+from graphseq.serving.item_vectors import Codes, Floats, ItemVectors
+
+FILE = "index.faiss"
+
+POINTS_PER_CENTRE = 39
+"""Vectors that k-means wants per centre: with fewer FAISS warns, and takes minutes over it."""
+
+FEWEST_BITS, MOST_BITS = 4, 8
+"""Bits of a code, of which FAISS learns two to that power."""
+
+
+class FaissIndex(Index):
+    """What all indexes of FAISS share: files, and removed rows hidden by a bitmap.
+
+    Args:
+        vectors: The items to find.
+    """
+
+    package: ClassVar[str | None] = "faiss"
+
+    def _build(self, rows: Floats) -> None:
+        self._faiss = need("faiss", f"The index {self.kind!r}")
+        self._index = self._empty(rows)
+        self._mapped = False
+        if not self._index.is_trained:
+            self._index.train(self._padded(rows))
+        self._index.add(self._padded(rows))
+
+    def _empty(self, rows: Floats) -> Any:
+        """The index of FAISS for these rows, before training."""
+        raise NotImplementedError
+
+    def _parameters(self, selector: Any, k: int) -> Any:
+        """How FAISS is to search."""
+        return self._faiss.SearchParameters(sel=selector)
+
+    def _padded(self, rows: Floats) -> Floats:
+        """Rows as wide as FAISS holds them: zeros change no inner product."""
+        extra = self._index.d - rows.shape[1]
+        return np.pad(rows, ((0, 0), (0, extra))) if extra else rows
+
+    def _append(self, rows: Floats) -> None:
+        if self._mapped:  # memory of a file cannot grow
+            self._index = self._faiss.deserialize_index(self._faiss.serialize_index(self._index))
+            self._mapped = False
+        self._index.add(self._padded(rows))
+
+    def _search(self, queries: Floats, k: int) -> tuple[Codes, Floats]:
+        selector = None
+        if not self._alive.all():
+            bits = np.packbits(self._alive, bitorder="little")
+            selector = self._faiss.IDSelectorBitmap(bits)
+        scores, rows = self._index.search(
+            self._padded(queries), k, params=self._parameters(selector, k)
+        )
+        return rows, scores
+
+    def _write(self, out: FolderWriter) -> None:
+        self._faiss.write_index(self._index, str(out.path / FILE))
+        out.add_file(FILE)
+
+    def _read(self, opened: Folder) -> None:
+        self._faiss = need("faiss", f"The index {self.kind!r}")
+        try:
+            self._index = self._faiss.read_index(opened.file(FILE), self._faiss.IO_FLAG_MMAP_IFC)
+        except RuntimeError as error:
+            raise ValueError(f"{opened.path / FILE} is broken: FAISS cannot read it.") from error
+        self._mapped = True
+        if self._index.ntotal != len(self._items) or self._index.d < self.width:
+            raise ValueError(
+                f"{opened.path / FILE} is broken: it holds {self._index.ntotal} vectors of width "
+                f"{self._index.d}, not {len(self._items)} of {self.width}."
+            )
+
+
+class FaissFlat(FaissIndex):
+    """All inner products, by FAISS."""
+
+    kind: ClassVar[str] = "faiss_flat"
+
+    def _empty(self, rows: Floats) -> Any:
+        return self._faiss.IndexFlatIP(self.width)
+
+
+class FaissScalar(FaissIndex):
+    """All inner products with numbers of eight bits, scaled per column: a quarter of the memory."""
+
+    kind: ClassVar[str] = "faiss_sq8"
+
+    def _empty(self, rows: Floats) -> Any:
+        return self._faiss.IndexScalarQuantizer(
+            self.width, self._faiss.ScalarQuantizer.QT_8bit, self._faiss.METRIC_INNER_PRODUCT
+        )
+
+
+class FaissHNSW(FaissIndex):
+    """A navigable graph (Malkov & Yashunin, TPAMI 2020) under inner products.
+
+    Args:
+        vectors: The items to find.
+        neighbors: Links per item; more cost memory and find more.
+        ef_build: Candidates looked at per item when it is linked.
+        ef_search: Candidates looked at per query, at least ``k``.
+    """
+
+    kind: ClassVar[str] = "faiss_hnsw"
+
+    def __init__(
+        self,
+        vectors: ItemVectors,
+        *,
+        neighbors: int = 32,
+        ef_build: int = 100,
+        ef_search: int = 128,
+    ) -> None:
+        self.neighbors = whole("neighbors", neighbors, at_least=2)
+        self.ef_build = whole("ef_build", ef_build)
+        self.ef_search = whole("ef_search", ef_search)
+        super().__init__(vectors)
+
+    def _empty(self, rows: Floats) -> Any:
+        index = self._faiss.IndexHNSWFlat(
+            self.width, self.neighbors, self._faiss.METRIC_INNER_PRODUCT
+        )
+        index.hnsw.efConstruction = self.ef_build
+        return index
+
+    def _parameters(self, selector: Any, k: int) -> Any:
+        return self._faiss.SearchParametersHNSW(sel=selector, efSearch=max(self.ef_search, k))
+
+
+class FaissIVFPQ(FaissIndex):
+    """Inverted lists of product-quantized vectors (Jégou et al., TPAMI 2011): least memory.
+
+    Codes have eight bits from 9,984 items on, fewer below.
+
+    Args:
+        vectors: The items to find, at least 624.
+        lists: Inverted lists; ``None``: about four times the root of the number of items.
+        probes: Lists looked at per query; ``None``: an eighth of them, at least 8.
+        code_bytes: Codes per vector, of a byte each; ``None``: one for every four numbers.
+    """
+
+    kind: ClassVar[str] = "faiss_ivfpq"
+
+    def __init__(
+        self,
+        vectors: ItemVectors,
+        *,
+        lists: int | None = None,
+        probes: int | None = None,
+        code_bytes: int | None = None,
+    ) -> None:
+        for name, value in (("lists", lists), ("probes", probes), ("code_bytes", code_bytes)):
+            if value is not None:
+                whole(name, value)
+        fewest = POINTS_PER_CENTRE * 2**FEWEST_BITS
+        if len(vectors.rows) < fewest:
+            raise ValueError(
+                f"The index {self.kind!r} learns from at least {fewest} items, got "
+                f"{len(vectors.rows)}: so few are searched exactly at once, take 'exact'."
+            )
+        self.lists, self.probes, self.code_bytes = lists, probes, code_bytes
+        super().__init__(vectors)
+
+    def _empty(self, rows: Floats) -> Any:
+        lists = self.lists
+        if lists is None:
+            lists = int(min(4 * len(rows) ** 0.5, len(rows) / POINTS_PER_CENTRE))
+        code_bytes = self.code_bytes or max(1, self.width // 4)
+        width = -(-self.width // code_bytes) * code_bytes  # a multiple, the rest is zeros
+        bits = min(MOST_BITS, int(np.log2(len(rows) / POINTS_PER_CENTRE)))
+        factory = f"IVF{max(1, lists)},PQ{code_bytes}x{bits}"
+        return self._faiss.index_factory(width, factory, self._faiss.METRIC_INNER_PRODUCT)
+
+    def _parameters(self, selector: Any, k: int) -> Any:
+        probes = self.probes or max(8, self._index.nlist // 8)
+        return self._faiss.SearchParametersIVF(sel=selector, nprobe=min(probes, self._index.nlist))

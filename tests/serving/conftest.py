@@ -1,0 +1,46 @@
+"""A model with biases, one without a table, and their sessions with ids of their own."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import pytest
+import torch
+
+from graphseq.data.sessions.generate import generate_sessions
+from graphseq.data.sessions.sessions import Sessions
+from graphseq.models import GRU4Rec, SequentialRules, SessionModel
+from graphseq.training import fit
+
+NUM_ITEMS = 640
+
+
+@dataclass(frozen=True)
+class World:
+    """Sessions over 640 items named ``i0`` .. ``i639``, and two models that know them."""
+
+    sessions: Sessions
+    lists: list[list[str]]
+    neural: GRU4Rec
+    counting: SessionModel
+
+
+def gru4rec(seed: int = 0) -> GRU4Rec:
+    """Random weights, and biases as strong as they."""
+    torch.manual_seed(seed)
+    model = GRU4Rec(NUM_ITEMS, 16, embedding="separate").eval()
+    torch.nn.init.normal_(model.item_embedding.weight)
+    torch.nn.init.normal_(model.bias)
+    return model
+
+
+@pytest.fixture(scope="session")
+def world() -> World:
+    numbered = generate_sessions(150, NUM_ITEMS, skew=0.3, seed=3)
+    lists = [[f"i{code}" for code in part] for part in numbered.to_lists()]
+    every = [f"i{code}" for code in range(NUM_ITEMS)]  # each item is known, in this order
+    sessions = Sessions.from_lists([every, *lists])
+    neural, counting = gru4rec(), SequentialRules(NUM_ITEMS)
+    neural.attach(sessions.catalog())
+    fit(counting, sessions)
+    return World(sessions, lists, neural, counting)
