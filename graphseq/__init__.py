@@ -12,6 +12,7 @@ if TYPE_CHECKING:  # loaded when used: see __getattr__
         evaluation,
         models,
         nn,
+        serving,
         training,
         visualization,
     )
@@ -70,6 +71,7 @@ __all__ = [
     "nn",
     "recommend",
     "rolling_split",
+    "serving",
     "session_split",
     "suggest_max_length",
     "temporal_split",

@@ -149,9 +149,9 @@ def test_no_query_finds_nothing(index: Index) -> None:
 
 
 def test_query_of_another_width_is_refused_with_both_widths(index: Index) -> None:
-    with pytest.raises(ValueError, match="width 17, the last one a bias, and the queries .* 16"):
+    with pytest.raises(ValueError, match=r"width 17, the last one a bias, and the queries .* 16"):
         index.search(np.zeros((1, 16)), 3)
-    with pytest.raises(ValueError, match="width 17, .* and the vectors to add have width 3"):
+    with pytest.raises(ValueError, match=r"width 17, .* and the vectors to add have width 3"):
         index.add([900], np.zeros((1, 3)))
 
 
@@ -235,7 +235,7 @@ def test_index_of_an_unknown_name_lists_the_known_ones(world: Any) -> None:
 
 def test_few_items_are_too_few_for_product_quantization() -> None:
     vectors = ItemVectors(np.ones((623, 4), dtype=np.float32), np.arange(623))
-    with pytest.raises(ValueError, match="from at least 624 items, got 623: .* take 'exact'"):
+    with pytest.raises(ValueError, match=r"from at least 624 items, got 623: .* take 'exact'"):
         INDEXES["faiss_ivfpq"](vectors)
 
 
