@@ -80,7 +80,16 @@ __all__ = [
     "visualization",
 ]
 
-ROOMS = ("comparison", "data", "evaluation", "models", "nn", "training", "visualization")
+ROOMS = (
+    "comparison",
+    "data",
+    "evaluation",
+    "models",
+    "nn",
+    "serving",
+    "training",
+    "visualization",
+)
 
 HOMES = {
     "graphseq.comparison": ("Comparison", "Tuning", "compare", "tune"),

@@ -67,7 +67,7 @@ def test_index_finds_what_the_scores_of_the_model_with_its_biases_rank_first(
     assert found.dtype == np.float32
     assert overlap(items, top(scores, 10)) >= LEAST_FOUND[index.kind]
     own = np.take_along_axis(scores, items, axis=1)
-    loose = {"faiss_ivfpq": 3.0, "usearch_i8": 0.4, "faiss_sq8": 0.2}
+    loose = {"faiss_ivfpq": 20.0, "usearch_i8": 0.4, "faiss_sq8": 0.2}
     assert np.abs(found - own).max() < loose.get(index.kind, 1e-4)
     assert (np.diff(found, axis=1) <= 0).all()
 
