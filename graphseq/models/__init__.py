@@ -14,12 +14,16 @@ from graphseq.models.features.bst import BST
 from graphseq.models.features.bst_ranker import BSTRanker
 from graphseq.models.features.with_user import WithUser
 from graphseq.models.graph.gcegnn import GCEGNN
+from graphseq.models.graph.sgnnhn import SGNNHN
 from graphseq.models.graph.srgnn import SRGNN
 from graphseq.models.graph.tagnn import TAGNN
 from graphseq.models.sequence.bert4rec import BERT4Rec
+from graphseq.models.sequence.bsarec import BSARec
 from graphseq.models.sequence.caser import Caser
+from graphseq.models.sequence.core import CORE
 from graphseq.models.sequence.gru4rec import GRU4Rec
 from graphseq.models.sequence.hgru4rec import HGRU4Rec
+from graphseq.models.sequence.hstu import HSTU
 from graphseq.models.sequence.sasrec import SASRec
 from graphseq.models.use.grow import grow, in_model_codes
 from graphseq.models.use.item_filter import ItemFilter
@@ -38,8 +42,12 @@ MODELS: dict[str, type[SessionModel]] = {
     "srgnn": SRGNN,
     "tagnn": TAGNN,
     "gcegnn": GCEGNN,
+    "sgnnhn": SGNNHN,
     "gru4rec": GRU4Rec,
     "sasrec": SASRec,
+    "hstu": HSTU,
+    "bsarec": BSARec,
+    "core": CORE,
     "bert4rec": BERT4Rec,
     "caser": Caser,
     "hgru4rec": HGRU4Rec,
@@ -51,13 +59,17 @@ MODELS: dict[str, type[SessionModel]] = {
 
 __all__ = [
     "BST",
+    "CORE",
     "GCEGNN",
+    "HSTU",
     "MODELS",
+    "SGNNHN",
     "SRGNN",
     "TAGNN",
     "VSKNN",
     "VSTAN",
     "BERT4Rec",
+    "BSARec",
     "BSTRanker",
     "Caser",
     "CountingModel",

@@ -47,8 +47,6 @@ class FrequencyFilter(torch.nn.Module):
         ValueError: If a size is not positive or ``kind`` is unknown.
     """
 
-    low: Tensor
-
     def __init__(
         self, hidden_channels: int, max_length: int, c: int = 5, kind: FilterKind = "fourier"
     ) -> None:
@@ -60,11 +58,10 @@ class FrequencyFilter(torch.nn.Module):
             raise ValueError(f"c must be at least 1, got {c}.")
         if kind not in get_args(FilterKind):
             raise ValueError(f"A filter is 'fourier' or 'moving_average', got {kind!r}.")
+        self.max_length = max_length
         self.c = c
         self.kind = kind
         self.beta = Parameter(torch.empty(hidden_channels))
-        low = fourier_low_pass if kind == "fourier" else moving_average
-        self.register_buffer("low", low(max_length, c), persistent=False)  # [places, places]
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
@@ -85,7 +82,7 @@ class FrequencyFilter(torch.nn.Module):
             ValueError: If a row is longer than ``max_length``, or not of that length for
                 ``"fourier"``.
         """
-        places = self.low.size(0)
+        places = self.max_length
         if view.width > places or (
             self.kind == "fourier" and view.num_rows and (view.width < places or not view.is_full)
         ):
@@ -93,7 +90,8 @@ class FrequencyFilter(torch.nn.Module):
                 f"The {self.kind!r} filter was built for rows of {places} places, got rows of "
                 f"{view.width}: fill them up to max_length, or cut them."
             )
-        matrix = self.low[: view.width, : view.width]
+        low_pass = fourier_low_pass if self.kind == "fourier" else moving_average
+        matrix = low_pass(view.width, self.c, x.device).to(x.dtype)  # [width, width]
         dense = view.dense(x)  # [num_rows, width, d]
         if reads is None:
             low = view.flat(matrix @ dense)  # [num_clicks, d]
@@ -103,8 +101,8 @@ class FrequencyFilter(torch.nn.Module):
         return low + self.beta**2 * (x[reads] - low)
 
     def __repr__(self) -> str:
-        places = self.low.size(0)
-        return f"{type(self).__name__}({self.beta.numel()}, {places}, {self.c}, {self.kind!r})"
+        sizes = f"{self.beta.numel()}, {self.max_length}, {self.c}"
+        return f"{type(self).__name__}({sizes}, {self.kind!r})"
 
 
 class FrequencyBlock(torch.nn.Module):
@@ -201,14 +199,14 @@ class FrequencyBlock(torch.nn.Module):
         )
 
 
-def fourier_low_pass(places: int, c: int) -> Tensor:
+def fourier_low_pass(places: int, c: int, device: torch.device) -> Tensor:
     """What keeps the slowest ``c // 2 + 1`` frequencies of so many places, [places, places]."""
-    spectrum = torch.fft.rfft(torch.eye(places, dtype=torch.float64), dim=0)
+    spectrum = torch.fft.rfft(torch.eye(places, dtype=torch.float64, device=device), dim=0)
     spectrum[c // 2 + 1 :] = 0
-    return torch.fft.irfft(spectrum, n=places, dim=0).float()
+    return torch.fft.irfft(spectrum, n=places, dim=0)
 
 
-def moving_average(places: int, c: int) -> Tensor:
+def moving_average(places: int, c: int, device: torch.device) -> Tensor:
     """What takes the mean of the newest ``c`` places, or of as many as there are."""
-    band = torch.ones(places, places).tril().triu(1 - c)
+    band = torch.ones(places, places, device=device).tril().triu(1 - c)
     return band / band.sum(1, keepdim=True)

@@ -82,6 +82,8 @@ VARIANTS: dict[str, Callable[[], SessionModel]] = {
     "gcegnn-near": lambda: MODELS["gcegnn"](
         NUM_ITEMS, 8, num_neighbors=11, steps=1, dropout=0.2, max_length=4
     ),
+    "sgnnhn": lambda: MODELS["sgnnhn"](NUM_ITEMS, 8),
+    "sgnnhn-3": lambda: MODELS["sgnnhn"](NUM_ITEMS, 8, 3, dropout=0.2, max_length=4),
     "gru4rec": lambda: GRU4Rec(NUM_ITEMS, 8),
     "gru4rec-separate": lambda: GRU4Rec(NUM_ITEMS, 8, 2, embedding="separate", dropout=0.3),
     "gru4rec-normalized": lambda: GRU4Rec(NUM_ITEMS, 8, normalize=True, scale=5.0),
@@ -96,6 +98,17 @@ VARIANTS: dict[str, Callable[[], SessionModel]] = {
     "bert4rec-short": lambda: BERT4Rec(NUM_ITEMS, 8, max_length=3, positions="end"),
     "sasrec-none": lambda: SASRec(NUM_ITEMS, 8, positions="none"),
     "sasrec-end": lambda: SASRec(NUM_ITEMS, 8, positions="end", block="published", expansion=1),
+    "bsarec": lambda: MODELS["bsarec"](NUM_ITEMS, 8),
+    "bsarec-short": lambda: MODELS["bsarec"](NUM_ITEMS, 8, 1, heads=2, c=3, max_length=5),
+    "bsarec-causal": lambda: MODELS["bsarec"](
+        NUM_ITEMS, 8, filter="moving_average", c=2, max_length=4
+    ),
+    "hstu": lambda: MODELS["hstu"](NUM_ITEMS, 8),
+    "hstu-plain": lambda: MODELS["hstu"](
+        NUM_ITEMS, 8, 1, heads=2, max_length=3, time="none", normalize=False
+    ),
+    "core": lambda: MODELS["core"](NUM_ITEMS, 8),
+    "core-mean": lambda: MODELS["core"](NUM_ITEMS, 8, 0, max_length=3),
     "caser": lambda: Caser(NUM_ITEMS, 8),
     "caser-constrained": lambda: Caser(NUM_ITEMS, 8, embedding="constrained"),
     "caser-vertical": lambda: Caser(NUM_ITEMS, 8, max_length=3, num_horizontal=0),
@@ -163,10 +176,9 @@ def as_batch(sessions: list[list[int]], users: list[int] | None = None) -> Batch
     ptr = torch.from_numpy(np.concatenate(([0], np.cumsum(lengths))))
     items = torch.tensor([item for session in sessions for item in session])
     user = torch.tensor([n % (NUM_USERS + 1) - 1 for n in lengths] if users is None else users)
-    session = torch.tensor([place // SESSION_CLICKS for n in lengths for place in range(n)])
-    return build_session_graphs(
-        items, ptr, click_fields={"click_session": session}, session_fields={"user": user}
-    )
+    place = torch.cat([torch.arange(n) for n in lengths])
+    fields = {"click_session": place // SESSION_CLICKS, "click_time": place**3}
+    return build_session_graphs(items, ptr, click_fields=fields, session_fields={"user": user})
 
 
 def close(one: Tensor, other: Tensor) -> None:

@@ -1,0 +1,184 @@
+"""SGNN-HN: star graph neural networks with highway networks (Pan et al., CIKM 2020)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar, Self
+
+import torch
+from torch import Tensor
+from torch.nn import Embedding, Linear
+from torch.nn.functional import normalize
+from torch_geometric.data import Batch
+
+from graphseq.data.graphs.session_graph import newest_clicks
+from graphseq.models.base import SessionModel, TrainedOn, Traits
+from graphseq.nn.dropout import dropout as drop
+from graphseq.nn.published import renamed_state
+from graphseq.nn.ragged import sum_by_group
+from graphseq.nn.readouts import reset_uniform
+from graphseq.nn.star_session_conv import StarSessionConv
+
+
+class SGNNHN(SessionModel):
+    r"""Scores of SGNN-HN (Pan et al., CIKM 2020).
+
+    Node states :math:`h` and the star node :math:`x_s` come from
+    :class:`~graphseq.nn.star_session_conv.StarSessionConv`. Clicks know their place in the window
+    of the newest ``max_length`` ones, and attention over them is without softmax:
+
+    .. math::
+        v_i &= h_{n(i)} + p_i, \quad
+        \alpha_i = q^\top \sigma(W_1 v_n + W_2 x_s + W_3 v_i + b) \\
+        s &= W_4 \big[\textstyle\sum_i \alpha_i v_i ; v_n\big] + b_4, \quad
+        \hat z_j = \tau \cos(s - \bar s, \; e_j - \bar e_j)
+
+    where :math:`\bar s` and :math:`\bar e_j` are the means of a vector's own channels. Every
+    parameter starts uniform in :math:`\pm d^{-1/2}`.
+
+    As in the authors' code, and unlike the paper: vectors are centered before they get length one,
+    and transitions count once however often they were made (``edge_weight="binary"`` of SR-GNN).
+
+    Args:
+        num_items: Items of the catalog.
+        hidden_channels: Width ``d`` of embeddings and states.
+        num_layers: Steps of propagation.
+        scale: What :math:`\tau` cosines are multiplied by: the inverse temperature.
+        dropout: Share of each node's embedding dropped in training.
+        max_length: Newest clicks that the model sees; each has a position of its own.
+
+    Raises:
+        ValueError: If a size or ``scale`` is not positive, or ``dropout`` lies outside [0, 1).
+    """
+
+    traits: ClassVar[Traits] = Traits(
+        architecture="gated graph network with a star node, attention over clicks",
+        parallel=True,
+        reach="newest max_length clicks",
+        side_features=False,
+        best_for="short sessions whose clicks belong together however far apart they are",
+    )
+    trained_on: ClassVar[TrainedOn] = "prefixes"
+
+    def __init__(
+        self,
+        num_items: int,
+        hidden_channels: int = 100,
+        num_layers: int = 1,
+        *,
+        scale: float = 12.0,
+        dropout: float = 0.0,
+        max_length: int = 10,
+    ) -> None:
+        super().__init__(num_items)
+        if max_length < 1:
+            raise ValueError(f"max_length must be at least 1, got {max_length}.")
+        if not scale > 0:
+            raise ValueError(f"scale must be positive, got {scale}.")
+        if not 0 <= dropout < 1:
+            raise ValueError(f"dropout must lie in [0, 1), got {dropout}.")
+        self.hidden_channels = hidden_channels
+        self.num_layers = num_layers
+        self.scale = scale
+        self.dropout = dropout
+        self.max_length = max_length
+        d = hidden_channels
+        self.conv = StarSessionConv(d, num_layers)
+        self.embedding = Embedding(num_items, d)  # e
+        self.position_embedding = Embedding(max_length, d)  # p
+        self.lin_last = Linear(d, d)  # W1
+        self.lin_star = Linear(d, d)  # W2
+        self.lin_click = Linear(d, d)  # W3; the three biases are b together
+        self.lin_score = Linear(d, 1, bias=False)  # q
+        self.lin_out = Linear(2 * d, d)  # W4, b4
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        reset_uniform(self, self.hidden_channels)
+
+    @classmethod
+    def from_published(
+        cls, parameters: Mapping[str, Any], num_layers: int = 1, scale: float = 12.0
+    ) -> Self:
+        """The model with the weights of the authors' code.
+
+        Args:
+            parameters: Name there -> array; row 0 of ``embedding.weight`` is its padding.
+            num_layers: Its ``step``.
+            scale: Its ``tau``.
+
+        Raises:
+            ValueError: If a parameter is missing or unknown.
+        """
+        state = renamed_state(parameters, PUBLISHED_NAMES, "SGNN-HN")
+        state["embedding.weight"] = state["embedding.weight"][1:]
+        num_items, hidden_channels = state["embedding.weight"].shape
+        max_length = len(state["position_embedding.weight"])
+        model = cls(num_items, hidden_channels, num_layers, scale=scale, max_length=max_length)
+        model.load_state_dict(state)
+        return model
+
+    def forward(self, batch: Batch) -> Tensor:
+        """Session vectors, centered, of length :math:`\tau`: [num_sessions, d]."""
+        batch = newest_clicks(batch, self.max_length)
+        index, session, ptr = batch.click_index, batch.click_batch, batch.click_ptr
+        size = ptr.numel() - 1
+        e = drop(self.embedding(batch.x), self.dropout, self.training)  # [num_nodes, d]
+        once = torch.ones_like(batch.edge_weight)
+        h, star = self.conv(e, batch.edge_index, once, batch.batch, size)
+        place = torch.arange(index.numel(), device=index.device) - ptr[session]
+        v = h.index_select(0, index) + self.position_embedding(place)  # v_i: [num_clicks, d]
+        v_last = v.index_select(0, ptr[1:] - 1)  # v_n: [num_sessions, d]
+        of_session = self.lin_last(v_last) + self.lin_star(star)  # [num_sessions, d]
+        inner = of_session.index_select(0, session) + self.lin_click(v)  # [num_clicks, d]
+        alpha = self.lin_score(inner.sigmoid())  # [num_clicks, 1]
+        s_global = sum_by_group(alpha * v, session, size)  # [num_sessions, d]
+        s = self.lin_out(torch.cat([s_global, v_last], dim=1))  # [num_sessions, d]
+        return self.scale * centered(s)
+
+    def item_weight(self) -> Tensor:
+        return centered(self.embedding.weight)
+
+    def item_rows(self, items: Tensor) -> Tensor:
+        return centered(self.embedding(items))  # after the look-up: the rest is left alone
+
+    def __repr__(self) -> str:
+        return (
+            f"{type(self).__name__}({self.num_items}, {self.hidden_channels}, "
+            f"num_layers={self.num_layers})"
+        )
+
+
+def centered(vectors: Tensor) -> Tensor:
+    """Vectors [..., d] less the mean of their channels, of length one."""
+    return normalize(vectors - vectors.mean(-1, keepdim=True), dim=-1)
+
+
+PUBLISHED_NAMES = {
+    "embedding.weight": "embedding.weight",
+    "pos_embedding.weight": "position_embedding.weight",
+    "gnn.linear_edge_in.weight": "conv.conv.lin_in.weight",
+    "gnn.linear_edge_in.bias": "conv.conv.lin_in.bias",
+    "gnn.linear_edge_out.weight": "conv.conv.lin_out.weight",
+    "gnn.linear_edge_out.bias": "conv.conv.lin_out.bias",
+    "gnn.linear_edge_f.weight": "",  # which the authors' code never reads
+    "gnn.linear_edge_f.bias": "",
+    "gnn.b_iah": "conv.conv.bias_in",
+    "gnn.b_oah": "conv.conv.bias_out",
+    "gnn.w_ih": "conv.conv.gru.weight_ih",
+    "gnn.w_hh": "conv.conv.gru.weight_hh",
+    "gnn.b_ih": "conv.conv.gru.bias_ih",
+    "gnn.b_hh": "conv.conv.gru.bias_hh",
+    "linear_hn.weight": "conv.lin_highway.weight",
+    "linear_hn.bias": "conv.lin_highway.bias",
+    "linear_one.weight": "lin_last.weight",
+    "linear_one.bias": "lin_last.bias",
+    "linear_two.weight": "lin_star.weight",
+    "linear_two.bias": "lin_star.bias",
+    "linear_three.weight": "lin_click.weight",
+    "linear_three.bias": "lin_click.bias",
+    "linear_four.weight": "lin_score.weight",
+    "linear_transform.weight": "lin_out.weight",
+    "linear_transform.bias": "lin_out.bias",
+}
+"""Parameters in the authors' code -> here."""

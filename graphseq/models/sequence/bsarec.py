@@ -1,0 +1,250 @@
+"""BSARec: attention beside a filter of frequencies (Shin et al., AAAI 2024)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar, Self
+
+import torch
+from torch import Tensor
+from torch.nn import Embedding, LayerNorm, ModuleList, Parameter
+from torch_geometric.data import Batch
+
+from graphseq.models.base import SessionModel, TrainedOn, Traits
+from graphseq.nn.dropout import Dropout
+from graphseq.nn.frequency_filter import EPSILON, FilterKind, FrequencyBlock
+from graphseq.nn.published import names_of_blocks, num_published_blocks, renamed_state
+from graphseq.nn.ragged import DenseView, cut_from_end, ragged_range
+from graphseq.nn.windows import Encode, last_states, states_of_windows
+
+
+class BSARec(SessionModel):
+    r"""Scores of BSARec (Shin et al., AAAI 2024): :math:`\hat r_j = h_n^\top e_j`.
+
+    .. math::
+        x_t = \mathrm{LN}(e_{i_t} + p_t), \quad h = B_N(\dots B_1(x))
+
+    with blocks :math:`B` that filter slow and fast waves beside attention
+    (:class:`~graphseq.nn.frequency_filter.FrequencyBlock`) over the newest ``max_length`` clicks.
+
+    With ``filter="fourier"``, the paper's, each place of the window acts on all others. The window
+    is filled up on the left with places that hold no click but the parameter ``padding``, as the
+    authors' code fills it with item 0; positions count from its end. A click's state then changes
+    with every later click, so each prefix is a sample of its own.
+
+    With ``filter="moving_average"`` the low pass is the mean of the newest ``c`` clicks. Nothing
+    sees later clicks, positions count from the session's start, and all clicks of a session are
+    trained in one pass.
+
+    Different from the authors' code: padding is no class of the softmax.
+
+    Args:
+        num_items: Items of the catalog.
+        hidden_channels: Width ``d`` of embeddings and states.
+        num_layers: Blocks.
+        heads: Attention heads of a block.
+        c: Width of the low pass: ``c // 2 + 1`` frequencies, or ``c`` clicks.
+        alpha: Weight of the filter, in [0, 1]; attention has the rest.
+        filter: ``"fourier"`` or ``"moving_average"``.
+        max_length: Clicks a state may see, itself included.
+        dropout: Share dropped in training of embeddings, attention and each branch's output.
+
+    Raises:
+        ValueError: If a size is not positive, ``heads`` does not divide the width, ``alpha`` or
+            ``dropout`` lies outside its range, or ``filter`` is unknown.
+    """
+
+    traits: ClassVar[Traits] = Traits(
+        architecture="self-attention beside a filter of frequencies",
+        parallel=True,
+        reach="newest max_length clicks",
+        side_features=False,
+        best_for="histories of users, where quality counts more than training time",
+    )
+    trained_on: ClassVar[TrainedOn] = "prefixes"  # "sessions" with a moving average
+    states_equal_prefixes: ClassVar[bool] = False  # True with a moving average
+
+    def __init__(
+        self,
+        num_items: int,
+        hidden_channels: int = 64,
+        num_layers: int = 2,
+        *,
+        heads: int = 1,
+        c: int = 5,
+        alpha: float = 0.7,
+        filter: FilterKind = "fourier",
+        max_length: int = 50,
+        dropout: float = 0.5,
+    ) -> None:
+        super().__init__(num_items)
+        for name, value in (("num_layers", num_layers), ("max_length", max_length)):
+            if value < 1:
+                raise ValueError(f"{name} must be at least 1, got {value}.")
+        self.hidden_channels = hidden_channels
+        self.num_layers = num_layers
+        self.heads = heads
+        self.c = c
+        self.alpha = alpha
+        self.filter = filter
+        self.max_length = max_length
+        self.dropout = dropout
+        self.blocks = ModuleList(
+            FrequencyBlock(
+                hidden_channels, max_length, heads, c=c, alpha=alpha, kind=filter, dropout=dropout
+            )
+            for _ in range(num_layers)
+        )
+        self.item_embedding = Embedding(num_items, hidden_channels)  # e
+        self.position_embedding = Embedding(max_length, hidden_channels)  # p
+        self.padding = Parameter(torch.empty(hidden_channels)) if filter == "fourier" else None
+        self.norm = LayerNorm(hidden_channels, eps=EPSILON)
+        self.drop = Dropout(dropout)
+        if filter == "moving_average":
+            self.trained_on = "sessions"  # type: ignore[misc]
+            self.states_equal_prefixes = True  # type: ignore[misc]
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        torch.nn.init.normal_(self.item_embedding.weight, std=0.02)
+        torch.nn.init.normal_(self.position_embedding.weight, std=0.02)
+        if self.padding is not None:
+            torch.nn.init.normal_(self.padding, std=0.02)
+        self.norm.reset_parameters()
+        for block in self.blocks:
+            block.reset_parameters()  # type: ignore[operator]
+
+    @classmethod
+    def from_published(
+        cls, parameters: Mapping[str, Any], heads: int = 1, c: int = 5, alpha: float = 0.7
+    ) -> Self:
+        """The model with the weights of the authors' code, in evaluation mode.
+
+        Args:
+            parameters: Name there -> array. Row 0 of its item table is the padding.
+            heads, c, alpha: The settings there, which its weights do not tell.
+
+        Raises:
+            ValueError: If a parameter is missing or unknown.
+        """
+        num_layers = max(1, num_published_blocks(parameters, "item_encoder.blocks"))
+        blocks = names_of_blocks(PUBLISHED_BLOCK_NAMES, "item_encoder.blocks", "blocks", num_layers)
+        state = renamed_state(parameters, PUBLISHED_NAMES | blocks, "BSARec")
+        table = state["item_embedding.weight"]
+        state["padding"], state["item_embedding.weight"] = table[0], table[1:]
+        for layer in range(num_layers):
+            beta = f"blocks.{layer}.filter.beta"
+            state[beta] = state[beta].flatten()
+        model = cls(
+            len(table) - 1,
+            table.size(1),
+            num_layers,
+            heads=heads,
+            c=c,
+            alpha=alpha,
+            max_length=len(state["position_embedding.weight"]),
+        )
+        model.load_state_dict(state)
+        return model.eval()
+
+    def forward(self, batch: Batch) -> Tensor:
+        """The state after the last click of every session, [num_sessions, d]."""
+        items, ptr = batch.click_item, batch.click_ptr
+        start = torch.maximum(ptr[:-1], ptr[1:] - self.max_length)
+        if self.filter == "moving_average":
+            return last_states(self._encoder(items), start, ptr[1:])
+        click, ptr = ragged_range(start, ptr[1:])
+        return self._encode_filled(items[click], ptr)
+
+    def click_states(self, batch: Batch) -> Tensor:
+        """The state after every click, [num_clicks, d].
+
+        Raises:
+            AttributeError: If the filter is not causal.
+        """
+        if self.filter == "fourier":
+            return super().click_states(batch)
+        items, ptr = batch.click_item, batch.click_ptr
+        if self.training:
+            return self._encode(items, cut_from_end(ptr, self.max_length))
+        return states_of_windows(self._encoder(items), ptr, self.max_length)
+
+    def _encoder(self, items: Tensor) -> Encode:
+        """The causal encoder of windows of these clicks."""
+        return lambda click, ptr, reads: self._encode(items[click], ptr, reads)
+
+    def _encode(self, items: Tensor, ptr: Tensor, reads: Tensor | None = None) -> Tensor:
+        """Causal states of clicks of windows of at most ``max_length``: [num_clicks, d], or [n, d]
+        of the clicks ``reads`` [n]."""
+        view = DenseView(ptr)
+        x = self.item_embedding(items) + self.position_embedding(view.position)
+        x = self.drop(self.norm(x))  # [num_clicks, d]
+        *blocks, last = self.blocks
+        for block in blocks:
+            x = block(x, view)
+        x = last(x, view, None, reads)
+        return x
+
+    def _encode_filled(self, items: Tensor, ptr: Tensor) -> Tensor:
+        """The states after the last clicks of windows, filled up on the left: [num_windows, d]."""
+        clicks, length = DenseView(ptr), self.max_length
+        assert self.padding is not None
+        missing = length - ptr.diff()  # places without a click: [num_windows]
+        place = clicks.batch * length + missing[clicks.batch] + clicks.position  # [num_clicks]
+        x = self.padding.expand(clicks.num_rows * length, -1)
+        x = x.index_copy(0, place, self.item_embedding(items))  # [num_windows * length, d]
+        view = DenseView(torch.arange(clicks.num_rows + 1, device=ptr.device) * length)
+        x = self.drop(self.norm(x + self.position_embedding(view.position)))
+        number = torch.arange(length, device=ptr.device)
+        holds_click = number >= missing.unsqueeze(1)  # [num_windows, length]
+        earlier = number <= number.unsqueeze(1)  # [length, length]
+        # In the authors' code a place without a click sees all: its softmax is over nothing but
+        # hidden places, and they are hidden by the same number.
+        seen = (earlier & holds_click.unsqueeze(1)) | ~holds_click.unsqueeze(2)
+        seen = seen.unsqueeze(1)  # [num_windows, 1, length, length]
+        *blocks, last = self.blocks
+        for block in blocks:
+            x = block(x, view, seen)
+        x = last(x, view, seen[:, :, -1:], place[ptr[1:] - 1])  # [num_windows, d]
+        return x
+
+    def item_weight(self) -> Tensor:
+        return self.item_embedding.weight
+
+    def __repr__(self) -> str:
+        return (
+            f"{type(self).__name__}({self.num_items}, {self.hidden_channels}, "
+            f"num_layers={self.num_layers}, filter={self.filter!r})"
+        )
+
+
+PUBLISHED_NAMES = {
+    "item_embeddings.weight": "item_embedding.weight",
+    "position_embeddings.weight": "position_embedding.weight",
+    "LayerNorm.weight": "norm.weight",
+    "LayerNorm.bias": "norm.bias",
+}
+"""Parameters in the authors' code -> here, outside its blocks."""
+
+PUBLISHED_BLOCK_NAMES = {
+    "layer.filter_layer.sqrt_beta": "filter.beta",
+    "layer.filter_layer.LayerNorm.weight": "norm_filter.weight",
+    "layer.filter_layer.LayerNorm.bias": "norm_filter.bias",
+    "layer.attention_layer.query.weight": "attention.lin_query.weight",
+    "layer.attention_layer.query.bias": "attention.lin_query.bias",
+    "layer.attention_layer.key.weight": "attention.lin_key.weight",
+    "layer.attention_layer.key.bias": "",  # the softmax cancels it
+    "layer.attention_layer.value.weight": "attention.lin_value.weight",
+    "layer.attention_layer.value.bias": "attention.lin_value.bias",
+    "layer.attention_layer.dense.weight": "attention.lin_out.weight",
+    "layer.attention_layer.dense.bias": "attention.lin_out.bias",
+    "layer.attention_layer.LayerNorm.weight": "norm_attention.weight",
+    "layer.attention_layer.LayerNorm.bias": "norm_attention.bias",
+    "feed_forward.dense_1.weight": "lin_in.weight",
+    "feed_forward.dense_1.bias": "lin_in.bias",
+    "feed_forward.dense_2.weight": "lin_out.weight",
+    "feed_forward.dense_2.bias": "lin_out.bias",
+    "feed_forward.LayerNorm.weight": "norm_feed_forward.weight",
+    "feed_forward.LayerNorm.bias": "norm_feed_forward.bias",
+}
+"""Parameters of a block there -> here."""

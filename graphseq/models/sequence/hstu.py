@@ -1,0 +1,185 @@
+"""HSTU: hierarchical sequential transduction units (Zhai et al., ICML 2024)."""
+
+from __future__ import annotations
+
+from typing import ClassVar, Literal, get_args
+
+import torch
+from torch import Tensor
+from torch.nn import Embedding
+from torch.nn.functional import normalize as unit_length
+from torch_geometric.data import Batch
+
+from graphseq.data.sessions.sessions import Sessions
+from graphseq.models.base import SessionModel, TrainedOn, Traits
+from graphseq.nn.dropout import Dropout
+from graphseq.nn.hstu import NUM_BUCKETS, HSTULayers, next_time
+from graphseq.nn.ragged import cut_from_end
+from graphseq.nn.windows import Encode, last_states, states_of_windows
+
+TimeKind = Literal["clicks", "request", "none"]
+
+
+class HSTU(SessionModel):
+    r"""Scores of HSTU (Zhai et al., ICML 2024): cosines of states and items.
+
+    .. math::
+        x_t = \sqrt d \, e_{i_t} + p_t, \quad h = B_N(\dots B_1(x)), \quad
+        \hat r_{t,j} = \sigma \, \frac{h_t^\top e_j}{\lVert h_t \rVert \lVert e_j \rVert}
+
+    with layers :math:`B` of pointwise attention (:class:`~graphseq.nn.hstu.HSTULayer`) over the
+    newest ``max_length`` clicks, whose logits know the distance of two clicks in places and in
+    seconds.
+
+    ``time="clicks"`` takes the seconds from an earlier click to the click itself.
+    ``time="request"`` takes those to the **next** click, as the authors' code does: for the last
+    click that is ``request_time``, the time of the target. To tell the next item when the time of
+    its click is known is another task, and its figures stand in a row of their own.
+
+    Without ``click_time`` in a batch there is no bias of time, unless the model was trained on it.
+
+    Args:
+        num_items: Items of the catalog.
+        hidden_channels: Width ``d`` of embeddings and states.
+        num_layers: Layers.
+        heads: Attention heads of a layer.
+        max_length: Clicks a state may see, itself included.
+        dropout: Share dropped in training of embeddings and of each layer's gated values.
+        time: ``"clicks"``, ``"request"`` or ``"none"``.
+        normalize: Whether states and embeddings have length one in scores.
+        scale: What :math:`\sigma` normalized scores are multiplied by: the inverse temperature.
+
+    Raises:
+        ValueError: If a size or ``scale`` is not positive, ``heads`` does not divide the width,
+            ``dropout`` lies outside [0, 1), or ``time`` is unknown.
+    """
+
+    traits: ClassVar[Traits] = Traits(
+        architecture="causal pointwise attention, no softmax",
+        parallel=True,
+        reach="newest max_length clicks",
+        side_features=False,
+        best_for="long histories in which time between clicks tells something",
+    )
+    trained_on: ClassVar[TrainedOn] = "sessions"
+    states_equal_prefixes: ClassVar[bool] = True
+
+    knows_time: Tensor
+
+    def __init__(
+        self,
+        num_items: int,
+        hidden_channels: int = 64,
+        num_layers: int = 2,
+        *,
+        heads: int = 1,
+        max_length: int = 50,
+        dropout: float = 0.2,
+        time: TimeKind = "clicks",
+        normalize: bool = True,
+        scale: float = 20.0,
+    ) -> None:
+        super().__init__(num_items)
+        if not 0 <= dropout < 1:
+            raise ValueError(f"dropout must lie in [0, 1), got {dropout}.")
+        if time not in get_args(TimeKind):
+            raise ValueError(f"time is 'clicks', 'request' or 'none', got {time!r}.")
+        if not scale > 0:
+            raise ValueError(f"scale must be positive, got {scale}.")
+        self.hidden_channels = hidden_channels
+        self.num_layers = num_layers
+        self.heads = heads
+        self.max_length = max_length
+        self.dropout = dropout
+        self.time = time
+        self.normalize = normalize
+        self.scale = scale
+        self.layers = HSTULayers(
+            hidden_channels,
+            max_length,
+            num_layers,
+            heads,
+            num_buckets=0 if time == "none" else NUM_BUCKETS,
+            dropout=dropout,
+        )
+        self.item_embedding = Embedding(num_items, hidden_channels)  # e
+        self.position_embedding = Embedding(max_length, hidden_channels)  # p
+        self.drop = Dropout(dropout)
+        self.register_buffer("knows_time", torch.tensor(False))
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        torch.nn.init.normal_(self.item_embedding.weight, std=0.02)
+        torch.nn.init.normal_(self.position_embedding.weight, std=self.hidden_channels**-0.5)
+        self.layers.reset_parameters()
+
+    def prepare(self, sessions: Sessions | None) -> None:
+        """Notes whether the training sessions have times."""
+        if sessions is not None and self.time != "none":
+            self.knows_time.fill_(sessions.time is not None)
+
+    def forward(self, batch: Batch) -> Tensor:
+        """The state after the last click of every session, [num_sessions, d]."""
+        ptr = batch.click_ptr
+        start = torch.maximum(ptr[:-1], ptr[1:] - self.max_length)
+        return last_states(self._encoder(batch), start, ptr[1:])
+
+    def click_states(self, batch: Batch) -> Tensor:
+        """The state after every click, [num_clicks, d]."""
+        ptr = batch.click_ptr
+        if not self.training:
+            return states_of_windows(self._encoder(batch), ptr, self.max_length)
+        clicks = torch.arange(batch.click_index.numel(), device=ptr.device)
+        return self._encoder(batch)(clicks, cut_from_end(ptr, self.max_length), None)
+
+    def _encoder(self, batch: Batch) -> Encode:
+        """The encoder of windows of a batch's clicks."""
+        items, (times, later) = batch.click_item, self._times(batch)
+
+        def encode(click: Tensor, ptr: Tensor, reads: Tensor | None) -> Tensor:
+            place = torch.arange(click.numel(), device=ptr.device)
+            place = place - torch.repeat_interleave(ptr[:-1], ptr.diff())
+            x = self.hidden_channels**0.5 * self.item_embedding(items[click])
+            x = self.drop(x + self.position_embedding(place))  # [num_clicks, d]
+            time = None if times is None else times[click]
+            asked = None if later is None else later[click[ptr[1:] - 1]]  # [num_windows]
+            h: Tensor = self.layers(x, ptr, time, asked)  # [num_clicks, d]
+            h = h if reads is None else h[reads]
+            return self.scale * unit_length(h) if self.normalize else h
+
+        return encode
+
+    def _times(self, batch: Batch) -> tuple[Tensor | None, Tensor | None]:
+        """The time of each click, and with ``time="request"`` that of the one after it."""
+        if self.time == "none":
+            return None, None
+        if "click_time" not in batch:
+            if self.time == "clicks" and not self.knows_time:
+                return None, None
+            raise ValueError(
+                f"{type(self).__name__} was trained with time={self.time!r}, but this batch has no "
+                "click_time: give it sessions with times, or build it with time='none'."
+            )
+        if self.time == "clicks":
+            return batch.click_time, None
+        if "request_time" not in batch:
+            raise ValueError(
+                f"{type(self).__name__} was built with time='request', but this batch has no "
+                "request_time, the time for which the next item is asked: give it one, or build it "
+                "with time='clicks'."
+            )
+        return batch.click_time, next_time(batch.click_ptr, batch.click_time, batch.request_time)
+
+    def item_weight(self) -> Tensor:
+        table = self.item_embedding.weight
+        return unit_length(table) if self.normalize else table
+
+    def item_rows(self, items: Tensor) -> Tensor:
+        rows: Tensor = self.item_embedding(items)  # normalized after the look-up
+        return unit_length(rows, dim=-1) if self.normalize else rows
+
+    def __repr__(self) -> str:
+        return (
+            f"{type(self).__name__}({self.num_items}, {self.hidden_channels}, "
+            f"num_layers={self.num_layers}, time={self.time!r})"
+        )
