@@ -1,0 +1,85 @@
+"""CORE against its equations, prefix by prefix."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+from torch_geometric.data import Batch
+
+from graphseq.data import build_session_graphs
+from graphseq.models import CORE
+from graphseq.nn import DenseView
+
+NUM_ITEMS = 9
+SESSIONS = [[3, 5, 3, 0], [7], [2, 2, 2], [8, 1, 4, 1, 8, 1, 6, 0]]
+
+
+def batch_of(sessions: list[list[int]]) -> Batch:
+    ptr = torch.tensor([0, *map(len, sessions)]).cumsum(0)
+    return build_session_graphs(torch.tensor(sum(sessions, [])), ptr)
+
+
+def build(**options: object) -> CORE:
+    torch.manual_seed(0)
+    model = CORE(NUM_ITEMS, 8, **options)
+    for parameter in model.parameters():
+        torch.nn.init.normal_(parameter, std=0.5)
+    return model.eval()
+
+
+def naive_vector(model: CORE, prefix: list[int]) -> Tensor:
+    newest = prefix[-model.max_length :]
+    e = model.item_embedding.weight[newest]
+    h = model.norm(e + model.position_embedding.weight[: len(newest)])
+    for block in model.blocks:
+        h = block(h, DenseView(torch.tensor([0, len(newest)])))
+    s = (model.lin_score(h).softmax(0) * e).sum(0)
+    return model.scale * s / s.norm()
+
+
+@pytest.mark.parametrize("max_length", [3, 20])
+def test_core_states_equal_equations_prefix_by_prefix(max_length: int) -> None:
+    model = build(max_length=max_length)
+    prefixes = [session[: end + 1] for session in SESSIONS for end in range(len(session))]
+    expected = torch.stack([naive_vector(model, prefix) for prefix in prefixes])
+    states = model.click_states(batch_of(SESSIONS))
+    torch.testing.assert_close(states, expected, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(model(batch_of(prefixes)), expected, rtol=1e-5, atol=1e-5)
+
+
+def test_core_without_blocks_is_the_mean_of_clicks() -> None:
+    model = build(num_layers=0)
+    e = model.item_embedding.weight
+    mean = torch.stack([e[session].mean(0) for session in SESSIONS])
+    expected = model.scale * torch.nn.functional.cosine_similarity(mean[:, None], e[None], dim=2)
+    torch.testing.assert_close(model.score(batch_of(SESSIONS)), expected, rtol=1e-5, atol=1e-5)
+
+
+def test_core_dropouts_work_in_training_alone() -> None:
+    batch = batch_of(SESSIONS)
+    for shares in ((0.5, 0.0), (0.0, 0.5)):
+        model = build(dropout=shares[0], embedding_dropout=shares[1])
+        assert torch.equal(model(batch), model(batch))
+        model.train()
+        assert not torch.equal(model(batch), model(batch))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"hidden_channels": 0}, "hidden_channels must be at least 1, got 0"),
+        ({"max_length": 0}, "max_length must be at least 1, got 0"),
+        ({"num_layers": -1}, "num_layers must be at least 0, got -1"),
+        ({"heads": 3}, "heads must divide hidden_channels, got 3 heads for 8"),
+        ({"scale": 0.0}, "scale must be positive, got 0.0"),
+        ({"embedding_dropout": 1.0}, r"\[0, 1\), got 1.0"),
+    ],
+)
+def test_core_wrong_argument_is_refused(arguments: dict[str, object], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        CORE(**{"num_items": NUM_ITEMS, "hidden_channels": 8, **arguments})
+
+
+def test_core_repr_names_its_sizes() -> None:
+    assert repr(CORE(9, 8)) == "CORE(9, 8, num_layers=2)"
