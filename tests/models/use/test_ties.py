@@ -277,7 +277,7 @@ def test_first_equal_of_any_rows_equals_a_dictionary(
 def test_first_equal_of_rows_whose_hashes_collide_compares_the_rows(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(gs.models.ties, "_hashes", lambda table, items: 0 * items)
+    monkeypatch.setattr(gs.models.use.ties, "_hashes", lambda table, items: 0 * items)
     table = torch.tensor([[1.0], [2.0], [1.0]])
     assert first_equal(table).tolist() == [0, 1, 0]
 
