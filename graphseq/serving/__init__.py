@@ -15,6 +15,7 @@ from graphseq.serving.indexes import (
     load_index,
 )
 from graphseq.serving.item_vectors import ItemVectors, model_version, query_vectors
+from graphseq.serving.report import ServingReport, serving_report
 
 __all__ = [
     "INDEXES",
@@ -25,6 +26,7 @@ __all__ = [
     "FaissScalar",
     "Index",
     "ItemVectors",
+    "ServingReport",
     "USearchIndex",
     "USearchInt8",
     "VoyagerIndex",
@@ -32,4 +34,5 @@ __all__ = [
     "load_index",
     "model_version",
     "query_vectors",
+    "serving_report",
 ]

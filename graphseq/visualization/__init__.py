@@ -5,6 +5,7 @@ from graphseq.visualization.cost import plot_cost
 from graphseq.visualization.figures import save_figure
 from graphseq.visualization.learning_curves import plot_learning_curves
 from graphseq.visualization.rolling import plot_periods
+from graphseq.visualization.serving import plot_serving
 from graphseq.visualization.session_graphs import (
     draw_session_graph,
     draw_session_graphs,
@@ -19,6 +20,7 @@ __all__ = [
     "plot_cost",
     "plot_learning_curves",
     "plot_periods",
+    "plot_serving",
     "plot_tuning",
     "save_figure",
     "to_networkx",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from importlib.util import find_spec
 
 import pytest
 import torch
@@ -10,6 +11,7 @@ import torch
 from graphseq.data.sessions.generate import generate_sessions
 from graphseq.data.sessions.sessions import Sessions
 from graphseq.models import GRU4Rec, SequentialRules, SessionModel
+from graphseq.serving import INDEXES
 from graphseq.training import fit
 
 NUM_ITEMS = 640
@@ -44,3 +46,13 @@ def world() -> World:
     neural.attach(sessions.catalog())
     fit(counting, sessions)
     return World(sessions, lists, neural, counting)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests of an index whose library is not installed say which command brings it."""
+    for item in items:
+        kind = getattr(item, "callspec", None) and item.callspec.params.get("index")
+        package = INDEXES[kind].package if kind in INDEXES else None
+        if package and find_spec(package.partition(".")[0]) is None:
+            reason = f"{kind} needs {package}: pip install 'graphseq[serving]'"
+            item.add_marker(pytest.mark.skip(reason=reason))
