@@ -22,7 +22,10 @@ from graphseq.comparison.settings_file import Settings, ranked_by, settings_of
 from graphseq.comparison.tables import shown_metrics
 from graphseq.comparison.verdicts import paired_tests
 from graphseq.data.splits.split_parts import Split, require_split
+from graphseq.evaluation.audit import Audit
+from graphseq.evaluation.audit import audit as audit_split
 from graphseq.evaluation.evaluate import evaluate
+from graphseq.evaluation.model_audit import audit_model
 from graphseq.evaluation.protocol import Protocol, protocol_of
 from graphseq.evaluation.report import Report
 from graphseq.training.fit import FitResult, fit
@@ -42,6 +45,7 @@ def compare(
     exclude_seen: bool | None = None,
     cluster: Literal["session", "user"] = "session",
     device: str | torch.device = "cpu",
+    audit: bool = True,
     out: str | os.PathLike[str] | None = None,
     resume: bool = False,
     progress: bool = True,
@@ -78,6 +82,8 @@ def compare(
             as the protocol or the settings have it, which is no.
         cluster: Cases within which are not independent: those of one session, or of one user.
         device: Where models are trained and ranked.
+        audit: Whether the split and every trained model are audited; the results carry what was
+            found (:func:`~graphseq.evaluation.audit`, :func:`~graphseq.evaluation.audit_model`).
         out: Folder for ``results.json``, ``results.csv``, the trained models with their logs and
             the places of all cases (``models/``), tables and pictures.
         resume: Whether to go on from what ``out`` holds: a row whose settings, seed and files agree
@@ -106,7 +112,12 @@ def compare(
     content = record(command, name, split, ks, protocol, note)
     content["protocol"]["cluster"] = cluster
     content["monitor"] = protocol.metric(monitor)
-    run = _Run(split, content, protocol, monitor, folder, resume, str(device), progress)
+    audited = audit_split(split) if flag("audit", audit) else None
+    if audited is not None:
+        content["data"]["audit"] = audited.to_dict()
+        if not audited.passed:
+            logger.warning("The split leaks: %s", "; ".join(f.says for f in audited.faults))
+    run = _Run(split, content, audited, protocol, monitor, folder, resume, str(device), progress)
     if resume:
         run.take_over(entries)
     for entry in entries:
@@ -151,6 +162,7 @@ class _Run:
 
     split: Split
     content: dict[str, Any]
+    audit: Audit | None
     ranking: Protocol
     monitor: str
     folder: Path | None
@@ -213,6 +225,7 @@ class _Run:
             )
         if fitted.interrupted:
             raise KeyboardInterrupt(f"Stopped in the training of {entry.name}, seed {seed}.")
+        audited = None if self.audit is None else self.audit + audit_model(model, self.split)
         report = evaluate(
             model,
             self.split.test,
@@ -220,6 +233,7 @@ class _Run:
             protocol=self.ranking,
             cluster=protocol["cluster"],
             device=self.device if entry.is_trained else None,
+            audit=audited,
             progress=self.progress,
         )
         if folder is not None:

@@ -156,6 +156,7 @@ class Comparison:
         folder.mkdir(parents=True, exist_ok=True)
         files = [folder / n for n in ("table.md", "table.tex", "comparison.png", "cost.png")]
         said = "".join(f"\n- {line}" for line in self.sentences())
+        said += "".join(f"\n- {line}" for line in tables.audited(self.content))
         tables_written = (f"{self.to_markdown()}\n{said}\n", self.to_latex())
         for path, text in zip(files, tables_written, strict=False):
             write_text(text, path)

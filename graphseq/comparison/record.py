@@ -32,7 +32,7 @@ from graphseq.data.storage.rules import (
 )
 from graphseq.data.storage.rules import record as record_of
 from graphseq.evaluation.protocol import Protocol
-from graphseq.evaluation.report import Report
+from graphseq.evaluation.report import Report, verdict_of
 from graphseq.models.base import SessionModel
 from graphseq.training.fit import FitResult
 
@@ -153,6 +153,7 @@ def row_of(
         "intervals": intervals(report, report.metrics),
         "train_seconds": round(fitted.seconds, 3),
         "eval_seconds": round(report.seconds, 3),
+        "audit": None if report.audit is None else verdict_of(report.audit),
         "epochs": fitted.best_epoch,
         "num_parameters": sum(parameter.numel() for parameter in model.parameters()),
         "history": json.loads(fitted.history.to_json(orient="records")),

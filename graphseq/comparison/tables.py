@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from graphseq.evaluation.protocol import Protocol
+from graphseq.evaluation.report import verdict_of
 
 Rows = list[dict[str, Any]]
 
@@ -83,6 +84,16 @@ def markdown(content: Mapping[str, Any]) -> str:
         name = label(model, rows).replace("|", "\\|")
         lines.append(f"| {name} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
+
+
+def audited(content: Mapping[str, Any]) -> list[str]:
+    """What the audits of split and models found, one sentence each; nothing where none was run."""
+    if "audit" not in content["data"]:
+        return []
+    lines = [f"Audit of the split: {verdict_of(content['data']['audit'])}."]
+    own = {row["model"]: row["audit"] for row in content["rows"] if row.get("audit")}
+    split = verdict_of(content["data"]["audit"])
+    return lines + [f"Audit of {name}: {told}." for name, told in own.items() if told != split]
 
 
 def latex(content: Mapping[str, Any]) -> str:

@@ -1,9 +1,11 @@
 """Honest numbers: full rankings, metrics averaged over ties, intervals that know of clusters."""
 
+from graphseq.evaluation.audit import Audit, Finding, audit
 from graphseq.evaluation.ctr import PairReport, auc, evaluate_pairs, logloss
 from graphseq.evaluation.evaluate import evaluate
 from graphseq.evaluation.list_metrics import hit_rate_at_k, mrr, ndcg_at_k
 from graphseq.evaluation.metrics import metric_names, metric_values, parse_metric
+from graphseq.evaluation.model_audit import audit_model
 from graphseq.evaluation.protocol import PRESETS, Protocol
 from graphseq.evaluation.rank_counts import rank_counts
 from graphseq.evaluation.report import Report
@@ -12,11 +14,15 @@ from graphseq.evaluation.significance import PairedTest, mean_interval, paired_t
 
 __all__ = [
     "PRESETS",
+    "Audit",
+    "Finding",
     "PairReport",
     "PairedTest",
     "Protocol",
     "Report",
     "auc",
+    "audit",
+    "audit_model",
     "evaluate",
     "evaluate_pairs",
     "evaluate_reranker",

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from graphseq.arguments import flag, whole
 from graphseq.data.sessions.sessions import Sessions
+from graphseq.evaluation.audit import Audit
 from graphseq.evaluation.candidates import CandidateDraw
 from graphseq.evaluation.inputs import read_inputs, ready
 from graphseq.evaluation.metrics import metric_names
@@ -38,6 +39,7 @@ def evaluate(
     exclude_seen: bool = False,
     cluster: Literal["session", "user"] = "session",
     device: torch.device | str | None = None,
+    audit: Audit | None = None,
     progress: bool = False,
 ) -> Report:
     """Ranks all items for every target of ``sessions``, and averages the metrics over ties.
@@ -65,6 +67,8 @@ def evaluate(
             seen before is then a miss. The same as a protocol with ``seen="remove"``.
         cluster: Cases within which are not independent: those of one session, or of one user.
         device: Where to run; ``None``: where the model is.
+        audit: What :func:`~graphseq.evaluation.audit` and
+            :func:`~graphseq.evaluation.audit_model` found; the report carries it.
         progress: Whether to show a progress bar.
 
     Raises:
@@ -127,7 +131,8 @@ def evaluate(
         for rule in rules
         for name, values in (("better", better), ("tied", tied))
     }
-    return report_of(given, cases, groups, places, num_ranked, protocol, names, left_out, started)
+    report = report_of(given, cases, groups, places, num_ranked, protocol, names, left_out, started)
+    return report if audit is None else replace(report, audit=audit.to_dict())
 
 
 def narrowed(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -19,6 +20,7 @@ from graphseq.data.storage.rules import (
     flag,
     mapping_of,
     number,
+    optional,
     record,
     whole,
 )
@@ -34,6 +36,12 @@ UNSEEN_COLUMNS = "unseen_"
 
 _WORDS = ("name", "note")
 """What of a protocol is no rule."""
+
+
+def verdict_of(audit: Mapping[str, Any]) -> str:
+    """What an audit found, in a word: ``"passed"``, or the checks that found faults."""
+    faults = [f["check"] for f in audit["findings"] if f["verdict"] == "fault"]
+    return "refuted (" + ", ".join(faults) + ")" if faults else "passed"
 
 
 def _places(value: Any, where: str) -> None:
@@ -75,6 +83,7 @@ LATER_RULES: dict[str, Rule] = {
     "exclude_seen": absent_or(flag()),
     "protocol": absent_or(mapping_of(anything())),
     "num_left_out": absent_or(whole(0)),
+    "audit": absent_or(optional(mapping_of(anything()))),
 }
 """What reports of graphseq 0.1 lack, or alone have."""
 
@@ -97,6 +106,8 @@ class Report:
         seconds: Time that the evaluation took.
         fingerprint: Hash of the test cases, by the ids of their items; empty: not known.
         num_left_out: Targets with less than the protocol's ``min_history`` before them: no cases.
+        audit: What an audit of split and model found, as ``Audit.to_dict`` has it; ``None``: none
+            was run.
     """
 
     metrics: dict[str, float]
@@ -110,6 +121,7 @@ class Report:
     seconds: float
     fingerprint: str = ""
     num_left_out: int = 0
+    audit: Mapping[str, Any] | None = None
 
     @property
     def num_cases(self) -> int:
@@ -278,4 +290,5 @@ class Report:
 
     def __repr__(self) -> str:
         shown = ", ".join(f"{name}={value:.4f}" for name, value in self.metrics.items())
-        return f"{type(self).__name__}({shown}, num_cases={self.num_cases})"
+        told = "" if self.audit is None else f", audit={verdict_of(self.audit)}"
+        return f"{type(self).__name__}({shown}, num_cases={self.num_cases}{told})"

@@ -327,3 +327,14 @@ def test_compare_by_a_preset_names_it(ring: gs.Split) -> None:
     assert comparison.content["protocol"]["evaluation"]["name"] == "gru4rec"
     with pytest.raises(ValueError, match="There is no protocol 'x'"):
         run(ring, ["markov"], protocol="x")
+
+
+def test_compare_carries_the_audit_of_split_and_models(ring: gs.Split, tmp_path: Path) -> None:
+    comparison = run(ring, ["markov"], out=tmp_path)
+    assert comparison.content["data"]["audit"] == gs.evaluation.audit(ring).to_dict()
+    verdict = "passed" if gs.evaluation.audit(ring).passed else "refuted"
+    assert comparison.content["rows"][0]["audit"].startswith(verdict)
+    assert "- Audit of the split: " in (tmp_path / "table.md").read_text()
+    without = run(ring, ["markov"], audit=False)
+    assert "audit" not in without.content["data"]
+    assert without.content["rows"][0]["audit"] is None

@@ -6,7 +6,16 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from graphseq.evaluation import Protocol, Report, mean_interval, metric_values, paired_test
+import graphseq as gs
+from graphseq.evaluation import (
+    Protocol,
+    Report,
+    audit,
+    audit_model,
+    mean_interval,
+    metric_values,
+    paired_test,
+)
 
 
 def report_of(better, tied=None, cluster=None, num_items=50):
@@ -107,3 +116,22 @@ def test_report_of_another_parquet_file_is_refused(tmp_path):
     pd.DataFrame({"session": [1]}).to_parquet(path)
     with pytest.raises(ValueError, match=r"report\.bin is (missing|no graphseq\.report file)"):
         Report.load(path)
+
+
+def test_report_carries_the_verdict_of_an_audit(tmp_path):
+    split = gs.fixed_split(
+        gs.Sessions.from_lists([["a", "b", "c"], ["c", "a"]]), gs.Sessions.from_lists([["a", "c"]])
+    )
+    model = gs.models.Popularity(split.num_items)
+    gs.fit(model, split)
+    plain = gs.evaluate(model, split.test)
+    assert plain.audit is None
+    assert "audit" not in repr(plain)
+    found = audit(split, model) + audit_model(model, split)
+    report = gs.evaluate(model, split.test, audit=found)
+    assert report.audit == found.to_dict()
+    assert repr(report).endswith("num_cases=1, audit=passed)")
+    report.save(tmp_path / "report.bin")
+    assert Report.load(tmp_path / "report.bin").audit == report.audit
+    faults = {"passed": False, "findings": [{"check": "copies", "verdict": "fault"}]}
+    assert repr(replace(report, audit=faults)).endswith("audit=refuted (copies))")

@@ -1,0 +1,477 @@
+"""Whether a split leaks: every way is searched for, counted, and shown by examples."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from graphseq.data.sessions.ragged import count_codes
+from graphseq.data.sessions.sessions import Sessions
+from graphseq.data.splits.split_parts import Split, require_split
+from graphseq.evaluation import session_hashes
+from graphseq.models.base import SessionModel
+
+Verdict = Literal["ok", "note", "fault", "unknown"]
+
+MOST_EXAMPLES = 3
+"""Examples that a finding shows."""
+
+SESSION_GAP = 30 * 60.0
+"""Seconds without a click after which a visit has ended, by the custom of web analytics."""
+
+UNLIKELY = 0.01
+"""Chance coincidences below which two equal sessions are one session twice."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What one check of an audit found.
+
+    Args:
+        check: Name of the check.
+        verdict: ``"ok"``; ``"note"``: true, but within what the protocol claims; ``"fault"``: the
+            numbers are not those of unseen data; ``"unknown"``: the data cannot tell.
+        count: How many break the rule.
+        total: Of how many.
+        says: What was found, one sentence.
+        examples: Some of them.
+    """
+
+    check: str
+    verdict: Verdict
+    count: int
+    total: int
+    says: str
+    examples: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Audit:
+    """What an audit found; ``audit(split) + audit_model(model, split)`` holds both.
+
+    Args:
+        findings: One per check.
+    """
+
+    findings: tuple[Finding, ...]
+
+    @property
+    def passed(self) -> bool:
+        """Whether no check found a fault."""
+        return not self.faults
+
+    @property
+    def faults(self) -> tuple[Finding, ...]:
+        """The findings that are faults."""
+        return tuple(finding for finding in self.findings if finding.verdict == "fault")
+
+    def __getitem__(self, check: str) -> Finding:
+        """The finding of a check, by its name.
+
+        Raises:
+            KeyError: If there is no such check.
+        """
+        for finding in self.findings:
+            if finding.check == check:
+                return finding
+        raise KeyError(f"There is no check {check!r}, but {[f.check for f in self.findings]}.")
+
+    def __add__(self, other: Audit) -> Audit:
+        return Audit(self.findings + other.findings)
+
+    def to_frame(self) -> pd.DataFrame:
+        """One row per check: ``verdict``, ``count``, ``total``, ``says``, ``examples``."""
+        rows = [
+            vars(finding) | {"examples": "; ".join(finding.examples)} for finding in self.findings
+        ]
+        columns = ["check", "verdict", "count", "total", "says", "examples"]
+        return pd.DataFrame(rows, columns=columns).set_index("check")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, for a report or a ``results.json``."""
+        rows = [vars(finding) | {"examples": list(finding.examples)} for finding in self.findings]
+        return {"passed": self.passed, "findings": rows}
+
+    def __repr__(self) -> str:
+        verdict = "passed" if self.passed else "refuted: " + ", ".join(f.check for f in self.faults)
+        return f"{type(self).__name__}({verdict}, checks={len(self.findings)})"
+
+
+def audit(split: Split, model: SessionModel | None = None) -> Audit:
+    """Searches a split for every way in which its test part is known before the test.
+
+    ======================== =====================================================================
+    check                    fault if
+    ======================== =====================================================================
+    copies                   a test session is a training session
+    prefixes                 a training session holds the beginning of a test session with a target
+                             of it, or begins with a whole test session
+    shared sessions          training and test share a session id, but for histories whose end alone
+                             is tested
+    cut sessions             note only: a visit of a user goes on from training into test
+    future                   a training click is later than the first test session's end (note only
+                             for splits that never claim otherwise: by user and at random)
+    ties of time             note only: clicks whose order is not known, within sessions and at the
+                             cut
+    catalog                  an item that training never clicks is ranked
+    popularity               counts that models know are not those of training
+    negatives                negatives can be drawn that training does not hold
+    core                     the test part decided which items exist: a k-core of the whole log
+    targets in input         targets repeat the click before them far more often than in training
+    duplicates               note only: clicks on one item at one time, training sessions twice
+    ======================== =====================================================================
+
+    Sessions with the same items at the same times are one session. The same items alone can be
+    chance: then a fault needs sessions that are unlikely to meet (fewer than 0.01 expected, by the
+    popularity of their items), and more of them than training repeats of itself.
+
+    Args:
+        split: Any split.
+        model: A model whose catalog is compared with training; ``None``: that of the split.
+
+    Raises:
+        ValueError: If it is no split.
+    """
+    require_split(split)
+    checks: Sequence[Callable[[], list[Finding]]] = (
+        lambda: _copies(split),
+        lambda: _shared_sessions(split),
+        lambda: _cut_sessions(split),
+        lambda: _future(split),
+        lambda: _ties_of_time(split),
+        lambda: _catalog(split, model),
+        lambda: _core(split),
+        lambda: _targets_in_input(split),
+        lambda: _duplicates(split),
+    )
+    return Audit(tuple(finding for check in checks for finding in check()))
+
+
+# -- sessions of both parts --------------------------------------------------------------------
+
+
+def _copies(split: Split) -> list[Finding]:
+    """Test sessions that training holds whole, as a beginning, or the beginning of."""
+    train, test = split.train, split.test
+    learned = session_hashes.of(train, timed=False)
+    found = session_hashes.matches(session_hashes.of(test, timed=False), learned, same=False)
+    usual = session_hashes.matches(learned, learned, same=True)
+    counts = count_codes(train.items, train.num_items)
+    bound = np.log(UNLIKELY) - np.log(float(train.num_sessions) * test.num_sessions)
+    rare = session_hashes.unlikely(test, counts, bound)
+    rare_train = session_hashes.unlikely(train, counts, bound)
+    exact = np.zeros(test.num_sessions, dtype=bool), np.zeros(test.num_sessions, dtype=bool)
+    timed = train.time is not None and test.time is not None
+    if timed:
+        asked, known = (session_hashes.of(part, timed=True) for part in (test, train))
+        exact = session_hashes.matches(asked, known, same=False)
+    findings = []
+    for check, said, here, own, sure in zip(
+        ("copies", "prefixes"),
+        ("are training sessions", "begin with, or are the beginning of, a training session"),
+        found,
+        usual,
+        exact,
+        strict=True,
+    ):
+        expected = float((own & rare_train).mean()) * test.num_sessions
+        unlikely = here & rare
+        fault = sure.any() or unlikely.sum() > expected + 4 * expected**0.5
+        says = f"{int(here.sum()):,} of {test.num_sessions:,} test sessions {said}: "
+        says += f"{int(sure.sum()):,} at the same times, " if timed else ""
+        says += f"{int(unlikely.sum()):,} unlikely by chance, where {expected:,.0f} would be usual "
+        says += "by what training repeats of itself."
+        shown = np.flatnonzero(sure if sure.any() else unlikely if unlikely.any() else here)
+        verdict: Verdict = "fault" if fault else "note" if here.any() else "ok"
+        examples = tuple(_session(test, number) for number in shown[:MOST_EXAMPLES])
+        total = test.num_sessions
+        findings.append(Finding(check, verdict, int(here.sum()), total, says, examples))
+    return findings
+
+
+def _shared_sessions(split: Split) -> list[Finding]:
+    """Session ids of both parts, but for a history that goes on in the test."""
+    train, test = split.train, split.test
+    name = "shared sessions"
+    if train.session_ids is None or test.session_ids is None:
+        return [Finding(name, "unknown", 0, test.num_sessions, "The sessions have no ids.")]
+    first = pd.Series(np.arange(train.num_sessions), index=pd.Index(train.session_ids))
+    first = first[~first.index.duplicated()]
+    owner = first.reindex(pd.Index(test.session_ids)).to_numpy(dtype=float, na_value=-1)
+    shared = np.flatnonzero(owner >= 0)
+    theirs = owner[shared].astype(np.int64)
+    # By the protocol of a history: training is the test session up to its targets, or less.
+    timed = train.time is not None and test.time is not None
+    learned = session_hashes.of(train, timed=timed)
+    asked = session_hashes.of(test, timed=timed)
+    size = train.lengths[theirs]
+    own = size <= test.targets_from[shared]
+    last = test.ptr[shared] + np.minimum(size, test.lengths[shared]) - 1
+    own &= asked.prefix[last] == learned.whole[theirs]
+    wrong = shared[~own]
+    says = (
+        f"{len(wrong):,} of {test.num_sessions:,} test sessions have the id of a training session"
+    )
+    if own.any():
+        says += f"; {int(own.sum()):,} more are histories of which training has the beginning"
+    ids = pd.Index(test.session_ids)
+    return [
+        Finding(
+            name,
+            "fault" if len(wrong) else "ok",
+            len(wrong),
+            test.num_sessions,
+            f"{says}.",
+            tuple(f"session id {name!r}" for name in ids[wrong[:MOST_EXAMPLES]].tolist()),
+        )
+    ]
+
+
+def _cut_sessions(split: Split) -> list[Finding]:
+    """Test sessions that begin less than a session's gap after a training click of their user."""
+    train, test = split.train, split.test
+    name, total = "cut sessions", test.num_sessions
+    if train.time is None or test.time is None or train.users is None or test.users is None:
+        return [Finding(name, "unknown", 0, total, "There are no users with times.")]
+    fresh = np.flatnonzero((test.users >= 0) & (test.targets_from <= 1))
+    begin = test.time[test.ptr[:-1]][fresh]
+    end = train.time[train.ptr[1:] - 1]
+    order = np.lexsort((end, train.users))
+    keys = np.rec.fromarrays([train.users[order].astype(np.int64), end[order]], names="user,end")
+    wanted = np.rec.fromarrays([test.users[fresh].astype(np.int64), begin], names="user,end")
+    place = np.searchsorted(keys, wanted, side="right") - 1
+    near = place >= 0
+    near[near] &= keys.user[place[near]] == wanted.user[near]
+    near[near] &= begin[near] - keys.end[place[near]] < SESSION_GAP
+    cut = fresh[near]
+    return [
+        Finding(
+            name,
+            "note" if len(cut) else "ok",
+            len(cut),
+            total,
+            f"{len(cut):,} of {total:,} test sessions begin within 30 minutes of their user's last "
+            "training click: a visit that the split has cut.",
+            tuple(_session(test, number) for number in cut[:MOST_EXAMPLES]),
+        )
+    ]
+
+
+# -- time --------------------------------------------------------------------------------------
+
+
+def _future(split: Split) -> list[Finding]:
+    """Training clicks of after the test has begun."""
+    train, test = split.train, split.test
+    total = train.num_clicks
+    if train.time is None or test.time is None:
+        return [Finding("future", "unknown", 0, total, "There are no times.")]
+    begins = _first_test_time(test)
+    # A cut by the ends of sessions lets a test session begin before it, beside training clicks.
+    ends = float(test.time[test.ptr[1:] - 1].min())
+    late = train.time > begins
+    count, surely = int(late.sum()), int((train.time > ends).sum())
+    claims = split.protocol.get("split") not in ("session", "leave_last")
+    says = f"{count:,} of {total:,} training clicks are later than the first test click, "
+    says += f"{surely:,} than the end of the first test session"
+    if surely and not claims:
+        says += ", as this kind of split has it: it measures no forecast"
+    first = np.flatnonzero(late)[:MOST_EXAMPLES]
+    owner = np.searchsorted(train.ptr, first, side="right") - 1
+    verdict: Verdict = "fault" if surely and claims else "note" if count else "ok"
+    examples = tuple(
+        f"training session {session}, click {click - train.ptr[session]}: "
+        f"{train.time[click] - begins:,.0f} s later"
+        for session, click in zip(owner, first, strict=True)
+    )
+    return [Finding("future", verdict, count, total, f"{says}.", examples)]
+
+
+def _first_test_time(test: Sessions) -> float:
+    """The time of the first click of the test: of a history, of its first target."""
+    assert test.time is not None
+    # The clicks of a history before its targets are training clicks.
+    start = np.where(test.targets_from > 1, np.minimum(test.targets_from, test.lengths - 1), 0)
+    return float(test.time[test.ptr[:-1] + start].min())
+
+
+def _ties_of_time(split: Split) -> list[Finding]:
+    train, test = split.train, split.test
+    total = train.num_clicks + test.num_clicks
+    if train.time is None or test.time is None:
+        return [Finding("ties of time", "unknown", 0, total, "There are no times.")]
+    tied = sum(int(_same_time(part).sum()) for part in (train, test))
+    at_cut = int((train.time == _first_test_time(test)).sum())
+    return [
+        Finding(
+            "ties of time",
+            "note" if tied or at_cut else "ok",
+            tied + at_cut,
+            total,
+            f"{tied:,} of {total:,} clicks have the time of the click before them, so that their "
+            f"order is the file's; {at_cut:,} training clicks have the time of the first test "
+            "click.",
+        )
+    ]
+
+
+def _same_time(part: Sessions) -> NDArray[np.bool_]:
+    """Clicks with the time of the click before them in their session, bool [num_clicks]."""
+    assert part.time is not None
+    same = np.zeros(part.num_clicks, dtype=bool)
+    same[1:] = part.time[1:] == part.time[:-1]
+    same[part.ptr[:-1]] = False
+    return same
+
+
+# -- items -------------------------------------------------------------------------------------
+
+
+def _catalog(split: Split, model: SessionModel | None) -> list[Finding]:
+    """Items, counts and negatives, which may come from training alone."""
+    train = split.train
+    catalog = split.catalog if model is None else model.catalog
+    if catalog is None:
+        says = f"This {type(model).__name__} has no catalog: it was not trained by gs.fit."
+        return [Finding(n, "unknown", 0, 0, says) for n in ("catalog", "popularity", "negatives")]
+    true = count_codes(train.items, train.num_items)
+    if catalog.items == train.vocabulary:
+        codes = np.arange(train.num_items)
+    else:
+        codes = train.vocabulary.encode(catalog.items.ids)
+    counts = np.where(codes >= 0, true[codes], 0)
+    never = np.flatnonzero(counts == 0)
+    differs = np.flatnonzero(np.asarray(catalog.counts) != counts)
+    drawn = np.flatnonzero((np.asarray(catalog.counts) > 0) & (counts == 0))
+    total = len(counts)
+    ids = catalog.items
+    return [
+        Finding(
+            name,
+            "fault" if len(wrong) else "ok",
+            len(wrong),
+            total,
+            f"{len(wrong):,} of {total:,} items {said}.",
+            tuple(
+                f"item {ids.decode([item])[0]!r}: {int(catalog.counts[item])} for {counts[item]}"
+                for item in wrong[:MOST_EXAMPLES]
+            ),
+        )
+        for name, wrong, said in (
+            ("catalog", never, "of the catalog have no training click"),
+            ("popularity", differs, "have another count in the catalog than in training"),
+            (
+                "negatives",
+                np.union1d(drawn, never),
+                "can be drawn as negatives, though training never clicks them",
+            ),
+        )
+    ]
+
+
+def _core(split: Split) -> list[Finding]:
+    """Whether items were kept or dropped by their number of clicks in all parts together."""
+    train = split.train
+    counts = count_codes(train.items, train.num_items)
+    together = counts.copy()
+    for part in (split.validation, split.test):
+        if part is not None:
+            # Clicks before the targets of a history are in training already.
+            position = np.arange(part.num_clicks) - np.repeat(part.ptr[:-1], part.lengths)
+            from_here = np.where(part.targets_from > 1, part.targets_from, 0)
+            new = position >= np.repeat(from_here, part.lengths)
+            items = np.asarray(part.items)[new]
+            together += count_codes(items, train.num_items)
+    least, size = int(together.min()), np.bincount(together)
+    below = np.flatnonzero(counts < least)
+    # A cut-off shows where the rarest count is the most common one, as in a log with a long tail.
+    cut_off = least >= 2 and size[least] == size.max() and size[least] >= 3
+    fault = bool(cut_off and len(below))
+    says = f"{len(below):,} of {len(counts):,} items have fewer training clicks than any has in all"
+    says += f" parts together ({least})"
+    says += ": the log was filtered before it was split." if fault else "."
+    return [
+        Finding(
+            "core",
+            "fault" if fault else "ok",
+            len(below) if fault else 0,
+            len(counts),
+            says,
+            tuple(
+                f"item {train.vocabulary.decode([item])[0]!r}: {counts[item]} in training, "
+                f"{together[item]} in all"
+                for item in (below[:MOST_EXAMPLES] if fault else ())
+            ),
+        )
+    ]
+
+
+def _targets_in_input(split: Split) -> list[Finding]:
+    """Targets that repeat an item of their input, compared with training."""
+    share = {}
+    numbers: dict[str, tuple[int, int, int]] = {}
+    for name, part in (("train", split.train), ("test", split.test)):
+        repeats, last, total = _repeats(part)
+        numbers[name] = repeats, last, total
+        share[name] = last / max(1, total)
+    repeats, last, total = numbers["test"]
+    fault = total >= 5 and share["test"] - share["train"] > 0.5
+    says = (
+        f"{repeats:,} of {total:,} test targets are in their own input, {last:,} are the click "
+        f"right before ({100 * share['test']:.1f} %; {100 * share['train']:.1f} % in training)"
+    )
+    says += ": the input holds what is asked for." if fault else "."
+    verdict: Verdict = "fault" if fault else "note" if repeats else "ok"
+    return [Finding("targets in input", verdict, last if fault else repeats, total, says)]
+
+
+def _repeats(part: Sessions) -> tuple[int, int, int]:
+    """Known targets that are in their input, that repeat the last click, and all of them."""
+    items = np.asarray(part.items)
+    session = np.repeat(np.arange(part.num_sessions), part.lengths)
+    position = np.arange(part.num_clicks) - part.ptr[session]
+    target = (position >= np.maximum(part.targets_from, 1)[session]) & (items >= 0)
+    order = np.lexsort((items, session))  # stable: in the order of time
+    again = np.zeros(len(items), dtype=bool)
+    same = (items[order][1:] == items[order][:-1]) & (session[order][1:] == session[order][:-1])
+    again[order[1:]] = same
+    last = np.zeros(len(items), dtype=bool)
+    last[1:] = (items[1:] == items[:-1]) & (session[1:] == session[:-1])
+    return int((again & target).sum()), int((last & target).sum()), int(target.sum())
+
+
+def _duplicates(split: Split) -> list[Finding]:
+    train, test = split.train, split.test
+    timed = train.time is not None
+    clicks = 0
+    for part in (train, test):
+        if part.time is not None:
+            items = np.asarray(part.items)
+            same = _same_time(part)
+            same[1:] &= items[1:] == items[:-1]
+            clicks += int((same & (items >= 0)).sum())
+    hashes = session_hashes.of(train, timed=timed).whole
+    sessions = len(hashes) - len(np.unique(hashes))
+    where = "items and times" if timed else "items; there are no times"
+    return [
+        Finding(
+            "duplicates",
+            "note" if clicks or sessions else "ok",
+            clicks + sessions,
+            train.num_clicks + test.num_clicks,
+            f"{clicks:,} clicks repeat item and time of the click before them; {sessions:,} of "
+            f"{train.num_sessions:,} training sessions are there before (same {where}).",
+        )
+    ]
+
+
+def _session(part: Sessions, number: int) -> str:
+    """A session, as an example is written."""
+    clicks = part[int(number)]
+    shown = ", ".join(map(repr, clicks[:6]))
+    return f"test session {number}: [{shown}{', ...' if len(clicks) > 6 else ''}]"

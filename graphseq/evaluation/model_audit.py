@@ -1,0 +1,154 @@
+"""Whether a model reads what it cannot know: other sessions of its batch, later clicks, targets."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from graphseq.arguments import whole
+from graphseq.data.graphs.dataset import SessionGraphDataset
+from graphseq.data.sessions.sessions import Sessions
+from graphseq.data.splits.split_parts import Split
+from graphseq.evaluation.audit import MOST_EXAMPLES, Audit, Finding
+from graphseq.evaluation.inputs import read_inputs, ready
+from graphseq.evaluation.targets import Targets
+from graphseq.models.base import SessionModel
+
+CLOSE = 1e-4
+"""Share of the spread of a session's scores within which two of them are one, rounded otherwise."""
+
+MOST_CASES = 256
+"""Prefixes that are scored alone: each is a pass of the model."""
+
+MOST_SCORES = 2**25
+"""Scores held at once, unless eight prefixes of a very large catalog have more."""
+
+NO_CASE = "audit_model needs sessions of two clicks or more that the model knows"
+
+PREFIXES = 8
+"""Last prefixes of a session that are scored side by side."""
+
+
+def audit_model(
+    model: SessionModel,
+    sessions: Split | Sessions | Any,
+    *,
+    num_sessions: int = 32,
+    seed: int = 0,
+) -> Audit:
+    """Scores the prefixes of sessions side by side, and again one by one: nothing may change.
+
+    ============ =================================================================================
+    check        fault if
+    ============ =================================================================================
+    batch mates  scores of a prefix depend on what is in its batch: a longer prefix of the same
+                 session there holds the very click that is asked for
+    targets      scores depend on the target of the batch, ``batch.y``
+    later clicks the state of a click, where one pass gives the states of all prefixes
+                 (``states_equal_prefixes``), depends on the clicks after it
+    ============ =================================================================================
+
+    A graph over the whole batch is the first fault: it made 72 % of one published test set
+    readable from its neighbors.
+
+    Args:
+        model: A model that is trained, or just built.
+        sessions: What it is tried on: the test part of a split, or sessions.
+        num_sessions: Sessions drawn; of each, at most 8 of its last prefixes are scored.
+        seed: Seed of the draw.
+
+    Raises:
+        ValueError: If model and sessions do not fit together, or no session has two clicks that the
+            model knows.
+    """
+    num_sessions = whole("num_sessions", num_sessions)
+    given = sessions.test if isinstance(sessions, Split) else sessions
+    part = _drawn(read_inputs(model, given)[1], num_sessions, whole("seed", seed, at_least=0))
+    cases = Targets(part)
+    case = np.flatnonzero(cases.history > 0)
+    if len(case) == 0:
+        raise ValueError(f"{NO_CASE}, but none of these has a click before its target.")
+    dataset = SessionGraphDataset(part, samples="prefixes")
+    most = max(8, min(MOST_CASES, MOST_SCORES // model.num_items))
+    sample = np.arange(len(case))[:most]
+    sample = np.random.default_rng(seed).permutation(sample)  # mates in no order of time
+    where = list(zip(cases.session[case[sample]], cases.position[case[sample]], strict=True))
+    with ready(model, None):
+        home = model.device
+        together = model.score(dataset.batch(sample).to(home))
+        alone = torch.cat([model.score(dataset.batch([number]).to(home)) for number in sample])
+        asked = dataset.batch(sample)
+        asked.y = (asked.y + 1 + torch.arange(len(asked.y))) % model.num_items
+        other = model.score(asked.to(home))
+        findings = [
+            _finding("batch mates", alone, together, where, "with and without batch mates"),
+            _finding("targets", together, other, where, "after other targets in batch.y"),
+        ]
+        if model.states_equal_prefixes and type(model).score is SessionModel.score:
+            vectors = torch.cat([model(dataset.batch([number]).to(home)) for number in sample])
+            states = _states(model, dataset, cases, case, sample)
+            said = "before and after later clicks"
+            findings.append(_finding("later clicks", vectors, states, where, said))
+    return Audit(tuple(findings))
+
+
+def _drawn(part: Sessions, num_sessions: int, seed: int) -> Sessions:
+    """Some of the sessions with two clicks or more, their last prefixes as cases."""
+    fit = np.flatnonzero(part.lengths >= 2)
+    chosen = np.random.default_rng(seed).permutation(fit)[:num_sessions]
+    if len(chosen) == 0:
+        raise ValueError(f"{NO_CASE}, but these {part.num_sessions} have one click each.")
+    part = part.select(np.sort(chosen))
+    return replace(part, first_target=np.maximum(1, part.lengths - PREFIXES))
+
+
+def _states(
+    model: SessionModel,
+    dataset: SessionGraphDataset,
+    cases: Targets,
+    case: NDArray[np.int64],
+    sample: NDArray[np.int64],
+) -> Tensor:
+    """The state of the last click of each prefix, out of one pass over the longest one."""
+    session, history = cases.session[case], cases.history[case]
+    longest = np.flatnonzero(np.diff(session, append=-1))
+    states = {
+        session[last]: model.click_states(dataset.batch([last]).to(model.device))
+        for last in longest
+        if session[last] in set(session[sample])
+    }
+    return torch.stack([states[session[one]][history[one] - 1] for one in sample])
+
+
+def _finding(
+    check: str, expected: Tensor, found: Tensor, where: list[tuple[int, int]], said: str
+) -> Finding:
+    """Whether rows are equal but for rounding."""
+    one, other = expected.double().cpu(), found.double().cpu()
+    finite = one.isfinite() & other.isfinite()
+    low = one.masked_fill(~finite, torch.inf).amin(1)
+    high = one.masked_fill(~finite, -torch.inf).amax(1)
+    spread = torch.where(high > low, high - low, high.abs()).nan_to_num(0.0, 0.0, 0.0)
+    moved = torch.where(finite, (one - other).abs(), torch.where(one == other, 0.0, torch.inf))
+    most = moved.amax(1)
+    differs = (most > CLOSE * spread + torch.finfo(torch.float32).tiny).numpy()
+    count = int(differs.sum())
+    worst = np.argsort(-most.numpy(), kind="stable")[: MOST_EXAMPLES if count else 0]
+    return Finding(
+        check,
+        "fault" if count else "ok",
+        count,
+        len(where),
+        f"{count:,} of {len(where):,} prefixes have other scores {said}.",
+        tuple(
+            f"session {where[row][0]} of those drawn, target at click {where[row][1]}: moved by "
+            f"{most[row]:.3g} of a spread of {spread[row]:.3g}"
+            for row in worst
+            if differs[row]
+        ),
+    )

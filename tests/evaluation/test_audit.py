@@ -1,0 +1,263 @@
+"""The audit of a split: every planted fault is found, honest splits pass."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import graphseq as gs
+from graphseq.data.sessions.catalog import Catalog
+from graphseq.evaluation import Audit, audit, session_hashes
+
+GENERATOR = np.random.default_rng(5)
+LISTS = [
+    [f"i{item}" for item in GENERATOR.integers(0, 60, GENERATOR.integers(3, 8))] for _ in range(300)
+]
+CHECKS = [
+    "copies",
+    "prefixes",
+    "shared sessions",
+    "cut sessions",
+    "future",
+    "ties of time",
+    "catalog",
+    "popularity",
+    "negatives",
+    "core",
+    "targets in input",
+    "duplicates",
+]
+
+
+def timed(lists, start=0.0):
+    sessions = gs.Sessions.from_lists(lists)
+    time = start + 1000.0 * np.repeat(np.arange(len(lists)), sessions.lengths)
+    place = np.arange(sessions.num_clicks) - np.repeat(sessions.ptr[:-1], sessions.lengths)
+    return replace(sessions, time=time + 10.0 * place)
+
+
+def parts(train, test, **fields):
+    return gs.fixed_split(gs.Sessions.from_lists(train), gs.Sessions.from_lists(test), **fields)
+
+
+TRAIN, TEST = LISTS[:240], LISTS[240:]
+
+
+def test_audit_of_an_honest_split_passes():
+    split = gs.fixed_split(timed(TRAIN), timed(TEST, 1e6))
+    found = audit(split)
+    assert found.passed
+    assert [finding.check for finding in found.findings] == CHECKS
+    assert found.faults == ()
+    assert repr(found) == "Audit(passed, checks=12)"
+    assert audit(parts(TRAIN, TEST)).passed
+
+
+@pytest.mark.parametrize("kind", ["temporal", "session", "leave_last"])
+def test_audit_of_our_own_splits_passes(kind):
+    log = gs.generate_sessions(num_sessions=800, num_items=60, seed=3)
+    split = {
+        "temporal": lambda: gs.temporal_split(log, test_days=2),
+        "session": lambda: gs.session_split(log),
+        "leave_last": lambda: gs.leave_last_split(log),
+    }[kind]()
+    assert audit(split).passed, audit(split).to_frame()
+
+
+@pytest.mark.parametrize("times", [True, False])
+def test_audit_finds_a_test_session_in_training(times):
+    make = timed if times else gs.Sessions.from_lists
+    test = make(TEST) if not times else timed(TEST, 1e6)
+    train = gs.Sessions.from_lists([*TRAIN, TEST[7], TEST[9]])
+    if times:
+        train = timed([*TRAIN, TEST[7], TEST[9]])
+        copied = train.time.copy()
+        for place, number in ((240, 7), (241, 9)):
+            begin, end = test.ptr[number : number + 2]
+            copied[train.ptr[place] : train.ptr[place + 1]] = test.time[begin:end]
+        train = replace(train, time=copied)
+    finding = audit(gs.fixed_split(train, test))["copies"]
+    assert finding.verdict == "fault"
+    assert (finding.count, finding.total) == (2, 60)
+    assert [example.split(":")[0] for example in finding.examples] == [
+        "test session 7",
+        "test session 9",
+    ]
+
+
+def test_audit_finds_a_copy_at_another_time():
+    split = gs.fixed_split(timed([*TRAIN, TEST[7]]), timed(TEST, 1e6))
+    assert audit(split)["copies"].verdict == "fault"
+
+
+def test_audit_finds_the_beginning_of_a_test_session_with_a_target_in_training():
+    long = [f"i{item}" for item in np.random.default_rng(8).integers(0, 60, 15)]
+    beginning = audit(parts([*TRAIN, long[:9]], [*TEST, long]))["prefixes"]
+    assert (beginning.verdict, beginning.count) == ("fault", 1)
+    assert beginning.examples[0].startswith("test session 60: ['")
+    longer = audit(parts([*TRAIN, long], [*TEST, long[:9]]))["prefixes"]
+    assert (longer.verdict, longer.count) == ("fault", 1)
+
+
+def test_audit_takes_the_beginning_of_a_history_for_what_it_is():
+    split = gs.leave_last_split(gs.Sessions.from_lists(LISTS), 2)
+    found = audit(split)
+    assert found["prefixes"].verdict != "fault"  # two of two clicks are those of another
+    moved = replace(split.test, first_target=split.test.targets_from - 1)
+    assert audit(replace(split, test=moved))["prefixes"].verdict == "fault"
+
+
+def test_audit_of_repeated_short_sessions_takes_them_for_chance():
+    short = [["a", "b"], ["b", "a"], ["a", "a"]] * 50
+    found = audit(parts(short, short[:20]))
+    assert found["copies"].count == 20
+    assert found["copies"].verdict == "note"
+
+
+@settings(max_examples=60)
+@given(
+    train=st.lists(st.lists(st.sampled_from("abc"), min_size=1, max_size=4), min_size=1),
+    test=st.lists(st.lists(st.sampled_from("abc"), min_size=1, max_size=4), min_size=1),
+    first=st.integers(1, 3),
+)
+def test_hashes_of_any_sessions_match_as_a_naive_loop_does(train, test, first):
+    vocabulary = gs.data.Vocabulary(list("abc"))
+    learned = gs.Sessions.from_lists(train, vocabulary=vocabulary)
+    asked = gs.Sessions.from_lists(test, vocabulary=vocabulary)
+    asked = replace(asked, first_target=np.full(len(test), first))
+    whole, begun = session_hashes.matches(
+        session_hashes.of(asked, timed=False), session_hashes.of(learned, timed=False), same=False
+    )
+    assert whole.tolist() == [clicks in train for clicks in test]
+    assert begun.tolist() == [
+        any(
+            (len(other) < len(clicks) and len(other) > first and clicks[: len(other)] == other)
+            or (len(clicks) < len(other) and other[: len(clicks)] == clicks)
+            for other in train
+        )
+        for clicks in test
+    ]
+    own, _ = session_hashes.matches(
+        session_hashes.of(learned, timed=False), session_hashes.of(learned, timed=False), same=True
+    )
+    assert own.tolist() == [train.count(clicks) > 1 for clicks in train]
+
+
+def test_audit_finds_session_ids_of_both_parts():
+    train = replace(gs.Sessions.from_lists(TRAIN), session_ids=np.arange(240))
+    test = replace(gs.Sessions.from_lists(TEST), session_ids=np.arange(238, 298))
+    finding = audit(gs.fixed_split(train, test))["shared sessions"]
+    assert (finding.verdict, finding.count) == ("fault", 2)
+    assert finding.examples == ("session id 238", "session id 239")
+    other = replace(test, session_ids=np.arange(240, 300))
+    assert audit(gs.fixed_split(train, other))["shared sessions"].verdict == "ok"
+    whole = replace(gs.Sessions.from_lists(LISTS), session_ids=np.arange(300))
+    assert audit(gs.leave_last_split(whole))["shared sessions"].verdict == "ok"
+
+
+def test_audit_notes_a_visit_that_the_split_has_cut():
+    train, test = timed([["a", "b"], ["b", "a"]]), timed([["a", "b"], ["a", "b"]], 1500.0)
+    train = replace(train, users=np.array([0, 1], dtype=np.int32))
+    test = replace(test, users=np.array([1, 0], dtype=np.int32))
+    vocabulary = gs.data.Vocabulary(["u", "v"])
+    train, test = (replace(part, user_vocabulary=vocabulary) for part in (train, test))
+    # u's last training click is at 10 s and its test session begins at 2500 s; v's at 1010, 1500.
+    finding = audit(gs.fixed_split(train, test))["cut sessions"]
+    assert (finding.verdict, finding.count) == ("note", 1)
+    assert finding.examples[0].startswith("test session 0")
+
+
+def test_audit_finds_training_clicks_of_after_the_test():
+    late = timed(TRAIN)
+    time = late.time.copy()
+    time[-3:] += 1e9
+    finding = audit(gs.fixed_split(replace(late, time=time), timed(TEST, 1e6)))["future"]
+    assert (finding.verdict, finding.count, finding.total) == ("fault", 3, late.num_clicks)
+    assert len(finding.examples) == 3
+    assert finding.examples[0].startswith("training session 239, click ")
+    by_session = gs.session_split(timed(LISTS))
+    assert audit(by_session)["future"].verdict == "note"
+    assert audit(by_session).passed
+
+
+def test_audit_notes_clicks_at_one_time_and_twice():
+    train, test = timed(TRAIN), timed(TEST, 1e6)
+    time, items = train.time.copy(), train.items.copy()
+    time[1], items[1] = time[0], items[0]
+    time[2], items[2] = time[0], 1 - min(1, items[0])
+    time[-1] = test.time[0]
+    found = audit(gs.fixed_split(replace(train, time=time, items=items), test))
+    assert (found["ties of time"].verdict, found["ties of time"].count) == ("note", 3)
+    assert found["duplicates"].count == 1
+    assert audit(parts([*TRAIN, TRAIN[4]], TEST))["duplicates"].count == 1
+
+
+def test_audit_finds_items_that_training_never_clicks():
+    both = gs.data.Vocabulary([*(f"i{item}" for item in range(60)), "new"])
+    train = gs.Sessions.from_lists(TRAIN, vocabulary=both)
+    test = gs.Sessions.from_lists([*TEST, ["i1", "new"]], vocabulary=both)
+    found = audit(gs.Split(train, test))
+    for check in ("catalog", "negatives"):
+        assert (found[check].verdict, found[check].count) == ("fault", 1)
+        assert found[check].examples == ("item 'new': 0 for 0",)
+    assert found["popularity"].verdict == "ok"
+
+
+def test_audit_finds_counts_that_are_not_those_of_training():
+    split = parts(TRAIN, TEST)
+    model = gs.models.Popularity(split.num_items)
+    gs.fit(model, split)
+    assert audit(split, model).passed
+    counts = split.catalog.counts.copy()
+    counts[4] += 2
+    model.catalog = Catalog(split.train.vocabulary, counts)
+    found = audit(split, model)
+    assert [fault.check for fault in found.faults] == ["popularity"]
+    assert found["popularity"].count == 1
+    assert repr(found) == "Audit(refuted: popularity, checks=12)"
+    model.catalog = None
+    assert audit(split, model)["catalog"].verdict == "unknown"
+
+
+def test_audit_finds_a_log_filtered_before_it_was_split():
+    generator = np.random.default_rng(0)
+    chance = 1 / np.arange(1, 400) ** 0.9
+    lists = [generator.choice(399, 5, p=chance / chance.sum()).tolist() for _ in range(500)]
+    log = gs.Sessions.from_lists(lists)
+    raw = audit(gs.session_split(log, 0.2))
+    assert raw["core"].verdict == "ok"
+    counts = np.bincount(log.items)
+    filtered = log.keep_clicks(counts[log.items] >= 5).drop_unused_items()
+    finding = audit(gs.session_split(filtered, 0.2))["core"]
+    assert finding.verdict == "fault"
+    assert finding.count > 10
+
+
+def test_audit_finds_inputs_that_hold_what_is_asked_for():
+    leaky = [[*clicks, clicks[-1]] for clicks in TEST]
+    split = parts(TRAIN, leaky)
+    test = replace(split.test, first_target=split.test.lengths - 1)
+    finding = audit(replace(split, test=test))["targets in input"]
+    assert (finding.verdict, finding.count, finding.total) == ("fault", 60, 60)
+
+
+def test_audit_as_a_frame_and_as_plain_values():
+    found = audit(parts([*TRAIN, TEST[7], TEST[9]], TEST))
+    frame = found.to_frame()
+    assert frame.index.tolist() == CHECKS
+    assert frame.loc["copies", ["verdict", "count", "total"]].tolist() == ["fault", 2, 60]
+    assert frame.loc["copies", "examples"].count("test session") == 2
+    plain = found.to_dict()
+    assert plain["passed"] is False
+    assert plain["findings"][0]["check"] == "copies"
+    assert isinstance(found + found, Audit)
+    assert len((found + found).findings) == 24
+    with pytest.raises(KeyError, match="There is no check 'x'"):
+        found["x"]
+
+
+def test_audit_of_what_is_no_split_says_so():
+    with pytest.raises(ValueError, match="split"):
+        audit(gs.Sessions.from_lists(TEST))
