@@ -239,16 +239,14 @@ def _cut_sessions(split: Split) -> list[Finding]:
     if train.time is None or test.time is None or train.users is None or test.users is None:
         return [Finding(name, "unknown", 0, total, "There are no users with times.")]
     fresh = np.flatnonzero((test.users >= 0) & (test.targets_from <= 1))
-    begin = test.time[test.ptr[:-1]][fresh]
-    end = train.time[train.ptr[1:] - 1]
-    order = np.lexsort((end, train.users))
-    keys = np.rec.fromarrays([train.users[order].astype(np.int64), end[order]], names="user,end")
-    wanted = np.rec.fromarrays([test.users[fresh].astype(np.int64), begin], names="user,end")
-    place = np.searchsorted(keys, wanted, side="right") - 1
-    near = place >= 0
-    near[near] &= keys.user[place[near]] == wanted.user[near]
-    near[near] &= begin[near] - keys.end[place[near]] < SESSION_GAP
-    cut = fresh[near]
+    begins = pd.DataFrame(
+        {"user": test.users[fresh], "time": test.time[test.ptr[:-1]][fresh], "session": fresh}
+    )
+    ends = pd.DataFrame({"user": train.users, "time": train.time[train.ptr[1:] - 1]})
+    ends["end"] = ends["time"]
+    before = pd.merge_asof(begins.sort_values("time"), ends.sort_values("time"), "time", by="user")
+    near = before["time"] - before["end"] < SESSION_GAP
+    cut = np.sort(before["session"][near].to_numpy())
     return [
         Finding(
             name,
@@ -378,7 +376,7 @@ def _core(split: Split) -> list[Finding]:
     """Whether items were kept or dropped by their number of clicks in all parts together."""
     train = split.train
     counts = count_codes(train.items, train.num_items)
-    together = counts.copy()
+    together: NDArray[np.int64] = counts
     for part in (split.validation, split.test):
         if part is not None:
             # Clicks before the targets of a history are in training already.
@@ -386,7 +384,7 @@ def _core(split: Split) -> list[Finding]:
             from_here = np.where(part.targets_from > 1, part.targets_from, 0)
             new = position >= np.repeat(from_here, part.lengths)
             items = np.asarray(part.items)[new]
-            together += count_codes(items, train.num_items)
+            together = together + count_codes(items, train.num_items)
     least, size = int(together.min()), np.bincount(together)
     below = np.flatnonzero(counts < least)
     # A cut-off shows where the rarest count is the most common one, as in a log with a long tail.

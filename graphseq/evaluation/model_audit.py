@@ -118,7 +118,7 @@ def _states(
     session, history = cases.session[case], cases.history[case]
     longest = np.flatnonzero(np.diff(session, append=-1))
     states = {
-        session[last]: model.click_states(dataset.batch([last]).to(model.device))
+        session[last]: model.click_states(dataset.batch(np.array([last])).to(model.device))
         for last in longest
         if session[last] in set(session[sample])
     }
