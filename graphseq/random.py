@@ -1,7 +1,7 @@
-"""Random numbers that are functions of a key and a counter, whatever was drawn before or beside.
+"""Named streams of random numbers: each a function of its name, a seed and counters alone.
 
-What happens to a session then depends on its own number, never on its neighbours in a batch, on the
-order of batches or on the process that builds them; and any part of a draw can be had alone.
+Whatever was drawn before or beside makes no difference, nor do the order of batches, the neighbors
+of a session in its batch or the process that builds it; any part of a draw can be had alone.
 """
 
 from __future__ import annotations
@@ -14,6 +14,97 @@ Words = NDArray[np.uint64]
 
 GAMMA = np.uint64(0x9E3779B97F4A7C15)
 FIRST, SECOND = np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB)
+
+STREAMS = {
+    # Of batches: seed, epoch, and the first step or the shard.
+    "layout": 1,  # once for all epochs
+    "order": 2,  # of samples
+    "steps": 3,  # of batches within an epoch
+    "shard_order": 4,
+    "shard_augmentation": 5,
+    "augmentation": 6,
+    "workers": 7,  # of a loader
+    "foreign_loader": 8,
+    # Of a training step: seed, epoch, step.
+    "step": 10,  # what the model itself draws
+    "step_sessions": 11,  # the same for each session
+    "negatives": 12,
+    "negatives_of_row": 13,
+    "view": 14,
+    "partner": 15,
+    "dropout": 16,
+    "foreign_modules": 17,
+    "measured_step": 18,
+    # Once: seed.
+    "split": 20,
+    "shortlist": 21,
+    "pairs": 22,
+    "sign_flip": 23,
+    "part_to_time": 24,
+    "part_to_look_at": 25,
+    "tie_hashes": 26,
+}
+"""Name -> the number that tells a stream from all others. A number is never used again."""
+
+
+def sequence(name: str, *key: int) -> np.random.SeedSequence:
+    """What all generators of a stream begin with.
+
+    Args:
+        name: One of :data:`STREAMS`.
+        *key: The seed, then counters such as epoch and step; each at least 0.
+
+    Raises:
+        KeyError: If no stream has this name.
+        ValueError: If a number is negative.
+    """
+    if min(key, default=0) < 0:
+        raise ValueError(f"Seeds and counters must be at least 0, got {key}.")
+    # Each number with its size in words: NumPy takes (1, 2) and (1, 2, 0) for the same.
+    words = [STREAMS[name], len(key)]
+    for number in map(int, key):
+        size = max(1, -(-number.bit_length() // 32))
+        words += [size, *(number >> 32 * place & 0xFFFFFFFF for place in range(size))]
+    return np.random.SeedSequence(words)
+
+
+def stream(name: str, *key: int) -> np.random.Generator:
+    """NumPy's generator of a stream.
+
+    Args:
+        name, *key: As in :func:`sequence`.
+    """
+    return np.random.default_rng(sequence(name, *key))
+
+
+def seed_of(name: str, *key: int) -> int:
+    """The seed of torch's generators for a stream, below 2^63.
+
+    Args:
+        name, *key: As in :func:`sequence`.
+    """
+    return int(sequence(name, *key).generate_state(1, np.uint64)[0] >> np.uint64(1))
+
+
+def torch_stream(name: str, *key: int) -> torch.Generator:
+    """torch's generator of a stream, on the CPU.
+
+    Args:
+        name, *key: As in :func:`sequence`.
+    """
+    return torch.Generator().manual_seed(seed_of(name, *key))
+
+
+def words_of(name: str, *key: int) -> Words:
+    """A stream whose numbers are had by their places, uint64 [].
+
+    Args:
+        name, *key: As in :func:`sequence`.
+
+    Returns:
+        For :func:`substreams`, :func:`uniform` and :func:`integers`.
+    """
+    return np.asarray(sequence(name, *key).generate_state(1, np.uint64)[0])
 
 
 class StepGenerator(torch.Generator):
@@ -38,21 +129,7 @@ def session_streams_of(generator: torch.Generator, session: ArrayLike) -> Words:
     """
     key = int(torch.randint(2**62, (), generator=generator))
     first = getattr(generator, "first_session", 0)
-    return substreams(stream(key), np.asarray(session) + first)
-
-
-def stream(*key: int) -> Words:
-    """The stream of random numbers of a key.
-
-    Args:
-        *key: Seed, epoch, and what else tells the stream from others; from 0.
-
-    Returns:
-        uint64 [], for :func:`substreams` and :func:`uniform`.
-    """
-    # Numpy takes (1, 2) and (1, 2, 0) for the same.
-    sequence = np.random.SeedSequence((len(key), *key))
-    return np.asarray(sequence.generate_state(1, np.uint64)[0])
+    return substreams(words_of("step_sessions", key), np.asarray(session) + first)
 
 
 def substreams(streams: Words, number: ArrayLike) -> Words:

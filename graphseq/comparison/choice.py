@@ -17,6 +17,7 @@ from graphseq.data.sessions.sessions import Sessions
 from graphseq.data.splits.splits import Split
 from graphseq.evaluation.evaluate import evaluate
 from graphseq.models import MODELS, suggest
+from graphseq.random import stream
 from graphseq.training.fit import fit
 
 logger = logging.getLogger(__name__)
@@ -134,7 +135,7 @@ def _sample(sessions: Sessions, size: int, wanted: int, seed: int) -> Sessions:
     if size <= wanted:
         return sessions
     number = max(2, round(sessions.num_sessions * wanted / size))
-    drawn = np.random.default_rng(seed).choice(sessions.num_sessions, number, replace=False)
+    drawn = stream("part_to_time", seed).choice(sessions.num_sessions, number, replace=False)
     part = sessions.select(np.sort(drawn))
     return part if part.num_targets else sessions
 

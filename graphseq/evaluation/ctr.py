@@ -15,6 +15,7 @@ from graphseq.evaluation.inputs import read_inputs, ready, require_model
 from graphseq.evaluation.targets import Targets
 from graphseq.models.base import SessionModel
 from graphseq.models.use.inference import blocks
+from graphseq.random import stream
 
 
 @dataclass(frozen=True)
@@ -125,7 +126,7 @@ def evaluate_pairs(
     sample, clicks = sample[order], clicks[order]
     if sample.size == 0:
         raise ValueError("No target is a known item: there is no pair to score.")
-    generator = np.random.default_rng(seed)
+    generator = stream("pairs", seed)
     drawn = generator.integers(0, model.num_items - 1, (target.size, num_negatives))
     drawn += drawn >= target[:, None]  # never the target
     pairs = np.concatenate([target[:, None], drawn], axis=1)

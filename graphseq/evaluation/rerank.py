@@ -27,6 +27,7 @@ from graphseq.evaluation.targets import Targets
 from graphseq.models.base import SessionModel
 from graphseq.models.use.inference import blocks
 from graphseq.models.use.ties import Tolerance
+from graphseq.random import torch_stream
 
 
 def evaluate_reranker(
@@ -77,7 +78,7 @@ def evaluate_reranker(
     without = np.flatnonzero(cases.history == 0)
     better[without], tied[without] = rank_by_popularity(retriever, cases.target[without])
     sample_of = np.cumsum(cases.history > 0) - 1  # the sample of each case that has a history
-    generator = torch.Generator().manual_seed(seed)
+    generator = torch_stream("shortlist", seed)
     dataset = None
     with ready(retriever, device), ready(ranker, device):
         first = table_of(ranker)[2] if ranker.scores_by_table else None

@@ -15,6 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.special import stdtr, stdtrit  # Student's t; scipy.stats loads slowly
 
 from graphseq.arguments import whole
+from graphseq.random import stream
 
 SIGNS_AT_ONCE = 2**22
 """Random signs held at once by the sign-flip test."""
@@ -109,7 +110,7 @@ def paired_test(
     reach = _quantile(level, num_clusters) * error
     if method == "sign_flip":
         sums = _cluster_sums(difference, cluster)
-        p_value = _sign_flip(sums, num_permutations, np.random.default_rng(seed))
+        p_value = _sign_flip(sums, num_permutations, stream("sign_flip", seed))
     elif error > 0:
         p_value = float(2 * stdtr(num_clusters - 1, -abs(mean) / error))
     else:  # no spread: either no difference at all, or the same one in every case

@@ -430,7 +430,7 @@ def test_grown_model_learns_the_new_items_and_keeps_the_ring(split: Split) -> No
     quick(model, split.train, max_epochs=15, learning_rate=0.02)
     later = Sessions.from_lists([["new", s, (s + 1) % NUM_ITEMS] for s in (4, 4, 4, 4, 4)])
     grown = grow(model, later, initial="neighbours")
-    quick(grown, later, max_epochs=3, learning_rate=0.01)
+    quick(grown, later, max_epochs=6, learning_rate=0.01)
     assert evaluate(grown, later, ks=(1,)).metrics["hr@1"] == 1.0
     assert evaluate(grown, split.test, ks=(5,)).metrics["hr@5"] > 0.9
 

@@ -172,6 +172,7 @@ def test_training_with_further_losses_learns_all_tasks_and_tells_of_each(kind: t
         learning_rate=0.02,
         patience=None,
         auxiliary=further(),
+        seed=3,
     )
     history = result.history
     assert history["category_accuracy"].iloc[-1] > 0.95

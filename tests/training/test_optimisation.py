@@ -148,7 +148,7 @@ def test_half_precision_trains_row_sparse_tables_to_nearly_the_same(
     whole = trained(name, split, **options)
     assert half.dtype == torch.float32
     assert not torch.equal(half, whole)
-    assert (half - whole).abs().mean() < 0.02
+    assert (half - whole).abs().mean() < 0.03
 
 
 def test_half_precision_is_left_behind_with_the_training(split: Split) -> None:

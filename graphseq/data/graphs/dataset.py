@@ -21,16 +21,13 @@ from graphseq.data.graphs.session_graph import (
 )
 from graphseq.data.graphs.transforms import Transform, transformed
 from graphseq.data.sessions.sessions import Sessions, only_sessions
-from graphseq.random import stream, substreams
+from graphseq.random import substreams, words_of
 
 UNKNOWN_TARGET = -1
 """``y`` of a target outside the catalogue: nothing to train on, a miss in evaluation."""
 
 NO_TARGET = -100
 """``y`` of a click after which nothing is to be predicted: ``ignore_index`` of torch's losses."""
-
-AUGMENTATION = 2
-"""Tells the random numbers of augmentations from others of the same seed and epoch."""
 
 INDEXED_CLICKS = 1 << 24
 """Up to how many clicks a dataset keeps an index of them: repetitions, at 8 bytes a click and some
@@ -238,7 +235,7 @@ class SessionGraphDataset(Dataset):
                 items=np.take(sessions.items, whole).astype(np.int64),
                 ptr=ptr + one_each,
                 origin=whole,
-                streams=substreams(stream(seed, epoch, AUGMENTATION), number),
+                streams=substreams(words_of("augmentation", seed, epoch), number),
                 tail=1,
             )
         )

@@ -9,7 +9,7 @@ from torch_geometric.data import Batch
 
 from graphseq.data.graphs.augment import Augmentation, IntArray, RaggedClicks
 from graphseq.data.graphs.session_graph import build_session_graphs
-from graphseq.random import GAMMA, Words, stream, substreams
+from graphseq.random import GAMMA, Words, substreams, words_of
 
 
 def augmented_view(batch: Batch, augmentation: Augmentation, *key: int) -> Batch:
@@ -29,7 +29,7 @@ def augmented_view(batch: Batch, augmentation: Augmentation, *key: int) -> Batch
     """
     device = batch.click_index.device
     items, ptr = batch.click_item.cpu().numpy(), batch.click_ptr.cpu().numpy()
-    streams = session_streams(items, ptr, stream(*key))
+    streams = session_streams(items, ptr, words_of("view", *key))
     changed = augmentation(RaggedClicks(items, ptr, np.arange(len(items)), streams))
     origin = torch.from_numpy(changed.origin).to(device)
     fields: dict[str, Tensor] = {

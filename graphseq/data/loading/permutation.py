@@ -22,13 +22,13 @@ class Permutation:
 
     Args:
         size: How many there are.
-        seed: Numbers that the order depends on, each at least 0.
+        sequence: What the order depends on (:func:`graphseq.random.sequence`).
     """
 
-    def __init__(self, size: int, seed: tuple[int, ...]) -> None:
+    def __init__(self, size: int, sequence: np.random.SeedSequence) -> None:
         self.size = size
         self._base = np.uint64(isqrt(max(size - 1, 0)) + 1)
-        self._keys = np.random.SeedSequence(seed).generate_state(ROUNDS, np.uint64)
+        self._keys = sequence.generate_state(ROUNDS, np.uint64)
 
     def __call__(self, places: NDArray[np.int64]) -> NDArray[np.int64]:
         """What stands at these places, int64 [n].

@@ -12,6 +12,7 @@ from torch.utils.data import Sampler
 
 from graphseq.arguments import whole
 from graphseq.data.loading.permutation import Permutation
+from graphseq.random import sequence, stream
 
 BUCKET_BATCHES = 50
 """Batches among which samples are exchanged to make batches of like length."""
@@ -148,9 +149,11 @@ class SessionBatchSampler(EpochSampler[NDArray[np.int64]]):
             order = np.arange(low, high)
             return order[self._by_length(order)] if self.bucket else order
         if not self._at_once:  # a run is a chunk
-            order = Permutation(self.num_samples, (self.seed, epoch))(np.arange(low, high))
+            order = Permutation(self.num_samples, sequence("order", self.seed, epoch))(
+                np.arange(low, high)
+            )
             return order[self._by_length(order)] if self.bucket else order
-        order = np.random.default_rng((self.seed, epoch)).permutation(self.num_samples)
+        order = stream("order", self.seed, epoch).permutation(self.num_samples)
         if self.bucket:
             chunk = np.arange(self.num_samples) // (
                 BUCKET_BATCHES * self.batch_size * self.world_size
@@ -172,8 +175,7 @@ class SessionBatchSampler(EpochSampler[NDArray[np.int64]]):
         """Steps ``first..last - 1`` in the order in which they come."""
         if not (self.bucket and self.shuffle):
             return np.arange(first, last)
-        seed = (self.seed, epoch, 1) if self._at_once else (self.seed, epoch, 1, first)
-        return first + np.random.default_rng(seed).permutation(last - first)
+        return first + stream("steps", self.seed, epoch, first).permutation(last - first)
 
     def _bounds(self) -> NDArray[np.int64]:
         if self.num_steps is not None:
@@ -240,12 +242,11 @@ class ClickBatchSampler(EpochSampler[NDArray[np.int64]]):
         return (len(self._bounds) - 1) // self.world_size
 
     def __iter__(self) -> Iterator[NDArray[np.int64]]:
-        order, sequence = self._layout, np.arange(len(self))
+        order, steps = self._layout, np.arange(len(self))
         if self.shuffle:
             order = dealt(self._lengths, self._by_length, self.seed, self.epoch)
-            generator = np.random.default_rng((self.seed, self.epoch, 1))
-            sequence = generator.permutation(len(self))
-        for batch in sequence[self.first_step :] * self.world_size + self.rank:
+            steps = stream("steps", self.seed, self.epoch).permutation(len(self))
+        for batch in steps[self.first_step :] * self.world_size + self.rank:
             yield order[self._bounds[batch] : self._bounds[batch + 1]]
 
     def _laid_out(self) -> NDArray[np.int64]:
@@ -254,7 +255,7 @@ class ClickBatchSampler(EpochSampler[NDArray[np.int64]]):
         lengths = self._lengths
         if not self.shuffle:
             return np.argsort(lengths, kind="stable")
-        order = np.random.default_rng(self.seed).permutation(len(lengths))
+        order = stream("layout", self.seed).permutation(len(lengths))
         in_order = lengths[order].astype(np.int64)
         chunk = np.cumsum(in_order) // (BUCKET_BATCHES * self.max_clicks * self.world_size)
         in_order[chunk % 2 == 1] *= -1
@@ -271,7 +272,7 @@ def dealt(
         by_length: The places from short to long, int64 [num_samples].
         seed, epoch: What the order depends on.
     """
-    random = np.random.default_rng((seed, epoch)).permutation(len(lengths))
+    random = stream("order", seed, epoch).permutation(len(lengths))
     order = np.empty_like(random)
     order[by_length] = random[np.argsort(lengths[random], kind="stable")]
     return order

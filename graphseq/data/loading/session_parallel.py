@@ -13,6 +13,7 @@ from torch_geometric.data import Batch
 from graphseq.data.graphs.dataset import SessionGraphDataset
 from graphseq.data.loading.loader import EpochLoader
 from graphseq.data.loading.samplers import EpochSampler, dealt
+from graphseq.random import stream
 
 LaneStep = tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]
 """Of each lane at work in a step: its sample, its place in it, its number; int64 [n] each."""
@@ -85,7 +86,7 @@ class LaneSampler(EpochSampler[LaneStep]):
         self._lengths = lengths
         order = np.arange(len(lengths))
         if shuffle:
-            order = np.random.default_rng(seed).permutation(len(lengths))
+            order = stream("layout", seed).permutation(len(lengths))
         in_order = lengths[order]
         self._start, self._lane = lane_schedule(in_order, num_lanes * self.world_size)
         self._stop = self._start + in_order

@@ -16,6 +16,7 @@ from graphseq.data.graphs.session_graph import join_session_graphs
 from graphseq.data.loading.loader import EpochLoader
 from graphseq.data.loading.permutation import Permutation
 from graphseq.data.loading.samplers import BUCKET_BATCHES, ORDERED_AT_ONCE, EpochSampler
+from graphseq.random import seed_of, sequence, stream
 
 Parts = list[tuple[int, NDArray[np.int64]]]
 """Samples of a batch, shard by shard: the number of the shard, and those of its samples."""
@@ -84,7 +85,7 @@ class ShardSampler(EpochSampler[Parts]):
             runs = {number: self._run(number, orders[number], first, last) for number in orders}
             steps = np.arange(first, last)
             if self.bucket:  # the same order of steps in all shards
-                generator = np.random.default_rng((self.seed, epoch, 1, first))
+                generator = stream("steps", self.seed, epoch, first)
                 steps = first + generator.permutation(last - first)
             for step in steps[max(first_step - first, 0) :]:
                 yield [
@@ -95,10 +96,10 @@ class ShardSampler(EpochSampler[Parts]):
 
     def _order(self, epoch: int, number: int) -> Lengths:
         """What stands at places of a shard's order of an epoch."""
-        size, seed = self.sizes[number], (self.seed, epoch, 2, number)
+        size, key = self.sizes[number], (self.seed, epoch, number)
         if sum(self.sizes) > ORDERED_AT_ONCE:
-            return Permutation(size, seed)
-        return np.random.default_rng(seed).permutation(size).take
+            return Permutation(size, sequence("shard_order", *key))
+        return stream("shard_order", *key).permutation(size).take
 
     def _run(
         self, number: int, order: Lengths, first: int, last: int
@@ -161,10 +162,7 @@ class _BatchesOfShards(torch.utils.data.Dataset[Batch]):
         self.datasets = datasets
         self.augmentation = augmentation
         # Samples of one number in two shards are changed in ways of their own.
-        self.seeds = {
-            number: int(np.random.SeedSequence((seed, number)).generate_state(1)[0])
-            for number in datasets
-        }
+        self.seeds = {number: seed_of("shard_augmentation", seed, number) for number in datasets}
 
     def __getitem__(self, step: tuple[int, Parts]) -> Batch:
         epoch, parts = step

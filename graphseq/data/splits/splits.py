@@ -15,6 +15,7 @@ from graphseq.data.logs.times import Duration, Moment, duration, seconds_of_mome
 from graphseq.data.sessions.describe import date_of
 from graphseq.data.sessions.sessions import Sessions
 from graphseq.data.splits.split_parts import Split, assemble, require_sessions
+from graphseq.random import stream
 
 __all__ = ["Split", "fixed_split", "leave_last_split", "session_split", "temporal_split"]
 
@@ -140,7 +141,7 @@ def session_split(
     """
     require_sessions("sessions", sessions)
     seed = whole("seed", seed, at_least=0)
-    order = np.random.default_rng(seed).permutation(sessions.num_sessions)
+    order = stream("split", seed).permutation(sessions.num_sessions)
     num_test = _share("test_fraction", test_fraction, len(order))
     in_test = np.zeros(len(order), dtype=bool)
     in_test[order[:num_test]] = True

@@ -13,6 +13,7 @@ from graphseq.data.sessions.describe import describe
 from graphseq.data.sessions.filters import with_target
 from graphseq.data.sessions.history import SESSION
 from graphseq.data.sessions.sessions import Sessions
+from graphseq.random import stream
 
 SHORT_LENGTH = 5
 """Clicks of Caser's window in its authors' program: where three sessions in four fit into it, a
@@ -222,7 +223,7 @@ def _sample(sessions: Sessions, seed: int) -> Sessions:
     if sessions.num_clicks <= SAMPLE_CLICKS:
         return bare
     size = max(1, round(SAMPLE_CLICKS * sessions.num_sessions / sessions.num_clicks))
-    chosen = np.random.default_rng(seed).choice(sessions.num_sessions, size, replace=False)
+    chosen = stream("part_to_look_at", seed).choice(sessions.num_sessions, size, replace=False)
     return bare.select(np.sort(chosen))
 
 

@@ -18,6 +18,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from graphseq.random import torch_stream
+
 FEW_COLUMNS = 4
 """Columns of an item table that nearly always tell its rows apart."""
 
@@ -192,7 +194,7 @@ def _bits(rows: Tensor) -> Tensor:
 
 def _hashes(table: Tensor, items: Tensor) -> Tensor:
     """One number a row, int64: the sum of its bits, each times a fixed random odd number."""
-    generator = torch.Generator().manual_seed(0)
+    generator = torch_stream("tie_hashes", 0)
     low, high = torch.iinfo(torch.long).min // 2, torch.iinfo(torch.long).max // 2
     odd = torch.randint(low, high, (table.size(1),), generator=generator) * 2 + 1
     odd = odd.to(table.device)

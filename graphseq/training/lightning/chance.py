@@ -5,18 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
-import numpy as np
 import torch
 from torch.nn.modules.dropout import _DropoutNd
 
 from graphseq.nn.chance import drawing_from
+from graphseq.random import seed_of
 from graphseq.training.lightning.shared import Shared
-
-
-def state_of(*numbers: int) -> int:
-    """A seed of torch's generators that is a function of these numbers."""
-    state = np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0]
-    return int(state >> np.uint64(1))
 
 
 def asks_torch(modules: Iterable[torch.nn.Module]) -> bool:
@@ -41,7 +35,7 @@ def _may_draw(module: torch.nn.Module) -> bool:
 
 def seed_step(seed: int, epoch: int, step: int, rank: int = 0) -> int:
     """The seed of a step's dropout: a function of seed, epoch, step and process."""
-    return state_of(seed, epoch, step, 2, *([rank] if rank else []))
+    return seed_of("dropout", seed, epoch, step, rank)
 
 
 @contextmanager
@@ -53,10 +47,11 @@ def draws_of(state: int, device: torch.device, *, from_torch: bool) -> Iterator[
         device: Where values are.
         from_torch: Whether torch's own generator may be asked (:func:`asks_torch`).
     """
+    foreign = seed_of("foreign_modules", state)
     if from_torch:
-        torch.manual_seed(state_of(state))  # other numbers than those of our own dropout
+        torch.manual_seed(foreign)
     elif device.type == "cuda":  # torch's fused attention has no other generator
-        torch.cuda.default_generators[torch.cuda.current_device()].manual_seed(state)
+        torch.cuda.default_generators[torch.cuda.current_device()].manual_seed(foreign)
     with drawing_from(torch.Generator(device).manual_seed(state)):
         yield
 

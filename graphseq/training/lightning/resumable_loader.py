@@ -11,7 +11,7 @@ from torch.utils.data import DataLoader
 from torch_geometric.data import Batch
 
 from graphseq.data.loading.loader import EpochLoader, end_workers
-from graphseq.training.lightning.chance import state_of
+from graphseq.random import seed_of
 
 
 class Feed:
@@ -77,18 +77,18 @@ class Feed:
         if isinstance(self.loader, EpochLoader):
             self.loader.sampler_of_batches.first_step = step
             if self.loader.generator is not None:  # what workers of their own augmentations draw by
-                self.loader.generator.manual_seed(state_of(self.seed, epoch, 0))
+                self.loader.generator.manual_seed(seed_of("workers", self.seed, epoch))
             if step == len(self.loader):
                 self.loader.sampler_of_batches.first_step = 0
                 return
         else:
-            torch.manual_seed(state_of(self.seed, epoch, 0))
+            torch.manual_seed(seed_of("foreign_loader", self.seed, epoch))
         batches, skipped = iter(self.loader), 0
         self._batches = batches
         while True:
             start = time.perf_counter()
             if not own:
-                torch.manual_seed(state_of(self.seed, epoch, 1 + skipped))
+                torch.manual_seed(seed_of("foreign_loader", self.seed, epoch, skipped))
             try:
                 batch = next(batches)
             except StopIteration:

@@ -9,7 +9,7 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
-from graphseq.random import integers, stream, substreams, uniform
+from graphseq.random import integers, substreams, torch_stream, uniform, words_of
 
 
 class NegativeSampler:
@@ -101,14 +101,14 @@ class NegativeSampler:
             Item codes, int64 [num_negatives] or [n, num_negatives].
         """
         if rows is None:
-            state = np.random.SeedSequence((self.seed, epoch, step)).generate_state(1, np.uint64)
-            generator = torch.Generator().manual_seed(int(state[0] >> np.uint64(1)))
+            generator = torch_stream("negatives", self.seed, epoch, step)
             cell = torch.randint(self.num_items, (self.num_negatives,), generator=generator)
             if self._table is None:
                 return cell
             stays = torch.rand(len(cell), generator=generator, dtype=torch.float64)
             return self._drawn(cell.numpy(), stays.numpy())
-        streams = substreams(stream(self.seed, epoch, step), rows.cpu().numpy())[:, None]
+        key = words_of("negatives_of_row", self.seed, epoch, step)
+        streams = substreams(key, rows.cpu().numpy())[:, None]
         place = 2 * np.arange(self.num_negatives)
         cells = integers(streams, place, self.num_items)  # [n, num_negatives]
         return self._drawn(cells, uniform(streams, place + 1))

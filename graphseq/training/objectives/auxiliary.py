@@ -12,6 +12,7 @@ from torch_geometric.data import Batch
 from graphseq.data.graphs.dataset import SessionGraphDataset
 from graphseq.data.sessions.sessions import Sessions
 from graphseq.models.base import SessionModel
+from graphseq.random import torch_stream
 from graphseq.training.lightning.collectives import Ranks
 
 MEASURED_AT_ONCE = 512
@@ -196,7 +197,7 @@ def _values(auxiliary: Auxiliary, step: Step) -> list[Tensor]:
 def read_step(model: SessionModel, batch: Batch, key: tuple[int, int]) -> Step:
     """What a model makes of a batch, by its training vectors; for a cloze, of masks of one seed."""
     if model.scores_by_table:
-        generator = torch.Generator().manual_seed(0)
+        generator = torch_stream("measured_step", 0)
         vectors, targets = model.training_vectors(batch, generator)
     else:
         vectors, targets = model(batch), batch.y

@@ -16,11 +16,8 @@ from graphseq.data.graphs.dataset import SessionGraphDataset
 from graphseq.data.graphs.views import augmented_view, session_streams
 from graphseq.data.sessions.sessions import Sessions
 from graphseq.models.base import SessionModel
-from graphseq.random import integers, stream
+from graphseq.random import integers, words_of
 from graphseq.training.objectives.auxiliary import Auxiliary, Step
-
-FIRST, SECOND, PARTNER = 3, 4, 5
-"""Tell the random numbers of views and partners from others of the same seed and epoch."""
 
 
 def info_nce(
@@ -160,8 +157,7 @@ class Contrastive(Auxiliary):
         model, batch = step.model, step.batch
         if self.augmentation is not None:
             views = [
-                augmented_view(batch, self.augmentation, *step.key, number)
-                for number in (FIRST, SECOND)
+                augmented_view(batch, self.augmentation, *step.key, number) for number in (0, 1)
             ]
             return self._loss(*(model(view) for view in views))
         first = self._vectors(step)
@@ -194,7 +190,7 @@ class Contrastive(Auxiliary):
         assert self._ptr is not None
         items, ptr = batch.click_item.cpu().numpy(), batch.click_ptr.cpu().numpy()
         rows, target = known.cpu().numpy(), targets[known].cpu().numpy()
-        streams = session_streams(items, ptr, stream(*key, PARTNER))[rows]
+        streams = session_streams(items, ptr, words_of("partner", *key))[rows]
         low, high = self._ptr[target], self._ptr[target + 1]
         some = np.maximum(high - low, 1)  # of a target that training has not, any sample
         place = np.minimum(low + integers(streams, 0, some), len(self._order) - 1)

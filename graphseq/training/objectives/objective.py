@@ -6,14 +6,13 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch_geometric.data import Batch
 
 from graphseq.data.sessions.catalog import Catalog
 from graphseq.models.base import SessionModel
-from graphseq.random import StepGenerator
+from graphseq.random import StepGenerator, seed_of
 from graphseq.training import losses
 from graphseq.training.lightning.collectives import ALONE
 from graphseq.training.losses.shared_negatives import collisions, shared_sampled_softmax
@@ -376,7 +375,6 @@ class Objective:
 
 def step_generator(seed: int, epoch: int, step: int) -> StepGenerator:
     """The random numbers of one training step: a function of seed, epoch and step alone."""
-    state = np.random.SeedSequence((seed, epoch, step, 1)).generate_state(1, np.uint64)[0]
     generator = StepGenerator()
-    generator.manual_seed(int(state >> np.uint64(1)))
+    generator.manual_seed(seed_of("step", seed, epoch, step))
     return generator

@@ -26,7 +26,7 @@ from graphseq.data.graphs.augment import (
     Substitute,
 )
 from graphseq.data.sessions.sessions import Sessions
-from graphseq.random import stream, substreams
+from graphseq.random import substreams, words_of
 
 NUM_ITEMS = 7
 TRAIN = Sessions.from_lists([[0, 1, 2, 0], [3, 1, 4], [5, 2, 1], [6, 6]])
@@ -52,7 +52,7 @@ lists = st.lists(st.lists(st.integers(0, NUM_ITEMS - 1), max_size=9), max_size=5
 def ragged(sessions: list[list[int]], tail: int = 0, seed: int = 0) -> RaggedClicks:
     items = np.array([item for session in sessions for item in session], dtype=np.int64)
     ptr = np.cumsum([0, *map(len, sessions)])
-    streams = substreams(stream(seed), np.arange(len(sessions)))
+    streams = substreams(words_of("augmentation", seed), np.arange(len(sessions)))
     return RaggedClicks(items, ptr, np.arange(len(items)), streams, tail)
 
 
