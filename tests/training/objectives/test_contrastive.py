@@ -95,9 +95,7 @@ def test_contrastive_compares_two_augmented_views(name: str) -> None:
     contrastive = Contrastive(change, temperature=0.5)
     contrastive.prepare(model, SESSIONS)
     step = step_of(model)
-    first, second = (
-        model(augmented_view(step.batch, change, 1, 2, number)) for number in (0, 1)
-    )
+    first, second = (model(augmented_view(step.batch, change, 1, 2, number)) for number in (0, 1))
     assert not first.equal(second)
     torch.testing.assert_close(contrastive(step), info_nce(first, second, 0.5))
 
