@@ -43,6 +43,9 @@ STREAMS = {
     "part_to_time": 24,
     "part_to_look_at": 25,
     "tie_hashes": 26,
+    "audit_order": 27,
+    "audit_sessions": 28,
+    "served_cases": 29,
 }
 """Name -> the number that tells a stream from all others. A number is never used again."""
 

@@ -18,6 +18,7 @@ from graphseq.evaluation.audit import MOST_EXAMPLES, Audit, Finding
 from graphseq.evaluation.inputs import read_inputs, ready
 from graphseq.evaluation.targets import Targets
 from graphseq.models.base import SessionModel
+from graphseq.random import stream
 
 CLOSE = 1e-4
 """Share of the spread of a session's scores within which two of them are one, rounded otherwise."""
@@ -76,7 +77,7 @@ def audit_model(
     dataset = SessionGraphDataset(part, samples="prefixes")
     most = max(8, min(MOST_CASES, MOST_SCORES // model.num_items))
     sample = np.arange(len(case))[:most]
-    sample = np.random.default_rng(seed).permutation(sample)  # mates in no order of time
+    sample = stream("audit_order", seed).permutation(sample)  # mates in no order of time
     where = list(zip(cases.session[case[sample]], cases.position[case[sample]], strict=True))
     with ready(model, None):
         home = model.device
@@ -100,7 +101,7 @@ def audit_model(
 def _drawn(part: Sessions, num_sessions: int, seed: int) -> Sessions:
     """Some of the sessions with two clicks or more, their last prefixes as cases."""
     fit = np.flatnonzero(part.lengths >= 2)
-    chosen = np.random.default_rng(seed).permutation(fit)[:num_sessions]
+    chosen = stream("audit_sessions", seed).permutation(fit)[:num_sessions]
     if len(chosen) == 0:
         raise ValueError(f"{NO_CASE}, but these {part.num_sessions} have one click each.")
     part = part.select(np.sort(chosen))

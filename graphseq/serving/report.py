@@ -24,6 +24,7 @@ from graphseq.evaluation.significance import paired_test
 from graphseq.evaluation.targets import Targets
 from graphseq.models.base import SessionModel
 from graphseq.models.use.inference import inference
+from graphseq.random import stream
 from graphseq.serving.indexes import ExactIndex, Index, build_index
 from graphseq.serving.item_vectors import Codes, Floats, ItemVectors, query_vectors
 from graphseq.visualization.serving import plot_serving
@@ -148,7 +149,7 @@ def _queries(
     case, rows = np.concatenate(numbers), np.concatenate(vectors)
     order = np.argsort(case)
     if len(order) > max_cases:
-        drawn = np.random.default_rng(seed).choice(len(order), max_cases, replace=False)
+        drawn = stream("served_cases", seed).choice(len(order), max_cases, replace=False)
         order = order[np.sort(drawn)]
     case = case[order]
     return rows[order], cases.target[case], cases.session[case]
