@@ -8,7 +8,7 @@ from typing import Any, Self
 import torch
 from torch import Tensor
 from torch.nn import LayerNorm, Linear, ModuleList, Parameter
-from torch.nn.functional import embedding, silu
+from torch.nn.functional import silu
 
 from graphseq.nn.dropout import Dropout
 from graphseq.nn.published import names_of_blocks, num_published_blocks, renamed_state
@@ -140,7 +140,8 @@ class HSTULayer(torch.nn.Module):
             distance = place - place.unsqueeze(1)  # j - t: [width, width]
             bias = self.position_bias[distance + self.max_length - 1][None, None]
         if self.time_bias is not None and buckets is not None:
-            timed = embedding(buckets, self.time_bias.unsqueeze(1)).movedim(-1, 1)
+            timed = self.time_bias.index_select(0, buckets.flatten()).view(buckets.shape)
+            timed = timed.unsqueeze(1)  # [num_rows, 1, width, width]
             bias = timed if bias is None else bias + timed
         return bias
 
