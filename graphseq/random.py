@@ -46,6 +46,8 @@ STREAMS = {
     "audit_order": 27,
     "audit_sessions": 28,
     "served_cases": 29,
+    "candidates": 30,
+    "session_hashes": 31,
 }
 """Name -> the number that tells a stream from all others. A number is never used again."""
 

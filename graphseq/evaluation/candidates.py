@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from graphseq.evaluation.protocol import Protocol
-from graphseq.random import integers, stream, substreams, uniform
+from graphseq.random import integers, substreams, uniform, words_of
 
 IntArray = NDArray[np.int64]
 
@@ -33,7 +33,7 @@ class CandidateDraw:
         self, protocol: Protocol, num_items: int, counts: NDArray[Any] | None = None
     ) -> None:
         self.size = int(protocol.candidates)
-        self._key = stream(protocol.seed, 0)
+        self._key = words_of("candidates", protocol.seed)
         self._num_items = num_items
         weight = np.ones(num_items)
         if protocol.sampling == "popularity":

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from graphseq.data.sessions.sessions import Sessions
-from graphseq.random import stream, substreams
+from graphseq.random import substreams, words_of
 
 Words = NDArray[np.uint64]
 
@@ -40,7 +40,7 @@ def of(sessions: Sessions, *, timed: bool) -> SessionHashes:
     """
     session = np.repeat(np.arange(sessions.num_sessions), sessions.lengths)
     place = np.arange(sessions.num_clicks) - sessions.ptr[session]
-    key = substreams(stream(0), place)
+    key = substreams(words_of("session_hashes"), place)
     word = substreams(key, np.asarray(sessions.items).astype(np.int64) + 1)
     if timed:
         assert sessions.time is not None
