@@ -35,8 +35,9 @@ if TYPE_CHECKING:  # loaded when used: see __getattr__
     )
     from graphseq.evaluation import evaluate
     from graphseq.models.use.grow import grow
-    from graphseq.models.use.persistence import load
     from graphseq.models.use.recommend import recommend
+    from graphseq.serving import Recommender
+    from graphseq.serving.persistence import load
     from graphseq.training import CrossEntropy, SampledLoss, TrainingSettings, fit
 
 watch_old_modules()
@@ -46,6 +47,7 @@ __version__ = "0.1.0"
 __all__ = [
     "Comparison",
     "CrossEntropy",
+    "Recommender",
     "SampledLoss",
     "SessionGraphDataset",
     "SessionGraphLoader",
@@ -111,8 +113,9 @@ HOMES = {
     ),
     "graphseq.evaluation": ("evaluate",),
     "graphseq.models.use.grow": ("grow",),
-    "graphseq.models.use.persistence": ("load",),
     "graphseq.models.use.recommend": ("recommend",),
+    "graphseq.serving": ("Recommender",),
+    "graphseq.serving.persistence": ("load",),
     "graphseq.training": ("CrossEntropy", "SampledLoss", "TrainingSettings", "fit"),
 }
 """Module -> the public names that it has."""

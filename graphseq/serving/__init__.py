@@ -1,5 +1,6 @@
 """Serving: from a trained model to live recommendations."""
 
+from graphseq.serving.cache import AnswerCache
 from graphseq.serving.indexes import (
     INDEXES,
     ExactIndex,
@@ -15,10 +16,13 @@ from graphseq.serving.indexes import (
     load_index,
 )
 from graphseq.serving.item_vectors import ItemVectors, model_version, query_vectors
+from graphseq.serving.persistence import load, load_recommender
+from graphseq.serving.recommender import Recommender
 from graphseq.serving.report import ServingReport, serving_report
 
 __all__ = [
     "INDEXES",
+    "AnswerCache",
     "ExactIndex",
     "FaissFlat",
     "FaissHNSW",
@@ -26,12 +30,15 @@ __all__ = [
     "FaissScalar",
     "Index",
     "ItemVectors",
+    "Recommender",
     "ServingReport",
     "USearchIndex",
     "USearchInt8",
     "VoyagerIndex",
     "build_index",
+    "load",
     "load_index",
+    "load_recommender",
     "model_version",
     "query_vectors",
     "serving_report",

@@ -130,8 +130,8 @@ def model_version(model: SessionModel) -> str:
     It is the same on every machine, and another after any change of a weight.
     """
     digest = xxhash.xxh3_64()
-    settings = {name: str(value) for name, value in model.settings.items()}
-    digest.update(json.dumps([type(model).__name__, settings], sort_keys=True).encode())
+    named = [type(model).__name__, model.settings]
+    digest.update(json.dumps(named, sort_keys=True, default=str).encode())
     for name, tensor in sorted(model.state_dict().items()):
         digest.update(f"{name} {tensor.dtype} {list(tensor.shape)}".encode())
         values = tensor.detach().cpu().contiguous().view(-1)

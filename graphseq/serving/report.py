@@ -8,11 +8,10 @@ import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
-from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from graphseq.arguments import whole
@@ -27,7 +26,9 @@ from graphseq.models.use.inference import inference
 from graphseq.random import stream
 from graphseq.serving.indexes import ExactIndex, Index, build_index
 from graphseq.serving.item_vectors import Codes, Floats, ItemVectors, query_vectors
-from graphseq.visualization.serving import plot_serving
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 QUERIES_AT_ONCE = 256
 """Queries that are searched together, where queries per second are counted."""
@@ -58,6 +59,8 @@ class ServingReport:
 
     def plot(self, path: str | os.PathLike[str] | None = None) -> Figure:
         """The picture of it: :func:`graphseq.visualization.plot_serving`."""
+        from graphseq.visualization.serving import plot_serving  # matplotlib, when it is wanted
+
         return plot_serving(self.frame, self.k, path=path)
 
     def __repr__(self) -> str:

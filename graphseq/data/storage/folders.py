@@ -75,7 +75,7 @@ class FolderKind:
         holds: What is in it, for errors, as ``"saved sessions"``.
         made_by: What makes it, for errors, as ``"Sessions.save"``.
         rules: Field of the header beside its files -> rule.
-        within: The kind of folders in it, if there are any.
+        within: The kind of folders in it, or kinds of which each has another header.
     """
 
     format: str
@@ -84,7 +84,7 @@ class FolderKind:
     holds: str
     made_by: str
     rules: Mapping[str, Rule]
-    within: FolderKind | None = None
+    within: FolderKind | tuple[FolderKind, ...] = ()
 
 
 def _file_name(value: Any, where: str) -> None:
@@ -314,7 +314,8 @@ def check_replaceable(path: str | PathLike[str], kind: FolderKind) -> None:
         header = _read_header(path / kind.header, None, kind)
     except ValueError as error:
         raise ValueError(f"{str(error).rstrip('.')}; {choose}, or delete it.") from error
-    folders = header["folders"] if kind.within is not None else {}
+    kinds = kind.within if isinstance(kind.within, tuple) else (kind.within,)
+    folders = header["folders"] if kinds else {}
     foreign = [
         name
         for name, is_folder in present.items()
@@ -325,8 +326,9 @@ def check_replaceable(path: str | PathLike[str], kind: FolderKind) -> None:
             f"{path} holds {_some(foreign)} beside {kind.holds}, and {choose}, or move them away."
         )
     for name in folders:
-        if kind.within is not None and name in present:
-            check_replaceable(path / name, kind.within)
+        if name in present:
+            held = [each for each in kinds if (path / name / each.header).exists()]
+            check_replaceable(path / name, (held or kinds)[0])
 
 
 # -- reading -------------------------------------------------------------------------------------

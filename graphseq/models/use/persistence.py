@@ -141,6 +141,7 @@ def load(
     *,
     model_class: type[SessionModel] | None = None,
     verify: bool = True,
+    expected: str | None = None,
 ) -> SessionModel:
     """The model that :func:`save` wrote: same scores, same ids. On the CPU, in ``eval`` mode.
 
@@ -148,12 +149,13 @@ def load(
         folder: The folder.
         model_class: The class of a model that is not in :data:`graphseq.models.MODELS`.
         verify: Whether checksums of all files are compared. Without it, damage can go unnoticed.
+        expected: Checksum of the header, where the folder that it lies in says so.
 
     Raises:
         ValueError: If the folder holds no saved model, one of another version or of an unknown
             class, or one of its files is missing, damaged or of another model.
     """
-    with open_folder(folder, MODEL, verify=verify) as opened:
+    with open_folder(folder, MODEL, verify=verify, expected=expected) as opened:
         model_class = _class_of(opened, model_class)
         shown = f"{opened.path / MODEL.header}"
         check_arguments(model_class, opened.header["settings"], f"the settings of {shown}")

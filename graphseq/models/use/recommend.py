@@ -113,7 +113,7 @@ def recommend(
     )
     hidden = None if exclude is None else read_items(model, exclude, queries.size, "exclude")
     allowed = None if allow is None else read_items(model, allow, queries.size, "allow")
-    number, code, score = _ranked(model, queries, k, hidden, allowed, exclude_seen, batch_size)
+    number, code, score = ranked(model, queries, k, hidden, allowed, exclude_seen, batch_size)
     ends = np.searchsorted(number, np.arange(queries.size + 1))  # the first place of each session
     if as_frame:
         columns = {
@@ -128,14 +128,14 @@ def recommend(
     return [pairs[i:j] for i, j in pairwise(ends.tolist())]
 
 
-def _ranked(
+def ranked(
     model: SessionModel,
     queries: Queries,
     k: int,
-    hidden: ItemLists | None,
-    allowed: ItemLists | None,
-    exclude_seen: bool,
-    batch_size: int,
+    hidden: ItemLists | None = None,
+    allowed: ItemLists | None = None,
+    exclude_seen: bool = False,
+    batch_size: int = 512,
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.floating[Any]]]:
     """Session, item code and score of all recommendations, by session and rank, [n] each."""
     candidates = outside = None

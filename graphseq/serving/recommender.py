@@ -1,0 +1,322 @@
+"""The recommender: what answers sessions in production, from candidates to the final list."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from os import PathLike
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from graphseq.arguments import flag, whole
+from graphseq.evaluation.inputs import require_model
+from graphseq.models.base import SessionModel, SessionsLike
+from graphseq.models.use.item_filter import Items, read_items
+from graphseq.models.use.recommend import item_vocabulary
+from graphseq.models.use.requests import read_queries
+from graphseq.serving.answers import Answers, as_frame_of, is_one_session
+from graphseq.serving.cache import AnswerCache
+from graphseq.serving.candidates import Candidates, diversify, fuse
+from graphseq.serving.indexes import Index, build_index
+from graphseq.serving.item_vectors import Floats, model_version
+from graphseq.serving.queries import Asked, narrowed
+from graphseq.serving.retrieval import score_all, through_index
+from graphseq.serving.stages import Rules, reranked, ruled, vectors_of
+from graphseq.serving.watch import Watch
+
+logger = logging.getLogger(__name__)
+
+
+class Recommender:
+    """A model made ready to answer: candidates, filters, re-ranking, diversity, rules, cache.
+
+    The first stage finds ``candidates`` items per session: those that an index finds, or the best
+    by the scores of all items; lists of further retrievers are merged by reciprocal rank fusion.
+    Then come the reranker's scores, maximal marginal relevance, and your own rules. Where there is
+    no second stage, the first one finds ``k`` items. Any number of threads may ask at once.
+
+    Args:
+        model: Any model; with an index, one whose scores are inner products with one item table.
+        index: ``None``: all items are scored. A name in :data:`~graphseq.serving.INDEXES`, or an
+            index of this version of the model.
+        retrievers: Further models of the same items, whose candidates are merged.
+        weights: Weight of the model and of each retriever in the merging; ``None``: 1 each.
+        reranker: A model of the same items that orders the candidates.
+        filters: ``{"allow": items, "exclude": items}``, in force for every call, in any form that
+            ``allow=`` of :func:`graphseq.recommend` takes.
+        diversity: 0..1, how much an item loses by being close to one above it; see
+            :func:`~graphseq.serving.candidates.diversify`.
+        rules: Your own last word: a function of the frame of candidates (``session``, ``item``,
+            ``score``, best first, own ids) that returns the rows to keep, in their order.
+        cache: Answers kept for sessions that are asked again.
+        candidates: Items that go into the second stage.
+
+    Raises:
+        ValueError: If models have different items, a filter is unknown, or the index is of another
+            model version.
+    """
+
+    def __init__(
+        self,
+        model: SessionModel,
+        *,
+        index: str | Index | None = None,
+        retrievers: Sequence[SessionModel] = (),
+        weights: Sequence[float] | None = None,
+        reranker: SessionModel | None = None,
+        filters: Mapping[str, Items] | None = None,
+        diversity: float = 0.0,
+        rules: Rules | None = None,
+        cache: AnswerCache | None = None,
+        candidates: int = 200,
+    ) -> None:
+        require_model(model)
+        self.model = model
+        self.retrievers = list(retrievers)
+        self.weights = [1.0] * (1 + len(self.retrievers)) if weights is None else list(weights)
+        self.reranker = reranker
+        self.diversity = float(diversity)
+        self.rules = rules
+        self.cache = cache
+        self.candidates = whole("candidates", candidates)
+        self._check()
+        self.index = build_index(model, index) if isinstance(index, str) else index
+        if self.index is not None:
+            self.index.check_version(model)
+        self.servable: NDArray[np.bool_] | None = None
+        self.set_filters(filters)
+        others = [] if reranker is None else [reranker]
+        self._watch = Watch(model, *self.retrievers, *others)
+        self._version: tuple[int, str] = (self._watch.revision, model_version(model))
+        self._lock = threading.Lock()
+        self.seconds: dict[str, float] = {}
+        """Seconds that each stage took in all, by name."""
+
+    def _check(self) -> None:
+        if not 0 <= self.diversity <= 1:
+            raise ValueError(f"diversity must lie in 0..1, got {self.diversity}.")
+        if len(self.weights) != 1 + len(self.retrievers):
+            raise ValueError(
+                f"weights needs one for the model and one per retriever, {1 + len(self.retrievers)}"
+                f" in all, got {len(self.weights)}."
+            )
+        ours = item_vocabulary(self.model)
+        named = [(f"retriever {n}", each) for n, each in enumerate(self.retrievers)]
+        named += [] if self.reranker is None else [("the reranker", self.reranker)]
+        for name, other in named:
+            require_model(other, name=name)
+            if item_vocabulary(other) != ours:
+                raise ValueError(
+                    f"The model and {name} need the same items, got {len(ours)} and "
+                    f"{other.num_items} of their own: fit all on the same split."
+                )
+
+    def set_filters(self, filters: Mapping[str, Items] | None) -> None:
+        """Replaces the filters that are in force for every call; cached answers are forgotten.
+
+        Args:
+            filters: ``{"allow": items, "exclude": items}``; ``None``: all items may be served.
+
+        Raises:
+            ValueError: If there is another key, or items cannot be read.
+        """
+        servable = None
+        for name, items in (filters or {}).items():
+            if name not in ("allow", "exclude"):
+                raise ValueError(f"filters has 'allow' and 'exclude', got {name!r}.")
+            servable = np.ones(self.model.num_items, bool) if servable is None else servable
+            listed = np.zeros(self.model.num_items, dtype=bool)
+            listed[read_items(self.model, items, 0, name).codes] = True
+            servable &= listed if name == "allow" else ~listed
+        self.servable = servable
+        if self.cache is not None:
+            self.cache.clear()
+
+    @property
+    def version(self) -> str:
+        """The version of the model that answers."""
+        return self._current()[1]
+
+    def refresh(self) -> None:
+        """Goes on after the model's weights changed: builds its index again."""
+        if self.index is not None:
+            settings = self.index.settings
+            self.index = build_index(self.model, self.index.kind, **settings)
+        with self._lock:
+            self._version = (self._watch.revision, model_version(self.model))
+
+    def _current(self) -> tuple[int, str]:
+        """Revision and version of the model; an index of before a change is refused.
+
+        Raises:
+            ValueError: If the weights changed since the index was built.
+        """
+        revision = self._watch.revision
+        if revision != self._version[0]:
+            found = model_version(self.model)
+            if self.index is not None and self.index.model_version != found:
+                raise ValueError(
+                    f"The index holds vectors of model version {self.index.model_version}, and the "
+                    f"model is now version {found}: call refresh() after its weights changed."
+                )
+            with self._lock:
+                self._version = (revision, found)
+        return self._version
+
+    def recommend(
+        self,
+        sessions: SessionsLike,
+        k: int = 10,
+        *,
+        exclude_seen: bool = False,
+        allow: Items | Sequence[Items] | None = None,
+        exclude: Items | Sequence[Items] | None = None,
+        users: Sequence[Any] | None = None,
+        as_frame: bool | None = None,
+        **columns: Any,
+    ) -> Any:
+        """The ``k`` best items of every session, best first, in your own ids.
+
+        Where filters leave fewer than ``k`` items, fewer come, and a warning says so. Where they
+        leave none, and where a session has no known item, the most popular items come that are
+        not excluded, and ``fallback`` or a warning says so.
+
+        Args:
+            sessions: In any form that :func:`graphseq.recommend` takes; or one session, a list of
+                ids, whose answer is one list.
+            k: Items to recommend.
+            exclude_seen: Whether the items of the session itself are left out.
+            allow, exclude: Items to choose from, items never to recommend; as in
+                :func:`graphseq.recommend`.
+            users: The user of each session, by id.
+            as_frame: Whether to return a frame; ``None``: of a pandas frame, a frame.
+            **columns: Names of the log's columns ``session``, ``item``, ``time`` and ``user``.
+
+        Returns:
+            A list per session of ``(item id, score)``; or a frame of ``session_id``, ``rank``,
+            ``item_id``, ``score`` and ``fallback``, as :func:`graphseq.recommend` gives it.
+
+        Raises:
+            ValueError: As :func:`graphseq.recommend`; or if the weights of the model changed since
+                the index was built.
+        """
+        k, exclude_seen = whole("k", k), flag("exclude_seen", exclude_seen)
+        unknown = sorted(set(columns) - {"session", "item", "time", "user"})
+        if unknown:
+            raise ValueError(f"recommend has no argument {unknown[0]!r}.")
+        single = is_one_session(sessions)
+        if as_frame is None:
+            as_frame = isinstance(sessions, pd.DataFrame)
+        vocabulary = item_vocabulary(self.model)
+        queries = read_queries(
+            self.model, [sessions] if single else sessions, users, vocabulary, columns
+        )
+        hidden = (
+            None if exclude is None else read_items(self.model, exclude, queries.size, "exclude")
+        )
+        allowed = None if allow is None else read_items(self.model, allow, queries.size, "allow")
+        asked = Asked(queries, hidden, narrowed(allowed, self.servable), exclude_seen)
+        answers = self.answer(asked, k)
+        if as_frame:
+            return as_frame_of(answers, queries.names, vocabulary, columns)
+        lists = answers.lists(vocabulary)
+        return lists[0] if single else lists
+
+    def answer(self, asked: Asked, k: int, vectors: Floats | None = None) -> Answers:
+        """Answers in codes of the model, from the cache where they are there.
+
+        Args:
+            asked: The sessions.
+            k: Items per session.
+            vectors: Session vectors [num_sessions, hidden_channels], if they are known already.
+        """
+        revision, version = self._current()
+        if self.cache is None:
+            return self._made(asked, k, vectors)
+        index = -1 if self.index is None else self.index.revision
+        keys = [
+            (revision, version, index, id(self.servable), k, asked.key(row))
+            for row in range(asked.queries.size)
+        ]
+        found = [self.cache.get(key) for key in keys]
+        missing = np.array([row for row, each in enumerate(found) if each is None], dtype=np.int64)
+        if len(missing):
+            made = self._made(asked.rows(missing), k, None if vectors is None else vectors[missing])
+            for place, row in enumerate(missing.tolist()):
+                found[row] = made.row(place)
+                self.cache.put(keys[row], found[row])
+        return Answers.of_rows(found)
+
+    def _made(self, asked: Asked, k: int, vectors: Floats | None) -> Answers:
+        staged = bool(self.retrievers or self.reranker or self.diversity or self.rules)
+        depth = max(k, self.candidates) if staged else k
+        with self._timed("retrieval"):
+            found = self._retrieved(asked, depth, vectors)
+        if self.reranker is not None:
+            with self._timed("reranking"):
+                found = reranked(self.reranker, asked, found)
+        if self.diversity:
+            with self._timed("diversity"):
+                found = diversify(
+                    found, vectors_of(self.model, found), self.diversity, depth if self.rules else k
+                )
+        if self.rules is not None:
+            with self._timed("rules"):
+                found = ruled(self.rules, item_vocabulary(self.model), asked, found)
+        found = found.best(k)
+        fallback = asked.empty if vectors is None else np.zeros(asked.queries.size, dtype=bool)
+        return self._completed(asked, found, fallback, k)
+
+    def _retrieved(self, asked: Asked, depth: int, vectors: Floats | None) -> Candidates:
+        if self.index is None:
+            first = score_all(self.model, asked, depth)
+        else:
+            first = through_index(self.model, self.index, asked, depth, vectors)
+        if not self.retrievers:
+            return first
+        lists = [first, *(score_all(each, asked, depth) for each in self.retrievers)]
+        return fuse(lists, self.weights, depth)
+
+    def _completed(
+        self, asked: Asked, found: Candidates, fallback: NDArray[np.bool_], k: int
+    ) -> Answers:
+        """Popular items for sessions of which nothing is left; what is short is said."""
+        counts = found.counts
+        none = np.flatnonzero(counts == 0)
+        short = int(np.count_nonzero((counts > 0) & (counts < min(k, self.model.num_items))))
+        if short:
+            logger.warning("Filters left fewer than k=%d items for %d sessions.", k, short)
+        answers = Answers(found, fallback.copy())
+        if len(none) == 0 or self.model.catalog is None:
+            return answers
+        logger.warning("Filters left no item for %d sessions: popular items answer.", len(none))
+        servable = narrowed(None, self.servable)
+        bare = asked.rows(none).without_history()
+        popular = score_all(self.model, Asked(bare.queries, bare.hidden, servable, False), k)
+        return answers.with_rows(none, popular)
+
+    @contextmanager
+    def _timed(self, stage: str) -> Iterator[None]:
+        started = time.perf_counter()
+        try:
+            yield
+        finally:
+            taken = time.perf_counter() - started
+            with self._lock:
+                self.seconds[stage] = self.seconds.get(stage, 0.0) + taken
+
+    def save(self, folder: str | PathLike[str]) -> None:
+        """Writes the recommender to a folder: :func:`graphseq.serving.persistence.save`."""
+        from graphseq.serving.persistence import save  # it imports this file
+
+        save(self, folder)
+
+    def __repr__(self) -> str:
+        index = "no index" if self.index is None else repr(self.index)
+        return f"{type(self).__name__}({type(self.model).__name__}, {index})"

@@ -1,0 +1,121 @@
+"""The first stage: candidates of a model, through an index or by scoring all items."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from graphseq.models.base import SessionModel
+from graphseq.models.use.inference import blocks, inference
+from graphseq.models.use.recommend import ranked
+from graphseq.serving.candidates import Candidates
+from graphseq.serving.indexes import Index
+from graphseq.serving.item_vectors import Floats, query_vectors
+from graphseq.serving.queries import Asked
+
+SESSIONS_AT_ONCE = 512
+
+MOST_HIDDEN = 1_000
+"""Where a session hides more items than this, all items are scored instead of asking the index."""
+
+
+def score_all(model: SessionModel, asked: Asked, k: int) -> Candidates:
+    """The ``k`` best items of every session by the scores of all items; popularity without any."""
+    session, item, score = ranked(
+        model, asked.queries, k, asked.hidden, asked.allowed, asked.exclude_seen, SESSIONS_AT_ONCE
+    )
+    return Candidates.of_pairs(session, item, score, asked.queries.size)
+
+
+def through_index(
+    model: SessionModel, index: Index, asked: Asked, k: int, vectors: Floats | None = None
+) -> Candidates:
+    """The ``k`` best items that an index finds, with the model's own scores of them.
+
+    Sessions without a known item, and those of which filters leave fewer than ``k`` of what the
+    index found, are answered by the scores of all items.
+
+    Args:
+        model: The model of the index.
+        index: Of the version of the model.
+        asked: The sessions.
+        k: Items per session.
+        vectors: Session vectors [num_sessions, hidden_channels], if they are known already.
+    """
+    n = asked.queries.size
+    depth = k + asked.most_hidden
+    if asked.allowed is not None or asked.most_hidden > MOST_HIDDEN:
+        # What is allowed may be rare: then nothing that the index finds would be left.
+        share = 1.0 if asked.allowed is None else _share(asked, model.num_items)
+        if asked.most_hidden > MOST_HIDDEN or share * model.num_items < 8 * k:
+            return score_all(model, asked, k)
+        depth = int(min(len(index), np.ceil(2 * depth / share)))
+    depth = max(1, min(depth, len(index)))
+    parts = []
+    with inference(model):
+        for part in blocks(np.diff(asked.queries.ptr), SESSIONS_AT_ONCE):
+            rows = np.arange(part.start, part.stop)
+            parts.append(
+                _found(
+                    model,
+                    index,
+                    asked.rows(rows),
+                    depth,
+                    None if vectors is None else vectors[rows],
+                )
+            )
+    found = _stacked(parts, n)
+    found = found.without(asked.hides(found.items, model.num_items)).best(k)
+    short = np.flatnonzero((found.counts < min(k, len(index))) | (asked.empty & (vectors is None)))
+    if len(short) == 0:
+        return found
+    return _replaced(found, short, score_all(model, asked.rows(short), k), k)
+
+
+def _found(
+    model: SessionModel, index: Index, asked: Asked, depth: int, vectors: Floats | None
+) -> Candidates:
+    """What the index finds, in the order of the model's own scores."""
+    n = asked.queries.size
+    items = np.full((n, depth), -1, dtype=np.int64)
+    scores = np.full((n, depth), -np.inf)
+    if vectors is not None:
+        answered, states = np.arange(n), torch.from_numpy(np.ascontiguousarray(vectors))
+    else:
+        batch, answered = asked.queries.batch(0, n)
+        if batch is None:
+            return Candidates(items, scores)
+        states = model(batch.to(model.device))
+    items[answered], _ = index.search(query_vectors(states, index.has_bias), depth)
+    wanted = torch.from_numpy(items[answered]).clamp(min=0).to(states.device)
+    scores[answered] = model.score_vectors(states, wanted).cpu().double().numpy()
+    return Candidates(items, scores).rescored(scores)
+
+
+def _share(asked: Asked, num_items: int) -> float:
+    assert asked.allowed is not None
+    ptr = asked.allowed.ptr
+    least = len(asked.allowed.codes) if ptr is None else int(np.diff(ptr).min(initial=num_items))
+    return least / num_items
+
+
+def _stacked(parts: list[Candidates], n: int) -> Candidates:
+    if not parts:
+        return Candidates(np.empty((n, 0), dtype=np.int64), np.empty((n, 0)))
+    return Candidates(
+        np.concatenate([part.items for part in parts]),
+        np.concatenate([part.scores for part in parts]),
+    )
+
+
+def _replaced(found: Candidates, rows: np.ndarray, others: Candidates, k: int) -> Candidates:
+    """The same with some rows replaced by those of others."""
+    width = max(found.items.shape[1], others.items.shape[1])
+    items = np.full((len(found.items), width), -1, dtype=np.int64)
+    scores = np.full(items.shape, -np.inf)
+    items[:, : found.items.shape[1]] = found.items
+    scores[:, : found.items.shape[1]] = found.scores
+    items[rows], scores[rows] = -1, -np.inf
+    items[rows, : others.items.shape[1]] = others.items
+    scores[rows, : others.items.shape[1]] = others.scores
+    return Candidates(items, scores).best(k)

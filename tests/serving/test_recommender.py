@@ -1,0 +1,353 @@
+"""The recommender: exact answers, filters, stages, cache, files, threads."""
+
+from __future__ import annotations
+
+import logging
+from concurrent.futures import ThreadPoolExecutor
+from copy import deepcopy
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+import graphseq as gs
+from graphseq.models import Popularity
+from graphseq.serving import AnswerCache, ExactIndex, ItemVectors, Recommender, build_index
+from graphseq.training import fit
+
+
+def ids(answer: list[tuple[Any, float]]) -> list[Any]:
+    return [item for item, _ in answer]
+
+
+def same(found: Any, wanted: Any) -> None:
+    """The same items in the same order, scores but for rounding."""
+    assert [ids(each) for each in found] == [ids(each) for each in wanted]
+    for one, other in zip(found, wanted, strict=True):
+        assert np.allclose([s for _, s in one], [s for _, s in other], atol=1e-5)
+
+
+@pytest.fixture(scope="module", params=["scores", "index"])
+def recommender(request: pytest.FixtureRequest, world: Any) -> Recommender:
+    return Recommender(world.neural, index="exact" if request.param == "index" else None)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"exclude_seen": True},
+        {"exclude": ["i3", "i4", "i5"]},
+        {"allow": ["i3", "i4", "i5", "i6", "i7"]},
+        {"allow": [f"i{n}" for n in range(400)]},
+        {"allow": [f"i{n}" for n in range(300)], "exclude": ["i7"], "exclude_seen": True},
+        {"exclude": [f"i{n}" for n in range(600)]},
+    ],
+)
+def test_recommend_with_exact_candidates_equals_that_of_the_model(
+    recommender: Recommender, world: Any, options: dict[str, Any]
+) -> None:
+    sessions = [*world.lists[:30], ["nothing known"], []]
+    same(
+        recommender.recommend(sessions, 5, **options),
+        world.neural.recommend(sessions, 5, **options),
+    )
+    each = [[f"i{n}", f"i{n + 1}"] for n in range(len(sessions))]
+    same(
+        recommender.recommend(sessions, 2, exclude=each),
+        world.neural.recommend(sessions, 2, exclude=each),
+    )
+
+
+def test_counting_model_without_a_table_recommends_too(world: Any) -> None:
+    found = Recommender(world.counting).recommend(world.lists[:20], 10)
+    assert found == world.counting.recommend(world.lists[:20], 10)
+    with pytest.raises(ValueError, match="SequentialRules does not score by inner products"):
+        Recommender(world.counting, index="exact")
+
+
+def test_one_session_gets_one_list(recommender: Recommender, world: Any) -> None:
+    session = world.lists[3]
+    same([recommender.recommend(session, 4)], recommender.recommend([session], 4))
+
+
+def test_frame_in_gives_a_frame_out_with_own_ids(recommender: Recommender, world: Any) -> None:
+    log = pd.DataFrame(
+        {"session_id": ["b", "b", "a"], "item_id": ["i5", "i9", "i5"]}, index=[7, 8, 9]
+    )
+    frame = recommender.recommend(log, 3)
+    wanted = world.neural.recommend(log, 3, as_frame=True)
+    pd.testing.assert_frame_equal(frame, wanted, check_exact=False, atol=1e-5)
+    assert frame["session_id"].tolist() == ["b"] * 3 + ["a"] * 3
+    assert frame["rank"].tolist() == [1, 2, 3, 1, 2, 3]
+    assert isinstance(recommender.recommend(log, 3, as_frame=False), list)
+
+
+def test_filter_that_leaves_fewer_gives_fewer_and_says_so(
+    recommender: Recommender, world: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.WARNING):
+        found = recommender.recommend(world.lists[:3], 10, allow=["i1", "i2"])
+    assert [len(each) for each in found] == [2, 2, 2]
+    assert "Filters left fewer than k=10 items for 3 sessions." in caplog.text
+
+
+def test_filter_that_leaves_nothing_gives_popular_items_and_says_so(
+    recommender: Recommender, world: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    session = ["i1", "i2"]
+    popular = world.neural.recommend([[]], 4)[0]
+    log = pd.DataFrame({"session_id": [0, 0], "item_id": session})
+    with caplog.at_level(logging.WARNING):
+        frame = recommender.recommend(log, 3, allow=session, exclude_seen=True)
+    assert "Filters left no item for 1 sessions: popular items answer." in caplog.text
+    assert frame["fallback"].all()
+    assert frame["item_id"].tolist() == ids(popular)[:3]
+    first = ids(popular)[0]
+    found = recommender.recommend(session, 3, allow=[first], exclude=[first])
+    assert ids(found) == ids(popular)[1:4]  # what is excluded stays excluded
+
+
+def test_standing_filters_hold_for_every_call(world: Any) -> None:
+    filtered = Recommender(
+        world.neural,
+        index="exact",
+        filters={"exclude": ["i1", "i2"], "allow": [f"i{n}" for n in range(50)]},
+    )
+    allow = [f"i{n}" for n in range(50) if n not in (1, 2)]
+    sessions = [*world.lists[:10], []]
+    same(filtered.recommend(sessions, 6), world.neural.recommend(sessions, 6, allow=allow))
+    inner = ["i1", "i40", "i41", "i500"]
+    same(
+        filtered.recommend(sessions, 6, allow=inner),
+        world.neural.recommend(sessions, 6, allow=["i40", "i41"]),
+    )
+    with pytest.raises(ValueError, match="filters has 'allow' and 'exclude', got 'deny'"):
+        Recommender(world.neural, filters={"deny": ["i1"]})
+
+
+# -- two stages --------------------------------------------------------------------------------
+
+
+def test_candidates_of_two_retrievers_are_merged_by_reciprocal_ranks(world: Any) -> None:
+    both = Recommender(world.neural, retrievers=[world.counting], weights=[1.0, 2.0], candidates=50)
+    session = [world.lists[0]]
+    expected: dict[str, float] = {}
+    for weight, model in ((1.0, world.neural), (2.0, world.counting)):
+        for rank, (item, _) in enumerate(model.recommend(session, 50)[0], start=1):
+            expected[item] = expected.get(item, 0.0) + weight / (60 + rank)
+    wanted = sorted(expected.items(), key=lambda pair: (-pair[1], int(pair[0][1:])))[:20]
+    found = both.recommend(session, 20)[0]
+    assert found == [(item, pytest.approx(score)) for item, score in wanted]
+    assert set(both.seconds) == {"retrieval"}
+
+
+def test_reranker_orders_the_candidates_of_the_retriever(world: Any) -> None:
+    staged = Recommender(world.counting, reranker=world.neural, candidates=12)
+    sessions = world.lists[:8]
+    candidates = [ids(each) for each in world.counting.recommend(sessions, 12)]
+    same(staged.recommend(sessions, 5), world.neural.recommend(sessions, 5, allow=candidates))
+
+
+def test_diversity_keeps_apart_what_is_alike(world: Any) -> None:
+    model = deepcopy(world.neural)
+    session = world.lists[0]
+    first, second = ids(model.recommend([session], 2)[0])
+    codes = model.catalog.items.encode([first, second])
+    with torch.no_grad():  # the second becomes a copy of the first, with a little less bias
+        model.item_embedding.weight[codes[1]] = model.item_embedding.weight[codes[0]]
+        model.bias[codes[1]] = model.bias[codes[0]] - 1e-3
+    plain = ids(Recommender(model).recommend(session, 10))
+    assert plain[:2] == [first, second]
+    diverse = ids(Recommender(model, diversity=0.5, candidates=30).recommend(session, 10))
+    assert diverse[0] == first
+    assert second not in diverse[:3]
+    unchanged = Recommender(model, diversity=1e-9, candidates=30).recommend(session, 10)
+    assert ids(unchanged) == plain
+    with pytest.raises(ValueError, match=r"diversity must lie in 0\.\.1, got 2"):
+        Recommender(model, diversity=2)
+
+
+def test_rules_have_the_last_word(world: Any) -> None:
+    def odd_last(frame: pd.DataFrame) -> pd.DataFrame:
+        odd = frame["item"].str[1:].astype(int) % 2
+        return frame.assign(odd=odd).sort_values("odd", kind="stable")
+
+    ruled = Recommender(world.neural, rules=odd_last, candidates=20)
+    sessions = world.lists[:4]
+    for found, plain in zip(
+        ruled.recommend(sessions, 20), world.neural.recommend(sessions, 20), strict=True
+    ):
+        wanted = sorted(ids(plain), key=lambda item: int(item[1:]) % 2)
+        assert ids(found) == wanted
+
+
+def test_rules_that_return_something_else_are_refused(world: Any) -> None:
+    session = world.lists[0]
+    for rules, message in (
+        (lambda frame: frame[["item"]], r"lacks \['session', 'score'\]"),
+        (lambda frame: frame.assign(item="i9999"), "an item or a session that was not"),
+        (lambda frame: frame.assign(session=5), "an item or a session that was not"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            Recommender(world.neural, rules=rules).recommend(session, 3)
+    with pytest.raises(ValueError, match="SequentialRules has none: leave it at 0"):
+        Recommender(world.counting, diversity=0.5).recommend(session, 3)
+
+
+def test_models_of_other_items_are_refused(world: Any) -> None:
+    other = Popularity(3)
+    with pytest.raises(ValueError, match="retriever 0 need the same items, got 640 and 3"):
+        Recommender(world.neural, retrievers=[other])
+    with pytest.raises(ValueError, match="the reranker need the same items"):
+        Recommender(world.neural, reranker=other)
+    with pytest.raises(ValueError, match="one per retriever, 2 in all, got 1"):
+        Recommender(world.neural, retrievers=[world.counting], weights=[1.0])
+
+
+# -- cache -------------------------------------------------------------------------------------
+
+
+def test_cache_answers_again_and_never_after_a_change(world: Any) -> None:
+    model = deepcopy(world.neural)
+    cache = AnswerCache(1_000)
+    cached = Recommender(model, cache=cache)
+    sessions = world.lists[:6]
+    first = cached.recommend(sessions, 5)
+    assert (cache.hits, cache.misses) == (0, 6)
+    assert cached.recommend(sessions, 5) == first
+    assert (cache.hits, cache.misses) == (6, 6)
+    assert cached.recommend(sessions[::-1], 5) == first[::-1]
+    same(cached.recommend(sessions, 3), [each[:3] for each in first])
+
+    best = first[0][0][0]
+    code = int(model.catalog.items.encode([best])[0])
+    with torch.no_grad():
+        model.bias[code] -= 1_000
+    same(cached.recommend(sessions, 5), model.recommend(sessions, 5))
+    assert best not in ids(cached.recommend(sessions, 5)[0])
+    now = ids(cached.recommend(sessions, 5)[0])
+    cached.set_filters({"exclude": [now[0]]})
+    assert ids(cached.recommend(sessions, 5)[0])[:4] == now[1:]
+    assert ids(cached.recommend(sessions, 5, exclude=[now[1]])[0])[0] == now[2]
+
+
+def test_cache_forgets_when_an_item_leaves_the_index(world: Any) -> None:
+    index = ExactIndex(ItemVectors.of(world.neural))
+    cached = Recommender(world.neural, index=index, cache=AnswerCache())
+    session = world.lists[0]
+    before = ids(cached.recommend(session, 5))
+    index.remove(world.neural.catalog.items.encode(before[:1]))
+    assert ids(cached.recommend(session, 4)) == before[1:]
+    assert ids(cached.recommend(session, 5))[:4] == before[1:]
+
+
+def test_cache_is_bounded_and_checked() -> None:
+    cache = AnswerCache(max_answers=2)
+    for key in range(5):
+        cache.put(key, (key,))
+    assert len(cache) == 2
+    assert cache.get(4) == (4,)
+    assert cache.get(0) is None
+    assert cache.hit_rate == 0.5
+    with pytest.raises(ValueError, match="seconds must be positive, got 0"):
+        AnswerCache(seconds=0)
+
+
+def test_index_of_weights_that_changed_is_refused_until_refreshed(world: Any) -> None:
+    model = deepcopy(world.neural)
+    live = Recommender(model, index="exact")
+    before = live.version
+    with torch.no_grad():
+        model.bias[3] += 100
+    with pytest.raises(ValueError, match=f"version {before}, and the model is now .*refresh"):
+        live.recommend(world.lists[0], 3)
+    live.refresh()
+    assert ids(live.recommend(world.lists[0], 3))[0] == "i3"
+    assert live.version != before
+
+
+# -- files -------------------------------------------------------------------------------------
+
+
+def test_folder_moved_elsewhere_gives_the_same_answers(world: Any, tmp_path: Path) -> None:
+    made = Recommender(
+        world.neural,
+        index=build_index(world.neural, "exact"),
+        retrievers=[world.counting],
+        weights=[1.0, 0.5],
+        reranker=world.neural,
+        filters={"exclude": ["i4"]},
+        diversity=0.1,
+        cache=AnswerCache(50, 60),
+        candidates=40,
+    )
+    made.save(tmp_path / "a")
+    made.save(tmp_path / "a")  # over itself
+    (tmp_path / "a").rename(tmp_path / "b")
+    loaded = gs.load(tmp_path / "b")
+    assert isinstance(loaded, Recommender)
+    sessions = [*world.lists[:12], []]
+    assert loaded.recommend(sessions, 7) == made.recommend(sessions, 7)
+    assert loaded.version == made.version
+    assert loaded.cache is not None
+    assert (loaded.cache.max_answers, loaded.cache.seconds) == (50, 60)
+
+
+def test_damaged_part_of_a_folder_is_named(world: Any, tmp_path: Path) -> None:
+    Recommender(world.neural, index="exact").save(tmp_path / "r")
+    for path in sorted((tmp_path / "r").rglob("*.*")):
+        whole = path.read_bytes()
+        path.write_bytes(whole[:-4] + bytes(4 * [whole[-4] ^ 1]))
+        with pytest.raises(ValueError, match=path.name):
+            gs.load(tmp_path / "r")
+        path.write_bytes(whole)
+    other = deepcopy(world.neural)
+    with torch.no_grad():
+        other.bias += 1
+    other.save(tmp_path / "r" / "model")  # a whole folder of another build
+    with pytest.raises(ValueError, match="model is of another build than what it lies in"):
+        gs.load(tmp_path / "r")
+
+
+def test_rules_are_given_again_to_what_is_loaded(world: Any, tmp_path: Path) -> None:
+    Recommender(world.neural, rules=lambda frame: frame.iloc[::-1]).save(tmp_path / "r")
+    with pytest.raises(ValueError, match=r"load_recommender\(folder, rules=\.\.\.\)"):
+        gs.load(tmp_path / "r")
+    loaded = gs.load(tmp_path / "r", rules=lambda frame: frame.iloc[::-1])
+    assert len(loaded.recommend(world.lists[0], 5)) == 5
+
+
+def test_model_loads_as_before(world: Any, tmp_path: Path) -> None:
+    world.neural.save(tmp_path / "model")
+    loaded = gs.load(tmp_path / "model")
+    assert type(loaded) is type(world.neural)
+    with pytest.raises(ValueError, match="holds something other than saved recommender"):
+        Recommender(world.neural).save(tmp_path / "model")
+
+
+def test_many_threads_get_the_answers_of_one(world: Any) -> None:
+    shared = Recommender(
+        world.neural, index="exact", retrievers=[world.counting], cache=AnswerCache(20)
+    )
+    calls = [world.lists[start : start + 3] for start in range(0, 60, 3)]
+    wanted = [shared.recommend(call, 5) for call in calls]
+    with ThreadPoolExecutor(8) as pool:
+        found = list(pool.map(lambda call: shared.recommend(call, 5), calls * 3))
+    for one, other in zip(found, wanted * 3, strict=True):
+        same(one, other)
+
+
+def test_users_are_passed_to_the_model() -> None:
+    sessions = gs.Sessions.from_lists([["a", "b"], ["b", "c"]] * 4, users=["u", "v"] * 4)
+    model = gs.models.Caser(3, 4, num_users=2)
+    fit(model, sessions, max_epochs=1)
+    shared = Recommender(model, cache=AnswerCache())
+    for users in (["u", "v"], ["v", "v"]):
+        same(
+            shared.recommend([["a"], ["a"]], 2, users=users),
+            model.recommend([["a"], ["a"]], 2, users=users),
+        )
