@@ -9,7 +9,7 @@ Beside each figure stands the bound that this machine's matrix product sets, mea
 and after it: exact training needs ``6 * num_items * d`` floating-point operations a target, ranking
 ``2 * num_items * d``. ``data_share`` is the part of a step that waits for its batch.
 
-A ranker of pairs (``trained_on = "pairs"``) is trained as it is meant to be, on four negatives a
+A ranker of pairs (``samples = "pairs"``) is trained as it is meant to be, on four negatives a
 target (``pairs``); ranking all items is not its work, and is measured all the same.
 
 ``--memory`` measures instead the peak of resident memory of training with 1,000,000 items, each
@@ -109,7 +109,7 @@ def build_model(
 
 def losses_of(family: type[SessionModel], wanted: list[str]) -> list[str]:
     """The losses it is measured with; a ranker of pairs has one of its own."""
-    if family.trained_on == "pairs":
+    if family.samples == "pairs":
         return ["pairs"]
     return wanted
 
@@ -120,7 +120,7 @@ def enough_sessions(
     """Sessions, in random order, that fill this many steps and no more (or all there are)."""
     order = np.random.default_rng(0).permutation(np.flatnonzero(sessions.lengths > 1))
     samples = sessions.lengths[order] - 1
-    if model.trained_on in ("sessions", "cloze"):
+    if model.samples in ("sessions", "cloze"):
         samples = np.ones_like(samples)
     needed = int(np.searchsorted(np.cumsum(samples), steps * batch_size, side="right"))
     return sessions.select(order[: max(needed, 1)])

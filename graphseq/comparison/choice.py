@@ -103,7 +103,7 @@ def choose(split: Split, seconds: float = 75.0, *, seeds: int = 1, seed: int = 0
 def _for_size(entry: Entry, split: Split) -> Entry:
     """The line with epochs and batches for this many clicks."""
     family, training = MODELS[entry.model], entry.training
-    of_prefixes = family.trained_on == "prefixes"
+    of_prefixes = family.samples == "prefixes"
     samples = split.train.num_targets if of_prefixes else split.train.num_sessions
     batch_size = 2 ** floor(log2(max(SMALLEST_BATCH, samples / STEPS)))
     epochs = min(MOST_EPOCHS, CLICKS_SEEN // split.train.num_clicks)

@@ -118,7 +118,7 @@ def evaluate_pairs(
         raise ValueError("A catalogue of one item has no other to compare a target with.")
     sessions = read_inputs(model, sessions)[1]
     cases = Targets(sessions)
-    dataset = SessionGraphDataset(sessions, max_length=getattr(model, "max_length", None))
+    dataset = SessionGraphDataset(sessions, max_length=model.max_length)
     target = cases.target[cases.history > 0]  # in the order of the dataset's samples
     sample = np.flatnonzero(target >= 0)
     clicks = dataset.num_clicks()[sample]

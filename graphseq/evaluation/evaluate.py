@@ -50,7 +50,7 @@ def evaluate(
     training counts, or by chance where the model has no catalogue; a target that the model never
     recommends (score ``-inf``) is a miss. Items tie by the rule of :mod:`graphseq.models.use.ties`.
 
-    Where the model's ``states_equal_prefixes`` holds, one pass over a session scores all its
+    Where the model's ``causal`` holds, one pass over a session scores all its
     targets; else each prefix is scored on its own. Scores are made and counted block by block.
 
     Args:

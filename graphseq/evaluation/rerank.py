@@ -84,8 +84,7 @@ def evaluate_reranker(
         first = table_of(ranker)[2] if ranker.scores_by_table else None
         for case, scores in score_cases(retriever, sessions, cases, batch_size):
             if dataset is None:
-                length = getattr(ranker, "max_length", None)
-                dataset = SessionGraphDataset(sessions, max_length=length)
+                dataset = SessionGraphDataset(sessions, max_length=ranker.max_length)
             if exclude_seen:
                 row, item = (torch.from_numpy(part) for part in cases.seen(case))
                 scores = scores.index_put(

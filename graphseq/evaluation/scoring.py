@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from functools import partial
 
 import numpy as np
@@ -42,26 +42,24 @@ def score_cases(model: SessionModel, sessions: Sessions, cases: Targets, batch_s
         ValueError: If the model gives scores or states of the wrong shape.
     """
     rows = max(FEWEST_ROWS, MOST_SCORES // model.num_items)
-    if type(model).score is not SessionModel.score:
+    if not model.scores_by_table:
         case = np.flatnonzero(cases.history > 0)  # these are the dataset's samples, in its order
         if len(case) == 0:
             return
-        dataset = SessionGraphDataset(sessions, samples="prefixes")
+        dataset = SessionGraphDataset(sessions, "prefixes", max_length=model.max_length)
         for sample in _batches(cases.history[case], min(batch_size, rows)):
             scores = model.score(dataset.batch(sample).to(model.device))
             expected = [len(sample), model.num_items]
             yield case[sample], _checked(scores, expected, f"{type(model).__name__}.score")
         return
 
-    score: Callable[[Tensor], Tensor] = model.score_vectors
-    if model.scores_by_table:
-        score = partial(_by_table, *table_of(model))
+    score = partial(_by_table, *table_of(model))
     for case, vectors in case_vectors(model, sessions, cases, batch_size):
         for start in range(0, len(case), rows):
             part = case[start : start + rows]
             scores = score(vectors[start : start + rows])
             expected = [len(part), model.num_items]
-            yield part, _checked(scores, expected, f"{type(model).__name__}.score_vectors")
+            yield part, _checked(scores, expected, f"{type(model).__name__} by its item table")
 
 
 def case_vectors(
@@ -86,16 +84,16 @@ def case_vectors(
     case = np.flatnonzero(cases.history > 0)  # these are the dataset's samples, in its order
     if len(case) == 0:
         return
-    dataset = SessionGraphDataset(sessions, samples="prefixes")
+    window = model.max_length
     session, history = cases.session[case], cases.history[case]
     last = np.flatnonzero(np.diff(session, append=-1))  # the last sample of each session
     counts = np.diff(last, prepend=-1)
-    shared = (counts > 1) & model.states_equal_prefixes
-    window = getattr(model, "max_length", None)
+    shared = (counts > 1) & model.causal
     if window is not None and not model.shares_windows:
         shared &= history[last] <= window
 
     alone = np.flatnonzero(np.repeat(~shared, counts))
+    dataset = SessionGraphDataset(sessions, "prefixes", max_length=window)
     for batch in _batches(history[alone], batch_size):
         sample = alone[batch]
         vectors = model(dataset.batch(sample).to(model.device))
@@ -103,6 +101,7 @@ def case_vectors(
         yield case[sample], _checked(vectors, expected, f"{type(model).__name__}.forward")
 
     last, counts = last[shared], counts[shared]
+    dataset = SessionGraphDataset(sessions, "prefixes")
     for batch in _batches(history[last], batch_size):
         # The prefix of a session's last sample holds every known click that its others see.
         whole, size, lengths = last[batch], counts[batch], history[last[batch]]

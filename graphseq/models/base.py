@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from os import PathLike
-from typing import Any, ClassVar, Literal, Self, SupportsIndex, overload
+from typing import Any, Literal, Self, SupportsIndex, TypeVar, get_args, overload
 
 import numpy as np
 import pandas as pd
@@ -15,12 +15,16 @@ import torch
 from torch import Tensor
 from torch_geometric.data import Batch
 
-from graphseq.arguments import check_annotated, whole
+from graphseq.arguments import check_annotated, flag, whole
+from graphseq.data.graphs.session_graph import windows_of_clicks
 from graphseq.data.sessions.catalog import Catalog
+from graphseq.data.sessions.features import Spec
 from graphseq.data.sessions.sessions import Sessions
+from graphseq.deprecation import warn_of_old_name
 from graphseq.models.use.ties import roundings
 
-TrainedOn = Literal["sessions", "prefixes", "cloze", "counts", "pairs"]
+Samples = Literal["sessions", "prefixes", "cloze", "counts", "pairs"]
+"""What a model is trained on."""
 
 SessionsLike = Any
 """Sessions as a caller has them: lists, arrays or tensors of ids, :class:`Sessions`, or a log, one
@@ -53,40 +57,99 @@ class Traits:
     best_for: str
 
 
+OLD_DECLARATIONS = {"trained_on": "samples", "states_equal_prefixes": "causal"}
+"""Old name of a declaration -> its name."""
+
+ATTACHED: dict[str, Callable[..., Any]] = {}
+"""Functions that are methods of every model: those that read a model whole, as ``save`` does."""
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+
+def model_method(function: Function) -> Function:
+    """Makes a function of a model a method of :class:`SessionModel`, which declares it."""
+    ATTACHED[function.__name__] = function
+    return function
+
+
+class Renamed:
+    """A declaration under its old name: it reads and sets the new one, with a warning."""
+
+    def __init__(self, old: str) -> None:
+        self.old, self.new = old, OLD_DECLARATIONS[old]
+
+    def __get__(self, model: SessionModel | None, family: type[SessionModel]) -> Any:
+        warn_of_old_name(f"{family.__name__}.{self.old}", f"{family.__name__}.{self.new}")
+        return getattr(family if model is None else model, self.new)
+
+    def __set__(self, model: SessionModel, value: Any) -> None:
+        warn_of_old_name(f"{type(model).__name__}.{self.old}", f"{type(model).__name__}.{self.new}")
+        setattr(model, self.new, value)
+
+
 class SessionModel(torch.nn.Module):
     """What fit, evaluate, recommend, save and load ask of a model.
 
     A family with an item table implements :meth:`forward` (and :meth:`click_states` where it has a
     state for every click) and :meth:`item_weight`; scores are inner products. A family that scores
-    in another way overrides :meth:`score`. A family that is trained neither on the vector of each
+    in another way defines :meth:`score`. A family that is trained neither on the vector of each
     session nor on the state of each click overrides :meth:`training_vectors`.
 
-    Class attributes:
-        trained_on: ``"sessions"`` (every click's state predicts the next one), ``"prefixes"`` (one
-            graph a target), ``"cloze"``, ``"counts"`` or ``"pairs"``.
-        states_equal_prefixes: Whether the state of a click in a longer session equals the session
-            vector of the prefix that ends there, so that one pass may evaluate all prefixes.
-        shares_windows: Whether windows of ``max_length`` clicks share their work, so that one pass
-            also pays over a session that is longer.
+    What a class is, it declares. Declarations are checked when the class is made, and when a model
+    sets its own; arguments of the constructor are kept as :attr:`settings`.
+
+    Attributes:
+        samples: What it is trained on: ``"sessions"`` (every click's state predicts the next one),
+            ``"prefixes"`` (one graph per target), ``"cloze"``, ``"counts"`` or ``"pairs"``.
+        causal: Whether the state of a click in a longer session equals the session vector of the
+            prefix that ends there, so that one pass may evaluate all prefixes.
+        max_length: Newest clicks of a session that it sees; ``None``: all. Training, evaluation,
+            recommendation and streaming cut longer sessions.
+        keeps_state: Whether a state of fixed size carries a session from click to click, so that
+            it can be trained by lanes.
+        shares_windows: Whether :meth:`click_states` itself reads the newest ``max_length`` clicks
+            of every click, at the cost of one pass: longer sessions then need no cutting.
+        scores_by_table: Whether scores are inner products of :meth:`forward` and an item table;
+            not so in a class that defines :meth:`score`.
         num_roundings: How many roundings put apart scores of equal items at most, where a family
             has a :meth:`score` of its own.
-        traits: What the table of families says of it; a model of one's own may have none.
+        click_features: Specs of the features of clicks that it reads, or ``None``.
+        traits: What the table of families says of it; your own model may have none.
     """
 
-    traits: ClassVar[Traits | None] = None
-    trained_on: ClassVar[TrainedOn] = "prefixes"
-    states_equal_prefixes: ClassVar[bool] = False
-    shares_windows: ClassVar[bool] = False
-    num_roundings: ClassVar[int] = 2
+    samples: Samples = "prefixes"
+    causal: bool = False
+    max_length: int | None = None
+    keeps_state: bool = False
+    shares_windows: bool = False
+    scores_by_table: bool = True
+    num_roundings: int = 2
+    click_features: Sequence[Spec] | None = None
+    traits: Traits | None = None
+
+    trained_on = Renamed("trained_on")
+    states_equal_prefixes = Renamed("states_equal_prefixes")
+
+    _arguments: dict[str, Any]
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        for name, value in list(vars(cls).items()):
+            new = OLD_DECLARATIONS.get(name, name)
+            check_declared(f"{cls.__name__}.{name}", new, value)
+            if new != name:
+                warn_of_old_name(f"{cls.__name__}.{name}", f"{cls.__name__}.{new}")
+                delattr(cls, name)
+                setattr(cls, new, value)
+        if vars(cls).keys() & {"score", "score_vectors"} and "scores_by_table" not in vars(cls):
+            cls.scores_by_table = False
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Self:
-        # Of all families at once: what a signature calls an int is one, before anything is built.
-        signature = inspect.signature(cls.__init__)
+        model = super().__new__(cls)
         with suppress(TypeError):  # that does not fit the signature: __init__ says so better
-            given = signature.bind_partial(None, *args, **kwargs).arguments
-            kinds = {name: p.annotation for name, p in signature.parameters.items()}
-            check_annotated(kinds, given)
-        return super().__new__(cls)
+            # Of all families at once: what a signature calls an int is one, before all else.
+            model.__dict__["_arguments"] = _given_arguments(cls, args, kwargs)
+        return model
 
     def __init__(self, num_items: int) -> None:
         super().__init__()
@@ -95,17 +158,30 @@ class SessionModel(torch.nn.Module):
         self.num_items = int(num_items)
         self.catalog: Catalog | None = None
 
+    def __setattr__(self, name: str, value: Any) -> None:
+        check_declared(f"{type(self).__name__}.{name}", name, value)
+        super().__setattr__(name, value)
+
     def forward(self, batch: Batch) -> Tensor:
         """Session vectors, [num_sessions, hidden_channels]."""
-        raise AttributeError(f"{type(self).__name__} defines no forward(batch).")
+        raise NotImplementedError(
+            f"{type(self).__name__} defines no forward(batch), which gives the vector of every "
+            "session: [num_sessions, hidden_channels]."
+        )
 
     def click_states(self, batch: Batch) -> Tensor:
         """The state after every click, [num_clicks, hidden_channels]."""
-        raise AttributeError(f"{type(self).__name__} has no state for every click.")
+        raise NotImplementedError(
+            f"{type(self).__name__} has no state for every click: define click_states(batch), "
+            "[num_clicks, hidden_channels], or train it on samples='prefixes'."
+        )
 
     def item_weight(self) -> Tensor:
         """The output item table, [num_items, hidden_channels]."""
-        raise AttributeError(f"{type(self).__name__} has no item table.")
+        raise NotImplementedError(
+            f"{type(self).__name__} has no item table: define item_weight(), "
+            "[num_items, hidden_channels], or score(batch, items=None)."
+        )
 
     def item_rows(self, items: Tensor) -> Tensor:
         """Rows of the output item table, ``item_weight()[items]``: [..., hidden_channels].
@@ -247,15 +323,13 @@ class SessionModel(torch.nn.Module):
     ) -> list[list[tuple[Any, float]]] | pd.DataFrame:
         """The ``k`` best items of every session:
         :func:`graphseq.models.use.recommend.recommend`."""
-        from graphseq.models.use.recommend import recommend  # it imports this file
-
-        return recommend(self, sessions, k, **options)
+        found: list[list[tuple[Any, float]]] | pd.DataFrame
+        found = ATTACHED["recommend"](self, sessions, k, **options)
+        return found
 
     def save(self, folder: str | PathLike[str]) -> None:
         """Writes the model to a folder: :func:`graphseq.models.use.persistence.save`."""
-        from graphseq.models.use.persistence import save  # it imports this file
-
-        save(self, folder)
+        ATTACHED["save"](self, folder)
 
     def attach(self, catalog: Catalog) -> None:
         """Makes the model know its training data: ids, counts, item features.
@@ -296,7 +370,9 @@ class SessionModel(torch.nn.Module):
             none) takes its row out of the loss.
         """
         targets: Tensor = batch.y
-        if self.trained_on == "sessions" and targets.numel() == batch.click_index.numel():
+        if self.samples == "sessions" and targets.numel() == batch.click_index.numel():
+            if self.max_length is not None and not self.shares_windows:
+                batch = windows_of_clicks(batch, self.max_length)
             return self.click_states(batch), targets
         return self(batch), targets
 
@@ -332,20 +408,9 @@ class SessionModel(torch.nn.Module):
         """Goes on from what :meth:`training_state` gave."""
 
     @property
-    def scores_by_table(self) -> bool:
-        """Whether scores are inner products with an item table, so that none need be kept."""
-        family = type(self)
-        return (
-            family.item_weight is not SessionModel.item_weight
-            and family.score is SessionModel.score
-            and family.score_vectors is SessionModel.score_vectors
-        )
-
-    @property
     def settings(self) -> dict[str, Any]:
-        """The arguments this model was built with."""
-        names = list(inspect.signature(type(self).__init__).parameters)[1:]
-        return {name: getattr(self, name) for name in names}
+        """The arguments this model was built with, by name, defaults included."""
+        return dict(self._arguments)
 
     @property
     def device(self) -> torch.device:
@@ -367,3 +432,56 @@ def code_of_user(user: SupportsIndex, num_users: int) -> int:
             f"{code}."
         )
     return code
+
+
+def check_declared(who: str, name: str, value: Any) -> None:
+    """Refuses a declaration of a model that means nothing; other names pass.
+
+    Args:
+        who: The attribute as its owner wrote it, for the message.
+        name: What is declared.
+        value: A value, or a property that gives one.
+
+    Raises:
+        ValueError: If it is not of the kind declared.
+    """
+    if name == "samples":
+        if not isinstance(value, str) or value not in get_args(Samples):
+            allowed = ", ".join(map(repr, get_args(Samples)))
+            raise ValueError(f"{who} is one of {allowed}, got {value!r}.")
+    elif name in ("causal", "keeps_state", "shares_windows", "scores_by_table"):
+        if not hasattr(value, "__get__"):
+            flag(who, value)
+    elif name in ("max_length", "num_roundings"):
+        if not hasattr(value, "__get__") and not (name == "max_length" and value is None):
+            whole(who, value)
+    elif name == "traits" and not (value is None or isinstance(value, Traits)):
+        raise ValueError(f"{who} is a graphseq.models.Traits or None, got {value!r}.")
+
+
+def _given_arguments(
+    family: type[SessionModel], args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> dict[str, Any]:
+    """The arguments of a constructor by name, defaults included.
+
+    Raises:
+        TypeError: If they do not fit its signature.
+        ValueError: If one is of another type than its annotation.
+    """
+    signature = inspect.signature(family.__init__)
+    bound = signature.bind(None, *args, **kwargs)
+    check_annotated({n: p.annotation for n, p in signature.parameters.items()}, bound.arguments)
+    bound.apply_defaults()
+    given: dict[str, Any] = {}
+    for name, value in list(bound.arguments.items())[1:]:
+        kind = signature.parameters[name].kind
+        if kind is inspect.Parameter.VAR_KEYWORD:
+            given |= value
+        elif kind is inspect.Parameter.VAR_POSITIONAL:
+            # Handed on to the class above, as a rule, which has names for them.
+            _, parent = [each for each in family.__mro__ if "__init__" in vars(each)][:2]
+            above = inspect.signature(vars(parent)["__init__"])
+            given |= list(above.bind_partial(None, *value).arguments.items())[1:]
+        else:
+            given[name] = value.item() if isinstance(value, np.generic) else value
+    return given

@@ -100,7 +100,7 @@ def check_samples(model: SessionModel, data: object) -> None:
     dataset = data.graphs if isinstance(data, EpochLoader) else getattr(data, "dataset", data)
     if not isinstance(dataset, SessionGraphDataset) or isinstance(model, CountingModel):
         return
-    if dataset.samples == "sessions" and model.trained_on in ("prefixes", "pairs"):
+    if dataset.samples == "sessions" and model.samples in ("prefixes", "pairs"):
         raise ValueError(
             f"{type(model).__name__} is trained on prefixes, with one target each, got a dataset "
             "of samples='sessions', with one a click: build "

@@ -25,7 +25,7 @@ VOCABULARY = Vocabulary(list(ITEMS))
 class LastAndMean(SessionModel):
     """State of a click: its item's vector, plus half the mean of all up to it."""
 
-    states_equal_prefixes: ClassVar[bool] = True
+    causal: ClassVar[bool] = True
 
     def __init__(self, num_items: int = len(ITEMS)) -> None:
         super().__init__(num_items)
@@ -50,7 +50,7 @@ class LastAndMean(SessionModel):
 
 
 class PrefixByPrefix(LastAndMean):
-    states_equal_prefixes: ClassVar[bool] = False
+    causal: ClassVar[bool] = False
 
     def click_states(self, batch):
         assert (batch.y >= -1).all(), "only prefixes have one target each"

@@ -253,21 +253,21 @@ def test_model_candidates_equal_columns_of_all_items(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", NEURAL)
-def test_model_states_equal_prefixes_exactly_where_it_says_so(name: str) -> None:
+def test_model_causal_exactly_where_it_says_so(name: str) -> None:
     model = build(name)
     session = QUERIES[-1]
     prefixes = [session[:end] for end in range(1, len(session) + 1)]
     try:
         vectors = model(as_batch(prefixes, users=[1] * len(prefixes)))
-    except AttributeError:  # a family that scores candidates, not vectors
-        assert not model.states_equal_prefixes
+    except NotImplementedError:  # a family that scores candidates, not vectors
+        assert not model.causal
         return
     try:
         states = model.click_states(as_batch([session], users=[1]))
-    except AttributeError:  # a family without a state for every click
+    except NotImplementedError:  # a family without a state for every click
         states = torch.full_like(vectors, torch.nan)
     equal = torch.allclose(states, vectors, rtol=1e-5, atol=1e-5)
-    assert equal == model.states_equal_prefixes
+    assert equal == model.causal
 
 
 @pytest.mark.parametrize("name", COUNTING)

@@ -213,7 +213,7 @@ def test_plain_list_of_batches_trains_without_a_catalog(split: Split) -> None:
 class Bilinear(SessionModel):
     """A model of a user's own that scores in its own way."""
 
-    trained_on: ClassVar[TrainedOn] = "prefixes"
+    samples: ClassVar[TrainedOn] = "prefixes"
 
     def __init__(self, num_items: int) -> None:
         super().__init__(num_items)

@@ -449,18 +449,52 @@ def newest_clicks(batch: Batch, max_length: int) -> Batch:
         return batch
     place_from_end = ptr[1:][batch.click_batch] - torch.arange(ptr[-1], device=ptr.device)
     kept = place_from_end <= max_length  # [num_clicks]
-    click_fields = {
-        name: batch[name][kept]
-        for name in batch.keys()  # noqa: SIM118 (of a batch, not of a dict)
-        if name.startswith("click_") and name != "click_index"
-    }
-    session_fields = {name: batch[name] for name in ("user", "request_time") if name in batch}
+    click_fields, session_fields = _fields_of(batch)
     return build_session_graphs(
         batch.click_item[kept],
         _with_zero(lengths.clamp(max=max_length).cumsum(0)),
-        click_fields=click_fields,
+        click_fields={name: values[kept] for name, values in click_fields.items()},
         session_fields=session_fields,
     )
+
+
+def windows_of_clicks(batch: Batch, max_length: int) -> Batch:
+    """The graphs of windows that cut every session from its end: each click lies in one.
+
+    Args:
+        batch: Session graphs, with or without one target per click.
+        max_length: Clicks of a window; the oldest one of a session holds the rest.
+
+    Returns:
+        The batch itself where no session is longer; else new graphs of the same clicks in the same
+        order, with their ``y`` and fields, and with the fields of their session.
+    """
+    ptr = batch.click_ptr
+    lengths = ptr.diff()
+    if lengths.numel() == 0 or int(lengths.max()) <= max_length:
+        return batch
+    windows = (lengths + max_length - 1) // max_length  # [num_sessions]
+    session = torch.repeat_interleave(windows)  # [num_windows]
+    later = windows.cumsum(0)[session] - 1 - torch.arange(session.numel(), device=ptr.device)
+    window_ptr = _with_zero(ptr[1:][session] - later * max_length)
+    click_fields, session_fields = _fields_of(batch)
+    y: Tensor | None = batch.get("y")
+    return build_session_graphs(
+        batch.click_item,
+        window_ptr,
+        y=y,
+        y_ptr=None if y is None else window_ptr,
+        click_fields=click_fields,
+        session_fields={name: values[session] for name, values in session_fields.items()},
+    )
+
+
+def _fields_of(batch: Batch) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """The fields of a batch that have one value per click, and those with one per session."""
+    names = [name for name in batch.keys() if name.startswith("click_")]  # noqa: SIM118
+    click_fields = {name: batch[name] for name in names if name != "click_index"}
+    named = [name for name in ("user", "request_time") if name in batch]
+    return click_fields, {name: batch[name] for name in named}
 
 
 def first_of_group(key: Tensor) -> Tensor:

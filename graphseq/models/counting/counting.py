@@ -13,7 +13,7 @@ from torch import Tensor
 from torch_geometric.data import Batch
 
 from graphseq.data.sessions.sessions import Sessions
-from graphseq.models.base import SessionModel, TrainedOn
+from graphseq.models.base import SessionModel
 from graphseq.models.use.ties import roundings
 
 
@@ -32,8 +32,9 @@ class CountingModel(SessionModel):
         num_items: Items of the catalogue.
     """
 
-    trained_on: ClassVar[TrainedOn] = "counts"
-    num_roundings: ClassVar[int] = 8
+    samples = "counts"
+    scores_by_table = False
+    num_roundings = 8
 
     in_main_memory: ClassVar[tuple[str, ...]] = ()
     """Buffers that stay where NumPy reads them, on whatever device the model's scores are."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,11 +15,13 @@ from torch_geometric.data import Batch
 from graphseq.models.base import Traits
 from graphseq.models.counting.counting import CountingModel, last_visit
 from graphseq.models.counting.lists import FloatArray, IntArray, highest, weighted_sums
+from graphseq.models.registry import register
 
 MOST_PRODUCTS = 2**24
 """Products of the co-occurrence matrix that a block of items may take, about: bounds the memory."""
 
 
+@register("item_knn")
 class ItemKNN(CountingModel):
     r"""Cosine between items as sets of sessions; each item keeps its ``k`` nearest.
 
@@ -47,7 +49,7 @@ class ItemKNN(CountingModel):
         ValueError: If an argument is out of its range.
     """
 
-    traits: ClassVar[Traits] = Traits(
+    traits = Traits(
         architecture="cosine of items over sessions",
         parallel=True,
         reach="last_clicks clicks, in any order",
@@ -55,7 +57,7 @@ class ItemKNN(CountingModel):
         best_for="'also clicked' lists, and sessions whose order says little",
     )
 
-    num_roundings: ClassVar[int] = 512  # an item may get a term of every item of the session
+    num_roundings = 512  # an item may get a term of every item of the session
     in_main_memory = ("item_sessions", "neighbor_ptr", "neighbor_item", "neighbor_together")
 
     item_sessions: Tensor

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,10 +14,12 @@ from torch_geometric.data import Batch
 from graphseq.data.logs.times import Duration, half_life_of
 from graphseq.models.base import SessionsLike, Traits
 from graphseq.models.counting.counting import CountingModel, find
+from graphseq.models.registry import register
 from graphseq.models.use import inference
 from graphseq.nn.ragged import ragged_range
 
 
+@register("markov")
 class MarkovChain(CountingModel):
     r"""The next item given the last ``order`` clicks, backing off to ever shorter contexts.
 
@@ -60,7 +62,7 @@ class MarkovChain(CountingModel):
             is negative.
     """
 
-    traits: ClassVar[Traits] = Traits(
+    traits = Traits(
         architecture="counts of transitions",
         parallel=True,
         reach="last order clicks",

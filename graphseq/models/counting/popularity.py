@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
-
 from torch import Tensor
 from torch_geometric.data import Batch
 
 from graphseq.models.base import Traits
 from graphseq.models.counting.counting import CountingModel
+from graphseq.models.registry import register
 
 
+@register("popularity")
 class Popularity(CountingModel):
     r"""The share of training clicks, :math:`\hat y_j = c_j / N`, alike for all sessions.
 
@@ -20,7 +20,7 @@ class Popularity(CountingModel):
         num_items: Items of the catalogue.
     """
 
-    traits: ClassVar[Traits] = Traits(
+    traits = Traits(
         architecture="counts of clicks",
         parallel=True,
         reach="none",

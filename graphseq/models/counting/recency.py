@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
-
 from torch import Tensor
 from torch_geometric.data import Batch
 
 from graphseq.models.base import Traits
 from graphseq.models.counting.counting import CountingModel, last_visit
+from graphseq.models.registry import register
 
 
+@register("recency")
 class Recency(CountingModel):
     r"""Items of the session by the recency of their last click, then all others by popularity.
 
@@ -26,7 +26,7 @@ class Recency(CountingModel):
         num_items: Items of the catalogue.
     """
 
-    traits: ClassVar[Traits] = Traits(
+    traits = Traits(
         architecture="the session's own clicks, newest first",
         parallel=True,
         reach="whole session",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import ClassVar, Literal
+from typing import Literal
 
 import numpy as np
 import torch
@@ -15,6 +15,7 @@ from torch_geometric.data import Batch
 from graphseq.models.base import Traits
 from graphseq.models.counting.counting import CountingModel
 from graphseq.models.counting.lists import weighted_sums
+from graphseq.models.registry import register
 from graphseq.nn.ragged import ragged_range
 
 RuleWeight = Literal["reciprocal", "linear", "constant"]
@@ -23,6 +24,7 @@ LARGEST_UNIT = 2**20
 """Weights are counted in fractions as fine as this at most: their sums must fit a float64."""
 
 
+@register("sequential_rules")
 class SequentialRules(CountingModel):
     r"""Every pair of clicks of a session, ``a`` before ``b``, is a rule ``a -> b``.
 
@@ -54,7 +56,7 @@ class SequentialRules(CountingModel):
         ValueError: If an argument is out of its range.
     """
 
-    traits: ClassVar[Traits] = Traits(
+    traits = Traits(
         architecture="counts of ordered pairs",
         parallel=True,
         reach="last_clicks clicks",

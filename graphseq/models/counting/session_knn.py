@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import torch
@@ -73,7 +73,7 @@ class SessionKNN(CountingModel):
         ValueError: If an argument is out of its range.
     """
 
-    num_roundings: ClassVar[int] = 512  # an item may get a term of every neighbour
+    num_roundings = 512  # an item may get a term of every neighbour
     in_main_memory = (
         "session_ptr",
         "session_item",

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
-
 import torch
 from torch import Tensor
 from torch_geometric.data import Batch
 
 from graphseq.models.base import Traits
 from graphseq.models.counting.counting import CountingModel
+from graphseq.models.registry import register
 
 
+@register("session_popularity")
 class SessionPopularity(CountingModel):
     r"""Items by their clicks in the current session; equal ones by popularity.
 
@@ -27,7 +27,7 @@ class SessionPopularity(CountingModel):
         num_items: Items of the catalogue.
     """
 
-    traits: ClassVar[Traits] = Traits(
+    traits = Traits(
         architecture="counts of the session's own clicks",
         parallel=True,
         reach="whole session",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal, get_args
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor
@@ -10,10 +10,12 @@ from torch import Tensor
 from graphseq.data.logs.times import Duration
 from graphseq.models.base import Traits
 from graphseq.models.counting.session_knn import SessionKNN
+from graphseq.models.registry import register
 
 Decay = Literal["same", "linear", "div", "log", "quadratic"]
 
 
+@register("vsknn")
 class VSKNN(SessionKNN):
     r"""Vector multiplication session-kNN (Ludewig and Jannach, UMUAI 2018).
 
@@ -52,7 +54,7 @@ class VSKNN(SessionKNN):
         ValueError: If an argument is out of its range.
     """
 
-    traits: ClassVar[Traits] = Traits(
+    traits = Traits(
         architecture="nearest sessions of the log",
         parallel=True,
         reach="whole session",

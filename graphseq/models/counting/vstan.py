@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -11,8 +10,10 @@ from torch import Tensor
 from graphseq.data.logs.times import Duration
 from graphseq.models.base import Traits
 from graphseq.models.counting.session_knn import SessionKNN
+from graphseq.models.registry import register
 
 
+@register("vstan")
 class VSTAN(SessionKNN):
     r"""Sequence and time aware neighbourhood (STAN, Garg et al., SIGIR 2019) with V-SKNN's weights.
 
@@ -47,7 +48,7 @@ class VSTAN(SessionKNN):
         ValueError: If an argument is out of its range.
     """
 
-    traits: ClassVar[Traits] = Traits(
+    traits = Traits(
         architecture="nearest sessions of the log, by place and time",
         parallel=True,
         reach="whole session, newest clicks first",

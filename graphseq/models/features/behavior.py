@@ -45,6 +45,8 @@ class BehaviorModel(SessionModel):
         ValueError: If an argument is out of range, or a feature's spec is wrong.
     """
 
+    max_length: int
+
     def __init__(
         self,
         num_items: int,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -11,12 +10,14 @@ from torch.nn import Embedding
 from torch_geometric.data import Batch
 
 from graphseq.data.sessions.features import Spec
-from graphseq.models.base import TrainedOn, Traits
+from graphseq.models.base import Traits
 from graphseq.models.features.behavior import BehaviorModel, Positions, time_bucket
-from graphseq.nn.ragged import DenseView, cut_from_end
+from graphseq.models.registry import register
+from graphseq.nn.ragged import DenseView
 from graphseq.nn.windows import Encode, last_states, states_of_windows
 
 
+@register("bst")
 class BST(BehaviorModel):
     r"""Next-item form of BST (Chen et al., DLP-KDD 2019): :math:`\hat r_{i,j} = h_i^\top v_j`.
 
@@ -56,15 +57,15 @@ class BST(BehaviorModel):
             outside [0, 1), ``positions`` is unknown, or a feature's spec is wrong.
     """
 
-    traits: ClassVar[Traits] = Traits(
+    traits = Traits(
         architecture="causal self-attention over clicks with side features",
         parallel=True,
         reach="newest max_length clicks",
         side_features=True,
         best_for="clicks and items with rich features",
     )
-    trained_on: ClassVar[TrainedOn] = "sessions"
-    states_equal_prefixes: ClassVar[bool] = True
+    samples = "sessions"
+    causal = True
 
     def __init__(
         self,
@@ -118,11 +119,7 @@ class BST(BehaviorModel):
     def click_states(self, batch: Batch) -> Tensor:
         """The state after every click, [num_clicks, d]."""
         ptr, encode = batch.click_ptr, self._encoder(batch)
-        if self.training:  # each click in one window, cut from the session's end
-            click = torch.arange(int(ptr[-1]), device=ptr.device)
-            states = encode(click, cut_from_end(ptr, self.max_length), None)
-        else:
-            states = states_of_windows(encode, ptr, self.max_length)
+        states = states_of_windows(encode, ptr, self.max_length)
         users = self.user_vectors(batch)
         return states if users is None else states + users[batch.click_batch]
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -13,8 +12,9 @@ from torch.nn.functional import linear
 from torch_geometric.data import Batch
 
 from graphseq.data.sessions.features import Spec
-from graphseq.models.base import TrainedOn, Traits
+from graphseq.models.base import Traits
 from graphseq.models.features.behavior import BehaviorModel, Positions, time_bucket
+from graphseq.models.registry import register
 from graphseq.nn.attention import TransformerBlock
 from graphseq.nn.features import FeatureEmbedding
 from graphseq.nn.ragged import DenseView, ragged_range
@@ -24,6 +24,7 @@ MOST_NUMBERS = 2**24
 """Numbers of hidden layers held at once where no gradient is kept: candidates come in chunks."""
 
 
+@register("bst_ranker")
 class BSTRanker(BehaviorModel):
     r"""Scores of BST (Chen et al., DLP-KDD 2019) for pairs of session and candidate.
 
@@ -69,16 +70,16 @@ class BSTRanker(BehaviorModel):
             outside [0, 1), ``positions`` is unknown, or a feature's spec is wrong.
     """
 
-    traits: ClassVar[Traits] = Traits(
+    traits = Traits(
         architecture="self-attention over clicks and the candidate, MLP",
         parallel=False,
         reach="newest max_length clicks",
         side_features=True,
         best_for="re-ranking the candidates of a retrieval model with rich features",
     )
-    trained_on: ClassVar[TrainedOn] = "pairs"
+    samples = "pairs"
 
-    num_roundings: ClassVar[int] = 16
+    num_roundings = 16
 
     def __init__(
         self,

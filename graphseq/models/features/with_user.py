@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from typing import Any, ClassVar, Self
+from typing import Any, Self
 
 import torch
 from torch import Tensor
@@ -13,11 +13,13 @@ from torch_geometric.data import Batch
 
 from graphseq.data.sessions.catalog import Catalog
 from graphseq.data.sessions.sessions import Sessions
-from graphseq.models.base import SessionModel, TrainedOn, Traits, code_of_user
+from graphseq.models.base import SessionModel, Traits, code_of_user
+from graphseq.models.registry import MODELS, name_of, register
 
 logger = logging.getLogger(__name__)
 
 
+@register("with_user")
 class WithUser(SessionModel):
     r"""Scores of another family with a long-term taste of the user:
 
@@ -46,7 +48,7 @@ class WithUser(SessionModel):
             wrong.
     """
 
-    traits: ClassVar[Traits] = Traits(
+    traits = Traits(
         architecture="another family, plus a vector of the user",
         parallel=True,
         reach="that of its base, and the user",
@@ -54,8 +56,8 @@ class WithUser(SessionModel):
         best_for="users who come back, with tastes that last",
     )
     # Those of the default base; a model has those of its own.
-    trained_on: ClassVar[TrainedOn] = "sessions"
-    states_equal_prefixes: ClassVar[bool] = True
+    samples = "sessions"
+    causal = True
 
     def __init__(
         self,
@@ -68,8 +70,6 @@ class WithUser(SessionModel):
         super().__init__(num_items)
         if num_users is not None and num_users < 1:
             raise ValueError(f"num_users must be at least 1, got {num_users}.")
-        from graphseq.models import MODELS  # it imports this file
-
         if base not in MODELS or not _takes_user(MODELS[base]):
             able = [name for name, family in MODELS.items() if _takes_user(family)]
             raise ValueError(f"base is one of {', '.join(able)}, got {base!r}.")
@@ -77,11 +77,10 @@ class WithUser(SessionModel):
         self.base = base
         self.arguments = arguments
         self.inner = MODELS[base](num_items, **(arguments or {}))
-        self.trained_on = self.inner.trained_on  # type: ignore[misc]
-        self.states_equal_prefixes = self.inner.states_equal_prefixes  # type: ignore[misc]
-        self.shares_windows = self.inner.shares_windows  # type: ignore[misc]
-        self.shares_windows = self.inner.shares_windows  # type: ignore[misc]
-        self.max_length: int | None = getattr(self.inner, "max_length", None)
+        self.samples = self.inner.samples
+        self.causal = self.inner.causal
+        self.shares_windows = self.inner.shares_windows
+        self.max_length = self.inner.max_length
         self.user_embedding = Embedding(num_users or 0, self.inner.item_weight().size(-1))  # p
         self.reset_parameters()
 
@@ -101,17 +100,20 @@ class WithUser(SessionModel):
         Raises:
             ValueError: If the model is of another class, or of a family that takes no user.
         """
-        from graphseq.models import MODELS  # it imports this file
-
-        names = [name for name, family in MODELS.items() if family is type(model)]
-        if not names:
+        name = name_of(type(model))
+        if name is None:
             raise ValueError(f"{type(model).__name__} is no family of MODELS: with_user needs one.")
-        arguments = {name: value for name, value in model.settings.items() if name != "num_items"}
-        made = cls(model.num_items, num_users, names[0], arguments=arguments)
+        arguments = {key: value for key, value in model.settings.items() if key != "num_items"}
+        made = cls(model.num_items, num_users, name, arguments=arguments)
         made.inner.load_state_dict(model.state_dict())
         if model.catalog is not None:
             made.attach(model.catalog)
         return made.to(model.device)
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The arguments, with the number of users that :meth:`attach` found."""
+        return {**super().settings, "num_users": self.num_users}
 
     def attach(self, catalog: Catalog) -> None:
         """Makes model and base know their training data.
@@ -238,10 +240,5 @@ class WithUser(SessionModel):
 
 def _takes_user(family: type[SessionModel]) -> bool:
     """Whether a family scores by an item table, and is trained on vectors against it."""
-    return (
-        not issubclass(family, WithUser)
-        and family.item_weight is not SessionModel.item_weight
-        and family.score is SessionModel.score
-        and family.score_vectors is SessionModel.score_vectors
-        and family.trained_on in ("sessions", "prefixes", "cloze")
-    )
+    trained = family.samples in ("sessions", "prefixes", "cloze")
+    return trained and family.scores_by_table and not issubclass(family, WithUser)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
-
 import torch
 from torch import Tensor
 from torch.nn import Embedding, Linear
@@ -13,7 +11,8 @@ from torch_geometric.data import Batch
 from graphseq.data.graphs.item_graph import nearest_items
 from graphseq.data.graphs.session_graph import newest_clicks
 from graphseq.data.sessions.sessions import Sessions
-from graphseq.models.base import SessionModel, TrainedOn, Traits
+from graphseq.models.base import SessionModel, Traits
+from graphseq.models.registry import register
 from graphseq.nn.dropout import dropout as drop
 from graphseq.nn.ragged import sum_by_group
 from graphseq.nn.readouts import reset_uniform
@@ -64,6 +63,7 @@ class GlobalNeighbors(torch.nn.Module):
         return f"{type(self).__name__}({self.lin_score.in_features})"
 
 
+@register("gcegnn")
 class GCEGNN(SessionModel):
     r"""Scores of GCE-GNN (Wang et al., SIGIR 2020): :math:`\hat z_j = s^\top e_j`.
 
@@ -97,17 +97,18 @@ class GCEGNN(SessionModel):
         ValueError: If a size is not positive or ``dropout`` lies outside [0, 1).
     """
 
-    traits: ClassVar[Traits] = Traits(
+    traits = Traits(
         architecture="graph attention in the session and over all sessions",
         parallel=True,
         reach="newest max_length clicks",
         side_features=False,
         best_for="short sessions that say little without what others did",
     )
-    trained_on: ClassVar[TrainedOn] = "prefixes"
+    samples = "prefixes"
 
     neighbors: Tensor
     neighbor_weight: Tensor
+    max_length: int
 
     def __init__(
         self,

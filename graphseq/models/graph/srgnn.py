@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, ClassVar, Literal, get_args
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor
@@ -14,7 +14,8 @@ from torch_geometric.data import Batch
 from graphseq.data.graphs.session_graph import newest_clicks
 from graphseq.data.graphs.transforms import DecayedWeights
 from graphseq.data.logs.times import Duration
-from graphseq.models.base import SessionModel, TrainedOn, Traits
+from graphseq.models.base import SessionModel, Traits
+from graphseq.models.registry import register
 from graphseq.nn.dropout import dropout as drop
 from graphseq.nn.gated_session_conv import GatedSessionConv
 from graphseq.nn.readouts import ReadoutKind, session_readout
@@ -22,6 +23,7 @@ from graphseq.nn.readouts import ReadoutKind, session_readout
 EdgeWeight = Literal["count", "binary", "decayed"]
 
 
+@register("srgnn")
 class SRGNN(SessionModel):
     r"""Scores of SR-GNN (Wu et al., AAAI 2019): :math:`\hat z_j = s^\top e_j`.
 
@@ -63,14 +65,14 @@ class SRGNN(SessionModel):
             [0, 1), ``half_life`` and ``edge_weight`` do not go together, or a name is unknown.
     """
 
-    traits: ClassVar[Traits] = Traits(
+    traits = Traits(
         architecture="gated graph network, attention over clicks",
         parallel=True,
         reach="whole session",
         side_features=False,
         best_for="sessions with repeats and loops",
     )
-    trained_on: ClassVar[TrainedOn] = "prefixes"
+    samples = "prefixes"
 
     def __init__(
         self,
@@ -118,6 +120,11 @@ class SRGNN(SessionModel):
         self.dropout = dropout
         self.max_length = max_length
         self.reset_parameters()
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The arguments, with the half-life as a number."""
+        return {**super().settings, "half_life": self.half_life}
 
     def reset_parameters(self) -> None:
         bound = self.hidden_channels**-0.5

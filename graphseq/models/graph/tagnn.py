@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, ClassVar, Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -16,6 +16,7 @@ from graphseq.data.graphs.session_graph import newest_clicks
 from graphseq.data.logs.times import Duration
 from graphseq.models.base import Traits
 from graphseq.models.graph.srgnn import SRGNN, EdgeWeight
+from graphseq.models.registry import register
 from graphseq.nn.ragged import DenseView
 
 BLOCK_ELEMENTS = 2**22
@@ -26,6 +27,7 @@ BLOCK_ELEMENTS_EACH = 2**24
 of the whole table, so there should be few."""
 
 
+@register("tagnn")
 class TAGNN(SRGNN):
     r"""Scores of TAGNN (Yu et al., SIGIR 2020): a session vector of its own for every candidate.
 
@@ -59,7 +61,7 @@ class TAGNN(SRGNN):
         ValueError: As in :class:`~graphseq.models.SRGNN`.
     """
 
-    traits: ClassVar[Traits] = Traits(
+    traits = Traits(
         architecture="gated graph network, attention of each candidate over clicks",
         parallel=True,
         reach="whole session",
@@ -67,7 +69,7 @@ class TAGNN(SRGNN):
         best_for="re-ranking, or catalogues small enough for several products of all items",
     )
 
-    num_roundings: ClassVar[int] = 16
+    num_roundings = 16
 
     def __init__(
         self,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from typing import Literal
 
 import numpy as np
 import torch
@@ -14,7 +14,8 @@ from torch_geometric.data import Batch
 from torch_geometric.utils import segment
 
 from graphseq.data.graphs.dataset import NO_TARGET
-from graphseq.models.base import SessionModel, TrainedOn, Traits
+from graphseq.models.base import SessionModel, Traits
+from graphseq.models.registry import register
 from graphseq.nn.attention import TransformerBlock
 from graphseq.nn.dropout import Dropout
 from graphseq.nn.ragged import DenseView, cut_from_end, ragged_range
@@ -24,6 +25,7 @@ Masking = Literal["mask", "80_10_10"]
 Positions = Literal["start", "end"]
 
 
+@register("bert4rec")
 class BERT4Rec(SessionModel):
     r"""Scores of BERT4Rec (Sun et al., CIKM 2019): the session followed by a masked click.
 
@@ -68,14 +70,15 @@ class BERT4Rec(SessionModel):
             or ``positions`` is unknown.
     """
 
-    traits: ClassVar[Traits] = Traits(
+    traits = Traits(
         architecture="bidirectional self-attention",
         parallel=True,
         reach="newest max_length - 1 clicks",
         side_features=False,
         best_for="large corpora and long training",
     )
-    trained_on: ClassVar[TrainedOn] = "cloze"
+    samples = "cloze"
+    max_length: int
 
     def __init__(
         self,

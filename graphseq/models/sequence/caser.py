@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -11,7 +11,8 @@ from torch.nn import Embedding, Linear, Parameter
 from torch_geometric.data import Batch
 
 from graphseq.data.sessions.catalog import Catalog
-from graphseq.models.base import SessionModel, TrainedOn, Traits, code_of_user
+from graphseq.models.base import SessionModel, Traits, code_of_user
+from graphseq.models.registry import register
 from graphseq.nn.dropout import Dropout
 from graphseq.nn.ragged import WindowView, ragged_range
 from graphseq.nn.window_conv import HorizontalConv, VerticalConv
@@ -20,6 +21,7 @@ CLICKS_AT_ONCE = 65_536
 """Clicks whose windows are laid out at once outside training: bounds memory."""
 
 
+@register("caser")
 class Caser(SessionModel):
     r"""Scores of Caser (Tang & Wang, WSDM 2018): :math:`y_j = W'_j [z ; P_u] + b'_j`.
 
@@ -62,16 +64,17 @@ class Caser(SessionModel):
             ``embedding`` is neither, or constrained beside users.
     """
 
-    traits: ClassVar[Traits] = Traits(
+    traits = Traits(
         architecture="convolutions over a window",
         parallel=True,
         reach="newest max_length clicks",
         side_features=False,
         best_for="short sessions with local patterns",
     )
-    trained_on: ClassVar[TrainedOn] = "sessions"
-    states_equal_prefixes: ClassVar[bool] = True
-    shares_windows: ClassVar[bool] = True
+    samples = "sessions"
+    causal = True
+    shares_windows = True
+    max_length: int
 
     def __init__(
         self,

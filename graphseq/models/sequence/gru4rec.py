@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise, takewhile
-from typing import Any, ClassVar, Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -14,7 +14,8 @@ from torch.nn.functional import pad
 from torch.nn.utils.rnn import PackedSequence
 from torch_geometric.data import Batch
 
-from graphseq.models.base import SessionModel, TrainedOn, Traits
+from graphseq.models.base import SessionModel, Traits
+from graphseq.models.registry import register
 from graphseq.nn.dropout import dropout
 from graphseq.nn.ragged import packed_order
 
@@ -22,6 +23,7 @@ KINDS = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
 """Parameters of a GRU layer, as torch names them."""
 
 
+@register("gru4rec")
 class GRU4Rec(SessionModel):
     r"""Scores of GRU4Rec (Hidasi et al., ICLR 2016; Hidasi & Karatzoglou, CIKM 2018).
 
@@ -67,15 +69,16 @@ class GRU4Rec(SessionModel):
             ``embedding`` is neither, or ``embedding_channels`` is given to a constrained one.
     """
 
-    traits: ClassVar[Traits] = Traits(
+    traits = Traits(
         architecture="recurrent (GRU)",
         parallel=False,
         reach="whole session, fading",
         side_features=False,
         best_for="live streams: a state of fixed size, one step a click",
     )
-    trained_on: ClassVar[TrainedOn] = "sessions"
-    states_equal_prefixes: ClassVar[bool] = True
+    samples = "sessions"
+    causal = True
+    keeps_state = True
 
     def __init__(
         self,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from typing import ClassVar, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -13,13 +13,15 @@ from torch.nn.utils.rnn import PackedSequence
 from torch_geometric.data import Batch
 
 from graphseq.data.graphs.dataset import NO_TARGET
-from graphseq.models.base import SessionModel, TrainedOn, Traits
+from graphseq.models.base import SessionModel, Traits
+from graphseq.models.registry import register
 from graphseq.nn.dropout import dropout
 from graphseq.nn.ragged import packed_order, ragged_range
 
 logger = logging.getLogger(__name__)
 
 
+@register("hgru4rec")
 class HGRU4Rec(SessionModel):
     r"""Scores of HGRU4Rec (Quadrana et al., RecSys 2017): a user's sessions remember one another.
 
@@ -60,15 +62,15 @@ class HGRU4Rec(SessionModel):
             ``embedding`` is unknown.
     """
 
-    traits: ClassVar[Traits] = Traits(
+    traits = Traits(
         architecture="recurrent (GRU) over clicks, and over a user's sessions",
         parallel=False,
         reach="all sessions of the user, fading",
         side_features=False,
         best_for="users with many sessions that build on one another",
     )
-    trained_on: ClassVar[TrainedOn] = "sessions"
-    states_equal_prefixes: ClassVar[bool] = True
+    samples = "sessions"
+    causal = True
 
     def __init__(
         self,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Any, ClassVar, Literal, get_args, overload
+from typing import Any, Literal, get_args, overload
 
 import torch
 from torch import Tensor
@@ -12,7 +12,8 @@ from torch.nn import Embedding, LayerNorm, ModuleList
 from torch.nn.functional import normalize as unit_length
 from torch_geometric.data import Batch
 
-from graphseq.models.base import SessionModel, TrainedOn, Traits
+from graphseq.models.base import SessionModel, Traits
+from graphseq.models.registry import register
 from graphseq.nn.attention import (
     BlockKind,
     TransformerBlock,
@@ -26,6 +27,7 @@ from graphseq.nn.windows import Encode, last_states, states_of_windows
 Positions = Literal["start", "end", "rotary", "sinusoidal", "none"]
 
 
+@register("sasrec")
 class SASRec(SessionModel):
     r"""Scores of SASRec (Kang & McAuley, ICDM 2018): :math:`\hat r_{t,j} = h_t^\top e_j`.
 
@@ -34,8 +36,8 @@ class SASRec(SessionModel):
 
     with causal blocks :math:`B` (:class:`~graphseq.nn.attention.TransformerBlock`) over the newest
     ``max_length`` clicks. In evaluation every click's state comes from the ``max_length`` clicks
-    that end with it, so states equal those of prefixes however long the session is. In training a
-    longer session is cut from its end into consecutive windows, each click in one.
+    that end with it, so states equal those of prefixes however long the session is. In training
+    ``fit`` cuts a longer session from its end into consecutive windows, each click in one.
 
     Different from paper and program by default: pre-norm blocks with a GELU, and positions counted
     from the start of the window. ``block="published", positions="end", expansion=1`` is the program
@@ -72,15 +74,16 @@ class SASRec(SessionModel):
             ``dropout`` lies outside [0, 1), or ``block`` or ``positions`` is unknown.
     """
 
-    traits: ClassVar[Traits] = Traits(
+    traits = Traits(
         architecture="causal self-attention",
         parallel=True,
         reach="newest max_length clicks",
         side_features=False,
         best_for="the default: histories of any kind",
     )
-    trained_on: ClassVar[TrainedOn] = "sessions"
-    states_equal_prefixes: ClassVar[bool] = True  # False of a model with positions from the end
+    samples = "sessions"
+    causal = True  # False of a model with positions from the end
+    max_length: int
 
     def __init__(
         self,
@@ -125,7 +128,7 @@ class SASRec(SessionModel):
         self.expansion = expansion
         self.normalize = normalize
         self.scale = scale
-        self.states_equal_prefixes = positions != "end"  # type: ignore[misc]
+        self.causal = positions != "end"
         self.item_embedding = Embedding(num_items, hidden_channels)  # e
         learned = positions in ("start", "end")
         self.position_embedding = Embedding(max_length, hidden_channels) if learned else None  # p
@@ -219,7 +222,7 @@ class SASRec(SessionModel):
     def click_states(self, batch: Batch) -> Tensor:
         """The state after every click, [num_clicks, d]."""
         items, ptr = batch.click_item, batch.click_ptr
-        if self.training or not self.states_equal_prefixes:
+        if not self.causal:
             return self._encode(items, cut_from_end(ptr, self.max_length))
         return states_of_windows(self._encoder(items), ptr, self.max_length)
 

@@ -7,6 +7,7 @@ from typing import Any
 import pandas as pd
 
 from graphseq.models.base import SessionModel
+from graphseq.models.registry import MODELS
 
 
 def table() -> pd.DataFrame:
@@ -15,12 +16,10 @@ def table() -> pd.DataFrame:
     Columns: ``architecture``, ``parallel_over_time`` (whether all clicks of a session are computed
     at once in training), ``range`` (how far back it looks), ``side_features``, ``streaming_state``
     (whether ``initial_state``, ``update_state`` and ``score_state`` go click by click),
-    ``trained_on``, ``states_equal_prefixes`` (whether one pass over a session evaluates all its
-    prefixes; an argument of a model may change that) and ``best_for``. All of it comes from the
+    ``samples`` (what it is trained on), ``causal`` (whether one pass over a session evaluates all
+    its prefixes; an argument of a model may change that) and ``best_for``. All of it comes from the
     classes, so that a family is described in one place.
     """
-    from graphseq.models import MODELS  # it imports this file
-
     rows = {name: _row(family) for name, family in MODELS.items()}
     return pd.DataFrame.from_dict(rows, orient="index").rename_axis("name")
 
@@ -33,7 +32,7 @@ def _row(family: type[SessionModel]) -> dict[str, Any]:
         "range": None if traits is None else traits.reach,
         "side_features": None if traits is None else traits.side_features,
         "streaming_state": hasattr(family, "initial_state"),
-        "trained_on": family.trained_on,
-        "states_equal_prefixes": family.states_equal_prefixes,
+        "samples": family.samples,
+        "causal": family.causal,
         "best_for": None if traits is None else traits.best_for,
     }

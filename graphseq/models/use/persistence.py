@@ -37,7 +37,8 @@ from graphseq.data.storage.rules import (
     record,
     text,
 )
-from graphseq.models.base import SessionModel
+from graphseq.models.base import SessionModel, model_method
+from graphseq.models.registry import MODELS, name_of
 from graphseq.nn.chance import OwnDraws
 
 MODEL = FolderKind(
@@ -60,6 +61,7 @@ MODEL = FolderKind(
 WEIGHTS = "weights.safetensors"
 
 
+@model_method
 def save(model: SessionModel, folder: str | PathLike[str]) -> None:
     """Writes a model to a folder, from which :func:`load` makes it again.
 
@@ -77,13 +79,10 @@ def save(model: SessionModel, folder: str | PathLike[str]) -> None:
         ValueError: If the folder holds anything but a saved model or cannot be written, or a
             setting, an id or a feature has a type that these files have no place for.
     """
-    from graphseq.models import MODELS  # it imports the models
-
-    names = [name for name, known in MODELS.items() if known is type(model)]
     settings = {name: _plain(name, value) for name, value in model.settings.items()}
     with write_folder(folder, MODEL) as out:
         out.content = {
-            "model": names[0] if names else None,
+            "model": name_of(type(model)),
             "class": type(model).__name__,
             "settings": settings,
             "catalog": None if model.catalog is None else _save_catalog(model.catalog, out),
@@ -112,14 +111,7 @@ def check_can_save(model: SessionModel, folder: str | PathLike[str]) -> None:
             has a type that these files have no place for.
     """
     check_replaceable(folder, MODEL)
-    try:
-        settings = model.settings
-    except AttributeError as error:
-        raise ValueError(
-            f"The settings of {type(model).__name__} cannot be saved, it keeps an argument under "
-            f"no attribute of its name ({error}): set self.<name> = <name> for each."
-        ) from error
-    for name, value in settings.items():
+    for name, value in model.settings.items():
         _plain(name, value)
     catalog = model.catalog
     if catalog is None:
@@ -204,13 +196,11 @@ def _built(
     Nothing is drawn, and nothing is asked for before sizes are compared. A class of a user's own
     may keep tensors that are no weights, so it is built again as usual.
     """
-    from graphseq.models import MODELS  # it imports the models
-
     try:
         with torch.device("meta"):
             model = family(**settings)
     except Exception as error:  # whatever a constructor makes of settings that are not its own
-        if family in MODELS.values():
+        if name_of(family):
             raise ValueError(f"{shown} does not fit {family.__name__}: {error}.") from error
     else:
         for name, tensor in model.state_dict().items():
@@ -220,7 +210,7 @@ def _built(
                     f"{name} is {'missing' if found is None else list(found.shape)}, and the "
                     f"settings ask for {list(tensor.shape)}"
                 )
-        if family in MODELS.values():
+        if name_of(family):
             return model
     try:
         with OwnDraws(0):  # torch's own random state, which all threads share, stays as it is
@@ -242,8 +232,6 @@ def _fill(model: SessionModel, weights: dict[str, Tensor]) -> None:
 
 
 def _class_of(folder: Folder, model_class: type[SessionModel] | None) -> type[SessionModel]:
-    from graphseq.models import MODELS  # it imports the models
-
     header = folder.header
     if model_class is not None:
         if model_class.__name__ != header["class"]:
@@ -263,7 +251,8 @@ def _class_of(folder: Folder, model_class: type[SessionModel] | None) -> type[Se
             f"{', '.join(MODELS)}: install the version that it was saved with, "
             f"{header['versions'].get('graphseq')}."
         )
-    return MODELS[header["model"]]
+    found: type[SessionModel] = MODELS[header["model"]]
+    return found
 
 
 def _plain(name: str, value: Any) -> Any:

@@ -15,8 +15,9 @@ from torch import Tensor
 from torch_geometric.data import Batch
 
 from graphseq.arguments import flag, whole
+from graphseq.data.graphs.session_graph import newest_clicks
 from graphseq.data.sessions.vocabulary import Vocabulary
-from graphseq.models.base import SessionModel, SessionsLike
+from graphseq.models.base import SessionModel, SessionsLike, model_method
 from graphseq.models.use.inference import blocks, inference
 from graphseq.models.use.item_filter import ItemLists, Items, read_items
 from graphseq.models.use.requests import Queries, read_queries
@@ -35,6 +36,7 @@ Lists = list[list[tuple[Any, float]]]
 """One list per session of ``(item id, score)``, best first."""
 
 
+@model_method
 def recommend(
     model: SessionModel,
     sessions: SessionsLike,
@@ -279,6 +281,8 @@ def _of_model(
 ) -> tuple[Tensor, dict[str, Any]]:
     """Scores of session graphs, [num_sessions, C], and how :func:`best` tells their ties."""
     device = model.device
+    if model.max_length is not None:
+        batch = newest_clicks(batch, model.max_length)
     batch = batch.to(device)
     wanted = None if candidates is None else candidates.to(device)
     if not model.scores_by_table:

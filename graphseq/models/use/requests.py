@@ -181,7 +181,7 @@ def _sessions_of_log(model: SessionModel, log: Any, named: dict[str, str]) -> Se
         )
     usual = {"time": "time", "user": "user_id"}
     names |= {k: v for k, v in usual.items() if k not in named and v in existing}
-    described = [spec["name"] for spec in getattr(model, "click_features", None) or ()]
+    described = [spec["name"] for spec in model.click_features or ()]
     features = [name for name in described if name in existing]
     return Sessions.from_frame(log, features=features, **names)
 

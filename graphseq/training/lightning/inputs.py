@@ -103,7 +103,7 @@ def check_combination(
     """
     made_here, several = isinstance(data, MADE_HERE), world_size > 1
     lanes = settings.lanes
-    if lanes is not None and type(model).training_state is SessionModel.training_state:
+    if lanes is not None and not model.keeps_state:
         raise ValueError(
             f"lanes={lanes} walks through sessions click by click, for a model that keeps "
             f"states between steps, as GRU4Rec does; {type(model).__name__} does not: use "
@@ -220,7 +220,7 @@ def training_batches(
 
 
 def _samples_of(model: SessionModel) -> Samples:
-    return "sessions" if model.trained_on in ("sessions", "cloze") else "prefixes"
+    return "sessions" if model.samples in ("sessions", "cloze") else "prefixes"
 
 
 def _dataset(
@@ -228,5 +228,5 @@ def _dataset(
 ) -> SessionGraphDataset:
     samples = _samples_of(model)
     # A model that sees the newest clicks alone need not have the older ones built for it.
-    longest = None if samples == "sessions" else getattr(model, "max_length", None)
+    longest = None if samples == "sessions" else model.max_length
     return SessionGraphDataset(sessions, samples, max_length=longest, target_fields=target_fields)

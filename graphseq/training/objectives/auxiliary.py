@@ -138,7 +138,7 @@ def check_auxiliary(auxiliary: Sequence[Auxiliary]) -> None:
 
 def width_of(model: SessionModel) -> int:
     """The width of a model's vectors."""
-    if type(model).item_weight is not SessionModel.item_weight:
+    if model.scores_by_table:
         return int(model.item_weight().shape[1])
     width: int = model.hidden_channels  # type: ignore[assignment]
     return width
@@ -179,7 +179,7 @@ def measure_auxiliary(
 def _steps(
     model: SessionModel, measured: Sequence[Auxiliary], sessions: Sessions
 ) -> Iterator[Step]:
-    by_session = model.trained_on in ("sessions", "cloze")
+    by_session = model.samples in ("sessions", "cloze")
     fields = sorted({name for each in measured for name in each.target_fields})
     dataset = SessionGraphDataset(
         sessions, "sessions" if by_session else "prefixes", target_fields=fields
@@ -211,4 +211,4 @@ def is_aligned(model: SessionModel, batch: Batch, targets: Tensor) -> bool:
     """Whether a model's targets are those of ``y``, one a session or one a click."""
     y: Tensor = batch.y
     same = targets is y or (targets.shape == y.shape and bool((targets == y).all()))
-    return same and model.trained_on != "cloze"
+    return same and model.samples != "cloze"

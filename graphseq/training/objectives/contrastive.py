@@ -129,10 +129,10 @@ class Contrastive(Auxiliary):
         self._ptr: NDArray[np.int64] | None = None  # of each target, [num_items + 1]
 
     def prepare(self, model: SessionModel, sessions: Sessions | None) -> None:
-        if type(model).forward is SessionModel.forward:
+        if model.samples in ("counts", "pairs"):
             raise ValueError(
                 f"Contrastive compares session vectors, which {type(model).__name__} has not: it "
-                "defines no forward(batch)."
+                "scores pairs of a session and an item."
             )
         if self.same_target:
             if sessions is None:
@@ -140,7 +140,7 @@ class Contrastive(Auxiliary):
                     "Contrastive(same_target=True) draws other sessions of the training data, and "
                     "these batches come without: pass a split, sessions or a dataset."
                 )
-            dataset = SessionGraphDataset(sessions, max_length=getattr(model, "max_length", None))
+            dataset = SessionGraphDataset(sessions, max_length=model.max_length)
             targets = dataset.targets()
             self._dataset = dataset
             self._order = np.argsort(targets, kind="stable")

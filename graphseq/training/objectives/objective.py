@@ -289,7 +289,7 @@ class Objective:
     def _shares(self, model: SessionModel) -> bool:
         assert isinstance(self.loss, SampledLoss)
         if self.loss.shared is None:
-            return model.trained_on != "pairs"
+            return model.samples != "pairs"
         return self.loss.shared
 
     def _negatives(

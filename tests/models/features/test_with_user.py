@@ -132,9 +132,9 @@ def test_with_user_base_without_a_streaming_state_says_so():
 @pytest.mark.parametrize("base", ["srgnn", "sasrec"])
 def test_with_user_is_trained_and_evaluated_as_its_base(base):
     model = model_of(base)
-    assert model.trained_on == model.inner.trained_on
-    assert model.states_equal_prefixes == model.inner.states_equal_prefixes
-    assert not model_of("sasrec", positions="end").states_equal_prefixes
+    assert model.samples == model.inner.samples
+    assert model.causal == model.inner.causal
+    assert not model_of("sasrec", positions="end").causal
     assert model.max_length == model.inner.max_length
     assert model_of("caser").shares_windows == MODELS["caser"].shares_windows
 

@@ -392,7 +392,7 @@ def test_bert4rec_stream_without_a_click_raises() -> None:
 
 
 def test_bert4rec_state_of_every_click_is_refused() -> None:
-    with pytest.raises(AttributeError, match="BERT4Rec has no state for every click"):
+    with pytest.raises(NotImplementedError, match="BERT4Rec has no state for every click"):
         small_model().click_states(batch_of(SESSIONS))
 
 

@@ -82,7 +82,7 @@ def test_sasrec_states_equal_vectors_of_prefixes_beyond_max_length(
     positions: str, block: str
 ) -> None:
     model = small_model(positions=positions, block=block)
-    assert model.states_equal_prefixes
+    assert model.causal
     prefixes = [s[:stop] for s in SESSIONS for stop in range(1, len(s) + 1)]
     states = model.click_states(batch_of(SESSIONS))
     for prefix, state in zip(prefixes, states, strict=True):
@@ -131,13 +131,17 @@ def test_sasrec_in_training_cuts_sessions_from_their_end_into_windows() -> None:
     windows = batch_of([session[:3], session[3:7], session[7:]])
     expected = model.click_states(windows)
     model.train()
-    torch.testing.assert_close(model.click_states(batch_of([session])), expected)
+    batch = batch_of([session])
+    batch.y = torch.arange(11) % 2
+    vectors, targets = model.training_vectors(batch, torch.Generator())
+    torch.testing.assert_close(vectors, expected)
+    assert torch.equal(targets, batch.y)
 
 
 def test_sasrec_positions_from_end_move_earlier_states_and_say_so() -> None:
     model = small_model(positions="end")
-    assert not model.states_equal_prefixes
-    assert SASRec.states_equal_prefixes
+    assert not model.causal
+    assert SASRec.causal
     longer, prefix = model.click_states(batch_of([[0, 1, 2]])), model(batch_of([[0, 1]]))
     assert not torch.allclose(longer[1], prefix[0], atol=1e-3)
 

@@ -16,8 +16,8 @@ def test_table_has_one_row_a_family_and_no_gap():
         "range",
         "side_features",
         "streaming_state",
-        "trained_on",
-        "states_equal_prefixes",
+        "samples",
+        "causal",
         "best_for",
     ]
     assert not frame.isna().any().any()
@@ -28,8 +28,8 @@ def test_table_row_is_what_the_class_says(name):
     family, row = MODELS[name], gs.models.table().loc[name]
     assert row["range"] == family.traits.reach
     assert row["side_features"] == family.traits.side_features
-    assert row["trained_on"] == family.trained_on
-    assert row["states_equal_prefixes"] == family.states_equal_prefixes
+    assert row["samples"] == family.samples
+    assert row["causal"] == family.causal
     steps = {"initial_state", "update_state", "score_state"}
     assert {step for step in steps if hasattr(family, step)} == (
         steps if row["streaming_state"] else set()
@@ -41,7 +41,7 @@ def test_table_follows_a_family_that_is_added(monkeypatch):
         """Streams, and says so by having a state."""
 
         traits = Traits("a guess", True, "none", True, "nothing")
-        trained_on = "pairs"
+        samples = "pairs"
 
         def initial_state(self):
             return None

@@ -186,17 +186,17 @@ def test_modules_that_may_draw_from_torch_are_known(
 @pytest.mark.parametrize("name", sorted(set(gs.models.MODELS) - {"with_user"}))
 def test_families_draw_all_their_dropout_from_the_run(name: str, split: gs.Split) -> None:
     family = gs.models.MODELS[name]
-    if family.trained_on == "counts":
+    if family.samples == "counts":
         return
     model = family(NUM_ITEMS)
     assert not asks_torch([model])
-    samples = "sessions" if family.trained_on in ("sessions", "cloze") else "prefixes"
+    samples = "sessions" if family.samples in ("sessions", "cloze") else "prefixes"
     dataset = SessionGraphDataset(split.train, samples)
     model.attach(split.catalog)
     model.prepare(split.train)
     batch = dataset.batch(range(30))
     model.train()
-    read = model.score if family.trained_on == "pairs" else model
+    read = model.score if family.samples == "pairs" else model
     state = torch.get_rng_state()
     outputs = []
     for seed in (1, 1, 2):

@@ -54,7 +54,7 @@ def model_of(kind: type[Any]) -> SessionModel:
 
 
 def step_of(model: SessionModel, fields: tuple[str, ...] = ()) -> Step:
-    by_session = model.trained_on in ("sessions", "cloze")
+    by_session = model.samples in ("sessions", "cloze")
     dataset = SessionGraphDataset(
         sessions(), "sessions" if by_session else "prefixes", target_fields=fields
     )

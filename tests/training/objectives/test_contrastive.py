@@ -77,7 +77,7 @@ def test_info_nce_of_one_session_and_of_none_is_zero() -> None:
 
 
 def step_of(model: SessionModel, number: int | None = None) -> Step:
-    by_session = model.trained_on == "sessions"
+    by_session = model.samples == "sessions"
     dataset = SessionGraphDataset(SESSIONS, "sessions" if by_session else "prefixes")
     return read_step(model, dataset.batch(range(number or len(dataset))), (1, 2))
 

@@ -173,7 +173,7 @@ def test_objective_with_draws_of_each_rows_own_equals_a_loop_over_rows(
 
 def test_objective_of_a_ranker_of_pairs_draws_for_each_row_where_nothing_else_is_said() -> None:
     ranker = OwnScore(NUM_ITEMS)
-    ranker.trained_on = "pairs"  # type: ignore[misc]
+    ranker.samples = "pairs"  # type: ignore[misc]
     own = value(SampledLoss(num_negatives=7, shared=False), model=ranker)
     assert value(SampledLoss(num_negatives=7), model=ranker) == own
     shared = value(SampledLoss(num_negatives=7, shared=True), model=ranker)
@@ -225,7 +225,7 @@ def test_objective_in_batch_logq_without_counts_is_refused() -> None:
 class States(Table):
     """One vector a click, trained on whole sessions."""
 
-    trained_on = "sessions"
+    samples = "sessions"
 
     def click_states(self, batch: Batch) -> Tensor:
         return self.last[batch.click_item]
@@ -233,7 +233,7 @@ class States(Table):
 
 def scored(model: Table, graphs: Batch) -> list[tuple[Tensor, int, set[int]]]:
     """Scores of each row, its target, and what its session holds."""
-    if model.trained_on == "sessions":
+    if model.samples == "sessions":
         states, sessions = model.click_states(graphs), graphs.click_batch.tolist()
     else:
         states, sessions = model(graphs), list(range(graphs.num_graphs))
