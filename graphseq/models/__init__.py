@@ -1,34 +1,34 @@
 """Families of models behind one interface: session graphs in, scores of items out."""
 
 from graphseq.models.base import SessionModel, Traits
-
-# isort: off (the order of the families in MODELS and in tables)
-from graphseq.models.counting.counting import CountingModel
-from graphseq.models.counting.item_knn import ItemKNN
-from graphseq.models.counting.markov import MarkovChain
-from graphseq.models.counting.popularity import Popularity
-from graphseq.models.counting.recency import Recency
-from graphseq.models.counting.sequential_rules import SequentialRules
-from graphseq.models.counting.session_popularity import SessionPopularity
-from graphseq.models.counting.vsknn import VSKNN
-from graphseq.models.counting.vstan import VSTAN
-from graphseq.models.features.bst import BST
-from graphseq.models.features.bst_ranker import BSTRanker
-from graphseq.models.features.with_user import WithUser
-from graphseq.models.graph.gcegnn import GCEGNN
-from graphseq.models.graph.srgnn import SRGNN
-from graphseq.models.graph.tagnn import TAGNN
 from graphseq.models.registry import MODELS, register
-from graphseq.models.sequence.bert4rec import BERT4Rec
-from graphseq.models.sequence.caser import Caser
-from graphseq.models.sequence.gru4rec import GRU4Rec
-from graphseq.models.sequence.hgru4rec import HGRU4Rec
-from graphseq.models.sequence.sasrec import SASRec
 from graphseq.models.use.grow import grow, in_model_codes
 from graphseq.models.use.item_filter import ItemFilter
 from graphseq.models.use.model_table import table
 from graphseq.models.use.suggest import Suggestion, suggest
 
+# Families stand in MODELS, and in tables, in the order in which they are imported.
+# isort: off
+from graphseq.models.counting.counting import CountingModel
+from graphseq.models.counting.popularity import Popularity
+from graphseq.models.counting.session_popularity import SessionPopularity
+from graphseq.models.counting.recency import Recency
+from graphseq.models.counting.markov import MarkovChain
+from graphseq.models.counting.sequential_rules import SequentialRules
+from graphseq.models.counting.item_knn import ItemKNN
+from graphseq.models.counting.vsknn import VSKNN
+from graphseq.models.counting.vstan import VSTAN
+from graphseq.models.graph.srgnn import SRGNN
+from graphseq.models.graph.tagnn import TAGNN
+from graphseq.models.graph.gcegnn import GCEGNN
+from graphseq.models.sequence.gru4rec import GRU4Rec
+from graphseq.models.sequence.sasrec import SASRec
+from graphseq.models.sequence.bert4rec import BERT4Rec
+from graphseq.models.sequence.caser import Caser
+from graphseq.models.sequence.hgru4rec import HGRU4Rec
+from graphseq.models.features.with_user import WithUser
+from graphseq.models.features.bst import BST
+from graphseq.models.features.bst_ranker import BSTRanker
 # isort: on
 
 __all__ = [

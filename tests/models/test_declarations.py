@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor
-from torch.nn import Embedding
+from torch.nn import Embedding, Parameter
 from torch_geometric.data import Batch
 
 import graphseq as gs
@@ -148,7 +148,12 @@ def test_max_length_cuts_evaluation_as_sessions_cut_by_hand(family: type[Mean]) 
 
 def test_parts_that_are_owed_are_named() -> None:
     class Bare(SessionModel):
-        pass
+        def __init__(self, num_items: int) -> None:
+            super().__init__(num_items)
+            self.weight = Parameter(torch.zeros(num_items, 2))
+
+        def item_weight(self) -> Tensor:
+            return self.weight
 
     log = sessions()
     for call, message in [
