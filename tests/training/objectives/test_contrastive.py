@@ -14,7 +14,7 @@ from graphseq.data.graphs.augment import ClickDropout, SegmentReorder
 from graphseq.data.graphs.dataset import SessionGraphDataset
 from graphseq.data.graphs.views import augmented_view
 from graphseq.data.sessions.sessions import Sessions
-from graphseq.models import SRGNN, SASRec
+from graphseq.models import SRGNN, BSTRanker, SASRec
 from graphseq.models.base import SessionModel
 from graphseq.training.objectives.auxiliary import Step, read_step
 from graphseq.training.objectives.contrastive import Contrastive, info_nce
@@ -180,8 +180,8 @@ def test_wrong_contrastive_is_refused() -> None:
         Contrastive().prepare(model_of("srgnn"), SESSIONS)
     with pytest.raises(ValueError, match="draws other sessions of the training data"):
         Contrastive(same_target=True).prepare(model_of("srgnn"), None)
-    with pytest.raises(ValueError, match="SessionModel has not: it defines no forward"):
-        Contrastive(ClickDropout()).prepare(SessionModel(3), SESSIONS)
+    with pytest.raises(ValueError, match="BSTRanker has not: it scores pairs"):
+        Contrastive(ClickDropout()).prepare(BSTRanker(3), SESSIONS)
     with pytest.raises(ValueError, match=r"two views \[n, d\]"):
         info_nce(vectors(3), vectors(4))
     with pytest.raises(ValueError, match="temperature must be positive"):
