@@ -51,7 +51,7 @@ def audit_model(
                  session there holds the very click that is asked for
     targets      scores depend on the target of the batch, ``batch.y``
     later clicks the state of a click, where one pass gives the states of all prefixes
-                 (``states_equal_prefixes``), depends on the clicks after it
+                 (``causal``), depends on the clicks after it
     ============ =================================================================================
 
     A graph over the whole batch is the first fault: it made 72 % of one published test set
@@ -90,7 +90,7 @@ def audit_model(
             _finding("batch mates", alone, together, where, "with and without batch mates"),
             _finding("targets", together, other, where, "after other targets in batch.y"),
         ]
-        if model.states_equal_prefixes and type(model).score is SessionModel.score:
+        if model.causal and model.scores_by_table:
             vectors = torch.cat([model(dataset.batch([number]).to(home)) for number in sample])
             states = _states(model, dataset, cases, case, sample)
             said = "before and after later clicks"

@@ -5,6 +5,8 @@ from graphseq.models.registry import MODELS, register
 from graphseq.models.use.grow import grow, in_model_codes
 from graphseq.models.use.item_filter import ItemFilter
 from graphseq.models.use.model_table import table
+from graphseq.models.use.persistence import load
+from graphseq.models.use.recommend import recommend
 from graphseq.models.use.suggest import Suggestion, suggest
 
 # Families stand in MODELS, and in tables, in the order in which they are imported.
@@ -21,8 +23,12 @@ from graphseq.models.counting.vstan import VSTAN
 from graphseq.models.graph.srgnn import SRGNN
 from graphseq.models.graph.tagnn import TAGNN
 from graphseq.models.graph.gcegnn import GCEGNN
+from graphseq.models.graph.sgnnhn import SGNNHN
 from graphseq.models.sequence.gru4rec import GRU4Rec
 from graphseq.models.sequence.sasrec import SASRec
+from graphseq.models.sequence.hstu import HSTU
+from graphseq.models.sequence.bsarec import BSARec
+from graphseq.models.sequence.core import CORE
 from graphseq.models.sequence.bert4rec import BERT4Rec
 from graphseq.models.sequence.caser import Caser
 from graphseq.models.sequence.hgru4rec import HGRU4Rec
@@ -33,13 +39,17 @@ from graphseq.models.features.bst_ranker import BSTRanker
 
 __all__ = [
     "BST",
+    "CORE",
     "GCEGNN",
+    "HSTU",
     "MODELS",
+    "SGNNHN",
     "SRGNN",
     "TAGNN",
     "VSKNN",
     "VSTAN",
     "BERT4Rec",
+    "BSARec",
     "BSTRanker",
     "Caser",
     "CountingModel",
@@ -59,6 +69,8 @@ __all__ = [
     "WithUser",
     "grow",
     "in_model_codes",
+    "load",
+    "recommend",
     "register",
     "suggest",
     "table",

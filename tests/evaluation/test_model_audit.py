@@ -1,7 +1,5 @@
 """The audit of a model: honest families pass, those that read their batch or the future do not."""
 
-from typing import ClassVar
-
 import numpy as np
 import pytest
 import torch
@@ -17,7 +15,7 @@ SESSIONS = gs.Sessions.from_lists(LISTS)
 class Last(SessionModel):
     """The item of the last click, in a table: honest."""
 
-    states_equal_prefixes: ClassVar[bool] = True
+    causal = True
 
     def __init__(self, num_items: int) -> None:
         super().__init__(num_items)

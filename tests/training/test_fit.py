@@ -6,7 +6,7 @@ import signal
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -24,7 +24,7 @@ from graphseq.data.sessions.sessions import Sessions
 from graphseq.data.splits.splits import Split, session_split
 from graphseq.evaluation import evaluate
 from graphseq.models import SRGNN, BERT4Rec, GRU4Rec, MarkovChain, SASRec
-from graphseq.models.base import SessionModel, Samples
+from graphseq.models.base import SessionModel
 from graphseq.models.use.grow import grow
 from graphseq.models.use.persistence import load
 from graphseq.training.fit import fit
@@ -213,7 +213,7 @@ def test_plain_list_of_batches_trains_without_a_catalog(split: Split) -> None:
 class Bilinear(SessionModel):
     """A model of a user's own that scores in its own way."""
 
-    samples: ClassVar[Samples] = "prefixes"
+    samples = "prefixes"
 
     def __init__(self, num_items: int) -> None:
         super().__init__(num_items)

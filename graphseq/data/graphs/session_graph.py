@@ -478,6 +478,10 @@ def windows_of_clicks(batch: Batch, max_length: int) -> Batch:
     later = windows.cumsum(0)[session] - 1 - torch.arange(session.numel(), device=ptr.device)
     window_ptr = _with_zero(ptr[1:][session] - later * max_length)
     click_fields, session_fields = _fields_of(batch)
+    session_fields = {name: values[session] for name, values in session_fields.items()}
+    if "request_time" in batch and "click_time" in batch:  # what follows is asked for as it comes
+        asked = torch.cat([batch.click_time, batch.click_time[-1:]])[window_ptr[1:]]
+        session_fields["request_time"] = session_fields["request_time"].where(later == 0, asked)
     y: Tensor | None = batch.get("y")
     return build_session_graphs(
         batch.click_item,
@@ -485,7 +489,7 @@ def windows_of_clicks(batch: Batch, max_length: int) -> Batch:
         y=y,
         y_ptr=None if y is None else window_ptr,
         click_fields=click_fields,
-        session_fields={name: values[session] for name, values in session_fields.items()},
+        session_fields=session_fields,
     )
 
 

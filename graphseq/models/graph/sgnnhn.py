@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, ClassVar, Self
+from typing import Any, Self
 
 import torch
 from torch import Tensor
@@ -12,7 +12,8 @@ from torch.nn.functional import normalize
 from torch_geometric.data import Batch
 
 from graphseq.data.graphs.session_graph import newest_clicks
-from graphseq.models.base import SessionModel, TrainedOn, Traits
+from graphseq.models.base import SessionModel, Traits
+from graphseq.models.registry import register
 from graphseq.nn.dropout import dropout as drop
 from graphseq.nn.published import renamed_state
 from graphseq.nn.ragged import sum_by_group
@@ -20,6 +21,7 @@ from graphseq.nn.readouts import reset_uniform
 from graphseq.nn.star_session_conv import StarSessionConv
 
 
+@register("sgnnhn")
 class SGNNHN(SessionModel):
     r"""Scores of SGNN-HN (Pan et al., CIKM 2020).
 
@@ -51,14 +53,16 @@ class SGNNHN(SessionModel):
         ValueError: If a size or ``scale`` is not positive, or ``dropout`` lies outside [0, 1).
     """
 
-    traits: ClassVar[Traits] = Traits(
+    traits = Traits(
         architecture="gated graph network with a star node, attention over clicks",
         parallel=True,
         reach="newest max_length clicks",
         side_features=False,
         best_for="short sessions whose clicks belong together however far apart they are",
     )
-    trained_on: ClassVar[TrainedOn] = "prefixes"
+    samples = "prefixes"
+
+    max_length: int
 
     def __init__(
         self,

@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, ClassVar, Self
+from typing import Any, Self
 
 import torch
 from torch import Tensor
 from torch.nn import Embedding, LayerNorm, ModuleList, Parameter
 from torch_geometric.data import Batch
 
-from graphseq.models.base import SessionModel, TrainedOn, Traits
+from graphseq.models.base import Samples, SessionModel, Traits
+from graphseq.models.registry import register
 from graphseq.nn.dropout import Dropout
 from graphseq.nn.frequency_filter import EPSILON, FilterKind, FrequencyBlock
 from graphseq.nn.published import names_of_blocks, num_published_blocks, renamed_state
-from graphseq.nn.ragged import DenseView, cut_from_end, ragged_range
+from graphseq.nn.ragged import DenseView, ragged_range
 from graphseq.nn.windows import Encode, last_states, states_of_windows
 
 
+@register("bsarec")
 class BSARec(SessionModel):
     r"""Scores of BSARec (Shin et al., AAAI 2024): :math:`\hat r_j = h_n^\top e_j`.
 
@@ -54,15 +56,17 @@ class BSARec(SessionModel):
             ``dropout`` lies outside its range, or ``filter`` is unknown.
     """
 
-    traits: ClassVar[Traits] = Traits(
+    traits = Traits(
         architecture="self-attention beside a filter of frequencies",
         parallel=True,
         reach="newest max_length clicks",
         side_features=False,
         best_for="histories of users, where quality counts more than training time",
     )
-    trained_on: ClassVar[TrainedOn] = "prefixes"  # "sessions" with a moving average
-    states_equal_prefixes: ClassVar[bool] = False  # True with a moving average
+    samples: Samples = "prefixes"  # "sessions" with a moving average
+    causal = False  # True with a moving average
+
+    max_length: int
 
     def __init__(
         self,
@@ -101,8 +105,8 @@ class BSARec(SessionModel):
         self.norm = LayerNorm(hidden_channels, eps=EPSILON)
         self.drop = Dropout(dropout)
         if filter == "moving_average":
-            self.trained_on = "sessions"  # type: ignore[misc]
-            self.states_equal_prefixes = True  # type: ignore[misc]
+            self.samples = "sessions"
+            self.causal = True
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
@@ -160,13 +164,11 @@ class BSARec(SessionModel):
         """The state after every click, [num_clicks, d].
 
         Raises:
-            AttributeError: If the filter is not causal.
+            NotImplementedError: If the filter is not causal.
         """
         if self.filter == "fourier":
             return super().click_states(batch)
         items, ptr = batch.click_item, batch.click_ptr
-        if self.training:
-            return self._encode(items, cut_from_end(ptr, self.max_length))
         return states_of_windows(self._encoder(items), ptr, self.max_length)
 
     def _encoder(self, items: Tensor) -> Encode:

@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
-
 import torch
 from torch import Tensor
 from torch.nn import Embedding, LayerNorm, Linear, ModuleList
 from torch.nn.functional import normalize
 from torch_geometric.data import Batch
 
-from graphseq.models.base import SessionModel, TrainedOn, Traits
+from graphseq.models.base import SessionModel, Traits
+from graphseq.models.registry import register
 from graphseq.nn.attention import TransformerBlock
 from graphseq.nn.dropout import Dropout
-from graphseq.nn.ragged import DenseView, cut_from_end
+from graphseq.nn.ragged import DenseView
 from graphseq.nn.windows import Encode, last_states, states_of_windows
 
 
+@register("core")
 class CORE(SessionModel):
     r"""Scores of CORE (Hou et al., SIGIR 2022): cosines of items and weighted sums of items.
 
@@ -48,15 +48,17 @@ class CORE(SessionModel):
             a dropout lies outside [0, 1).
     """
 
-    traits: ClassVar[Traits] = Traits(
+    traits = Traits(
         architecture="weighted sum of item embeddings, weights by causal self-attention",
         parallel=True,
         reach="newest max_length clicks",
         side_features=False,
         best_for="short sessions, where which items came says more than their order",
     )
-    trained_on: ClassVar[TrainedOn] = "sessions"
-    states_equal_prefixes: ClassVar[bool] = True
+    samples = "sessions"
+    causal = True
+
+    max_length: int
 
     def __init__(
         self,
@@ -123,8 +125,6 @@ class CORE(SessionModel):
     def click_states(self, batch: Batch) -> Tensor:
         """The vector of the session up to every click, [num_clicks, d]."""
         items, ptr = batch.click_item, batch.click_ptr
-        if self.training:
-            return self._encode(items, cut_from_end(ptr, self.max_length))
         return states_of_windows(self._encoder(items), ptr, self.max_length)
 
     def _encoder(self, items: Tensor) -> Encode:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal, get_args
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor
@@ -11,15 +11,16 @@ from torch.nn.functional import normalize as unit_length
 from torch_geometric.data import Batch
 
 from graphseq.data.sessions.sessions import Sessions
-from graphseq.models.base import SessionModel, TrainedOn, Traits
+from graphseq.models.base import SessionModel, Traits
+from graphseq.models.registry import register
 from graphseq.nn.dropout import Dropout
 from graphseq.nn.hstu import NUM_BUCKETS, HSTULayers, next_time
-from graphseq.nn.ragged import cut_from_end
 from graphseq.nn.windows import Encode, last_states, states_of_windows
 
 TimeKind = Literal["clicks", "request", "none"]
 
 
+@register("hstu")
 class HSTU(SessionModel):
     r"""Scores of HSTU (Zhai et al., ICML 2024): cosines of states and items.
 
@@ -54,16 +55,17 @@ class HSTU(SessionModel):
             ``dropout`` lies outside [0, 1), or ``time`` is unknown.
     """
 
-    traits: ClassVar[Traits] = Traits(
+    traits = Traits(
         architecture="causal pointwise attention, no softmax",
         parallel=True,
         reach="newest max_length clicks",
         side_features=False,
         best_for="long histories in which time between clicks tells something",
     )
-    trained_on: ClassVar[TrainedOn] = "sessions"
-    states_equal_prefixes: ClassVar[bool] = True
+    samples = "sessions"
+    causal = True
 
+    max_length: int
     knows_time: Tensor
 
     def __init__(
@@ -127,10 +129,7 @@ class HSTU(SessionModel):
     def click_states(self, batch: Batch) -> Tensor:
         """The state after every click, [num_clicks, d]."""
         ptr = batch.click_ptr
-        if not self.training:
-            return states_of_windows(self._encoder(batch), ptr, self.max_length)
-        clicks = torch.arange(batch.click_index.numel(), device=ptr.device)
-        return self._encoder(batch)(clicks, cut_from_end(ptr, self.max_length), None)
+        return states_of_windows(self._encoder(batch), ptr, self.max_length)
 
     def _encoder(self, batch: Batch) -> Encode:
         """The encoder of windows of a batch's clicks."""

@@ -121,14 +121,14 @@ def test_bsarec_batch_equals_equations_session_by_session(num_layers: int, max_l
 
 def test_bsarec_fourier_trains_on_prefixes_and_has_no_states_of_clicks() -> None:
     model = build()
-    assert (model.trained_on, model.states_equal_prefixes) == ("prefixes", False)
-    with pytest.raises(AttributeError, match="no state for every click"):
+    assert (model.samples, model.causal) == ("prefixes", False)
+    with pytest.raises(NotImplementedError, match="no state for every click"):
         model.click_states(batch_of(SESSIONS))
 
 
 def test_bsarec_moving_average_states_are_those_of_prefixes_in_one_pass() -> None:
     model = build(filter="moving_average", max_length=20)
-    assert (model.trained_on, model.states_equal_prefixes) == ("sessions", True)
+    assert (model.samples, model.causal) == ("sessions", True)
     assert model.padding is None
     states = model.click_states(batch_of(SESSIONS))
     prefixes = [session[: end + 1] for session in SESSIONS for end in range(len(session))]

@@ -96,7 +96,9 @@ def test_hstu_time_of_clicks_changes_scores_unless_none() -> None:
 
 def test_hstu_training_cuts_long_sessions_into_windows() -> None:
     model = build(max_length=3, dropout=0.0).train()
-    states = model.click_states(batch_of([ITEMS[3]], [TIMES[3]], None))
+    batch = batch_of([ITEMS[3]], [TIMES[3]], None)
+    batch.y = torch.zeros(len(ITEMS[3]), dtype=torch.long)
+    states, _ = model.training_vectors(batch, torch.Generator())
     windows = [(ITEMS[3][a:b], TIMES[3][a:b]) for a, b in ((0, 2), (2, 5), (5, 8))]
     parts = [model.click_states(batch_of([item], [time], None)) for item, time in windows]
     torch.testing.assert_close(states, torch.cat(parts), rtol=1e-5, atol=1e-5)
