@@ -15,7 +15,7 @@ from typing import Any
 
 import graphseq as gs
 from experiments.results import command, said
-from graphseq.comparison import protocol_of
+from graphseq.comparison import settings_of
 
 FOLDER = Path(__file__).parent / "published"
 TABLES = sorted(file.stem for file in FOLDER.glob("*.json"))
@@ -86,14 +86,15 @@ def main(argv: list[str] | None = None) -> None:
     options = arguments().parse_args(argv)
     with said():
         table = published(options.table)
-        protocol = protocol_of(table["dataset"])
-        entries = protocol.select(options.models or ["all"])
+        settings = settings_of(table["dataset"])
+        entries = settings.select(options.models or ["all"])
         print(cost(table, [entry.name for entry in entries], len(options.seeds)), flush=True)
         out = options.out or Path("runs") / options.table
         comparison = gs.compare(
             gs.load_split(table["dataset"], options.root, validation=table["validation"]),
             entries,
-            settings=protocol,
+            settings=settings,
+            protocol=table["protocol"],
             seeds=options.seeds,
             monitor=table["monitor"],
             cluster=table["cluster"],

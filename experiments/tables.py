@@ -1,6 +1,7 @@
 """Fills the tables of README and docs from the committed JSON files, so that none is typed.
 
-A table stands between ``<!-- table: FILE -->`` and ``<!-- end -->``; FILE lies in docs/results.
+A table stands between ``<!-- table: FILE -->`` (``FILE brief``: fewer tests) and ``<!-- end -->``;
+FILE lies in docs/results.
 ``<!-- table: models -->`` is that of the families, made from their classes.
 """
 
@@ -22,13 +23,16 @@ PAGES = (
     "docs/models/README.md",
     "docs/results/README.md",
 )
-TABLE = re.compile(r"(<!-- table: (\S+) -->\n).*?(<!-- end -->)", re.DOTALL)
+TABLE = re.compile(r"(<!-- table: (\S+)( brief)? -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
-def comparison(content: dict[str, Any]) -> str:
-    """The table of a ``results.json``, and the tests of the model that leads it in words."""
+def comparison(content: dict[str, Any], *, brief: bool = False) -> str:
+    """The table of a ``results.json``, and the tests of the model that leads it in words.
+
+    ``brief``: the tests of the metric that orders the table alone.
+    """
     compared = gs.Comparison(content)
-    said = [f"- {line}" for line in compared.sentences()]
+    said = [f"- {line}" for line in compared.sentences(compared.monitor if brief else None)]
     return "\n".join([compared.to_markdown(), *([""] if said else []), *said])
 
 
@@ -82,10 +86,11 @@ def fill(page: str, folder: Path = ROOT / "docs" / "results") -> str:
 
     def table(match: re.Match[str]) -> str:
         if match[2] == "models":
-            return f"{match[1]}{families()}\n{match[3]}"
+            return f"{match[1]}{families()}\n{match[4]}"
         content = json.loads((folder / match[2]).read_text())
-        body = comparison(content) if "protocol" in content else benchmark(content)
-        return f"{match[1]}{body}\n\n{origin(content)}\n{match[3]}"
+        brief = match[3] is not None
+        body = comparison(content, brief=brief) if "protocol" in content else benchmark(content)
+        return f"{match[1]}{body}\n\n{origin(content)}\n{match[4]}"
 
     return TABLE.sub(table, page)
 

@@ -216,7 +216,7 @@ class _Run:
                 self.split,
                 entry.training,
                 monitor=entry.fit.get("monitor", self.monitor),
-                exclude_seen=self.ranking.seen == "remove",
+                exclude_seen=entry.fit.get("exclude_seen", self.ranking.seen == "remove"),
                 seed=seed,
                 device=self.device,
                 out=folder,
