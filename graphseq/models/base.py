@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from os import PathLike
@@ -347,7 +347,41 @@ class SessionModel(torch.nn.Module):
                 f"The model has {self.num_items} items, the catalog {catalog.num_items}: build the "
                 "model with num_items=split.num_items."
             )
+        before = self.catalog
+        if before is not None and len(before.delisted):
+            catalog = catalog.delisted_as(before)
         self.catalog = catalog
+
+    def delist(self, items: Iterable[Any]) -> None:
+        """Makes :meth:`recommend` leave items out from now on; :meth:`save` keeps them so.
+
+        Args:
+            items: Ids, or an :class:`~graphseq.models.ItemFilter`. Those that the model does not
+                know are left out, and a warning counts them.
+
+        Raises:
+            ValueError: If the model has no catalog, or none of the ids is known.
+        """
+        self.catalog = self._its_catalog("delist").delist(items)
+
+    def relist(self, items: Iterable[Any] | None = None) -> None:
+        """Undoes :meth:`delist` for these items.
+
+        Args:
+            items: As for :meth:`delist`; ``None``: all.
+
+        Raises:
+            ValueError: If the model has no catalog, or none of the ids is known.
+        """
+        self.catalog = self._its_catalog("relist").relist(items)
+
+    def _its_catalog(self, caller: str) -> Catalog:
+        if self.catalog is None:
+            raise ValueError(
+                f"{caller} needs the ids of the model's items, and it has no catalog: fit it, or "
+                "call model.attach(train.catalog()), first."
+            )
+        return self.catalog
 
     def prepare(self, sessions: Sessions | None) -> None:
         """Reads the training sessions before training; ``fit`` calls it after :meth:`attach`.

@@ -138,6 +138,17 @@ class Recommender:
         if self.cache is not None:
             self.cache.clear()
 
+    def _servable(self) -> NDArray[np.bool_] | None:
+        """Items that may be served, bool [num_items]: those of the filters that are not delisted."""
+        catalog = self.model.catalog
+        if catalog is None or not len(catalog.delisted):
+            return self.servable
+        servable = np.ones(self.model.num_items, dtype=bool)
+        if self.servable is not None:
+            servable &= self.servable
+        servable[catalog.delisted] = False
+        return servable
+
     @property
     def version(self) -> str:
         """The version of the model that answers."""
@@ -221,7 +232,7 @@ class Recommender:
             None if exclude is None else read_items(self.model, exclude, queries.size, "exclude")
         )
         allowed = None if allow is None else read_items(self.model, allow, queries.size, "allow")
-        asked = Asked(queries, hidden, narrowed(allowed, self.servable), exclude_seen)
+        asked = Asked(queries, hidden, narrowed(allowed, self._servable()), exclude_seen)
         answers = self.answer(asked, k)
         if as_frame:
             return as_frame_of(answers, queries.names, vocabulary, columns)
@@ -240,8 +251,10 @@ class Recommender:
         if self.cache is None:
             return self._made(asked, k, vectors)
         index = -1 if self.index is None else self.index.revision
+        catalog = self.model.catalog
+        delisted = b"" if catalog is None else catalog.delisted.tobytes()
         keys = [
-            (revision, version, index, id(self.servable), k, asked.key(row))
+            (revision, version, index, id(self.servable), delisted, k, asked.key(row))
             for row in range(asked.queries.size)
         ]
         found = [self.cache.get(key) for key in keys]
@@ -296,7 +309,7 @@ class Recommender:
         if len(none) == 0 or self.model.catalog is None:
             return answers
         logger.warning("Filters left no item for %d sessions: popular items answer.", len(none))
-        servable = narrowed(None, self.servable)
+        servable = narrowed(None, self._servable())
         bare = asked.rows(none).without_history()
         popular = score_all(self.model, Asked(bare.queries, bare.hidden, servable, False), k)
         return answers.with_rows(none, popular)

@@ -351,3 +351,23 @@ def test_users_are_passed_to_the_model() -> None:
             shared.recommend([["a"], ["a"]], 2, users=users),
             model.recommend([["a"], ["a"]], 2, users=users),
         )
+
+
+@pytest.mark.parametrize("index", [None, "exact"])
+def test_delisted_items_leave_every_answer_at_once_also_cached_and_popular_ones(
+    world: Any, index: str | None
+) -> None:
+    model = deepcopy(world.neural)
+    cached = Recommender(model, index=index, cache=AnswerCache(1_000))
+    sessions = [*world.lists[:6], []]
+    before = cached.recommend(sessions, 5)
+    gone = [before[0][0][0], before[-1][0][0]]  # the best of a session, and of popularity
+    model.delist(gone)
+    after = cached.recommend(sessions, 5)
+    same(after, model.recommend(sessions, 5))
+    assert not set(gone) & {item for answer in after for item in ids(answer)}
+    cached.set_filters({"exclude": [after[0][0][0]]})
+    same(cached.recommend(sessions, 4), model.recommend(sessions, 4, exclude=[after[0][0][0]]))
+    model.relist()
+    cached.set_filters(None)
+    assert cached.recommend(sessions, 5) == before

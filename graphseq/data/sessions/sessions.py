@@ -46,6 +46,8 @@ class Sessions:
         session_ids: The log's own name of each session, [num_sessions]; text in Arrow's memory.
         first_target: Position in its session of the first click that is a target, int64
             [num_sessions]; ``None``: 1 everywhere, so that every prefix counts.
+        listed: Items that stand in the catalog also without a click, bool [num_items]; see
+            :meth:`with_items`. ``None``: there is none.
 
     Raises:
         ValueError: If the arrays do not fit together.
@@ -62,6 +64,7 @@ class Sessions:
     item_features: pd.DataFrame | None = None
     session_ids: NDArray[Any] | pd.api.extensions.ExtensionArray | None = None
     first_target: NDArray[np.int64] | None = None
+    listed: NDArray[np.bool_] | None = None
 
     def __post_init__(self) -> None:
         # Shapes and ends only: a look at all values would page in the whole of a memory-mapped log.
@@ -83,7 +86,11 @@ class Sessions:
         for fields, size, unit in (
             (per_click, self.num_clicks, "value a click"),
             (per_session, self.num_sessions, "value a session"),
-            ({"item_features": self.item_features}, self.num_items, "row an item"),
+            (
+                {"item_features": self.item_features, "listed": self.listed},
+                self.num_items,
+                "row an item",
+            ),
         ):
             for name, v in fields.items():
                 if v is not None and len(v) != size:
@@ -186,6 +193,10 @@ class Sessions:
             for name, ids in first.feature_vocabularies.items()
         }
         parts = [part.with_feature_vocabularies(values) for part in parts]
+        listed = None
+        if any(part.listed is not None for part in parts):
+            marks = [part.listed for part in parts if part.listed is not None]
+            listed = np.logical_or.reduce(marks)
         told = any(part.first_target is not None for part in parts)
         ends = np.cumsum([0, *(part.num_clicks for part in parts)])
         names = None
@@ -210,6 +221,7 @@ class Sessions:
             item_features=table,
             session_ids=names,
             first_target=_joined([part.targets_from for part in parts]) if told else None,
+            listed=listed,
         )
 
     @classmethod
@@ -471,6 +483,35 @@ class Sessions:
             )
         return replace(self, item_features=take_rows(table, row))
 
+    def with_items(self, items: Any) -> Sessions:
+        """The same sessions with further items in their catalog, which need no click.
+
+        A model of these sessions knows the items, with a training count of 0: a neural one scores
+        them, the better where item features say what they are like. Splits and filters keep them,
+        so that a test click on one is known.
+
+        Args:
+            items: Ids of items, in any order, also of those that were clicked; or a frame indexed
+                by item id, whose columns are item features: it takes the place of features that
+                the sessions have of these items.
+
+        Raises:
+            ValueError: If an item stands there twice, or ids are of another type than those of the
+                sessions.
+        """
+        table = None
+        if isinstance(items, pd.DataFrame):
+            table, items = items, items.index
+        given = Vocabulary(id_column(column_of(items, "items")))
+        vocabulary = self.vocabulary.extended([given], "items")
+        listed = np.zeros(len(vocabulary), dtype=bool)
+        if self.listed is not None:
+            listed[: self.num_items] = self.listed
+        listed[vocabulary.encode(given.ids)] = True
+        known = [(given, table), (self.vocabulary, self.item_features)]
+        bare = replace(self, item_features=None, listed=None).with_vocabulary(vocabulary)
+        return replace(bare, item_features=join_tables(vocabulary, known), listed=listed)
+
     def to_lists(self) -> list[list[Any]]:
         """One list of item ids a session; ``None`` stands for a click outside the vocabulary."""
         known = self.vocabulary.ids.tolist()
@@ -610,11 +651,19 @@ class Sessions:
         if vocabulary is self.vocabulary:
             return self
         table = self.vocabulary.map_to(vocabulary, "items").astype(np.int32)
-        item_features = None
+        item_features, listed = None, None
+        if self.item_features is not None or self.listed is not None:
+            row = self.vocabulary.encode(vocabulary.ids)
         if self.item_features is not None:
-            item_features = take_rows(self.item_features, self.vocabulary.encode(vocabulary.ids))
+            item_features = take_rows(self.item_features, row)
+        if self.listed is not None:
+            listed = np.append(self.listed, False)[row]
         return replace(
-            self, items=table[self.items], vocabulary=vocabulary, item_features=item_features
+            self,
+            items=table[self.items],
+            vocabulary=vocabulary,
+            item_features=item_features,
+            listed=listed,
         )
 
     def with_user_vocabulary(self, vocabulary: Vocabulary | None) -> Sessions:
@@ -665,8 +714,10 @@ class Sessions:
         return recoded.with_feature_vocabularies(catalog.click_vocabularies)
 
     def drop_unused_items(self) -> Sessions:
-        """The same sessions with a vocabulary of the items that occur, in their old order."""
+        """The same sessions with a vocabulary of the items that occur, or are :attr:`listed`."""
         used = count_codes(self.items, self.num_items) > 0
+        if self.listed is not None:
+            used |= self.listed
         if used.all():
             return self
         return self.with_vocabulary(self.vocabulary.subset(np.flatnonzero(used)))

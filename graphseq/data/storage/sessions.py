@@ -30,7 +30,14 @@ SESSIONS = FolderKind(
     rules={"click_features": list_of(text()), "item_features": flag()},
 )
 
-FIELDS = {"items": "<i4", "ptr": "<i8", "time": "<f8", "users": "<i4", "first_target": "<i8"}
+FIELDS = {
+    "items": "<i4",
+    "ptr": "<i8",
+    "time": "<f8",
+    "users": "<i4",
+    "first_target": "<i8",
+    "listed": "|b1",
+}
 """Fields of :class:`Sessions` that are arrays of numbers, and their types."""
 
 VALUES_A_STEP = 1 << 22

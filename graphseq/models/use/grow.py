@@ -94,13 +94,13 @@ def grow(
     log = None
     if isinstance(sessions, Sessions):
         log = grown_catalog.encode(sessions)
+    grown.attach(grown_catalog)
     if isinstance(model, CountingModel) and isinstance(grown, CountingModel):
         if log is None:
             raise ValueError(
                 f"{type(model).__name__} counts sessions, a catalogue has none: pass the log."
             )
         return grown.fit_counts(log).train(model.training)
-    grown.attach(grown_catalog)
     if log is not None:
         grown.prepare(log)
     rows = _rows(model, grown_catalog, log, initial)
@@ -163,7 +163,8 @@ def _union(old: Catalog, new: Catalog) -> Catalog:
     known = [(old.items, old.item_features), (new.items, new.item_features)]
     features = join_tables(items, known)
     vocabularies = {**new.click_vocabularies, **old.click_vocabularies}
-    return Catalog(items, counts, users, features, vocabularies)
+    grown = Catalog(items, counts, users, features, vocabularies)
+    return grown.delisted_as(old).delisted_as(new)
 
 
 # -- the larger model --------------------------------------------------------------------------
@@ -243,6 +244,14 @@ def _rows(model: SessionModel, catalog: Catalog, log: Sessions | None, initial: 
     values = _shared_values(catalog, settings.get("item_features") or ())
     ours, theirs = values[:known], values[known:]
     having = np.asarray(ours.sum(0)).ravel()  # known items with each value
+    sharing = np.asarray(theirs @ (having > 0)).ravel() > 0
+    if not sharing.all():
+        logger.warning(
+            "initial='features': %d of %d new items share no feature value with a known item, and "
+            "start at the mean of all.",
+            int((~sharing).sum()),
+            len(sharing),
+        )
 
     def by_features(table: NDArray[np.float64]) -> NDArray[np.float64]:
         means = (ours.T @ table) / np.maximum(having, 1)[:, None]  # [num_values, d]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -23,16 +23,23 @@ from graphseq.models.base import SessionModel
 
 logger = logging.getLogger(__name__)
 
+PART = "a part of a rule"
+"""How an error names items within a rule; that nothing is known of them is no error there."""
+
 MAX_IDS_NAMED = 5
 """How many unknown ids a warning names."""
 
 KEPT_FROM = 1_000
-"""Ids from which a list is kept in the codes of the model that it was read for: the next call with
-the same ids only compares them."""
+"""Ids from which a collection is kept in the codes of the model that it was read for: a later call
+with the same ids only compares them."""
+
+KEPT = 16
+"""Collections that are kept for a model, those last used."""
 
 Rule = Mapping[str, Any]
 """Column of the item features -> the value wanted, a collection of values, or a function from the
-column to a boolean one; an item must match all of them."""
+column to a boolean one; an item must match all of them. The keys ``"and"``, ``"or"`` and ``"not"``,
+unless they are columns, take a list of items in any form; ``"not"`` takes them alone as well."""
 
 Items = Iterable[Any] | Rule
 """Items of one catalog: ids; a boolean mask [num_items] in code order; a boolean Series by item id;
@@ -42,6 +49,8 @@ a rule on item features; or an :class:`ItemFilter`."""
 @dataclass(frozen=True, eq=False)
 class ItemFilter:
     """Items of one catalog, looked up once: ``allow=`` and ``exclude=`` take it at no further cost.
+
+    Filters of one model are combined by ``&``, ``|``, ``-`` and ``~``; a filter lists its ids.
 
     Args:
         codes: Their codes, ascending, int64 [n].
@@ -64,6 +73,35 @@ class ItemFilter:
             ValueError: If the items cannot be read, or none of them is known.
         """
         return _chosen(items, _Known.of(model), "items")
+
+    def __and__(self, other: ItemFilter) -> ItemFilter:
+        return self._combined(other, np.intersect1d)
+
+    def __or__(self, other: ItemFilter) -> ItemFilter:
+        return self._combined(other, np.union1d)
+
+    def __sub__(self, other: ItemFilter) -> ItemFilter:
+        return self._combined(other, np.setdiff1d)
+
+    def __invert__(self) -> ItemFilter:
+        everything = ItemFilter(np.arange(len(self.vocabulary)), self.vocabulary)
+        return everything - self
+
+    def _combined(self, other: ItemFilter, of: Callable[..., NDArray[np.int64]]) -> ItemFilter:
+        if not isinstance(other, ItemFilter):
+            raise TypeError(
+                f"An ItemFilter is combined with another one, got {type(other).__name__}: "
+                "ItemFilter.of(model, items) makes one."
+            )
+        if self.vocabulary is not other.vocabulary and self.vocabulary != other.vocabulary:
+            raise ValueError(
+                f"Filters of two models cannot be combined: one is of {len(self.vocabulary)} "
+                f"items, the other of {len(other.vocabulary)} other ones."
+            )
+        return ItemFilter(of(self.codes, other.codes), self.vocabulary)
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self.vocabulary.decode(self.codes))
 
     def __len__(self) -> int:
         return len(self.codes)
@@ -115,26 +153,24 @@ def read_items(
         raise ValueError(f"{what} is a collection of ids, got {items!r}: write [{items!r}].")
     if isinstance(items, Tensor):
         items = items.detach().cpu().numpy()
+    arrow = hasattr(items, "__arrow_c_stream__") or hasattr(items, "__arrow_c_array__")
+    if arrow and not isinstance(items, (pd.Series, pd.api.extensions.ExtensionArray)):
+        items = column_of(items, what).array  # a column of polars or Arrow, which has no index
+    kept = _kept(model, items, known, what)
+    if kept is not None:
+        return ItemLists(kept.codes, None)
     if isinstance(items, np.ndarray) and items.ndim == 2 and items.dtype == np.bool_:
         return _of_masks(items, num_sessions, known, what)
-    if isinstance(items, (Mapping, pd.Series, ItemFilter)):
-        return ItemLists(_chosen(items, known, what).codes, None)
-    if hasattr(items, "__arrow_c_stream__") or hasattr(items, "__arrow_c_array__"):
-        items = column_of(items, what).array  # a column of polars or Arrow, which has no index
-    if isinstance(items, pd.api.extensions.ExtensionArray):
-        return ItemLists(_chosen(items, known, what).codes, None)
+    single = (Mapping, pd.Series, ItemFilter, pd.api.extensions.ExtensionArray)
+    if isinstance(items, single):
+        return ItemLists(_keep(model, items, known, _chosen(items, known, what)).codes, None)
     if not hasattr(items, "__iter__"):
         raise ValueError(f"{what} is a collection of ids, got {items!r}.")
     if not isinstance(items, (list, tuple, set, frozenset, np.ndarray, pd.Index)):
         items = list(items)
     kinds = items[:1] if isinstance(items, (np.ndarray, pd.Index)) else _kinds(items)
     if not any(map(_is_collection, kinds)):
-        before, chosen = _read.get(model, (None, None))
-        if chosen is None or chosen.vocabulary is not known.vocabulary or not _same(items, before):
-            chosen = _chosen(items, known, what)
-            if len(items) >= KEPT_FROM:
-                _read[model] = (copy.copy(items), chosen)
-        return ItemLists(chosen.codes, None)
+        return ItemLists(_keep(model, items, known, _chosen(items, known, what)).codes, None)
     entries = list(items)
     if not all(map(_is_collection, entries)) or len(entries) != num_sessions:
         raise ValueError(
@@ -143,6 +179,34 @@ def read_items(
             "collections."
         )
     return _of_each(entries, known, what)
+
+
+def without(
+    delisted: NDArray[np.int64], allowed: ItemLists | None, hidden: ItemLists | None
+) -> tuple[ItemLists | None, ItemLists | None]:
+    """Items allowed and hidden where delisted ones are never recommended; a warning counts them.
+
+    Args:
+        delisted: Codes, ascending.
+        allowed, hidden: As :func:`read_items` gives them; ``None``: all are allowed, none hidden.
+    """
+    if allowed is not None:
+        stays = ~np.isin(allowed.codes, delisted)
+        if not stays.all():
+            logger.warning("recommend skipped %d delisted items in allow.", int((~stays).sum()))
+            ptr = allowed.ptr
+            ptr = None if ptr is None else np.append(0, np.cumsum(stays))[ptr]
+            allowed = ItemLists(allowed.codes[stays], ptr)
+        return allowed, hidden
+    if hidden is None or hidden.ptr is None:
+        codes = delisted if hidden is None else np.union1d(delisted, hidden.codes)
+        return None, ItemLists(codes, None)
+    lengths = np.diff(hidden.ptr)
+    row = np.repeat(np.arange(len(lengths)), lengths)
+    rows = np.concatenate([row, np.repeat(np.arange(len(lengths)), len(delisted))])
+    codes = np.concatenate([hidden.codes, np.tile(delisted, len(lengths))])
+    order = np.argsort(rows, kind="stable")
+    return None, ItemLists(codes[order], hidden.ptr + len(delisted) * np.arange(len(hidden.ptr)))
 
 
 @dataclass(frozen=True)
@@ -208,36 +272,59 @@ def _of_ids(ids: Any, known: _Known, what: str) -> ItemFilter:
     flat = id_column(column_of(ids, what))
     codes = np.asarray(known.vocabulary.encode(flat, what=f"ids in {what}"), dtype=np.int64)
     unknown = np.flatnonzero(codes < 0)
-    if what != "exclude" and len(unknown) == len(codes) > 0:
+    if what not in ("exclude", PART) and len(unknown) == len(codes) > 0:
         raise ValueError(
             f"{what} names no item that the model knows: it has {_named(flat, unknown)}, and the "
             f"model's items are as {known.vocabulary.decode([0])[0]!r}."
         )
     if unknown.size:
         _warn(what, len(unknown), _named(flat, unknown))
-    return ItemFilter(np.unique(codes[codes >= 0]), known.vocabulary)
+    codes = np.sort(codes[codes >= 0])  # faster than np.unique, which hashes
+    return ItemFilter(codes[np.diff(codes, prepend=-1) > 0], known.vocabulary)
 
 
 def _of_rule(rule: Rule, known: _Known, what: str) -> NDArray[np.int64]:
-    features = known.features
-    if features is None:
-        raise ValueError(
-            f"{what} is a rule on item features, and the model knows none: train it on sessions "
-            "with item_features, or pass ids."
-        )
     if not rule:
         raise ValueError(f"{what} is a rule without a condition: it needs a column and a value.")
-    matches = np.ones(len(features), dtype=bool)
+    features = known.features
+    matches = np.ones(len(known.vocabulary), dtype=bool)
     for name, wanted in rule.items():
+        if name in ("and", "or", "not") and (features is None or name not in features):
+            matches &= _combined(name, wanted, known, what)
+            continue
+        if features is None:
+            raise ValueError(
+                f"{what} is a rule on item features, and the model knows none: train it on "
+                "sessions with item_features, or pass ids."
+            )
         if name not in features:
             raise ValueError(
                 f"{what} has a rule on {name!r}, but the item features are "
                 f"{', '.join(map(str, features))}."
             )
         matches &= _matching(features[name], wanted)
-    if not matches.any() and what != "exclude":
+    if not matches.any() and what not in ("exclude", PART):
         raise ValueError(f"{what} fits no item: no item has {dict(rule)!r}.")
     return np.flatnonzero(matches)
+
+
+def _combined(name: str, parts: Any, known: _Known, what: str) -> NDArray[np.bool_]:
+    """Items of all of the parts, or of any of them, or of none, bool [num_items]."""
+    several = isinstance(parts, (list, tuple)) and parts and all(map(_is_collection, parts))
+    if name == "not" and not several and _is_collection(parts):
+        parts, several = [parts], True
+    if not several:
+        raise ValueError(
+            f"{what} has {name!r}, which takes a list of rules, ids, masks or filters, got "
+            f"{parts!r}."
+        )
+    masks = np.zeros((len(parts), len(known.vocabulary)), dtype=bool)
+    for mask, part in zip(masks, parts, strict=True):
+        mask[_chosen(part, known, PART).codes] = True
+    found: NDArray[np.bool_] = np.logical_or.reduce(masks)
+    if name == "and":
+        found = np.logical_and.reduce(masks)
+    return ~found if name == "not" else found
 
 
 def _matching(column: pd.Series, wanted: Any) -> NDArray[np.bool_]:
@@ -291,17 +378,65 @@ def _of_each(entries: list[Any], known: _Known, what: str) -> ItemLists:
     return ItemLists(codes, ptr)
 
 
-_read: WeakKeyDictionary[SessionModel, tuple[Any, ItemFilter]] = WeakKeyDictionary()
-"""A copy of the last long list of ids that each model was asked with, and what it stands for."""
+_read: WeakKeyDictionary[SessionModel, list[tuple[Any, _Known, ItemFilter]]] = WeakKeyDictionary()
+"""Copies of the long collections that each model was asked with, the last one first, what was known
+of its items, and what they stand for."""
+
+
+def _kept(model: SessionModel, items: Any, known: _Known, what: str) -> ItemFilter | None:
+    """What equal items stood for in an earlier call."""
+    entries = _read.get(model, [])
+    for place, (before, knew, chosen) in enumerate(entries):
+        if not _same(items, before):
+            continue
+        if knew.features is not known.features or knew.vocabulary != known.vocabulary:
+            continue
+        if len(chosen) == 0 and what != "exclude":
+            return None  # read again, it is an error
+        if place:
+            _read[model] = [entries[place], *entries[:place], *entries[place + 1 :]]
+        return chosen
+    return None
+
+
+def _keep(model: SessionModel, items: Any, known: _Known, chosen: ItemFilter) -> ItemFilter:
+    """Keeps a copy of a long collection, as its owner may change it, with what it stands for."""
+    size = len(known.vocabulary) if _is_plain_rule(items) else len(items)
+    if isinstance(items, ItemFilter) or size < KEPT_FROM:
+        return chosen
+    if isinstance(items, Mapping) and not _is_plain_rule(items):
+        return chosen
+    before: Any = copy.copy(items)
+    if isinstance(items, pd.api.extensions.ExtensionArray):
+        before = items.copy()
+    _read[model] = [(before, known, chosen), *_read.get(model, [])[: KEPT - 1]]
+    return chosen
+
+
+def _is_plain_rule(rule: Any) -> bool:
+    """Whether it is told by its values alone: a function may give something else next time."""
+    if not isinstance(rule, Mapping):
+        return False
+    return all(isinstance(value, (str, int, float)) for value in rule.values())
 
 
 def _same(items: Any, before: Any) -> bool:
-    if type(items) is not type(before) or len(items) != len(before):
+    if type(items) is not type(before):
         return False
     if isinstance(items, np.ndarray):
         return items.dtype == before.dtype and np.array_equal(items, before)
-    if isinstance(items, pd.Index):
-        return items.dtype == before.dtype and items.equals(before)
+    if len(items) != len(before):
+        return False
+    if isinstance(items, pd.Series):
+        if _is_boolean(items) and not items.index.equals(before.index):
+            return False
+        items, before = items.array, before.array
+    if isinstance(items, (pd.Index, pd.api.extensions.ExtensionArray)):
+        ids: Any = items
+        return ids.dtype == before.dtype and bool(ids.equals(before))
+    if isinstance(items, Mapping):
+        kinds = [[type(value) for value in rule.values()] for rule in (items, before)]
+        return kinds[0] == kinds[1] and bool(items == before)
     # Values of one object, or equal ones of one type: 1, 1.0 and True are equal, and no same ids.
     return bool(items == before) and (
         isinstance(items, (set, frozenset)) or type(items[0]) is type(before[0])

@@ -291,6 +291,8 @@ def _save_catalog(catalog: Catalog, out: FolderWriter) -> dict[str, Any]:
         out.write_ids(f"click_{number}_ids", vocabulary.ids)
     if catalog.item_features is not None:
         out.write_table("item_features", catalog.item_features)
+    if len(catalog.delisted):
+        out.write_array("delisted", catalog.delisted)
     return {
         "users": catalog.users is not None,
         "click_features": list(catalog.click_vocabularies),
@@ -302,6 +304,7 @@ def _load_catalog(folder: Folder, kept: dict[str, Any]) -> Catalog:
     counts = np.array(folder.array("item_counts", np.int64))
     if (counts < 0).any():
         raise ValueError(f"{folder.path}/item_counts.npy is broken: a count is negative.")
+    nothing = np.empty(0, dtype=np.int64)
     return Catalog(
         Vocabulary.from_unique(folder.ids("items")),
         counts,
@@ -311,6 +314,7 @@ def _load_catalog(folder: Folder, kept: dict[str, Any]) -> Catalog:
             name: Vocabulary.from_unique(folder.ids(f"click_{number}_ids"))
             for number, name in enumerate(kept["click_features"])
         },
+        np.array(folder.array("delisted", np.int64)) if folder.has_array("delisted") else nothing,
     )
 
 

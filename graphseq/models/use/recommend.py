@@ -19,7 +19,7 @@ from graphseq.data.graphs.session_graph import newest_clicks
 from graphseq.data.sessions.vocabulary import Vocabulary
 from graphseq.models.base import SessionModel, SessionsLike, model_method
 from graphseq.models.use.inference import blocks, inference
-from graphseq.models.use.item_filter import ItemLists, Items, read_items
+from graphseq.models.use.item_filter import ItemLists, Items, read_items, without
 from graphseq.models.use.requests import Queries, read_queries
 from graphseq.models.use.ties import TableTies, Tolerance, leaders, num_reached
 
@@ -61,7 +61,8 @@ def recommend(
     clicks as the score. Items that tie by the rule of :mod:`graphseq.models.use.ties` have one
     score
     and come in the order of their codes; those of score ``-inf`` are not recommended, so that a
-    list may be shorter than ``k``.
+    list may be shorter than ``k``. Items that :meth:`~graphseq.models.SessionModel.delist` named
+    are never recommended.
 
     Args:
         model: Any model.
@@ -115,6 +116,8 @@ def recommend(
     )
     hidden = None if exclude is None else read_items(model, exclude, queries.size, "exclude")
     allowed = None if allow is None else read_items(model, allow, queries.size, "allow")
+    if model.catalog is not None and len(model.catalog.delisted):
+        allowed, hidden = without(model.catalog.delisted, allowed, hidden)
     number, code, score = ranked(model, queries, k, hidden, allowed, exclude_seen, batch_size)
     ends = np.searchsorted(number, np.arange(queries.size + 1))  # the first place of each session
     if as_frame:

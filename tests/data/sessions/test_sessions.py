@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import date
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,8 +13,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from graphseq.data.sessions.filters import keep_min_support
 from graphseq.data.sessions.sessions import Sessions
 from graphseq.data.sessions.vocabulary import Vocabulary
+from graphseq.data.splits.splits import fixed_split
 
 ITEMS = st.one_of(st.integers(0, 9), st.sampled_from("abcdefgh"))
 LISTS = st.lists(st.lists(ITEMS, min_size=1, max_size=6), min_size=1, max_size=8)
@@ -601,3 +604,51 @@ def test_catalog_encode_gives_codes_of_items_users_and_values_and_missing_featur
     same = nobody.encode(first)
     assert same.fingerprint() == first.fingerprint()
     assert same.item_features["price"].tolist() == [1.0, 2.0, 3.0]
+
+
+# -- items without a click ---------------------------------------------------------------------
+
+
+def test_with_items_puts_items_without_a_click_into_the_catalog() -> None:
+    sessions = parts_of_a_log()[0]
+    more = sessions.with_items(["z", "a"])
+    assert more.vocabulary.ids.tolist() == ["a", "b", "c", "z"]
+    assert more.catalog().counts.tolist() == [1, 1, 1, 0]
+    assert more.listed.tolist() == [True, False, False, True]
+    assert more.item_features["price"].fillna(-1).tolist() == [1.0, 2.0, 3.0, -1]
+    assert more.to_lists() == sessions.to_lists()
+    assert more.drop_unused_items() is more
+    twice = more.with_items(["y"]).select([1])
+    assert twice.drop_unused_items().vocabulary.ids.tolist() == ["a", "c", "z", "y"]
+
+
+def test_with_items_of_a_frame_brings_features_of_all_that_it_names() -> None:
+    sessions = parts_of_a_log()[0]
+    table = pd.DataFrame({"price": [7.0, 9.0], "shelf": ["x", "y"]}, index=["z", "a"])
+    more = sessions.with_items(table)
+    assert more.item_features["price"].tolist() == [9.0, 2.0, 3.0, 7.0]
+    assert more.item_features["shelf"].fillna("-").tolist() == ["y", "-", "-", "x"]
+
+
+def test_with_items_that_are_wrong_are_refused() -> None:
+    sessions = Sessions.from_lists([["a", "b"]])
+    with pytest.raises(ValueError, match="'z' occurs twice"):
+        sessions.with_items(["z", "z"])
+    with pytest.raises(ValueError, match="None of these 1 items is known, as they are of another"):
+        sessions.with_items([1])
+    with pytest.raises(ValueError, match="listed needs one row an item: 2, got 1"):
+        replace(sessions, listed=np.array([True]))
+
+
+def test_listed_items_stay_in_splits_filters_and_parts_put_together(tmp_path: Path) -> None:
+    lists = [["a", "b", "a"], ["a", "c"], ["b", "z"]]
+    log = Sessions.from_lists(lists).with_items(["z", "y", "c"])
+    split = fixed_split(log[:2], log[2:])
+    assert split.train.vocabulary.ids.tolist() == ["a", "b", "c", "z", "y"]
+    assert split.test.to_lists() == [["b", "z"]]  # z has no click in training, and is known
+    assert split.report.loc["test", "unknown_clicks"] == 0
+    assert keep_min_support(split.train, 2).vocabulary.ids.tolist() == ["a", "c", "z", "y"]
+    both = Sessions.concat([log[:1], Sessions.from_lists([["x"]])])
+    assert both.vocabulary.ids[both.listed].tolist() == ["c", "z", "y"]
+    log.save(tmp_path / "log")
+    assert Sessions.open(tmp_path / "log").listed.tolist() == log.listed.tolist()

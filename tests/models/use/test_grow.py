@@ -213,3 +213,17 @@ def test_counts_of_the_grown_catalogue_are_those_of_the_new_log() -> None:
     grown = grow(known(SRGNN(4, 8)), Sessions.from_lists([["e", "a", "e"]]))
     assert grown.catalog is not None
     np.testing.assert_array_equal(grown.catalog.counts, [1, 0, 0, 0, 2])
+
+
+def test_new_items_without_a_shared_feature_value_are_counted(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    table = pd.DataFrame({"kind": ["x", "x", "y", "z"]})
+    model = known(SRGNN(4, 8), old_log(item_features=table))
+    log = replace(
+        Sessions.from_lists([["p", "q"]]), item_features=pd.DataFrame({"kind": ["v", "x"]})
+    )
+    grown = grow(model, log, initial="features")
+    assert "initial='features': 1 of 2 new items share no feature value" in caplog.text
+    table_of = grown.item_weight()
+    torch.testing.assert_close(table_of[4], table_of[:4].mean(0))

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,9 +15,11 @@ import pytest
 import torch
 
 from graphseq.data.sessions.sessions import Sessions
-from graphseq.models import ItemFilter, MarkovChain, Popularity
+from graphseq.models import ItemFilter, MarkovChain, Popularity, SessionModel
 from graphseq.models.use import item_filter as module
+from graphseq.models.use.grow import grow
 from graphseq.models.use.item_filter import read_items
+from graphseq.models.use.persistence import load
 
 SHELF = {"a": "shoes", "b": "hats", "c": "shoes", "d": None, "e": "coats"}
 PRICE = {"a": 10.0, "b": 20.0, "c": 30.0, "d": 40.0, "e": np.nan}
@@ -209,3 +213,187 @@ def test_recommend_hidden_or_picked_allowed_items_give_the_same(sessions: int) -
         allowed = generator.choice(30, size, replace=False).tolist()
         expected = [[pair for pair in answer if pair[0] in allowed][:4] for answer in everything]
         assert model.recommend(asked, 4, allow=allowed) == expected
+
+
+def test_filters_combine_as_sets_do(model: Popularity) -> None:
+    shoes, cheap = ItemFilter.of(model, {"shelf": "shoes"}), ItemFilter.of(model, ["a", "b"])
+    assert [list(f) for f in (shoes & cheap, shoes | cheap, shoes - cheap, ~shoes)] == [
+        ["a"],
+        ["a", "b", "c"],
+        ["c"],
+        ["b", "d", "e"],
+    ]
+    assert model.recommend([[]], allow=~shoes & ~cheap, k=1)[0][0][0] == "d"
+    assert codes(model, shoes & ~shoes) == []
+    with pytest.raises(TypeError, match="combined with another one, got list"):
+        shoes & ["a"]  # type: ignore[operator]
+    with pytest.raises(ValueError, match="one is of 5 items, the other of 4 other ones"):
+        shoes | ItemFilter.of(Popularity(4), [1])
+
+
+@pytest.mark.parametrize(
+    ("rule", "expected"),
+    [
+        ({"not": {"shelf": "shoes"}}, "bde"),
+        ({"not": [{"shelf": "shoes"}, ["e"]]}, "bd"),
+        ({"or": [{"shelf": "hats"}, {"price": 30.0}, ["e"]]}, "bce"),
+        ({"and": [{"shelf": ["shoes", "hats"]}, {"not": ["a"]}]}, "bc"),
+        ({"shelf": "shoes", "not": {"price": 10.0}}, "c"),
+        ({"or": [{"and": [["a", "b"], ["b", "c"]]}, {"shelf": "coats"}]}, "be"),
+        ({"or": [{"shelf": "gloves"}, ["c", "zzz"]]}, "c"),  # a part may fit nothing
+    ],
+    ids=str,
+)
+def test_rules_nest(model: Popularity, rule: Any, expected: str) -> None:
+    assert codes(model, rule) == ["abcde".index(item) for item in expected]
+
+
+def test_rules_that_do_not_nest_say_why(model: Popularity) -> None:
+    for rule in (
+        {"or": "shoes"},
+        {"or": []},
+        {"or": ["a"]},
+        {"and": {"shelf": "shoes"}},
+        {"or": [1]},
+        {"not": 1},
+    ):
+        with pytest.raises(ValueError, match=r"allow has '.*', which takes a list of rules, ids"):
+            codes(model, rule)
+    with pytest.raises(ValueError, match="allow fits no item"):
+        codes(model, {"not": {"not": {"shelf": "gloves"}}})
+    plain = Popularity(3)
+    assert codes(plain, {"not": [1]}) == [0, 2]  # ids need no features
+
+
+def test_rule_on_a_column_named_like_a_word_of_rules_is_one_on_the_column() -> None:
+    log = pd.DataFrame({"session_id": 0, "item_id": ["a", "b"]})
+    features = pd.DataFrame({"not": [1, 2]}, index=["a", "b"])
+    model = Popularity(2).fit_counts(Sessions.from_frame(log, item_features=features))
+    assert codes(model, {"not": 2}) == [1]
+
+
+def test_items_of_many_callers_are_kept_and_the_oldest_forgotten(
+    model: Popularity, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "KEPT_FROM", 1)
+    monkeypatch.setattr(module, "KEPT", 3)
+    looked_up: list[Any] = []
+    real = module._chosen
+    monkeypatch.setattr(module, "_chosen", lambda *args: looked_up.append(args[0]) or real(*args))
+    kept = [["a"], pd.Series(["a", "b"]), {"shelf": "shoes"}]
+    for _ in range(3):
+        assert [codes(model, items) for items in kept] == [[0], [0, 1], [0, 2]]
+    assert len(looked_up) == 3
+    assert codes(model, ["e"]) == [4]  # ["a"] was asked for longest ago
+    assert codes(model, {"shelf": "shoes"}) == [0, 2]
+    assert len(looked_up) == 4
+    assert codes(model, ["a"]) == [0]
+    assert len(looked_up) == 5
+
+
+def test_items_of_every_form_kept_are_read_again_when_they_change(
+    model: Popularity, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "KEPT_FROM", 1)
+    mask = pd.Series([True, False], index=["a", "b"])
+    assert codes(model, mask) == [0]
+    assert codes(model, mask.set_axis(["c", "b"])) == [2]  # the same values of other ids
+    assert codes(model, np.array(["a", "b"])) == [0, 1]
+    assert codes(model, np.array(["a", "c"])) == [0, 2]
+    chosen = {"a", "b"}
+    assert codes(model, chosen) == [0, 1]
+    chosen.add("e")
+    assert codes(model, chosen) == [0, 1, 4]
+    assert codes(model, list({"a", "b"})) == [0, 1]
+    text = pd.array(["a", "b"], dtype="str")
+    assert codes(model, text) == [0, 1]
+    text[1] = "d"
+    assert codes(model, text) == [0, 3]
+    wanted = {"price": 10.0}
+    assert codes(model, wanted) == [0]
+    wanted["price"] = 20.0
+    assert codes(model, wanted) == [1]
+    assert codes(model, ["zzz"], what="exclude") == []
+    with pytest.raises(ValueError, match="names no item that the model knows"):
+        codes(model, ["zzz"])
+
+
+def test_rule_kept_is_read_again_for_other_features(
+    model: Popularity, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "KEPT_FROM", 1)
+    assert codes(model, {"shelf": "shoes"}) == [0, 2]
+    assert model.catalog is not None
+    table = pd.DataFrame({"shelf": ["hats", "shoes", None, None, None]})
+    model.catalog = replace(model.catalog, item_features=table)
+    assert codes(model, {"shelf": "shoes"}) == [1]
+    limit = [25.0]
+    rule = {"shelf": lambda shelf: shelf == ("shoes" if limit[0] > 20 else "hats")}
+    assert codes(model, rule) == [1]
+    limit[0] = 5.0
+    assert codes(model, rule) == [0]  # a function is called each time
+
+
+# -- delisted ----------------------------------------------------------------------------------
+
+
+def test_delisted_items_are_never_recommended_and_counted(
+    model: Popularity, caplog: pytest.LogCaptureFixture
+) -> None:
+    def items(**options: Any) -> list[str]:
+        return ["".join(i for i, _ in answer) for answer in model.recommend([["a"], []], **options)]
+
+    model.delist(["a", "d"])
+    assert repr(model.catalog) == "Catalog(num_items=5, 2 delisted, num_users=0)"
+    assert items() == ["bce"] * 2
+    assert items(exclude=["b"]) == ["ce"] * 2
+    assert items(exclude=[["b"], ["c"]]) == ["ce", "be"]
+    assert items(allow=["a", "b"]) == ["b"] * 2
+    assert "skipped 1 delisted items in allow" in caplog.text
+    assert items(allow=[["a", "c"], ["d"]]) == ["c", ""]
+    assert items(allow=~ItemFilter.of(model, ["b"]), k=2) == ["ce"] * 2
+    model.delist(ItemFilter.of(model, {"shelf": "hats"}))
+    assert items() == ["ce"] * 2
+    model.relist(["a"])
+    assert items() == ["ace"] * 2
+    model.relist()
+    assert items() == ["abcde"] * 2
+
+
+def test_delisted_items_stay_so_when_saved_grown_and_trained_on(
+    model: Popularity, tmp_path: Path
+) -> None:
+    def best_of(model: SessionModel) -> str:
+        return "".join(item for item, _ in model.recommend([[]])[0])
+
+    model.delist(["b"])
+    model.save(tmp_path / "model")
+    assert best_of(load(tmp_path / "model")) == "acde"
+    log = Sessions.from_lists([["f", "a"], ["b", "f", "f"]])
+    grown = grow(model, log)
+    assert grown.catalog is not None
+    assert grown.catalog.items.decode(grown.catalog.delisted) == ["b"]
+    assert best_of(grown) == "facde"
+    assert model.catalog is not None
+    counts = replace(model.catalog, delisted=np.empty(0, dtype=np.int64))
+    model.attach(counts)
+    assert best_of(model) == "acde"
+
+
+def test_delist_of_what_is_unknown_is_counted_or_refused(
+    model: Popularity, caplog: pytest.LogCaptureFixture
+) -> None:
+    model.delist(["a", "zzz"])
+    assert "1 of 2 items to delist are not in the catalog, 'zzz' the first" in caplog.text
+    with pytest.raises(ValueError, match="None of the 1 items to delist is in the catalog, 'zzz'"):
+        model.delist(["zzz"])
+    with pytest.raises(ValueError, match=r"takes a collection of ids, got 'a': write \['a'\]"):
+        model.delist("a")
+    with pytest.raises(ValueError, match=r"None of these 1 ids to relist is known, as they are of"):
+        model.relist([1])
+    with pytest.raises(ValueError, match="delist needs the ids of the model's items"):
+        Popularity(3).delist([1])
+    with pytest.raises(ValueError, match=r"codes in 0\.\.4, ascending and distinct"):
+        replace(model.catalog, delisted=np.array([5]))  # type: ignore[type-var]
+    model.delist([])
+    assert len(model.catalog.delisted) == 1  # type: ignore[union-attr]
