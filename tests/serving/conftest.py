@@ -52,7 +52,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Tests of an index whose library is not installed say which command brings it."""
     for item in items:
         kind = getattr(item, "callspec", None) and item.callspec.params.get("index")
-        package = INDEXES[kind].package if kind in INDEXES else None
+        named = isinstance(kind, str) and kind in INDEXES
+        package = INDEXES[kind].package if named else None
         if package and find_spec(package.partition(".")[0]) is None:
             reason = f"{kind} needs {package}: pip install 'graphseq[serving]'"
             item.add_marker(pytest.mark.skip(reason=reason))
