@@ -139,7 +139,7 @@ class Recommender:
             self.cache.clear()
 
     def _servable(self) -> NDArray[np.bool_] | None:
-        """Items that may be served, bool [num_items]: those of the filters, without delisted ones."""
+        """Items that may be served, bool [num_items]: of the filters, and not delisted."""
         catalog = self.model.catalog
         if catalog is None or not len(catalog.delisted):
             return self.servable
