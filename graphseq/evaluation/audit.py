@@ -338,10 +338,8 @@ def _catalog(split: Split, model: SessionModel | None) -> list[Finding]:
         says = f"This {type(model).__name__} has no catalog: it was not trained by gs.fit."
         return [Finding(n, "unknown", 0, 0, says) for n in ("catalog", "popularity", "negatives")]
     true = count_codes(train.items, train.num_items)
-    if catalog.items == train.vocabulary:
-        codes = np.arange(train.num_items)
-    else:
-        codes = train.vocabulary.encode(catalog.items.ids)
+    same = catalog.items == train.vocabulary
+    codes = np.arange(len(true)) if same else train.vocabulary.encode(catalog.items.ids)
     counts = np.where(codes >= 0, true[codes], 0)
     never = np.flatnonzero(counts == 0)
     differs = np.flatnonzero(np.asarray(catalog.counts) != counts)

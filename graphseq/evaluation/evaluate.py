@@ -23,7 +23,8 @@ from graphseq.evaluation.metrics import metric_names
 from graphseq.evaluation.protocol import Protocol, protocol_of
 from graphseq.evaluation.rank_counts import rank_counts
 from graphseq.evaluation.report import UNSEEN_COLUMNS, Report
-from graphseq.evaluation.scoring import case_vectors, in_larger_blocks, score_cases
+from graphseq.evaluation.scoring import case_batches, case_vectors, in_larger_blocks, score_cases
+from graphseq.evaluation.sparse_ranks import EvidenceRanks, has_evidence
 from graphseq.evaluation.table_ranks import ROWS_AT_ONCE, TableRanks
 from graphseq.evaluation.targets import IntArray, Targets, fingerprint_of
 from graphseq.models.base import SessionModel
@@ -109,19 +110,22 @@ def evaluate(
         if by_table:
             count = TableRanks(model.item_weight(), model.item_bias()).counts
             vectors = case_vectors(model, sessions, cases, batch_size)
-            blocks = in_larger_blocks(vectors, ROWS_AT_ONCE)
+            blocks: Iterable[tuple[IntArray, Any]] = in_larger_blocks(vectors, ROWS_AT_ONCE)
+        elif draw is None and has_evidence(model):
+            count = EvidenceRanks(model).counts
+            blocks = case_batches(sessions, cases, batch_size)
         else:
             blocks = score_cases(model, sessions, cases, batch_size)
         for case, found in blocks:
-            targets = torch.from_numpy(cases.target[case]).to(found.device)
+            targets = torch.from_numpy(cases.target[case]).to(model.device)
             options: dict[str, Any] = {}
             if draw is not None:
                 drawn = draw.of(case, cases.target[case])
-                options["candidates"] = torch.from_numpy(drawn).to(found.device)
+                options["candidates"] = torch.from_numpy(drawn).to(model.device)
             for rule, unseen in rules.items():
                 if unseen:
                     row, item = (torch.from_numpy(part) for part in cases.seen(case))
-                    options["excluded"] = row.to(found.device), item.to(found.device)
+                    options["excluded"] = row.to(model.device), item.to(model.device)
                 higher, level = count(found, targets, **options)
                 better[rule][case], tied[rule][case] = higher.cpu().numpy(), level.cpu().numpy()
             bar.advance(task, len(case))

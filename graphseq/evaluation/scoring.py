@@ -8,6 +8,7 @@ from functools import partial
 import numpy as np
 import torch
 from torch import Tensor
+from torch_geometric.data import Batch
 
 from graphseq.data.graphs.dataset import SessionGraphDataset
 from graphseq.data.sessions.sessions import Sessions
@@ -60,6 +61,23 @@ def score_cases(model: SessionModel, sessions: Sessions, cases: Targets, batch_s
             scores = score(vectors[start : start + rows])
             expected = [len(part), model.num_items]
             yield part, _checked(scores, expected, f"{type(model).__name__} by its item table")
+
+
+def case_batches(
+    sessions: Sessions, cases: Targets, batch_size: int
+) -> Iterator[tuple[IntArray, Batch]]:
+    """The prefixes of all cases that have a history, as batches of session graphs.
+
+    Args:
+        sessions: In the codes of the model.
+        cases: Of these sessions.
+        batch_size: Session graphs of a batch.
+    """
+    case = np.flatnonzero(cases.history > 0)  # these are the dataset's samples, in its order
+    if len(case):
+        dataset = SessionGraphDataset(sessions, samples="prefixes")
+        for sample in _batches(cases.history[case], batch_size):
+            yield case[sample], dataset.batch(sample)
 
 
 def case_vectors(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, NamedTuple, Self
 
 import numpy as np
 import torch
@@ -17,6 +17,28 @@ from graphseq.models.base import SessionModel
 from graphseq.models.use.ties import roundings
 
 
+class Evidence(NamedTuple):
+    r"""What the scores of a batch are made of, where few items of a session have evidence.
+
+    .. math::
+        \hat y_{sj} = \frac1u e_{sj} + \beta_s p_j
+
+    An item whose score is then 0 is never recommended: its score is ``-inf``.
+
+    Attributes:
+        blocks: The sums :math:`e` of the batch's sessions, one block of sessions after another,
+            each float64 [sessions of the block, num_items] with no cell given twice.
+        backoff: Weight :math:`\beta_s` of popularity: one number, or float64 [num_sessions].
+        unit: What the sums count in, :math:`u`.
+        share: Popularity :math:`p`, float64 [num_items]; ``None``: the shares of training clicks.
+    """
+
+    blocks: Iterable[csr_matrix]
+    backoff: float | Tensor
+    unit: float = 1.0
+    share: Tensor | None = None
+
+
 class CountingModel(SessionModel):
     """A model without gradients: :meth:`fit_counts` counts, :meth:`score` looks up.
 
@@ -24,9 +46,9 @@ class CountingModel(SessionModel):
     but no cast to another float type changes them. Scores are float64: shares of millions of clicks
     differ in digits that float32 does not have.
 
-    A family implements :meth:`count` and :meth:`score`; one that has evidence for a few items of
-    every session gives it to :meth:`evidence_scores`. Scores are sums of terms that are not
-    negative, so that each is exact but for ``num_roundings`` of itself.
+    A family implements :meth:`count`, and :meth:`score` or :meth:`evidence`: what it has for a few
+    items of every session, so that ``evaluate`` compares these alone. Scores are sums of terms that
+    are not negative, so that each is exact but for ``num_roundings`` of itself.
 
     Args:
         num_items: Items of the catalogue.
@@ -90,6 +112,31 @@ class CountingModel(SessionModel):
             session: The session of each click, int64 [num_clicks], never falling.
             time: The time of each click, float64 [num_clicks], if the log has times.
         """
+
+    def evidence(self, batch: Batch) -> Evidence:
+        """What speaks for few items of every session, on the CPU; all others go by popularity.
+
+        Args:
+            batch: Session graphs.
+        """
+        raise AttributeError(f"{type(self).__name__} defines neither evidence nor score.")
+
+    def score(self, batch: Batch, items: Tensor | None = None) -> Tensor:
+        """The evidence for each item, and popularity where there is none or as much.
+
+        Args:
+            batch: Session graphs.
+            items: ``None``: all items; else candidates, [C] or [num_sessions, C].
+
+        Returns:
+            float64 [num_sessions, num_items] or [num_sessions, C]; ``-inf``: never recommended.
+
+        Raises:
+            ValueError: If nothing was counted yet.
+        """
+        blocks, backoff, unit, _ = self.evidence(batch)
+        assert isinstance(backoff, (int, float))
+        return self.evidence_scores(batch, items, blocks, backoff=backoff, unit=unit)
 
     def set_buffer(
         self, name: str, values: NDArray[Any] | None = None, *, dtype: torch.dtype = torch.long

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch_geometric.data import Batch
 
 from graphseq.models.base import Traits
-from graphseq.models.counting.counting import CountingModel, last_visit
+from graphseq.models.counting.counting import CountingModel, Evidence, last_visit
 from graphseq.models.counting.lists import FloatArray, IntArray, highest, weighted_sums
 from graphseq.models.registry import register
 
@@ -138,16 +138,11 @@ class ItemKNN(CountingModel):
         nearness = together.data[entry] / np.sqrt(item_sessions[column] + self.regularization)
         return entry[highest(row, nearness, self.k, tie=-last_click[column])]
 
-    def score(self, batch: Batch, items: Tensor | None = None) -> Tensor:
+    def evidence(self, batch: Batch) -> Evidence:
         """Summed cosines to the items of the last clicks.
 
         Args:
             batch: Session graphs.
-            items: ``None``: all items; else candidates, [C] or [num_sessions, C].
-
-        Returns:
-            float64 [num_sessions, num_items] or [num_sessions, C]; with ``backoff=0``, ``-inf``
-            for what is no neighbour.
 
         Raises:
             ValueError: If nothing was counted yet.
@@ -174,7 +169,7 @@ class ItemKNN(CountingModel):
             cosines,
             self.num_items,
         )
-        return self.evidence_scores(batch, items, (e for _, e in sums), backoff=self.backoff)
+        return Evidence((e for _, e in sums), self.backoff)
 
     def __repr__(self) -> str:
         return (

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy.sparse import csr_matrix
 from torch import Tensor
 from torch_geometric.data import Batch
 
 from graphseq.data.logs.times import Duration, half_life_of
 from graphseq.models.base import SessionsLike, Traits
-from graphseq.models.counting.counting import CountingModel, find
+from graphseq.models.counting.counting import CountingModel, Evidence, find
 from graphseq.models.registry import register
 from graphseq.models.use import inference
 from graphseq.nn.ragged import ragged_range
@@ -229,6 +231,56 @@ class MarkovChain(CountingModel):
         for k, weight in enumerate(reversed(weights), start=1):
             self._add_counts(scores, k, contexts[k - 1], weight, items)
         return scores
+
+    def evidence(self, batch: Batch) -> Evidence:
+        """Weighted counts of the transitions out of the last clicks; popularity shrinks with them.
+
+        Args:
+            batch: Session graphs.
+
+        Raises:
+            ValueError: If nothing was counted yet.
+        """
+        share = self.popularity(self.smoothing)
+        contexts = self.contexts(batch)
+        lengths = batch.click_ptr.diff().clamp(max=self.order)
+        shrink = share.new_ones(int(batch.num_graphs))
+        weights: dict[int, Tensor] = {}
+        for k in range(self.order, 0, -1):
+            context = contexts[k - 1]
+            if self.backoff == 0:
+                context = contexts[k - 1] = torch.where(lengths == k, context, -1)
+            n = self._context_count(k, context)
+            found = n + self.backoff
+            weights[k] = torch.where(found > 0, shrink / found, 0.0)
+            shrink = torch.where(found > 0, shrink * (self.backoff / found), shrink)
+        scale = shrink if self.backoff > 0 else 0.0
+        return Evidence(self._transitions(contexts, weights), scale, share=share)
+
+    def _transitions(
+        self, contexts: list[Tensor], weights: dict[int, Tensor]
+    ) -> Iterator[csr_matrix]:
+        """Weighted counts of what follows the contexts, some sessions at a time."""
+        ptrs = [getattr(self, f"context_ptr_{k}").cpu().numpy() for k in weights]
+        size = np.zeros(len(contexts[0]), dtype=np.int64)
+        lists = []
+        for k, ptr in sorted(zip(weights, ptrs, strict=True)):
+            context = contexts[k - 1].cpu().numpy()
+            known = context >= 0
+            start, stop = ptr[context * known], ptr[context * known + known]
+            lists.append((k, start, stop))
+            size += stop - start
+        for rows in inference.blocks(size, len(size), inference.MOST_ENTRIES):
+            block = csr_matrix((rows.stop - rows.start, self.num_items), dtype=np.float64)
+            for k, start, stop in lists:
+                begin, length = start[rows], (stop - start)[rows]
+                end = np.concatenate(([0], np.cumsum(length)))
+                entry = np.repeat(begin - end[:-1], length) + np.arange(end[-1])
+                count = getattr(self, f"transition_count_{k}").cpu().numpy()[entry]
+                item = getattr(self, f"transition_key_{k}").cpu().numpy()[entry] % self.num_items
+                weight = np.repeat(weights[k].cpu().numpy()[rows], length)
+                block = block + csr_matrix((count * weight, item, end), block.shape)
+            yield block
 
     def _plain(
         self, scores: Tensor, contexts: list[Tensor], batch: Batch, items: Tensor | None

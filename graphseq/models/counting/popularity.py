@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import numpy as np
+from scipy.sparse import csr_matrix
 from torch import Tensor
 from torch_geometric.data import Batch
 
 from graphseq.models.base import Traits
-from graphseq.models.counting.counting import CountingModel
+from graphseq.models.counting.counting import CountingModel, Evidence
 from graphseq.models.registry import register
 
 
@@ -36,3 +38,8 @@ class Popularity(CountingModel):
         if share.dim() == 2:
             return share
         return share.repeat(batch.num_graphs, 1)
+
+    def evidence(self, batch: Batch) -> Evidence:
+        """None: all items go by popularity."""
+        none = csr_matrix((int(batch.num_graphs), self.num_items), dtype=np.float64)
+        return Evidence([none], backoff=1.0)

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from torch import Tensor
 from torch_geometric.data import Batch
 
 from graphseq.models.base import Traits
-from graphseq.models.counting.counting import CountingModel, last_visit
+from graphseq.models.counting.counting import CountingModel, Evidence, last_visit
 from graphseq.models.registry import register
 
 
@@ -34,12 +33,8 @@ class Recency(CountingModel):
         best_for="logs in which people return to what they just saw",
     )
 
-    def score(self, batch: Batch, items: Tensor | None = None) -> Tensor:
-        """Above 1 for items of the session, shares of training clicks for all others.
-
-        Returns:
-            float64 [num_sessions, num_items] or [num_sessions, C].
-        """
+    def evidence(self, batch: Batch) -> Evidence:
+        """Above 1 for items of the session, shares of training clicks for all others."""
         share = self.popularity()[batch.x]  # [num_nodes]
         value = 1 + 1 / last_visit(batch).double() - share  # the share is added to all alike
-        return self.evidence_scores(batch, items, [self.of_own_items(batch, value)], backoff=1.0)
+        return Evidence([self.of_own_items(batch, value)], backoff=1.0)

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch_geometric.data import Batch
 
 from graphseq.models.base import Traits
-from graphseq.models.counting.counting import CountingModel
+from graphseq.models.counting.counting import CountingModel, Evidence
 from graphseq.models.counting.lists import weighted_sums
 from graphseq.models.registry import register
 from graphseq.nn.ragged import ragged_range
@@ -127,16 +127,11 @@ class SequentialRules(CountingModel):
             return self.window + 1 - gap
         return self._unit / gap if self.weight == "reciprocal" else 1
 
-    def score(self, batch: Batch, items: Tensor | None = None) -> Tensor:
+    def evidence(self, batch: Batch) -> Evidence:
         """Summed weights of rules out of the last clicks, in pairs of neighbours.
 
         Args:
             batch: Session graphs.
-            items: ``None``: all items; else candidates, [C] or [num_sessions, C].
-
-        Returns:
-            float64 [num_sessions, num_items] or [num_sessions, C]; with ``backoff=0``, ``-inf``
-            where no rule leads.
 
         Raises:
             ValueError: If nothing was counted yet.
@@ -156,9 +151,7 @@ class SequentialRules(CountingModel):
             lambda rule, _: (item[rule], weight[rule]),
             self.num_items,
         )
-        return self.evidence_scores(
-            batch, items, (e for _, e in sums), backoff=self.backoff, unit=unit * self._unit
-        )
+        return Evidence((e for _, e in sums), self.backoff, unit * self._unit)
 
     def __repr__(self) -> str:
         return (

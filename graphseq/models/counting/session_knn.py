@@ -15,7 +15,7 @@ from torch import Tensor
 from torch_geometric.data import Batch
 
 from graphseq.data.logs.times import Duration, half_life_of
-from graphseq.models.counting.counting import CountingModel, last_visit
+from graphseq.models.counting.counting import CountingModel, Evidence, last_visit
 from graphseq.models.counting.lists import FloatArray, IntArray, entries_of, highest, weighted_sums
 from graphseq.models.use import inference
 
@@ -232,23 +232,18 @@ class SessionKNN(CountingModel):
             for kind, *values in zip(kinds, *parts, strict=True)
         )
 
-    def score(self, batch: Batch, items: Tensor | None = None) -> Tensor:
+    def evidence(self, batch: Batch) -> Evidence:
         """Summed similarities of the neighbours that clicked the item.
 
         Args:
             batch: Session graphs; with ``click_time``, the last is the current time.
-            items: ``None``: all items; else candidates, [C] or [num_sessions, C].
-
-        Returns:
-            float64 [num_sessions, num_items] or [num_sessions, C]; with ``backoff=0``, ``-inf``
-            for what no neighbour clicked.
 
         Raises:
             ValueError: If nothing was counted yet.
         """
         self.popularity()  # refuses where nothing was counted
-        evidence = map(self._evidence, self._neighborhoods(self._query(batch)))
-        return self.evidence_scores(batch, items, evidence, backoff=self.backoff)
+        neighborhoods = self._neighborhoods(self._query(batch))
+        return Evidence(map(self._evidence, neighborhoods), self.backoff)
 
     def _query(self, batch: Batch) -> _Query:
         node, row, age = batch.x, batch.batch, last_visit(batch)

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor
 from torch_geometric.data import Batch
 
 from graphseq.models.base import Traits
-from graphseq.models.counting.counting import CountingModel
+from graphseq.models.counting.counting import CountingModel, Evidence
 from graphseq.models.registry import register
 
 
@@ -35,13 +34,8 @@ class SessionPopularity(CountingModel):
         best_for="telling how much of a score is repetition",
     )
 
-    def score(self, batch: Batch, items: Tensor | None = None) -> Tensor:
-        """Clicks of the session, and a share of training clicks below one.
-
-        Returns:
-            float64 [num_sessions, num_items] or [num_sessions, C].
-        """
+    def evidence(self, batch: Batch) -> Evidence:
+        """Clicks of the session, and a share of training clicks below one."""
         clicks = torch.bincount(batch.click_index, minlength=batch.x.numel())  # [num_nodes]
         total = int(self.item_counts.sum())  # N
-        evidence = self.of_own_items(batch, clicks.double())
-        return self.evidence_scores(batch, items, [evidence], backoff=total / (total + 1))
+        return Evidence([self.of_own_items(batch, clicks.double())], backoff=total / (total + 1))

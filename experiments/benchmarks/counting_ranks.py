@@ -1,0 +1,65 @@
+"""Seconds to rank a test part by counting models: by their evidence alone, and by dense scores."""
+
+from __future__ import annotations
+
+import argparse
+import time
+from importlib import import_module
+from pathlib import Path
+from unittest import mock
+
+import graphseq as gs
+from experiments.benchmarks.report import Benchmark
+
+MODELS = ("sequential_rules", "markov", "item_knn", "vsknn")
+
+evaluation = import_module("graphseq.evaluation.evaluate")
+
+
+def seconds(
+    model: gs.models.SessionModel, sessions: gs.Sessions
+) -> tuple[float, gs.evaluation.Report]:
+    """Time of one evaluation, and its report."""
+    start = time.perf_counter()
+    report = gs.evaluate(model, sessions)
+    return time.perf_counter() - start, report
+
+
+def main(argv: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(prog="python -m experiments.benchmarks.counting_ranks")
+    parser.add_argument("--dataset", help="default: generated sessions")
+    parser.add_argument("--root")
+    parser.add_argument("--models", nargs="+", default=MODELS)
+    parser.add_argument("--items", type=int, default=40_000, help="items of generated sessions")
+    parser.add_argument("--sessions", type=int, default=100_000, help="generated sessions")
+    parser.add_argument("--out", type=Path, default=Path("runs/benchmarks"))
+    options = parser.parse_args(argv)
+    if options.dataset is None:
+        log = gs.generate_sessions(options.sessions, options.items, seed=0)
+        split = gs.session_split(log, 0.1)
+    else:
+        split = gs.load_split(options.dataset, options.root)
+    benchmark = Benchmark.start(
+        "experiments.benchmarks.counting_ranks", argv, options.dataset, split.test
+    )
+    for name in options.models:
+        model = gs.models.MODELS[name](num_items=split.num_items)
+        gs.fit(model, split)
+        sparse, found = seconds(model, split.test)
+        with mock.patch.object(evaluation, "has_evidence", return_value=False):
+            dense, expected = seconds(model, split.test)
+        if not found.ranks.equals(expected.ranks):
+            raise AssertionError(f"{name}: the two rankings differ.")
+        benchmark.add(
+            model=name,
+            cases=found.num_cases,
+            items=split.num_items,
+            sparse_seconds=round(sparse, 2),
+            dense_seconds=round(dense, 2),
+            ratio=round(dense / sparse, 1),
+        )
+    benchmark.finish(options.out / "counting_ranks.json")
+
+
+if __name__ == "__main__":
+    main()
