@@ -35,7 +35,7 @@ def make(samples: Samples = "prefixes") -> SessionGraphDataset:
     users = np.arange(sessions.num_sessions, dtype=np.int32)
     features = {"place": np.arange(sessions.num_clicks)}
     sessions = replace(sessions, time=time, users=users, click_features=features)
-    return SessionGraphDataset(sessions, samples)
+    return SessionGraphDataset(sessions, samples, request_time=True)
 
 
 def graphs(batch: Batch) -> list[Graph]:
@@ -59,6 +59,13 @@ def test_augmented_batch_without_a_change_equals_the_batch(samples: Samples) -> 
         assert torch.equal(found[name], value), name
     for one, other in zip(expected.to_data_list(), found.to_data_list(), strict=True):
         assert all(torch.equal(one[name], other[name]) for name in one.to_dict())
+
+
+def test_augmented_sample_is_asked_for_at_the_time_of_its_target() -> None:
+    sessions = replace(Sessions.from_lists([list(range(8))] * 30), time=np.arange(240.0) % 8)
+    dataset = SessionGraphDataset(sessions, "sessions", request_time=True)
+    batch = dataset.augmented_batch(range(30), RandomCrop(0.5))  # whose items are their times
+    assert batch.request_time.tolist() == batch.y[batch.click_ptr[1:] - 1].tolist()
 
 
 def test_augmented_batch_without_a_change_equals_the_batch_with_unknown_clicks() -> None:

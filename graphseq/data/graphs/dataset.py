@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch_geometric.data import Batch, Dataset
 
+from graphseq.arguments import flag
 from graphseq.data.graphs.augment import Augmentation, RaggedClicks
 from graphseq.data.graphs.session_graph import (
     SessionGraph,
@@ -54,10 +55,13 @@ class SessionGraphDataset(Dataset):
         transform: A PyG transform, applied to every graph when it is read.
         target_fields: What graphs tell of their targets' clicks: ``"time"`` and click features, as
             ``y_time`` and ``y_<feature>``, one to each of ``y``. No model may read them.
+        request_time: Whether graphs tell by ``request_time`` [1] when their (last) target was
+            clicked. To tell the next item while its time is known is another task.
 
     Raises:
         ValueError: If ``samples`` is neither, ``max_length`` is not positive or cuts sessions, no
-            session has a target with a known click before it, or there is no such target field.
+            session has a target with a known click before it, there is no such target field, or a
+            ``request_time`` is asked of sessions without times.
     """
 
     def __init__(
@@ -68,6 +72,7 @@ class SessionGraphDataset(Dataset):
         *,
         max_length: int | None = None,
         target_fields: Sequence[str] = (),
+        request_time: bool = False,
     ) -> None:
         only_sessions("sessions", sessions)
         if samples not in ("prefixes", "sessions"):
@@ -94,6 +99,12 @@ class SessionGraphDataset(Dataset):
                     f"target_fields are of {', '.join(known_fields) or 'none'} in these sessions, "
                     f"got {name!r}."
                 )
+        self.request_time = flag("request_time", request_time)
+        if request_time and sessions.time is None:
+            raise ValueError(
+                "request_time=True tells when targets were clicked, and these sessions have no "
+                "times: read the log with time=, or leave it out."
+            )
         self._chosen: tuple[Any, NDArray[np.int64]] | None = None
         lengths = sessions.lengths
         first_target: int | NDArray[np.int64] = 1
@@ -253,6 +264,9 @@ class SessionGraphDataset(Dataset):
         if sessions.time is not None:
             times = sessions.time.take(changed.in_order)
             fields["click_fields"]["click_time"] = torch.from_numpy(times[history])
+            if self.request_time:
+                asked = torch.from_numpy(times[changed.ptr[1:] - 1])
+                fields["session_fields"]["request_time"] = asked
             if "time" in self.target_fields:
                 of_targets = "session_fields" if self.samples == "prefixes" else "click_fields"
                 fields[of_targets]["y_time"] = torch.from_numpy(times[following])
@@ -406,6 +420,10 @@ class SessionGraphDataset(Dataset):
         of_targets = session_fields if self.samples == "prefixes" else click_fields
         for name in self.target_fields:
             of_targets[f"y_{name}"] = _rows(self._click_fields[f"click_{name}"], targets)
+        if self.request_time:
+            last = targets if self.samples == "prefixes" else targets[pointer[1:].numpy() - 1]
+            assert self.sessions.time is not None
+            session_fields["request_time"] = _rows(self.sessions.time, last)
         if self.sessions.users is not None:
             session_fields["user"] = _rows(self.sessions.users, session).long()
         return {

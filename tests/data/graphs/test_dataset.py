@@ -210,3 +210,29 @@ def test_batches_of_a_log_too_large_to_index_are_the_same(
     expected, got = indexed.batch(every), lean.batch(every)
     assert sorted(expected.keys()) == sorted(got.keys())
     assert all(torch.equal(expected[key], got[key]) for key in expected.keys())  # noqa: SIM118
+
+
+@given(raw_sessions, st.sampled_from(["prefixes", "sessions"]))
+def test_request_time_is_when_the_last_target_was_clicked(
+    raw: list[tuple[list[int], int]], samples: Literal["prefixes", "sessions"]
+) -> None:
+    sessions = sessions_with_unknown(raw)
+    sessions = replace(sessions, time=np.arange(sessions.num_clicks) ** 2.0)
+    assume(naive_prefixes(raw))
+    dataset = SessionGraphDataset(sessions, samples, request_time=True)
+    batch = dataset.batch(np.arange(len(dataset)))
+    graphs = [dataset[number] for number in range(len(dataset))]
+    plain = SessionGraphDataset(sessions, samples, target_fields=["time"])
+    # What is told of each target, of which a graph's last one is the one asked for.
+    told = [plain[number].y_time[-1].item() for number in range(len(plain))]
+    assert batch.request_time.tolist() == told
+    assert [graph.request_time.item() for graph in graphs] == told
+    assert "request_time" not in plain[0]
+
+
+def test_request_time_of_sessions_without_times_is_refused() -> None:
+    sessions = Sessions.from_lists([[0, 1, 2]])
+    with pytest.raises(ValueError, match="these sessions have no times: read the log with time="):
+        SessionGraphDataset(sessions, request_time=True)
+    with pytest.raises(ValueError, match="request_time must be True or False, got 'yes'"):
+        SessionGraphDataset(sessions, request_time="yes")  # type: ignore[arg-type]
