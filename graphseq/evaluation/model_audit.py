@@ -74,7 +74,7 @@ def audit_model(
     case = np.flatnonzero(cases.history > 0)
     if len(case) == 0:
         raise ValueError(f"{NO_CASE}, but none of these has a click before its target.")
-    dataset = SessionGraphDataset(part, samples="prefixes")
+    dataset = SessionGraphDataset(part, "prefixes", request_time=model.reads_request_time)
     most = max(8, min(MOST_CASES, MOST_SCORES // model.num_items))
     sample = np.arange(len(case))[:most]
     sample = stream("audit_order", seed).permutation(sample)  # mates in no order of time

@@ -47,7 +47,12 @@ def score_cases(model: SessionModel, sessions: Sessions, cases: Targets, batch_s
         case = np.flatnonzero(cases.history > 0)  # these are the dataset's samples, in its order
         if len(case) == 0:
             return
-        dataset = SessionGraphDataset(sessions, "prefixes", max_length=model.max_length)
+        dataset = SessionGraphDataset(
+            sessions,
+            "prefixes",
+            max_length=model.max_length,
+            request_time=model.reads_request_time,
+        )
         for sample in _batches(cases.history[case], min(batch_size, rows)):
             scores = model.score(dataset.batch(sample).to(model.device))
             expected = [len(sample), model.num_items]
@@ -111,7 +116,9 @@ def case_vectors(
         shared &= history[last] <= window
 
     alone = np.flatnonzero(np.repeat(~shared, counts))
-    dataset = SessionGraphDataset(sessions, "prefixes", max_length=window)
+    dataset = SessionGraphDataset(
+        sessions, "prefixes", max_length=window, request_time=model.reads_request_time
+    )
     for batch in _batches(history[alone], batch_size):
         sample = alone[batch]
         vectors = model(dataset.batch(sample).to(model.device))

@@ -60,6 +60,9 @@ class Traits:
 OLD_DECLARATIONS = {"trained_on": "samples", "states_equal_prefixes": "causal"}
 """Old name of a declaration -> its name."""
 
+FLAGS = ("causal", "keeps_state", "shares_windows", "scores_by_table", "reads_request_time")
+"""Declarations that are true or false."""
+
 ATTACHED: dict[str, Callable[..., Any]] = {}
 """Functions that are methods of every model: those that read a model whole, as ``save`` does."""
 
@@ -113,6 +116,8 @@ class SessionModel(torch.nn.Module):
             not so in a class that defines :meth:`score`.
         num_roundings: How many roundings put apart scores of equal items at most, where a family
             has a :meth:`score` of its own.
+        reads_request_time: Whether it is told the time of the target, ``request_time``, in training
+            and evaluation: another task, whose figures stand in rows of their own.
         click_features: Specs of the features of clicks that it reads, or ``None``.
         traits: What the table of families says of it; your own model may have none.
     """
@@ -124,6 +129,7 @@ class SessionModel(torch.nn.Module):
     shares_windows: bool = False
     scores_by_table: bool = True
     num_roundings: int = 2
+    reads_request_time: bool = False
     click_features: Sequence[Spec] | None = None
     traits: Traits | None = None
 
@@ -483,7 +489,7 @@ def check_declared(who: str, name: str, value: Any) -> None:
         if not isinstance(value, str) or value not in get_args(Samples):
             allowed = ", ".join(map(repr, get_args(Samples)))
             raise ValueError(f"{who} is one of {allowed}, got {value!r}.")
-    elif name in ("causal", "keeps_state", "shares_windows", "scores_by_table"):
+    elif name in FLAGS:
         if not hasattr(value, "__get__"):
             flag(who, value)
     elif name in ("max_length", "num_roundings"):

@@ -93,6 +93,7 @@ VARIANTS: dict[str, Callable[[], SessionModel]] = {
     "sasrec": lambda: SASRec(NUM_ITEMS, 8),
     "sasrec-short": lambda: SASRec(NUM_ITEMS, 8, max_length=3),
     "sasrec-normalized": lambda: SASRec(NUM_ITEMS, 8, normalize=True, scale=5.0),
+    "sasrec-ligr": lambda: SASRec(NUM_ITEMS, 8, heads=2, block="ligr"),
     "sasrec-rotary": lambda: SASRec(NUM_ITEMS, 8, heads=2, positions="rotary"),
     "bert4rec": lambda: BERT4Rec(NUM_ITEMS, 8),
     "bert4rec-short": lambda: BERT4Rec(NUM_ITEMS, 8, max_length=3, positions="end"),

@@ -63,7 +63,7 @@ class HSTU(SessionModel):
         best_for="long histories in which time between clicks tells something",
     )
     samples = "sessions"
-    causal = True
+    causal = True  # False where a click is told the time of the next one
 
     max_length: int
     knows_time: Tensor
@@ -96,6 +96,8 @@ class HSTU(SessionModel):
         self.time = time
         self.normalize = normalize
         self.scale = scale
+        self.causal = time != "request"
+        self.reads_request_time = time == "request"
         self.layers = HSTULayers(
             hidden_channels,
             max_length,

@@ -15,15 +15,16 @@ from torch_geometric.data import Batch
 from graphseq.models.base import SessionModel, Traits
 from graphseq.models.registry import register
 from graphseq.nn.attention import (
-    BlockKind,
     TransformerBlock,
     position_angles,
     recorded_attention,
 )
 from graphseq.nn.dropout import Dropout
+from graphseq.nn.ligr import LiGRBlock
 from graphseq.nn.ragged import DenseView, cut_from_end, ragged_range
 from graphseq.nn.windows import Encode, last_states, states_of_windows
 
+Blocks = Literal["pre_norm", "post_norm", "published", "ligr"]
 Positions = Literal["start", "end", "rotary", "sinusoidal", "none"]
 
 
@@ -43,9 +44,10 @@ class SASRec(SessionModel):
     from the start of the window. ``block="published", positions="end", expansion=1`` is the program
     (:meth:`from_published`); positions from the end move with every later click, so there the
     state of a click differs from that of its prefix, also in evaluation. ``block="post_norm",
-    positions="sinusoidal"`` is the textbook's transformer. Only sinusoidal positions come with
-    embeddings times :math:`\sqrt d` (Vaswani et al., NeurIPS 2017, section 3.4), which SASRec's
-    first program also has.
+    positions="sinusoidal"`` is the textbook's transformer. ``block="ligr"`` has gated residuals and
+    SwiGLU (:class:`~graphseq.nn.ligr.LiGRBlock`; Borisyuk et al., 2025), as eSASRec. Only
+    sinusoidal positions come with embeddings times :math:`\sqrt d` (Vaswani et al., NeurIPS 2017,
+    section 3.4), which SASRec's first program also has.
 
     With ``normalize``, scores are cosines times :math:`\sigma`,
 
@@ -62,7 +64,7 @@ class SASRec(SessionModel):
         heads: Attention heads of a block.
         max_length: Clicks a state may see, itself included.
         dropout: Share dropped in training of embeddings, attention and each branch's output.
-        block: ``"pre_norm"``, ``"post_norm"`` or ``"published"``.
+        block: ``"pre_norm"``, ``"post_norm"``, ``"published"`` or ``"ligr"``.
         positions: ``"start"`` or ``"end"``: learned, counted from there; ``"rotary"``;
             ``"sinusoidal"``; ``"none"``: order shows in what a click may see alone.
         expansion: Inner width of the feed-forward networks, in units of ``d``.
@@ -94,7 +96,7 @@ class SASRec(SessionModel):
         heads: int = 1,
         max_length: int = 50,
         dropout: float = 0.2,
-        block: BlockKind = "pre_norm",
+        block: Blocks = "pre_norm",
         positions: Positions = "start",
         expansion: int = 4,
         normalize: bool = False,
@@ -114,6 +116,10 @@ class SASRec(SessionModel):
             raise ValueError(f"dropout must lie in [0, 1), got {dropout}.")
         if not scale > 0:
             raise ValueError(f"scale must be positive, got {scale}.")
+        if block not in get_args(Blocks):
+            raise ValueError(
+                f"block is 'pre_norm', 'post_norm', 'published' or 'ligr', got {block!r}."
+            )
         if positions not in get_args(Positions):
             raise ValueError(
                 f"positions is 'start', 'end', 'rotary', 'sinusoidal' or 'none', got {positions!r}."
@@ -132,10 +138,11 @@ class SASRec(SessionModel):
         self.item_embedding = Embedding(num_items, hidden_channels)  # e
         learned = positions in ("start", "end")
         self.position_embedding = Embedding(max_length, hidden_channels) if learned else None  # p
+        options: dict[str, Any] = {"dropout": dropout, "expansion": expansion}
         self.blocks = ModuleList(
-            TransformerBlock(
-                hidden_channels, heads, kind=block, dropout=dropout, expansion=expansion
-            )
+            LiGRBlock(hidden_channels, heads, **options)
+            if block == "ligr"
+            else TransformerBlock(hidden_channels, heads, kind=block, **options)
             for _ in range(num_layers)
         )
         width = hidden_channels // heads if positions == "rotary" else hidden_channels
@@ -152,7 +159,7 @@ class SASRec(SessionModel):
         for module in self.modules():
             if isinstance(module, Embedding):
                 torch.nn.init.normal_(module.weight, std=0.02)
-            elif isinstance(module, TransformerBlock | LayerNorm):
+            elif isinstance(module, TransformerBlock | LiGRBlock | LayerNorm):
                 module.reset_parameters()
 
     @classmethod

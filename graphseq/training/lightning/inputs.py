@@ -229,4 +229,10 @@ def _dataset(
     samples = _samples_of(model)
     # A model that sees the newest clicks alone need not have the older ones built for it.
     longest = None if samples == "sessions" else model.max_length
-    return SessionGraphDataset(sessions, samples, max_length=longest, target_fields=target_fields)
+    return SessionGraphDataset(
+        sessions,
+        samples,
+        max_length=longest,
+        target_fields=target_fields,
+        request_time=model.reads_request_time,
+    )

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
 from torch_geometric.data import Batch
 
-from graphseq.data import Sessions, build_session_graphs
+from graphseq.data import Sessions, build_session_graphs, session_split
+from graphseq.data.sessions.vocabulary import Vocabulary
+from graphseq.evaluation import evaluate
 from graphseq.models import HSTU
+from graphseq.training import fit
 
 NUM_ITEMS = 9
 ITEMS = [[3, 5, 3, 0], [7], [2, 2, 2], [8, 1, 4, 1, 8, 1, 6, 0]]
@@ -144,3 +148,21 @@ def test_hstu_wrong_argument_is_refused(arguments: dict[str, object], message: s
 
 def test_hstu_repr_names_its_sizes() -> None:
     assert repr(HSTU(9, 8)) == "HSTU(9, 8, num_layers=2, time='clicks')"
+
+
+@pytest.mark.parametrize(("time", "low", "high"), [("request", 0.9, 1.0), ("clicks", 0.0, 0.5)])
+def test_hstu_fit_and_evaluated_knows_the_targets_time_only_where_asked_for(
+    time: str, low: float, high: float
+) -> None:
+    generator = np.random.default_rng(0)
+    items = generator.integers(0, 4, 1200)
+    seconds = np.cumsum(10.0 ** (2 * items))  # the pause before an item tells which one it is
+    ptr = np.arange(0, 1201, 6)
+    log = Sessions.from_ragged(items, ptr, time=seconds, vocabulary=Vocabulary(np.arange(4)))
+    split = session_split(log, test_fraction=0.2, seed=0)
+    torch.manual_seed(0)
+    model = HSTU(4, 16, heads=4, dropout=0.0, time=time)
+    assert model.reads_request_time == (time == "request")
+    fit(model, split, max_epochs=12, batch_size=32, learning_rate=0.02, progress=False)
+    assert low <= evaluate(model, split.test, ks=(1,)).metrics["hr@1"] <= high
+    assert bool(model.knows_time)

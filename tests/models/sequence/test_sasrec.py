@@ -15,6 +15,7 @@ from graphseq.data.graphs.session_graph import build_session_graphs
 from graphseq.models.sequence.sasrec import SASRec
 from graphseq.nn import windows
 from graphseq.nn.attention import position_angles
+from graphseq.nn.ligr import LiGRLayers
 
 FIXTURE = Path(__file__).parents[2] / "fixtures" / "sasrec_published_a.npz"
 SESSIONS = [[0, 1, 2, 1, 3], [4], [5, 5, 5], [6, 5, 4, 3, 2, 1, 0, 2, 4, 6, 1], [3, 0]]
@@ -77,7 +78,7 @@ def test_sasrec_published_weights_give_the_programs_settings(
 
 
 @pytest.mark.parametrize("positions", PREFIX_EQUAL)
-@pytest.mark.parametrize("block", BLOCKS)
+@pytest.mark.parametrize("block", [*BLOCKS, "ligr"])
 def test_sasrec_states_equal_vectors_of_prefixes_beyond_max_length(
     positions: str, block: str
 ) -> None:
@@ -147,7 +148,7 @@ def test_sasrec_positions_from_end_move_earlier_states_and_say_so() -> None:
 
 
 @pytest.mark.parametrize("positions", [*PREFIX_EQUAL, "end"])
-@pytest.mark.parametrize("block", BLOCKS)
+@pytest.mark.parametrize("block", [*BLOCKS, "ligr"])
 def test_sasrec_later_click_changed_leaves_earlier_states(positions: str, block: str) -> None:
     model = small_model(positions=positions, block=block, max_length=6)
     before = model.click_states(batch_of([[0, 1, 2, 3, 4]]))
@@ -201,6 +202,19 @@ def test_sasrec_attention_rebuilds_the_states_that_it_made(positions: str, block
         y = only.norm_feed_forward(y) if block == "post_norm" else y
         expected = model(batch_of([session]))[0]
         torch.testing.assert_close(model.norm(y)[-1], expected, rtol=1e-4, atol=1e-5)
+
+
+def test_sasrec_ligr_is_embeddings_then_ligr_layers_then_a_norm() -> None:
+    model = small_model(positions="start", block="ligr")
+    layers = LiGRLayers(8, 2, 2)
+    layers.blocks = model.blocks
+    for session in SESSIONS:
+        newest = session[-4:]
+        x = model.item_embedding.weight[newest]
+        x = x + model.position_embedding.weight[: len(newest)]
+        expected = model.norm(layers(x, torch.tensor([0, len(newest)])))[-1]
+        state = model(batch_of([session]))[0]
+        torch.testing.assert_close(state, expected, rtol=1e-4, atol=1e-5)
 
 
 def test_sasrec_attention_of_each_layer_and_head_is_its_own() -> None:
@@ -320,7 +334,7 @@ def test_sasrec_settings_build_the_same_model_again() -> None:
         ({"expansion": 0}, "expansion must be at least 1, got 0"),
         ({"heads": 3}, "heads must divide hidden_channels, got 3 heads for 64"),
         ({"dropout": 1.0}, r"dropout must lie in \[0, 1\), got 1.0"),
-        ({"block": "post"}, "'pre_norm', 'post_norm' or 'published', got 'post'"),
+        ({"block": "post"}, "'pre_norm', 'post_norm', 'published' or 'ligr', got 'post'"),
         ({"positions": "middle"}, "'sinusoidal' or 'none', got 'middle'"),
         ({"positions": "sinusoidal", "hidden_channels": 5}, "needs an even width, got 5"),
         ({"positions": "rotary", "heads": 64}, "needs an even width, got 1"),
