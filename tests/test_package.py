@@ -48,12 +48,10 @@ def name_of(path: Path) -> str:
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
 
-def imports_of(path: Path, *, when_loaded: bool = False) -> Iterator[str]:
-    """Modules of graphseq that a file imports; ``when_loaded``: only as the file is loaded."""
-    tree = ast.parse(path.read_text(encoding="utf-8"))
-    nodes: list[ast.AST] = list(ast.iter_child_nodes(tree)) if when_loaded else list(ast.walk(tree))
+def imports_of(path: Path) -> Iterator[str]:
+    """Modules of graphseq that a file imports, wherever in it."""
     modules = {name_of(source) for source in SOURCES}
-    for node in nodes:
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names if alias.name.startswith("graphseq"))
         elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith("graphseq"):
@@ -85,8 +83,23 @@ def test_every_folder_of_the_package_is_a_known_room() -> None:
     assert folders <= set(ROOMS)
 
 
+KNOWN_CIRCLES = {
+    ("graphseq.models.base", "graphseq.models.use.persistence"),
+    ("graphseq.models.base", "graphseq.models.use.recommend"),
+    ("graphseq.models.features.with_user", "graphseq.models"),
+    ("graphseq.models.use.model_table", "graphseq.models"),
+    ("graphseq.models.use.persistence", "graphseq.models"),
+}
+"""Lazy imports that close circles; to be cut."""
+
+
 def test_imports_form_no_circle() -> None:
-    graph = {name_of(path): set(imports_of(path, when_loaded=True)) for path in SOURCES}
+    """Not even imports within functions or for type checkers."""
+    graph = {
+        name: {target for target in imports_of(path) if (name, target) not in KNOWN_CIRCLES}
+        for path in SOURCES
+        for name in [name_of(path)]
+    }
     done: set[str] = set()
 
     def visit(module: str, trail: tuple[str, ...]) -> None:

@@ -288,7 +288,7 @@ def _shard(
     shutil.rmtree(folder, ignore_errors=True)  # of a worker that died
     with fill_folder(folder, SESSIONS) as writer:
         write_sessions(writer, log, item_features, number)
-    lengths = open_sessions(folder, verify=False).lengths
+    lengths = Sessions.open(folder, verify=False).lengths
     return {
         "sessions": len(lengths),
         "clicks": int(lengths.sum()),
@@ -310,4 +310,4 @@ def _read_header(opened: Folder) -> tuple[list[dict[str, int]], list[str]]:
 
 
 def _open(folder: Path, number: int, checksum: str, verify: bool) -> Sessions:
-    return open_sessions(folder / _name(number), verify=verify, expected=checksum)
+    return open_sessions(folder / _name(number), Sessions, verify=verify, expected=checksum)

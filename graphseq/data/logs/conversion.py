@@ -20,7 +20,6 @@ from graphseq.data.logs.events import features_by_id, session_fields
 from graphseq.data.logs.memory import MemoryLog
 from graphseq.data.logs.source import LogOptions
 from graphseq.data.logs.times import Duration, Instants, duration
-from graphseq.data.sessions.sessions import Sessions
 from graphseq.data.sessions.vocabulary import UNKNOWN, Vocabulary
 from graphseq.data.storage import (
     SESSIONS,
@@ -28,7 +27,7 @@ from graphseq.data.storage import (
     FolderWriter,
     check_replaceable,
     describe_sessions,
-    open_sessions,
+    save_sessions,
     write_folder,
 )
 
@@ -53,8 +52,8 @@ def convert(
     features: Sequence[Any] = (),
     item_features: pd.DataFrame | Sequence[Any] | None = None,
     options: LogOptions | None = None,
-) -> Sessions:
-    """Sessions of a log larger than memory, built in a folder and memory-mapped.
+) -> None:
+    """Builds sessions of a log larger than memory in a folder, for :meth:`Sessions.open`.
 
     What comes out is what :meth:`Sessions.from_frame` (with ``session=None``:
     :meth:`Sessions.from_events`) makes of the whole log in memory. Memory holds about two gigabytes
@@ -93,13 +92,12 @@ def convert(
                 item_features=item_features,
                 options=options,
             )
-            Sessions(**fields).save(out)
+            save_sessions(fields, out)
         else:
             with write_folder(out, SESSIONS) as folder:
                 coded = code_log(source, columns, folder.path / BUILD)
                 write_sessions(folder, coded, item_features)
                 shutil.rmtree(coded.folder)
-    return open_sessions(out, verify=False)
 
 
 def log_columns(

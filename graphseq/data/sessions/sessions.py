@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
+from graphseq.data.logs.conversion import convert
 from graphseq.data.logs.errors import missing_rows
 from graphseq.data.logs.events import plain_array, session_fields
 from graphseq.data.logs.ids import id_column
@@ -23,7 +24,9 @@ from graphseq.data.sessions.catalog import Catalog
 from graphseq.data.sessions.fingerprint import fingerprint
 from graphseq.data.sessions.item_table import join_tables, take_rows
 from graphseq.data.sessions.ragged import count_codes, session_numbers, window_clicks
+from graphseq.data.sessions.statistics import statistics_of
 from graphseq.data.sessions.vocabulary import Vocabulary, as_index
+from graphseq.data.storage import open_sessions, save_sessions
 
 
 @dataclass(frozen=True, eq=False)
@@ -363,29 +366,23 @@ class Sessions:
         reading = LogOptions.of(options)
         if out is None:
             return cls(**session_fields(log, **columns, options=reading))
-        from graphseq.data.logs.conversion import convert
-
-        return convert(log, out, **columns, options=reading)
+        convert(log, out, **columns, options=reading)
+        return cls.open(out, verify=False)
 
     @classmethod
     def from_parquet(cls, log: Log, out: str | PathLike[str], **columns: Any) -> Sessions:
         """What ``out=`` does; see :func:`graphseq.data.logs.conversion.convert`."""
-        from graphseq.data.logs.conversion import convert
-
-        return convert(log, out, **columns)
+        convert(log, out, **columns)
+        return cls.open(out, verify=False)
 
     def save(self, folder: str | PathLike[str]) -> None:
         """Writes all fields to a folder; see :func:`graphseq.data.storage.save_sessions`."""
-        from graphseq.data.storage import save_sessions
-
-        save_sessions(self, folder)
+        save_sessions(vars(self), folder)
 
     @classmethod
     def open(cls, folder: str | PathLike[str], *, verify: bool = True) -> Sessions:
         """Saved sessions, memory-mapped; see :func:`graphseq.data.storage.open_sessions`."""
-        from graphseq.data.storage import open_sessions
-
-        return open_sessions(folder, verify=verify)
+        return open_sessions(folder, cls, verify=verify)
 
     # -- reading them --------------------------------------------------------------------------
 
@@ -543,10 +540,8 @@ class Sessions:
         return Catalog(self.vocabulary, counts, self.user_vocabulary, *features)
 
     def describe(self) -> pd.DataFrame:
-        """Statistics, one a row: see :func:`graphseq.data.sessions.describe.describe`."""
-        from graphseq.data.sessions.describe import describe
-
-        return describe(self)
+        """Statistics, one a row: see :func:`graphseq.data.describe`."""
+        return statistics_of(self)
 
     def fingerprint(self) -> str:
         """SHA-256 over clicks, sessions, targets, times, users, click features and all ids.

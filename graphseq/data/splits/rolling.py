@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from graphseq.arguments import whole
 from graphseq.data.logs.times import Duration, duration
-from graphseq.data.sessions.describe import date_of
 from graphseq.data.sessions.sessions import Sessions
+from graphseq.data.sessions.statistics import date_of
 from graphseq.data.splits.split_parts import Split, require_sessions
 from graphseq.data.splits.splits import fixed_split, last_clicks, temporal_split
 

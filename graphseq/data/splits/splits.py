@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from graphseq.arguments import whole
 from graphseq.data.logs.times import Duration, Moment, duration, seconds_of_moment
-from graphseq.data.sessions.describe import date_of
 from graphseq.data.sessions.sessions import Sessions
+from graphseq.data.sessions.statistics import date_of
 from graphseq.data.splits.split_parts import Split, assemble, require_sessions
 from graphseq.random import stream
 

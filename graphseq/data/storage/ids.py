@@ -31,7 +31,7 @@ The texts of ``.text``, uint8, lie one after the other: text ``n`` is ``text[off
 1]]``, with ``.offsets`` int64 of one more than there are texts.
 """
 
-VALUES_A_STEP = 1 << 22
+VALUES_PER_STEP = 1 << 22
 """Offsets that are looked at at a time."""
 
 
@@ -185,7 +185,9 @@ def _text(data: NDArray[Any], offsets: NDArray[Any], verify: bool) -> pa.LargeSt
     """Checked before Arrow sees it, which believes offsets."""
     if data.dtype != np.uint8 or offsets.dtype != np.int64 or len(offsets) == 0:
         raise ValueError("its arrays are of other types")
-    steps = (offsets[at : at + VALUES_A_STEP + 1] for at in range(0, len(offsets), VALUES_A_STEP))
+    steps = (
+        offsets[at : at + VALUES_PER_STEP + 1] for at in range(0, len(offsets), VALUES_PER_STEP)
+    )
     if offsets[0] != 0 or offsets[-1] != len(data) or any((np.diff(s) < 0).any() for s in steps):
         raise ValueError("its texts do not lie one after the other")
     # The arrays stay referenced by the buffers, so that mapped bytes live as long as the ids.

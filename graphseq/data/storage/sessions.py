@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from os import PathLike
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from graphseq.data.sessions.sessions import Sessions
 from graphseq.data.sessions.vocabulary import UNKNOWN, Vocabulary
 from graphseq.data.storage.folders import (
     Folder,
@@ -20,6 +19,8 @@ from graphseq.data.storage.folders import (
     write_folder,
 )
 from graphseq.data.storage.rules import flag, list_of, text
+
+Made = TypeVar("Made")
 
 SESSIONS = FolderKind(
     format="graphseq.sessions",
@@ -38,13 +39,13 @@ FIELDS = {
     "first_target": "<i8",
     "listed": "|b1",
 }
-"""Fields of :class:`Sessions` that are arrays of numbers, and their types."""
+"""Fields of :class:`~graphseq.data.Sessions` that are arrays of numbers, and their types."""
 
-VALUES_A_STEP = 1 << 22
+VALUES_PER_STEP = 1 << 22
 """Values that are looked at at a time."""
 
 
-def save_sessions(sessions: Sessions, folder: str | PathLike[str]) -> None:
+def save_sessions(fields: Mapping[str, Any], folder: str | PathLike[str]) -> None:
     """Writes all fields of sessions to a folder, for :func:`open_sessions`.
 
     All is written to a folder beside it, which then gets the name in one step: who opens it finds
@@ -54,7 +55,7 @@ def save_sessions(sessions: Sessions, folder: str | PathLike[str]) -> None:
     booleans; numbers must not be Python objects.
 
     Args:
-        sessions: Any sessions.
+        fields: Those of :class:`~graphseq.data.Sessions`, by name; absent ones are ``None``.
         folder: The folder to make, or one that holds saved sessions and nothing else.
 
     Raises:
@@ -63,18 +64,20 @@ def save_sessions(sessions: Sessions, folder: str | PathLike[str]) -> None:
     """
     with write_folder(folder, SESSIONS) as out:
         for name in FIELDS:
-            if (array := getattr(sessions, name)) is not None:
+            if (array := fields.get(name)) is not None:
                 out.write_array(name, array)
-        out.write_ids("item_ids", sessions.vocabulary.ids)
-        if sessions.user_vocabulary is not None:
-            out.write_ids("user_ids", sessions.user_vocabulary.ids)
-        for number, (name, values) in enumerate(sessions.click_features.items()):
+        out.write_ids("item_ids", fields["vocabulary"].ids)
+        if (users := fields.get("user_vocabulary")) is not None:
+            out.write_ids("user_ids", users.ids)
+        click_features = fields.get("click_features", {})
+        vocabularies = fields.get("feature_vocabularies", {})
+        for number, (name, values) in enumerate(click_features.items()):
             out.write_array(f"click_{number}", np.asarray(values))
-            if (vocabulary := sessions.feature_vocabularies.get(name)) is not None:
+            if (vocabulary := vocabularies.get(name)) is not None:
                 out.write_ids(f"click_{number}_ids", vocabulary.ids)
-        if sessions.session_ids is not None:
-            out.write_ids("session_ids", sessions.session_ids)
-        describe_sessions(out, list(sessions.click_features), sessions.item_features)
+        if (names := fields.get("session_ids")) is not None:
+            out.write_ids("session_ids", names)
+        describe_sessions(out, list(click_features), fields.get("item_features"))
 
 
 def describe_sessions(
@@ -98,8 +101,12 @@ def describe_sessions(
 
 
 def open_sessions(
-    folder: str | PathLike[str], *, verify: bool = True, expected: str | None = None
-) -> Sessions:
+    folder: str | PathLike[str],
+    make: Callable[..., Made],
+    *,
+    verify: bool = True,
+    expected: str | None = None,
+) -> Made:
     """Sessions of a folder that :func:`save_sessions` wrote, in next to no memory.
 
     Arrays and ids are memory-mapped and read only; item features are loaded. All files are read
@@ -108,6 +115,7 @@ def open_sessions(
 
     Args:
         folder: The folder.
+        make: :class:`~graphseq.data.Sessions`, or what else takes their fields by name.
         verify: Whether checksums and all values are compared. Without it, damage can go unnoticed.
         expected: Checksum of the header, where a folder of shards says so.
 
@@ -116,12 +124,16 @@ def open_sessions(
             version, or one of its files is missing, damaged or of other sessions.
     """
     with open_folder(folder, SESSIONS, verify=verify, expected=expected) as opened:
-        sessions = _read(opened)
-        _check_values(sessions, opened)
+        fields = _read(opened)
+        try:
+            sessions = make(**fields)
+        except ValueError as error:
+            raise ValueError(f"{opened.path} is broken: {error}") from error
+        _check_values(fields, opened)
     return sessions
 
 
-def _read(folder: Folder) -> Sessions:
+def _read(folder: Folder) -> dict[str, Any]:
     arrays = {
         name: folder.array(name, dtype)
         for name, dtype in FIELDS.items()
@@ -138,7 +150,7 @@ def _read(folder: Folder) -> Sessions:
     }
     has_names = "session_ids" in folder.header["ids"]
     session_ids = folder.ids("session_ids", distinct=False) if has_names else None
-    fields: dict[str, Any] = dict(
+    return dict(
         **{name: arrays.get(name) for name in FIELDS},
         vocabulary=vocabularies["item_ids"],
         user_vocabulary=vocabularies.get("user_ids"),
@@ -151,10 +163,6 @@ def _read(folder: Folder) -> Sessions:
         item_features=folder.table("item_features") if folder.header["item_features"] else None,
         session_ids=None if session_ids is None else plain_values(session_ids),
     )
-    try:
-        return Sessions(**fields)
-    except ValueError as error:
-        raise ValueError(f"{folder.path} is broken: {error}") from error
 
 
 def plain_values(ids: pd.Index) -> Any:
@@ -162,22 +170,23 @@ def plain_values(ids: pd.Index) -> Any:
     return ids.to_numpy() if isinstance(ids.dtype, np.dtype) else ids.array
 
 
-def _check_values(sessions: Sessions, folder: Folder) -> None:
+def _check_values(fields: Mapping[str, Any], folder: Folder) -> None:
     """Whether pointers and codes lie where they must; of clicks only where all is looked at."""
-    lengths = sessions.lengths
+    lengths = np.diff(fields["ptr"])
     if (lengths < 0).any():
         raise ValueError(f"{folder.path}/ptr.npy is broken: a session ends before it begins.")
-    if sessions.first_target is not None:
-        _check_range(sessions.first_target, 0, lengths, f"{folder.path}/first_target.npy")
-    if sessions.users is not None:
-        users = sessions.user_vocabulary
+    if fields["first_target"] is not None:
+        _check_range(fields["first_target"], 0, lengths, f"{folder.path}/first_target.npy")
+    if fields["users"] is not None:
+        users = fields["user_vocabulary"]
         most = np.iinfo(np.int32).max if users is None else len(users) - 1
-        _check_range(sessions.users, UNKNOWN, most, f"{folder.path}/users.npy")
+        _check_range(fields["users"], UNKNOWN, most, f"{folder.path}/users.npy")
     if not folder.verify:
         return
-    _check_range(sessions.items, UNKNOWN, sessions.num_items - 1, f"{folder.path}/items.npy")
-    for number, (name, codes) in enumerate(sessions.click_features.items()):
-        if (vocabulary := sessions.feature_vocabularies.get(name)) is not None:
+    num_items = len(fields["vocabulary"])
+    _check_range(fields["items"], UNKNOWN, num_items - 1, f"{folder.path}/items.npy")
+    for number, (name, codes) in enumerate(fields["click_features"].items()):
+        if (vocabulary := fields["feature_vocabularies"].get(name)) is not None:
             shown = f"{folder.path}/click_{number}.npy"
             _check_range(codes, UNKNOWN, len(vocabulary) - 1, shown)
 
@@ -187,9 +196,9 @@ def _check_range(
 ) -> None:
     if values.dtype.kind not in "iu":
         raise ValueError(f"{shown} is broken: it holds {values.dtype}, not whole numbers.")
-    for start in range(0, len(values), VALUES_A_STEP):
-        part = values[start : start + VALUES_A_STEP]
-        end = most[start : start + VALUES_A_STEP] if isinstance(most, np.ndarray) else most
+    for start in range(0, len(values), VALUES_PER_STEP):
+        part = values[start : start + VALUES_PER_STEP]
+        end = most[start : start + VALUES_PER_STEP] if isinstance(most, np.ndarray) else most
         if (bad := (part < least) | (part > end)).any():
             row = int(bad.argmax())
             raise ValueError(

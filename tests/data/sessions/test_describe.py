@@ -10,8 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from graphseq.data.graphs.session_graph import build_session_graphs
-from graphseq.data.sessions.describe import date_of, describe
+from graphseq.data.sessions.describe import describe
 from graphseq.data.sessions.sessions import Sessions
+from graphseq.data.sessions.statistics import date_of
 
 LISTS = st.lists(st.lists(st.sampled_from("abcd"), min_size=1, max_size=9), min_size=1, max_size=8)
 

@@ -173,8 +173,8 @@ def test_save_replaces_saved_sessions_even_those_it_reads_from(saved: Path) -> N
 def test_save_into_an_empty_or_new_folder_works(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     for folder in (tmp_path / "empty", tmp_path / "some" / "new"):
-        save_sessions(full(), folder)
-        same(open_sessions(folder), full())
+        save_sessions(vars(full()), folder)
+        same(open_sessions(folder, Sessions), full())
 
 
 def test_save_over_something_else_is_refused_and_leaves_it(tmp_path: Path) -> None:
