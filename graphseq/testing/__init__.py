@@ -1,0 +1,10 @@
+"""Checks for a model of your own: all that the families of this package are asked."""
+
+from graphseq.testing.check_model import (
+    ModelCheck,
+    ModelCheckFailed,
+    check_model,
+    model_checks,
+)
+
+__all__ = ["ModelCheck", "ModelCheckFailed", "check_model", "model_checks"]

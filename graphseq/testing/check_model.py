@@ -1,0 +1,111 @@
+"""One checker for models of all kinds: those of this package, and your own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+from typing import Any
+
+from graphseq.models.base import SessionModel
+from graphseq.testing.checks import CHECKS, Check, ModelCheckFailed
+from graphseq.testing.subject import Subject
+
+
+@dataclass(frozen=True)
+class ModelCheck:
+    """One check of one model: call it; it raises :class:`ModelCheckFailed` or returns nothing.
+
+    Args:
+        name: Of the check.
+        asks: What it asks of a model, one sentence.
+        subject: The model.
+        check: The check.
+    """
+
+    name: str
+    asks: str
+    subject: Subject
+    check: Check
+
+    def __call__(self) -> None:
+        try:
+            self.check(self.subject)
+        except ModelCheckFailed:
+            raise
+        except Exception as error:
+            message = str(error).strip().split("\n")[0]
+            raise ModelCheckFailed(
+                f"{self.subject.name} fails the check {self.name!r} ({self.asks}): "
+                f"{type(error).__name__}: {message}"
+            ) from error
+
+    def __str__(self) -> str:
+        return self.name
+
+
+def model_checks(
+    model: type[SessionModel] | Callable[[int], SessionModel],
+    *,
+    leave_out: Collection[str] = (),
+    **arguments: Any,
+) -> list[ModelCheck]:
+    """The checks of a model, each of which can be called; for a test of each.
+
+    Args:
+        model: A class, built as ``model(num_items, **arguments)``, or a function of ``num_items``
+            that builds one.
+        leave_out: Names of checks that the model need not pass, as ``"item_codes"`` of one that
+            reads the numbers of items.
+        **arguments: Further arguments of the class.
+
+    Raises:
+        ValueError: If ``model`` builds no model, or there is no check of a name.
+
+    Example:
+        >>> import graphseq as gs
+        >>> checks = gs.testing.model_checks(gs.models.SRGNN, hidden_channels=8)
+        >>> checks[0].name
+        'declarations'
+        >>> # @pytest.mark.parametrize("check", checks, ids=str)
+        >>> # def test_my_model(check): check()
+    """
+    unknown = sorted(set(leave_out) - set(CHECKS))
+    if unknown:
+        raise ValueError(f"There is no check {unknown[0]!r}: the checks are {', '.join(CHECKS)}.")
+    subject = Subject(model, arguments)
+    return [
+        ModelCheck(name, (check.__doc__ or "").split("\n")[0].rstrip("."), subject, check)
+        for name, check in CHECKS.items()
+        if name not in leave_out
+    ]
+
+
+def check_model(
+    model: type[SessionModel] | Callable[[int], SessionModel],
+    *,
+    leave_out: Collection[str] = (),
+    **arguments: Any,
+) -> list[str]:
+    """Checks a model as those of this package are checked, and raises the first failure.
+
+    The checks go from simple to complex, so that the first one that fails says most.
+
+    Args:
+        model, leave_out, arguments: As in :func:`model_checks`.
+
+    Returns:
+        The names of the checks, all passed.
+
+    Raises:
+        ModelCheckFailed: With one sentence on what the model does wrong.
+        ValueError: If ``model`` builds no model, or there is no check of a name.
+
+    Example:
+        >>> import graphseq as gs
+        >>> "save_and_load" in gs.testing.check_model(gs.models.Popularity)
+        True
+    """
+    checks = model_checks(model, leave_out=leave_out, **arguments)
+    for check in checks:
+        check()
+    return [check.name for check in checks]
