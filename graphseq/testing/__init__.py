@@ -2,9 +2,9 @@
 
 from graphseq.testing.check_model import (
     ModelCheck,
-    ModelCheckFailed,
+    ModelCheckError,
     check_model,
     model_checks,
 )
 
-__all__ = ["ModelCheck", "ModelCheckFailed", "check_model", "model_checks"]
+__all__ = ["ModelCheck", "ModelCheckError", "check_model", "model_checks"]

@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from graphseq.models.base import SessionModel
-from graphseq.testing.checks import CHECKS, Check, ModelCheckFailed
+from graphseq.testing.checks import CHECKS, Check, ModelCheckError
 from graphseq.testing.subject import Subject
 
 
 @dataclass(frozen=True)
 class ModelCheck:
-    """One check of one model: call it; it raises :class:`ModelCheckFailed` or returns nothing.
+    """One check of one model: call it; it raises :class:`ModelCheckError` or returns nothing.
 
     Args:
         name: Of the check.
@@ -30,11 +30,11 @@ class ModelCheck:
     def __call__(self) -> None:
         try:
             self.check(self.subject)
-        except ModelCheckFailed:
+        except ModelCheckError:
             raise
         except Exception as error:
             message = str(error).strip().split("\n")[0]
-            raise ModelCheckFailed(
+            raise ModelCheckError(
                 f"{self.subject.name} fails the check {self.name!r} ({self.asks}): "
                 f"{type(error).__name__}: {message}"
             ) from error
@@ -97,7 +97,7 @@ def check_model(
         The names of the checks, all passed.
 
     Raises:
-        ModelCheckFailed: With one sentence on what the model does wrong.
+        ModelCheckError: With one sentence on what the model does wrong.
         ValueError: If ``model`` builds no model, or there is no check of a name.
 
     Example:

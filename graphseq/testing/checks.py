@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import inspect
 import tempfile
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
+from torch_geometric.data import Batch
 
 from graphseq.data.graphs.dataset import Samples, SessionGraphDataset
 from graphseq.data.sessions.sessions import Sessions
@@ -30,7 +33,7 @@ LONGEST = 4096
 """A ``max_length`` above so many clicks is not tried."""
 
 
-class ModelCheckFailed(AssertionError):
+class ModelCheckError(AssertionError):
     """A model fails a check; the message is one sentence on what it does wrong."""
 
 
@@ -47,7 +50,7 @@ def _check(function: Check) -> Check:
 
 def _ask(holds: bool | Tensor, sentence: str) -> None:
     if not bool(holds):
-        raise ModelCheckFailed(sentence)
+        raise ModelCheckError(sentence)
 
 
 def _close(one: Tensor, other: Tensor) -> bool:
@@ -61,6 +64,14 @@ def _apart(one: Tensor, other: Tensor) -> str:
         return f"shapes {list(one.shape)} and {list(other.shape)}"
     difference = (one.double() - other.double()).nan_to_num(nan=0.0).abs()
     return f"by up to {float(difference.max()):.3g}"
+
+
+def _states(model: SessionModel, batch: Batch) -> Tensor | None:
+    """The state after every click of a model that has one."""
+    try:
+        return model.click_states(batch)
+    except NotImplementedError:
+        return None
 
 
 def _scores(model: SessionModel, lists: Sequence[Sequence[int]]) -> Tensor:
@@ -107,12 +118,20 @@ def declarations(subject: Subject) -> None:
 def arguments_kept(subject: Subject) -> None:
     """The constructor's arguments are kept as settings and build the same model again."""
     model = subject.new()
+    named = list(inspect.signature(type(model).__init__).parameters.values())[1:]
+    for parameter in named:
+        _ask(
+            parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD)
+            or parameter.name in model.settings,
+            f"{subject.name}.settings lacks the argument {parameter.name!r}: build the model by "
+            "its class, and leave settings and __new__ as they are.",
+        )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         try:
             again = type(model)(**model.settings)
         except Exception as error:
-            raise ModelCheckFailed(
+            raise ModelCheckError(
                 f"{subject.name} cannot be built again from its settings {model.settings} "
                 f"({type(error).__name__}: {error}): let __init__ take each by its name."
             ) from error
@@ -141,7 +160,7 @@ def wrong_arguments(subject: Subject) -> None:
             subject.new(wrong)  # type: ignore[arg-type]
         except (ValueError, TypeError):
             continue
-        raise ModelCheckFailed(
+        raise ModelCheckError(
             f"{subject.name} is built with num_items={wrong!r}: call super().__init__(num_items) "
             "first, which refuses it, and annotate num_items: int."
         )
@@ -157,16 +176,14 @@ def finite_scores(subject: Subject) -> None:
         f"{subject.name}.score of {len(QUERIES)} sessions and {NUM_ITEMS} items has shape "
         f"{list(scores.shape)}, wanted {[len(QUERIES), NUM_ITEMS]}.",
     )
-    _ask(
-        scores.is_floating_point(), f"{subject.name}.score gives {scores.dtype}, wanted a float."
-    )
+    _ask(scores.is_floating_point(), f"{subject.name}.score gives {scores.dtype}, wanted a float.")
     for session, row in zip(QUERIES, scores, strict=True):
         _ask(
             (row.isfinite() | row.isneginf()).all(),
             f"{subject.name} scores the session {session} with NaN or infinity: only -inf, for "
             "what is never recommended, may stand beside numbers.",
         )
-        _ask(row.isfinite().any(), f"{subject.name} scores no item of the session {session}.")
+    _ask(scores.isfinite().any(), f"{subject.name} scores every item of every session with -inf.")
     _ask(
         _close(_scores(model, QUERIES), scores),
         f"{subject.name} in evaluation mode scores the same sessions differently the second time: "
@@ -189,13 +206,13 @@ def shapes(subject: Subject) -> None:
             f"{subject.name}.forward of {sessions} sessions gives shape {list(vectors.shape)}, "
             f"wanted {[sessions, width]}: one row per session, as wide as the item table.",
         )
-        if type(model).click_states is not SessionModel.click_states:
-            states = model.click_states(batch)
-            _ask(
-                list(states.shape) == [clicks, width],
-                f"{subject.name}.click_states of {clicks} clicks gives shape "
-                f"{list(states.shape)}, wanted {[clicks, width]}: one row per click.",
-            )
+        states = _states(model, batch)
+        _ask(
+            states is None or list(states.shape) == [clicks, width],
+            f"{subject.name}.click_states of {clicks} clicks gives shape "
+            f"{None if states is None else list(states.shape)}, wanted {[clicks, width]}: one row "
+            "per click.",
+        )
 
 
 @_check
@@ -311,9 +328,7 @@ def _item_tables(subject: Subject) -> dict[str, int]:
     one, other = subject.new(), subject.new(NUM_ITEMS + 1)
     larger = dict(other.named_parameters())
     return {
-        name: value.size(0) - NUM_ITEMS
-        if _first_row_is_no_item(one, value)
-        else 0
+        name: value.size(0) - NUM_ITEMS if _first_row_is_no_item(one, value) else 0
         for name, value in one.named_parameters()
         if value.dim() and larger[name].size(0) == value.size(0) + 1
     }
@@ -358,14 +373,13 @@ def samples(subject: Subject) -> None:
 def causal(subject: Subject) -> None:
     """The state of a click equals the session vector of its prefix exactly where it is declared."""
     model = subject.ready()
-    if isinstance(model, CountingModel) or type(model).click_states is SessionModel.click_states:
+    if isinstance(model, CountingModel):
         return
     session = QUERIES[-1]
     prefixes = [session[:end] for end in range(1, len(session) + 1)]
     with torch.no_grad():
-        try:
-            states = model.click_states(graphs_of([session], users=[1]))
-        except NotImplementedError:  # of what it is wrapped around
+        states = _states(model, graphs_of([session], users=[1]))
+        if states is None:
             _ask(not model.causal, f"{subject.name} is causal, but has no state for every click.")
             return
         vectors = model(graphs_of(prefixes, users=[1] * len(prefixes)))
@@ -373,8 +387,8 @@ def causal(subject: Subject) -> None:
         _ask(
             equal or not model.causal,
             f"{subject.name} declares causal=True, but the states of the clicks of {session} "
-            f"differ from the vectors of its prefixes ({_apart(states, vectors)}): an earlier state "
-            "sees later clicks, or forward is not the last click's state; declare causal=False.",
+            f"differ from the vectors of its prefixes ({_apart(states, vectors)}): an earlier "
+            "state sees later clicks, or forward is not the last state; declare causal=False.",
         )
         _ask(
             not equal or model.causal,
@@ -394,21 +408,23 @@ def causal(subject: Subject) -> None:
 
 @_check
 def streaming(subject: Subject) -> None:
-    """The state after each click scores as the session from its start; a model that says that it
-    keeps a state of fixed size does."""
+    """The state after each click scores as the session from its start."""
     model = subject.ready()
-    streams = all(hasattr(model, f"{verb}_state") for verb in ("initial", "update", "score"))
-    _ask(
-        streams or not model.keeps_state,
-        f"{subject.name} declares keeps_state=True, but defines no initial_state, update_state and "
-        "score_state.",
-    )
-    if not streams or isinstance(model, CountingModel):
+    if isinstance(model, CountingModel):
+        return
+    try:
+        model.initial_state()
+    except (NotImplementedError, AttributeError):
+        _ask(
+            not model.keeps_state,
+            f"{subject.name} declares keeps_state=True, but has no initial_state(): define it with "
+            "update_state(state, item) and score_state(state).",
+        )
         return
     session = QUERIES[-1]
     sizes = set()
     with torch.no_grad():
-        state = model.initial_state()
+        state, earlier = model.initial_state(), torch.empty(0)
         for end, item in enumerate(session, 1):
             before = state
             state = model.update_state(state, item)
@@ -421,11 +437,11 @@ def streaming(subject: Subject) -> None:
                 f"{subject.name} scores {session[:end]} differently click by click and from its "
                 f"start ({_apart(scores, wanted)}): update_state leaves another state.",
             )
-            again = model.score_state(model.update_state(before, item))
             _ask(
-                _close(again, scores),
+                end == 1 or _close(model.score_state(before), earlier),
                 f"{subject.name}.update_state changes the state that it is given: give a new one.",
             )
+            earlier = scores
             if isinstance(state, Tensor):
                 sizes.add(tuple(state.shape))
         skipped = model.score_state(model.update_state(state, -1))
@@ -441,7 +457,7 @@ def streaming(subject: Subject) -> None:
 
 @_check
 def evaluation(subject: Subject) -> None:
-    """``gs.evaluate`` ranks every target as ``score`` of the clicks before it does."""
+    """Evaluation ranks every target as ``score`` of the clicks before it does."""
     model = subject.ready()
     sessions = sessions_of(QUERIES)
     ranks = evaluate(model, sessions).ranks
@@ -485,7 +501,9 @@ def unknown_item(subject: Subject) -> None:
         model.recommend([[3, stranger, 5]], k=4) == known,
         f"{subject.name} recommends other items when an unknown click lies between two.",
     )
-    ranks = [evaluate(model, Sessions.from_lists([each])).ranks for each in ([3, 5], [stranger, 3, 5])]
+    ranks = [
+        evaluate(model, Sessions.from_lists([each])).ranks for each in ([3, 5], [stranger, 3, 5])
+    ]
     places = [ranks[0].iloc[-1], ranks[1].iloc[-1]]
     _ask(
         all(places[0][name] == places[1][name] for name in ("better", "tied")),
@@ -495,7 +513,7 @@ def unknown_item(subject: Subject) -> None:
 
 @_check
 def max_length(subject: Subject) -> None:
-    """Clicks before the newest ``max_length`` change nothing in evaluate, recommend and training."""
+    """Clicks before the newest ``max_length`` change nothing, in training as in use."""
     model = subject.ready()
     length = model.max_length
     if length is None or length > LONGEST:
@@ -516,13 +534,14 @@ def max_length(subject: Subject) -> None:
         f"{subject.name} declares max_length={length}, but evaluate ranks the target of a longer "
         "session otherwise than after its newest clicks alone.",
     )
-    if model.samples not in ("prefixes", "pairs"):
+    whole = type(model).prepare is not SessionModel.prepare  # it counts whole training sessions
+    if whole or model.samples not in ("prefixes", "pairs"):
         return
     trained = []
     for lists in ([long], [cut]):
         fresh = subject.ready()
         sessions = sessions_of(lists)
-        sessions = sessions.with_first_target(sessions.lengths - 1)
+        sessions = replace(sessions, first_target=sessions.lengths - 1)
         fit(fresh, sessions, max_epochs=1, progress=False)
         trained.append(fresh.state_dict())
     for key, value in trained[0].items():
@@ -574,7 +593,9 @@ def fit_again(subject: Subject) -> None:
         for each in (model, fresh):
             fit(each, sessions, max_epochs=1, seed=3, progress=False)
         before = subject.new().state_dict()
-        learned = any(not torch.equal(v, before[k]) for k, v in model.state_dict().items() if k in before)
+        learned = any(
+            not torch.equal(v, before[k]) for k, v in model.state_dict().items() if k in before
+        )
         _ask(
             learned,
             f"{subject.name} has the same weights after an epoch of gs.fit: nothing is trained.",
@@ -589,7 +610,7 @@ def fit_again(subject: Subject) -> None:
         _ask(torch.equal(mine[key], value), f"{subject.name} {what} {key}.")
 
 
-def _training_batch(model: SessionModel, sessions: Sessions) -> object:
+def _training_batch(model: SessionModel, sessions: Sessions) -> Batch:
     kind: Samples = "prefixes" if model.samples in ("prefixes", "pairs") else "sessions"
     dataset = SessionGraphDataset(sessions, kind)
     return dataset.batch(np.arange(len(dataset)))

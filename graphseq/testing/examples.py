@@ -46,15 +46,14 @@ def training_sessions(order: Sequence[int] | None = None) -> Sessions:
     Args:
         order: Item ``i`` has the code ``order.index(i)``; ``None``: its own number.
     """
+    return sessions_of(TRAIN, order)
+
+
+def sessions_of(lists: Sequence[Sequence[int]], order: Sequence[int] | None = None) -> Sessions:
+    """Sessions of these ids, with features of items; ``order`` as in :func:`training_sessions`."""
     ids = np.arange(NUM_ITEMS) if order is None else np.array(order)
-    sessions = Sessions.from_lists([list(each) for each in TRAIN], vocabulary=Vocabulary(ids))
+    sessions = Sessions.from_lists([list(each) for each in lists], vocabulary=Vocabulary(ids))
     return replace(sessions, item_features=ITEM_FEATURES.take(ids).reset_index(drop=True))
-
-
-def sessions_of(lists: Sequence[Sequence[int]]) -> Sessions:
-    """Sessions of these codes, as ids."""
-    vocabulary = Vocabulary(np.arange(NUM_ITEMS))
-    return Sessions.from_lists([list(each) for each in lists], vocabulary=vocabulary)
 
 
 def graphs_of(lists: Sequence[Sequence[int]], users: Sequence[int] | None = None) -> Batch:

@@ -166,7 +166,8 @@ class BehaviorModel(SessionModel):
         if items is None:
             f = self.item_table()
         else:
-            f = self.item_table(items.reshape(-1)).view(*items.shape, -1)
+            f = self.item_table(items.reshape(-1))
+            f = f.view(*items.shape, f.size(-1))
         v: Tensor = self.lin_item(torch.cat([e, f], dim=-1))
         return v
 
