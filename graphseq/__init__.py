@@ -13,6 +13,7 @@ if TYPE_CHECKING:  # loaded when used: see __getattr__
         models,
         nn,
         serving,
+        testing,
         training,
         visualization,
     )
@@ -77,6 +78,7 @@ __all__ = [
     "session_split",
     "suggest_max_length",
     "temporal_split",
+    "testing",
     "training",
     "tune",
     "visualization",
@@ -89,6 +91,7 @@ ROOMS = (
     "models",
     "nn",
     "serving",
+    "testing",
     "training",
     "visualization",
 )

@@ -25,6 +25,7 @@ ROOMS = {
     "evaluation": {"evaluation", "models", "data"},
     "training": {"training", "evaluation", "visualization", "models", "nn", "data"},
     "serving": {"serving", "training", "evaluation", "visualization", "models", "nn", "data"},
+    "testing": {"testing", "training", "evaluation", "models", "nn", "data"},
     "visualization": {"visualization", "models", "data"},
     "comparison": {"comparison", "training", "evaluation", "visualization", "models", "data"},
     "commands": {"commands", "serving", "comparison", "training", "evaluation", "models", "data"},
