@@ -201,6 +201,8 @@ class FrequencyBlock(torch.nn.Module):
 
 def fourier_low_pass(places: int, c: int, device: torch.device) -> Tensor:
     """What keeps the slowest ``c // 2 + 1`` frequencies of so many places, [places, places]."""
+    if places == 0:  # of a batch without sessions: torch transforms no less than one
+        return torch.empty(0, 0, dtype=torch.float64, device=device)
     spectrum = torch.fft.rfft(torch.eye(places, dtype=torch.float64, device=device), dim=0)
     spectrum[c // 2 + 1 :] = 0
     return torch.fft.irfft(spectrum, n=places, dim=0)

@@ -430,7 +430,7 @@ def streaming(subject: Subject) -> None:
             state = model.update_state(state, item)
             scores = model.score_state(state)
             batch = graphs_of([session[:end]], users=[-1])
-            del batch["click_session"]
+            del batch["click_session"], batch["click_time"]  # a click says its item alone
             wanted = model.score(batch)[0]
             _ask(
                 _close(scores, wanted),

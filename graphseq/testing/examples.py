@@ -57,7 +57,7 @@ def sessions_of(lists: Sequence[Sequence[int]], order: Sequence[int] | None = No
 
 
 def graphs_of(lists: Sequence[Sequence[int]], users: Sequence[int] | None = None) -> Batch:
-    """The session graphs of these codes, with a user each, as histories of sessions.
+    """The session graphs of these codes, with times and a user each, as histories of sessions.
 
     Args:
         lists: Codes of items.
@@ -65,13 +65,13 @@ def graphs_of(lists: Sequence[Sequence[int]], users: Sequence[int] | None = None
             batch.
     """
     lengths = [len(each) for each in lists]
+    place = [place for n in lengths for place in range(n)]
     return build_session_graphs(
         torch.tensor([item for each in lists for item in each], dtype=torch.long),
         torch.tensor([0, *lengths]).cumsum(0),
         click_fields={
-            "click_session": torch.tensor(
-                [place // SESSION_CLICKS for n in lengths for place in range(n)], dtype=torch.long
-            )
+            "click_session": torch.tensor(place, dtype=torch.long) // SESSION_CLICKS,
+            "click_time": 1e9 + 50 * torch.tensor(place, dtype=torch.float64) ** 2,
         },
         session_fields={
             "user": torch.tensor(
