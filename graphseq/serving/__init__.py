@@ -16,13 +16,23 @@ from graphseq.serving.indexes import (
     load_index,
 )
 from graphseq.serving.item_vectors import ItemVectors, model_version, query_vectors
+from graphseq.serving.live import Click, LiveSessions, Reply, Request
 from graphseq.serving.persistence import load, load_recommender
 from graphseq.serving.recommender import Recommender
 from graphseq.serving.report import ServingReport, serving_report
+from graphseq.serving.stores import (
+    LMDBStore,
+    MemoryStore,
+    RedisStore,
+    Store,
+    StoreUnavailable,
+    open_store,
+)
 
 __all__ = [
     "INDEXES",
     "AnswerCache",
+    "Click",
     "ExactIndex",
     "FaissFlat",
     "FaissHNSW",
@@ -30,8 +40,16 @@ __all__ = [
     "FaissScalar",
     "Index",
     "ItemVectors",
+    "LMDBStore",
+    "LiveSessions",
+    "MemoryStore",
     "Recommender",
+    "RedisStore",
+    "Reply",
+    "Request",
     "ServingReport",
+    "Store",
+    "StoreUnavailable",
     "USearchIndex",
     "USearchInt8",
     "VoyagerIndex",
@@ -40,6 +58,7 @@ __all__ = [
     "load_index",
     "load_recommender",
     "model_version",
+    "open_store",
     "query_vectors",
     "serving_report",
 ]

@@ -46,9 +46,9 @@ class Candidates:
         """Candidates of each session, int64 [num_sessions]."""
         return np.count_nonzero(self.items >= 0, axis=1)
 
-    def rescored(self, scores: NDArray[np.float64]) -> Candidates:
-        """The same candidates in the order of other scores [n, m]; of equal ones, by code."""
-        scores = np.where(self.items >= 0, scores, -np.inf)
+    def rescored(self, scores: NDArray[np.float64] | None = None) -> Candidates:
+        """The same candidates in the order of other scores [n, m], or their own; ties by code."""
+        scores = np.where(self.items >= 0, self.scores if scores is None else scores, -np.inf)
         order = np.lexsort((self.items, -scores), axis=1)
         # What has no item sorts last: nothing else of it is left.
         items = np.take_along_axis(self.items, order, axis=1)

@@ -26,7 +26,7 @@ from graphseq.serving.candidates import Candidates, diversify, fuse
 from graphseq.serving.indexes import Index, build_index
 from graphseq.serving.item_vectors import Floats, model_version
 from graphseq.serving.queries import Asked, narrowed
-from graphseq.serving.retrieval import score_all, through_index
+from graphseq.serving.retrieval import score_all, score_vectors, through_index
 from graphseq.serving.stages import Rules, reranked, ruled, vectors_of
 from graphseq.serving.watch import Watch
 
@@ -90,6 +90,7 @@ class Recommender:
         if self.index is not None:
             self.index.check_version(model)
         self.servable: NDArray[np.bool_] | None = None
+        self._filters = 0  # how often they were set
         self.set_filters(filters)
         others = [] if reranker is None else [reranker]
         self._watch = Watch(model, *self.retrievers, *others)
@@ -135,6 +136,7 @@ class Recommender:
             listed[read_items(self.model, items, 0, name).codes] = True
             servable &= listed if name == "allow" else ~listed
         self.servable = servable
+        self._filters += 1
         if self.cache is not None:
             self.cache.clear()
 
@@ -253,10 +255,10 @@ class Recommender:
         index = -1 if self.index is None else self.index.revision
         catalog = self.model.catalog
         delisted = b"" if catalog is None else catalog.delisted.tobytes()
-        keys = [
-            (revision, version, index, id(self.servable), delisted, k, asked.key(row))
-            for row in range(asked.queries.size)
-        ]
+        shared = (revision, version, index, self._filters, delisted, k)
+        keys = [(*shared, asked.key(row)) for row in range(asked.queries.size)]
+        if vectors is not None:  # they may know clicks that are no longer kept
+            keys = [(*key, vector.tobytes()) for key, vector in zip(keys, vectors, strict=True)]
         found = [self.cache.get(key) for key in keys]
         missing = np.array([row for row, each in enumerate(found) if each is None], dtype=np.int64)
         if len(missing):
@@ -283,11 +285,12 @@ class Recommender:
             with self._timed("rules"):
                 found = ruled(self.rules, item_vocabulary(self.model), asked, found)
         found = found.best(k)
-        fallback = asked.empty if vectors is None else np.zeros(asked.queries.size, dtype=bool)
-        return self._completed(asked, found, fallback, k)
+        return self._completed(asked, found, k)
 
     def _retrieved(self, asked: Asked, depth: int, vectors: Floats | None) -> Candidates:
-        if self.index is None:
+        if self.index is None and vectors is not None:
+            first = score_vectors(self.model, asked, depth, vectors)
+        elif self.index is None:
             first = score_all(self.model, asked, depth)
         else:
             first = through_index(self.model, self.index, asked, depth, vectors)
@@ -296,16 +299,14 @@ class Recommender:
         lists = [first, *(score_all(each, asked, depth) for each in self.retrievers)]
         return fuse(lists, self.weights, depth)
 
-    def _completed(
-        self, asked: Asked, found: Candidates, fallback: NDArray[np.bool_], k: int
-    ) -> Answers:
+    def _completed(self, asked: Asked, found: Candidates, k: int) -> Answers:
         """Popular items for sessions of which nothing is left; what is short is said."""
         counts = found.counts
         none = np.flatnonzero(counts == 0)
         short = int(np.count_nonzero((counts > 0) & (counts < min(k, self.model.num_items))))
         if short:
             logger.warning("Filters left fewer than k=%d items for %d sessions.", k, short)
-        answers = Answers(found, fallback.copy())
+        answers = Answers(found, asked.empty)
         if len(none) == 0 or self.model.catalog is None:
             return answers
         logger.warning("Filters left no item for %d sessions: popular items answer.", len(none))

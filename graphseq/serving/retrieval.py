@@ -7,7 +7,7 @@ import torch
 
 from graphseq.models.base import SessionModel
 from graphseq.models.use.inference import blocks, inference
-from graphseq.models.use.recommend import ranked
+from graphseq.models.use.recommend import MAX_SCORES, ranked
 from graphseq.serving.candidates import Candidates
 from graphseq.serving.indexes import Index
 from graphseq.serving.item_vectors import Floats, query_vectors
@@ -25,6 +25,31 @@ def score_all(model: SessionModel, asked: Asked, k: int) -> Candidates:
         model, asked.queries, k, asked.hidden, asked.allowed, asked.exclude_seen, SESSIONS_AT_ONCE
     )
     return Candidates.of_pairs(session, item, score, asked.queries.size)
+
+
+def score_vectors(model: SessionModel, asked: Asked, k: int, vectors: Floats) -> Candidates:
+    """The same for session vectors [num_sessions, hidden_channels] that are known already."""
+    n = asked.queries.size
+    parts = []
+    with inference(model):
+        for start in range(0, n, rows := max(1, MAX_SCORES // model.num_items)):
+            part = asked.rows(np.arange(start, min(n, start + rows)))
+            states = torch.from_numpy(np.ascontiguousarray(vectors[start : start + rows]))
+            scores = model.score_vectors(states.to(model.device)).cpu()
+            most = min(model.num_items, k + asked.most_hidden) if asked.allowed is None else None
+            top, items = scores.topk(model.num_items if most is None else most)
+            found = Candidates(items.numpy(), top.double().numpy())
+            found = found.without(part.hides(found.items, model.num_items)).rescored()
+            parts.append(found.best(k))
+    return _of_empty(model, asked, _stacked(parts, n), k)
+
+
+def _of_empty(model: SessionModel, asked: Asked, found: Candidates, k: int) -> Candidates:
+    """The same with popular items for sessions without a known item."""
+    empty = np.flatnonzero(asked.empty)
+    if len(empty) == 0:
+        return found
+    return _replaced(found, empty, score_all(model, asked.rows(empty), k), k)
 
 
 def through_index(
@@ -48,6 +73,8 @@ def through_index(
         # What is allowed may be rare: then nothing that the index finds would be left.
         share = 1.0 if asked.allowed is None else _share(asked, model.num_items)
         if asked.most_hidden > MOST_HIDDEN or share * model.num_items < 8 * k:
+            if vectors is not None:
+                return score_vectors(model, asked, k, vectors)
             return score_all(model, asked, k)
         depth = int(min(len(index), np.ceil(2 * depth / share)))
     depth = max(1, min(depth, len(index)))
@@ -66,10 +93,17 @@ def through_index(
             )
     found = _stacked(parts, n)
     found = found.without(asked.hides(found.items, model.num_items)).best(k)
-    short = np.flatnonzero((found.counts < min(k, len(index))) | (asked.empty & (vectors is None)))
+    found = _of_empty(model, asked, found, k)
+    short = np.flatnonzero((found.counts < min(k, len(index))) & ~asked.empty)
     if len(short) == 0:
         return found
-    return _replaced(found, short, score_all(model, asked.rows(short), k), k)
+    rows = asked.rows(short)
+    others = (
+        score_all(model, rows, k)
+        if vectors is None
+        else score_vectors(model, rows, k, vectors[short])
+    )
+    return _replaced(found, short, others, k)
 
 
 def _found(
@@ -89,7 +123,7 @@ def _found(
     items[answered], _ = index.search(query_vectors(states, index.has_bias), depth)
     wanted = torch.from_numpy(items[answered]).clamp(min=0).to(states.device)
     scores[answered] = model.score_vectors(states, wanted).cpu().double().numpy()
-    return Candidates(items, scores).rescored(scores)
+    return Candidates(items, scores).rescored()
 
 
 def _share(asked: Asked, num_items: int) -> float:

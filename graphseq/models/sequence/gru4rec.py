@@ -268,7 +268,7 @@ class GRU4Rec(SessionModel):
         state = self._lanes.to(self.device)[:, lane] * ~starts.view(1, -1, 1)
         state = self._one_click_later(state, batch.click_item)
         self._lanes = self._lanes.to(self.device).index_copy(1, lane, state.detach())
-        return self._vectors(state), batch.y
+        return self.vectors_of_state(state), batch.y
 
     def training_state(self) -> dict[str, Tensor]:
         """The state of every lane, [layers, num_lanes, widest]; nothing before the first step."""
@@ -343,11 +343,11 @@ class GRU4Rec(SessionModel):
         Returns:
             [num_items] or [C] of one session, [num_sessions, ...] of several.
         """
-        h = self._vectors(state)
+        h = self.vectors_of_state(state)
         scores = self.score_vectors(h if h.dim() == 2 else h.unsqueeze(0), items)
         return scores if h.dim() == 2 else scores.squeeze(0)
 
-    def _vectors(self, state: Tensor) -> Tensor:
+    def vectors_of_state(self, state: Tensor) -> Tensor:
         """What is scored of a state: the last layer's part, [..., d]."""
         return self._scored(state[-1][..., : self.hidden_channels])
 

@@ -1,0 +1,115 @@
+"""What is kept of a live session: its clicks in order, each once, however they arrive."""
+
+from __future__ import annotations
+
+import json
+from bisect import bisect_right
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+Outcome = Literal["new", "late", "repeated", "too_old"]
+"""``"new"``: the newest click; ``"late"``: it went before others; ``"repeated"``: its event is here
+already; ``"too_old"``: it is older than all clicks that are kept. The last two change nothing."""
+
+
+@dataclass(frozen=True)
+class Click:
+    """A click as it arrives.
+
+    Args:
+        item: The item's id.
+        time: Seconds since 1970; ``None``: now, after all clicks that are here.
+        event: An id of the click of its own, by which it counts once; empty: it always counts.
+    """
+
+    item: Any
+    time: float | None = None
+    event: str = ""
+
+
+@dataclass
+class Record:
+    """The clicks of a live session, oldest first.
+
+    Args:
+        items: Ids of the items, [num_clicks].
+        times: Seconds since 1970, ascending, [num_clicks].
+        events: Ids of the clicks; empty where one has none, [num_clicks].
+        user: The user's id, or ``None``.
+        dropped: Older clicks that are no longer kept.
+        order: How often a click went before others, after which a state is made again.
+    """
+
+    items: list[Any] = field(default_factory=list)
+    times: list[float] = field(default_factory=list)
+    events: list[str] = field(default_factory=list)
+    user: Any = None
+    dropped: int = 0
+    order: int = 0
+
+    @property
+    def total(self) -> int:
+        """Clicks in all, those that are no longer kept too."""
+        return self.dropped + len(self.items)
+
+    def add(self, click: Click, now: float, most: int) -> Outcome:
+        """Puts a click in its place by time, and by event among clicks of one time.
+
+        Args:
+            click: The click.
+            now: Seconds since 1970, for a click without a time.
+            most: Clicks to keep.
+        """
+        if click.event and click.event in self.events:
+            return "repeated"
+        newest = self.times[-1] if self.times else now
+        time = max(newest, now) if click.time is None else float(click.time)
+        place = bisect_right(
+            range(len(self.times)),
+            (time, click.event),
+            key=lambda n: (self.times[n], self.events[n]),
+        )
+        if click.time is None:
+            place = len(self.times)
+        if place == 0 and self.dropped:
+            return "too_old"
+        late = place < len(self.times)
+        self.items.insert(place, click.item)
+        self.times.insert(place, time)
+        self.events.insert(place, click.event)
+        self.order += late
+        if len(self.items) > most:
+            del self.items[0], self.times[0], self.events[0]
+            self.dropped += 1
+        return "late" if late else "new"
+
+    def encode(self) -> bytes:
+        """The record as bytes: JSON."""
+        values = [self.items, self.times, self.events, self.user, self.dropped, self.order]
+        return json.dumps(values, separators=(",", ":")).encode()
+
+    @classmethod
+    def decode(cls, value: bytes | None) -> Record:
+        """The record of bytes; a new one of ``None``.
+
+        Raises:
+            ValueError: If the bytes are none.
+        """
+        if value is None:
+            return cls()
+        try:
+            items, times, events, user, dropped, order = json.loads(value)
+        except (ValueError, TypeError) as error:
+            raise ValueError(f"A session in the store is broken: {value[:40]!r}.") from error
+        return cls(items, times, events, user, dropped, order)
+
+
+def changed(
+    value: bytes | None, clicks: Sequence[Click], user: Any, now: float, most: int
+) -> tuple[bytes, list[Outcome]]:
+    """A record with further clicks, and what became of each."""
+    record = Record.decode(value)
+    outcomes = [record.add(click, now, most) for click in clicks]
+    record.user = record.user if user is None else user
+    return record.encode(), outcomes

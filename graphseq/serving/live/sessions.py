@@ -1,0 +1,305 @@
+"""Live sessions: clicks come in, recommendations go out, and nothing is computed twice."""
+
+from __future__ import annotations
+
+import json
+import logging
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from graphseq.arguments import whole
+from graphseq.data.sessions.vocabulary import Vocabulary
+from graphseq.models.use.item_filter import ItemLists
+from graphseq.models.use.recommend import item_vocabulary
+from graphseq.models.use.requests import Queries
+from graphseq.serving.answers import Answers
+from graphseq.serving.item_vectors import Codes, Floats
+from graphseq.serving.live.record import Click, Outcome, Record, changed
+from graphseq.serving.live.streams import stream_of
+from graphseq.serving.queries import Asked, narrowed
+from graphseq.serving.recommender import Recommender
+from graphseq.serving.stores import MemoryStore, Store
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Request:
+    """What one session asks.
+
+    Args:
+        session: Its id.
+        clicks: Clicks that came; none: only recommendations are asked for.
+        k: Items to recommend; 0: none.
+        user: The user's id, or ``None``.
+        exclude_seen: Whether the items of the session itself are left out.
+        exclude: Ids of items never to recommend.
+    """
+
+    session: str
+    clicks: Sequence[Click] = ()
+    k: int = 10
+    user: Any = None
+    exclude_seen: bool = False
+    exclude: Sequence[Any] = ()
+
+
+@dataclass(frozen=True)
+class Reply:
+    """What a session gets.
+
+    Args:
+        items: ``(item id, score)``, best first.
+        fallback: Whether popular items answer, as nothing is known of the session.
+        num_clicks: Clicks of the session in all.
+        unknown: Kept clicks on items that the model does not know, which are skipped.
+        outcomes: What became of each click.
+        model_version: The version of the model that answered.
+    """
+
+    items: list[tuple[Any, float]]
+    fallback: bool
+    num_clicks: int
+    unknown: int
+    outcomes: list[Outcome] = field(default_factory=list)
+    model_version: str = ""
+
+
+class LiveSessions:
+    """Sessions that go on while they are answered.
+
+    A click is in the store before it is answered. Of a family with a state (GRU4Rec), that is
+    kept beside the clicks and goes on by one step; of others a session is computed again. Clicks
+    with event ids count once; with times, they take their place whenever they arrive. Requests that
+    are answered together share one batch through the model and the index.
+
+    Args:
+        recommender: What answers.
+        store: Where sessions are kept; ``None``: in memory.
+        max_clicks: Clicks kept per session; of a session with more, the newest ones, and event ids
+            are known as long. A state knows all clicks that came in order.
+        clock: Seconds since 1970; for tests.
+    """
+
+    def __init__(
+        self,
+        recommender: Recommender,
+        store: Store | None = None,
+        *,
+        max_clicks: int = 200,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self.store = MemoryStore() if store is None else store
+        self.max_clicks = whole("max_clicks", max_clicks)
+        self.counts: Counter[str] = Counter()
+        """Clicks by what became of them."""
+        self._clock = clock
+        self._lock = threading.Lock()
+        self.recommender = recommender
+
+    @property
+    def recommender(self) -> Recommender:
+        """What answers; another may take its place while requests are answered."""
+        return self._serving[0]
+
+    @recommender.setter
+    def recommender(self, recommender: Recommender) -> None:
+        self._serving = (recommender, stream_of(recommender.model), _Codes(recommender))
+
+    def click(
+        self, session: str, item: Any, *, time: float | None = None, event: str = "", **options: Any
+    ) -> Reply:
+        """Takes a click and recommends; options are those of :class:`Request`."""
+        return self.answer([Request(session, [Click(item, time, event)], **options)])[0]
+
+    def recommend(self, session: str, k: int = 10, **options: Any) -> Reply:
+        """Recommends for a session as it is; options are those of :class:`Request`."""
+        return self.answer([Request(session, k=k, **options)])[0]
+
+    def forget(self, session: str) -> None:
+        """Forgets a session."""
+        self.store.delete(session)
+
+    def answer(self, requests: Sequence[Request]) -> list[Reply]:
+        """Answers requests together, in one batch; clicks of one session count in their order.
+
+        Raises:
+            ValueError: If a session id or ``k`` is out of range.
+            StoreUnavailable: If the store does not answer.
+        """
+        serving = self._serving  # all of this batch is answered by one model
+        for request in requests:
+            whole("k", request.k, at_least=0)
+        outcomes = self._store_clicks(requests)
+        wanted = [request.session for request in requests]
+        found = self.store.get(wanted)
+        records = [Record.decode(value) for value, _ in found]
+        codes = [serving[2].encode(record.items) for record in records]
+        vectors = self._advanced(serving, wanted, records, codes, [state for _, state in found])
+        answers = self._answers(serving, requests, records, codes, vectors)
+        vocabulary = item_vocabulary(serving[0].model)
+        version = serving[0].version
+        return [
+            Reply(
+                items[: request.k],
+                bool(fallback),
+                record.total,
+                int((code < 0).sum()),
+                outcome,
+                version,
+            )
+            for request, record, code, outcome, items, fallback in zip(
+                requests,
+                records,
+                codes,
+                outcomes,
+                answers.lists(vocabulary),
+                answers.fallback,
+                strict=True,
+            )
+        ]
+
+    def _store_clicks(self, requests: Sequence[Request]) -> list[list[Outcome]]:
+        """Puts all clicks into the store; what became of each."""
+        outcomes: list[list[Outcome]] = [[] for _ in requests]
+        now = self._clock()
+
+        def change_of(place: int) -> Callable[[bytes | None], bytes]:
+            def change(value: bytes | None) -> bytes:
+                request = requests[place]
+                new, outcomes[place] = changed(
+                    value, request.clicks, request.user, now, self.max_clicks
+                )
+                return new
+
+            return change
+
+        changes = [
+            (request.session, change_of(place))
+            for place, request in enumerate(requests)
+            if request.clicks or request.user is not None
+        ]
+        if changes:
+            self.store.update(changes)
+        with self._lock:
+            self.counts.update(each for listed in outcomes for each in listed)
+        return outcomes
+
+    def _advanced(
+        self,
+        serving: Any,
+        sessions: list[str],
+        records: list[Record],
+        codes: list[Codes],
+        kept: list[bytes | None],
+    ) -> Floats | None:
+        """Session vectors by the states in the store, which go on; ``None``: there are none."""
+        recommender, stream, _ = serving
+        if stream is None or recommender.reranker is not None or recommender.retrievers:
+            return None
+        version = recommender.version
+        states, clicks = [], []
+        for record, code, blob in zip(records, codes, kept, strict=True):
+            state, done = _read_state(blob, version, record)
+            states.append(state)
+            new = code[max(0, done - record.dropped) :]
+            clicks.append(new[new >= 0])
+        vectors, advanced = stream.advance(states, clicks)
+        self.store.put_states(
+            [
+                (session, _state_blob(state, version, record))
+                for session, record, state, new in zip(
+                    sessions, records, advanced, clicks, strict=True
+                )
+                if len(new)
+            ]
+        )
+        return np.asarray(vectors)
+
+    def _answers(
+        self,
+        serving: Any,
+        requests: Sequence[Request],
+        records: list[Record],
+        codes: list[Codes],
+        vectors: Floats | None,
+    ) -> Answers:
+        recommender, _, table = serving
+        known = [code[code >= 0] for code in codes]
+        users = None
+        catalog = recommender.model.catalog
+        if catalog is not None and catalog.users is not None:
+            users = np.concatenate([_code(catalog.users, record.user) for record in records])
+        hidden = [
+            np.concatenate(
+                [table.encode(list(request.exclude)), code if request.exclude_seen else code[:0]]
+            )
+            for request, code in zip(requests, known, strict=True)
+        ]
+        hidden = [each[each >= 0] for each in hidden]
+        queries = Queries(
+            np.concatenate([np.empty(0, dtype=np.int64), *known]),
+            _ptr(known),
+            {},
+            users,
+            np.arange(len(requests)),
+        )
+        lists = ItemLists(np.concatenate([np.empty(0, dtype=np.int64), *hidden]), _ptr(hidden))
+        asked = Asked(
+            queries,
+            lists if len(lists.codes) else None,
+            narrowed(None, recommender.servable),
+            exclude_seen=False,
+        )
+        k = max([1, *(request.k for request in requests)])
+        answers: Answers = recommender.answer(asked, k, vectors)
+        return answers
+
+
+class _Codes:
+    """Codes of single ids, looked up without building arrays of them."""
+
+    def __init__(self, recommender: Recommender) -> None:
+        self._ids = item_vocabulary(recommender.model).ids
+
+    def encode(self, items: Sequence[Any]) -> Codes:
+        """int64 [n]; -1: unknown."""
+        return np.fromiter((self._code(item) for item in items), dtype=np.int64, count=len(items))
+
+    def _code(self, item: Any) -> int:
+        if isinstance(item, (bool, float)):
+            return -1
+        try:
+            return int(self._ids.get_loc(item))
+        except (KeyError, TypeError):
+            return -1
+
+
+def _code(vocabulary: Vocabulary, user: Any) -> Codes:
+    return np.asarray(vocabulary.encode([-1 if user is None else user]), dtype=np.int64)
+
+
+def _ptr(parts: list[Codes]) -> Codes:
+    return np.concatenate(([0], np.cumsum([len(part) for part in parts]))).astype(np.int64)
+
+
+def _state_blob(state: bytes, version: str, record: Record) -> bytes:
+    return json.dumps([version, record.order, record.total]).encode() + b"\n" + state
+
+
+def _read_state(blob: bytes | None, version: str, record: Record) -> tuple[bytes | None, int]:
+    """A state that fits model and clicks, and the clicks in it; else none, and nothing."""
+    if blob is None:
+        return None, 0
+    head, _, state = blob.partition(b"\n")
+    of_version, order, done = json.loads(head)
+    fits = (
+        of_version == version and order == record.order and record.dropped <= done <= record.total
+    )
+    return (state, int(done)) if fits else (None, 0)

@@ -1,0 +1,243 @@
+"""Live sessions: equal to the whole session at every click, in any order of arrival."""
+
+from __future__ import annotations
+
+import itertools
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+import graphseq as gs
+from graphseq.models import MODELS
+from graphseq.serving import (
+    AnswerCache,
+    Click,
+    LiveSessions,
+    LMDBStore,
+    MemoryStore,
+    Recommender,
+    Request,
+)
+from graphseq.serving.live.record import Record
+from graphseq.training import fit
+
+
+def agree(found: list[tuple[Any, float]], wanted: list[tuple[Any, float]]) -> None:
+    """The same scores, item by item; equal scores may change places."""
+    assert np.allclose([s for _, s in found], [s for _, s in wanted], atol=1e-5)
+    scores = dict(wanted)
+    for item, score in found:
+        assert scores.get(item, score) == pytest.approx(score, abs=1e-5)
+
+
+# -- records -----------------------------------------------------------------------------------
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 5), st.integers(0, 3)), min_size=1, max_size=8),
+    st.randoms(use_true_random=False),
+)
+def test_clicks_with_times_and_events_make_one_record_in_any_order(
+    timed: list[tuple[int, int]], random: Any
+) -> None:
+    clicks = [Click(item, float(time), f"e{n}") for n, (time, item) in enumerate(timed)]
+    expected = sorted(clicks, key=lambda click: (click.time, click.event))
+    for _ in range(3):
+        arriving = clicks + random.sample(clicks, k=random.randint(0, len(clicks)))
+        random.shuffle(arriving)
+        record = Record()
+        outcomes = [record.add(click, 0.0, 100) for click in arriving]
+        assert record.events == [click.event for click in expected]
+        assert record.items == [click.item for click in expected]
+        assert outcomes.count("repeated") == len(arriving) - len(clicks)
+        decoded = Record.decode(record.encode())
+        assert decoded == record
+
+
+def test_clicks_without_times_stay_in_the_order_of_arrival() -> None:
+    record = Record()
+    for item, now in (("a", 5.0), ("b", 4.0), ("c", 6.0)):
+        assert record.add(Click(item), now, 100) == "new"
+    assert record.items == ["a", "b", "c"]
+    assert record.times == [5.0, 5.0, 6.0]  # a clock that goes back changes no order
+
+
+def test_record_keeps_the_newest_clicks_and_refuses_older_ones() -> None:
+    record = Record()
+    for number in range(5):
+        record.add(Click(number, 10.0 + number, f"e{number}"), 0.0, 3)
+    assert (record.items, record.dropped, record.total) == ([2, 3, 4], 2, 5)
+    assert record.add(Click(9, 1.0, "old"), 0.0, 3) == "too_old"
+    assert record.add(Click(0, 10.0, "e0"), 0.0, 3) == "too_old"  # a repeat of what was dropped
+    assert record.add(Click(8, 13.5, "between"), 0.0, 3) == "late"
+    assert record.items == [3, 8, 4]
+    with pytest.raises(ValueError, match="A session in the store is broken: b'no json'"):
+        Record.decode(b"no json")
+
+
+# -- answers -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("index", [None, "exact"])
+@pytest.mark.parametrize("kind", ["memory", "lmdb"])
+def test_state_of_gru4rec_equals_the_whole_session_at_every_click(
+    world: Any, index: str | None, kind: str, tmp_path: Path
+) -> None:
+    store = MemoryStore() if kind == "memory" else LMDBStore(tmp_path / "s")
+    live = LiveSessions(Recommender(world.neural, index=index), store)
+    for number, session in enumerate(world.lists[:6]):
+        for length, item in enumerate(session, start=1):
+            reply = live.click(f"s{number}", item, k=8)
+            agree(reply.items, world.neural.recommend([session[:length]], 8)[0])
+            assert reply.num_clicks == length
+            assert reply.outcomes == ["new"]
+            assert not reply.fallback
+    store.close()
+
+
+def test_state_of_gru4rec_follows_real_sessions() -> None:
+    log = gs.load_dataset("uci-eshop")
+    torch.manual_seed(0)
+    model = gs.models.GRU4Rec(log.num_items, 12, 2).eval()
+    model.attach(log.catalog())
+    live = LiveSessions(Recommender(model, index="exact"))
+    for number, session in enumerate(log.select(np.arange(0, log.num_sessions, 3_000)).to_lists()):
+        wanted = model.recommend([session[:n] for n in range(1, len(session) + 1)], 10)
+        for item, expected in zip(session, wanted, strict=True):
+            agree(live.click(f"s{number}", item, k=10).items, expected)
+
+
+def test_states_are_kept_and_go_on_instead_of_being_computed_again(world: Any) -> None:
+    store = MemoryStore()
+    live = LiveSessions(Recommender(world.neural), store)
+    steps: list[int] = []
+    stream = live._serving[1]
+    assert stream is not None
+
+    class Counting:
+        def advance(self, states: Any, clicks: Any) -> Any:
+            steps.extend(len(each) for each in clicks)
+            return stream.advance(states, clicks)
+
+    live._serving = (live._serving[0], Counting(), live._serving[2])
+    for item in ("i1", "i2", "i3"):
+        live.click("s", item)
+    live.recommend("s")
+    assert steps == [1, 1, 1, 0]
+    live.answer([Request("s", [Click("i4", 1.0, "late")])])  # before all others: made again
+    assert steps[-1] == 4
+
+
+@pytest.mark.parametrize("name", ["srgnn", "sasrec", "markov", "vsknn", "item_knn", "popularity"])
+def test_families_without_a_state_are_computed_again_and_agree(name: str) -> None:
+    sessions = gs.generate_sessions(80, 40, seed=1)
+    small = {} if name in ("markov", "vsknn", "item_knn", "popularity") else {"hidden_channels": 8}
+    torch.manual_seed(0)
+    model = MODELS[name](40, **small)
+    if small:
+        model.attach(sessions.catalog())
+    else:
+        fit(model, sessions)
+    live = LiveSessions(Recommender(model))
+    for number, session in enumerate(sessions.to_lists()[:3]):
+        for length, item in enumerate(session, start=1):
+            reply = live.click(f"s{number}", item, k=6)
+            agree(reply.items, model.recommend([session[:length]], 6)[0])
+
+
+def test_any_order_of_arrival_gives_the_answer_of_the_order_of_time(world: Any) -> None:
+    session = world.lists[0][:4]
+    clicks = [Click(item, float(n), f"e{n}") for n, item in enumerate(session)]
+    wanted = world.neural.recommend([session], 5)[0]
+    for number, order in enumerate(itertools.permutations(clicks)):
+        live = LiveSessions(Recommender(world.neural))
+        for click in (*order, order[0], order[2]):
+            reply = live.answer([Request(f"s{number}", [click], k=5)])[0]
+        agree(reply.items, wanted)
+        assert reply.outcomes == ["repeated"]
+        assert live.counts["repeated"] == 2
+        assert sum(live.counts.values()) == 6
+
+
+def test_requests_of_one_batch_are_answered_as_one_by_one(world: Any) -> None:
+    requests = [
+        Request(f"s{n % 4}", [Click(item)], k=3 + n % 3, exclude_seen=n % 2 == 0)
+        for n, item in enumerate(world.lists[0][:4] + world.lists[1][:4])
+    ]
+    together = LiveSessions(Recommender(world.neural, index="exact"))
+    first, second = together.answer(requests[:4]), together.answer(requests[4:])
+    alone = LiveSessions(Recommender(world.neural, index="exact"))
+    for found, request in zip([*first, *second], requests, strict=True):
+        wanted = alone.answer([request])[0]
+        assert len(found.items) == request.k
+        agree(found.items, wanted.items)
+        assert (found.num_clicks, found.outcomes) == (wanted.num_clicks, wanted.outcomes)
+
+
+def test_unknown_items_and_sessions_are_answered_and_said(world: Any) -> None:
+    live = LiveSessions(Recommender(world.neural, cache=AnswerCache()))
+    popular = world.neural.recommend([[]], 4)[0]
+    reply = live.recommend("never seen", 4)
+    assert reply.fallback
+    assert reply.items == [(item, pytest.approx(score)) for item, score in popular]
+    assert reply.num_clicks == 0
+    for item in ("no such item", 17, 1.5, None):
+        reply = live.click("s", item, k=4)
+        assert reply.fallback
+    assert (reply.num_clicks, reply.unknown) == (4, 4)
+    reply = live.click("s", "i3", k=4)
+    agree(reply.items, world.neural.recommend([["i3"]], 4)[0])
+    assert (reply.fallback, reply.unknown) == (False, 4)
+
+
+def test_hidden_items_are_not_recommended(world: Any) -> None:
+    live = LiveSessions(Recommender(world.neural))
+    first = live.click("s", "i3", k=3)
+    best = first.items[0][0]
+    reply = live.recommend("s", 3, exclude=[best, "unknown"])
+    assert [item for item, _ in reply.items][:2] == [item for item, _ in first.items][1:]
+    every = live.recommend("s", 640, exclude_seen=True)
+    assert len(every.items) == 639
+    assert "i3" not in dict(every.items)
+    assert live.recommend("s", 0).items == []
+
+
+def test_another_model_takes_over_without_the_states_of_the_first(world: Any) -> None:
+    torch.manual_seed(9)
+    other = gs.models.GRU4Rec(640, 16, embedding="separate").eval()
+    other.attach(world.sessions.catalog())
+    live = LiveSessions(Recommender(world.neural))
+    live.click("s", "i1")
+    before = live.click("s", "i2").model_version
+    live.recommender = Recommender(other)
+    reply = live.click("s", "i3", k=5)
+    agree(reply.items, other.recommend([["i1", "i2", "i3"]], 5)[0])
+    assert reply.model_version != before
+
+
+def test_user_of_a_session_is_remembered() -> None:
+    sessions = gs.Sessions.from_lists([["a", "b"], ["b", "c"]] * 4, users=["u", "v"] * 4)
+    model = gs.models.Caser(3, 4, num_users=2)
+    fit(model, sessions, max_epochs=1)
+    live = LiveSessions(Recommender(model))
+    live.click("s", "a", user="v")
+    for session, user in (("s", "v"), ("t", "u")):
+        reply = live.click(session, "b", k=2, user=None if session == "s" else user)
+        history = [["a", "b"]] if session == "s" else [["b"]]
+        agree(reply.items, model.recommend(history, 2, users=[user])[0])
+
+
+def test_long_session_keeps_its_newest_clicks_and_its_whole_state(world: Any) -> None:
+    session = (world.lists[0] * 10)[:40]
+    live = LiveSessions(Recommender(world.neural), max_clicks=5)
+    for item in session:
+        reply = live.click("s", item, k=5)
+    agree(reply.items, world.neural.recommend([session], 5)[0])
+    assert reply.num_clicks == 40
+    record = Record.decode(live.store.get(["s"])[0][0])
+    assert record.items == session[-5:]
