@@ -140,7 +140,7 @@ class Recommender:
         if self.cache is not None:
             self.cache.clear()
 
-    def _servable(self) -> NDArray[np.bool_] | None:
+    def may_serve(self) -> NDArray[np.bool_] | None:
         """Items that may be served, bool [num_items]: of the filters, and not delisted."""
         catalog = self.model.catalog
         if catalog is None or not len(catalog.delisted):
@@ -234,7 +234,7 @@ class Recommender:
             None if exclude is None else read_items(self.model, exclude, queries.size, "exclude")
         )
         allowed = None if allow is None else read_items(self.model, allow, queries.size, "allow")
-        asked = Asked(queries, hidden, narrowed(allowed, self._servable()), exclude_seen)
+        asked = Asked(queries, hidden, narrowed(allowed, self.may_serve()), exclude_seen)
         answers = self.answer(asked, k)
         if as_frame:
             return as_frame_of(answers, queries.names, vocabulary, columns)
@@ -256,7 +256,9 @@ class Recommender:
         catalog = self.model.catalog
         delisted = b"" if catalog is None else catalog.delisted.tobytes()
         shared = (revision, version, index, self._filters, delisted, k)
-        keys = [(*shared, asked.key(row)) for row in range(asked.queries.size)]
+        keys: list[tuple[Any, ...]] = [
+            (*shared, asked.key(row)) for row in range(asked.queries.size)
+        ]
         if vectors is not None:  # they may know clicks that are no longer kept
             keys = [(*key, vector.tobytes()) for key, vector in zip(keys, vectors, strict=True)]
         found = [self.cache.get(key) for key in keys]
@@ -310,7 +312,7 @@ class Recommender:
         if len(none) == 0 or self.model.catalog is None:
             return answers
         logger.warning("Filters left no item for %d sessions: popular items answer.", len(none))
-        servable = narrowed(None, self._servable())
+        servable = narrowed(None, self.may_serve())
         bare = asked.rows(none).without_history()
         popular = score_all(self.model, Asked(bare.queries, bare.hidden, servable, False), k)
         return answers.with_rows(none, popular)

@@ -97,11 +97,11 @@ def through_index(
     short = np.flatnonzero((found.counts < min(k, len(index))) & ~asked.empty)
     if len(short) == 0:
         return found
-    rows = asked.rows(short)
+    left = asked.rows(short)
     others = (
-        score_all(model, rows, k)
+        score_all(model, left, k)
         if vectors is None
-        else score_vectors(model, rows, k, vectors[short])
+        else score_vectors(model, left, k, vectors[short])
     )
     return _replaced(found, short, others, k)
 

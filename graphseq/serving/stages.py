@@ -42,7 +42,7 @@ def vectors_of(model: SessionModel, found: Candidates) -> Floats:
         items = torch.from_numpy(found.items).clamp(min=0).to(model.device)
         try:
             rows: Floats = model.item_rows(items).float().cpu().numpy()
-        except AttributeError as error:
+        except (AttributeError, NotImplementedError) as error:
             raise ValueError(
                 f"diversity compares item vectors, and {type(model).__name__} has none: leave it "
                 "at 0, or let such a model be a retriever."

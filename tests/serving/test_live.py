@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -205,6 +206,14 @@ def test_hidden_items_are_not_recommended(world: Any) -> None:
     assert len(every.items) == 639
     assert "i3" not in dict(every.items)
     assert live.recommend("s", 0).items == []
+
+
+def test_delisted_items_leave_live_answers_at_once(world: Any) -> None:
+    model = deepcopy(world.neural)
+    live = LiveSessions(Recommender(model, index="exact"))
+    best = live.click("s", "i3", k=3).items[0][0]
+    model.delist([best])
+    assert best not in dict(live.recommend("s", 640).items)
 
 
 def test_another_model_takes_over_without_the_states_of_the_first(world: Any) -> None:

@@ -254,7 +254,7 @@ class LiveSessions:
         asked = Asked(
             queries,
             lists if len(lists.codes) else None,
-            narrowed(None, recommender.servable),
+            narrowed(None, recommender.may_serve()),
             exclude_seen=False,
         )
         k = max([1, *(request.k for request in requests)])
@@ -276,7 +276,7 @@ class _Codes:
         if isinstance(item, (bool, float)):
             return -1
         try:
-            return int(self._ids.get_loc(item))
+            return int(self._ids.get_loc(item))  # type: ignore[arg-type]  # ids are distinct
         except (KeyError, TypeError):
             return -1
 
