@@ -52,7 +52,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--candidates", type=int, default=100)
     parser.add_argument("--out", type=Path, default=Path("runs/click_through"))
     options = parser.parse_args(argv)
-    settings = Settings.of(options.dataset)
+    settings = Settings.for_dataset(options.dataset)
     split = gs.load_split(options.dataset, options.root, validation=settings.validation)
     benchmark = Benchmark.start("experiments.click_through", argv, options.dataset, split.train)
 

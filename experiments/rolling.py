@@ -38,9 +38,7 @@ def arguments() -> argparse.ArgumentParser:
     parser.add_argument("--epochs", type=int, default=8, help="epochs of a model made anew")
     parser.add_argument("--more-epochs", type=int, default=2, help="epochs on a new period")
     parser.add_argument("--replay", type=float, default=1.0, help="old sessions for each new one")
-    parser.add_argument(
-        "--initial", default="neighbours", choices=["mean", "neighbours", "features"]
-    )
+    parser.add_argument("--initial", default="neighbors", choices=["mean", "neighbors", "features"])
     parser.add_argument("--seeds", nargs="+", type=int, default=[0])
     parser.add_argument("--out", type=Path, default=Path("runs/rolling"))
     return parser

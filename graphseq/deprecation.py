@@ -63,6 +63,20 @@ def renamed(**names: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
     return decorate
 
 
+def renamed_value(argument: str, value: R, names: Mapping[Any, R]) -> R:
+    """The value of an argument by its new name.
+
+    Args:
+        argument: As the caller writes it, ``"grow(initial=...)"``.
+        value: As it was given.
+        names: Old name -> new name.
+    """
+    if not isinstance(value, str) or value not in names:
+        return value
+    warn_of_old_name(f"{value!r} of {argument}", repr(names[value]), stacklevel=3)
+    return names[value]
+
+
 def old_name(old: str, function: Callable[P, R]) -> Callable[P, R]:
     """A function or method under the name that it had before.
 
@@ -77,6 +91,21 @@ def old_name(old: str, function: Callable[P, R]) -> Callable[P, R]:
         return function(*args, **kwargs)
 
     return call
+
+
+def old_classmethod(old: str, new: str) -> Any:
+    """A class method under the name that it had before.
+
+    Args:
+        old: The old name with its class, as ``"ItemFilter.of"``.
+        new: The new name alone.
+    """
+
+    def call(cls: type[Any], *args: Any, **kwargs: Any) -> Any:
+        warn_of_old_name(f"{old}()", f"{cls.__name__}.{new}()")
+        return getattr(cls, new)(*args, **kwargs)
+
+    return classmethod(call)
 
 
 def old_names(module: str, names: Mapping[str, str]) -> Callable[[str], Any]:

@@ -7,11 +7,12 @@ import subprocess
 import sys
 import warnings
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import graphseq
-from graphseq.deprecation import MOVED, old_name, old_names, renamed
+from graphseq.deprecation import MOVED, old_classmethod, old_name, old_names, renamed, renamed_value
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -30,6 +31,12 @@ class Model:
         return Model(neighbors)
 
     but = old_name("Model.but", replace)
+
+    @classmethod
+    def from_number(cls, neighbors: int) -> Model:
+        return cls(neighbors)
+
+    of = old_classmethod("Model.of", "from_number")
 
 
 def test_old_argument_is_passed_by_its_new_name_with_one_warning() -> None:
@@ -59,11 +66,32 @@ def test_old_and_new_argument_together_are_refused() -> None:
         nearest(3, neighbours=7, neighbors=7)
 
 
+def kind_of(kind: Any) -> Any:
+    return renamed_value("kind_of(kind=...)", kind, {"colour": "color"})
+
+
+def test_old_value_of_an_argument_is_passed_by_its_new_name() -> None:
+    with pytest.warns(DeprecationWarning, match=r"'colour' of kind_of\(kind=...\) is now 'color'"):
+        assert kind_of("colour") == "color"
+    with warnings.catch_warnings(action="error"):
+        assert [kind_of(kind) for kind in ("color", None, 3, ["x"])] == ["color", None, 3, ["x"]]
+
+
 def test_old_method_calls_the_new_one() -> None:
     with pytest.warns(
         DeprecationWarning, match=r"Model.but\(\) is now Model.replace\(\)"
     ) as caught:
         assert Model(2).but(neighbors=5).neighbors == 5
+    assert caught[0].filename == __file__
+
+
+def test_old_class_method_makes_one_of_the_class_that_is_asked() -> None:
+    class Other(Model):
+        pass
+
+    with pytest.warns(DeprecationWarning, match=r"Model.of\(\) is now Other.from_number") as caught:
+        made = Other.of(4)
+    assert (type(made), made.neighbors) == (Other, 4)
     assert caught[0].filename == __file__
 
 

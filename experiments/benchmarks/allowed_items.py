@@ -44,7 +44,7 @@ def forms(model: gs.models.SessionModel, ids: Any, allowed: int) -> dict[str, Ca
     lists = [rng.choice(ids, allowed, replace=False).tolist() for _ in range(SHOPS)]
     first, turns = lists[0], itertools.cycle(lists)
     array, series = np.array(first), pd.Series(first)
-    prepared = gs.models.ItemFilter.of(model, first)
+    prepared = gs.models.ItemFilter.from_items(model, first)
     chosen = set(first)
     flags = pd.Series(np.isin(ids, array), index=ids)
     mask = flags.to_numpy()

@@ -36,7 +36,7 @@ from experiments.benchmarks.report import Benchmark
 DAY = 86_400
 MEAN_LENGTH, MAX_LENGTH = 6.5, 500
 BATCH_SIZE = 512
-CLICKS_A_SECOND, PEAK_MB, FIRST_BATCH_SECONDS = 1_000_000, 3_000, 1.0
+CLICKS_PER_SECOND, PEAK_MB, FIRST_BATCH_SECONDS = 1_000_000, 3_000, 1.0
 """What is wanted."""
 
 
@@ -242,7 +242,7 @@ def main(argv: list[str] | None = None) -> None:
             log_gb=round(sum(p.stat().st_size for p in log.iterdir()) / 1e9, 2),
             sessions_gb=round(sum(p.stat().st_size for p in folder.iterdir()) / 1e9, 2),
             clicks_a_second=round(sessions.num_clicks / found["seconds"]),
-            clicks_a_second_wanted=CLICKS_A_SECOND,
+            clicks_a_second_wanted=CLICKS_PER_SECOND,
             **found,
             peak_mb_wanted=PEAK_MB,
         )

@@ -27,12 +27,12 @@ from experiments.benchmarks.report import Benchmark
 from experiments.benchmarks.training import LOSSES, endless
 from graphseq.training.objectives.objective import Objective
 from graphseq.training.optim.optimizers import RowSparseOptimizer, sparse_tables
-from graphseq.visualization.figures import BLUE, GREY, ORANGE, new_figure, save_figure
+from graphseq.visualization.figures import BLUE, GRAY, ORANGE, new_figure, save_figure
 
 WANTED = 1.5
 """Largest time of a sampled step at the largest catalog, in steps at the smallest."""
 
-COLORS = {"plain": GREY, "chunked": ORANGE, "sampled": BLUE}
+COLORS = {"plain": GRAY, "chunked": ORANGE, "sampled": BLUE}
 LOSS_OF = {"chunked": "exact", "sampled": "sampled"}
 
 

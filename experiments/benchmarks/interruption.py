@@ -51,7 +51,9 @@ def train(way: str, folder: Path) -> None:
         return done
 
     Checkpoints.write = timed  # type: ignore[method-assign]
-    settings = gs.TrainingSettings(max_epochs=2, batch_size=16, checkpoint_steps=5).but(**options)
+    settings = gs.TrainingSettings(max_epochs=2, batch_size=16, checkpoint_steps=5).replace(
+        **options
+    )
     result = gs.fit(model, split, settings, out=folder, resume=True, progress=False)
     told = {"checkpoints": len(seconds), "seconds": sum(seconds), "training": result.seconds}
     (folder / "told.json").write_text(json.dumps(told))

@@ -87,7 +87,7 @@ def run(options: argparse.Namespace) -> None:
         number = seeds if isinstance(seeds, int) else len(seeds)
         lines = choose(split, 60 * options.minutes, seeds=number)
     else:
-        known = settings if settings.models else Settings.of("default")
+        known = settings if settings.models else Settings.for_dataset("default")
         lines = known.select(options.models)
     chosen = replace(
         settings,
@@ -120,7 +120,7 @@ def _settings(options: argparse.Namespace) -> Settings:
     if options.settings is not None:
         return settings_of(options.settings)
     if is_named(options.log):
-        return Settings.of(options.log)
+        return Settings.for_dataset(options.log)
     if options.resume and options.models is None and before.exists():
         return Settings.read(before)
     return Settings()

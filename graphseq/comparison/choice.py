@@ -66,7 +66,7 @@ def choose(split: Split, seconds: float = 75.0, *, seeds: int = 1, seed: int = 0
     if not seconds > 0:
         raise ValueError(f"seconds must be positive, got {seconds}.")
     started = time.perf_counter()
-    known = Settings.of("default")
+    known = Settings.for_dataset("default")
     names = [name for name in suggest(split.train, seed=seed).start_with if name not in COUNTED]
     names = list(dict.fromkeys(["srgnn", *names]))[:MOST_TRAINED]
     pilots = []

@@ -41,7 +41,7 @@ class Settings:
     note: str = ""
 
     @classmethod
-    def of(cls, dataset: str) -> Settings:
+    def for_dataset(cls, dataset: str) -> Settings:
         """The settings of a data set, or the default ones where it has none of its own."""
         file = FOLDER / f"{dataset}.json"
         return cls._read(file if file.is_file() else FOLDER / "default.json")
@@ -99,7 +99,7 @@ def settings_of(settings: str | os.PathLike[str] | Settings | None) -> Settings:
     if isinstance(settings, (str, os.PathLike)) and Path(settings).suffix == ".json":
         return Settings.read(settings)
     if settings is None:
-        return Settings.of("default")
+        return Settings.for_dataset("default")
     own = sorted(file.name.removesuffix(".json") for file in FOLDER.iterdir())
     own.remove("default")
     if not isinstance(settings, str) or settings not in {"default", *own, *DATASETS}:
@@ -107,7 +107,7 @@ def settings_of(settings: str | os.PathLike[str] | Settings | None) -> Settings:
             f"There are no settings {settings!r}: pass the path of a .json file, or the name of a "
             f"data set; {', '.join(own)} have settings of their own."
         )
-    return Settings.of(settings)
+    return Settings.for_dataset(settings)
 
 
 def ranked_by(

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from graphseq.comparison.entries import Entry
+from graphseq.deprecation import old_classmethod
 
 FOLDER = files("graphseq") / "comparison" / "spaces"
 """Spaces of the families, ``<model>.json``."""
@@ -46,7 +47,7 @@ class Space:
                 raise ValueError(f"{name} needs low < high, got {value['low']}, {value['high']}.")
 
     @classmethod
-    def of(cls, base: Entry) -> Space:
+    def from_entry(cls, base: Entry) -> Space:
         """The space of the family.
 
         Raises:
@@ -60,6 +61,8 @@ class Space:
                 "{'arguments': {'hidden_channels': [64, 128]}}, and pass it."
             )
         return cls(base, json.loads(file.read_text(encoding="utf-8")))
+
+    of = old_classmethod("Space.of", "from_entry")
 
     @classmethod
     def read(cls, base: Entry, path: str | os.PathLike[str]) -> Space:

@@ -143,7 +143,7 @@ def tune(
             f"{model!r} stands for {', '.join(e.name for e in (entry, *more))}: name one of them."
         )
     if space is None:
-        searched = Space.of(entry)
+        searched = Space.from_entry(entry)
     elif isinstance(space, Mapping):
         searched = Space(entry, space)
     else:

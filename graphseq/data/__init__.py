@@ -24,7 +24,7 @@ from graphseq.data.graphs.transforms import (
 from graphseq.data.graphs.views import augmented_view
 from graphseq.data.loading.loader import SessionGraphLoader
 from graphseq.data.loading.samplers import ClickBatchSampler, SessionBatchSampler
-from graphseq.data.loading.session_parallel import LaneSampler, SessionParallelLoader
+from graphseq.data.loading.session_parallel import SessionParallelLoader, SessionParallelSampler
 from graphseq.data.loading.shards import Shards, build_shards, open_shards, steps_of_shards
 from graphseq.data.sessions.catalog import Catalog
 from graphseq.data.sessions.describe import describe
@@ -49,6 +49,9 @@ from graphseq.data.splits.splits import (
     session_split,
     temporal_split,
 )
+from graphseq.deprecation import old_names
+
+__getattr__ = old_names(__name__, {"LaneSampler": "graphseq.data.SessionParallelSampler"})
 
 __all__ = [
     "DATASETS",
@@ -65,7 +68,6 @@ __all__ = [
     "EdgeTransform",
     "Feature",
     "ItemMask",
-    "LaneSampler",
     "OneOf",
     "RaggedClicks",
     "RandomCrop",
@@ -78,6 +80,7 @@ __all__ = [
     "SessionGraphDataset",
     "SessionGraphLoader",
     "SessionParallelLoader",
+    "SessionParallelSampler",
     "Sessions",
     "Shards",
     "Split",

@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike
 from graphseq.arguments import whole
 from graphseq.data.graphs.dataset import SessionGraphDataset
 from graphseq.data.sessions.sessions import Sessions
-from graphseq.evaluation.inputs import read_inputs, ready, require_model
+from graphseq.evaluation.inputs import inference_mode, read_inputs, require_model
 from graphseq.evaluation.targets import Targets
 from graphseq.models.base import SessionModel
 from graphseq.models.use.inference import blocks
@@ -131,7 +131,7 @@ def evaluate_pairs(
     drawn += drawn >= target[:, None]  # never the target
     pairs = np.concatenate([target[:, None], drawn], axis=1)
     found = []
-    with ready(model, device):
+    with inference_mode(model, device):
         for part in (sample[cut] for cut in blocks(clicks, batch_size)):
             candidates = torch.from_numpy(pairs[part]).to(model.device)
             scores = model.score(dataset.batch(part).to(model.device), candidates)

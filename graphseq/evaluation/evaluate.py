@@ -18,7 +18,7 @@ from graphseq.arguments import flag, whole
 from graphseq.data.sessions.sessions import Sessions
 from graphseq.evaluation.audit import Audit
 from graphseq.evaluation.candidates import CandidateDraw
-from graphseq.evaluation.inputs import read_inputs, ready
+from graphseq.evaluation.inputs import inference_mode, read_inputs
 from graphseq.evaluation.metrics import metric_names
 from graphseq.evaluation.protocol import Protocol, protocol_of
 from graphseq.evaluation.rank_counts import rank_counts
@@ -104,7 +104,7 @@ def evaluate(
         )
 
     by_table = model.scores_by_table and draw is None
-    with ready(model, device), Progress(disable=not progress) as bar:
+    with inference_mode(model, device), Progress(disable=not progress) as bar:
         task = bar.add_task("Evaluating", total=len(cases), completed=len(without))
         count: Callable[..., tuple[Tensor, Tensor]] = partial(counts_of, model)
         if by_table:

@@ -116,7 +116,7 @@ def in_codes_of(model: SessionModel, sessions: Sessions) -> Sessions:
 
 
 @contextmanager
-def ready(model: SessionModel, device: torch.device | str | None) -> Iterator[None]:
+def inference_mode(model: SessionModel, device: torch.device | str | None) -> Iterator[None]:
     """The model in evaluation mode on the device, without gradients; as it was afterwards.
 
     Raises:

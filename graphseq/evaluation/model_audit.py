@@ -15,7 +15,7 @@ from graphseq.data.graphs.dataset import SessionGraphDataset
 from graphseq.data.sessions.sessions import Sessions
 from graphseq.data.splits.split_parts import Split
 from graphseq.evaluation.audit import MOST_EXAMPLES, Audit, Finding
-from graphseq.evaluation.inputs import read_inputs, ready
+from graphseq.evaluation.inputs import inference_mode, read_inputs
 from graphseq.evaluation.targets import Targets
 from graphseq.models.base import SessionModel
 from graphseq.random import stream
@@ -79,7 +79,7 @@ def audit_model(
     sample = np.arange(len(case))[:most]
     sample = stream("audit_order", seed).permutation(sample)  # mates in no order of time
     where = list(zip(cases.session[case[sample]], cases.position[case[sample]], strict=True))
-    with ready(model, None):
+    with inference_mode(model, None):
         home = model.device
         together = model.score(dataset.batch(sample).to(home))
         alone = torch.cat([model.score(dataset.batch([number]).to(home)) for number in sample])

@@ -18,7 +18,7 @@ from graphseq.evaluation.evaluate import (
     rank_by_popularity,
     report_of,
 )
-from graphseq.evaluation.inputs import read_inputs, ready, require_model
+from graphseq.evaluation.inputs import inference_mode, read_inputs, require_model
 from graphseq.evaluation.metrics import metric_names
 from graphseq.evaluation.protocol import Protocol
 from graphseq.evaluation.report import Report
@@ -80,7 +80,7 @@ def evaluate_reranker(
     sample_of = np.cumsum(cases.history > 0) - 1  # the sample of each case that has a history
     generator = torch_stream("shortlist", seed)
     dataset = None
-    with ready(retriever, device), ready(ranker, device):
+    with inference_mode(retriever, device), inference_mode(ranker, device):
         first = table_of(ranker)[2] if ranker.scores_by_table else None
         for case, scores in score_cases(retriever, sessions, cases, batch_size):
             if dataset is None:

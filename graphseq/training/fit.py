@@ -173,7 +173,7 @@ def fit(
         num_workers=num_workers,
     )
     check_samples(model, data)
-    settings = (settings or TrainingSettings()).but(**options)
+    settings = (settings or TrainingSettings()).replace(**options)
     world = World.of(device, devices, num_nodes)
     folder = None if out is None else Path(out)
     if resume and folder is None:

@@ -10,6 +10,7 @@ from numbers import Integral, Real
 from typing import Any, Literal, get_args
 
 from graphseq.data.storage.documents import read_bytes, write_json
+from graphseq.deprecation import old_name
 from graphseq.training.objectives.loss_choice import (
     CrossEntropy,
     SampledLoss,
@@ -140,7 +141,7 @@ class TrainingSettings:
         """What can be set."""
         return tuple(field.name for field in fields(cls))
 
-    def but(self, **options: Any) -> TrainingSettings:
+    def replace(self, **options: Any) -> TrainingSettings:
         """These settings with some of them changed.
 
         Raises:
@@ -155,6 +156,8 @@ class TrainingSettings:
                 f"are {', '.join(self.names())}{near}."
             )
         return replace(self, **options)
+
+    but = old_name("TrainingSettings.but", replace)
 
     def to_dict(self) -> dict[str, Any]:
         """The settings as JSON has them; a loss with arguments is a mapping of them."""
@@ -173,7 +176,7 @@ class TrainingSettings:
         try:
             if isinstance(loss, Mapping):
                 content = {**content, "loss": as_loss(loss)}
-            return cls().but(**{str(name): value for name, value in content.items()})
+            return cls().replace(**{str(name): value for name, value in content.items()})
         except TypeError as error:
             raise ValueError(str(error)) from error
 

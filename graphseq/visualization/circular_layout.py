@@ -16,7 +16,7 @@ from matplotlib.path import Path
 from matplotlib.text import Annotation
 from numpy.typing import NDArray
 
-from graphseq.visualization.figures import BLUE, GREY, INK, ORANGE
+from graphseq.visualization.figures import BLUE, GRAY, INK, ORANGE
 
 PALE_BLUE = "#DCEBF7"
 MAX_UPRIGHT = 12  # nodes; with more, labels stand like rays
@@ -40,7 +40,7 @@ def draw_on_circle(graph: nx.DiGraph[int], ax: Axes, *, heaviest: float) -> None
     ax.set(xlim=(-1.2, 1.2), ylim=(-1.2, 1.2))  # until _fit knows how large the texts are
     clicks = sum(node["clicks"] for node in graph.nodes.values())
     title = f"{_counted(clicks, 'click')} on {_counted(len(nodes), 'item')}"
-    ax.set_title(title, fontsize=10, color=GREY, pad=9)
+    ax.set_title(title, fontsize=10, color=GRAY, pad=9)
 
     last = [graph.nodes[node]["last"] for node in nodes]
     ax.scatter(
@@ -156,7 +156,7 @@ def _draw_edge(
             shrinkB=_radius(graph, target, diameter) + 1,
             mutation_scale=8 + 2 * width,
             linewidth=width,
-            color=GREY,
+            color=GRAY,
             zorder=2,
             clip_on=False,
             gid=f"edge-{source}-{target}",

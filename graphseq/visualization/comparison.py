@@ -11,7 +11,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from graphseq.visualization.figures import BLUE, GREY, INK, new_figure, save_figure
+from graphseq.visualization.figures import BLUE, GRAY, INK, new_figure, save_figure
 
 LIGHT_BLUE = "#9CC7E4"
 
@@ -65,7 +65,7 @@ def plot_comparison(
         color=INK,
     )
     if any(row.get("intervals") for row in rows):
-        figure.supxlabel("whiskers: confidence intervals", fontsize=9, color=GREY)
+        figure.supxlabel("whiskers: confidence intervals", fontsize=9, color=GRAY)
     if path is not None:
         save_figure(figure, path)
     return figure
@@ -108,7 +108,7 @@ def _draw_metric(ax: Axes, groups: list[list[Mapping[str, Any]]], metric: str) -
     ax.set_xlim(0, 1.25 * largest if largest > 0 else 1.0)  # room for the numbers
     ax.set_title(metric.upper(), fontsize=11, color=INK)
     ax.tick_params(axis="y", length=0, labelsize=10, labelcolor=INK)
-    ax.tick_params(axis="x", labelsize=9, colors=GREY)
+    ax.tick_params(axis="x", labelsize=9, colors=GRAY)
     ax.locator_params(axis="x", nbins=5)
     ax.grid(axis="x", color="#E3E8ED", linewidth=0.8, zorder=0)
     ax.set_axisbelow(True)

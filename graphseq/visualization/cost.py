@@ -10,7 +10,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from graphseq.visualization.figures import BLUE, GREY, INK, ORANGE, new_figure, save_figure
+from graphseq.visualization.figures import BLUE, GRAY, INK, ORANGE, new_figure, save_figure
 
 LEAST_SECONDS = 0.01
 """Counting a small log takes less than the clock tells: such times are drawn here."""
@@ -70,7 +70,7 @@ def plot_cost(
         if intervals:
             low, high = np.mean(np.asarray(intervals, dtype=float), axis=0)
             whisker = [[max(y[place] - low, 0.0)], [max(high - y[place], 0.0)]]
-            ax.errorbar(x[place], y[place], yerr=whisker, fmt="none", ecolor=GREY, lw=0.9, zorder=2)
+            ax.errorbar(x[place], y[place], yerr=whisker, fmt="none", ecolor=GRAY, lw=0.9, zorder=2)
     ax.scatter(x, y, s=34, color=BLUE, zorder=3)
     ax.set_xscale("log")
     ax.set_xlim(x.min() / 4, x.max() * 12)  # room for the names
@@ -107,7 +107,7 @@ def plot_cost(
     }
     ax.set_xlabel(f"{labels[cost]} (logarithmic)", fontsize=10, color=INK)
     ax.set_ylabel(metric.upper(), fontsize=10, color=INK)
-    ax.tick_params(labelsize=9, colors=GREY)
+    ax.tick_params(labelsize=9, colors=GRAY)
     ax.grid(color="#E3E8ED", linewidth=0.8, zorder=0)
     ax.set_axisbelow(True)
     ax.spines[["top", "right"]].set_visible(False)

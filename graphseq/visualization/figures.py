@@ -9,7 +9,7 @@ from typing import Literal
 
 from matplotlib.figure import Figure
 
-BLUE, ORANGE, INK, GREY = "#0072B2", "#E69F00", "#1F2933", "#6B7785"
+BLUE, ORANGE, INK, GRAY = "#0072B2", "#E69F00", "#1F2933", "#6B7785"
 """Blue and orange of Okabe and Ito (2008), which color-blind readers tell apart; text; lines."""
 
 DOTS_PER_INCH = 150

@@ -13,7 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from graphseq.visualization.figures import BLUE, GREY, INK, ORANGE, new_figure, save_figure
+from graphseq.visualization.figures import BLUE, GRAY, INK, ORANGE, new_figure, save_figure
 
 HISTORY = "history.csv"
 """The history of a training in its folder ``out``."""
@@ -100,7 +100,7 @@ def _draw(ax: Axes, x: np.ndarray, values: pd.Series, color: str, name: str, val
             color=INK,
         )
         ax.margins(y=0.14)  # room for the number
-    ax.tick_params(labelsize=9, colors=GREY)
+    ax.tick_params(labelsize=9, colors=GRAY)
     ax.grid(color="#E3E8ED", linewidth=0.8)
     ax.set_axisbelow(True)
     ax.spines[["top", "right"]].set_visible(False)

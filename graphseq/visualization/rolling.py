@@ -10,9 +10,9 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from graphseq.visualization.figures import BLUE, GREY, INK, ORANGE, new_figure, save_figure
+from graphseq.visualization.figures import BLUE, GRAY, INK, ORANGE, new_figure, save_figure
 
-COLORS = (BLUE, ORANGE, GREY, INK)
+COLORS = (BLUE, ORANGE, GRAY, INK)
 
 
 def plot_periods(
@@ -63,9 +63,9 @@ def plot_periods(
     left.legend(fontsize=9, frameon=False)
     right.set_title("seconds of training, added up", fontsize=11, color=INK)
     for ax in (left, right):
-        ax.set_xlabel("period", fontsize=9, color=GREY)
+        ax.set_xlabel("period", fontsize=9, color=GRAY)
         ax.xaxis.set_major_locator(MaxNLocator(integer=True))
-        ax.tick_params(labelsize=9, colors=GREY)
+        ax.tick_params(labelsize=9, colors=GRAY)
         ax.grid(color="#E3E8ED", linewidth=0.8)
         ax.set_axisbelow(True)
         ax.spines[["top", "right"]].set_visible(False)

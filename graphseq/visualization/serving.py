@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from graphseq.visualization.figures import BLUE, GREY, INK, ORANGE, new_figure, save_figure
+from graphseq.visualization.figures import BLUE, GRAY, INK, ORANGE, new_figure, save_figure
 
 
 def plot_serving(
@@ -35,7 +35,7 @@ def plot_serving(
     axes[0].legend(fontsize=8, frameon=False)
     axes[1].barh(place, frame["bytes_per_item"], color=BLUE)
     axes[2].barh(place, frame["overlap"], color=BLUE)
-    axes[2].axvline(1.0, color=GREY, linewidth=0.8)
+    axes[2].axvline(1.0, color=GRAY, linewidth=0.8)
     titles = ("ms per query", "bytes per item", f"share of the exact top {k}")
     for ax, title in zip(axes, titles, strict=True):
         ax.set_title(title, fontsize=10, color=INK)

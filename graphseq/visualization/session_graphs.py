@@ -17,7 +17,7 @@ from matplotlib.lines import Line2D
 from torch_geometric.data import Batch, Data
 
 from graphseq.visualization.circular_layout import MAX_UPRIGHT, PALE_BLUE, draw_on_circle
-from graphseq.visualization.figures import BLUE, GREY, INK, ORANGE, new_figure, save_figure
+from graphseq.visualization.figures import BLUE, GRAY, INK, ORANGE, new_figure, save_figure
 
 TITLE_INCHES, LEGEND_INCHES = 0.45, 0.45
 
@@ -218,6 +218,6 @@ def _legend(graphs: Sequence[nx.DiGraph[int]]) -> list[Line2D]:
         Line2D([], [], **node, color=ORANGE, markeredgecolor=INK, label="last click"),
     ]
     if any(graph.number_of_edges() for graph in graphs):
-        times = Line2D([], [], color=GREY, linewidth=2.2, label="transition, and how often")
+        times = Line2D([], [], color=GRAY, linewidth=2.2, label="transition, and how often")
         handles.append(times)
     return handles

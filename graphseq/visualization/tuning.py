@@ -10,7 +10,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from graphseq.visualization.figures import BLUE, GREY, INK, ORANGE, new_figure, save_figure
+from graphseq.visualization.figures import BLUE, GRAY, INK, ORANGE, new_figure, save_figure
 
 COLUMNS = 4
 """Panels of settings beside one another."""
@@ -52,16 +52,16 @@ def plot_tuning(
     some = np.isfinite(best)
     history.step(number[some], best[some], where="post", color=ORANGE, lw=1.6, label="best so far")
     history.legend(loc="lower right", fontsize=9, frameon=False)
-    history.set_xlabel("trial", fontsize=9, color=GREY)
+    history.set_xlabel("trial", fontsize=9, color=GRAY)
     for place, name in enumerate(names):
         ax = figure.add_subplot(grid[1 + place // COLUMNS, place % COLUMNS])
         has = np.array([name in row.get("chosen", {}) for row in rows])
         chosen = [row["chosen"][name] for row, there in zip(rows, has, strict=True) if there]
         _points(ax, _axis(ax, chosen), values[has], pruned[has])
-        ax.set_xlabel(name.partition(".")[2] or name, fontsize=9, color=GREY)
+        ax.set_xlabel(name.partition(".")[2] or name, fontsize=9, color=GRAY)
     for ax in figure.axes:
-        ax.set_ylabel(str(monitor), fontsize=9, color=GREY)
-        ax.tick_params(labelsize=8, colors=GREY)
+        ax.set_ylabel(str(monitor), fontsize=9, color=GRAY)
+        ax.tick_params(labelsize=8, colors=GRAY)
         ax.grid(color="#E3E8ED", linewidth=0.8, zorder=0)
         ax.set_axisbelow(True)
         ax.spines[["top", "right"]].set_visible(False)
@@ -80,7 +80,7 @@ def plot_tuning(
 def _points(ax: Axes, x: Any, values: Any, pruned: Any) -> None:
     x = np.asarray(x, dtype=float)
     ax.scatter(x[~pruned], values[~pruned], s=22, color=BLUE, zorder=3)
-    ax.scatter(x[pruned], values[pruned], s=22, color=GREY, marker="x", zorder=3, label="pruned")
+    ax.scatter(x[pruned], values[pruned], s=22, color=GRAY, marker="x", zorder=3, label="pruned")
 
 
 def _axis(ax: Axes, chosen: list[Any]) -> list[float]:

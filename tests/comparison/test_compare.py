@@ -251,7 +251,7 @@ def test_compare_settings_of_a_file_say_how(ring: gs.Split, tmp_path: Path) -> N
 
 @pytest.mark.parametrize("name", ["default", "uci-eshop", "movielens-small", "diginetica"])
 def test_protocol_of_a_data_set_names_lines_that_can_be_built(name: str) -> None:
-    protocol = Settings.of(name)
+    protocol = Settings.for_dataset(name)
     assert {entry.name for entry in protocol.select(None)} <= {e.name for e in protocol.models}
     for entry in protocol.models:
         entry.training  # noqa: B018
@@ -259,9 +259,9 @@ def test_protocol_of_a_data_set_names_lines_that_can_be_built(name: str) -> None
 
 
 def test_protocol_of_data_without_settings_is_the_default_one() -> None:
-    assert Settings.of("tmall") == Settings.of("default")
+    assert Settings.for_dataset("tmall") == Settings.for_dataset("default")
     with pytest.raises(ValueError, match="no model 'x': choose from popularity"):
-        Settings.of("tmall").select(["x"])
+        Settings.for_dataset("tmall").select(["x"])
 
 
 def test_page_of_comparisons_runs_and_its_links_lead_somewhere() -> None:

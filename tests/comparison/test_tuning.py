@@ -137,7 +137,7 @@ FAMILIES = sorted(file.name.removesuffix(".json") for file in FOLDER.iterdir())
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_every_space_fits_its_family(family: str) -> None:
-    space = Space.of(Entry(family, family))
+    space = Space.from_entry(Entry(family, family))
     names = [name for name, _ in space.searched()]
     assert names
     for pick in (0, -1):

@@ -146,7 +146,7 @@ def test_model(check: ModelCheck) -> None:
     check()
 
 
-@pytest.mark.parametrize("initial", ["mean", "neighbours", "features"])
+@pytest.mark.parametrize("initial", ["mean", "neighbors", "features"])
 @pytest.mark.parametrize("name", NEURAL)
 def test_grown_model_scores_known_items_and_sessions_as_before(name: str, initial: str) -> None:
     model = build(name)

@@ -104,7 +104,7 @@ def train(way: str, folder: Path, resume: bool) -> None:
     result = gs.fit(
         model,
         data,
-        gs.TrainingSettings(max_epochs=3, batch_size=8, learning_rate=0.01).but(**WAYS[way]),
+        gs.TrainingSettings(max_epochs=3, batch_size=8, learning_rate=0.01).replace(**WAYS[way]),
         validation=split.validation,
         out=folder,
         resume=resume,

@@ -369,7 +369,7 @@ def test_options_go_before_settings_and_the_folder_keeps_both(split: Split, tmp_
     fit(first, split, settings, max_epochs=2, out=tmp_path, progress=False)
     quick(second, split, max_epochs=2)
     assert torch.equal(weights(first), weights(second))
-    assert TrainingSettings.load(tmp_path / "settings.json") == settings.but(max_epochs=2)
+    assert TrainingSettings.load(tmp_path / "settings.json") == settings.replace(max_epochs=2)
 
 
 def test_unknown_option_names_the_settings_there_are(split: Split) -> None:
@@ -429,7 +429,7 @@ def test_grown_model_learns_the_new_items_and_keeps_the_ring(split: Split) -> No
     model = model_of("srgnn")
     quick(model, split.train, max_epochs=15, learning_rate=0.02)
     later = Sessions.from_lists([["new", s, (s + 1) % NUM_ITEMS] for s in (4, 4, 4, 4, 4)])
-    grown = grow(model, later, initial="neighbours")
+    grown = grow(model, later, initial="neighbors")
     quick(grown, later, max_epochs=6, learning_rate=0.01)
     assert evaluate(grown, later, ks=(1,)).metrics["hr@1"] == 1.0
     assert evaluate(grown, split.test, ks=(5,)).metrics["hr@5"] > 0.9

@@ -63,7 +63,7 @@ def test_settings_cannot_be_changed_but_copied_with_a_change() -> None:
     settings = TrainingSettings(seed=1)
     with pytest.raises(FrozenInstanceError):
         settings.seed = 2  # type: ignore[misc]
-    assert settings.but(max_epochs=2) == TrainingSettings(seed=1, max_epochs=2)
+    assert settings.replace(max_epochs=2) == TrainingSettings(seed=1, max_epochs=2)
     assert settings == TrainingSettings(seed=1)
 
 

@@ -17,7 +17,7 @@ from graphseq.data.logs.dialect import encoding_of
 from graphseq.data.logs.ids import INTEGER, integers_of_text, series_of_arrow
 from graphseq.data.logs.paths import files_of, open_bytes, readable
 
-CHARACTERS_A_BLOCK = 1 << 24
+CHARACTERS_PER_BLOCK = 1 << 24
 
 SUSPECT = r'[,;|\[\]{}"]|:$'
 """What looks like another separator, or like a list, in an id."""
@@ -89,7 +89,7 @@ def _lines(path: Path) -> Iterator[pa.Array]:
         io.TextIOWrapper(stream, encoding=encoding) as text,  # all line ends become \n
     ):
         rest = ""
-        while block := text.read(CHARACTERS_A_BLOCK):
+        while block := text.read(CHARACTERS_PER_BLOCK):
             whole, end, rest = (rest + block).rpartition("\n")
             if end:
                 yield _array(whole)

@@ -232,7 +232,7 @@ class ClickBatchSampler(EpochSampler[NDArray[np.int64]]):
             )
         self.max_clicks = max_clicks
         self.shuffle = shuffle
-        self._lengths = small(lengths)
+        self._lengths = smallest_dtype(lengths)
         self._layout = self._laid_out()
         in_order = self._lengths[self._layout]
         self._bounds = _shared_cuts(in_order, max_clicks, self.world_size)
@@ -244,7 +244,7 @@ class ClickBatchSampler(EpochSampler[NDArray[np.int64]]):
     def __iter__(self) -> Iterator[NDArray[np.int64]]:
         order, steps = self._layout, np.arange(len(self))
         if self.shuffle:
-            order = dealt(self._lengths, self._by_length, self.seed, self.epoch)
+            order = shuffle_within_length(self._lengths, self._by_length, self.seed, self.epoch)
             steps = stream("steps", self.seed, self.epoch).permutation(len(self))
         for batch in steps[self.first_step :] * self.world_size + self.rank:
             yield order[self._bounds[batch] : self._bounds[batch + 1]]
@@ -262,7 +262,7 @@ class ClickBatchSampler(EpochSampler[NDArray[np.int64]]):
         return order[np.lexsort((in_order, chunk))]
 
 
-def dealt(
+def shuffle_within_length(
     lengths: NDArray[np.integer[Any]], by_length: NDArray[np.int64], seed: int, epoch: int
 ) -> NDArray[np.int64]:
     """An order of the samples in which each place keeps its length, int64 [num_samples].
@@ -278,7 +278,7 @@ def dealt(
     return order
 
 
-def small(lengths: NDArray[np.integer[Any]]) -> NDArray[np.integer[Any]]:
+def smallest_dtype(lengths: NDArray[np.integer[Any]]) -> NDArray[np.integer[Any]]:
     """Lengths in 16 bits where they fit, which NumPy sorts by radix."""
     fits = lengths.max(initial=0) <= np.iinfo(np.uint16).max
     return lengths.astype(np.uint16 if fits else np.int32, copy=False)

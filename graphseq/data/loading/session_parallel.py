@@ -12,10 +12,10 @@ from torch_geometric.data import Batch
 
 from graphseq.data.graphs.dataset import SessionGraphDataset
 from graphseq.data.loading.loader import EpochLoader
-from graphseq.data.loading.samplers import EpochSampler, dealt
+from graphseq.data.loading.samplers import EpochSampler, shuffle_within_length
 from graphseq.random import stream
 
-LaneStep = tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]
+SessionParallelStep = tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]
 """Of each lane at work in a step: its sample, its place in it, its number; int64 [n] each."""
 
 
@@ -48,7 +48,7 @@ def lane_schedule(
     return start, lane
 
 
-class LaneSampler(EpochSampler[LaneStep]):
+class SessionParallelSampler(EpochSampler[SessionParallelStep]):
     """The steps of session-parallel mini-batches (Hidasi et al., ICLR 2016, section 3.1.1).
 
     Every click of every sample comes once an epoch, each sample's in order and in one lane.
@@ -96,10 +96,10 @@ class LaneSampler(EpochSampler[LaneStep]):
     def __len__(self) -> int:
         return int(self._stop.max(initial=0))
 
-    def __iter__(self) -> Iterator[LaneStep]:
+    def __iter__(self) -> Iterator[SessionParallelStep]:
         order = np.arange(len(self._lengths))  # the sample at each place
         if self.shuffle:
-            order = dealt(self._lengths, self._by_length, self.seed, self.epoch)
+            order = shuffle_within_length(self._lengths, self._by_length, self.seed, self.epoch)
         start, lane, stop = self._start, self._lane, self._stop
         first, steps = self.first_step, len(self)
         given = np.searchsorted(start, np.arange(first, steps + 1))  # places started before a step
@@ -125,11 +125,11 @@ class SessionParallelLoader(EpochLoader):
     Args:
         dataset: The session graphs, with ``samples="sessions"``.
         num_lanes: Sessions walked through side by side: the size of a batch.
-        shuffle, seed, rank, world_size: As in :class:`LaneSampler`.
+        shuffle, seed, rank, world_size: As in :class:`SessionParallelSampler`.
         **kwargs: Further arguments of torch's loader: ``num_workers``, ``pin_memory``, ...
 
     Raises:
-        ValueError: As :class:`LaneSampler`, or if the dataset's samples are prefixes.
+        ValueError: As :class:`SessionParallelSampler`, or if the dataset's samples are prefixes.
     """
 
     def __init__(
@@ -148,7 +148,7 @@ class SessionParallelLoader(EpochLoader):
                 "Lanes walk through whole sessions: pass a SessionGraphDataset with "
                 f"samples='sessions', not {dataset.samples!r}."
             )
-        sampler = LaneSampler(
+        sampler = SessionParallelSampler(
             dataset.num_clicks(),
             num_lanes,
             shuffle=shuffle,
@@ -165,7 +165,7 @@ class _LaneViews(torch.utils.data.Dataset[Batch]):
     def __init__(self, graphs: SessionGraphDataset) -> None:
         self.graphs = graphs
 
-    def __getitem__(self, step: LaneStep) -> Batch:
+    def __getitem__(self, step: SessionParallelStep) -> Batch:
         sample, position, lane = step
         fields = {
             "lane": torch.from_numpy(lane),

@@ -94,7 +94,10 @@ def build_shards(
         raise ValueError(f"num_shards must be at least 1, got {num_shards}.")
     check_replaceable(folder, SHARDS)
     columns = log_columns(session, item, time, user, gap, features, ())
-    with open_log(log, LogOptions.of(options)) as source, write_folder(folder, SHARDS) as writer:
+    with (
+        open_log(log, LogOptions.from_options(options)) as source,
+        write_folder(folder, SHARDS) as writer,
+    ):
         if must_be_held(source, columns):
             source.read(
                 list(dict.fromkeys(columns.sources.values()))

@@ -33,7 +33,7 @@ MEMORY = "1.5GB"
 THREADS = min(8, os.cpu_count() or 1)
 """Each has buffers of its own in that memory."""
 
-ROWS_A_BATCH = 1 << 20
+ROWS_PER_BATCH = 1 << 20
 """Rows that leave DuckDB at a time."""
 
 INTEGERS = [f"{sign}{size}INT" for sign in ("", "U") for size in ("TINY", "SMALL", "BIG")]
@@ -160,12 +160,12 @@ class CodedLog:
         with database(self.folder) as connection, ThreadPoolExecutor(1) as thread:
             relation = connection.sql(query)
             try:
-                reader = thread.submit(relation.to_arrow_reader, ROWS_A_BATCH).result()
+                reader = thread.submit(relation.to_arrow_reader, ROWS_PER_BATCH).result()
                 following = thread.submit(next, reader, None)
                 while (batch := following.result()) is not None:
                     following = thread.submit(next, reader, None)
-                    for start in range(0, len(batch), ROWS_A_BATCH):  # DuckDB's may be larger
-                        yield batch.slice(start, ROWS_A_BATCH)
+                    for start in range(0, len(batch), ROWS_PER_BATCH):  # DuckDB's may be larger
+                        yield batch.slice(start, ROWS_PER_BATCH)
             except BaseException:
                 connection.interrupt()
                 raise

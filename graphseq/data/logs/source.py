@@ -80,7 +80,7 @@ class LogOptions:
     time_format: str | None = None
 
     @classmethod
-    def of(cls, options: Mapping[str, Any]) -> LogOptions:
+    def from_options(cls, options: Mapping[str, Any]) -> LogOptions:
         """Options by their names.
 
         Raises:

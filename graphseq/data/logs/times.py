@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from graphseq.data.logs.errors import missing_rows, rows_named
 from graphseq.data.logs.ids import cast_text
 
-SECONDS_A_DAY = 86_400
+SECONDS_PER_DAY = 86_400
 
 UNITS = {
     "ns": Fraction(1, 10**9),
@@ -27,7 +27,7 @@ UNITS = {
     "s": Fraction(1),
     "min": Fraction(60),
     "hour": Fraction(3600),
-    "day": Fraction(SECONDS_A_DAY),
+    "day": Fraction(SECONDS_PER_DAY),
 }
 """What ``time_unit`` may be, and how many seconds it is."""
 
@@ -251,7 +251,7 @@ def duration(name: str, value: Duration, *, number: str = "seconds") -> Fraction
     elif isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, bool):
         number_value = value.item() if isinstance(value, np.generic) else value
         if math.isfinite(number_value):
-            seconds = Fraction(number_value) * (SECONDS_A_DAY if number == "days" else 1)
+            seconds = Fraction(number_value) * (SECONDS_PER_DAY if number == "days" else 1)
     if seconds is None or seconds <= 0:
         raise ValueError(
             f"{name} is a positive number of {number}, text with a unit as '30min', or a "

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from graphseq.data.sessions.vocabulary import Vocabulary
 
-IDS_A_CHUNK = 1 << 20
+IDS_PER_CHUNK = 1 << 20
 """How many ids are Python objects at a time."""
 
 
@@ -34,7 +34,7 @@ def fingerprint(
     for name, vocabulary in sorted(vocabularies.items()):
         if vocabulary is not None:
             digest.update(f"{name!r} {len(vocabulary)}\n".encode())
-            for start in range(0, len(vocabulary), IDS_A_CHUNK):
-                ids = vocabulary.ids[start : start + IDS_A_CHUNK].tolist()
+            for start in range(0, len(vocabulary), IDS_PER_CHUNK):
+                ids = vocabulary.ids[start : start + IDS_PER_CHUNK].tolist()
                 digest.update("".join(f"{value!r}\n" for value in ids).encode())
     return digest.hexdigest()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-CODES_A_PIECE = 1 << 22
+CODES_PER_PIECE = 1 << 22
 """Codes of which NumPy makes 64-bit copies at a time."""
 
 
@@ -84,7 +84,7 @@ def count_codes(codes: NDArray[np.int32], size: int) -> NDArray[np.int64]:
         size: How many codes there are.
     """
     counts = np.zeros(size + 1, dtype=np.int64)
-    for start in range(0, len(codes), CODES_A_PIECE):
-        piece = codes[start : start + CODES_A_PIECE]
+    for start in range(0, len(codes), CODES_PER_PIECE):
+        piece = codes[start : start + CODES_PER_PIECE]
         counts += np.bincount(piece + 1, minlength=size + 1)  # 0: none
     return counts[1:]

@@ -363,7 +363,7 @@ class Sessions:
         columns: dict[str, Any],
         options: dict[str, Any],
     ) -> Sessions:
-        reading = LogOptions.of(options)
+        reading = LogOptions.from_options(options)
         if out is None:
             return cls(**session_fields(log, **columns, options=reading))
         convert(log, out, **columns, options=reading)

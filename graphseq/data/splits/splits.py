@@ -19,7 +19,7 @@ from graphseq.random import stream
 
 __all__ = ["Split", "fixed_split", "leave_last_split", "session_split", "temporal_split"]
 
-SECONDS_A_DAY = 86_400.0
+SECONDS_PER_DAY = 86_400.0
 
 
 def temporal_split(

@@ -206,7 +206,9 @@ class CountingModel(SessionModel):
             key, value = _cells(block, scores.device)
             wanted = items if items.dim() == 1 else items[rows]
             first = torch.arange(block.shape[0], device=items.device) * self.num_items
-            at, equal = find(key, first.unsqueeze(-1) + wanted)  # [sessions of the block, C]
+            at, equal = searchsorted_exact(
+                key, first.unsqueeze(-1) + wanted
+            )  # [sessions of the block, C]
             if len(key):
                 scores[rows] = torch.where(equal, value[at], 0.0)
         if items is not None:
@@ -257,7 +259,7 @@ class CountingModel(SessionModel):
         return f"{type(self).__name__}({self.num_items})"
 
 
-def find(keys: Tensor, wanted: Tensor) -> tuple[Tensor, Tensor]:
+def searchsorted_exact(keys: Tensor, wanted: Tensor) -> tuple[Tensor, Tensor]:
     """Where ``wanted`` stands in the sorted ``keys``, and whether it is there at all."""
     if keys.numel() == 0:
         return torch.zeros_like(wanted), torch.zeros_like(wanted, dtype=torch.bool)

@@ -15,7 +15,7 @@ from torch_geometric.data import Batch
 
 from graphseq.data.logs.times import Duration, half_life_of
 from graphseq.models.base import SessionsLike, Traits
-from graphseq.models.counting.counting import CountingModel, Evidence, find
+from graphseq.models.counting.counting import CountingModel, Evidence, searchsorted_exact
 from graphseq.models.registry import register
 from graphseq.models.use import inference
 from graphseq.nn.ragged import ragged_range
@@ -192,7 +192,7 @@ class MarkovChain(CountingModel):
             first = last - (k - 1)
             inside = (first >= ptr[:-1]) & (found[-1] >= 0)
             key = found[-1] * self.num_items + item[first.clamp(min=0)]
-            place, equal = find(keys, key)
+            place, equal = searchsorted_exact(keys, key)
             found.append(torch.where(inside & equal, place, -1))
         return found
 
@@ -311,7 +311,7 @@ class MarkovChain(CountingModel):
         context, weight = context[row], weight[row]
         if items is not None:
             wanted = items if items.dim() == 1 else items[row]
-            place, equal = find(keys, context.unsqueeze(-1) * self.num_items + wanted)
+            place, equal = searchsorted_exact(keys, context.unsqueeze(-1) * self.num_items + wanted)
             if keys.numel():
                 scores[row] += torch.where(equal, counts[place], 0) * weight.unsqueeze(-1)
             return

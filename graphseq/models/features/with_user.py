@@ -13,6 +13,7 @@ from torch_geometric.data import Batch
 
 from graphseq.data.sessions.catalog import Catalog
 from graphseq.data.sessions.sessions import Sessions
+from graphseq.deprecation import old_classmethod
 from graphseq.models.base import SessionModel, Traits, code_of_user
 from graphseq.models.registry import MODELS, name_of, register
 
@@ -90,7 +91,7 @@ class WithUser(SessionModel):
         torch.nn.init.zeros_(self.user_embedding.weight)
 
     @classmethod
-    def of(cls, model: SessionModel, num_users: int | None = None) -> Self:
+    def from_model(cls, model: SessionModel, num_users: int | None = None) -> Self:
         """This model around a base that exists, and may be trained; the base itself is copied.
 
         Args:
@@ -109,6 +110,8 @@ class WithUser(SessionModel):
         if model.catalog is not None:
             made.attach(model.catalog)
         return made.to(model.device)
+
+    of = old_classmethod("WithUser.of", "from_model")
 
     @property
     def settings(self) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from graphseq.data.sessions.item_table import join_tables
 from graphseq.data.sessions.sessions import Sessions, only_sessions
 from graphseq.data.sessions.vocabulary import Vocabulary
 from graphseq.data.splits.split_parts import Split
+from graphseq.deprecation import renamed_value
 from graphseq.models.base import SessionModel
 from graphseq.models.counting.counting import CountingModel
 from graphseq.nn.chance import OwnDraws
@@ -25,7 +26,7 @@ from graphseq.nn.features import ItemFeatures
 
 logger = logging.getLogger(__name__)
 
-Initial = Literal["mean", "neighbours", "features"]
+Initial = Literal["mean", "neighbors", "features"]
 
 STEPS = 3
 """Clicks between which two items are neighbours, at most."""
@@ -48,7 +49,7 @@ def grow(
     .. math::
         e_j = \frac{\sum_i w_{ji} e_i}{\sum_i w_{ji}}
 
-    over the known items i: with ``"mean"`` :math:`w_{ji} = 1`; with ``"neighbours"`` the number of
+    over the known items i: with ``"mean"`` :math:`w_{ji} = 1`; with ``"neighbors"`` the number of
     times that i stands within three clicks of j in ``data``; with ``"features"`` the sum, over the
     feature values that i and j share, of one over the number of known items that have it, so that
     :math:`e_j` is the mean of the means of its values. Numbers are shared by decile. Where all
@@ -61,7 +62,7 @@ def grow(
     Args:
         model: A model that knows its catalogue, as every fitted one does; it is left as it is.
         data: The new log (of a split its training part), or the new catalogue alone.
-        initial: ``"mean"``, ``"neighbours"``, which needs sessions, or ``"features"``, which needs
+        initial: ``"mean"``, ``"neighbors"``, which needs sessions, or ``"features"``, which needs
             ``item_features``.
 
     Returns:
@@ -73,8 +74,9 @@ def grow(
             parameter of a class of one's own depends on the number of items in another way than by
             one row an item.
     """
+    initial = renamed_value("grow(initial=...)", initial, {"neighbours": "neighbors"})
     if initial not in get_args(Initial):
-        raise ValueError(f"initial is 'mean', 'neighbours' or 'features', got {initial!r}.")
+        raise ValueError(f"initial is 'mean', 'neighbors' or 'features', got {initial!r}.")
     if not isinstance(model, SessionModel):
         raise ValueError(
             f"grow takes the model first, then the new data, got {type(model).__name__} and "
@@ -232,10 +234,10 @@ def _rows(model: SessionModel, catalog: Catalog, log: Sessions | None, initial: 
     known, total = model.num_items, catalog.num_items
     if initial == "mean":
         return lambda table: np.tile(table.mean(0), (total - known, 1))
-    if initial == "neighbours":
+    if initial == "neighbors":
         if log is None:
             raise ValueError(
-                "initial='neighbours' reads which items stand near each other in the new log, a "
+                "initial='neighbors' reads which items stand near each other in the new log, a "
                 "catalogue alone does not tell: pass sessions."
             )
         near = near_counts(log, STEPS).astype(np.float64)[known:, :known]
@@ -276,7 +278,7 @@ def _shared_values(catalog: Catalog, specs: Any) -> csr_matrix:
     if table is None or table.isna().all(axis=None):
         raise ValueError(
             "initial='features' needs the features of the items, and neither the model nor the new "
-            "data has any: give the sessions item_features, or take 'mean' or 'neighbours'."
+            "data has any: give the sessions item_features, or take 'mean' or 'neighbors'."
         )
     table = table.dropna(axis=1, how="all")
     told = {spec["name"]: spec for spec in specs}

@@ -19,6 +19,7 @@ from graphseq.data.logs.ids import id_column
 from graphseq.data.logs.memory import column_of
 from graphseq.data.sessions.catalog import Catalog
 from graphseq.data.sessions.vocabulary import Vocabulary
+from graphseq.deprecation import old_classmethod
 from graphseq.models.base import SessionModel
 
 logger = logging.getLogger(__name__)
@@ -61,7 +62,7 @@ class ItemFilter:
     vocabulary: Vocabulary
 
     @classmethod
-    def of(cls, model: SessionModel, items: Items) -> ItemFilter:
+    def from_items(cls, model: SessionModel, items: Items) -> ItemFilter:
         """The items as this model knows them; unknown ids go, and a warning counts them.
 
         Args:
@@ -73,6 +74,8 @@ class ItemFilter:
             ValueError: If the items cannot be read, or none of them is known.
         """
         return _chosen(items, _Known.of(model), "items")
+
+    of = old_classmethod("ItemFilter.of", "from_items")
 
     def __and__(self, other: ItemFilter) -> ItemFilter:
         return self._combined(other, np.intersect1d)
@@ -91,7 +94,7 @@ class ItemFilter:
         if not isinstance(other, ItemFilter):
             raise TypeError(
                 f"An ItemFilter is combined with another one, got {type(other).__name__}: "
-                "ItemFilter.of(model, items) makes one."
+                "ItemFilter.from_items(model, items) makes one."
             )
         if self.vocabulary is not other.vocabulary and self.vocabulary != other.vocabulary:
             raise ValueError(
@@ -231,7 +234,7 @@ def _chosen(items: Items, known: _Known, what: str) -> ItemFilter:
         if items.vocabulary is not vocabulary and items.vocabulary != vocabulary:
             raise ValueError(
                 f"{what} was made for a model of {len(items.vocabulary)} other items: make it "
-                "again by ItemFilter.of(model, ...)."
+                "again by ItemFilter.from_items(model, ...)."
             )
         return items
     if isinstance(items, Tensor):

@@ -175,7 +175,7 @@ def ranked(
         for part in blocks(np.diff(queries.ptr), rows):
             for place, scores, ties in _scored(model, queries, part, candidates):
                 hide(scores, part.start, part.stop)
-                row, column, value = best(scores[place], k, **ties)
+                row, column, value = stable_topk(scores[place], k, **ties)
                 code = column if candidates is None else candidates[column]
                 found.append(
                     ((place[row] + part.start).numpy(), code.numpy(), value.double().numpy())
@@ -187,7 +187,7 @@ def ranked(
     return number[order], codes_found[order], scores_found[order]
 
 
-def best(
+def stable_topk(
     scores: Tensor,
     k: int,
     *,

@@ -60,7 +60,7 @@ def test_read_session_lines_any_block_size_gives_all_lines(
     path = tmp_path_factory.mktemp("lines") / "a.txt"
     write(path, "\n".join(" ".join(map(str, ids)) for ids in lists))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(tokens, "CHARACTERS_A_BLOCK", block)
+        patch.setattr(tokens, "CHARACTERS_PER_BLOCK", block)
         assert read_session_lines(path).to_lists() == lists
 
 

@@ -11,7 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from graphseq.data.graphs.dataset import NO_TARGET, UNKNOWN_TARGET, SessionGraphDataset
-from graphseq.data.loading.session_parallel import LaneSampler, SessionParallelLoader, lane_schedule
+from graphseq.data.loading.session_parallel import (
+    SessionParallelLoader,
+    SessionParallelSampler,
+    lane_schedule,
+)
 from graphseq.data.sessions.sessions import Sessions
 
 Row = tuple[int, bool, int, int]  # lane, starts_session, item, target
@@ -88,7 +92,7 @@ def test_sampler_ranks_take_every_click_once_and_in_order(
     seen: dict[int, list[tuple[int, int, int]]] = {}
     steps = set()
     for rank in range(world_size):
-        sampler = LaneSampler(
+        sampler = SessionParallelSampler(
             np.array(lengths), num_lanes, shuffle=shuffle, seed=3, rank=rank, world_size=world_size
         )
         sampler.set_epoch(epoch)
@@ -214,4 +218,4 @@ def test_loader_of_prefixes_is_refused(dataset: SessionGraphDataset) -> None:
 )
 def test_sampler_wrong_arguments_are_named(arguments: dict[str, int], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        LaneSampler(np.array([1, 2]), **arguments)
+        SessionParallelSampler(np.array([1, 2]), **arguments)

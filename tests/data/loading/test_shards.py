@@ -51,7 +51,7 @@ def log(frame: pd.DataFrame, tmp_path: Path) -> Path:
 
 @pytest.fixture(autouse=True)
 def small_batches(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(coded_log, "ROWS_A_BATCH", 16)
+    monkeypatch.setattr(coded_log, "ROWS_PER_BATCH", 16)
 
 
 def rows(sessions: Sessions) -> list[tuple[Any, ...]]:

@@ -30,7 +30,7 @@ from graphseq.data.storage import FolderWriter
 @pytest.fixture(autouse=True)
 def small_batches(monkeypatch: pytest.MonkeyPatch) -> None:
     """Batches of three rows: a few clicks take the way of many."""
-    monkeypatch.setattr(coded_log, "ROWS_A_BATCH", 3)
+    monkeypatch.setattr(coded_log, "ROWS_PER_BATCH", 3)
 
 
 def same(got: Sessions, expected: Sessions) -> None:
@@ -304,7 +304,7 @@ def test_rows_of_many_files_and_row_groups_keep_their_order(tmp_path: Path) -> N
     names = sorted(path.name for path in log.iterdir())
     assert names[1] == "part-1.parquet"
     (log / "part-10.parquet").rename(log / "part-991.parquet")  # the paths' order decides
-    coded_log.ROWS_A_BATCH = 1 << 20
+    coded_log.ROWS_PER_BATCH = 1 << 20
     got = Sessions.from_frame(log, out=tmp_path / "out")
     expected = Sessions.from_frame(log)
     assert got.vocabulary.ids.tolist() == expected.vocabulary.ids.tolist()
@@ -473,7 +473,7 @@ def test_beyond_its_memory_duckdb_spills_beside_the_result(
             "t": random.integers(0, 10**6, size),
         }
     )
-    monkeypatch.setattr(coded_log, "ROWS_A_BATCH", 1 << 20)
+    monkeypatch.setattr(coded_log, "ROWS_PER_BATCH", 1 << 20)
     monkeypatch.setattr(coded_log, "MEMORY", "72MB")
     monkeypatch.setattr(coded_log, "THREADS", 2)
     cut, seen = conversion._cut, set()

@@ -456,7 +456,7 @@ def test_fingerprint_tells_integers_from_their_text() -> None:
 
 def test_catalog_counts_piece_by_piece_are_the_whole(monkeypatch: pytest.MonkeyPatch) -> None:
     sessions = Sessions.from_lists([[3, 1, 3], [2, 9, 3, 9]], vocabulary=Vocabulary([1, 2, 3, 4]))
-    monkeypatch.setattr("graphseq.data.sessions.ragged.CODES_A_PIECE", 2)
+    monkeypatch.setattr("graphseq.data.sessions.ragged.CODES_PER_PIECE", 2)
     assert sessions.catalog().counts.tolist() == [1, 1, 3, 0]
     assert sessions.drop_unused_items().vocabulary.ids.tolist() == [1, 2, 3]
 

@@ -199,7 +199,7 @@ def test_with_user_of_a_trained_model_starts_from_its_scores_and_leaves_it_alone
     sessions = favourites(40)
     base = SRGNN(sessions.num_items, 6).eval()
     base.attach(sessions.catalog())
-    model = WithUser.of(base)
+    model = WithUser.from_model(base)
     before = base.score(batch_of())
     assert model.num_users == 5
     assert torch.equal(model.score(batch_of()), before)
@@ -239,4 +239,4 @@ def test_with_user_wrong_arguments_are_refused():
         pass
 
     with pytest.raises(ValueError, match="Own is no family of MODELS"):
-        WithUser.of(Own(5))
+        WithUser.from_model(Own(5))

@@ -62,7 +62,7 @@ def test_new_rows_by_mean_equal_the_mean_of_all_known_ones() -> None:
 def test_new_rows_by_neighbours_are_weighted_by_how_often_they_stand_near() -> None:
     model = known(SRGNN(4, 8))
     log = Sessions.from_lists([["e", "b"], ["b", "e", "d"], ["e", "f", "f", "f", "a"], ["g", "h"]])
-    grown = grow(model, log, initial="neighbours")
+    grown = grow(model, log, initial="neighbors")
     a, b, d = rows(model, "a", "b", "d")
     # Four clicks apart, a is no neighbour of e; that of f three times; g and h have none known.
     torch.testing.assert_close(rows(grown, "e")[0], (2 * b + d) / 3)
@@ -188,10 +188,10 @@ def test_growing_says_what_is_missing() -> None:
     with pytest.raises(ValueError, match=r"does not know the ids .* model\.attach"):
         grow(SRGNN(4, 8), log)
     model = known(SRGNN(4, 8))
-    with pytest.raises(ValueError, match="initial is 'mean', 'neighbours' or 'features', got 'x'"):
+    with pytest.raises(ValueError, match="initial is 'mean', 'neighbors' or 'features', got 'x'"):
         grow(model, log, initial="x")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="pass sessions"):
-        grow(model, log.catalog(), initial="neighbours")
+        grow(model, log.catalog(), initial="neighbors")
     with pytest.raises(ValueError, match="give the sessions item_features"):
         grow(model, log, initial="features")
     counting = MarkovChain(4).fit_counts(old_log())

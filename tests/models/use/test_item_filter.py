@@ -159,7 +159,7 @@ def test_items_to_exclude_may_be_unknown(
 
 
 def test_item_filter_made_before_is_taken_as_it_is(model: Popularity) -> None:
-    shoes = ItemFilter.of(model, {"shelf": "shoes"})
+    shoes = ItemFilter.from_items(model, {"shelf": "shoes"})
     assert len(shoes) == 2
     assert repr(shoes) == "ItemFilter(2 of 5 items)"
     assert codes(model, shoes) == [0, 2]
@@ -167,7 +167,7 @@ def test_item_filter_made_before_is_taken_as_it_is(model: Popularity) -> None:
     with pytest.raises(ValueError, match="made for a model of 5 other items"):
         codes(Popularity(4), shoes)
     with pytest.raises(ValueError, match=r"^items is a rule on item features, and the model knows"):
-        ItemFilter.of(Popularity(4), {"shelf": "shoes"})
+        ItemFilter.from_items(Popularity(4), {"shelf": "shoes"})
 
 
 def test_items_long_lists_are_looked_up_again_only_when_they_change(
@@ -216,7 +216,10 @@ def test_recommend_hidden_or_picked_allowed_items_give_the_same(sessions: int) -
 
 
 def test_filters_combine_as_sets_do(model: Popularity) -> None:
-    shoes, cheap = ItemFilter.of(model, {"shelf": "shoes"}), ItemFilter.of(model, ["a", "b"])
+    shoes, cheap = (
+        ItemFilter.from_items(model, {"shelf": "shoes"}),
+        ItemFilter.from_items(model, ["a", "b"]),
+    )
     assert [list(f) for f in (shoes & cheap, shoes | cheap, shoes - cheap, ~shoes)] == [
         ["a"],
         ["a", "b", "c"],
@@ -228,7 +231,7 @@ def test_filters_combine_as_sets_do(model: Popularity) -> None:
     with pytest.raises(TypeError, match="combined with another one, got list"):
         shoes & ["a"]  # type: ignore[operator]
     with pytest.raises(ValueError, match="one is of 5 items, the other of 4 other ones"):
-        shoes | ItemFilter.of(Popularity(4), [1])
+        shoes | ItemFilter.from_items(Popularity(4), [1])
 
 
 @pytest.mark.parametrize(
@@ -351,8 +354,8 @@ def test_delisted_items_are_never_recommended_and_counted(
     assert items(allow=["a", "b"]) == ["b"] * 2
     assert "skipped 1 delisted items in allow" in caplog.text
     assert items(allow=[["a", "c"], ["d"]]) == ["c", ""]
-    assert items(allow=~ItemFilter.of(model, ["b"]), k=2) == ["ce"] * 2
-    model.delist(ItemFilter.of(model, {"shelf": "hats"}))
+    assert items(allow=~ItemFilter.from_items(model, ["b"]), k=2) == ["ce"] * 2
+    model.delist(ItemFilter.from_items(model, {"shelf": "hats"}))
     assert items() == ["ce"] * 2
     model.relist(["a"])
     assert items() == ["ace"] * 2

@@ -24,7 +24,7 @@ from graphseq.models.counting.markov import MarkovChain
 from graphseq.models.counting.popularity import Popularity
 from graphseq.models.graph.srgnn import SRGNN
 from graphseq.models.use import recommend as module
-from graphseq.models.use.recommend import best, recommend
+from graphseq.models.use.recommend import recommend, stable_topk
 
 TRAIN = [["a", "b", "a", "c"], ["b", "c"], ["d"]]  # a 2, b 2, c 2, d 1; a -> b, b -> a, b -> c
 
@@ -285,7 +285,7 @@ def test_recommend_nan_score_is_refused() -> None:
 def test_best_any_scores_equals_sorting_by_score_then_column(
     rows: list[list[float]], k: int
 ) -> None:
-    row, column, value = best(torch.tensor(rows), k)
+    row, column, value = stable_topk(torch.tensor(rows), k)
     found = list(zip(row.tolist(), column.tolist(), value.tolist(), strict=True))
     expected = [
         (number, j, scores[j])

@@ -17,7 +17,7 @@ import graphseq as gs
 import graphseq.evaluation.table_ranks as table_ranks
 from graphseq.evaluation.table_ranks import TableRanks
 from graphseq.models.base import SessionModel
-from graphseq.models.use.recommend import best
+from graphseq.models.use.recommend import stable_topk
 from graphseq.models.use.ties import first_equal, leaders, roundings
 
 
@@ -236,7 +236,7 @@ def test_best_is_the_front_of_all_items_in_order_whatever_k(
         return torch.full_like(values, reach)
 
     table = torch.tensor([scores], dtype=torch.float64)
-    _, column, value = best(table, k, tolerance=tolerance)
+    _, column, value = stable_topk(table, k, tolerance=tolerance)
     # By hand: the highest score left leads a tie of all within reach, which come by code.
     left, expected = sorted(set(scores), reverse=True), []
     while left and left[0] > -np.inf:
