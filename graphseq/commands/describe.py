@@ -6,7 +6,8 @@ import argparse
 import sys
 from typing import Any
 
-from graphseq.commands.logs import add_log, read
+from graphseq.commands.logs import add_log, add_split, is_named, read, read_split
+from graphseq.data import DATASETS
 from graphseq.data.sessions.describe import describe
 from graphseq.models import suggest
 
@@ -20,6 +21,16 @@ def add_to(commands: Any) -> None:
         epilog="example: graphseq describe clicks.csv --session sid --item sku --time ts",
     )
     add_log(parser)
+    add_split(parser)
+    group = parser.add_argument_group("suggestion")
+    group.add_argument(
+        "--measure",
+        action="store_true",
+        help="train the families, and name those that beat counting on the validation part",
+    )
+    group.add_argument(
+        "--minutes", type=float, default=1.25, help="about how long that takes (default: 1.25)"
+    )
     parser.set_defaults(run=run)
 
 
@@ -32,4 +43,10 @@ def run(options: argparse.Namespace) -> None:
         shown = "-" if value is None else f"{value:.4g}" if isinstance(value, float) else value
         shown = f"{value:,}" if isinstance(value, int) else shown
         sys.stdout.write(f"{name:{width}}  {shown}\n")
-    sys.stdout.write(f"\n{suggest(sessions)}\n")
+    if options.measure:
+        named = DATASETS[options.log].validation if is_named(options.log) else None
+        split = read_split(options, named)
+        told = suggest(split, measure=True, minutes=options.minutes)
+    else:
+        told = suggest(sessions)
+    sys.stdout.write(f"\n{told}\n")

@@ -73,6 +73,11 @@ def convert(
             listed), a value is missing (file and rows are named), a session has two users, or the
             folder holds something else or cannot be written, as when the disk is full.
     """
+    if isinstance(user, (list, tuple)):
+        raise ValueError(
+            f"out= takes one column of users, got {list(user)}: make it with DuckDB first, as in "
+            "SELECT coalesce(user_id, 'cookie=' || cookie) AS visitor, and pass the relation."
+        )
     check_replaceable(out, SESSIONS)
     described = () if isinstance(item_features, pd.DataFrame) else item_features or ()
     columns = log_columns(session, item, time, user, gap, features, described)

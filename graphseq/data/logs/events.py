@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from graphseq.data.logs.door import open_log
 from graphseq.data.logs.errors import missing_rows
-from graphseq.data.logs.ids import id_column
+from graphseq.data.logs.ids import IdRule, id_column
 from graphseq.data.logs.rows import by_clicks, place_of_click
 from graphseq.data.logs.source import Log, LogOptions
 from graphseq.data.logs.times import Duration, duration, instants
@@ -27,7 +27,7 @@ def session_fields(
     *,
     item: str,
     time: str | None,
-    user: str | None,
+    user: str | Sequence[str] | None,
     session: str | None = None,
     gap: Duration | None = None,
     features: Sequence[str] = (),
@@ -41,7 +41,8 @@ def session_fields(
 
     Args:
         log: What a person holds, see :data:`~graphseq.data.logs.source.Log`.
-        item, time, user, session: Names of its columns.
+        item, time, user, session: Names of its columns; several for the user where the first one
+            that a row has says who it is of.
         gap: The longest pause within a session, as ``"30min"`` or in seconds; ``None``: no cut.
         features: Columns that describe the click.
         item_features: Columns that describe the item, or a frame indexed by item id.
@@ -59,8 +60,17 @@ def session_fields(
     if session is None and user is None:
         raise ValueError("Clicks are grouped by session= or by user=, got neither.")
     described = [] if isinstance(item_features, pd.DataFrame) else list(item_features or ())
-    named = [c for c in (session, user, item, time) if c is not None]
-    ids = [c for c in (session, user, item) if c is not None]
+    visitor: list[str] = []
+    if user is not None:
+        visitor = list(user) if isinstance(user, (list, tuple)) else [user]  # type: ignore[list-item]
+    if len(visitor) > 1 and session is not None:
+        raise ValueError(
+            f"user is one column where sessions have names, got {visitor}: from_events takes "
+            "several, a user or else a cookie."
+        )
+    user = visitor[0] if len(visitor) == 1 else " or ".join(map(str, visitor)) or None
+    named = [c for c in (session, *visitor, item, time) if c is not None]
+    ids = [c for c in (session, *visitor, item) if c is not None]
     with open_log(log, options) as source:
         rows_alone = session is not None and not source.has(session, [item])
         if rows_alone and not source.has(item, []):
@@ -72,6 +82,8 @@ def session_fields(
         separator = options.item_separator
         frame, row = by_clicks(frame, item, ids=ids, separator=separator, place=source.place)
         place = source.place if row is None else place_of_click(row, source.place)
+        if len(visitor) > 1:
+            frame[user] = visitors([frame[name] for name in visitor], options.ids, place)
         if rows_alone:  # then each row is a session, if it can be one
             if row is None:
                 source.read([session], ids=[session])  # says what columns there are
@@ -138,6 +150,26 @@ def session_fields(
         rows = first if order is None else order[first]
         fields["item_features"] = frame[described].take(rows).reset_index(drop=True)
     return fields
+
+
+def visitors(columns: Sequence[pd.Series], rule: IdRule, place: Callable[[int], str]) -> pd.Series:
+    """Who a row is of, where several columns may say so: the first one with a value decides.
+
+    Ids of the first column stay as they are. Those of the others get the name of their column in
+    front, as ``"cookie=7"``, since a cookie 7 is not the user 7.
+
+    Args:
+        columns: As a user and a cookie, [n] each; missing where the row has none.
+        rule: What ids are.
+        place: Where a row is, for an error.
+    """
+    read = [id_column(column, rule, place=place) for column in columns]
+    found = read[0].astype(object)
+    for column in read[1:]:
+        fills = found.isna() & column.notna()
+        text = f"{column.name}=" + column[fills].astype("str")
+        found[fills] = text
+    return found
 
 
 def plain_array(ids: pd.Index) -> Any:

@@ -322,7 +322,7 @@ class Sessions:
         cls,
         log: Log,
         *,
-        user: str = "user_id",
+        user: str | Sequence[str] = "user_id",
         item: str = "item_id",
         time: str = "timestamp",
         gap: Duration | None = "30min",
@@ -333,9 +333,14 @@ class Sessions:
     ) -> Sessions:
         """Sessions of users' logs, cut where a user was inactive for longer than ``gap``.
 
+        Who each session is of and when it was stays with it: see :meth:`session_table`.
+
         Args:
             log: The log, one event a row: whatever :meth:`from_frame` takes.
-            user, item, time: Names of its columns.
+            user, item, time: Names of its columns. Several columns for ``user``, as
+                ``["user_id", "cookie"]``: of each row the first one with a value says who it is
+                of; ids of the others get the name of their column, as ``"cookie=7"``, since a
+                cookie 7 is not the user 7.
             gap: The longest pause within a session, as ``"30min"`` or in seconds; ``None``: one
                 session a user.
             features, item_features, out, options: As in :meth:`from_frame`.
@@ -532,6 +537,25 @@ class Sessions:
             vocabulary = self.feature_vocabularies.get(name)
             columns[name] = np.asarray(values) if vocabulary is None else vocabulary.column(values)
         return pd.DataFrame(columns)
+
+    def session_table(self) -> pd.DataFrame:
+        """One row per session, in their order: whose it is, and when it was.
+
+        Returns:
+            Columns ``session_id`` (the log's own name, else the number), with users ``user_id``,
+            with times ``start`` and ``end`` in seconds, and ``clicks``.
+        """
+        table: dict[str, Any] = {
+            "session_id": np.arange(self.num_sessions)
+            if self.session_ids is None
+            else self.session_ids
+        }
+        if self.users is not None and self.user_vocabulary is not None:
+            table["user_id"] = self.user_vocabulary.column(self.users)
+        if self.time is not None:
+            table["start"] = np.asarray(self.time[self.ptr[:-1]])
+            table["end"] = np.asarray(self.time[self.ptr[1:] - 1])
+        return pd.DataFrame({**table, "clicks": self.lengths})
 
     def catalog(self) -> Catalog:
         """Items, training counts, users and features of these sessions."""

@@ -86,7 +86,9 @@ def recommend(
         One list per session of ``(item id, score)``. With ``as_frame`` one row per recommendation
         in the order of sessions and ranks: ``session_id`` (the caller's own, or its number),
         ``rank`` from 1, ``item_id``, ``score``, and ``fallback``, whether the session had no known
-        item; the first and the third have the names of ``session`` and ``item``, if given.
+        item; the columns of sessions and items have the names of ``session`` and ``item``, if
+        given. Sessions that :meth:`Sessions.from_events` made have no names: ``user_id``, ``start``
+        and ``end`` (in seconds) follow their number.
 
     Raises:
         ValueError: If an argument is out of range or does not fit the sessions, none of the ids
@@ -123,6 +125,7 @@ def recommend(
     if as_frame:
         columns = {
             session or "session_id": pd.Series(queries.names).take(number).array,
+            **({} if queries.told is None else queries.told.take(number).reset_index(drop=True)),
             "rank": np.arange(len(number)) - ends[number] + 1,
             item or "item_id": vocabulary.ids.take(code).array,
             "score": score,

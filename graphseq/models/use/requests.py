@@ -35,7 +35,8 @@ MAX_IDS_NAMED = 5
 class Queries:
     """Known clicks of the sessions to answer; a session may have none.
 
-    ``names`` are the caller's own names of the sessions, or their numbers, [num_sessions].
+    ``names`` are the caller's own names of the sessions, or their numbers, [num_sessions]; where
+    these are numbers alone, ``told`` says who and when each session is of, one row per session.
     """
 
     items: NDArray[np.int64]
@@ -43,6 +44,7 @@ class Queries:
     click_fields: dict[str, NDArray[Any]]
     users: NDArray[np.int64] | None
     names: NDArray[Any] | pd.api.extensions.ExtensionArray
+    told: pd.DataFrame | None = None
 
     @property
     def size(self) -> int:
@@ -97,6 +99,7 @@ def read_queries(
         sessions = _sessions_of_log(model, sessions, named)
     codes_of_users: NDArray[np.int64] | None = None
     names: Any = None
+    told: pd.DataFrame | None = None
     fields: dict[str, NDArray[Any]] = {}
     if isinstance(sessions, Sessions):
         recoded = replace(sessions, item_features=None)
@@ -110,6 +113,9 @@ def read_queries(
         named_unknown = sessions.vocabulary.decode(own[own >= 0][:MAX_IDS_NAMED])
         fields = {f"click_{name}": np.asarray(v) for name, v in recoded.click_features.items()}
         names = sessions.session_ids
+        if names is None and sessions.users is not None:
+            table = sessions.session_table()
+            told = table[[name for name in ("user_id", "start", "end") if name in table]]
         if sessions.time is not None:
             fields["click_time"] = np.asarray(sessions.time)
         if users is None and user_vocabulary is not None and recoded.users is not None:
@@ -131,7 +137,7 @@ def read_queries(
     elif codes_of_users is None and user_vocabulary is not None:
         codes_of_users = np.full(num_sessions, -1, dtype=np.int64)
     names = np.arange(num_sessions) if names is None else names
-    return Queries(codes, ptr, fields, codes_of_users, names)
+    return Queries(codes, ptr, fields, codes_of_users, names, told)
 
 
 def _users(

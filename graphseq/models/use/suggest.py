@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from importlib import import_module
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from graphseq.arguments import flag
 from graphseq.data.sessions.describe import describe
 from graphseq.data.sessions.filters import with_target
 from graphseq.data.sessions.history import SESSION
-from graphseq.data.sessions.sessions import Sessions
+from graphseq.data.sessions.sessions import Sessions, only_sessions
+from graphseq.data.splits.split_parts import Split
 from graphseq.random import stream
 
 SHORT_LENGTH = 5
@@ -87,7 +90,14 @@ class Suggestion:
         return "\n".join([*lines, *(f"Note: {note}" for note in self.notes)])
 
 
-def suggest(sessions: Sessions, *, streaming: bool = False, seed: int = 0) -> Suggestion:
+def suggest(
+    sessions: Sessions | Split,
+    *,
+    streaming: bool = False,
+    measure: bool = False,
+    minutes: float = 1.25,
+    seed: int = 0,
+) -> Suggestion:
     """Families to start with for these sessions, best first, and why.
 
     SASRec is the default. Before it come those whose sessions these are: GRU4Rec for live streams,
@@ -100,14 +110,35 @@ def suggest(sessions: Sessions, *, streaming: bool = False, seed: int = 0) -> Su
     drawn by ``seed`` where there are more (``measured["sampled_sessions"]`` says how many), all
     else on all sessions; so memory-mapped logs of 100 million clicks are answered in seconds.
 
+    With ``measure=True`` nothing is guessed: a comparison on the validation part
+    (:func:`graphseq.compare`) says which of these families beat counting, by how much, and how
+    sure that is.
+
     Args:
-        sessions: Training sessions, or whole histories.
+        sessions: Training sessions, or whole histories; or a split, of which the training part is
+            looked at, and with ``measure`` the validation part.
         streaming: Whether the model must follow live sessions click by click.
-        seed: Seed of the sample.
+        measure: Whether to train and rank the families.
+        minutes: About how long that may take.
+        seed: Seed of the sample, and of the models that are trained.
 
     Raises:
-        ValueError: If there is no session.
+        ValueError: If there is no session, or with ``measure`` no split with a validation part.
     """
+    if flag("measure", measure):
+        if streaming or not isinstance(sessions, Split):
+            raise ValueError(
+                "suggest(measure=True) takes a split with a validation part, and no streaming; "
+                f"got {type(sessions).__name__} and streaming={streaming!r}."
+            )
+        # A room above this one, as it trains and ranks: asked by name, so that it is not imported.
+        measured: Suggestion = import_module("graphseq.comparison").measured_suggestion(
+            sessions, minutes, seed=seed
+        )
+        return measured
+    if isinstance(sessions, Split):
+        sessions = sessions.train
+    only_sessions("sessions", sessions)
     if sessions.num_sessions == 0:
         raise ValueError("There is no session to suggest a model for.")
     m = _measure(sessions, seed)

@@ -652,3 +652,59 @@ def test_listed_items_stay_in_splits_filters_and_parts_put_together(tmp_path: Pa
     assert both.vocabulary.ids[both.listed].tolist() == ["c", "z", "y"]
     log.save(tmp_path / "log")
     assert Sessions.open(tmp_path / "log").listed.tolist() == log.listed.tolist()
+
+
+# -- who and when ------------------------------------------------------------------------------
+
+
+def test_session_table_says_who_and_when() -> None:
+    log = pd.DataFrame(
+        {
+            "user_id": ["v", "u", "v", "v"],
+            "item_id": list("abcd"),
+            "timestamp": [100, 20, 130, 9000],
+        }
+    )
+    table = Sessions.from_events(log).session_table()
+    assert table.to_dict("list") == {
+        "session_id": [0, 1, 2],
+        "user_id": ["v", "v", "u"],
+        "start": [100.0, 9000.0, 20.0],
+        "end": [130.0, 9000.0, 20.0],
+        "clicks": [2, 1, 1],
+    }
+    named = Sessions.from_frame(log, session="user_id").session_table()
+    assert named.to_dict("list") == {"session_id": ["v", "u"], "clicks": [3, 1]}
+
+
+def test_from_events_of_a_user_or_else_a_cookie_keeps_both_apart() -> None:
+    log = pd.DataFrame(
+        {
+            "user_id": [7, None, 7, None, None],
+            "cookie": ["x", 7, "y", "x", 7],
+            "item_id": list("abcde"),
+            "timestamp": [1, 2, 3, 4, 5],
+        }
+    )
+    sessions = Sessions.from_events(log, user=["user_id", "cookie"])
+    assert sessions.to_lists() == [["a", "c"], ["b", "e"], ["d"]]
+    assert sessions.user_vocabulary.ids.tolist() == [7, "cookie=7", "cookie=x"]
+    text = log.assign(user_id=["7", None, "7", None, None])
+    again = Sessions.from_events(text, user=("user_id", "cookie"))
+    assert again.user_vocabulary.ids.tolist() == ["7", "cookie=7", "cookie=x"]
+    one = Sessions.from_events(log.dropna(), user=["user_id"])
+    assert one.user_vocabulary.ids.tolist() == [7]
+
+
+def test_from_events_of_nobody_and_other_uses_of_several_columns_are_refused(
+    tmp_path: Path,
+) -> None:
+    log = pd.DataFrame(
+        {"user_id": [1, None], "cookie": [None, None], "item_id": [1, 2], "timestamp": [1, 2]}
+    )
+    with pytest.raises(ValueError, match=r"'user_id or cookie' is missing .* row"):
+        Sessions.from_events(log, user=["user_id", "cookie"])
+    with pytest.raises(ValueError, match="user is one column where sessions have names"):
+        Sessions.from_frame(log, session="item_id", user=["user_id", "cookie"])  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="out= takes one column of users"):
+        Sessions.from_events(log, user=["user_id", "cookie"], out=tmp_path / "log")

@@ -416,3 +416,21 @@ def test_recommend_what_is_missing_or_no_sessions_is_named(
 def test_recommend_swapped_arguments_are_told_apart(markov: MarkovChain) -> None:
     with pytest.raises(TypeError, match="model first, then the sessions, got list and MarkovChain"):
         recommend([["a"]], markov)
+
+
+def test_recommend_frame_of_events_says_who_and_when() -> None:
+    log = pd.DataFrame(
+        {"user_id": ["v", "u", "v"], "item_id": ["a", "b", "b"], "timestamp": [100, 20, 130]}
+    )
+    sessions = Sessions.from_events(log)
+    model = Popularity(sessions.num_items).fit_counts(sessions)
+    frame = model.recommend(sessions, 1, as_frame=True)
+    assert frame.drop(columns="score").to_dict("list") == {
+        "session_id": [0, 1],
+        "user_id": ["v", "u"],
+        "start": [100.0, 20.0],
+        "end": [130.0, 20.0],
+        "rank": [1, 1],
+        "item_id": ["b", "b"],
+        "fallback": [False, False],
+    }
