@@ -1,0 +1,1 @@
+"""The HTTP service: clicks in, recommendations out; extra ``server``."""

@@ -1,0 +1,253 @@
+"""The application: its paths, and one sentence for whatever goes wrong."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+import uuid
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
+
+from litestar import Litestar, Response, delete, get, post
+from litestar.config.app import AppConfig
+from litestar.connection import Request as HTTPRequest
+from litestar.exceptions import HTTPException, SerializationException
+from litestar.openapi.config import OpenAPIConfig
+from litestar.openapi.plugins import SwaggerRenderPlugin
+from litestar.params import FromPath, FromQuery, JSONBody
+
+from graphseq.serving.live import Click, LiveSessions, Reply, Request
+from graphseq.serving.recommender import Recommender
+from graphseq.serving.service.batcher import Batcher, Overloaded
+from graphseq.serving.service.gate import App, Gate
+from graphseq.serving.service.measures import Measures
+from graphseq.serving.service.messages import (
+    BatchAnswer,
+    BatchBody,
+    ClickBody,
+    SessionAnswer,
+    recommended,
+)
+from graphseq.serving.stores import StoreUnavailable
+
+logger = logging.getLogger(__name__)
+
+Asking = HTTPRequest[Any, Any, Any]
+
+MOST_BYTES = 1 << 16
+"""Bytes of a body."""
+
+
+class Service:
+    """What the paths share: the sessions, batches of requests, and how a model is loaded again.
+
+    Args:
+        live: The sessions.
+        load: Makes the recommender that ``/reload`` puts in place; ``None``: there is none.
+        max_k: Items that one request may ask for.
+        max_batch: Requests answered together.
+        max_waiting: Requests that may wait; more get 503.
+    """
+
+    def __init__(
+        self,
+        live: LiveSessions,
+        *,
+        load: Callable[[], Recommender] | None = None,
+        max_k: int = 100,
+        max_batch: int = 64,
+        max_waiting: int = 1_024,
+    ) -> None:
+        self.live, self.load, self.max_k = live, load, max_k
+        self.measures = Measures(live)
+        self.batcher: Batcher[Request, Reply] = Batcher(
+            self._answer, max_batch=max_batch, max_waiting=max_waiting
+        )
+        self._loading = asyncio.Lock()
+
+    def _answer(self, requests: Sequence[Request]) -> list[Reply]:
+        self.measures.batches.observe(len(requests))
+        return self.live.answer(requests)
+
+    def check_k(self, k: int) -> None:
+        """Refuses to recommend more items than one request may ask for."""
+        if k > self.max_k:
+            raise HTTPException(status_code=400, detail=f"k must be at most {self.max_k}, got {k}.")
+
+    async def reload(self) -> str:
+        """Loads the model again and puts it in place of the old one; returns its version.
+
+        Requests that are being answered keep the old one, so that none is dropped.
+        """
+        if self.load is None:
+            raise HTTPException(status_code=404, detail="This service has no folder to load from.")
+        async with self._loading:
+            recommender = await asyncio.to_thread(self.load)
+            await asyncio.to_thread(warm_up, recommender)
+            self.live.recommender = recommender
+        logger.info("Model version %s answers now.", recommender.version)
+        return recommender.version
+
+
+def warm_up(recommender: Recommender) -> None:
+    """Answers a session, so that whatever is made at first use is there before it is asked for."""
+    first = recommender.model.catalog
+    items = [0] if first is None else first.items.ids[:1].tolist()
+    recommender.recommend([items], 1)
+
+
+@post("/sessions/{session:str}/clicks", status_code=200)
+async def click(
+    session: FromPath[str], data: JSONBody[ClickBody], request: Asking
+) -> SessionAnswer:
+    """Takes clicks of a session and recommends, in one round."""
+    service: Service = request.app.state.service
+    service.check_k(data.k)
+    if (data.item is None) == (data.clicks is None):
+        raise HTTPException(status_code=400, detail="The body has either item or clicks.")
+    listed = [data] if data.clicks is None else data.clicks
+    clicks = []
+    for each in listed:
+        if each.time is not None and not math.isfinite(each.time):
+            raise HTTPException(status_code=400, detail="time must be seconds since 1970.")
+        # With an id of its own a click counts once, also where a batch is tried again.
+        clicks.append(Click(each.item, each.time, each.event or uuid.uuid4().hex[:12]))
+    asked = Request(session, clicks, data.k, data.user, data.exclude_seen, data.exclude)
+    return SessionAnswer.of(await service.batcher.ask(asked))
+
+
+@get("/sessions/{session:str}/recommendations")
+async def recommendations(
+    session: FromPath[str],
+    request: Asking,
+    k: FromQuery[int] = 10,
+    exclude_seen: FromQuery[bool] = False,
+) -> SessionAnswer:
+    """Recommends for a session as it is."""
+    service: Service = request.app.state.service
+    if k < 0:
+        raise HTTPException(status_code=400, detail=f"k must be at least 0, got {k}.")
+    service.check_k(k)
+    asked = Request(session, k=k, exclude_seen=exclude_seen)
+    return SessionAnswer.of(await service.batcher.ask(asked))
+
+
+@delete("/sessions/{session:str}")
+async def forget(session: FromPath[str], request: Asking) -> None:
+    """Forgets a session."""
+    await asyncio.to_thread(request.app.state.service.live.forget, session)
+
+
+@post("/batch", status_code=200)
+async def batch(data: JSONBody[BatchBody], request: Asking) -> BatchAnswer:
+    """Recommends for sessions that are not kept."""
+    service: Service = request.app.state.service
+    service.check_k(data.k)
+    recommender = service.live.recommender
+
+    def answer() -> BatchAnswer:
+        found = recommender.recommend(data.sessions, data.k, exclude_seen=data.exclude_seen)
+        return BatchAnswer([recommended(each) for each in found], recommender.version)
+
+    return await asyncio.to_thread(answer)
+
+
+@post("/reload", status_code=200)
+async def reload(request: Asking) -> dict[str, str]:
+    """Loads the model again from its folder; no request is dropped meanwhile."""
+    return {"model_version": await request.app.state.service.reload()}
+
+
+@get("/health")
+async def health() -> dict[str, str]:
+    """Whether the process lives."""
+    return {"status": "ok"}
+
+
+@get("/ready")
+async def ready(request: Asking) -> dict[str, str]:
+    """Whether requests can be answered: 503 while the store does not answer."""
+    live: LiveSessions = request.app.state.service.live
+    await asyncio.to_thread(live.store.check)
+    return {"status": "ready", "model_version": live.recommender.version}
+
+
+@get("/metrics", media_type="text/plain; version=0.0.4")
+async def metrics(request: Asking) -> bytes:
+    """What Prometheus reads."""
+    return await asyncio.to_thread(request.app.state.service.measures.text)
+
+
+def _error(status: int, reason: str) -> Response[Any]:
+    headers = {"Retry-After": "1"} if status == 503 else {}
+    return Response({"error": reason}, status_code=status, headers=headers)
+
+
+def _on_http(_: Any, error: HTTPException) -> Response[Any]:
+    reason = error.detail
+    if isinstance(error.__cause__, SerializationException):
+        reason = f"The body cannot be read: {str(error.__cause__).rstrip('.')}."
+    elif isinstance(error.extra, list) and error.extra:
+        parts = [f"{each.get('key', 'body')}: {each['message']}" for each in error.extra]
+        reason = f"The request is wrong: {'; '.join(parts)}."
+        if parts == ["data: 'data'"]:
+            reason = "The request has no body: send JSON."
+    return _error(error.status_code, reason)
+
+
+def _on_value(_: Any, error: ValueError) -> Response[Any]:
+    return _error(400, " ".join(str(error).split()))
+
+
+def _on_busy(_: Any, error: Exception) -> Response[Any]:
+    return _error(503, str(error))
+
+
+def _on_other(_: Any, error: Exception) -> Response[Any]:
+    number = uuid.uuid4().hex[:8]
+    logger.error("Error %s", number, exc_info=error)
+    return _error(500, f"Something went wrong here; the log has it as error {number}.")
+
+
+def build_app(service: Service, *, key: str | None = None, rate: float = 0.0) -> App:
+    """The ASGI application of a service.
+
+    Args:
+        service: What answers.
+        key: The API key; ``None``: anyone may ask.
+        rate: Requests per second of one address; 0: no limit.
+    """
+
+    @asynccontextmanager
+    async def lifespan(_: Litestar) -> AsyncIterator[None]:
+        yield
+        await asyncio.to_thread(service.batcher.close)
+        service.live.store.close()
+
+    def with_service(config: AppConfig) -> AppConfig:
+        config.state["service"] = service
+        return config
+
+    app = Litestar(
+        [click, recommendations, forget, batch, reload, health, ready, metrics],
+        on_app_init=[with_service],
+        lifespan=[lifespan],
+        request_max_body_size=MOST_BYTES,
+        openapi_config=OpenAPIConfig(
+            title="graphseq",
+            version="1",
+            path="/docs",
+            render_plugins=[SwaggerRenderPlugin()],
+        ),
+        exception_handlers={
+            HTTPException: _on_http,
+            ValueError: _on_value,
+            StoreUnavailable: _on_busy,
+            Overloaded: _on_busy,
+            Exception: _on_other,
+        },
+        logging_config=None,
+    )
+    return Gate(app, service.measures, key=key, rate=rate)  # type: ignore[arg-type]

@@ -1,0 +1,113 @@
+"""What stands before every request: key, rate, measures, and one line of log."""
+
+from __future__ import annotations
+
+import hmac
+import json
+import logging
+import time
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import Any
+
+from graphseq.serving.extras import need
+from graphseq.serving.service.measures import Measures
+
+logger = logging.getLogger("graphseq.serving.access")
+
+Scope = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Any]]
+Send = Callable[[Any], Awaitable[None]]
+App = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+OPEN = ("/health", "/ready")
+"""Paths that need no key: what watches a service asks them."""
+
+ROUTES = ("sessions", "batch", "reload", "metrics", "health", "ready", "docs")
+"""First parts of paths that are named in measures; all others are ``other``."""
+
+MOST_CLIENTS = 100_000
+
+
+class Gate:
+    """An ASGI application before another one.
+
+    Lines of log and measures name the kind of path, the status and the time, and neither sessions
+    nor addresses nor items.
+
+    Args:
+        app: What answers.
+        measures: Where requests are counted.
+        key: What ``X-API-Key`` or ``Authorization: Bearer`` must hold; ``None``: anyone may ask.
+        rate: Requests per second of one address, in a row twice as many; 0: no limit.
+    """
+
+    def __init__(
+        self, app: App, measures: Measures, *, key: str | None = None, rate: float = 0.0
+    ) -> None:
+        self.app, self.measures = app, measures
+        self._key = None if key is None else key.encode()
+        self._rate = rate
+        library = need("cachetools", "The limit of requests", extra="server")
+        self._tokens: Any = library.LRUCache(MOST_CLIENTS)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        started, status = time.perf_counter(), 500
+
+        async def noted(message: Any) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+            await send(message)
+
+        try:
+            refused = self._refused(scope)
+            if refused is None:
+                await self.app(scope, receive, noted)
+            else:
+                await _send(noted, *refused)
+        finally:
+            seconds = time.perf_counter() - started
+            first = scope["path"].strip("/").partition("/")[0]
+            route = first if first in ROUTES else "page" if not first else "other"
+            self.measures.answered(route, status, seconds)
+            if logger.isEnabledFor(logging.INFO):
+                line = {"route": route, "method": scope["method"], "status": status}
+                logger.info(json.dumps({**line, "ms": round(seconds * 1e3, 2)}))
+
+    def _refused(self, scope: Scope) -> tuple[int, str] | None:
+        """Status and reason, if this request is refused."""
+        if scope["path"] in OPEN:
+            return None
+        if self._key is not None and not hmac.compare_digest(_key_of(scope), self._key):
+            return 401, "The API key is missing or wrong: send it as X-API-Key."
+        client = (scope.get("client") or ("",))[0]
+        if self._rate and not self._has_token(client):
+            return 429, f"More than {self._rate:g} requests per second: ask more slowly."
+        return None
+
+    def _has_token(self, client: str) -> bool:
+        now, most = time.monotonic(), max(1.0, 2 * self._rate)
+        left, before = self._tokens.get(client, (most, now))
+        left = min(most, left + (now - before) * self._rate)
+        self._tokens[client] = (left - 1 if left >= 1 else left, now)
+        return bool(left >= 1)
+
+
+def _key_of(scope: Scope) -> bytes:
+    headers = dict(scope["headers"])
+    given: bytes = headers.get(b"x-api-key", b"")
+    if not given:
+        given = headers.get(b"authorization", b"").removeprefix(b"Bearer ")
+    return given
+
+
+async def _send(send: Send, status: int, reason: str) -> None:
+    body = json.dumps({"error": reason}).encode()
+    headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
+    if status in (429, 503):
+        headers.append((b"retry-after", b"1"))
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": body})

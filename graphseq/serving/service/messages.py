@@ -1,0 +1,102 @@
+"""What the service reads and writes: JSON, checked as it is read."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from msgspec import Meta, Struct
+
+from graphseq.serving.live import Reply
+
+Id = str | int
+"""An item or a user as JSON has it."""
+
+MOST_CLICKS = 100
+MOST_EXCLUDED = 1_000
+MOST_SESSIONS = 256
+MOST_LENGTH = 1_000
+
+
+class ClickBody(Struct, forbid_unknown_fields=True):
+    """A click, or several, and how to answer.
+
+    Args:
+        item: The item clicked; or ``clicks`` for several.
+        time: Seconds since 1970; left out: now.
+        event: An id of the click, by which it counts once.
+        clicks: Several clicks, each ``{"item": ..., "time": ..., "event": ...}``.
+        user: The user's id.
+        k: Items to recommend.
+        exclude_seen: Whether the items of the session itself are left out.
+        exclude: Items never to recommend.
+    """
+
+    item: Id | None = None
+    time: Annotated[float, Meta(ge=0)] | None = None
+    event: Annotated[str, Meta(max_length=100)] = ""
+    clicks: Annotated[list[OneClick], Meta(max_length=MOST_CLICKS)] | None = None
+    user: Id | None = None
+    k: Annotated[int, Meta(ge=0)] = 10
+    exclude_seen: bool = False
+    exclude: Annotated[list[Id], Meta(max_length=MOST_EXCLUDED)] = []
+
+
+class OneClick(Struct, forbid_unknown_fields=True):
+    """One of several clicks."""
+
+    item: Id
+    time: Annotated[float, Meta(ge=0)] | None = None
+    event: Annotated[str, Meta(max_length=100)] = ""
+
+
+class BatchBody(Struct, forbid_unknown_fields=True):
+    """Sessions that are not kept: each a list of items, oldest first."""
+
+    sessions: Annotated[
+        list[Annotated[list[Id], Meta(max_length=MOST_LENGTH)]],
+        Meta(min_length=1, max_length=MOST_SESSIONS),
+    ]
+    k: Annotated[int, Meta(ge=1)] = 10
+    exclude_seen: bool = False
+
+
+class Recommended(Struct):
+    """An item and its score."""
+
+    item: Any
+    score: float
+
+
+class SessionAnswer(Struct):
+    """What a session gets."""
+
+    items: list[Recommended]
+    fallback: bool
+    num_clicks: int
+    unknown: int
+    outcomes: list[str]
+    model_version: str
+
+    @classmethod
+    def of(cls, reply: Reply) -> SessionAnswer:
+        """The answer of a reply."""
+        return cls(
+            recommended(reply.items),
+            reply.fallback,
+            reply.num_clicks,
+            reply.unknown,
+            list(reply.outcomes),
+            reply.model_version,
+        )
+
+
+class BatchAnswer(Struct):
+    """What several sessions get, in their order."""
+
+    answers: list[list[Recommended]]
+    model_version: str
+
+
+def recommended(items: list[tuple[Any, float]]) -> list[Recommended]:
+    """Pairs as JSON has them."""
+    return [Recommended(item, score) for item, score in items]

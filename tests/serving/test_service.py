@@ -1,0 +1,369 @@
+"""The service over HTTP: answers, refusals, overload, another model, a store that is gone."""
+
+from __future__ import annotations
+
+import json
+import logging
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+import pytest
+import torch
+import uvicorn
+
+import graphseq as gs
+from graphseq.serving import LiveSessions, MemoryStore, Recommender, StoreUnavailable
+from graphseq.serving.service.app import Service, build_app
+from graphseq.serving.service.run import Settings, app_of
+
+
+@contextmanager
+def serving(app: Any) -> Iterator[httpx.Client]:
+    """A server on loopback, and a client of it."""
+    server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="critical"))
+    listener = socket.socket()
+    listener.bind(("127.0.0.1", 0))
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
+    thread.start()
+    while not server.started:
+        assert thread.is_alive()
+        time.sleep(0.01)
+    try:
+        with httpx.Client(
+            base_url=f"http://127.0.0.1:{listener.getsockname()[1]}", timeout=30
+        ) as client:
+            yield client
+    finally:
+        server.should_exit = True
+        thread.join()
+        listener.close()
+
+
+Started = tuple[httpx.Client, Service]
+
+
+@pytest.fixture(scope="module")
+def started(world: Any) -> Iterator[Started]:
+    service = Service(LiveSessions(Recommender(world.neural, index="exact")), max_k=50)
+    with serving(build_app(service)) as client:
+        yield client, service
+
+
+def pairs(answer: Any) -> list[tuple[Any, float]]:
+    return [(each["item"], each["score"]) for each in answer["items"]]
+
+
+def test_click_answers_with_recommendations_of_the_session_so_far(
+    started: Started, world: Any
+) -> None:
+    client, _ = started
+    session = world.lists[0]
+    for length, item in enumerate(session, start=1):
+        answer = client.post("/sessions/a/clicks", json={"item": item, "k": 5}).json()
+        wanted = world.neural.recommend([session[:length]], 5)[0]
+        assert [item for item, _ in pairs(answer)] == [item for item, _ in wanted]
+        assert np.allclose([s for _, s in pairs(answer)], [s for _, s in wanted], atol=1e-5)
+        assert answer["num_clicks"] == length
+    again = client.get("/sessions/a/recommendations", params={"k": 5}).json()
+    assert pairs(again) == pairs(answer)
+    assert again["outcomes"] == []
+    assert client.delete("/sessions/a").status_code == 204
+    assert client.get("/sessions/a/recommendations").json()["fallback"]
+
+
+def test_several_clicks_at_once_and_repeated_events(started: Started, world: Any) -> None:
+    client, _ = started
+    clicks = [{"item": f"i{n}", "time": 10.0 - n, "event": f"e{n}"} for n in range(3)]
+    answer = client.post("/sessions/b/clicks", json={"clicks": clicks, "k": 3}).json()
+    assert answer["outcomes"] == ["new", "late", "late"]
+    assert pairs(answer)[0][0] == world.neural.recommend([["i2", "i1", "i0"]], 1)[0][0][0]
+    answer = client.post("/sessions/b/clicks", json=clicks[0]).json()
+    assert (answer["outcomes"], answer["num_clicks"]) == (["repeated"], 3)
+
+
+def test_session_ids_may_hold_any_text(started: Started) -> None:
+    client, _ = started
+    path = "/sessions/caf%C3%A9%20%3F/clicks"
+    assert client.post(path, json={"item": "i1"}).json()["num_clicks"] == 1
+    assert client.post(path, json={"item": "i1"}).json()["num_clicks"] == 2
+
+
+def test_batch_answers_sessions_that_are_not_kept(started: Started, world: Any) -> None:
+    client, service = started
+    before = len(service.live.store)
+    body = {"sessions": [world.lists[0], ["unknown"], []], "k": 4, "exclude_seen": True}
+    answer = client.post("/batch", json=body).json()
+    wanted = world.neural.recommend(body["sessions"], 4, exclude_seen=True)
+    found = [[each["item"] for each in one] for one in answer["answers"]]
+    assert found == [[item for item, _ in one] for one in wanted]
+    assert answer["model_version"] == service.live.recommender.version
+    assert len(service.live.store) == before
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "options", "status", "message"),
+    [
+        ("POST", "/sessions/s/clicks", {"content": b"{"}, 400, "body"),
+        ("POST", "/sessions/s/clicks", {"content": b""}, 400, "body"),
+        ("POST", "/sessions/s/clicks", {"content": b"\xff\xfe"}, 400, "body"),
+        ("POST", "/sessions/s/clicks", {"json": [1]}, 400, "object"),
+        ("POST", "/sessions/s/clicks", {"json": {}}, 400, "either item or clicks"),
+        ("POST", "/sessions/s/clicks", {"json": {"item": "a", "clicks": []}}, 400, "either"),
+        ("POST", "/sessions/s/clicks", {"json": {"item": 1.5}}, 400, "item"),
+        ("POST", "/sessions/s/clicks", {"json": {"item": "a", "colour": 1}}, 400, "colour"),
+        ("POST", "/sessions/s/clicks", {"json": {"item": "a", "k": 51}}, 400, "at most 50, got 51"),
+        ("POST", "/sessions/s/clicks", {"json": {"item": "a", "k": -1}}, 400, ">= 0"),
+        ("POST", "/sessions/s/clicks", {"json": {"item": "a", "k": "x"}}, 400, "int"),
+        ("POST", "/sessions/s/clicks", {"json": {"item": "a", "time": -1}}, 400, ">= 0"),
+        ("POST", "/sessions/s/clicks", {"content": b'{"item":"a","time":1e999}'}, 400, ""),
+        ("POST", "/sessions/s/clicks", {"json": {"clicks": [{"item": "a"}] * 101}}, 400, "100"),
+        ("POST", "/sessions/s/clicks", {"json": {"item": "a" * 70_000}}, 413, ""),
+        ("POST", f"/sessions/{'x' * 401}/clicks", {"json": {"item": "a"}}, 400, "1 to 400 bytes"),
+        ("GET", "/sessions/s/recommendations?k=many", {}, 400, "k"),
+        ("GET", "/sessions/s/recommendations?k=-2", {}, 400, "at least 0, got -2"),
+        ("POST", "/batch", {"json": {"sessions": []}}, 400, "sessions"),
+        ("POST", "/batch", {"json": {"sessions": [["a"] * 1_001]}}, 400, "1000"),
+        ("GET", "/nowhere", {}, 404, ""),
+        ("PUT", "/batch", {}, 405, ""),
+        ("POST", "/reload", {}, 404, "no folder"),
+    ],
+)
+def test_wrong_request_gets_a_sentence_and_never_a_traceback(
+    started: Started, method: str, path: str, options: Any, status: int, message: str
+) -> None:
+    client, service = started
+    before = len(service.live.store)
+    response = client.request(method, path, **options)
+    assert response.status_code == status
+    answer = response.json()
+    assert set(answer) == {"error"}
+    assert message in answer["error"]
+    assert "Traceback" not in response.text
+    assert ".py" not in response.text
+    assert len(service.live.store) == before
+
+
+def test_pages_that_watch_and_describe_the_service(started: Started) -> None:
+    client, service = started
+    client.post("/sessions/m/clicks", json={"item": "i1"})
+    assert client.get("/health").json() == {"status": "ok"}
+    version = service.live.recommender.version
+    assert client.get("/ready").json() == {"status": "ready", "model_version": version}
+    lines = client.get("/metrics").text.splitlines()
+    assert 'graphseq_requests_total{route="sessions",status="200"}' in "\n".join(lines)
+    assert any(line.startswith('graphseq_clicks_total{outcome="new"}') for line in lines)
+    assert any(line.startswith("graphseq_batch_size_count") for line in lines)
+    described = client.get("/docs/openapi.json").json()
+    assert "/sessions/{session}/clicks" in described["paths"]
+
+
+def test_log_names_neither_sessions_nor_items(
+    started: Started, caplog: pytest.LogCaptureFixture
+) -> None:
+    client, _ = started
+    with caplog.at_level(logging.INFO, "graphseq.serving.access"):
+        client.post("/sessions/secret-name/clicks", json={"item": "i77"})
+    (line,) = [json.loads(each.message) for each in caplog.records if "route" in each.message]
+    assert (line["route"], line["method"], line["status"]) == ("sessions", "POST", 200)
+    assert set(line) == {"route", "method", "status", "ms"}
+    assert "secret-name" not in caplog.text
+
+
+def test_key_is_asked_of_everything_but_health(world: Any) -> None:
+    service = Service(LiveSessions(Recommender(world.neural)))
+    with serving(build_app(service, key="s3cret")) as client:
+        for headers in ({}, {"X-API-Key": "s3cre"}, {"Authorization": "Bearer other"}):
+            response = client.get("/sessions/a/recommendations", headers=headers)
+            assert response.status_code == 401
+            assert "key is missing or wrong" in response.json()["error"]
+        for headers in ({"X-API-Key": "s3cret"}, {"Authorization": "Bearer s3cret"}):
+            assert client.get("/sessions/a/recommendations", headers=headers).status_code == 200
+        assert client.get("/metrics").status_code == 401
+        assert client.get("/health").status_code == client.get("/ready").status_code == 200
+
+
+def test_address_that_asks_too_fast_is_told_so(world: Any) -> None:
+    service = Service(LiveSessions(Recommender(world.neural)))
+    with serving(build_app(service, rate=0.5)) as client:
+        first = client.get("/sessions/a/recommendations")
+        second = client.get("/sessions/a/recommendations")
+        assert first.status_code == 200
+        assert second.status_code == 429
+        assert second.headers["retry-after"] == "1"
+        assert client.get("/health").status_code == 200
+
+
+class Slow(MemoryStore):
+    """A store that waits to be told to answer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.go = threading.Event()
+        self.gone = False
+
+    def get(self, sessions: Any) -> Any:
+        self.go.wait(20)
+        return super().get(sessions)
+
+    def update(self, changes: Any) -> Any:
+        self.check()
+        return super().update(changes)
+
+    def check(self) -> None:
+        if self.gone:
+            raise StoreUnavailable("The store does not answer.")
+
+
+def asked_at_once(client: httpx.Client, calls: int) -> list[httpx.Response]:
+    with ThreadPoolExecutor(calls) as pool:
+        paths = [f"/sessions/s{n}/clicks" for n in range(calls)]
+        return list(pool.map(lambda path: client.post(path, json={"item": "i1"}), paths))
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    for _ in range(500):
+        if condition():
+            return
+        time.sleep(0.01)
+    raise AssertionError("it never came to that")
+
+
+def test_overload_is_refused_at_once_and_passes(world: Any) -> None:
+    store = Slow()
+    service = Service(LiveSessions(Recommender(world.neural), store), max_batch=4, max_waiting=6)
+    with serving(build_app(service)) as client:
+        found: list[httpx.Response] = []
+        thread = threading.Thread(target=lambda: found.extend(asked_at_once(client, 20)))
+        thread.start()
+        refused = service.measures.requests.labels("sessions", "503")._value
+        wait_until(lambda: refused.get() >= 10)
+        store.go.set()
+        thread.join()
+        statuses = [response.status_code for response in found]
+        assert set(statuses) == {200, 503}
+        assert 7 <= statuses.count(200) <= 10  # a batch of 1 to 4, and 6 that wait
+        late = next(response for response in found if response.status_code == 503)
+        assert "ask again in a moment" in late.json()["error"]
+        assert late.headers["retry-after"] == "1"
+        assert client.post("/sessions/x/clicks", json={"item": "i1"}).status_code == 200
+        assert len(store) == statuses.count(200) + 1  # what was refused left no trace
+
+
+def test_requests_that_come_together_share_a_batch(world: Any) -> None:
+    store = Slow()
+    live = LiveSessions(Recommender(world.neural), store)
+    sizes: list[int] = []
+    service = Service(live)
+    answer = live.answer
+    live.answer = lambda requests: (sizes.append(len(requests)), answer(requests))[1]  # type: ignore[method-assign]
+    with serving(build_app(service)) as client:
+        found: list[httpx.Response] = []
+        thread = threading.Thread(target=lambda: found.extend(asked_at_once(client, 16)))
+        thread.start()
+        wait_until(lambda: sum(sizes) + len(service.batcher._waiting) == 16)
+        store.go.set()
+        thread.join()
+        assert [response.status_code for response in found] == [200] * 16
+        assert sum(sizes) == 16
+        assert len(sizes) <= 3
+
+
+def test_wrong_request_in_a_batch_fails_alone(world: Any) -> None:
+    store = Slow()
+    service = Service(LiveSessions(Recommender(world.neural), store))
+    with serving(build_app(service)) as client, ThreadPoolExecutor(8) as pool:
+        paths = [f"/sessions/{'x' * 401 if n == 3 else n}/clicks" for n in range(8)]
+        calls = [pool.submit(client.post, path, json={"item": "i1"}) for path in paths]
+        wait_until(lambda: len(service.batcher._waiting) >= 5)
+        store.go.set()
+        statuses = [call.result().status_code for call in calls]
+        assert statuses == [400 if n == 3 else 200 for n in range(8)]
+        for n in (0, 7):  # tried again with the others, and counted once
+            answer = client.get(f"/sessions/{n}/recommendations").json()
+            assert answer["num_clicks"] == 1
+
+
+def test_store_that_is_gone_gives_503_and_answers_again_when_it_is_back(world: Any) -> None:
+    store = Slow()
+    store.go.set()
+    with serving(build_app(Service(LiveSessions(Recommender(world.neural), store)))) as client:
+        store.gone = True
+        response = client.post("/sessions/a/clicks", json={"item": "i1"})
+        assert (response.status_code, response.headers["retry-after"]) == (503, "1")
+        assert response.json() == {"error": "The store does not answer."}
+        assert client.get("/ready").status_code == 503
+        assert client.get("/health").status_code == 200
+        store.gone = False
+        assert client.get("/ready").status_code == 200
+        assert client.post("/sessions/a/clicks", json={"item": "i1"}).json()["num_clicks"] == 1
+
+
+def test_what_nobody_foresaw_gets_a_number_and_no_traceback(
+    world: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    live = LiveSessions(Recommender(world.neural))
+    service = Service(live)
+
+    def broken(_: Any) -> Any:
+        raise RuntimeError("secret detail")
+
+    live.answer = broken  # type: ignore[method-assign]
+    with serving(build_app(service)) as client:
+        response = client.post("/sessions/a/clicks", json={"item": "i1"})
+    assert response.status_code == 500
+    number = response.json()["error"].split()[-1].rstrip(".")
+    assert "secret detail" not in response.text
+    assert f"Error {number}" in caplog.text
+
+
+def test_another_model_takes_over_without_a_dropped_request(world: Any, tmp_path: Path) -> None:
+    folder = tmp_path / "model"
+    Recommender(world.neural, index="exact").save(folder)
+    torch.manual_seed(5)
+    other = gs.models.GRU4Rec(640, 16, embedding="separate").eval()
+    other.attach(world.sessions.catalog())
+    with serving(app_of(Settings(str(folder)))) as client:
+        stop, statuses, versions = threading.Event(), [], []
+
+        def ask(number: int) -> None:
+            while not stop.is_set():
+                response = client.post(f"/sessions/{number}/clicks", json={"item": "i1"})
+                statuses.append(response.status_code)
+                versions.append(response.json()["model_version"])
+
+        threads = [threading.Thread(target=ask, args=(number,)) for number in range(4)]
+        for thread in threads:
+            thread.start()
+        wait_until(lambda: len(statuses) > 20)
+        Recommender(other, index="exact").save(folder)
+        response = client.post("/reload")
+        assert response.status_code == 200
+        count = len(statuses)
+        wait_until(lambda: len(statuses) > count + 20)
+        stop.set()
+        for thread in threads:
+            thread.join()
+        assert set(statuses) == {200}
+        assert set(versions) == {
+            Recommender(world.neural).version,
+            response.json()["model_version"],
+        }
+        (folder / "recommender.json").write_text("{}")
+        response = client.post("/reload")
+        assert response.status_code == 400
+        assert "recommender.json" in response.json()["error"]
+        assert client.post("/sessions/z/clicks", json={"item": "i1"}).status_code == 200
+
+
+def test_several_processes_need_a_store_that_they_share() -> None:
+    with pytest.raises(ValueError, match="3 processes need a store that they share: pass --store"):
+        Settings("folder", processes=3)
+    Settings("folder", processes=3, store="redis://localhost")
