@@ -2,6 +2,7 @@
 
 from graphseq.models.base import SessionModel, Traits
 from graphseq.models.registry import MODELS, register
+from graphseq.models.use.explain import ForExplainer
 from graphseq.models.use.grow import grow, in_model_codes
 from graphseq.models.use.item_filter import ItemFilter
 from graphseq.models.use.model_table import table
@@ -53,6 +54,7 @@ __all__ = [
     "BSTRanker",
     "Caser",
     "CountingModel",
+    "ForExplainer",
     "GRU4Rec",
     "HGRU4Rec",
     "ItemFilter",

@@ -21,6 +21,7 @@ from graphseq.data.sessions.catalog import Catalog
 from graphseq.data.sessions.features import Spec
 from graphseq.data.sessions.sessions import Sessions
 from graphseq.deprecation import warn_of_old_name
+from graphseq.models.reading import check_readers
 from graphseq.models.use.ties import roundings
 
 Samples = Literal["sessions", "prefixes", "cloze", "counts", "pairs"]
@@ -147,6 +148,7 @@ class SessionModel(torch.nn.Module):
                 warn_of_old_name(f"{cls.__name__}.{name}", f"{cls.__name__}.{new}")
                 delattr(cls, name)
                 setattr(cls, new, value)
+        check_readers(cls)
         if vars(cls).keys() & {"score", "score_vectors"} and "scores_by_table" not in vars(cls):
             cls.scores_by_table = False
 
@@ -457,6 +459,9 @@ class SessionModel(torch.nn.Module):
         tensor: Tensor | None = next(self.parameters(), None)
         tensor = next(self.buffers(), None) if tensor is None else tensor
         return torch.device("cpu") if tensor is None else tensor.device
+
+
+check_readers(SessionModel)
 
 
 def code_of_user(user: SupportsIndex, num_users: int) -> int:

@@ -1,0 +1,70 @@
+"""What a model is given to read, and what it gives back: checked in one place for all models."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import wraps
+from typing import Any
+
+from torch import Tensor
+from torch_geometric.data import Data
+
+from graphseq.data.graphs.session_graph import SessionGraph
+
+ROWS = {"forward": "session", "click_states": "click", "score": "session"}
+"""Methods of a model that read session graphs -> what each gives a row for."""
+
+
+def check_readers(family: type[Any]) -> None:
+    """Has the methods that a class of models defines refuse what they cannot read.
+
+    Args:
+        family: Its own methods alone; those that it inherits are checked already.
+    """
+    for name, owner in ROWS.items():
+        method = vars(family).get(name)
+        if callable(method):
+            setattr(family, name, _checked(method, name, owner))
+
+
+def _checked(method: Callable[..., Any], name: str, owner: str) -> Callable[..., Any]:
+    @wraps(method)
+    def read(self: Any, batch: Any, *args: Any, **kwargs: Any) -> Any:
+        if not isinstance(batch, SessionGraph):
+            raise TypeError(_refusal(type(self).__name__, batch))
+        if "input_id" in batch:
+            raise ValueError(
+                f"{type(self).__name__} reads whole session graphs, and a NeighborLoader cuts "
+                "nodes out of them: gs.SessionGraphLoader gives batches of sessions."
+            )
+        rows = method(self, batch, *args, **kwargs)
+        size = batch.num_graphs if owner == "session" else batch.click_index.numel()
+        if not isinstance(rows, Tensor) or rows.dim() != 2 or len(rows) != size:
+            shape = list(rows.shape) if isinstance(rows, Tensor) else type(rows).__name__
+            width = "num_items" if name == "score" else "hidden_channels"
+            raise ValueError(
+                f"{type(self).__name__}.{name} gave {shape} for {size} {owner}s: it gives one row "
+                f"per {owner}, [{size}, {width}]."
+            )
+        return rows
+
+    return read
+
+
+def _refusal(family: str, given: Any) -> str:
+    """A sentence on what was given in place of session graphs, and the way out."""
+    way_out = "gs.data.build_session_graphs(items, ptr) makes them of clicks"
+    if isinstance(given, Data):
+        way_out = (
+            "gs.data.SessionGraph(**data.to_dict()) makes one of its fields, before it is batched"
+            if "click_index" in given
+            else f"it does not tell the order of clicks; {way_out}"
+        )
+    elif isinstance(given, Tensor):
+        way_out += ", and gs.models.ForExplainer(model) is what PyG's Explainer calls"
+    else:
+        way_out += ", and model.recommend(sessions) takes lists, frames and gs.Sessions"
+    return (
+        f"{family} reads session graphs (gs.data.SessionGraph, or a batch of them), got "
+        f"{type(given).__name__}: {way_out}."
+    )
