@@ -461,9 +461,6 @@ class SessionModel(torch.nn.Module):
         return torch.device("cpu") if tensor is None else tensor.device
 
 
-check_readers(SessionModel)
-
-
 def code_of_user(user: SupportsIndex, num_users: int) -> int:
     """The code of a user, or -1.
 

@@ -41,10 +41,12 @@ def _checked(method: Callable[..., Any], name: str, owner: str) -> Callable[...,
         size = batch.num_graphs if owner == "session" else batch.click_index.numel()
         if not isinstance(rows, Tensor) or rows.dim() != 2 or len(rows) != size:
             shape = list(rows.shape) if isinstance(rows, Tensor) else type(rows).__name__
-            width = "num_items" if name == "score" else "hidden_channels"
+            width: Any = "num_items" if name == "score" else "hidden_channels"
+            if isinstance(rows, Tensor) and rows.dim() == 2:
+                width = rows.size(1)
             raise ValueError(
-                f"{type(self).__name__}.{name} gave {shape} for {size} {owner}s: it gives one row "
-                f"per {owner}, [{size}, {width}]."
+                f"{type(self).__name__}.{name} must give shape [{size}, {width}] here, one row per "
+                f"{owner}, got {shape}."
             )
         return rows
 
