@@ -303,14 +303,14 @@ class EmptyFails(Own):
         (
             PerNode,
             "finite_scores",
-            "PerNode.forward must give shape [5, 8] here, one row per session, got [16, 8]",
+            "forward must give shape [5, 8] here, one row per session, got [16",
         ),
         (Narrow, "finite_scores", "mat1 and mat2 shapes cannot be multiplied (5x3 and 8x12)"),
         (Narrow, "shapes", "forward of 5 sessions gives shape [5, 3], wanted [5, 8]"),
         (
             StatesPerNode,
             "shapes",
-            "click_states must give shape [22, 8] here, one row per click, got [16, 8]",
+            "must give shape [22, 8] here, one row per click, got [16, 8]",
         ),
         (Leaking, "alone_or_in_a_batch", "scores the session [3, 5, 3, 0] differently alone and"),
         (EmptyFails, "empty_batch", "cannot reshape tensor of 0 elements"),
