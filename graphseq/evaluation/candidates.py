@@ -10,8 +10,7 @@ from numpy.typing import NDArray
 
 from graphseq.evaluation.protocol import Protocol
 from graphseq.random import integers, substreams, uniform, words_of
-
-IntArray = NDArray[np.int64]
+from graphseq.typing import Ints
 
 ROUNDS = 24
 """Draws of a row before it is drawn over all items: popularity alone can repeat an item often."""
@@ -50,12 +49,12 @@ class CandidateDraw:
                 f"({protocol.sampling}): draw fewer, or rank all of them."
             )
         self._weight = weight
-        self._draw: Callable[..., IntArray] = self._uniform
+        self._draw: Callable[..., Ints] = self._uniform
         if protocol.sampling == "popularity":
             self._cumulated = np.cumsum(weight)
             self._draw = self._popular
 
-    def of(self, case: IntArray, target: IntArray) -> IntArray:
+    def of(self, case: Ints, target: Ints) -> Ints:
         """The candidates of cases, without the target, int64 [n, size]; no item twice in a row.
 
         Args:
@@ -83,14 +82,14 @@ class CandidateDraw:
             found[row] = self._exact(streams[row], int(target[row]))
         return found
 
-    def _uniform(self, streams: NDArray[np.uint64], counter: IntArray) -> IntArray:
+    def _uniform(self, streams: NDArray[np.uint64], counter: Ints) -> Ints:
         return integers(streams, counter, self._num_items)
 
-    def _popular(self, streams: NDArray[np.uint64], counter: IntArray) -> IntArray:
+    def _popular(self, streams: NDArray[np.uint64], counter: Ints) -> Ints:
         place = uniform(streams, counter) * self._cumulated[-1]
         return np.searchsorted(self._cumulated, place, side="right").astype(np.int64)
 
-    def _exact(self, row: np.uint64, target: int) -> IntArray:
+    def _exact(self, row: np.uint64, target: int) -> Ints:
         """Weighted without repeats (Efraimidis & Spirakis, IPL 2006): the largest ``u^(1/w)``."""
         counter = ROUNDS * self.size + np.arange(self._num_items)
         chance = uniform(np.asarray(row), counter)
@@ -101,7 +100,7 @@ class CandidateDraw:
         return np.argsort(-key, kind="stable")[: self.size]
 
 
-def _repeats(rows: IntArray) -> NDArray[np.bool_]:
+def _repeats(rows: Ints) -> NDArray[np.bool_]:
     """Which numbers occurred before in their row, bool [n, size]."""
     order = np.argsort(rows, axis=1, kind="stable")
     ordered = np.take_along_axis(rows, order, axis=1)

@@ -26,8 +26,9 @@ from graphseq.evaluation.report import UNSEEN_COLUMNS, Report
 from graphseq.evaluation.scoring import case_batches, case_vectors, in_larger_blocks, score_cases
 from graphseq.evaluation.sparse_ranks import EvidenceRanks, has_evidence
 from graphseq.evaluation.table_ranks import ROWS_AT_ONCE, TableRanks
-from graphseq.evaluation.targets import IntArray, Targets, fingerprint_of
+from graphseq.evaluation.targets import Targets, fingerprint_of
 from graphseq.models.base import SessionModel
+from graphseq.typing import Ints
 
 
 def evaluate(
@@ -110,7 +111,7 @@ def evaluate(
         if by_table:
             count = TableRanks(model.item_weight(), model.item_bias()).counts
             vectors = case_vectors(model, sessions, cases, batch_size)
-            blocks: Iterable[tuple[IntArray, Any]] = in_larger_blocks(vectors, ROWS_AT_ONCE)
+            blocks: Iterable[tuple[Ints, Any]] = in_larger_blocks(vectors, ROWS_AT_ONCE)
         elif draw is None and has_evidence(model):
             count = EvidenceRanks(model).counts
             blocks = case_batches(sessions, cases, batch_size)
@@ -196,8 +197,8 @@ def counts_of(
 def report_of(
     given: Sessions,
     cases: Targets,
-    groups: IntArray,
-    places: Mapping[str, IntArray],
+    groups: Ints,
+    places: Mapping[str, Ints],
     num_ranked: int,
     protocol: Protocol,
     names: list[str],
@@ -223,7 +224,7 @@ def report_of(
     return report
 
 
-def clusters_of(sessions: Sessions, cases: Targets, cluster: str) -> IntArray:
+def clusters_of(sessions: Sessions, cases: Targets, cluster: str) -> Ints:
     """The session, or the user, of each case, int64 [num_cases]."""
     if cluster == "session":
         return cases.session
@@ -239,8 +240,8 @@ def clusters_of(sessions: Sessions, cases: Targets, cluster: str) -> IntArray:
 
 
 def rank_by_popularity(
-    model: SessionModel, target: IntArray, candidates: IntArray | None = None
-) -> tuple[IntArray, IntArray]:
+    model: SessionModel, target: Ints, candidates: Ints | None = None
+) -> tuple[Ints, Ints]:
     """Better and tied of targets [n] by training counts; all items tie where there are none.
 
     Args:

@@ -12,10 +12,12 @@ from torch_geometric.data import Batch
 
 from graphseq.data.graphs.dataset import SessionGraphDataset
 from graphseq.data.sessions.sessions import Sessions
-from graphseq.evaluation.targets import IntArray, Targets, ranges
+from graphseq.evaluation.targets import Targets
 from graphseq.models.base import SessionModel
 from graphseq.models.use.inference import blocks as blocks_of
 from graphseq.models.use.ties import first_equal
+from graphseq.ragged import ragged_arange
+from graphseq.typing import Ints
 
 MOST_SCORES = 2**24
 """Scores held at once, unless :data:`FEWEST_ROWS` of a very large catalogue are more."""
@@ -23,7 +25,7 @@ MOST_SCORES = 2**24
 FEWEST_ROWS = 8
 """Rows scored at once at least: each pass over the item table should serve several cases."""
 
-Blocks = Iterator[tuple[IntArray, Tensor]]
+Blocks = Iterator[tuple[Ints, Tensor]]
 """Case numbers [n] and their scores [n, num_items] or vectors [n, d], block after block."""
 
 
@@ -70,7 +72,7 @@ def score_cases(model: SessionModel, sessions: Sessions, cases: Targets, batch_s
 
 def case_batches(
     sessions: Sessions, cases: Targets, batch_size: int
-) -> Iterator[tuple[IntArray, Batch]]:
+) -> Iterator[tuple[Ints, Batch]]:
     """The prefixes of all cases that have a history, as batches of session graphs.
 
     Args:
@@ -133,7 +135,7 @@ def case_vectors(
         states = model.click_states(dataset.batch(whole).to(model.device))
         expected = [int(lengths.sum()), states.size(-1)]
         _checked(states, expected, f"{type(model).__name__}.click_states")
-        sample = ranges(whole - size + 1, size)
+        sample = ragged_arange(whole - size + 1, size)
         # The state of the last known click before each target.
         row = np.repeat(np.cumsum(lengths) - lengths, size) + history[sample] - 1
         yield case[sample], states[torch.from_numpy(row).to(states.device)]
@@ -154,7 +156,7 @@ def _by_table(weight: Tensor, bias: Tensor | None, first: Tensor, vectors: Tenso
 
 def in_larger_blocks(blocks: Blocks, rows: int) -> Blocks:
     """The same cases and values, small blocks joined until there are so many rows or more."""
-    cases: list[IntArray] = []
+    cases: list[Ints] = []
     values: list[Tensor] = []
     held = 0
     for case, found in blocks:
@@ -168,7 +170,7 @@ def in_larger_blocks(blocks: Blocks, rows: int) -> Blocks:
         yield np.concatenate(cases), torch.cat(values)
 
 
-def _batches(lengths: IntArray, batch_size: int) -> Iterator[IntArray]:
+def _batches(lengths: Ints, batch_size: int) -> Iterator[Ints]:
     """Numbers of samples by length, so that a batch needs little padding, within its memory."""
     order = np.argsort(lengths, kind="stable")
     return (order[part] for part in blocks_of(lengths[order], batch_size))

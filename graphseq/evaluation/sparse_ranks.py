@@ -17,9 +17,8 @@ from torch_geometric.data import Batch
 
 from graphseq.models.base import SessionModel
 from graphseq.models.counting.counting import CountingModel, Evidence
-
-Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
+from graphseq.ragged import ptr_of
+from graphseq.typing import Floats, Ints
 
 
 def has_evidence(model: SessionModel) -> TypeGuard[CountingModel]:
@@ -100,7 +99,7 @@ class EvidenceRanks:
         if self._share is None or not np.array_equal(share, self._share):
             self._share = share
             self._levels, counts = np.unique(share, return_counts=True)
-            at_or_below = np.concatenate(([0], np.cumsum(counts)))
+            at_or_below = ptr_of(counts)
             self._above = len(share) - at_or_below  # items from each level on, and none
         return share
 

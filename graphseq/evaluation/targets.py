@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-from typing import Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
 from graphseq.data.sessions.sessions import Sessions
-
-IntArray = NDArray[np.int64]
+from graphseq.ragged import ptr_of, ragged_arange
+from graphseq.typing import Ints
 
 CLICKS_AT_ONCE = 1 << 22
 """Clicks whose ids are hashed at a time: bounds memory."""
@@ -71,17 +69,17 @@ class Targets:
         self.items = np.asarray(sessions.items)
         self.ptr = sessions.ptr
         self.session = np.repeat(np.arange(sessions.num_sessions), counts)
-        self.position = ranges(first, counts)
+        self.position = ragged_arange(first, counts)
         click = self.ptr[self.session] + self.position
         self.target = self.items[click].astype(np.int64)
-        known_before = np.concatenate(([0], np.cumsum(self.items >= 0)))
-        self.history: IntArray = known_before[click] - known_before[self.ptr[self.session]]
-        self._first_visits: tuple[IntArray, IntArray] | None = None
+        known_before = ptr_of(self.items >= 0)
+        self.history: Ints = known_before[click] - known_before[self.ptr[self.session]]
+        self._first_visits: tuple[Ints, Ints] | None = None
 
     def __len__(self) -> int:
         return len(self.session)
 
-    def seen(self, case: IntArray) -> tuple[IntArray, IntArray]:
+    def seen(self, case: Ints) -> tuple[Ints, Ints]:
         """The distinct items in the whole known history of cases.
 
         Args:
@@ -96,9 +94,9 @@ class Targets:
         begin = self.ptr[self.session[case]]
         start, stop = before[begin], before[begin + self.position[case]]
         row = np.repeat(np.arange(len(case)), stop - start)
-        return row, self.items[visits[ranges(start, stop - start)]].astype(np.int64)
+        return row, self.items[visits[ragged_arange(start, stop - start)]].astype(np.int64)
 
-    def _find_first_visits(self) -> tuple[IntArray, IntArray]:
+    def _find_first_visits(self) -> tuple[Ints, Ints]:
         """Clicks that are their session's first on a known item; how many precede each click."""
         session = np.repeat(np.arange(len(self.ptr) - 1), np.diff(self.ptr))
         order = np.lexsort((self.items, session))  # stable: the oldest of equal clicks comes first
@@ -110,11 +108,3 @@ class Targets:
         flag = np.zeros(len(order) + 1, dtype=np.int64)
         flag[visits + 1] = 1
         return visits, np.cumsum(flag)
-
-
-def ranges(start: NDArray[Any], length: NDArray[Any]) -> IntArray:
-    """``start[0], start[0] + 1, ...``, ``length[0]`` of them, then the same from ``start[1]``."""
-    ends = np.cumsum(length)
-    total = int(ends[-1]) if len(ends) else 0
-    offset: IntArray = np.repeat(start - (ends - length), length)
-    return offset + np.arange(total)

@@ -12,6 +12,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from graphseq.data.sessions.vocabulary import Vocabulary
+from graphseq.ragged import ptr_of
 from graphseq.serving.candidates import Candidates
 from graphseq.serving.item_vectors import Codes
 
@@ -65,7 +66,7 @@ class Answers:
                 strict=True,
             )
         )
-        ends = np.concatenate(([0], np.cumsum(present.sum(1)))).tolist()
+        ends = ptr_of(present.sum(1)).tolist()
         return [pairs[i:j] for i, j in pairwise(ends)]
 
 

@@ -9,9 +9,9 @@ import xxhash
 from numpy.typing import NDArray
 
 from graphseq.data.storage.checksums import bytes_of
-from graphseq.evaluation.targets import ranges
 from graphseq.models.use.item_filter import ItemLists
 from graphseq.models.use.requests import Queries
+from graphseq.ragged import ptr_of, ragged_arange
 from graphseq.serving.item_vectors import Codes
 
 
@@ -35,10 +35,10 @@ class Asked:
         """The call of these sessions alone."""
         q = self.queries
         lengths = np.diff(q.ptr)[rows]
-        clicks = ranges(q.ptr[rows], lengths)
+        clicks = ragged_arange(q.ptr[rows], lengths)
         queries = Queries(
             q.items[clicks],
-            np.concatenate(([0], np.cumsum(lengths))),
+            ptr_of(lengths),
             {name: values[clicks] for name, values in q.click_fields.items()},
             None if q.users is None else q.users[rows],
             q.names[rows],
@@ -110,15 +110,15 @@ def narrowed(allowed: ItemLists | None, servable: NDArray[np.bool_] | None) -> I
     kept = servable[allowed.codes]
     if allowed.ptr is None:
         return ItemLists(allowed.codes[kept], None)
-    return ItemLists(allowed.codes[kept], np.concatenate(([0], np.cumsum(kept)))[allowed.ptr])
+    return ItemLists(allowed.codes[kept], ptr_of(kept)[allowed.ptr])
 
 
 def _lists(lists: ItemLists | None, rows: Codes) -> ItemLists | None:
     if lists is None or lists.ptr is None:
         return lists
     lengths = np.diff(lists.ptr)[rows]
-    codes = lists.codes[ranges(lists.ptr[rows], lengths)]
-    return ItemLists(codes, np.concatenate(([0], np.cumsum(lengths))))
+    codes = lists.codes[ragged_arange(lists.ptr[rows], lengths)]
+    return ItemLists(codes, ptr_of(lengths))
 
 
 def _listed(lists: ItemLists, items: Codes, n: int, num_items: int) -> NDArray[np.bool_]:

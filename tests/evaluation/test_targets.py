@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from graphseq.data.sessions.sessions import Sessions
 from graphseq.data.sessions.vocabulary import Vocabulary
-from graphseq.evaluation.targets import Targets, ranges
+from graphseq.evaluation.targets import Targets
 
 VOCABULARY = Vocabulary(["a", "b", "c"])
 
@@ -58,8 +58,3 @@ def test_cases_without_a_first_target_start_at_the_second_click():
 def test_cases_of_sessions_without_targets_say_so():
     with pytest.raises(ValueError, match="none of the 2 sessions has a click at or after"):
         Targets(Sessions.from_lists([["a"], ["b"]]))
-
-
-def test_ranges_with_empty_ones_leave_them_out():
-    assert ranges(np.array([5, 0, 7]), np.array([2, 0, 3])).tolist() == [5, 6, 7, 8, 9]
-    assert ranges(np.array([], dtype=int), np.array([], dtype=int)).tolist() == []

@@ -15,7 +15,7 @@ from collections.abc import Iterable
 from contextlib import suppress
 from functools import cache
 from itertools import chain
-from os import PathLike, fspath
+from os import fspath
 from pathlib import Path
 from typing import Any, Never
 
@@ -26,8 +26,7 @@ from numpy.typing import NDArray
 from graphseq.data.logs.ids import id_column
 from graphseq.data.sessions.samples import merge_samples
 from graphseq.data.sessions.sessions import Sessions
-
-StrPath = str | PathLike[str]
+from graphseq.typing import StrPath
 
 
 def read_published_pickle(path: StrPath) -> Sessions:

@@ -10,7 +10,7 @@ import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from os import PathLike, fspath
+from os import fspath
 from pathlib import Path
 
 import numpy as np
@@ -25,10 +25,10 @@ from graphseq.data.logs.source import LogOptions
 from graphseq.data.logs.times import instants
 from graphseq.data.sessions.sessions import Sessions
 from graphseq.data.sessions.vocabulary import Vocabulary
+from graphseq.typing import StrPath
 
 logger = logging.getLogger(__name__)
 
-StrPath = str | PathLike[str]
 
 __all__ = [
     "read_atomic",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import replace
-from os import PathLike, fspath
+from os import fspath
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +22,7 @@ from graphseq.data.sessions.sessions import Sessions
 from graphseq.data.sessions.vocabulary import Vocabulary
 from graphseq.data.splits.split_parts import Split
 from graphseq.data.splits.splits import fixed_split
-
-StrPath = str | PathLike[str]
+from graphseq.typing import StrPath
 
 ATOMIC_TYPES = ("token", "float", "token_seq", "float_seq")
 """The types in the header of RecBole's atomic files."""

@@ -20,9 +20,9 @@ from numpy.typing import NDArray
 
 from graphseq.data.graphs.item_graph import near_counts
 from graphseq.data.sessions.sessions import Sessions
+from graphseq.ragged import ptr_of, ragged_arange
 from graphseq.random import Words, integers, substreams, uniform
-
-IntArray = NDArray[np.int64]
+from graphseq.typing import Ints
 
 
 @dataclass(frozen=True)
@@ -40,47 +40,47 @@ class RaggedClicks:
         step: Augmentations so far, each of which draws from numbers of its own.
     """
 
-    items: IntArray
-    ptr: IntArray
-    origin: IntArray
+    items: Ints
+    ptr: Ints
+    origin: Ints
     streams: Words
     tail: int = 0
     step: int = 0
 
     @property
-    def lengths(self) -> IntArray:
+    def lengths(self) -> Ints:
         return np.diff(self.ptr)
 
     @property
-    def session(self) -> IntArray:
+    def session(self) -> Ints:
         """The session of each click, int64 [num_clicks]."""
         return np.repeat(np.arange(len(self.ptr) - 1), self.lengths)
 
     @property
-    def position(self) -> IntArray:
+    def position(self) -> Ints:
         """The place of each click in its session, from 0, int64 [num_clicks]."""
         return np.arange(len(self.items)) - self.ptr[self.session]
 
     @property
-    def in_order(self) -> IntArray:
+    def in_order(self) -> Ints:
         """``origin`` in ascending order within each session: where its times are found, which stay
         in order when clicks do not, int64 [num_clicks]."""
         return self.origin[np.lexsort((self.origin, self.session))]
 
     def keep(self, kept: NDArray[np.bool_]) -> RaggedClicks:
         """These clicks alone, bool [num_clicks]."""
-        ptr = np.concatenate([[0], np.cumsum(kept)])[self.ptr]
+        ptr = ptr_of(kept)[self.ptr]
         return replace(self, items=self.items[kept], ptr=ptr, origin=self.origin[kept])
 
-    def reordered(self, order: IntArray) -> RaggedClicks:
+    def reordered(self, order: Ints) -> RaggedClicks:
         """These clicks in another order within their sessions, int64 [num_clicks]."""
         return replace(self, items=self.items[order], origin=self.origin[order])
 
-    def sessions(self, number: IntArray) -> RaggedClicks:
+    def sessions(self, number: Ints) -> RaggedClicks:
         """These sessions alone, in this order, int64 [n]."""
         lengths = self.lengths[number]
-        ptr = np.concatenate([[0], np.cumsum(lengths)])
-        click = np.repeat(self.ptr[number] - ptr[:-1], lengths) + np.arange(ptr[-1])
+        ptr = ptr_of(lengths)
+        click = ragged_arange(self.ptr[number], lengths)
         return replace(self.reordered(click), ptr=ptr, streams=self.streams[number])
 
 
@@ -258,7 +258,7 @@ class Substitute(ClickAugmentation):
         counts = near_counts(sessions, steps)
         self._ptr = counts.indptr.astype(np.int64)  # [num_items + 1]
         self._near = counts.indices  # [num_pairs]
-        self._before = np.concatenate([[0], np.cumsum(counts.data)])  # [num_pairs + 1]
+        self._before = ptr_of(counts.data)  # [num_pairs + 1]
 
     def change(self, clicks: RaggedClicks, streams: Words) -> RaggedClicks:
         session, position, items = clicks.session, clicks.position, clicks.items
@@ -304,13 +304,13 @@ class OneOf(ClickAugmentation):
             clicks,
             items=np.concatenate([part.items for part in parts]),
             origin=np.concatenate([part.origin for part in parts]),
-            ptr=np.concatenate([[0], np.cumsum(lengths)]),
+            ptr=ptr_of(lengths),
             streams=np.concatenate([part.streams for part in parts]),
         )
         return together.sessions(np.argsort(np.concatenate(numbers)))
 
 
-def _least(clicks: RaggedClicks) -> IntArray:
+def _least(clicks: RaggedClicks) -> Ints:
     """Clicks that must be left of each session: one, and the target."""
     return np.minimum(clicks.lengths, 1 + clicks.tail)
 

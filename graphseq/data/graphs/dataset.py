@@ -22,6 +22,7 @@ from graphseq.data.graphs.session_graph import (
 )
 from graphseq.data.graphs.transforms import Transform, transformed
 from graphseq.data.sessions.sessions import Sessions, only_sessions
+from graphseq.ragged import ptr_of
 from graphseq.random import substreams, words_of
 
 UNKNOWN_TARGET = -1
@@ -117,7 +118,7 @@ class SessionGraphDataset(Dataset):
         if np.min(sessions.items, initial=0) < 0:
             known = np.asarray(sessions.items) >= 0
             self._known_click = np.flatnonzero(known)
-            self._known_ptr = np.concatenate(([0], np.cumsum(known)))
+            self._known_ptr = ptr_of(known)
             before = self._known_ptr[sessions.ptr]
             click = np.append(self._known_click, sessions.num_clicks)[before[:-1]]
             first_known = np.minimum(click - sessions.ptr[:-1], lengths)
@@ -398,8 +399,7 @@ class SessionGraphDataset(Dataset):
             start = start + position
             stop = start + 1
         lengths = stop - start
-        ptr = np.zeros(len(index) + 1, dtype=np.int64)
-        np.cumsum(lengths, out=ptr[1:])
+        ptr = ptr_of(lengths)
         row = np.repeat(np.arange(len(index)), lengths)  # [num_clicks]
         clicks = (start - ptr[:-1]).take(row)
         clicks += np.arange(ptr[-1])

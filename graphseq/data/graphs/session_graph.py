@@ -13,6 +13,8 @@ from torch_geometric.data import Batch, Data
 from torch_geometric.data.storage import E_KEYS, N_KEYS, GlobalStorage
 from torch_geometric.utils import coalesce
 
+from graphseq.ragged import ptr_of
+
 SHIFTED = ("edge_index", "click_index")
 """Fields that hold numbers of nodes: batching shifts them by the nodes before."""
 
@@ -125,7 +127,7 @@ class SessionGraph(Data):
     def click_ptr(self) -> Tensor:
         """First click of each session, and the end, int64 [num_sessions + 1]."""
         lengths = torch.bincount(self.click_batch, minlength=self.num_graphs)
-        return torch.nn.functional.pad(lengths.cumsum(0), (1, 0))
+        return ptr_of(lengths)
 
     @property
     def click_item(self) -> Tensor:
@@ -216,7 +218,7 @@ def with_edges(graph: SessionGraph, edge_index: Tensor, edge_weight: Tensor) -> 
         graph.edge_index, graph.edge_weight = edge_index, edge_weight
         return graph
     count = torch.bincount(graph.batch[edge_index[0]], minlength=graph.num_graphs)
-    edge_ptr = torch.nn.functional.pad(count.cumsum(0), (1, 0))
+    edge_ptr = ptr_of(count)
     fields = {**graph.to_dict(), "edge_index": edge_index, "edge_weight": edge_weight}
     slices = {**graph._slice_dict, "edge_index": edge_ptr, "edge_weight": edge_ptr}
     return batch_of(

@@ -7,9 +7,10 @@ import torch
 from torch import Tensor
 from torch_geometric.data import Batch
 
-from graphseq.data.graphs.augment import Augmentation, IntArray, RaggedClicks
+from graphseq.data.graphs.augment import Augmentation, RaggedClicks
 from graphseq.data.graphs.session_graph import build_session_graphs
 from graphseq.random import GAMMA, Words, substreams, words_of
+from graphseq.typing import Ints
 
 
 def augmented_view(batch: Batch, augmentation: Augmentation, *key: int) -> Batch:
@@ -47,7 +48,7 @@ def augmented_view(batch: Batch, augmentation: Augmentation, *key: int) -> Batch
     )
 
 
-def session_streams(items: IntArray, ptr: IntArray, key: Words) -> Words:
+def session_streams(items: Ints, ptr: Ints, key: Words) -> Words:
     """A stream of random numbers of each session that depends on its items, in order, alone.
 
     Args:

@@ -12,6 +12,7 @@ from torch.utils.data import Sampler
 
 from graphseq.arguments import whole
 from graphseq.data.loading.permutation import Permutation
+from graphseq.ragged import ptr_of
 from graphseq.random import sequence, stream
 
 BUCKET_BATCHES = 50
@@ -295,7 +296,7 @@ def _shared_cuts(
     lengths: NDArray[np.integer[Any]], max_clicks: int, world_size: int
 ) -> NDArray[np.int64]:
     """Where batches start and end, int64 [num_batches + 1], a multiple of the ranks of them."""
-    clicks = np.concatenate(([0], np.cumsum(lengths, dtype=np.int64)))
+    clicks = ptr_of(lengths)
     cuts = [0]
     while cuts[-1] < len(lengths):  # one pass for each batch
         most = clicks[cuts[-1]] + max_clicks

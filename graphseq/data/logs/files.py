@@ -20,6 +20,7 @@ from graphseq.data.logs.nested import column_of_arrow
 from graphseq.data.logs.paths import LogFile, broken
 from graphseq.data.logs.source import LogOptions, LogSource, Typed
 from graphseq.data.logs.typed import typed_columns
+from graphseq.ragged import ptr_of
 
 
 class FileLog(LogSource):
@@ -82,7 +83,7 @@ class FileLog(LogSource):
             return f"row {row}"
         if self._starts is None:
             sizes = [self.rows_of(file) for file in self.files]
-            self._starts = np.concatenate(([0], np.cumsum(sizes))).tolist()
+            self._starts = ptr_of(sizes).tolist()
         file = int(np.searchsorted(self._starts, row, side="right")) - 1
         return f"row {row - self._starts[file]} of {self.files[file].path}"
 

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from graphseq.data.logs.ids import id_column, series_of_arrow
 from graphseq.data.logs.memory import column_of
+from graphseq.ragged import ptr_of
 
 WAY_OUT = "sessions is a list of sessions, each a list of item ids, oldest first"
 
@@ -52,7 +53,7 @@ def read_lists(sessions: Any, *, empty: bool = False) -> tuple[pd.Series, NDArra
             f"Session {int(np.argmax(lengths == 0))} is empty ({int((lengths == 0).sum())} in "
             "all): leave empty sessions out."
         )
-    ptr = np.concatenate(([0], np.cumsum(lengths)))
+    ptr = ptr_of(lengths)
     kinds = {part.dtype if isinstance(part, np.ndarray) else None for part in parts}
     if len(kinds) == 1 and None not in kinds:
         flat = pd.Series(np.concatenate(parts))

@@ -8,7 +8,6 @@ from collections.abc import Collection, Iterator, Mapping, MutableSequence, Sequ
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from fractions import Fraction
-from os import PathLike
 from types import TracebackType
 from typing import Any, Literal, Self
 
@@ -20,7 +19,6 @@ from graphseq.data.logs.times import UNITS
 
 logger = logging.getLogger(__name__)
 
-StrPath = str | PathLike[str]
 
 Log = Any
 """A log: a frame of pandas or polars, a table of Arrow, a relation of DuckDB, whatever else hands

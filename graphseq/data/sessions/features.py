@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from graphseq.data.sessions.sessions import Sessions
 from graphseq.data.sessions.vocabulary import UNKNOWN, Vocabulary
+from graphseq.ragged import ptr_of
 
 logger = logging.getLogger(__name__)
 
@@ -290,7 +291,7 @@ def _several(feature: Feature, column: pd.Series) -> list[NDArray[Any]]:
     codes, row = _codes(feature, cells), cells.index.to_numpy()
     pair = np.unique(row[codes >= 0] * feature.num_codes + codes[codes >= 0])
     counts = np.bincount(pair // feature.num_codes, minlength=len(column))
-    ptr = np.concatenate(([0], np.cumsum(counts)))
+    ptr = ptr_of(counts)
     return [(pair % feature.num_codes).astype(np.int32), ptr.astype(np.int64)]
 
 

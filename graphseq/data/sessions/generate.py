@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
 from graphseq.data.sessions.sessions import Sessions
 from graphseq.data.sessions.vocabulary import Vocabulary
+from graphseq.ragged import ptr_of
+from graphseq.typing import Floats, Ints
 
 STRENGTH = 0.9
 """How often a planted step is taken where it could be; otherwise the next click is random."""
@@ -25,9 +26,6 @@ MAX_LENGTH = 100
 START = 1_577_836_800.0  # 2020-01-01, in seconds since 1970
 SECONDS_BETWEEN_CLICKS = 30.0
 ROLES = ("pattern", "return", "browse")
-
-Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
 
 
 def generate_sessions(
@@ -89,7 +87,7 @@ def generate_sessions(
     kind = np.searchsorted([pattern, pattern + loops], rng.random(num_sessions), side="right")
     more = rng.geometric(1.0 / (mean_length - 1.0), num_sessions) - 1
     lengths = np.minimum(2 + more, MAX_LENGTH)
-    ptr = np.concatenate(([0], np.cumsum(lengths)))
+    ptr = ptr_of(lengths)
     hub = rng.integers(0, FIRST_CLICKS, num_sessions)
     category = zipf_ranks(rng.random(num_sessions), num_categories, skew)
     items = np.empty(ptr[-1], dtype=np.int32)

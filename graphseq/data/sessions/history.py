@@ -10,11 +10,11 @@ from numpy.typing import NDArray
 
 from graphseq.data.sessions.ragged import window_clicks
 from graphseq.data.sessions.sessions import Sessions, only_sessions
+from graphseq.ragged import ptr_of
+from graphseq.typing import Ints
 
 SESSION = "session"
 """Click feature of joined histories: which of its history's sessions a click belongs to, from 0."""
-
-Ints = NDArray[np.int64]
 
 
 def join_sessions(sessions: Sessions) -> Sessions:
@@ -122,7 +122,7 @@ def with_history(
     if max_clicks is not None:
         past = np.minimum(past, max_clicks)
     lengths = pool.lengths[own]
-    ptr = np.concatenate(([0], np.cumsum(past + lengths)))
+    ptr = ptr_of(past + lengths)
     row = np.repeat(np.arange(len(own)), past + lengths)
     position = np.arange(ptr[-1]) - ptr[row]
     before = position < past[row]

@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from graphseq.ragged import ptr_of, ragged_arange
+
 CODES_PER_PIECE = 1 << 22
 """Codes of which NumPy makes 64-bit copies at a time."""
 
@@ -70,10 +72,10 @@ def window_clicks(
             f"{ptr[index[bad] + 1] - ptr[index[bad]]} clicks, {start[bad]}..{stop[bad]} were asked "
             f"for ({int(outside.sum())} such in all)."
         )
-    window_ptr = np.concatenate(([0], np.cumsum(lengths)))
+    window_ptr = ptr_of(lengths)
     if len(index) and (first[1:] == first[:-1] + lengths[:-1]).all():
         return window_ptr, slice(int(first[0]), int(first[0] + window_ptr[-1]))
-    return window_ptr, np.repeat(first - window_ptr[:-1], lengths) + np.arange(window_ptr[-1])
+    return window_ptr, ragged_arange(first, lengths)
 
 
 def count_codes(codes: NDArray[np.int32], size: int) -> NDArray[np.int64]:

@@ -27,6 +27,7 @@ from graphseq.data.sessions.ragged import count_codes, session_numbers, window_c
 from graphseq.data.sessions.statistics import statistics_of
 from graphseq.data.sessions.vocabulary import Vocabulary, as_index
 from graphseq.data.storage import open_sessions, save_sessions
+from graphseq.ragged import ptr_of
 
 
 @dataclass(frozen=True, eq=False)
@@ -643,7 +644,7 @@ class Sessions:
             raise ValueError(
                 f"keep must be bool [{self.num_clicks}], got {keep.dtype} {list(keep.shape)}."
             )
-        kept = np.concatenate(([0], np.cumsum(keep)))
+        kept = ptr_of(keep)
         lengths = np.diff(kept[self.ptr])
         sessions = lengths > 0
         first_target = None
@@ -653,7 +654,7 @@ class Sessions:
         return replace(
             self,
             items=self.items[keep],
-            ptr=np.concatenate(([0], np.cumsum(lengths[sessions]))),
+            ptr=ptr_of(lengths[sessions]),
             time=None if self.time is None else self.time[keep],
             users=None if self.users is None else self.users[sessions],
             click_features={k: v[keep] for k, v in self.click_features.items()},

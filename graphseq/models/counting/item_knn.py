@@ -14,8 +14,10 @@ from torch_geometric.data import Batch
 
 from graphseq.models.base import Traits
 from graphseq.models.counting.counting import CountingModel, Evidence, last_visit
-from graphseq.models.counting.lists import FloatArray, IntArray, highest, weighted_sums
+from graphseq.models.counting.lists import highest, weighted_sums
 from graphseq.models.registry import register
+from graphseq.ragged import ptr_of
+from graphseq.typing import Floats, Ints
 
 MOST_PRODUCTS = 2**24
 """Products of the co-occurrence matrix that a block of items may take, about: bounds the memory."""
@@ -120,7 +122,7 @@ class ItemKNN(CountingModel):
             nearest.append((together.indices[kept], together.data[kept]))
         item, number = (np.concatenate(parts) for parts in zip(*nearest, strict=True))
         self.set_buffer("item_sessions", item_sessions)
-        self.set_buffer("neighbor_ptr", np.concatenate(([0], np.cumsum(np.concatenate(counts)))))
+        self.set_buffer("neighbor_ptr", ptr_of(np.concatenate(counts)))
         self.set_buffer("neighbor_item", item.astype(np.int32))
         self.set_buffer("neighbor_together", number.astype(np.int32))
 
@@ -156,13 +158,13 @@ class ItemKNN(CountingModel):
         neighbor, together = self.neighbor_item.numpy(), self.neighbor_together.numpy()
         sessions = self.item_sessions.numpy()  # |S_i|: [num_items]
 
-        def cosines(entry: IntArray, item: IntArray) -> tuple[NDArray[Any], FloatArray]:
+        def cosines(entry: Ints, item: Ints) -> tuple[NDArray[Any], Floats]:
             near = neighbor[entry]
             size, sizes = (sessions[of] + self.regularization for of in (item, near))
             return near, together[entry] / np.sqrt(size * sizes)
 
         sums = weighted_sums(
-            np.concatenate(([0], np.cumsum(count))),
+            ptr_of(count),
             node.cpu().numpy(),
             np.ones(node.numel()),
             self.neighbor_ptr.numpy(),

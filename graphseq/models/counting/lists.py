@@ -10,15 +10,14 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 
 from graphseq.models.use import inference
-
-IntArray = NDArray[np.int64]
-FloatArray = NDArray[np.float64]
+from graphseq.ragged import ptr_of
+from graphseq.typing import Floats, Ints
 
 ROUNDING = 1e-6
 """More than distances in a block of 2**24 rows are rounded by; what it lets in is few."""
 
 
-def entries_of(ptr: NDArray[Any], lists: NDArray[Any]) -> tuple[IntArray, IntArray]:
+def entries_of(ptr: NDArray[Any], lists: NDArray[Any]) -> tuple[Ints, Ints]:
     """The entries of these lists, one list after another, and the pointer to each.
 
     Args:
@@ -30,18 +29,18 @@ def entries_of(ptr: NDArray[Any], lists: NDArray[Any]) -> tuple[IntArray, IntArr
     """
     start = ptr[lists]
     length = ptr[lists + 1] - start
-    end = np.concatenate(([0], np.cumsum(length)))
+    end = ptr_of(length)
     entry = np.repeat(start - end[:-1], length)
     entry += np.arange(len(entry))
     return entry, end
 
 
 def weighted_sums(
-    ptr: IntArray,
-    lists: IntArray,
-    weight: FloatArray,
-    list_ptr: IntArray,
-    read: Callable[[IntArray, IntArray], tuple[NDArray[Any], FloatArray]],
+    ptr: Ints,
+    lists: Ints,
+    weight: Floats,
+    list_ptr: Ints,
+    read: Callable[[Ints, Ints], tuple[NDArray[Any], Floats]],
     num_columns: int,
 ) -> Iterator[tuple[slice, csr_matrix]]:
     r"""Sums of weighted lists for each row, :math:`y_{rc} = \sum_n w_n \sum_{e \in l_n,\,
@@ -67,7 +66,7 @@ def weighted_sums(
         sums of zero are left out.
     """
     length = list_ptr[lists + 1] - list_ptr[lists]
-    work = np.diff(np.concatenate(([0], np.cumsum(length)))[ptr])  # [num_rows]
+    work = np.diff(ptr_of(length)[ptr])  # [num_rows]
     for rows in inference.blocks(work, len(work), inference.MOST_ENTRIES):
         part = slice(ptr[rows.start], ptr[rows.stop])
         # Rows share lists: each is read once for all rows of the block.
@@ -91,9 +90,7 @@ def weighted_sums(
         yield rows, sums
 
 
-def highest(
-    row: IntArray, value: FloatArray, k: int, tie: NDArray[Any] | None = None
-) -> NDArray[np.bool_]:
+def highest(row: Ints, value: Floats, k: int, tie: NDArray[Any] | None = None) -> NDArray[np.bool_]:
     """Which entries are among the ``k`` highest of their row.
 
     Args:

@@ -19,6 +19,7 @@ from graphseq.models.counting.counting import CountingModel, Evidence, searchsor
 from graphseq.models.registry import register
 from graphseq.models.use import inference
 from graphseq.nn.ragged import ragged_range
+from graphseq.ragged import ptr_of, ragged_arange
 
 
 @register("markov")
@@ -130,7 +131,7 @@ class MarkovChain(CountingModel):
             weight = None if age is None else _weights(context, age, num_contexts)
             key, count = _counted(context * self.num_items + items[last + 1], weight)
             transitions = np.bincount(key // self.num_items, minlength=num_contexts)
-            self.set_buffer(f"context_ptr_{k}", np.concatenate(([0], np.cumsum(transitions))))
+            self.set_buffer(f"context_ptr_{k}", ptr_of(transitions))
             self.set_buffer(
                 f"context_count_{k}", np.bincount(context, weight, minlength=num_contexts)
             )
@@ -274,8 +275,8 @@ class MarkovChain(CountingModel):
             block = csr_matrix((rows.stop - rows.start, self.num_items), dtype=np.float64)
             for k, start, stop in lists:
                 begin, length = start[rows], (stop - start)[rows]
-                end = np.concatenate(([0], np.cumsum(length)))
-                entry = np.repeat(begin - end[:-1], length) + np.arange(end[-1])
+                end = ptr_of(length)
+                entry = ragged_arange(begin, length)
                 count = getattr(self, f"transition_count_{k}").cpu().numpy()[entry]
                 item = getattr(self, f"transition_key_{k}").cpu().numpy()[entry] % self.num_items
                 weight = np.repeat(weights[k].cpu().numpy()[rows], length)

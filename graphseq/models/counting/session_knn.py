@@ -16,8 +16,10 @@ from torch_geometric.data import Batch
 
 from graphseq.data.logs.times import Duration, half_life_of
 from graphseq.models.counting.counting import CountingModel, Evidence, last_visit
-from graphseq.models.counting.lists import FloatArray, IntArray, entries_of, highest, weighted_sums
+from graphseq.models.counting.lists import entries_of, highest, weighted_sums
 from graphseq.models.use import inference
+from graphseq.ragged import ptr_of
+from graphseq.typing import Floats, Ints
 
 OLDEST = 2**31 - 1
 """More clicks than a session has."""
@@ -192,7 +194,7 @@ class SessionKNN(CountingModel):
         order, key = order[last], key[last]
         place = (order - np.repeat(starts, lengths)[order] + 1).astype(np.int32)
         size = np.bincount(key // self.num_items, minlength=num_sessions)
-        ptr = np.concatenate(([0], np.cumsum(size)))
+        ptr = ptr_of(size)
         item = (key % self.num_items).astype(np.int32)
         self.set_buffer("session_ptr", ptr)
         self.set_buffer("session_item", item)
@@ -203,9 +205,7 @@ class SessionKNN(CountingModel):
         rank = np.arange(by_item.nnz) - np.repeat(by_item.indptr[:-1], sessions)
         kept = rank < self.sample_size
         self.set_buffer("item_sessions", sessions)
-        self.set_buffer(
-            "item_ptr", np.concatenate(([0], np.cumsum(np.minimum(sessions, self.sample_size))))
-        )
+        self.set_buffer("item_ptr", ptr_of(np.minimum(sessions, self.sample_size)))
         self.set_buffer("item_session", by_item.indices[kept].astype(np.int32))
 
     # -- scoring -------------------------------------------------------------------------------
@@ -261,7 +261,7 @@ class SessionKNN(CountingModel):
         if time is not None:
             now = time.double()[batch.click_ptr[1:] - 1].cpu().numpy()
         return _Query(
-            ptr=np.concatenate(([0], np.cumsum(total.numpy()))),
+            ptr=ptr_of(total.numpy()),
             item=node.cpu().numpy(),
             age=age.cpu().numpy(),
             weight=weight.numpy(),
@@ -274,7 +274,7 @@ class SessionKNN(CountingModel):
         """The neighbours of all sessions, some sessions at a time, most similar first."""
         posted = self.item_session.numpy()
 
-        def sessions(entry: IntArray, item: IntArray) -> tuple[NDArray[Any], FloatArray]:
+        def sessions(entry: Ints, item: Ints) -> tuple[NDArray[Any], Floats]:
             return posted[entry], np.ones(len(entry))
 
         num_sessions = self.session_ptr.numel() - 1
@@ -285,7 +285,7 @@ class SessionKNN(CountingModel):
             part = query.rows(rows)
             row, session, similarity = self._nearest(part, common)
             pair_ptr = np.searchsorted(row, np.arange(common.shape[0] + 1))
-            clicks = np.diff(np.concatenate(([0], np.cumsum(self._sizes(session))))[pair_ptr])
+            clicks = np.diff(ptr_of(self._sizes(session))[pair_ptr])
             most = max(1, inference.MOST_ENTRIES // (len(part.item) + 1))
             for few in inference.blocks(clicks, most, inference.MOST_ENTRIES):
                 pairs = slice(pair_ptr[few.start], pair_ptr[few.stop])
@@ -293,7 +293,7 @@ class SessionKNN(CountingModel):
                     part.rows(few), row[pairs] - few.start, session[pairs], similarity[pairs]
                 )
 
-    def _nearest(self, query: _Query, common: csr_matrix) -> tuple[IntArray, IntArray, FloatArray]:
+    def _nearest(self, query: _Query, common: csr_matrix) -> tuple[Ints, Ints, Floats]:
         """Row, session of the log and similarity of the neighbours, most similar first."""
         count = np.diff(common.indptr)
         row = np.repeat(np.arange(len(count)), count)
@@ -320,13 +320,13 @@ class SessionKNN(CountingModel):
         order = np.lexsort((-similarity, row))  # stable: equal ones by recency
         return row, session[order], similarity[order]
 
-    def _sizes(self, session: IntArray) -> IntArray:
+    def _sizes(self, session: Ints) -> Ints:
         """Distinct items of sessions of the log, int64 [n]."""
         ptr = self.session_ptr.numpy()
-        size: IntArray = ptr[session + 1] - ptr[session]
+        size: Ints = ptr[session + 1] - ptr[session]
         return size
 
-    def _age(self, query: _Query, row: IntArray, session: IntArray) -> FloatArray:
+    def _age(self, query: _Query, row: Ints, session: Ints) -> Floats:
         """How old sessions of the log are to sessions of the batch, float64 [n]."""
         if self.session_time.numel() == 0:
             return session.astype(np.float64)
@@ -335,7 +335,7 @@ class SessionKNN(CountingModel):
         return np.maximum(now - end[session], 0.0)
 
     def _neighborhood(
-        self, query: _Query, row: IntArray, session: IntArray, similarity: FloatArray
+        self, query: _Query, row: Ints, session: Ints, similarity: Floats
     ) -> _Neighborhood:
         # A table in which neighbours look up their items: how new each is in the session.
         own, column = np.unique(query.item, return_inverse=True)
@@ -393,13 +393,13 @@ class SessionKNN(CountingModel):
 class _Query:
     """Sessions of a batch: their distinct items, and what their similarities need."""
 
-    ptr: IntArray  # first item of each session, and the end
-    item: IntArray
-    age: IntArray  # clicks since the last one on the item
-    weight: FloatArray
+    ptr: Ints  # first item of each session, and the end
+    item: Ints
+    age: Ints  # clicks since the last one on the item
+    weight: Floats
     total: Tensor  # distinct items of each session
     squares: Tensor  # their summed squared weights
-    now: FloatArray | None  # the current time of each session
+    now: Floats | None  # the current time of each session
 
     def rows(self, rows: slice) -> _Query:
         """Some sessions in a row."""
@@ -421,11 +421,11 @@ class _Neighborhood:
     """The neighbours of some sessions of a batch, session by session, and all of their clicks."""
 
     query: _Query
-    row: IntArray  # the session of each pair, from 0
-    session: IntArray  # of the log
-    similarity: FloatArray
-    age: IntArray  # of the newest item in common
+    row: Ints  # the session of each pair, from 0
+    session: Ints  # of the log
+    similarity: Floats
+    age: Ints  # of the newest item in common
     place: NDArray[np.int32]  # of the last item in common
-    ptr: IntArray  # first item of each neighbour, and the end
+    ptr: Ints  # first item of each neighbour, and the end
     item: NDArray[np.int32]
     item_place: NDArray[np.int32]

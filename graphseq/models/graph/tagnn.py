@@ -18,6 +18,7 @@ from graphseq.models.base import Traits
 from graphseq.models.graph.srgnn import SRGNN, EdgeWeight
 from graphseq.models.registry import register
 from graphseq.nn.ragged import DenseView
+from graphseq.ragged import ptr_of
 
 BLOCK_ELEMENTS = 2**22
 """Numbers of nodes x items that are held at once: a few such blocks stay in a CPU's cache."""
@@ -197,4 +198,4 @@ def _checkpoint(function: Callable[..., Tensor], *arguments: Any) -> Tensor:
 def _pointer(session: Tensor, num_sessions: int) -> Tensor:
     """First node of each session, and the end, int64 [num_sessions + 1]."""
     lengths = torch.bincount(session, minlength=num_sessions)
-    return torch.nn.functional.pad(lengths.cumsum(0), (1, 0))
+    return ptr_of(lengths)

@@ -19,6 +19,7 @@ from graphseq.models.registry import register
 from graphseq.nn.attention import TransformerBlock
 from graphseq.nn.dropout import Dropout
 from graphseq.nn.ragged import DenseView, cut_from_end, ragged_range
+from graphseq.ragged import ptr_of
 from graphseq.random import Words, integers, session_streams_of, uniform
 
 Masking = Literal["mask", "80_10_10"]
@@ -323,7 +324,7 @@ def whole_sessions(items: Tensor, ptr: Tensor, y: Tensor) -> tuple[Tensor, Tenso
     """
     lengths, last = ptr.diff(), ptr[1:] - 1
     has_final = y[last] >= 0
-    whole = torch.nn.functional.pad((lengths + has_final).cumsum(0), (1, 0))
+    whole = ptr_of(lengths + has_final)
     place = torch.arange(items.numel(), device=items.device)
     place = place + torch.repeat_interleave(whole[:-1] - ptr[:-1], lengths)  # [num_clicks]
     everything = items.new_empty(int(whole[-1]))

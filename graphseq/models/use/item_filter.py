@@ -21,6 +21,7 @@ from graphseq.data.sessions.catalog import Catalog
 from graphseq.data.sessions.vocabulary import Vocabulary
 from graphseq.deprecation import old_classmethod
 from graphseq.models.base import SessionModel
+from graphseq.ragged import ptr_of
 
 logger = logging.getLogger(__name__)
 
@@ -368,7 +369,7 @@ def _of_each(entries: list[Any], known: _Known, what: str) -> ItemLists:
     codes = np.asarray(known.vocabulary.encode(flat, what=f"ids in {what}"), dtype=np.int64)
     unknown = np.flatnonzero(codes < 0)
     if unknown.size:
-        ends = np.concatenate(([0], np.cumsum(codes >= 0)))[ptr]
+        ends = ptr_of(codes >= 0)[ptr]
         lost = (np.diff(ends) == 0) & (np.diff(ptr) > 0)
         if what != "exclude" and lost.any():
             raise ValueError(

@@ -24,6 +24,7 @@ from graphseq.data.logs.memory import column_of
 from graphseq.data.sessions.sessions import Sessions
 from graphseq.data.sessions.vocabulary import Vocabulary
 from graphseq.models.base import SessionModel, SessionsLike
+from graphseq.ragged import ptr_of
 
 logger = logging.getLogger(__name__)
 
@@ -57,7 +58,7 @@ class Queries:
         if answered.size == 0:
             return None, answered
         clicks = slice(self.ptr[start], self.ptr[stop])
-        ptr = np.concatenate(([0], np.cumsum(lengths[answered])))
+        ptr = ptr_of(lengths[answered])
         # Copies: torch would warn of arrays that are mapped from a file and read only.
         fields = {k: torch.from_numpy(np.array(v[clicks])) for k, v in self.click_fields.items()}
         user = None
@@ -129,7 +130,7 @@ def read_queries(
     if unknown.size:
         _warn("clicks on unknown items in sessions", len(unknown), named_unknown)
         known = codes >= 0
-        ptr = np.concatenate(([0], np.cumsum(known)))[ptr]
+        ptr = ptr_of(known)[ptr]
         codes, fields = codes[known], {name: v[known] for name, v in fields.items()}
     num_sessions = len(ptr) - 1
     if users is not None:

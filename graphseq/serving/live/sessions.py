@@ -18,6 +18,7 @@ from graphseq.data.sessions.vocabulary import Vocabulary
 from graphseq.models.use.item_filter import ItemLists
 from graphseq.models.use.recommend import item_vocabulary
 from graphseq.models.use.requests import Queries
+from graphseq.ragged import ptr_of
 from graphseq.serving.answers import Answers
 from graphseq.serving.item_vectors import Codes, Floats
 from graphseq.serving.live.record import Click, Outcome, Record, changed
@@ -286,7 +287,7 @@ def _code(vocabulary: Vocabulary, user: Any) -> Codes:
 
 
 def _ptr(parts: list[Codes]) -> Codes:
-    return np.concatenate(([0], np.cumsum([len(part) for part in parts]))).astype(np.int64)
+    return ptr_of([len(part) for part in parts])
 
 
 def _state_blob(state: bytes, version: str, record: Record) -> bytes:

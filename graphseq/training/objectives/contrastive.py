@@ -16,6 +16,7 @@ from graphseq.data.graphs.dataset import SessionGraphDataset
 from graphseq.data.graphs.views import augmented_view, session_streams
 from graphseq.data.sessions.sessions import Sessions
 from graphseq.models.base import SessionModel
+from graphseq.ragged import ptr_of
 from graphseq.random import integers, words_of
 from graphseq.training.objectives.auxiliary import Auxiliary, Step
 
@@ -146,7 +147,7 @@ class Contrastive(Auxiliary):
             self._order = np.argsort(targets, kind="stable")
             counts = np.bincount(targets[targets >= 0], minlength=model.num_items)
             unknown = len(targets) - counts.sum()  # they come first
-            self._ptr = unknown + np.concatenate([[0], np.cumsum(counts)])
+            self._ptr = unknown + ptr_of(counts)
         elif self.augmentation is None and getattr(model, "dropout", None) == 0:
             raise ValueError(
                 f"Two views by dropout are the same where dropout is 0: build "
