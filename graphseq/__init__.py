@@ -39,7 +39,14 @@ if TYPE_CHECKING:  # loaded when used: see __getattr__
     from graphseq.models.use.recommend import recommend
     from graphseq.serving import Recommender
     from graphseq.serving.persistence import load
-    from graphseq.training import CrossEntropy, SampledLoss, TrainingSettings, fit
+    from graphseq.training import (
+        CrossEntropy,
+        SampledLoss,
+        SessionDataModule,
+        SessionModule,
+        TrainingSettings,
+        fit,
+    )
 
 watch_old_modules()
 
@@ -50,8 +57,10 @@ __all__ = [
     "CrossEntropy",
     "Recommender",
     "SampledLoss",
+    "SessionDataModule",
     "SessionGraphDataset",
     "SessionGraphLoader",
+    "SessionModule",
     "SessionParallelLoader",
     "Sessions",
     "Split",
@@ -119,7 +128,14 @@ HOMES = {
     "graphseq.models.use.recommend": ("recommend",),
     "graphseq.serving": ("Recommender",),
     "graphseq.serving.persistence": ("load",),
-    "graphseq.training": ("CrossEntropy", "SampledLoss", "TrainingSettings", "fit"),
+    "graphseq.training": (
+        "CrossEntropy",
+        "SampledLoss",
+        "SessionDataModule",
+        "SessionModule",
+        "TrainingSettings",
+        "fit",
+    ),
 }
 """Module -> the public names that it has."""
 

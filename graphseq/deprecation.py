@@ -152,8 +152,9 @@ MODULES = {
     "training.objectives": "auxiliary contrastive loss_choice objective tasks>auxiliary_heads",
     "training.negatives": "hard_negatives seen>session_items",
     "training.optim": "average>weight_average layout optimizers schedules",
-    "training.lightning": "chance checkpoints feed>resumable_loader identity inputs"
-    " launch>distributed log loop progress ranks>collectives run_folder running shared state",
+    "training.lightning": "chance checkpoints feed>resumable_loader identity"
+    " inputs>data_module launch>distributed log>loggers loop>module progress ranks>collectives"
+    " run_folder running>interrupt shared state>resume",
     "visualization": "circle>circular_layout periods>rolling",
 }
 """Package -> the modules that moved into it, ``name`` or ``old_name>name``, from its room."""

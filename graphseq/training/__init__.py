@@ -2,6 +2,9 @@
 
 from graphseq.training import losses
 from graphseq.training.fit import FitResult, fit
+from graphseq.training.lightning.data_module import SessionDataModule
+from graphseq.training.lightning.distributed import RowSparseDDP
+from graphseq.training.lightning.module import SessionModule
 from graphseq.training.negatives.hard_negatives import ITEM_INDEXES, ItemIndex
 from graphseq.training.negatives.sampler import NegativeSampler
 from graphseq.training.objectives.auxiliary import Auxiliary, Step
@@ -23,7 +26,10 @@ __all__ = [
     "NegativeSampler",
     "NextFeature",
     "Objective",
+    "RowSparseDDP",
     "SampledLoss",
+    "SessionDataModule",
+    "SessionModule",
     "Step",
     "TrainingSettings",
     "fit",

@@ -49,8 +49,15 @@ def check_model(model: object, data: object) -> None:
             f"{model.__name__}(num_items=split.num_items)."
         )
     if not isinstance(model, SessionModel):
+        way_out = ""
+        if isinstance(model, torch.nn.Module):
+            way_out = (
+                ": derive it from graphseq.models.SessionModel, with forward(batch) for session "
+                "vectors and item_weight() for the item table, or with score(batch, items)"
+            )
         raise ValueError(
-            f"fit takes a model of gs.models or a subclass of SessionModel, got {_kind(model)}."
+            f"fit takes a model of gs.models or a subclass of SessionModel, got {_kind(model)}"
+            f"{way_out}."
         )
     if isinstance(model, CountingModel):
         return

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import logging
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -14,11 +15,11 @@ import pandas as pd
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import Callback
+from pytorch_lightning.loggers import Logger
 from torch_geometric.data import Batch
 
 from graphseq.data.graphs.augment import Augmentation
 from graphseq.data.graphs.dataset import SessionGraphDataset
-from graphseq.data.loading.loader import EpochLoader
 from graphseq.data.loading.shards import Shards
 from graphseq.data.sessions.sessions import Sessions
 from graphseq.data.splits.splits import Split
@@ -26,34 +27,27 @@ from graphseq.evaluation.metrics import metric_names
 from graphseq.models.base import SessionModel
 from graphseq.models.counting.counting import CountingModel
 from graphseq.models.use.persistence import check_can_save
-from graphseq.nn.chance import OwnDraws
 from graphseq.training.arguments import check_data, check_model, check_others, check_samples
-from graphseq.training.lightning.chance import callers_state
-from graphseq.training.lightning.checkpoints import Checkpoints, read
-from graphseq.training.lightning.collectives import Ranks
-from graphseq.training.lightning.distributed import World
-from graphseq.training.lightning.identity import identity_of
-from graphseq.training.lightning.inputs import (
-    MADE_HERE,
-    check_combination,
-    checked_validation,
-    sessions_and_catalog,
-    training_batches,
+from graphseq.training.lightning.checkpoints import DurableCheckpointIO, LastCheckpoint
+from graphseq.training.lightning.data_module import SessionDataModule, attach, check_combination
+from graphseq.training.lightning.distributed import LaunchConfig
+from graphseq.training.lightning.interrupt import TwoStageInterrupt
+from graphseq.training.lightning.loggers import EVERY, METRICS, run_loggers
+from graphseq.training.lightning.module import SessionModule
+from graphseq.training.lightning.precision import check_hardware
+from graphseq.training.lightning.progress import (
+    EpochBar,
+    is_interactive,
+    lines_shown,
+    silence_lightning,
 )
-from graphseq.training.lightning.log import METRICS, MetricsLog
-from graphseq.training.lightning.loop import SessionTraining
-from graphseq.training.lightning.progress import Bar, is_interactive, lines_shown
 from graphseq.training.lightning.run_folder import has_checkpoint, only_run
-from graphseq.training.lightning.running import Keeper, quiet, reading_in, run
-from graphseq.training.lightning.state import load_state
-from graphseq.training.objectives.auxiliary import Auxiliary
-from graphseq.training.objectives.loss_choice import SampledLoss
-from graphseq.training.objectives.objective import Objective
-from graphseq.training.optim.optimizers import sparse_tables
+from graphseq.training.objectives.auxiliary import Auxiliary, auxiliary_names
+from graphseq.training.rules import did_you_mean
 from graphseq.training.settings import TrainingSettings, ks_of
 from graphseq.visualization.learning_curves import HISTORY, plot_learning_curves
 
-logger = logging.getLogger(__name__)
+log = logging.getLogger(__name__)
 
 SETTINGS, CHECKPOINT = "settings.json", "checkpoints/last.ckpt"
 """The settings of the run and the state that it goes on from, in the folder ``out``."""
@@ -68,9 +62,24 @@ FILES = (SETTINGS, CHECKPOINT, HISTORY, METRICS, CURVES)
 """What a training writes in the folder ``out``, beside the model."""
 
 
+OWN_NAMES = {
+    "max_epochs": "max_epochs",
+    "gradient_clip_val": "gradient_clip",
+    "accumulate_grad_batches": "accumulate",
+    "precision": "precision",
+    "accelerator": "device",
+    "devices": "devices",
+    "num_nodes": "num_nodes",
+    "callbacks": "callbacks",
+    "logger": "logger",
+    "enable_progress_bar": "progress",
+}
+"""Arguments of Lightning's Trainer, and what ``fit`` calls them."""
+
+
 @dataclass(frozen=True)
 class FitResult:
-    """What became of a training.
+    """The result of :func:`fit`.
 
     Args:
         history: One row an epoch: ``epoch`` (from 1), ``loss`` (the mean over its ``targets``),
@@ -106,6 +115,9 @@ def fit(
     num_nodes: int | None = None,
     num_workers: int = 0,
     on_epoch: Callable[[Mapping[str, float]], object] | None = None,
+    callbacks: Callback | Sequence[Callback] = (),
+    logger: Logger | Sequence[Logger] | None = None,
+    trainer_options: Mapping[str, Any] | None = None,
     **options: Any,
 ) -> FitResult:
     """Trains a model in place and leaves it with the weights of its best epoch.
@@ -147,6 +159,10 @@ def fit(
         num_workers: Processes that build batches ahead.
         on_epoch: Called after every epoch with its row of the history; what it returns ends the
             training, if true, as early stopping does.
+        callbacks: Callbacks of Lightning, one or several, beside those of this package.
+        logger: Loggers of Lightning, one or several, beside the log in ``out``.
+        trainer_options: Further arguments of Lightning's ``Trainer``, as
+            ``{"limit_train_batches": 10}``.
         **options: Fields of :class:`~graphseq.training.TrainingSettings`, which go
             before those of ``settings``: ``fit(model, split, max_epochs=5, loss="bpr")``.
 
@@ -174,42 +190,32 @@ def fit(
     )
     check_samples(model, data)
     settings = (settings or TrainingSettings()).replace(**options)
-    world = World.of(device, devices, num_nodes)
+    world = LaunchConfig.from_arguments(device, devices, num_nodes)
     folder = None if out is None else Path(out)
     if resume and folder is None:
         raise ValueError("resume=True goes on from the checkpoint in a folder: pass out=.")
-    sessions, catalog = sessions_and_catalog(model, data)
-    if isinstance(data, Split) and validation is None:
-        validation = data.validation
-    if catalog is not None and catalog.num_items != model.num_items:
-        raise ValueError(
-            f"The model has {model.num_items} items, the training data {catalog.num_items}: build "
-            "it with num_items=split.num_items."
-        )
+    extra = _Extra(callbacks, logger, trainer_options)
     # Of several processes the first has the folder for all.
     with only_run(folder, FILES) if folder is not None and world.rank == 0 else nullcontext():
-        if catalog is not None:
-            model.attach(catalog)
+        sessions = attach(model, data)
         if folder is not None and world.rank == 0:
             check_can_save(model, folder / MODEL)
         if isinstance(model, CountingModel):
             result = _counted(model, sessions, augmentation, auxiliary, folder, world)
         else:
-            result = _trained(
-                model,
+            check_hardware(settings.precision, world.accelerator, compiled=settings.compile)
+            check_combination(model, data, settings, augmentation, auxiliary, world.size)
+            data_module = SessionDataModule(
                 data,
-                sessions,
+                model,
                 settings,
-                validation,
-                augmentation,
-                auxiliary,
-                folder,
-                resume,
-                progress,
-                world,
-                num_workers,
-                on_epoch,
+                validation=validation,
+                augmentation=augmentation,
+                num_workers=num_workers,
             )
+            module = SessionModule(model, settings, auxiliary=auxiliary)
+            module.folder, module.on_epoch = folder, on_epoch
+            result = _trained(module, data_module, world, resume, progress, extra)
     if folder is not None and world.size > 1 and torch.distributed.is_initialized():
         torch.distributed.barrier()  # all may read it now, and train there again
     return result
@@ -221,7 +227,7 @@ def _counted(
     augmentation: Augmentation | None,
     auxiliary: Sequence[Auxiliary],
     folder: Path | None,
-    world: World,
+    world: LaunchConfig,
 ) -> FitResult:
     """Has a model count its sessions once."""
     if sessions is None:
@@ -241,138 +247,137 @@ def _counted(
 
 
 def _trained(
-    model: SessionModel,
-    data: Any,
-    sessions: Sessions | None,
-    settings: TrainingSettings,
-    validation: Sessions | None,
-    augmentation: Augmentation | None,
-    auxiliary: Sequence[Auxiliary],
-    folder: Path | None,
+    module: SessionModule,
+    data_module: SessionDataModule,
+    world: LaunchConfig,
     resume: bool,
     progress: bool,
-    world: World,
-    num_workers: int,
-    on_epoch: Callable[[Mapping[str, float]], object] | None,
+    extra: _Extra,
 ) -> FitResult:
     """Has Lightning train a model, alone in its folder."""
-    catalog = model.catalog if sessions is not None or isinstance(data, Shards) else None
-    check_combination(model, data, settings, augmentation, auxiliary, world.size)
-    if validation is not None:
-        validation = checked_validation(model, validation)
-    # Sessions in the codes of the model, or batches and samples as they are.
-    source = sessions if isinstance(data, (Split, Sessions)) else data
-    identity: dict[str, Any] = {}
-    if folder is not None and (resume or world.rank == 0):
-        identity = identity_of(model, source, validation, augmentation, auxiliary, world.size)
-    model.prepare(sessions)
-    with OwnDraws(settings.seed):
-        for each in auxiliary:
-            each.prepare(model, sessions)
-    objective = Objective(settings.loss, model.num_items, catalog, settings.seed, auxiliary)
-    objective.check(model)
-    target_fields = sorted({name for each in auxiliary for name in each.target_fields})
-
-    def loader(ranks: Ranks) -> Iterable[Batch]:
-        return training_batches(
-            model,
-            source,
-            settings,
-            ranks,
-            augmentation=augmentation,
-            target_fields=target_fields,
-            num_workers=num_workers,
-        )
-
-    training = SessionTraining(model, objective, loader, validation, settings, folder)
-    training.on_epoch = on_epoch
-    training.several = world.size > 1
-    training.identity = identity
-    keeper = Keeper(None)
+    settings, folder, model = module.settings, module.folder, module.model
+    interrupt = TwoStageInterrupt()
+    callbacks, loggers, plugins = list(extra.callbacks), list(extra.loggers), []
+    checkpoint: Path | None = None
     if folder is not None:
         path = folder / CHECKPOINT
-        keeper.checkpoints = Checkpoints(
-            path, steps=settings.checkpoint_steps, minutes=settings.checkpoint_minutes
-        )
-        if resume and has_checkpoint(path):
-            load_state(training, read(path))
-        if world.rank == 0:
-            _save_settings(settings, folder / SETTINGS, resumed=training.resumed is not None)
-            training.metrics_log = _log(folder, training)
-    callbacks: list[Callback] = [keeper]
+        checkpoint = path if resume and has_checkpoint(path) else None
+        callbacks.append(LastCheckpoint(path, settings, folder / SETTINGS))
+        plugins.append(DurableCheckpointIO(path))
+        columns = _columns(module, data_module)
+        loggers += run_loggers(folder, columns, resumes=checkpoint is not None)
+    callbacks.append(interrupt)
     progress = progress and world.rank == 0
     if progress and is_interactive():
-        callbacks.append(Bar())
-    sampled = isinstance(objective.loss, SampledLoss)
-    foreign = training.from_torch or not isinstance(source, (*MADE_HERE, EpochLoader))
+        callbacks.append(EpochBar())
+    options = {
+        "strategy": world.strategy,
+        "log_every_n_steps": EVERY,
+        "num_sanity_val_steps": 0,
+        "enable_model_summary": False,
+        "default_root_dir": folder,
+        **extra.options,
+    }
     with (
-        quiet(),
+        silence_lightning(),
         lines_shown() if progress and not is_interactive() else nullcontext(),
-        callers_state() if foreign or world.accelerator != "cpu" else nullcontext(),
-        sparse_tables(model, sampled),
-        reading_in(model, settings.precision, world.accelerator, compiled=settings.compile),
     ):
-        logger.info("Settings of this training:\n%s", settings)
+        log.info("Settings of this training:\n%s", settings)
         trainer = pl.Trainer(
             accelerator=world.accelerator,
             devices=world.devices,
             num_nodes=world.num_nodes,
-            strategy=world.strategy,
             precision="32-true" if settings.precision == "32" else settings.precision,
             max_epochs=settings.max_epochs,
-            logger=False,
+            logger=loggers or False,
             callbacks=callbacks,
+            plugins=[*plugins, *extra.plugins],
             enable_progress_bar=progress and is_interactive(),
-            enable_model_summary=False,
-            use_distributed_sampler=False,
-            num_sanity_val_steps=0,
+            **options,
         )
         model.train()
         try:
-            if not training.is_over:
-                run(trainer, training, keeper)
+            with interrupt.caught():
+                trainer.fit(module, datamodule=data_module, ckpt_path=checkpoint)
         finally:
-            training.end_workers()
-            training.restore_best()
-            model.to(torch.device("cpu") if world.accelerator == "cpu" else training.device)
+            module.release()
+            data_module.teardown("fit")
+            module.restore_best()
+            model.to(torch.device("cpu") if world.accelerator == "cpu" else module.device)
             model.eval()
-            if training.metrics_log is not None:
-                training.metrics_log.close()
-    if training.interrupted:
-        logger.warning(
+    if interrupt.interrupted:
+        log.warning(
             "Training was interrupted in epoch %d; the model has the weights of epoch %d.",
-            len(training.history) + 1,
-            training.best_epoch,
+            len(module.history) + 1,
+            module.best_epoch,
         )
-    history = pd.DataFrame(training.history)
+    history = pd.DataFrame(module.history)
     if folder is not None and world.rank == 0 and len(history):
         _draw(history, folder, settings.monitor)
     seconds = float(history["seconds"].sum()) if len(history) else 0.0
-    interrupted, best = training.interrupted, training.best_epoch
+    interrupted, best = interrupt.interrupted, module.best_epoch
     return _finished(model, folder, world, history, best, seconds, interrupted)
 
 
-def _save_settings(settings: TrainingSettings, path: Path, *, resumed: bool) -> None:
-    """Writes the settings of a run, once they are known to be those of its checkpoint."""
-    try:
-        settings.save(path)
-    except OSError as error:
-        if not resumed:  # what fails now would fail at the end, too
-            raise
-        logger.warning("The settings could not be saved in %s (%s).", path, error)
+class _Extra:
+    """What the caller adds to Lightning's trainer, checked.
+
+    Raises:
+        ValueError: If something is not what Lightning takes, or has a name of its own here.
+    """
+
+    def __init__(
+        self,
+        callbacks: Callback | Sequence[Callback],
+        logger: Logger | Sequence[Logger] | None,
+        options: Mapping[str, Any] | None,
+    ) -> None:
+        self.callbacks = _each_of("callbacks", callbacks, Callback)
+        self.loggers = _each_of("logger", () if logger is None else logger, Logger)
+        if options is not None and not isinstance(options, Mapping):
+            raise ValueError(
+                "trainer_options is a mapping of arguments of Lightning's Trainer, got "
+                f"{type(options).__name__}: trainer_options={{'limit_train_batches': 10}}."
+            )
+        self.options = dict(options or {})
+        known = list(inspect.signature(pl.Trainer.__init__).parameters)[1:]
+        for name, value in self.options.items():
+            if name not in known:
+                raise ValueError(
+                    f"Lightning's Trainer has no argument {name!r}{did_you_mean(name, known)}."
+                )
+            if name in OWN_NAMES:
+                raise ValueError(
+                    f"trainer_options has {name}={value!r}, which fit calls {OWN_NAMES[name]}: "
+                    f"pass fit(..., {OWN_NAMES[name]}=...)."
+                )
+        # Checkpoints go where out says, or where a ModelCheckpoint among the callbacks says.
+        self.options.pop("enable_checkpointing", None)
+        plugins = self.options.pop("plugins", None)
+        plugins = [] if plugins is None else plugins
+        self.plugins = list(plugins) if isinstance(plugins, (list, tuple)) else [plugins]
 
 
-def _log(folder: Path, training: SessionTraining) -> MetricsLog:
-    state, settings = training.resumed, training.settings
-    columns = ["epoch", "step", "loss", "learning_rate", "epoch_loss", "targets"]
-    if training.validation is not None:
-        columns += metric_names(ks_of(settings.monitor))
-        columns += [f"{a.name}_{name}" for a in training.objective.auxiliary for name in a.metrics]
-    if training.objective.auxiliary:
-        names = ["next_item", *(each.name for each in training.objective.auxiliary)]
-        columns += [f"{name}_loss" for name in names]
-    position = 0 if state is None else state["log_bytes"]
-    return MetricsLog(folder, columns, position=position, step=training.updates)
+def _each_of(name: str, given: Any, kind: type) -> list[Any]:
+    found = [given] if isinstance(given, kind) else given
+    odd = found if not isinstance(found, (list, tuple)) else None
+    if odd is None:
+        odd = next((each for each in found if not isinstance(each, kind)), None)
+    if odd is not None:
+        raise ValueError(
+            f"{name} takes a {kind.__name__} of pytorch_lightning or a list of them, got "
+            f"{odd!r:.60}."
+        )
+    return list(found)
+
+
+def _columns(module: SessionModule, data_module: SessionDataModule) -> list[str]:
+    """Numbers of the log, beside ``epoch`` and ``step``."""
+    columns = ["loss", "learning_rate", "epoch_loss", "targets"]
+    if data_module.validation is not None:
+        columns += metric_names(ks_of(module.settings.monitor))
+        columns += auxiliary_names(module.further)
+    return columns + [f"{name}_loss" for name in module.part_names]
 
 
 def _draw(history: pd.DataFrame, folder: Path, monitor: str) -> None:
@@ -382,13 +387,13 @@ def _draw(history: pd.DataFrame, folder: Path, monitor: str) -> None:
         metric = monitor if monitor in history else None
         plot_learning_curves(history, metric=metric, path=folder / CURVES)
     except (OSError, ValueError) as error:
-        logger.warning("The learning curves could not be written in %s (%s).", folder, error)
+        log.warning("The learning curves could not be written in %s (%s).", folder, error)
 
 
 def _finished(
     model: SessionModel,
     folder: Path | None,
-    world: World,
+    world: LaunchConfig,
     history: pd.DataFrame,
     best_epoch: int,
     seconds: float,
@@ -409,6 +414,6 @@ def _saved(model: SessionModel, folder: Path) -> Path | None:
         if isinstance(error, ValueError) and not isinstance(error.__cause__, OSError):
             raise
         # A full disk loses no training: the model is here.
-        logger.warning("The model could not be saved in %s (%s).", folder, error)
+        log.warning("The model could not be saved in %s (%s).", folder, error)
         return None
     return folder

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
-from collections.abc import Mapping
-from dataclasses import dataclass, fields, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields
 from numbers import Integral, Real
 from typing import Any, Literal, get_args
+
+import torch
 
 from graphseq.data.storage.documents import read_bytes, write_json
 from graphseq.deprecation import old_name
@@ -37,15 +40,47 @@ class Warmup:
         return int(value) if whole else float(value)
 
 
+@dataclass(frozen=True)
+class NamedOrOwn:
+    """The rule of optimizer and schedule: a name, or a class or function of your own.
+
+    Args:
+        names: The names.
+        example: A function of your own.
+    """
+
+    names: tuple[str, ...]
+    example: str
+
+    def check(self, name: str, value: Any) -> Any:
+        if callable(value):
+            return value
+        if isinstance(value, torch.optim.Optimizer) or not isinstance(value, str):
+            raise ValueError(
+                f"{name} is one of {', '.join(self.names)}, or a function that makes one, "
+                f"{self.example}, got a {type(value).__name__}."
+            )
+        try:
+            return OneOf(self.names).check(name, value)
+        except ValueError as error:
+            if "." not in value:
+                raise
+            raise ValueError(
+                f"{name} {value!r} is your own, which no file holds: pass {name}= again."
+            ) from error
+
+
 RULES: dict[str, Rule] = {
     "max_epochs": Whole(1),
     "batch_size": Whole(1),
     "max_clicks": Whole(1, none="counts samples"),
     "lanes": Whole(1, none="takes batches of whole sessions"),
-    "optimizer": OneOf(OPTIMIZERS),
+    "optimizer": NamedOrOwn(OPTIMIZERS, "lambda parameters: SGD(parameters, lr=0.1)"),
     "learning_rate": Number(),
     "weight_decay": Number(positive=False),
-    "schedule": OneOf(SCHEDULES),
+    "schedule": NamedOrOwn(
+        SCHEDULES, "lambda optimizer: torch.optim.lr_scheduler.StepLR(optimizer, 5)"
+    ),
     "warmup": Warmup(),
     "gradient_clip": Number(none="clips nothing"),
     "accumulate": Whole(1),
@@ -79,11 +114,14 @@ class TrainingSettings:
             that keeps states between steps, as GRU4Rec does.
         optimizer: ``"adam"``, ``"adamw"``, ``"adagrad"``, ``"rowwise_adagrad"`` or ``"sgd"``. With
             a sampled loss, only the rows of large tables that a step reads are updated
-            (:class:`~graphseq.training.optim.optimizers.RowSparseOptimizer`).
+            (:class:`~graphseq.training.optim.optimizers.RowSparseOptimizer`). Or a class of
+            ``torch.optim``, which gets the learning rate and the weight decay, or a function from
+            parameters to an optimizer; its tables have dense gradients.
         learning_rate: At the start, or at the end of the warm-up.
         weight_decay: L2 penalty, coupled to the gradient except for ``"adamw"``.
         schedule: ``"constant"``, ``"linear"`` or ``"cosine"`` (both to zero at the last step) or
-            ``"step"`` (x 0.1 every 3 epochs).
+            ``"step"`` (x 0.1 every 3 epochs). Or a function from the optimizer to a scheduler of
+            torch, which steps after each update, or to Lightning's mapping of one.
         warmup: Steps in which the learning rate rises from zero before that; a fraction below 1 is
             a share of all steps.
         gradient_clip: Largest norm of the gradient, row-sparse parts included.
@@ -113,10 +151,10 @@ class TrainingSettings:
     batch_size: int = 512
     max_clicks: int | None = None
     lanes: int | None = None
-    optimizer: OptimizerName = "adam"
+    optimizer: OptimizerName | Callable[..., Any] = "adam"
     learning_rate: float = 1e-3
     weight_decay: float = 0.0
-    schedule: Schedule = "constant"
+    schedule: Schedule | Callable[..., Any] = "constant"
     warmup: int | float = 0
     gradient_clip: float | None = None
     accumulate: int = 1
@@ -155,7 +193,9 @@ class TrainingSettings:
                 f"There is no setting {', '.join(map(repr, unknown))}; the settings of a training "
                 f"are {', '.join(self.names())}{near}."
             )
-        return replace(self, **options)
+        return dataclasses.replace(self, **options)
+
+    but = old_name("TrainingSettings.but", replace)
 
     but = old_name("TrainingSettings.but", replace)
 
@@ -163,6 +203,11 @@ class TrainingSettings:
         """The settings as JSON has them; a loss with arguments is a mapping of them."""
         content = {name: getattr(self, name) for name in self.names()}
         content["loss"] = loss_settings(self.loss)
+        for name in ("optimizer", "schedule"):
+            own = content[name]
+            if not isinstance(own, str):
+                place = own if hasattr(own, "__qualname__") else type(own)
+                content[name] = f"{place.__module__}.{place.__qualname__}"
         return content
 
     @classmethod

@@ -24,7 +24,7 @@ from torch_geometric.loader import DataLoader
 
 import graphseq as gs
 from graphseq.data.storage import files
-from graphseq.training.lightning import checkpoints, log, loop
+from graphseq.training.lightning import checkpoints, loggers, module
 from graphseq.training.optim import optimizers
 
 NUM_ITEMS = 40
@@ -140,11 +140,11 @@ def main(folder: Path) -> None:
     files._write = written_in_halves
     for place, name in (
         (os, "fsync"),
-        (checkpoints.Checkpoints, "write"),
+        (checkpoints.DurableCheckpointIO, "save_checkpoint"),
         (Path, "replace"),
-        (loop, "evaluate"),
-        (loop, "seed_step"),
-        (log.MetricsLog, "_append"),
+        (module, "evaluate"),
+        (module, "seed_step"),
+        (loggers.MetricsLog, "_append"),
         (optimizers.RowSparseOptimizer, "step"),
     ):
         setattr(place, name, ticking(getattr(place, name)))

@@ -18,7 +18,7 @@ from graphseq.data import SessionGraphDataset, SessionGraphLoader
 from graphseq.models import SRGNN, MarkovChain, SASRec
 from graphseq.models.base import SessionModel
 from graphseq.training import DwellTime
-from graphseq.training.lightning.distributed import World
+from graphseq.training.lightning.distributed import LaunchConfig
 
 LISTS = [[0, 1, 2], [1, 2, 3], [2, 3, 0], [3, 0, 1], [0, 1]]
 SESSIONS = gs.Sessions.from_lists(LISTS)
@@ -148,13 +148,13 @@ def test_device_that_is_not_there_says_how_many_are(
     with pytest.raises(
         ValueError, match=r"is not there, this machine has 0 of '(cuda|mps)': use d"
     ):
-        World.of(device)
+        LaunchConfig.from_arguments(device)
 
 
 def test_number_of_a_device_is_compared_with_how_many_there_are(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
-    assert World.of("cuda:1").devices == [1]
+    assert LaunchConfig.from_arguments("cuda:1").devices == [1]
     with pytest.raises(ValueError, match="'cuda:2' is not there, this machine has 2 of 'cuda'"):
-        World.of("cuda:2")
+        LaunchConfig.from_arguments("cuda:2")

@@ -79,4 +79,5 @@ def test_second_interrupt_ends_the_program_and_leaves_the_last_checkpoint(ended:
     assert code != 0
     assert not list(out.glob("*.went-on"))
     state = read(out / "twice" / "checkpoints" / "last.ckpt")
-    assert (state["epoch"], state["step"]) == (1, 0)
+    progress = state["session_training"]
+    assert (len(progress["history"]), progress["step"]) == (1, 0)

@@ -28,7 +28,7 @@ from graphseq.models.base import SessionModel
 from graphseq.models.use.grow import grow
 from graphseq.models.use.persistence import load
 from graphseq.training.fit import fit
-from graphseq.training.lightning.loop import NOT_FINITE_BATCH
+from graphseq.training.lightning.module import NOT_FINITE_BATCH
 from graphseq.training.objectives.loss_choice import LOSSES, SampledLoss
 from graphseq.training.settings import TrainingSettings
 

@@ -23,7 +23,7 @@ from graphseq.models import GCEGNN, SRGNN, GRU4Rec, Popularity, SASRec
 from graphseq.models.base import SessionModel
 from graphseq.models.use.grow import grow
 from graphseq.training import Contrastive, DwellTime, FitResult, SampledLoss, fit
-from graphseq.training.lightning import loop
+from graphseq.training.lightning import module
 
 NUM_ITEMS = 12
 
@@ -102,9 +102,9 @@ def test_training_on_shards_resumed_equals_one_that_never_stopped(
             signal.raise_signal(signal.SIGINT)
         return seed_step(seed, epoch, step, rank)
 
-    seed_step = loop.seed_step
+    seed_step = module.seed_step
     with monkeypatch.context() as patch:
-        patch.setattr(loop, "seed_step", interrupting)
+        patch.setattr(module, "seed_step", interrupting)
         assert quick(halves, shards, out=tmp_path, **options).interrupted
     assert not torch.equal(weights(halves), weights(whole))
     quick(fresh, shards, resume=True, out=tmp_path, **options)

@@ -8,6 +8,7 @@ import logging
 import os
 import pickle
 import signal
+import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -29,9 +30,9 @@ from graphseq.data.storage import files
 from graphseq.models import SASRec
 from graphseq.models.base import SessionModel
 from graphseq.training.fit import CHECKPOINT, FitResult, fit
-from graphseq.training.lightning.checkpoints import Checkpoints, read
-from graphseq.training.lightning.collectives import Ranks
-from graphseq.training.lightning.log import MetricsLog
+from graphseq.training.lightning.checkpoints import DurableCheckpointIO, read
+from graphseq.training.lightning.collectives import Collectives
+from graphseq.training.lightning.loggers import MetricsLog
 
 NUM_ITEMS = 12
 
@@ -58,6 +59,12 @@ def weights(model: SessionModel) -> Tensor:
 def trained(model: SessionModel, data: Any, **options: Any) -> FitResult:
     settings: dict[str, Any] = {"max_epochs": 3, "batch_size": 16, "patience": None}
     return fit(model, data, **({"progress": False, "learning_rate": 0.01} | settings | options))
+
+
+def position(out: Path) -> tuple[int, int]:
+    """Epochs that are over and steps of the next one, by the checkpoint."""
+    state = read(out / CHECKPOINT)["session_training"]
+    return len(state["history"]), state["step"]
 
 
 def full_disk(*_: Any) -> None:
@@ -110,12 +117,13 @@ def test_refused_resume_leaves_the_settings_of_the_run_as_they_are(
 
 def test_file_that_outgrows_its_limit_leaves_the_last_good_one(tmp_path: Path) -> None:
     resource = pytest.importorskip("resource")  # a limit of the system, not a stand-in for it
-    file = Checkpoints(tmp_path / "last.ckpt", steps=None, minutes=None)
-    assert file.write({"weights": torch.ones(3)})
+    path = tmp_path / "last.ckpt"
+    file = DurableCheckpointIO(path)
+    file.save_checkpoint({"weights": torch.ones(3)}, path)
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, limits[1]))
     try:
-        assert not file.write({"weights": torch.ones(1_000_000)})
+        file.save_checkpoint({"weights": torch.ones(1_000_000)}, path)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert torch.equal(read(tmp_path / "last.ckpt")["weights"], torch.ones(3))
@@ -131,7 +139,7 @@ def test_training_goes_on_where_the_log_of_tensorboard_has_no_more_room(
 ) -> None:
     resource = pytest.importorskip("resource")
     pytest.importorskip("tensorboard")
-    monkeypatch.setattr("graphseq.training.lightning.loop.EVERY", 1)
+    monkeypatch.setattr(sys.modules["graphseq.training.fit"], "EVERY", 1)
     whole, model = model_of(), model_of()
     expected = trained(whole, split, batch_size=4)
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
@@ -151,21 +159,20 @@ def test_training_goes_on_where_the_log_of_tensorboard_has_no_more_room(
     (told,) = (line for line in warned if "The log of TensorBoard could not be written" in line)
     assert "File too large" in told
     assert "Training goes on without." in told
-    assert read(tmp_path / CHECKPOINT)["epoch"] == 1  # the last one for which there was room
+    assert position(tmp_path) == (1, 0)  # the last one for which there was room
 
 
 def test_row_of_the_log_that_cannot_be_written_leaves_no_half_of_it(tmp_path: Path) -> None:
     resource = pytest.importorskip("resource")
     log = MetricsLog(tmp_path, ["step", "loss"])
-    log.tensorboard = None
-    log.write({"step": 1, "loss": 0.5})
+    log.log_metrics({"loss": 0.5}, 1)
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (log.position + 3, limits[1]))
+    resource.setrlimit(resource.RLIMIT_FSIZE, ((log.position or 0) + 3, limits[1]))
     try:
-        log.write({"step": 2, "loss": 0.25})
+        log.log_metrics({"loss": 0.25}, 2)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
-    log.write({"step": 3, "loss": 0.125})
+    log.log_metrics({"loss": 0.125}, 3)
     assert log.path.read_text() == "step,loss\n1,0.5\n3,0.125\n"
 
 
@@ -200,7 +207,7 @@ class Evil:
         ("empty", r"no graphseq\.training file, or cut off"),
         ("text", r"no graphseq\.training file"),
         ("weights", r"no graphseq\.training file"),
-        ("newer", "version 99 of the format, this graphseq reads version 2"),
+        ("newer", "version 99 of the format, this graphseq reads version 3"),
         ("code", r"no graphseq\.training file"),
         ("pickle", r"no graphseq\.training file"),
     ],
@@ -221,7 +228,7 @@ def test_file_that_is_no_checkpoint_is_refused_and_none_of_its_code_run(
     elif kind == "weights":
         torch.save(model_of().state_dict(), path)
     elif kind == "newer":
-        path.write_bytes(whole.replace(b'"version": 2', b'"version": 99', 1))
+        path.write_bytes(whole.replace(b'"version": 3', b'"version": 99', 1))
     elif kind == "code":
         torch.save({"format": "graphseq.training", "format_version": 1, "x": Evil()}, path)
     else:
@@ -323,9 +330,9 @@ def test_signal_writes_a_checkpoint_from_which_training_goes_on_bit_for_bit(
     assert [signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)] == handlers
     name = "Ctrl-C" if number == signal.SIGINT else "SIGTERM"
     assert f"Stopping after this step. {name} again stops at once." in caplog.text
-    state = read(tmp_path / CHECKPOINT)
+    epoch, step = position(tmp_path)
     steps = len(loader_of(split))
-    assert state["epoch"] * steps + state["step"] == at
+    assert epoch * steps + step == at
     again = trained(resumed, loader_of(split), resume=True, **options)
     assert not again.interrupted
     assert torch.equal(weights(resumed), weights(whole))
@@ -338,15 +345,15 @@ def test_second_signal_stops_at_once(number: int, split: Split, tmp_path: Path) 
     pressed = Pressed(loader_of(split), 3, times=2, number=number)
     result = trained(model_of(), pressed, out=tmp_path)
     assert result.interrupted
-    assert read(tmp_path / CHECKPOINT)["step"] == 2  # the batch being built was not trained on
+    assert position(tmp_path) == (0, 2)  # the batch being built was not trained on
 
 
 def test_ctrl_c_while_processes_exchange_stops_after_the_next_step(
     split: Split, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    calls, numbers = [0], Ranks.numbers
+    calls, numbers = [0], Collectives.numbers
 
-    def pressed(self: Ranks, number: int, device: Any = None) -> list[int]:
+    def pressed(self: Collectives, number: int, device: Any = None) -> list[int]:
         given = numbers(self, number, device)
         calls[0] += inspect.stack()[1].function == "any"
         if calls[0] == 2:
@@ -354,10 +361,10 @@ def test_ctrl_c_while_processes_exchange_stops_after_the_next_step(
             signal.raise_signal(signal.SIGINT)
         return given
 
-    monkeypatch.setattr(Ranks, "numbers", pressed)
+    monkeypatch.setattr(Collectives, "numbers", pressed)
     result = trained(model_of(), loader_of(split), out=tmp_path)
     assert result.interrupted
-    assert read(tmp_path / CHECKPOINT)["step"] == 3
+    assert position(tmp_path) == (0, 3)
 
 
 def test_ctrl_c_keeps_the_best_weights(split: Split) -> None:

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 import graphseq as gs
-from graphseq.training.lightning import loop
+from graphseq.training.lightning import module
 from graphseq.training.lightning.checkpoints import read
 
 # pytest imports this file too, in search of doctests.
@@ -26,7 +26,7 @@ ARGUMENTS = sys.argv[1:] if __name__ == "__main__" else [".", "0"]
 OUT, ENDING = Path(ARGUMENTS[0]), int(ARGUMENTS[1])
 DEVICES = 2 if "launch" in ARGUMENTS else None
 RANK = int(os.environ.get("LOCAL_RANK", 0))
-seed_step = loop.seed_step
+seed_step = module.seed_step
 way = ""
 spoilt: list[list[int]] = []
 
@@ -68,11 +68,12 @@ def train(kind: str, folder: str, **options: Any) -> dict[str, Any]:
 
 
 def main() -> None:
-    loop.seed_step = ending
+    module.seed_step = ending
     found: dict[str, Any] = {"whole": train("", "whole")}
     found["stopped"] = train("interrupt", "halves")
     state = read(OUT / "halves" / "checkpoints" / "last.ckpt")
-    found["position"] = [state["epoch"], state["step"]]
+    progress = state["session_training"]
+    found["position"] = [len(progress["history"]), progress["step"]]
     found["resumed"] = train("", "halves", resume=True)
     try:
         train("no number", "no number")

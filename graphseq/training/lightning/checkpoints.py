@@ -1,4 +1,4 @@
-"""Where a training stands, in one file that is whole or not there: tensors and plain values."""
+"""Checkpoints that survive a full disk, as a file format and a callback of Lightning."""
 
 from __future__ import annotations
 
@@ -7,63 +7,69 @@ import time
 from pathlib import Path
 from typing import Any
 
+import pytorch_lightning as pl
+from lightning_fabric.plugins.io.torch_io import TorchCheckpointIO
+from pytorch_lightning.callbacks import Checkpoint
+
 from graphseq.data.storage import read_file, write_file
+from graphseq.training.lightning.collectives import Collectives
+from graphseq.training.lightning.interrupt import StopTraining
 from graphseq.training.settings import TrainingSettings
 
 logger = logging.getLogger(__name__)
 
-FORMAT, FORMAT_VERSION = "graphseq.training", 2
+AGREE_EVERY = 10
+"""Updates after which several processes ask each other whether the minutes are over."""
 
-FREE = ("max_epochs", "patience", "checkpoint_steps", "checkpoint_minutes")
-"""Settings that may be others when a training goes on; ``max_epochs`` not with every schedule."""
+FORMAT, FORMAT_VERSION = "graphseq.training", 3
 
 
-class Checkpoints:
-    """The file from which a training goes on, replaced every so often.
+class DurableCheckpointIO(TorchCheckpointIO):
+    """Writes the checkpoint of a run as a file that is whole or not there, and reads no code.
 
-    A file that cannot be written (a full disk, for one) ends no training: the last good one stays,
-    and one warning says so.
+    Lightning's own writer lets a full disk end the training, leaves half a file behind a kill, and
+    unpickles what it reads. Other files, of a ``ModelCheckpoint`` of your own, are Lightning's.
 
     Args:
-        path: The file; its folder is made.
-        steps: Steps of the optimiser between two files; ``None``: as many as there are.
-        minutes: Minutes between two files; ``None``: as many as it takes.
+        path: The file that is written so; its folder is made.
     """
 
-    def __init__(self, path: Path, *, steps: int | None, minutes: float | None) -> None:
+    def __init__(self, path: Path) -> None:
+        super().__init__()
         self.path = path
-        self.steps = steps
-        self.minutes = minutes
-        self.written = time.monotonic()
         self.has_warned = False
 
-    def is_due(self, updates: int) -> bool:
-        """Whether a file is to be written after so many steps of the optimiser."""
-        if self.steps is not None and updates % self.steps == 0:
-            return True
-        return self.minutes is not None and time.monotonic() - self.written >= 60 * self.minutes
-
-    def write(self, content: dict[str, Any]) -> bool:
-        """Replaces the file; returns whether that could be done."""
-        self.written = time.monotonic()
+    def save_checkpoint(
+        self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None
+    ) -> None:
+        """Replaces a file; where that cannot be done, the last good one stays, and a warning."""
+        path = Path(path)
         try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            write_file(self.path, FORMAT, FORMAT_VERSION, content)
-        except OSError as error:
+            if path == self.path:
+                path.parent.mkdir(parents=True, exist_ok=True)
+                write_file(path, FORMAT, FORMAT_VERSION, checkpoint)
+            else:
+                super().save_checkpoint(checkpoint, path, storage_options)
+        except (OSError, ValueError) as error:
             if not self.has_warned:
                 self.has_warned = True
                 logger.warning(
                     "The checkpoint %s could not be written (%s). Training goes on; %s.",
-                    self.path,
+                    path,
                     error,
-                    "the last one that could be stays" if self.path.exists() else "there is none",
+                    "the last one that could be stays" if path.exists() else "there is none",
                 )
-            return False
-        return True
+
+    def load_checkpoint(self, path: Any, *args: Any, **kwargs: Any) -> dict[str, Any]:
+        return (
+            read(Path(path))
+            if Path(path) == self.path
+            else super().load_checkpoint(path, *args, **kwargs)
+        )
 
 
 def read(path: Path) -> dict[str, Any]:
-    """What :meth:`Checkpoints.write` wrote; no code in the file is ever run.
+    """What :class:`DurableCheckpointIO` wrote; no code in the file is ever run.
 
     Args:
         path: The file.
@@ -74,23 +80,76 @@ def read(path: Path) -> dict[str, Any]:
     return read_file(path, FORMAT, FORMAT_VERSION, "graphseq.fit without resume")
 
 
-def check_settings(saved: dict[str, Any], settings: TrainingSettings) -> None:
-    """Refuses to go on with settings that would have made another training.
+class LastCheckpoint(Checkpoint):
+    """Keeps one file up to date: after epochs, every so many steps and minutes, and at an error.
+
+    ``ModelCheckpoint`` takes one of steps, minutes and epochs, and writes none where Ctrl-C or an
+    error ends the training. This one never writes in the middle of an update.
 
     Args:
-        saved: The settings of the checkpoint, as :meth:`TrainingSettings.to_dict` gave them.
-        settings: Those of the training that is to go on.
-
-    Raises:
-        ValueError: If one differs that matters.
+        path: The file.
+        settings: ``checkpoint_steps`` and ``checkpoint_minutes``; they are saved beside it.
+        settings_path: Where to, once it is known that the training is theirs.
     """
-    free = set(FREE)
-    share = isinstance(settings.warmup, float) and settings.warmup > 0
-    if settings.schedule in ("linear", "cosine") or share:
-        free.discard("max_epochs")  # learning rates depend on it from the first step on
-    for name, value in settings.to_dict().items():
-        if name not in free and saved.get(name) != value:
-            raise ValueError(
-                f"The checkpoint was made with {name} {saved.get(name)}, this training has {value}:"
-                f" give it the same, or train without resume. {', '.join(sorted(free))} may differ."
-            )
+
+    def __init__(self, path: Path, settings: TrainingSettings, settings_path: Path) -> None:
+        self.path = path
+        self.settings = settings
+        self.settings_path = settings_path
+        self.written = time.monotonic()
+        self.is_whole = False  # whether the state is one from which training can go on
+
+    def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Writes the settings: a refused checkpoint has ended the run before."""
+        if not trainer.is_global_zero:
+            return
+        try:
+            self.settings.save(self.settings_path)
+        except OSError as error:
+            if trainer.ckpt_path is None:  # what fails now would fail at the end, too
+                raise
+            logger.warning("The settings could not be saved in %s (%s).", self.path.parent, error)
+
+    def on_train_batch_start(self, *_: Any) -> None:
+        self.is_whole = False
+
+    def on_train_batch_end(
+        self,
+        trainer: pl.Trainer,
+        pl_module: pl.LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+    ) -> None:
+        # The checkpoint of the epoch follows upon its last batch.
+        self.is_whole = not trainer.is_last_batch and bool(pl_module.pending == 0)
+        if self.is_whole and self._is_due(trainer.global_step, pl_module.collectives):  # type: ignore[arg-type]
+            self._write(trainer)
+
+    def on_validation_start(self, *_: Any) -> None:
+        self.is_whole = False
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._write(trainer)
+
+    def on_exception(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException
+    ) -> None:
+        # Of several processes, all write together or none does.
+        if self.is_whole and (trainer.world_size == 1 or isinstance(exception, StopTraining)):
+            self._write(trainer)
+
+    def _is_due(self, step: int, collectives: Collectives) -> bool:
+        steps, minutes = self.settings.checkpoint_steps, self.settings.checkpoint_minutes
+        if steps is not None and step % steps == 0:
+            return True
+        if minutes is None or (collectives.are_several and step % AGREE_EVERY):
+            return False
+        due = time.monotonic() - self.written >= 60 * minutes
+        return collectives.any(due) if collectives.are_several else due
+
+    def _write(self, trainer: pl.Trainer) -> None:
+        self.is_whole = False
+        self.written = time.monotonic()
+        if not trainer.fast_dev_run:  # type: ignore[attr-defined]
+            trainer.save_checkpoint(self.path)

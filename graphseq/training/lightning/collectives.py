@@ -20,7 +20,7 @@ NONE, SPARSE, DENSE = 0, 1, 2
 """What gradient a parameter has on a rank."""
 
 
-class Ranks:
+class Collectives:
     """This process among those that train together; alone, nothing is exchanged.
 
     Every method is called by all ranks at the same place of the program. What comes back is the
@@ -146,7 +146,7 @@ class Ranks:
         return f"{type(self).__name__}({self.rank} of {self.size})"
 
 
-ALONE = Ranks(0, 1)
+SINGLE_PROCESS = Collectives(0, 1)
 """One process that trains by itself."""
 
 
@@ -158,11 +158,11 @@ class ShareOfBatches(EpochSampler[NDArray[np.int64]]):
 
     Args:
         batches: The sampler of one process, of batches as large as those of all ranks together.
-        ranks: This process among them.
+        collectives: This process among them.
     """
 
-    def __init__(self, batches: EpochSampler[NDArray[np.int64]], ranks: Ranks) -> None:
-        super().__init__(batches.seed, ranks.rank, ranks.size)
+    def __init__(self, batches: EpochSampler[NDArray[np.int64]], collectives: Collectives) -> None:
+        super().__init__(batches.seed, collectives.rank, collectives.size)
         self.batches = batches
 
     def __len__(self) -> int:
@@ -176,14 +176,14 @@ class ShareOfBatches(EpochSampler[NDArray[np.int64]]):
             yield samples[low:high]
 
 
-def share_of(sessions: Sessions, ranks: Ranks) -> Sessions:
+def share_of(sessions: Sessions, collectives: Collectives) -> Sessions:
     """The sessions that one rank ranks: neighbours, with about as many clicks as others have."""
-    if not ranks.are_several:
+    if not collectives.are_several:
         return sessions
-    shares = np.arange(ranks.size + 1) * sessions.num_clicks / ranks.size
+    shares = np.arange(collectives.size + 1) * sessions.num_clicks / collectives.size
     bounds = np.searchsorted(sessions.ptr, shares)
     bounds[-1] = sessions.num_sessions
-    return sessions.select(np.arange(bounds[ranks.rank], bounds[ranks.rank + 1]))
+    return sessions.select(np.arange(bounds[collectives.rank], bounds[collectives.rank + 1]))
 
 
 def _kind(parameter: Tensor) -> int:

@@ -3,30 +3,56 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from pytorch_lightning.strategies import DDPStrategy, Strategy
+from torch import Tensor
+
+from graphseq.training.lightning.collectives import Collectives
 
 ACCELERATORS = {"cpu": "cpu", "cuda": "gpu", "mps": "mps"}
 """Lightning's names of kinds of devices by torch's."""
 
 
-class RankStrategy(DDPStrategy):
-    """Lightning's strategy of one process a device, without torch's wrapper of the model.
+class RowSparseDDP(DDPStrategy):
+    """Lightning's strategy of one process per device, for row-sparse gradients.
 
-    The wrapper would send whole tables where a step touches a few rows, and take the mean over
-    processes whatever number of targets each has; here the training adds up gradients itself
-    (:class:`~graphseq.training.lightning.collectives.Ranks`).
+    torch's wrapper of the model would send whole tables where a step touches a few rows, and wait
+    for gradients of a process that has no session of a small batch. Here the rows travel
+    (:meth:`~graphseq.training.lightning.collectives.Collectives.add_gradients`), after the last
+    batch of an update. As with the wrapper, the gradient is the mean over processes.
     """
+
+    _blocked = False
 
     def configure_ddp(self) -> None:
         """Leaves the model as it is."""
 
+    @contextmanager
+    def block_backward_sync(self) -> Iterator[None]:
+        """A block in which gradients are not exchanged: more batches of the update follow."""
+        self._blocked = True
+        try:
+            yield
+        finally:
+            self._blocked = False
+
+    def post_backward(self, closure_loss: Tensor) -> None:
+        if not self._blocked:
+            module: Any = self.lightning_module
+            parameters = [p for p in module.parameters() if p.requires_grad]
+            Collectives().add_gradients(parameters)
+            for parameter in parameters:
+                if parameter.grad is not None:
+                    parameter.grad.div_(self.world_size)
+
 
 @dataclass(frozen=True)
-class World:
+class LaunchConfig:
     """The processes of a training.
 
     Args:
@@ -50,12 +76,12 @@ class World:
     @property
     def strategy(self) -> Strategy | str:
         """What Lightning takes."""
-        return RankStrategy() if self.size > 1 else "auto"
+        return RowSparseDDP() if self.size > 1 else "auto"
 
     @classmethod
-    def of(
+    def from_arguments(
         cls, device: str | torch.device, devices: int | None = None, num_nodes: int | None = None
-    ) -> World:
+    ) -> LaunchConfig:
         """The processes that are asked for, or those that were started, as by torchrun.
 
         Args:

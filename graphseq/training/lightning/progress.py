@@ -1,10 +1,11 @@
-"""How a training is watched: a bar on a terminal, a line an epoch elsewhere."""
+"""How a training is watched: a bar on a terminal, a line per epoch elsewhere."""
 
 from __future__ import annotations
 
 import logging
 import math
 import time
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -13,15 +14,29 @@ import pytorch_lightning as pl
 from pytorch_lightning.callbacks import RichProgressBar
 from rich.console import Console
 
-from graphseq.training.lightning.loop import SessionTraining
+from graphseq.training.lightning.module import SessionModule
 from graphseq.training.lightning.shared import Shared
 
 REFRESH_SECONDS = 0.2
 """Time between two looks at the numbers, each of which waits for the device."""
 
 
-class Bar(RichProgressBar):
-    """Lightning's bar of an epoch, with targets a second, loss, best metric and time left."""
+HINTS = (
+    ".*does not have many workers.*",
+    ".*LeafSpec.*is deprecated.*",
+    ".*Total length of `list` across ranks is zero.*",
+    ".*is smaller than the logging interval.*",
+    ".*in eval mode at the start of training.*",
+    ".*lr_scheduler.step.*before.*optimizer.step.*",
+)
+"""Warnings of Lightning and torch that hold for no training of ours."""
+
+
+class EpochBar(RichProgressBar):
+    """Lightning's bar of an epoch, with targets per second, loss, best metric and time left.
+
+    Lightning's own numbers are those of logged steps, and each waits for the device.
+    """
 
     def __init__(self) -> None:
         super().__init__(refresh_rate=5)
@@ -41,28 +56,24 @@ class Bar(RichProgressBar):
         """Moves the bar on, a few times a second."""
         if time.monotonic() - self._looked >= REFRESH_SECONDS:
             self._looked = time.monotonic()
-            assert isinstance(pl_module, SessionTraining)
-            super().on_train_batch_end(trainer, pl_module, outputs, batch, pl_module.step - 1)
+            super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
 
     def get_metrics(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> Any:
         """What stands beside the bar."""
-        assert isinstance(pl_module, SessionTraining)
-        return shown(pl_module)
-
-
-def shown(training: SessionTraining) -> dict[str, str]:
-    """The numbers beside the bar, as text."""
-    found: dict[str, str] = {}
-    if training.num_targets:
-        found["loss"] = f"{float(training.loss_sum) / training.num_targets:.4f}"
-        found["targets/s"] = f"{training.num_targets / max(training.seconds, 1e-9):,.0f}"
-    if training.validation is not None and training.history:
-        found[f"best {training.settings.monitor}"] = f"{training.best_value:.4f}"
-    left = training.seconds_left
-    if left is not None:
-        minutes, seconds = divmod(round(left), 60)
-        found["left"] = f"{minutes // 60}:{minutes % 60:02}:{seconds:02}"
-    return found
+        assert isinstance(pl_module, SessionModule)
+        found: dict[str, str] = {}
+        module, seconds = pl_module, max(pl_module.seconds, 1e-9)
+        if module.num_targets:
+            found["loss"] = f"{float(module.loss_sum) / module.num_targets:.4f}"
+            found["targets/s"] = f"{module.num_targets / seconds:,.0f}"
+        if module.best_weights is not None:
+            found[f"best {module.settings.monitor}"] = f"{module.best_value:.4f}"
+        batches, epochs = trainer.num_training_batches, trainer.max_epochs
+        if module.step and math.isfinite(batches) and epochs not in (None, -1):
+            left = (epochs - trainer.current_epoch) * batches - module.step
+            minutes, rest = divmod(round(seconds / module.step * left), 60)
+            found["left"] = f"{minutes // 60}:{minutes % 60:02}:{rest:02}"
+        return found
 
 
 def is_interactive() -> bool:
@@ -90,3 +101,29 @@ def _lines_shown() -> Iterator[None]:
 
 lines_shown = Shared(_lines_shown)
 """A block in which lines of the package's log appear on standard error where nobody logs them."""
+
+
+@contextmanager
+def _lightning_silent() -> Iterator[None]:
+    """Lightning's hints about hardware and workers say nothing about a training of ours."""
+    levels = {
+        "pytorch_lightning": logging.WARNING,
+        "lightning_fabric": logging.WARNING,
+        "pytorch_lightning.utilities.rank_zero": logging.WARNING,
+        "pytorch_lightning.profilers": logging.INFO,  # which somebody has asked for
+    }
+    before = {name: logging.getLogger(name).level for name in levels}
+    for name, level in levels.items():
+        logging.getLogger(name).setLevel(level)
+    try:
+        with warnings.catch_warnings():
+            for message in HINTS:
+                warnings.filterwarnings("ignore", message)
+            yield
+    finally:
+        for name, level in before.items():
+            logging.getLogger(name).setLevel(level)
+
+
+silence_lightning = Shared(_lightning_silent)
+"""A block in which Lightning says nothing of hardware and workers."""

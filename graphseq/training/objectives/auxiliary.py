@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -13,7 +13,6 @@ from graphseq.data.graphs.dataset import SessionGraphDataset
 from graphseq.data.sessions.sessions import Sessions
 from graphseq.models.base import SessionModel
 from graphseq.random import torch_stream
-from graphseq.training.lightning.collectives import Ranks
 
 MEASURED_AT_ONCE = 512
 """Samples of the validation part that are read at once."""
@@ -144,36 +143,37 @@ def width_of(model: SessionModel) -> int:
     return width
 
 
+def auxiliary_names(auxiliary: Iterable[Auxiliary]) -> list[str]:
+    """The metrics of further losses, ``<name>_<metric>``."""
+    return [f"{each.name}_{name}" for each in auxiliary for name in each.metrics]
+
+
 @torch.no_grad()
-def measure_auxiliary(
-    model: SessionModel, auxiliary: Sequence[Auxiliary], sessions: Sessions, ranks: Ranks
-) -> dict[str, float]:
-    """The means of all metrics over the targets of some sessions.
+def auxiliary_sums(
+    model: SessionModel, auxiliary: Iterable[Auxiliary], sessions: Sessions
+) -> Tensor:
+    """The sums of all metrics over the targets of some sessions, and the number of targets.
 
     Args:
         model: It is read in evaluation mode, and left as it was.
         auxiliary: What measures.
-        sessions: A validation part, or this process's share of it.
-        ranks: The processes that have a share.
+        sessions: A validation part, or some sessions of one.
 
     Returns:
-        ``<name>_<metric>`` -> value.
+        float64 [2, m] on the CPU: sums and numbers, in the order of :func:`auxiliary_names`.
     """
     measured = [each for each in auxiliary if each.metrics]
-    names = [f"{each.name}_{name}" for each in measured for name in each.metrics]
-    if not names:
-        return {}
-    totals = torch.zeros(2, len(names), dtype=torch.double)  # sums, and rows
-    if sessions.num_targets:
-        was_training = model.training
-        model.eval()
-        for step in _steps(model, measured, sessions):
-            values = [v for each in measured for v in _values(each, step)]
-            totals[0] += torch.stack([v.double().sum().cpu() for v in values])
-            totals[1] += torch.tensor([v.numel() for v in values])
-        model.train(was_training)
-    totals = ranks.summed(totals.to(model.device)).cpu()
-    return dict(zip(names, (totals[0] / totals[1].clamp(min=1)).tolist(), strict=True))
+    totals = torch.zeros(2, len(auxiliary_names(measured)), dtype=torch.double)
+    if not measured or not sessions.num_targets:
+        return totals
+    was_training = model.training
+    model.eval()
+    for step in _steps(model, measured, sessions):
+        values = [v for each in measured for v in _values(each, step)]
+        totals[0] += torch.stack([v.double().sum().cpu() for v in values])
+        totals[1] += torch.tensor([v.numel() for v in values])
+    model.train(was_training)
+    return totals
 
 
 def _steps(

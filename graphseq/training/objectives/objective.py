@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -14,7 +14,7 @@ from graphseq.data.sessions.catalog import Catalog
 from graphseq.models.base import SessionModel
 from graphseq.random import StepGenerator, seed_of
 from graphseq.training import losses
-from graphseq.training.lightning.collectives import ALONE
+from graphseq.training.lightning.collectives import SINGLE_PROCESS
 from graphseq.training.losses.shared_negatives import collisions, shared_sampled_softmax
 from graphseq.training.negatives.hard_negatives import ITEM_INDEXES, IndexNegatives, hardest
 from graphseq.training.negatives.sampler import NegativeSampler, shared_scores
@@ -52,7 +52,8 @@ class Objective:
         num_targets: Targets that the last loss is the mean over.
         compares: Whether the last loss compared some target with another item; a batch of one row
             whose only negatives are those of the batch has none, and a loss of 0 without gradient.
-        ranks: The processes that train together.
+        collectives: The processes that train together.
+        readers: Compiled methods of the model, by name, that are called in place of its own.
 
     Raises:
         ValueError: If there is no such loss, or it needs counts that are not there.
@@ -76,7 +77,8 @@ class Objective:
         self.compares = True
         self.sampler: NegativeSampler | None = None
         self.from_index: IndexNegatives | None = None
-        self.ranks = ALONE
+        self.collectives = SINGLE_PROCESS
+        self.readers: dict[str, Callable[..., Any]] = {}
         self._num_before = self._num_in_step = 0  # targets of other processes first, and of all
         self._log_share: Tensor | None = None  # of each item among the targets, [V]
         if not isinstance(loss, SampledLoss):
@@ -124,10 +126,13 @@ class Objective:
     def __call__(self, model: SessionModel, batch: Batch, epoch: int, step: int) -> Tensor:
         """The mean loss over the targets of this batch, a scalar.
 
-        Where several processes train together (``ranks``), each calls this with its part of the
-        batch of the step, and what is drawn is the part of what one process would draw for all:
+        Where several processes train together (``collectives``), each calls this with its part of
+        the batch of the step. What is drawn is the part of what one process would draw for all:
         masks and negatives of a row's own by its number among all rows, negatives of the batch from
         the targets of all.
+
+        Under autocast, sessions are read in half precision. The loss itself has 32 bits, which its
+        own kernels and row-sparse gradients need.
 
         Args:
             model: The model.
@@ -135,25 +140,27 @@ class Objective:
             epoch, step: What the negatives depend on, beside the seed.
         """
         generator = step_generator(self.seed, epoch, step)
-        generator.first_session = self.ranks.before(batch.num_graphs, batch.y.device)
+        generator.first_session = self.collectives.before(batch.num_graphs, batch.y.device)
         self.compares = True
         if batch.num_graphs == 0:
             return self._of_no_session(model, batch.y)
         read: Step | None = None
         if model.scores_by_table:
             read, session = self._read(model, batch, generator, epoch)
-            loss = self._by_table(read, session, epoch, step)
         else:
             loss = self._by_score(model, batch, epoch, step)
-        if not self.auxiliary:
+        with torch.autocast(batch.y.device.type, enabled=False):
+            if read is not None:
+                loss = self._by_table(read, session, epoch, step)
+            if not self.auxiliary:
+                return loss
+            read = read or read_step(model, batch, (self.seed, epoch))
+            self.parts = {"next_item": loss.detach()}
+            for each in self.auxiliary:
+                part = each(read)
+                self.parts[each.name] = part.detach()
+                loss = loss + each.weight * part
             return loss
-        read = read or read_step(model, batch, (self.seed, epoch))
-        self.parts = {"next_item": loss.detach()}
-        for each in self.auxiliary:
-            part = each(read)
-            self.parts[each.name] = part.detach()
-            loss = loss + each.weight * part
-        return loss
 
     def _read(
         self, model: SessionModel, batch: Batch, generator: StepGenerator, epoch: int
@@ -161,9 +168,10 @@ class Objective:
         """The rows of a batch that have a target, and their sessions where they are asked for."""
         session: Tensor | None = None
         if isinstance(self.loss, SampledLoss) and self.loss.exclude_session:
-            vectors, targets, session = model.training_rows(batch, generator)
+            vectors, targets, session = self._reader(model, "training_rows")(batch, generator)
         else:
-            vectors, targets = model.training_vectors(batch, generator)  # [n, d], [n]
+            vectors, targets = self._reader(model, "training_vectors")(batch, generator)
+        vectors = in_32_bits(vectors)  # [n, d], and targets [n]
         all_targets = targets.numel()
         known = (targets >= 0).nonzero().view(-1)
         aligned = bool(self.auxiliary) and is_aligned(model, batch, targets)
@@ -172,6 +180,11 @@ class Objective:
             session = None if session is None else session[known]
         self.num_targets, self._num_rows = targets.numel(), all_targets
         return Step(model, batch, vectors, targets, known, aligned, (self.seed, epoch)), session
+
+    def _reader(self, model: SessionModel, name: str) -> Callable[..., Any]:
+        """A method of the model, compiled if it is to be."""
+        found: Callable[..., Any] = self.readers.get(name) or getattr(model, name)
+        return found
 
     def _by_table(self, read: Step, session: Tensor | None, epoch: int, step: int) -> Tensor:
         """The loss of a model whose scores are inner products."""
@@ -230,9 +243,10 @@ class Objective:
         """The loss of a model that scores sessions against candidates in a way of its own."""
         known = (batch.y >= 0).nonzero().view(-1)
         targets = batch.y[known]  # [n]
+        score = self._reader(model, "score")
         self.num_targets = targets.numel()
         if not isinstance(self.loss, SampledLoss):
-            scores = model.score(batch)[known]  # [n, V]
+            scores = in_32_bits(score(batch))[known]  # [n, V]
             smoothing = self.loss.label_smoothing
             return torch.nn.functional.cross_entropy(scores, targets, label_smoothing=smoothing)
         self.check(model)
@@ -242,14 +256,14 @@ class Objective:
         if self._shares(model):
             negatives = self._negatives(targets, epoch, step)  # [N]
             candidates = torch.cat([targets, negatives])
-            scores = self._corrected(model.score(batch, candidates)[known], candidates)
+            scores = self._corrected(in_32_bits(score(batch, candidates))[known], candidates)
             positive, scores = scores.diagonal(), scores[:, targets.numel() :]
         else:
             number = known + self._rows_before(model, batch.y.numel(), targets)
             negatives = self._negatives(targets, epoch, step, number)  # [n, N]
             candidates = batch.y.clamp(min=0).unsqueeze(1).repeat(1, 1 + negatives.shape[1])
             candidates[known, 1:] = negatives  # of sessions without a target: anything
-            scores = model.score(batch, candidates)[known]  # [n, 1 + N]
+            scores = in_32_bits(score(batch, candidates))[known]  # [n, 1 + N]
             scores = self._corrected(scores, candidates[known])
             positive, scores = scores[:, 0], scores[:, 1:]
         return self._sampled(positive, *self._that_count(scores, negatives, targets, seen))
@@ -270,12 +284,12 @@ class Objective:
 
     def _rows_before(self, model: SessionModel, rows: int, targets: Tensor) -> int:
         """Rows of the processes before this one, where draws depend on the number of a row."""
-        return 0 if self._shares(model) else self.ranks.before(rows, targets.device)
+        return 0 if self._shares(model) else self.collectives.before(rows, targets.device)
 
     def _in_batch(self, targets: Tensor) -> Tensor:
         """The targets of all processes; notes which of them are those of this one."""
-        self._num_before = self.ranks.before(targets.numel(), targets.device)
-        everyone = self.ranks.gathered(targets)
+        self._num_before = self.collectives.before(targets.numel(), targets.device)
+        everyone = self.collectives.gathered(targets)
         self._num_in_step = everyone.numel()
         return everyone
 
@@ -378,3 +392,8 @@ def step_generator(seed: int, epoch: int, step: int) -> StepGenerator:
     generator = StepGenerator()
     generator.manual_seed(seed_of("step", seed, epoch, step))
     return generator
+
+
+def in_32_bits(values: Tensor) -> Tensor:
+    """Values of half precision in 32 bits; others as they are."""
+    return values.float() if values.dtype in (torch.float16, torch.bfloat16) else values

@@ -26,69 +26,72 @@ CHECKPOINT = "the checkpoint"
 
 
 def check_names(state: Mapping[str, Any]) -> None:
-    """Refuses a checkpoint that does not tell of which training it is.
+    """Refuses a checkpoint that does not say of which training it is.
 
     Raises:
         ValueError: If it does not.
     """
-    told = ("the model", "the validation part", "the augmentation", "the auxiliary losses")
-    identity = record(dict.fromkeys(told, _anything))
-    rules = {"identity": identity, "settings": mapping_of(_anything)}
-    check_record(dict(state), rules, CHECKPOINT)
+    check_record(
+        dict(state),
+        {"identity": mapping_of(_anything), "settings": mapping_of(_anything)},
+        CHECKPOINT,
+    )
+    if state["identity"]:  # that of data of your own is unknown
+        told = ("the model", "the validation part", "the augmentation", "the auxiliary losses")
+        check_record(state["identity"], dict.fromkeys(told, _anything), f"identity of {CHECKPOINT}")
 
 
 def check_layout(
+    checkpoint: Mapping[str, Any],
     state: Mapping[str, Any],
     *,
     weights: Mapping[str, Tensor],
     trained: Sequence[Tensor],
-    method: str,
+    method: object,
     num_parts: int,
 ) -> None:
     """Refuses a checkpoint that lacks something, or holds tensors of another type or shape.
 
     Args:
-        state: What was read.
+        checkpoint: What was read.
+        state: The part of it that is not Lightning's.
         weights: Those of the model, by name.
-        trained: What the optimiser changes, in its order.
-        method: The optimiser.
+        trained: What the optimizer changes, in its order.
+        method: The name of the optimizer; the state of your own is left to torch.
         num_parts: Losses that are added up.
 
     Raises:
         ValueError: If it does not fit; says what.
     """
-    epochs = state.get("epoch")
+    own = _optimizer(trained, method) if isinstance(method, str) else _anything
     rules: dict[str, Rule] = {
+        "state_dict": mapping_of(_tensor()),
+        "optimizer_states": list_of(own),
+        "loops": mapping_of(_anything),
+    }
+    check_record(dict(checkpoint), rules, CHECKPOINT)
+    history = state.get("history")
+    epochs = len(history) + 1 if isinstance(history, list) else None
+    rules = {
         "model": text(),
-        "weights": mapping_of(_tensor()),
         "training_state": mapping_of(_tensor()),
         "loss_state": mapping_of(_tensor()),
-        "auxiliary": mapping_of(_tensor()),
-        "optimizer": _optimizer(trained, method),
         "average": optional(_average(trained)),
-        "scaler": mapping_of(_anything),
-        "epoch": whole(0),
-        "step": whole(0),
         "num_steps": optional(whole(1)),
-        "updates": whole(0),
+        "step": whole(0),
         "loss_sum": _tensor(torch.double, ()),
         "part_sums": _tensor(torch.double, (num_parts,)),
         "num_targets": whole(0),
         "num_without_negatives": whole(0),
+        "measured": mapping_of(number()),
         "seconds": number(0),
         "data_seconds": number(0),
         "history": list_of(record({"epoch": whole(1), "loss": number(), "seconds": number(0)})),
-        "best_epoch": whole(0, epochs if type(epochs) is int else None),
+        "best_epoch": whole(0, epochs),
         "best_value": _float,
         "best_weights": optional(_like(weights)),
-        "log_bytes": whole(0),
     }
     check_record(dict(state), rules, CHECKPOINT)
-    if len(state["history"]) != state["epoch"]:
-        raise ValueError(
-            f"history of {CHECKPOINT} must have {state['epoch']} rows, one an epoch, got "
-            f"{len(state['history'])}."
-        )
 
 
 def _anything(value: Any, where: str) -> None:

@@ -64,8 +64,6 @@ class RowSparseOptimizer(torch.optim.Optimizer):
         method: ``"adam"``, ``"adamw"``, ``"adagrad"``, ``"rowwise_adagrad"`` or ``"sgd"``.
         lr: Learning rate.
         weight_decay: L2 penalty, coupled to the gradient except for ``"adamw"``.
-        max_norm: Largest norm of the whole gradient, dense and row-sparse parts together; beyond
-            it the gradient is scaled down.
 
     Attributes:
         average: A moving average of the parameters that every step updates, or ``None``.
@@ -81,12 +79,10 @@ class RowSparseOptimizer(torch.optim.Optimizer):
         lr: float = 1e-3,
         *,
         weight_decay: float = 0.0,
-        max_norm: float | None = None,
     ) -> None:
         if method not in OPTIMIZERS:
             raise ValueError(f"optimizer is one of {', '.join(OPTIMIZERS)}, got {method!r}.")
         super().__init__(params, {"lr": lr, "weight_decay": weight_decay, "method": method})
-        self.max_norm = max_norm
         self.handles: list[Any] = []
         self.average: WeightAverage | None = None
 
@@ -110,8 +106,6 @@ class RowSparseOptimizer(torch.optim.Optimizer):
             for parameter in group["params"]:
                 if parameter.grad is not None and parameter.grad.is_sparse:
                     parameter.grad = parameter.grad.coalesce()
-        if self.max_norm is not None:
-            self._clip(self.max_norm)
         touched: dict[int, Tensor] = {}
         for group in self.param_groups:
             dense = []
@@ -151,22 +145,6 @@ class RowSparseOptimizer(torch.optim.Optimizer):
             if parameter.grad is not None and "clock" in self.state[parameter]
         ]
         self.average.update(touched, {id(p): self.state[p] for p in ticked})
-
-    def _clip(self, max_norm: float) -> None:
-        gradients = [
-            parameter.grad._values() if parameter.grad.is_sparse else parameter.grad
-            for group in self.param_groups
-            for parameter in group["params"]
-            if parameter.grad is not None
-        ]
-        if not gradients:
-            return
-        norm = torch.linalg.vector_norm(
-            torch.stack([torch.linalg.vector_norm(gradient) for gradient in gradients])
-        )
-        scale = (max_norm / (norm + 1e-6)).clamp(max=1.0)  # as torch's clip_grad_norm_
-        for gradient in gradients:
-            gradient.mul_(scale)
 
     def _dense_step(self, parameters: list[Tensor], group: dict[str, Any]) -> None:
         method, lr, decay = group["method"], group["lr"], group["weight_decay"]
@@ -359,6 +337,12 @@ class RowSparseOptimizer(torch.optim.Optimizer):
                 self.state[parameter]["last"] = saved[name]["last"].to(parameter.device)
                 self.state[parameter]["clock"] = dict(saved[name]["clock"])
 
+    def clocks_to_cpu(self) -> None:
+        """Brings the clocks of tables home, which Lightning moves to the device of the weights."""
+        for state in self.state.values():
+            if "clock" in state:
+                state["clock"] = {name: value.cpu() for name, value in state["clock"].items()}
+
     def watch(self, module: torch.nn.Module) -> None:
         """Has rows of the sparse embeddings of a module catch up before training reads them.
 
@@ -382,6 +366,33 @@ class RowSparseOptimizer(torch.optim.Optimizer):
         for handle in self.handles:
             handle.remove()
         self.handles.clear()
+
+
+@torch.no_grad()
+def clip_gradients(parameters: Iterable[Tensor], most: float, *, by_value: bool = False) -> None:
+    """Bounds gradients, dense and row-sparse ones together, as ``torch.nn.utils`` does dense ones.
+
+    Args:
+        parameters: Those that have a gradient, or none.
+        most: The largest norm of the whole gradient, beyond which it is scaled down.
+        by_value: Whether ``most`` is the largest size of each number instead.
+    """
+    gradients = []
+    for parameter in parameters:
+        if parameter.grad is not None and parameter.grad.is_sparse:
+            parameter.grad = parameter.grad.coalesce()
+            gradients.append(parameter.grad._values())
+        elif parameter.grad is not None:
+            gradients.append(parameter.grad)
+    if by_value:
+        for gradient in gradients:
+            gradient.clamp_(-most, most)
+    elif gradients:
+        norms = [torch.linalg.vector_norm(gradient) for gradient in gradients]
+        norm = torch.linalg.vector_norm(torch.stack(norms))
+        scale = (most / (norm + 1e-6)).clamp(max=1.0)  # as torch's clip_grad_norm_
+        for gradient in gradients:
+            gradient.mul_(scale)
 
 
 @contextmanager

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Literal, get_args
 
 Schedule = Literal["constant", "linear", "cosine", "step"]
@@ -46,25 +47,27 @@ def share_of_rate(
     return 1.0 - place if schedule == "linear" else 0.5 * (1.0 + math.cos(math.pi * place))
 
 
-def steps_of(schedule: Schedule, warmup: int | float, steps: int | None) -> tuple[int, int | None]:
+def steps_of(
+    schedule: Schedule, warmup: int | float, count: Callable[[], int | None]
+) -> tuple[int, int | None]:
     """Steps of warm-up and steps in all.
 
     Args:
         schedule: Its name.
         warmup: Steps, or as a fraction below 1 a share of all steps.
-        steps: Steps in all; ``None``: nobody knows.
+        count: Counts all steps, ``None``: nobody knows; called where their number is needed.
 
     Raises:
-        ValueError: If schedule or warm-up need to know the number of steps and nobody does.
+        ValueError: If the number of steps is needed and nobody knows it.
     """
     share = isinstance(warmup, float) and warmup > 0
-    if steps is None and (share or schedule in ("linear", "cosine")):
+    if not share and schedule not in ("linear", "cosine"):
+        return int(warmup), None
+    steps = count()
+    if steps is None:
         what = f"warmup={warmup} as a share" if share else f"The {schedule} schedule"
         raise ValueError(
             f"{what} needs to know the number of steps, but this loader has no length: use "
             "schedule='constant' and a warmup in steps."
         )
-    if share:
-        assert steps is not None
-        return round(warmup * steps), steps
-    return int(warmup), steps
+    return round(warmup * steps) if share else int(warmup), steps

@@ -20,7 +20,7 @@ from graphseq.data.graphs.dataset import SessionGraphDataset
 from graphseq.models.base import SessionModel
 from graphseq.nn.chance import source
 from graphseq.training.lightning.chance import asks_torch, draws_of
-from graphseq.training.lightning.running import quiet
+from graphseq.training.lightning.progress import silence_lightning
 from graphseq.training.lightning.shared import Shared
 
 NUM_ITEMS = 20
@@ -233,7 +233,7 @@ def test_shared_change_is_made_by_the_first_and_taken_back_by_the_last() -> None
 def test_quiet_of_two_threads_leaves_levels_and_filters_as_they_were() -> None:
     log = logging.getLogger("pytorch_lightning")
     before, filters = log.level, list(warnings.filters)
-    first, second = quiet(), quiet()
+    first, second = silence_lightning(), silence_lightning()
     first.__enter__()
     second.__enter__()
     assert log.level == logging.WARNING

@@ -24,8 +24,13 @@ from graphseq.data.loading.shards import build_shards
 from graphseq.data.sessions.sessions import Sessions
 from graphseq.models import SRGNN
 from graphseq.training.fit import fit
-from graphseq.training.lightning.collectives import ALONE, Ranks, ShareOfBatches, share_of
-from graphseq.training.lightning.distributed import World
+from graphseq.training.lightning.collectives import (
+    SINGLE_PROCESS,
+    Collectives,
+    ShareOfBatches,
+    share_of,
+)
+from graphseq.training.lightning.distributed import LaunchConfig
 
 SCRIPT = Path(__file__).with_name("train_together.py")
 CASES = 13
@@ -142,7 +147,9 @@ def test_shares_of_batches_are_those_of_one_process_each_sample_once(size: int) 
         ]
 
     for number, whole in enumerate(samplers()):
-        shares = [ShareOfBatches(samplers()[number], Ranks(rank, size)) for rank in range(size)]
+        shares = [
+            ShareOfBatches(samplers()[number], Collectives(rank, size)) for rank in range(size)
+        ]
         for epoch in range(2):
             for sampler in (whole, *shares):
                 sampler.set_epoch(epoch)
@@ -158,48 +165,52 @@ def test_shares_of_batches_are_those_of_one_process_each_sample_once(size: int) 
 def test_shares_of_sessions_hold_each_once_and_about_as_many_clicks() -> None:
     generator = np.random.default_rng(0)
     sessions = Sessions.from_lists([[s] * int(generator.integers(2, 9)) for s in range(200)])
-    parts = [share_of(sessions, Ranks(rank, 3)) for rank in range(3)]
+    parts = [share_of(sessions, Collectives(rank, 3)) for rank in range(3)]
     assert [session for part in parts for session in part] == sessions.to_lists()
     assert max(part.num_clicks for part in parts) < 1.1 * sessions.num_clicks / 3
     few = Sessions.from_lists([[0, 1], [1, 0]])
-    assert [share_of(few, Ranks(rank, 5)).num_targets for rank in range(5)].count(0) == 3
-    assert share_of(few, ALONE) is few
+    assert [share_of(few, Collectives(rank, 5)).num_targets for rank in range(5)].count(0) == 3
+    assert share_of(few, SINGLE_PROCESS) is few
 
 
 def test_one_process_exchanges_nothing() -> None:
     parameter = torch.nn.Parameter(torch.ones(3))
     parameter.grad = torch.arange(3.0)
-    ALONE.add_gradients([parameter])
+    SINGLE_PROCESS.add_gradients([parameter])
     assert parameter.grad.tolist() == [0, 1, 2]
-    assert (ALONE.numbers(7), ALONE.before(7), ALONE.any(True)) == ([7], 0, True)
-    assert torch.equal(ALONE.gathered(parameter.grad), parameter.grad)
+    assert (SINGLE_PROCESS.numbers(7), SINGLE_PROCESS.before(7), SINGLE_PROCESS.any(True)) == (
+        [7],
+        0,
+        True,
+    )
+    assert torch.equal(SINGLE_PROCESS.gathered(parameter.grad), parameter.grad)
 
 
 def test_world_is_what_torchrun_has_started(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "cpu_count", lambda: 8)
-    assert World.of("cpu").size == 1
-    assert World.of("cpu", 3).size == 3
+    assert LaunchConfig.from_arguments("cpu").size == 1
+    assert LaunchConfig.from_arguments("cpu", 3).size == 3
     for name, value in (("WORLD_SIZE", 4), ("LOCAL_WORLD_SIZE", 2), ("LOCAL_RANK", 1), ("RANK", 3)):
         monkeypatch.setenv(name, str(value))
-    assert World.of("cpu") == World("cpu", 2, 2, 3)
-    assert World.of("cpu", 2, 2) == World.of("cpu")
+    assert LaunchConfig.from_arguments("cpu") == LaunchConfig("cpu", 2, 2, 3)
+    assert LaunchConfig.from_arguments("cpu", 2, 2) == LaunchConfig.from_arguments("cpu")
     with pytest.raises(ValueError, match="4 processes were started, but devices=3"):
-        World.of("cpu", 3)
+        LaunchConfig.from_arguments("cpu", 3)
 
 
 def test_devices_that_are_not_there_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "cpu_count", lambda: 2)
     with pytest.raises(ValueError, match=r"devices=3 needs as many cores .* here are 2"):
-        World.of("cpu", 3)
+        LaunchConfig.from_arguments("cpu", 3)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
     with pytest.raises(ValueError, match=r"devices=2 needs as many GPUs .* here are 1"):
-        World.of("cuda", 2)
+        LaunchConfig.from_arguments("cuda", 2)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     with pytest.raises(ValueError, match="leave out its number"):
-        World.of("cuda:1", 2)
+        LaunchConfig.from_arguments("cuda:1", 2)
     with pytest.raises(ValueError, match="num_nodes must be at least 1, got 0"):
-        World.of("cpu", 1, 0)
+        LaunchConfig.from_arguments("cpu", 1, 0)
 
 
 def test_machines_that_do_not_know_of_each_other_are_refused(
@@ -207,10 +218,10 @@ def test_machines_that_do_not_know_of_each_other_are_refused(
 ) -> None:
     monkeypatch.delenv("MASTER_ADDR", raising=False)
     with pytest.raises(ValueError, match="num_nodes=2, but this machine does not know the others"):
-        World.of("cpu", None, 2)
+        LaunchConfig.from_arguments("cpu", None, 2)
     monkeypatch.setenv("MASTER_ADDR", "first")
     monkeypatch.setenv("NODE_RANK", "1")
-    assert World.of("cpu", 1, 2) == World("cpu", 1, 2, 1)
+    assert LaunchConfig.from_arguments("cpu", 1, 2) == LaunchConfig("cpu", 1, 2, 1)
 
 
 def test_what_processes_cannot_share_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

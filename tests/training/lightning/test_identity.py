@@ -21,7 +21,7 @@ from graphseq.data.graphs.augment import Substitute
 from graphseq.models.base import SessionModel
 from graphseq.training import Contrastive, DwellTime
 from graphseq.training.fit import CHECKPOINT
-from graphseq.training.lightning.checkpoints import Checkpoints, read
+from graphseq.training.lightning.checkpoints import DurableCheckpointIO, read
 from graphseq.training.lightning.identity import check_identity, described, identity_of
 
 NUM_ITEMS = 12
@@ -213,33 +213,44 @@ def put(value: Any, *path: Any) -> Callable[[dict[str, Any]], None]:
     return change
 
 
+OWN = "session_training"
+OPTIMIZER = ("optimizer_states", 0)
+
 LAYOUTS: list[tuple[Callable[[dict[str, Any]], None], str]] = [
     *(
         (without(name), f"the checkpoint lacks {name}")
-        for name in ("identity", "settings", "weights", "optimizer", "history", "best_weights")
+        for name in ("state_dict", "optimizer_states", "loops")
     ),
-    (without("identity", "the model"), "identity of the checkpoint lacks the model"),
-    (put(1.5, "epoch"), "epoch of the checkpoint must be a whole number"),
-    (put(7, "epoch"), "history of the checkpoint must have 7 rows, one an epoch, got 1"),
-    (put("x", "history", 0, "loss"), "loss of history of the checkpoint, element 0, must be a fin"),
+    *(
+        (without(OWN, name), f"the checkpoint lacks {name}")
+        for name in ("identity", "settings", "history", "best_weights")
+    ),
+    (without(OWN), "The checkpoint is not one of a SessionModule"),
+    (without(OWN, "identity", "the model"), "identity of the checkpoint lacks the model"),
+    (put(1.5, OWN, "step"), "step of the checkpoint must be a whole number"),
+    (put(7, OWN, "best_epoch"), "best_epoch of the checkpoint must"),
     (
-        put(torch.zeros(3), "loss_sum"),
+        put("x", OWN, "history", 0, "loss"),
+        "loss of history of .*, element 0, must be a fin",
+    ),
+    (
+        put(torch.zeros(3), OWN, "loss_sum"),
         r"loss_sum of the checkpoint must be torch.float64 \[\], got",
     ),
-    (put(torch.zeros(2), "optimizer", "state", 0, "exp_avg"), r"exp_avg of state 0 of .* \[2\]"),
+    (put(torch.zeros(2), *OPTIMIZER, "state", 0, "exp_avg"), r"exp_avg of state 0 of .* \[2\]"),
     (
-        put(torch.zeros(NUM_ITEMS, 8, dtype=torch.double), "optimizer", "state", 0, "exp_avg_sq"),
-        r"exp_avg_sq of state 0 of optimizer of .* must be torch.float32 \[12, 8\], got",
+        put(torch.zeros(NUM_ITEMS, 8, dtype=torch.double), *OPTIMIZER, "state", 0, "exp_avg_sq"),
+        r"exp_avg_sq of state 0 of optimizer_states of .* must be torch.float32 \[12, 8\], got",
     ),
-    (put(torch.tensor(0.5), "optimizer", "state", 0, "step"), "must be a whole number of steps"),
-    (put({}, "optimizer", "state", 99), "optimizer of the checkpoint has a state of parameter 99"),
-    (without("optimizer", "state", 0, "exp_avg"), "state 0 of optimizer .* lacks exp_avg"),
+    (put(torch.tensor(0.5), *OPTIMIZER, "state", 0, "step"), "must be a whole number of steps"),
+    (put({}, *OPTIMIZER, "state", 99), "optimizer_states of .* has a state of parameter 99"),
+    (without(*OPTIMIZER, "state", 0, "exp_avg"), "state 0 of optimizer_states .* lacks exp_avg"),
     (
-        put(torch.zeros(3, dtype=torch.int32), "optimizer", "state", 0, "last"),
+        put(torch.zeros(3, dtype=torch.int32), *OPTIMIZER, "state", 0, "last"),
         "has one of clock and last, which go together",
     ),
-    (put({}, "average"), "average of the checkpoint lacks steps"),
-    (put({"x": torch.zeros(1)}, "weights"), "does not fit this training, its model"),
+    (put({}, OWN, "average"), "average of the checkpoint lacks steps"),
+    (put({"model.x": torch.zeros(1)}, "state_dict"), "does not fit this training, its model"),
 ]
 
 
@@ -251,7 +262,7 @@ def test_checkpoint_that_lacks_something_or_has_other_shapes_is_refused(
     path = tmp_path / CHECKPOINT
     state = read(path)
     change(state)
-    assert Checkpoints(path, steps=None, minutes=None).write(state)
+    DurableCheckpointIO(path).save_checkpoint(state, path)
     with pytest.raises(ValueError, match=message):
         train(model_of(), split, tmp_path, max_epochs=2)
 
@@ -265,10 +276,11 @@ def test_layout_of_every_optimizer_with_sparse_rows_and_average_goes_on(
     train(model_of(), split, tmp_path, **options)
     train(model_of(), split, tmp_path, max_epochs=2, **options)
     state = read(tmp_path / CHECKPOINT)
-    for table in state["average"]["tables"].values():
+    average = state["session_training"]["average"]
+    for table in average["tables"].values():
         table["last"][0] = 999
-    assert Checkpoints(tmp_path / CHECKPOINT, steps=None, minutes=None).write(state)
-    assert state["average"]["tables"]
+    DurableCheckpointIO(tmp_path / CHECKPOINT).save_checkpoint(state, tmp_path / CHECKPOINT)
+    assert average["tables"]
     with pytest.raises(ValueError, match=r"last of table 0 of average .* must lie within 0\.\."):
         train(model_of(), split, tmp_path, max_epochs=3, **options)
 

@@ -14,7 +14,7 @@ import torch
 from rich.console import Console
 
 import graphseq as gs
-from graphseq.training.lightning.log import line_of
+from graphseq.training.lightning.loggers import epoch_line
 from graphseq.training.lightning.progress import lines_shown
 
 ROW = {
@@ -41,13 +41,13 @@ def trained(split: gs.Split, **options: Any) -> Any:
 
 
 def test_line_of_an_epoch_says_what_matters() -> None:
-    assert line_of(ROW, 10, "mrr@20", 2) == (
+    assert epoch_line(ROW, 10, "mrr@20", 2) == (
         "epoch 2/10, loss 3.2500, mrr@20 0.1250 (best so far), 3,000 targets/s, 4.0 s, 2.5% of it "
         "waiting for data, validation 1.0 s"
     )
-    assert "mrr@20 0.1250 (best: epoch 1)" in line_of(ROW, 10, "mrr@20", 1)
+    assert "mrr@20 0.1250 (best: epoch 1)" in epoch_line(ROW, 10, "mrr@20", 1)
     plain = {name: ROW[name] for name in ("epoch", "loss", "targets", "seconds", "data_seconds")}
-    assert "mrr" not in line_of(plain, 10, "mrr@20", 2)
+    assert "mrr" not in epoch_line(plain, 10, "mrr@20", 2)
 
 
 def test_lines_appear_where_no_bar_can_be_drawn(
@@ -99,7 +99,7 @@ def test_log_has_a_row_every_ten_steps_and_one_an_epoch(split: gs.Split, tmp_pat
     assert each["step"].tolist() == list(range(0, 2 * steps, 10))
     assert each["loss"].notna().all()
     epochs = log[log["epoch_loss"].notna()]
-    assert epochs["step"].tolist() == [steps, 2 * steps]
+    assert epochs["step"].tolist() == [steps - 1, 2 * steps - 1]
     for name in ("mrr@20", "hr@20", "targets", "learning_rate"):
         assert epochs[name].tolist() == pytest.approx(result.history[name].tolist())
     assert epochs["epoch_loss"].tolist() == pytest.approx(result.history["loss"].tolist())

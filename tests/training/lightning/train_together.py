@@ -20,8 +20,7 @@ import torch
 import graphseq as gs
 from graphseq.data.loading import shard_loader
 from graphseq.training import Auxiliary, DwellTime, NextFeature
-from graphseq.training.lightning import collectives as ranks
-from graphseq.training.lightning import loop
+from graphseq.training.lightning import collectives, distributed
 from graphseq.training.optim import optimizers
 
 # pytest imports this file too, in search of doctests.
@@ -57,7 +56,7 @@ READ: list[tuple[int, int, int]] = []
 """Epoch, shard and number of every sample of shards that was read."""
 
 
-class Counted(ranks.Ranks):
+class Counted(collectives.Collectives):
     """Counts tables whose rows are exchanged."""
 
     def _add_rows(self, parameter: torch.Tensor) -> None:
@@ -143,7 +142,7 @@ def train(number: int, name: str, arguments: dict[str, Any], settings: dict[str,
 
 if __name__ == "__main__":
     optimizers.SPARSE_FROM = 30  # so that the table here counts as a large one
-    loop.Ranks = Counted  # type: ignore[misc]
+    distributed.Collectives = Counted  # type: ignore[misc]
     shard_loader._BatchesOfShards = Noted  # type: ignore[misc]
     cases = CASES[:1] if LAUNCHES else CASES
     found = [train(number, *case) for number, case in enumerate(cases)]

@@ -14,7 +14,7 @@ from torch_geometric.data import Batch
 from graphseq.data.graphs.dataset import SessionGraphDataset
 from graphseq.data.sessions.sessions import Sessions
 from graphseq.models.base import SessionModel
-from graphseq.training.lightning.collectives import Ranks
+from graphseq.training.lightning.collectives import Collectives
 from graphseq.training.negatives.sampler import NegativeSampler
 from graphseq.training.objectives.loss_choice import SAMPLED_LOSSES, CrossEntropy, SampledLoss
 from graphseq.training.objectives.objective import Objective
@@ -294,7 +294,7 @@ def test_objective_of_a_model_with_its_own_score_has_no_index_to_search() -> Non
         value(SampledLoss(from_index=2), model=OwnScore(NUM_ITEMS))
 
 
-class Behind(Ranks):
+class Behind(Collectives):
     """A process whose earlier ones have so many sessions and rows."""
 
     def __init__(self, number: int) -> None:
@@ -311,7 +311,7 @@ def test_objective_draws_of_each_row_are_those_of_its_number_among_all(make: typ
     model, dataset = make(NUM_ITEMS), SessionGraphDataset(SESSIONS)
     whole = objective(model, dataset.batch(range(12)), 0, 3).item()
     first = objective(model, dataset.batch(range(5)), 0, 3).item()
-    objective.ranks = Behind(5)
+    objective.collectives = Behind(5)
     rest = objective(model, dataset.batch(range(5, 12)), 0, 3).item()
     assert (5 * first + 7 * rest) / 12 == pytest.approx(whole, rel=1e-12)
 

@@ -11,7 +11,12 @@ from torch import Tensor
 from torch.nn import Embedding
 
 from graphseq.training.optim import optimizers
-from graphseq.training.optim.optimizers import OPTIMIZERS, RowSparseOptimizer, sparse_tables
+from graphseq.training.optim.optimizers import (
+    OPTIMIZERS,
+    RowSparseOptimizer,
+    clip_gradients,
+    sparse_tables,
+)
 
 NUM_ROWS, CHANNELS, STEPS = 30, 4, 700
 
@@ -141,14 +146,32 @@ def test_rowwise_adagrad_by_hand() -> None:
     assert optimizer.state[table.weight]["sum"].shape == (3,)
 
 
-@pytest.mark.parametrize("sparse", [False, True])
-def test_max_norm_bounds_the_whole_gradient(sparse: bool) -> None:
+def gradients(sparse: bool) -> tuple[Model, list[torch.Tensor]]:
+    """A model after one backward pass, and its gradients as dense tensors."""
     model = Model(sparse)
-    before = copy.deepcopy(model.state_dict())
-    optimizer = RowSparseOptimizer(model.parameters(), "sgd", 1.0, max_norm=0.25)
-    run(model, optimizer, range(1), False)
-    moved = sum((model.state_dict()[k] - v).square().sum() for k, v in before.items()).sqrt()
-    torch.testing.assert_close(moved.item(), 0.25, rtol=1e-5, atol=0.0)
+    rows = torch.tensor([0, 2, 0])
+    model.loss(rows, torch.ones(3, CHANNELS, dtype=torch.float64)).backward()
+    found = [p.grad for p in model.parameters() if p.grad is not None]
+    return model, [each.to_dense().clone() for each in found]
+
+
+@pytest.mark.parametrize("most", [0.25, 1e9])
+@pytest.mark.parametrize("by_value", [False, True])
+def test_clipped_row_sparse_gradients_are_those_that_torch_clips_dense(
+    most: float, by_value: bool
+) -> None:
+    dense, _ = gradients(False)
+    sparse, before = gradients(True)
+    if by_value:
+        torch.nn.utils.clip_grad_value_(dense.parameters(), most)
+    else:
+        torch.nn.utils.clip_grad_norm_(dense.parameters(), most)
+    clip_gradients(sparse.parameters(), most, by_value=by_value)
+    for one, other, first in zip(dense.parameters(), sparse.parameters(), before, strict=True):
+        assert one.grad is not None
+        assert other.grad is not None
+        torch.testing.assert_close(other.grad.to_dense(), one.grad)
+        assert torch.equal(other.grad.to_dense(), first) == (most == 1e9)
 
 
 def test_weight_decay_of_adam_falls_on_the_rows_of_a_gradient_alone() -> None:

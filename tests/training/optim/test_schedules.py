@@ -56,13 +56,14 @@ def test_warm_up_longer_than_training_never_ends() -> None:
 
 
 def test_warm_up_is_a_number_of_steps_or_a_share_of_them() -> None:
-    assert steps_of("constant", 7, 100) == (7, 100)
-    assert steps_of("constant", 0.07, 100) == (7, 100)
-    assert steps_of("constant", 7, None) == (7, None)
-    assert steps_of("step", 0.0, None) == (0, None)
+    assert steps_of("constant", 7, lambda: 100) == (7, None)
+    assert steps_of("linear", 7, lambda: 100) == (7, 100)
+    assert steps_of("constant", 0.07, lambda: 100) == (7, 100)
+    assert steps_of("constant", 7, lambda: None) == (7, None)
+    assert steps_of("step", 0.0, lambda: None) == (0, None)
 
 
 @pytest.mark.parametrize(("schedule", "warmup"), [("linear", 0), ("cosine", 0), ("step", 0.1)])
 def test_schedule_that_needs_the_number_of_steps_says_so(schedule: Schedule, warmup: float) -> None:
     with pytest.raises(ValueError, match="needs to know the number of steps"):
-        steps_of(schedule, warmup, None)
+        steps_of(schedule, warmup, lambda: None)

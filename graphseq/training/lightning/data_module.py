@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
+import pytorch_lightning as pl
+import torch
 from torch_geometric.data import Batch
 
 from graphseq.data.graphs.augment import Augmentation
@@ -22,12 +25,208 @@ from graphseq.evaluation.inputs import in_codes_of
 from graphseq.models.base import SessionModel
 from graphseq.models.counting.counting import CountingModel
 from graphseq.models.use.grow import in_model_codes
-from graphseq.training.lightning.collectives import Ranks, ShareOfBatches
+from graphseq.nn.chance import OwnDraws
+from graphseq.training.arguments import check_data, check_model, check_samples
+from graphseq.training.lightning.collectives import (
+    SINGLE_PROCESS,
+    Collectives,
+    ShareOfBatches,
+    share_of,
+)
+from graphseq.training.lightning.identity import identity_of
+from graphseq.training.lightning.resumable_loader import ResumableLoader
 from graphseq.training.objectives.auxiliary import Auxiliary
 from graphseq.training.settings import TrainingSettings
 
 MADE_HERE = (Split, Sessions, Shards, SessionGraphDataset)
 """Data of which ``fit`` makes the batches."""
+
+
+PART = 16_384
+"""Sessions of the validation part that one step of Lightning's validation ranks."""
+
+
+class SessionDataModule(pl.LightningDataModule):
+    """The batches that a session model is trained on, and the sessions that it is validated on.
+
+    The model gets to know the catalog of the data at once; see
+    :class:`~graphseq.training.lightning.module.SessionModule`.
+
+    Args:
+        data: A split; or sessions, shards, a dataset or a loader of batches with ``y``.
+        model: The model that is trained.
+        settings: Batch size or clicks, lanes, seed; ``None``: all defaults.
+        validation: Sessions to watch, in place of the split's own.
+        augmentation: Changes the clicks of training samples.
+        num_workers: Processes that build batches ahead.
+
+    Raises:
+        ValueError: If these do not go together.
+    """
+
+    def __init__(
+        self,
+        data: Split | Sessions | Shards | SessionGraphDataset | Iterable[Batch],
+        model: SessionModel,
+        settings: TrainingSettings | None = None,
+        *,
+        validation: Sessions | None = None,
+        augmentation: Augmentation | None = None,
+        num_workers: int = 0,
+    ) -> None:
+        super().__init__()
+        check_model(model, data)
+        check_data(data)
+        check_samples(model, data)
+        if isinstance(model, CountingModel):
+            raise ValueError(
+                f"{type(model).__name__} counts its sessions, and Lightning has nothing to train: "
+                "use gs.fit(model, data)."
+            )
+        self.data = data
+        self.model = model
+        self.settings = settings or TrainingSettings()
+        self.augmentation = augmentation
+        self.num_workers = num_workers
+        self.sessions = attach(model, data)
+        check_combination(model, data, self.settings, augmentation)
+        if isinstance(data, Split) and validation is None:
+            validation = data.validation
+        if validation is not None:
+            validation = checked_validation(model, validation)
+        self.validation = validation
+        # Sessions in the codes of the model, or batches and samples as they are.
+        self.source: Any = self.sessions if isinstance(data, (Split, Sessions)) else data
+        self.loader: ResumableLoader | None = None
+
+    @property
+    def draws_from_torch(self) -> bool:
+        """Whether batches come from a loader that may draw from torch's own generator."""
+        return not isinstance(self.source, (*MADE_HERE, EpochLoader))
+
+    @property
+    def num_batches(self) -> int | None:
+        """Batches of an epoch, if the loader has a length."""
+        assert self.loader is not None
+        try:
+            return len(self.loader)
+        except TypeError:
+            return None
+
+    @cached_property
+    def identity(self) -> dict[str, Any]:
+        """What must be the same where a training goes on."""
+        return identity_of(
+            self.model,
+            self.source,
+            self.validation,
+            self.augmentation,
+            self._auxiliary,
+            self._trainer.world_size,
+        )
+
+    @property
+    def _trainer(self) -> pl.Trainer:
+        assert self.trainer is not None
+        return self.trainer
+
+    @property
+    def _auxiliary(self) -> list[Auxiliary]:
+        return list(getattr(self._trainer.lightning_module, "auxiliary", ()))
+
+    def setup(self, stage: str) -> None:
+        """Has model and further losses read the training sessions, and makes the loader."""
+        trainer, settings = self._trainer, self.settings
+        auxiliary = self._auxiliary
+        self.collectives = Collectives() if trainer.world_size > 1 else SINGLE_PROCESS
+        size = self.collectives.size
+        check_combination(self.model, self.data, settings, self.augmentation, auxiliary, size)
+        if stage != "fit":
+            return
+        self.model.prepare(self.sessions)
+        with OwnDraws(settings.seed):
+            for each in auxiliary:
+                each.prepare(self.model, self.sessions)
+        batches = training_batches(
+            self.model,
+            self.source,
+            settings,
+            self.collectives,
+            augmentation=self.augmentation,
+            target_fields=sorted({name for each in auxiliary for name in each.target_fields}),
+            num_workers=self.num_workers,
+        )
+        module: Any = trainer.lightning_module
+        self.loader = ResumableLoader(batches, settings.seed, lambda: module.step)
+
+    def train_dataloader(self) -> ResumableLoader:
+        assert self.loader is not None
+        # Lightning asks a loader without a length for its first batch before it tells the epoch.
+        progress: Any = self._trainer.fit_loop.epoch_progress.current
+        self.loader.set_epoch(progress.processed)
+        return self.loader
+
+    def val_dataloader(self) -> Any:
+        if self.validation is None:
+            return []
+        return SessionParts(share_of(self.validation, self.collectives))
+
+    def transfer_batch_to_device(self, batch: Any, device: torch.device, index: int) -> Any:
+        if isinstance(batch, Sessions):  # they are ranked from where they are
+            return batch
+        return super().transfer_batch_to_device(batch, device, index)
+
+    def teardown(self, stage: str) -> None:
+        if self.loader is not None:
+            self.loader.close()
+
+    def on_exception(self, exception: BaseException) -> None:
+        """Ends the processes that build batches, for which Lightning calls no ``teardown``."""
+        self.teardown("fit")
+
+
+class SessionParts:
+    """Sessions cut into parts, at least one: every process takes part in Lightning's validation.
+
+    Args:
+        sessions: The sessions.
+    """
+
+    def __init__(self, sessions: Sessions) -> None:
+        self.sessions = sessions
+
+    def __len__(self) -> int:
+        return max(1, -(-self.sessions.num_sessions // PART))
+
+    def __iter__(self) -> Iterator[Sessions]:
+        if len(self) == 1:
+            yield self.sessions
+            return
+        for numbers in np.split(
+            np.arange(self.sessions.num_sessions),
+            np.arange(PART, self.sessions.num_sessions, PART),
+        ):
+            yield self.sessions.select(numbers)
+
+
+def attach(model: SessionModel, data: object) -> Sessions | None:
+    """Makes a model know the catalog of its training data.
+
+    Returns:
+        The sessions behind the data in the codes of the model; ``None`` of shards and loaders.
+
+    Raises:
+        ValueError: If model and data have different items.
+    """
+    sessions, catalog = sessions_and_catalog(model, data)
+    if catalog is not None:
+        if catalog.num_items != model.num_items:
+            raise ValueError(
+                f"The model has {model.num_items} items, the training data {catalog.num_items}: "
+                "build it with num_items=split.num_items."
+            )
+        model.attach(catalog)
+    return sessions
 
 
 def sessions_and_catalog(
@@ -90,8 +289,8 @@ def check_combination(
     data: object,
     settings: TrainingSettings,
     augmentation: Augmentation | None,
-    auxiliary: Sequence[Auxiliary],
-    world_size: int,
+    auxiliary: Sequence[Auxiliary] = (),
+    world_size: int = 1,
 ) -> None:
     """Refuses settings, data and model that do not go together.
 
@@ -159,7 +358,7 @@ def training_batches(
     model: SessionModel,
     source: Any,
     settings: TrainingSettings,
-    ranks: Ranks,
+    collectives: Collectives,
     *,
     augmentation: Augmentation | None,
     target_fields: Sequence[str],
@@ -171,7 +370,7 @@ def training_batches(
         model: What they are for: it says whether it reads whole sessions or prefixes.
         source: Sessions, shards, a dataset, or a loader of batches, which stays as it is.
         settings: Batch size or clicks, lanes, seed.
-        ranks: The processes that train together.
+        collectives: The processes that train together.
         augmentation: What changes the samples.
         target_fields: What batches tell of the targets' clicks.
         num_workers: Processes that build batches ahead.
@@ -182,15 +381,15 @@ def training_batches(
     workers: dict[str, Any] = {"num_workers": num_workers, "persistent_workers": num_workers > 0}
     if isinstance(source, Shards):
         sizes = source.num_samples(_samples_of(model))
-        own = [n for n in shards_of(ranks.rank, ranks.size, len(sizes)) if sizes[n]]
+        own = [n for n in shards_of(collectives.rank, collectives.size, len(sizes)) if sizes[n]]
         return ShardLoader(
             {n: _dataset(model, in_model_codes(model, source[n]), target_fields) for n in own},
             sizes,
-            settings.batch_size * ranks.size,
+            settings.batch_size * collectives.size,
             seed=settings.seed,
             bucket=by_session,
-            rank=ranks.rank,
-            world_size=ranks.size,
+            rank=collectives.rank,
+            world_size=collectives.size,
             augmentation=augmentation,
             **workers,
         )
@@ -203,17 +402,17 @@ def training_batches(
     # That of one process, of which each takes its share.
     whole = SessionGraphLoader(
         dataset,
-        settings.batch_size * ranks.size,
-        max_clicks=None if settings.max_clicks is None else settings.max_clicks * ranks.size,
+        settings.batch_size * collectives.size,
+        max_clicks=None if settings.max_clicks is None else settings.max_clicks * collectives.size,
         bucket=by_session,
         augmentation=augmentation,
         rank=0,
         world_size=1,
         **kwargs,
     )
-    if not ranks.are_several:
+    if not collectives.are_several:
         return whole
-    share = ShareOfBatches(whole.sampler_of_batches, ranks)
+    share = ShareOfBatches(whole.sampler_of_batches, collectives)
     return EpochLoader(
         dataset, whole.dataset, share, with_epoch=augmentation is not None, **workers
     )

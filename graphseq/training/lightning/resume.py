@@ -1,0 +1,176 @@
+"""What a checkpoint holds beside Lightning's own state, and what it is checked by."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from graphseq.training.lightning.data_module import SessionDataModule
+from graphseq.training.lightning.identity import check_identity
+from graphseq.training.optim.layout import check_layout, check_names
+from graphseq.training.optim.optimizers import RowSparseOptimizer
+from graphseq.training.settings import TrainingSettings
+
+if TYPE_CHECKING:
+    from graphseq.training.lightning.module import SessionModule
+
+STATE = "session_training"
+"""The key of a checkpoint of Lightning under which this state lies."""
+
+FREE = ("max_epochs", "patience", "checkpoint_steps", "checkpoint_minutes")
+"""Settings that may differ when training resumes; ``max_epochs`` not with every schedule."""
+
+
+def state_of(module: SessionModule) -> dict[str, Any]:
+    """The state of a training between two updates, as tensors and plain values.
+
+    Nothing is changed for it: rows of tables that wait for their missed steps go on waiting, so
+    that a training of which the state was taken makes the same bits as one of which it was not.
+
+    Args:
+        module: A module between two updates.
+    """
+    data = module.trainer.datamodule  # type: ignore[attr-defined]
+    own = isinstance(data, SessionDataModule)
+    running = module.step > 0
+    return {
+        "identity": data.identity if own else {},
+        "settings": module.settings.to_dict(),
+        "model": type(module.model).__name__,
+        "training_state": module.model.training_state(),
+        "loss_state": module.objective.training_state(),
+        "average": None if module.average is None else module.average.state_dict(),
+        "num_steps": data.num_batches if own else None,
+        "step": module.step,
+        "loss_sum": module.loss_sum,
+        "part_sums": module.part_sums,
+        "num_targets": module.num_targets,
+        "num_without_negatives": module.num_without_negatives,
+        "measured": module.measured,
+        "seconds": module.seconds if running else 0.0,
+        "data_seconds": module.data_seconds if running else 0.0,
+        "validation_seconds": module.validation_seconds if running else 0.0,
+        "history": module.history,
+        "best_epoch": module.best_epoch,
+        "best_value": module.best_value,
+        "best_weights": module.best_weights,
+    }
+
+
+def load_state(module: SessionModule, checkpoint: Mapping[str, Any]) -> None:
+    """Makes a module go on from a checkpoint, of which Lightning loads the rest.
+
+    What needs the optimizer follows in :func:`load_rest`.
+
+    Raises:
+        ValueError: If the checkpoint is of another training, lacks something or holds tensors of
+            another type or shape; nothing has changed then.
+    """
+    state = checkpoint.get(STATE)
+    if not isinstance(state, Mapping):
+        raise ValueError("The checkpoint is not one of a SessionModule: train without resume.")
+    check_names(state)
+    check_settings(state["settings"], module.settings)
+    data = module.trainer.datamodule  # type: ignore[attr-defined]
+    if isinstance(data, SessionDataModule):
+        check_identity(state["identity"], data.identity)
+        steps = state.get("num_steps")
+        if steps != data.num_batches:
+            raise ValueError(
+                f"The checkpoint was made with {steps} batches an epoch, here are "
+                f"{data.num_batches}: the data differ; give it the same, or train without resume."
+            )
+    check_layout(
+        checkpoint,
+        state,
+        weights=module.model.state_dict(),
+        trained=module.trained,
+        method=module.settings.optimizer,
+        num_parts=len(module.part_names),
+    )
+    _check_end(module, state["history"])
+    for prefix, part, further in (
+        ("model.", module.model, f"its model ({state['model']}) has other weights: delete it"),
+        ("auxiliary.", module.auxiliary, "its auxiliary losses are others: give it the same"),
+    ):
+        own = {prefix + name: value.shape for name, value in part.state_dict().items()}
+        there = {n: v.shape for n, v in checkpoint["state_dict"].items() if n.startswith(prefix)}
+        if there != own:
+            raise ValueError(
+                f"The checkpoint does not fit this training, {further}, or train without resume."
+            )
+    if (state["average"] is None) != (module.settings.ema is None):
+        raise ValueError("average of the checkpoint must be there where ema is set, and only then.")
+    try:
+        module.objective.load_training_state(state["loss_state"])
+        module.model.load_training_state(state["training_state"])
+    except (KeyError, RuntimeError, TypeError) as error:
+        raise ValueError(
+            f"The checkpoint does not fit this training, what {state['model']} or the loss carries "
+            f"from step to step is of another kind ({error!r}): train without resume."
+        ) from error
+    for name in (
+        *("step", "loss_sum", "part_sums", "num_targets", "num_without_negatives", "measured"),
+        *("history", "best_epoch", "best_value", "best_weights", "data_seconds"),
+    ):
+        setattr(module, name, state[name])
+    module.earlier_seconds = state["seconds"]
+    module.loaded = dict(state)
+
+
+def load_rest(module: SessionModule) -> None:
+    """The second part of :func:`load_state`, when there is an optimizer."""
+    if module.loaded is None:
+        return
+    if module.average is not None:
+        module.average.load_state_dict(module.loaded["average"])
+    if isinstance(module.optimizer, RowSparseOptimizer):
+        module.optimizer.clocks_to_cpu()
+    module.loaded = None
+
+
+def check_settings(saved: Mapping[str, Any], settings: TrainingSettings) -> None:
+    """Refuses to go on with settings that would have made another training.
+
+    Args:
+        saved: The settings of the checkpoint, as :meth:`TrainingSettings.to_dict` gave them.
+        settings: Those of the training that is to go on.
+
+    Raises:
+        ValueError: If one differs that matters.
+    """
+    free = set(FREE)
+    share = isinstance(settings.warmup, float) and settings.warmup > 0
+    if settings.schedule in ("linear", "cosine") or share:
+        free.discard("max_epochs")  # learning rates depend on it from the first step on
+    for name, value in settings.to_dict().items():
+        if name not in free and saved.get(name) != value:
+            raise ValueError(
+                f"The checkpoint was made with {name} {saved.get(name)}, this training has {value}:"
+                f" give it the same, or train without resume. {', '.join(sorted(free))} may differ."
+            )
+
+
+def _check_end(module: SessionModule, history: list[dict[str, float]]) -> None:
+    """Refuses epochs beyond the end that the settings of now would have set.
+
+    Raises:
+        ValueError: If there are some: the best of them may be one that this training never sees.
+    """
+    metric, patience = module.settings.monitor, module.settings.patience
+    most = module.trainer.max_epochs
+    end = len(history) if most in (None, -1) else most
+    if patience is not None:
+        best, since = -math.inf, 0
+        for epoch, row in enumerate(row for row in history if metric in row):
+            best, since = (row[metric], 0) if row[metric] > best else (best, since + 1)
+            if since >= patience:
+                end = min(end, epoch + 1)
+                break
+    if len(history) > end:
+        raise ValueError(
+            f"The checkpoint is of {len(history)} epochs, and this training ends after {end} "
+            f"(max_epochs={most}, patience={patience}): give it the settings that it had, or train "
+            "without resume."
+        )
