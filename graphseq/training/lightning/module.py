@@ -201,6 +201,7 @@ class SessionModule(pl.LightningModule):
             )
 
     def on_fit_start(self) -> None:
+        self.train()  # Lightning leaves modules as they are, and fit leaves models in evaluation
         for module in (self.model, self.auxiliary):
             self.collectives.from_first([*module.parameters(), *module.buffers()])
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from graphseq.training.lightning.data_module import SessionDataModule
 from graphseq.training.lightning.identity import check_identity
@@ -12,8 +12,8 @@ from graphseq.training.optim.layout import check_layout, check_names
 from graphseq.training.optim.optimizers import RowSparseOptimizer
 from graphseq.training.settings import TrainingSettings
 
-if TYPE_CHECKING:
-    from graphseq.training.lightning.module import SessionModule
+SessionModule = Any
+"""A :class:`~graphseq.training.lightning.module.SessionModule`, which imports this file."""
 
 STATE = "session_training"
 """The key of a checkpoint of Lightning under which this state lies."""
@@ -31,7 +31,7 @@ def state_of(module: SessionModule) -> dict[str, Any]:
     Args:
         module: A module between two updates.
     """
-    data = module.trainer.datamodule  # type: ignore[attr-defined]
+    data = module.trainer.datamodule
     own = isinstance(data, SessionDataModule)
     running = module.step > 0
     return {
@@ -72,7 +72,7 @@ def load_state(module: SessionModule, checkpoint: Mapping[str, Any]) -> None:
         raise ValueError("The checkpoint is not one of a SessionModule: train without resume.")
     check_names(state)
     check_settings(state["settings"], module.settings)
-    data = module.trainer.datamodule  # type: ignore[attr-defined]
+    data = module.trainer.datamodule
     if isinstance(data, SessionDataModule):
         check_identity(state["identity"], data.identity)
         steps = state.get("num_steps")
