@@ -14,6 +14,8 @@ import pandas as pd
 from graphseq.data.formats.readers import (
     read_inter,
     read_pairs,
+    read_published_pickle,
+    read_published_prefixes,
     read_session_lines,
     read_user_lines,
 )
@@ -55,6 +57,15 @@ def train_and_test(train: Path, test: Path, features: Path | None = None) -> lis
         part.with_item_features(table.add_prefix("field_").rename_axis(columns=None))
         for part in parts
     ]
+
+
+def published_pickles(train: Path, test: Path) -> list[Sessions]:
+    """The two pickles of the session-based line of papers: sessions, and samples of the test.
+
+    Args:
+        train, test: ``all_train_seq.txt`` and ``test.txt``.
+    """
+    return [read_published_pickle(train), read_published_prefixes(test)]
 
 
 def amazon(reviews: Path, attributes: Path) -> list[Sessions]:

@@ -168,6 +168,7 @@ def _temporal(parts: list[Sessions], validation: float | None, *, at: str) -> Sp
 
 
 FIXED = "the published training and test sessions; every click after the first is a target"
+SAMPLES = "the published training sessions, and the published samples of the test"
 LAST = "the last click of every user is the target"
 
 _ALL = (
@@ -241,6 +242,21 @@ _ALL = (
         published.train_and_test,
         _fixed,
         FIXED,
+        validation=0.1,
+    ),
+    Dataset(
+        "retailrocket",
+        {
+            "retailrocket/all_train_seq.txt": (
+                "dcb31faa5037c527b516b4d8e3aa6d81b81549e45f4ead3b02ca99c6ecd67181"
+            ),
+            "retailrocket/test.txt": (
+                "212345e160a899fb64451aa1288407fdf65816e8c128905bd98784bce1256c85"
+            ),
+        },
+        published.published_pickles,
+        _fixed,
+        SAMPLES,
         validation=0.1,
     ),
     Dataset(
