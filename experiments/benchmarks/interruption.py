@@ -23,7 +23,7 @@ import torch
 import graphseq as gs
 from experiments.benchmarks.report import Benchmark
 from graphseq.training.fit import CHECKPOINT
-from graphseq.training.lightning.checkpoints import Checkpoints, read
+from graphseq.training.lightning.checkpoints import DurableCheckpointIO, read
 
 WAYS: dict[str, tuple[str, dict[str, Any]]] = {
     "SASRec, dropout": ("sasrec", {"schedule": "cosine", "warmup": 0.1}),
@@ -42,15 +42,14 @@ def train(way: str, folder: Path) -> None:
     torch.manual_seed(0)
     arguments = {"dropout": 0.2} if name == "sasrec" else {}
     model = gs.models.MODELS[name](split.num_items, hidden_channels=32, **arguments)
-    write, seconds = Checkpoints.write, []
+    write, seconds = DurableCheckpointIO.save_checkpoint, []
 
-    def timed(self: Checkpoints, content: dict[str, Any]) -> bool:
+    def timed(self: DurableCheckpointIO, checkpoint: dict[str, Any], *where: Any) -> None:
         start = time.perf_counter()
-        done = write(self, content)
+        write(self, checkpoint, *where)
         seconds.append(time.perf_counter() - start)
-        return done
 
-    Checkpoints.write = timed  # type: ignore[method-assign]
+    DurableCheckpointIO.save_checkpoint = timed  # type: ignore[method-assign,assignment]
     settings = gs.TrainingSettings(max_epochs=2, batch_size=16, checkpoint_steps=5).replace(
         **options
     )
@@ -115,7 +114,7 @@ def main(argv: list[str] | None = None) -> None:
             logs = [(f / "logs" / "metrics.csv").read_bytes() for f in (whole, broken)]
             benchmark.add(
                 training=way,
-                steps=states[0]["updates"],
+                steps=states[0]["global_step"],
                 kills=kills,
                 bit_equal=same(*states) and logs[0] == logs[1],
                 checkpoints=told["checkpoints"],
