@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 
 import graphseq as gs
-from experiments.results import command, part_size, print_table, said
+from experiments.lib.results import command, part_size, print_table, said
 from graphseq.comparison import settings_of
 
 

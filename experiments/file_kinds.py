@@ -1,7 +1,7 @@
 """Published kinds of files, each read by one call, and counted again without graphseq.
 
 Where ``--root`` holds the published file, that is read; else a small file in its layout, written by
-``experiments.file_layouts`` with made-up values. The call of a row is the text that runs. Its
+``experiments.lib.file_layouts`` with made-up values. The call of a row is the text that runs. Its
 counts stand beside those that pandas, json and pickle give.
 """
 
@@ -23,8 +23,8 @@ from typing import Any
 import pandas as pd
 
 import graphseq as gs
-from experiments import file_layouts as layouts
 from experiments.benchmarks.report import Benchmark
+from experiments.lib import file_layouts as layouts
 from graphseq.data.datasets.registry import embedded_folder
 from graphseq.data.formats import readers
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import graphseq as gs
-from experiments.results import command, said
+from experiments.lib.results import command, said
 from graphseq.comparison import settings_of
 
 FOLDER = Path(__file__).parent / "published"

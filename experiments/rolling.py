@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 
 import graphseq as gs
-from experiments.results import command, print_table, said
+from experiments.lib.results import command, print_table, said
 from graphseq.comparison import Entry, Settings, entries_of, settings_of
 from graphseq.comparison.record import record, row_of, write_results
 from graphseq.evaluation.protocol import Protocol, protocol_of

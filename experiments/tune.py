@@ -11,7 +11,7 @@ import logging
 from pathlib import Path
 
 import graphseq as gs
-from experiments.results import command, part_size, said
+from experiments.lib.results import command, part_size, said
 from graphseq.comparison import settings_of
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from experiments.tables import page_of
+from experiments.lib.tables import page_of
 from graphseq.models import MODELS
 
 PAGES = Path(__file__).parent.parent / "docs" / "models"

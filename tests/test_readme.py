@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from experiments.tables import PAGES, fill
+from experiments.lib.tables import PAGES, fill
 
 ROOT = Path(__file__).parent.parent
 

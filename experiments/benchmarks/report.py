@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 import graphseq as gs
-from experiments.results import command
+from experiments.lib.results import command
 from graphseq.comparison.record import machine, versions, write_json
 
 

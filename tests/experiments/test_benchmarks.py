@@ -18,7 +18,7 @@ from experiments.benchmarks import (
     knn_memory,
     replacing,
 )
-from experiments.tables import benchmark as table_of
+from experiments.lib.tables import benchmark as table_of
 from graphseq.models import MODELS, CountingModel, SessionModel
 
 SMALL = {"hidden_channels": 8, "max_length": 50}

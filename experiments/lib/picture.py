@@ -22,7 +22,7 @@ VISIT = [
 
 
 def main(argv: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(prog="python -m experiments.picture", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m experiments.lib.picture", description=__doc__)
     parser.add_argument("--out", type=Path, default=Path("docs/images/session_graph.png"))
     options = parser.parse_args(argv)
     sessions = gs.Sessions.from_lists([[*VISIT, "case"]])

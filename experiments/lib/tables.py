@@ -15,7 +15,7 @@ from typing import Any
 
 import graphseq as gs
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parent.parent.parent
 PAGES = (
     "README.md",
     "docs/files.md",
@@ -104,7 +104,7 @@ def _cell(value: Any) -> str:
 
 
 def main(argv: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(prog="python -m experiments.tables", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m experiments.lib.tables", description=__doc__)
     parser.parse_args(argv)
     for name in PAGES:
         path = ROOT / name
