@@ -137,7 +137,8 @@ def evaluate(
         for name, values in (("better", better), ("tied", tied))
     }
     report = report_of(given, cases, groups, places, num_ranked, protocol, names, left_out, started)
-    return report if audit is None else replace(report, audit=audit.to_dict())
+    found = None if audit is None else audit.to_dict()
+    return replace(report, audit=found, cases=cases.facts(sessions, counts))
 
 
 def narrowed(

@@ -15,25 +15,34 @@ Gain = Callable[[Floats], Floats]
 
 GAINS: dict[str, Gain] = {
     "hr": np.ones_like,
+    "recall": np.ones_like,
+    "precision": np.ones_like,
     "ndcg": lambda place: 1.0 / np.log2(place + 1.0),
     "mrr": lambda place: 1.0 / place,
 }
 """What each metric gives for a target at a place, counted from 1, if the place is within k."""
+
+SHOWN = ("hr", "ndcg", "mrr")
+"""The metrics of every report; with one target, recall is the hit rate, precision a k-th of it."""
+
+WITHOUT_CUTOFF = ("mrr", "mean_rank", "auc")
+"""Metrics over all places."""
 
 
 def parse_metric(name: str) -> tuple[str, int | None]:
     """The metric and its cut-off: ``"hr@20"`` -> ``("hr", 20)``, ``"mrr"`` -> ``("mrr", None)``.
 
     Raises:
-        ValueError: If the name is none of ``hr@k``, ``ndcg@k``, ``mrr@k`` and ``mrr``.
+        ValueError: If the name is none of ``hr@k``, ``recall@k``, ``precision@k``, ``ndcg@k``,
+            ``mrr@k``, ``mrr``, ``mean_rank`` and ``auc``.
     """
-    if name == "mrr":
-        return "mrr", None
+    if isinstance(name, str) and name in WITHOUT_CUTOFF:
+        return name, None
     kind, at, k = name.partition("@") if isinstance(name, str) else ("", "", "")
     if kind not in GAINS or not at or not (k.isascii() and k.isdigit()) or int(k) < 1:
         raise ValueError(
-            "A metric is hr@k, ndcg@k or mrr@k with a whole number k of at least 1, as hr@20, or "
-            f"mrr; got {name!r}."
+            "A metric is hr@k, ndcg@k or mrr@k with a whole number k of at least 1, as hr@20, so "
+            f"too recall@k or precision@k, or mean_rank, auc or mrr; got {name!r}."
         )
     return kind, int(k)
 
@@ -49,14 +58,18 @@ def metric_values(
     ``better + 1 .. better + 1 + t`` alike, so its value is the mean of their gains: a model that
     scores all items alike gets chance, for the hit rate k / num_items.
 
+    ``recall@k`` of one relevant item is ``hr@k``, ``precision@k`` is ``hr@k / k``. ``mean_rank`` is
+    the mean place, a miss at place ``num_items + 1``; ``auc`` the share of other items that score
+    lower, ties half: the area under the ROC curve of one target against all others.
+
     Args:
-        name: ``"hr@k"``, ``"ndcg@k"``, ``"mrr@k"`` or ``"mrr"``; k may exceed ``num_items``.
+        name: A metric of :func:`parse_metric`; k may exceed ``num_items``.
         better: Items that score higher than the target, int [num_cases]; ``num_items``: a miss.
         tied: Other items that score the same, int [num_cases].
         num_items: Items ranked; a target at a later place is a miss.
 
     Returns:
-        Values in 0..1, float64 [num_cases].
+        Values in 0..1, places for ``mean_rank``; float64 [num_cases].
 
     Raises:
         ValueError: If the name is no metric, or the counts do not fit together.
@@ -72,9 +85,16 @@ def metric_values(
             f"{size.min(initial=1) - 1} on."
         )
     cutoff = num_items if k is None else min(k, num_items)
+    if kind == "mean_rank":
+        return np.asarray(before + (size + 1) / 2, dtype=np.float64)
+    if kind == "auc":
+        beaten = 1 - (before + (size - 1) / 2) / max(1, num_items - 1)
+        return np.where(before < num_items, beaten, 0.0)
     low, high = np.minimum(before, cutoff), np.minimum(before + size, cutoff)
-    if kind == "hr":
-        return np.asarray((high - low) / size, dtype=np.float64)
+    if kind in ("hr", "recall", "precision"):
+        share = (high - low) / size
+        # The list is k places long, however few items there are.
+        return np.asarray(share / k if kind == "precision" else share, dtype=np.float64)
     gain = GAINS[kind]
     if not (size > 1).any():  # no sums, hence no table as long as the catalogue
         return np.where(before < cutoff, gain(before + 1.0), 0.0)
@@ -95,4 +115,4 @@ def metric_names(ks: Any) -> list[str]:
     whole = all(isinstance(k, (int, np.integer)) and not isinstance(k, bool) for k in cutoffs)
     if not cutoffs or not whole or min(cutoffs) < 1:
         raise ValueError(f"ks must be whole numbers of at least 1, as in (5, 10, 20), got {ks!r}.")
-    return [f"{kind}@{int(k)}" for k in dict.fromkeys(cutoffs) for kind in GAINS] + ["mrr"]
+    return [f"{kind}@{int(k)}" for k in dict.fromkeys(cutoffs) for kind in SHOWN] + ["mrr"]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -27,6 +27,7 @@ from graphseq.data.storage.rules import (
 from graphseq.evaluation.metrics import metric_values
 from graphseq.evaluation.protocol import SAMPLED, UNSEEN, Protocol
 from graphseq.evaluation.significance import PairedTest, mean_interval, paired_test
+from graphseq.evaluation.strata import strata_of
 
 FORMAT, FORMAT_VERSION = "graphseq.report", 1
 
@@ -47,6 +48,11 @@ def verdict_of(audit: Mapping[str, Any]) -> str:
 def _places(value: Any, where: str) -> None:
     if not isinstance(value, np.ndarray) or value.dtype.kind not in "iu" or value.ndim != 1:
         raise ValueError(f"{where} must be whole numbers, one per case.")
+
+
+def _column(value: Any, where: str) -> None:
+    if not isinstance(value, np.ndarray) or value.ndim != 1 or value.dtype.kind not in "iufb":
+        raise ValueError(f"{where} must be numbers, one per case.")
 
 
 def _share(value: Any, where: str) -> None:
@@ -83,6 +89,7 @@ LATER_RULES: dict[str, Rule] = {
     "exclude_seen": absent_or(flag()),
     "protocol": absent_or(mapping_of(anything())),
     "num_left_out": absent_or(whole(0)),
+    "cases": absent_or(optional(mapping_of(_column))),
     "audit": absent_or(optional(mapping_of(anything()))),
 }
 """What reports of graphseq 0.1 lack, or alone have."""
@@ -108,6 +115,7 @@ class Report:
         num_left_out: Targets with less than the protocol's ``min_history`` before them: no cases.
         audit: What an audit of split and model found, as ``Audit.to_dict`` has it; ``None``: none
             was run.
+        cases: What tells the cases apart, of which :meth:`strata` are made; ``None``: not known.
     """
 
     metrics: dict[str, float]
@@ -122,6 +130,7 @@ class Report:
     fingerprint: str = ""
     num_left_out: int = 0
     audit: Mapping[str, Any] | None = None
+    cases: pd.DataFrame | None = None
 
     @property
     def num_cases(self) -> int:
@@ -165,7 +174,7 @@ class Report:
         return self.protocol.seen == "remove"
 
     def confidence_interval(self, metric: str, level: float = 0.95) -> tuple[float, float]:
-        """The cluster-robust interval of a metric's mean, within 0..1.
+        """The cluster-robust interval of a metric's mean, within what the metric can be.
 
         Args:
             metric: ``"hr@k"``, ``"ndcg@k"``, ``"mrr@k"`` or ``"mrr"``, at any k.
@@ -175,7 +184,8 @@ class Report:
             ValueError: If the name is no metric or ``level`` is not between 0 and 1.
         """
         low, high = mean_interval(self.values(metric), self.cluster, level=level)
-        return max(low, 0.0), min(high, 1.0)  # in this order, so that NaN stays NaN
+        most = self.num_items + 1.0 if metric.endswith("mean_rank") else 1.0
+        return max(low, 0.0), min(high, most)  # in this order, so that NaN stays NaN
 
     def compare(
         self,
@@ -227,6 +237,38 @@ class Report:
             seed=seed,
         )
 
+    def strata(
+        self,
+        by: str,
+        *,
+        metrics: Sequence[str] | None = None,
+        edges: Sequence[float] | None = None,
+        level: float = 0.95,
+    ) -> pd.DataFrame:
+        """Metrics by kinds of cases: where a model is good, and where it is not.
+
+        Args:
+            by: ``"length"`` of the session, ``"position"`` of the target in it (clicks before it),
+                ``"popularity"`` of the target (training clicks), ``"repeat"`` (targets in their own
+                history, and others), ``"gap"`` (seconds since the click before) or ``"new"``
+                (targets that training does not hold, and others).
+            metrics: Names of metrics; ``None``: those of the report.
+            edges: Where strata of numbers begin, ascending; ``None``:
+                :data:`~graphseq.evaluation.strata.EDGES`.
+            level: Level of the intervals.
+
+        Returns:
+            One row per stratum: ``cases``, ``clusters``, and of every metric its mean, ``<metric>
+            low`` and ``<metric> high``. Strata without a case are left out.
+
+        Raises:
+            ValueError: If there is no such kind of cases, or the report does not know it.
+        """
+        wanted = self.metrics if metrics is None else metrics
+        values = {metric: self.values(metric) for metric in wanted}
+        position = self.ranks["position"].to_numpy()
+        return strata_of(by, self.cases, position, values, self.cluster, edges, level)
+
     def to_frame(self, level: float = 0.95) -> pd.DataFrame:
         """One row a metric: ``value``, and ``low`` and ``high`` of its interval."""
         rows = {
@@ -248,6 +290,8 @@ class Report:
         values = {name: getattr(self, name) for name in self.__dataclass_fields__}
         ranks = {str(name): column.to_numpy() for name, column in self.ranks.items()}
         values |= {"ranks": ranks, "protocol": self.protocol.to_dict()}
+        if self.cases is not None:
+            values["cases"] = {str(n): column.to_numpy() for n, column in self.cases.items()}
         write_file(path, FORMAT, FORMAT_VERSION, values)
 
     @classmethod
@@ -269,7 +313,8 @@ class Report:
         if unknown:
             raise ValueError(f"{path} is broken: it says {unknown[0]!r:.60}, which no report does.")
         num_cases = len(content["cluster"])
-        for name, values in content["ranks"].items():
+        facts = content.get("cases") or {}
+        for name, values in {**facts, **content["ranks"]}.items():
             if len(values) != num_cases:
                 raise ValueError(
                     f"{path} is broken: {name} has {len(values)} of {num_cases} cases."
@@ -286,6 +331,7 @@ class Report:
         ranks = pd.DataFrame(content["ranks"])
         if (protocol.seen == "both") != (f"{UNSEEN_COLUMNS}better" in ranks):
             raise ValueError(f"{path} is broken: its places are not those of its protocol.")
+        content |= {"cases": pd.DataFrame(facts) if facts else None}
         return cls(**{**content, "ranks": ranks, "protocol": protocol})
 
     def __repr__(self) -> str:

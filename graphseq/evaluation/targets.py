@@ -79,6 +79,40 @@ class Targets:
     def __len__(self) -> int:
         return len(self.session)
 
+    def facts(self, sessions: Sessions, counts: NDArray[Any] | None) -> pd.DataFrame:
+        """What tells cases apart: one row per case, for :meth:`Report.strata`.
+
+        Args:
+            sessions: Those of the cases, in the codes of the model.
+            counts: Training clicks of each item; ``None``: not known.
+
+        Returns:
+            ``length``: clicks of the session; ``popularity``: training clicks of the target, 0 if
+            it is unknown, -1 where there are no counts; ``repeat``: whether it is in the known
+            history; ``gap``: seconds since the click before it, NaN where there are none.
+        """
+        click = self.ptr[self.session] + self.position
+        order = np.lexsort((self.items, sessions.session_index))  # stable: the oldest one first
+        item, owner = self.items[order], sessions.session_index[order]
+        again = np.zeros(len(order), dtype=bool)
+        again[order[1:]] = (item[1:] == item[:-1]) & (owner[1:] == owner[:-1]) & (item[1:] >= 0)
+        popularity = np.full(len(self), -1, dtype=np.int64)
+        if counts is not None:
+            popularity = np.where(self.target >= 0, np.asarray(counts)[self.target], 0)
+        gap = np.full(len(self), np.nan)
+        if sessions.time is not None:
+            time = np.asarray(sessions.time, dtype=np.float64)
+            after = self.position > 0
+            gap[after] = time[click[after]] - time[click[after] - 1]
+        return pd.DataFrame(
+            {
+                "length": np.diff(self.ptr)[self.session],
+                "popularity": popularity,
+                "repeat": again[click],
+                "gap": gap,
+            }
+        )
+
     def seen(self, case: Ints) -> tuple[Ints, Ints]:
         """The distinct items in the whole known history of cases.
 

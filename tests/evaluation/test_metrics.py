@@ -9,20 +9,41 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from graphseq.evaluation import metric_names, metric_values, parse_metric, rank_counts
+from graphseq.evaluation import auc, metric_names, metric_values, parse_metric, rank_counts
 
 
 def gain(kind, place, k):
     if k is not None and place > k:
         return 0.0
-    return {"hr": 1.0, "ndcg": 1 / math.log2(place + 1), "mrr": 1 / place}[kind]
+    return {
+        "hr": 1.0,
+        "recall": 1.0,
+        "precision": 1 / (k or 1),
+        "ndcg": 1 / math.log2(place + 1),
+        "mrr": 1 / place,
+        "mean_rank": place,
+    }[kind]
 
 
 @settings(max_examples=60, deadline=None)
 @given(
     st.lists(st.integers(0, 2), min_size=1, max_size=6),
     st.data(),
-    st.sampled_from(["hr@1", "hr@3", "ndcg@2", "ndcg@9", "mrr@2", "mrr@5", "mrr"]),
+    st.sampled_from(
+        [
+            "hr@1",
+            "hr@3",
+            "ndcg@2",
+            "ndcg@9",
+            "mrr@2",
+            "mrr@5",
+            "mrr",
+            "recall@2",
+            "precision@2",
+            "precision@9",
+            "mean_rank",
+        ]
+    ),
 )
 def test_metric_of_ties_is_the_mean_over_all_orders_of_equal_items(scores, data, name):
     target = data.draw(st.integers(0, len(scores) - 1))
@@ -109,7 +130,7 @@ def test_metric_names_of_no_cutoffs_say_what_is_asked(ks):
         metric_names(ks)
 
 
-@pytest.mark.parametrize("name", ["hr@0", "ndcg", "recall@10", "hr@5.0", "hr@-1", "", 5, None])
+@pytest.mark.parametrize("name", ["hr@0", "ndcg", "map@10", "hr@5.0", "hr@-1", "", 5, None])
 def test_metric_that_is_none_says_which_there_are(name):
     with pytest.raises(ValueError, match=r"A metric is hr@k, ndcg@k or mrr@k .* or mrr; got"):
         metric_values(name, [0], [0], 3)
@@ -128,3 +149,23 @@ def test_metric_that_is_none_says_which_there_are(name):
 def test_metric_of_counts_that_do_not_fit_says_why(better, tied, num_items, message):
     with pytest.raises(ValueError, match=message):
         metric_values("hr@1", better, tied, num_items)
+
+
+def test_auc_of_one_target_is_the_share_of_others_that_it_beats():
+    # 0 better; 2 better and 1 tied of 4 others; a miss.
+    assert metric_values("auc", [0, 2, 5], [0, 1, 0], 5).tolist() == [1.0, 1 - 2.5 / 4, 0.0]
+    assert metric_values("mean_rank", [0, 2, 5], [0, 1, 0], 5).tolist() == [1.0, 3.5, 6.0]
+    assert metric_values("auc", [0], [0], 1).tolist() == [1.0]
+    assert metric_values("precision@10", [0, 4], [0, 0], 5).tolist() == [0.1, 0.1]
+
+
+@given(
+    scores=st.lists(st.integers(0, 3), min_size=2, max_size=8),
+    data=st.data(),
+)
+def test_auc_of_one_target_is_that_of_the_pairs(scores, data):
+    target = data.draw(st.integers(0, len(scores) - 1))
+    better, tied = rank_counts(torch.tensor([scores]), torch.tensor([target]))
+    labels = [int(item == target) for item in range(len(scores))]
+    found = metric_values("auc", better, tied, len(scores))[0]
+    assert found == pytest.approx(auc(labels, scores))

@@ -1,0 +1,118 @@
+"""Metrics by kinds of cases: of short and long sessions, rare and popular targets, new and seen."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from graphseq.evaluation.significance import mean_interval
+
+EDGES: Mapping[str, Sequence[float]] = MappingProxyType(
+    {
+        "length": (1, 2, 3, 4, 6, 11, 21, 51),
+        "position": (0, 1, 2, 3, 5, 10, 20, 50),
+        "popularity": (0, 1, 5, 10, 50, 250, 1000),
+        "gap": (0, 10, 60, 600, 3600, 86_400),
+    }
+)
+"""Where strata of numbers begin: clicks, clicks, training clicks, seconds."""
+
+FLAGS: Mapping[str, tuple[str, str]] = MappingProxyType(
+    {"repeat": ("new to the session", "repeat"), "new": ("known item", "new item")}
+)
+"""Names of the strata of flags: not set, set."""
+
+
+def strata_of(
+    by: str,
+    cases: pd.DataFrame | None,
+    position: NDArray[np.int64],
+    values: Mapping[str, NDArray[np.float64]],
+    groups: NDArray[np.int64],
+    edges: Sequence[float] | None,
+    level: float,
+) -> pd.DataFrame:
+    """The frame of :meth:`graphseq.evaluation.Report.strata`.
+
+    Args:
+        by, edges, level: As there.
+        cases: What tells the cases apart, if it is known.
+        position: Place of each target in its session, int64 [num_cases].
+        values: Metric -> its values case by case.
+        groups: The cluster of each case, int64 [num_cases].
+    """
+    number, names = _strata(by, cases, position, edges)
+    rows = {}
+    for stratum in np.unique(number[number >= 0]):
+        inside = number == stratum
+        cluster = groups[inside]
+        row: dict[str, Any] = {"cases": int(inside.sum()), "clusters": len(np.unique(cluster))}
+        for metric, of_case in values.items():
+            low, high = mean_interval(of_case[inside], cluster, level=level)
+            row |= {
+                metric: float(of_case[inside].mean()),
+                f"{metric} low": max(low, 0.0),
+                f"{metric} high": high if metric.endswith("mean_rank") else min(high, 1.0),
+            }
+        rows[names[stratum]] = row
+    return pd.DataFrame.from_dict(rows, orient="index").rename_axis(by)
+
+
+def _strata(
+    by: str,
+    cases: pd.DataFrame | None,
+    position: NDArray[np.int64],
+    edges: Sequence[float] | None,
+) -> tuple[NDArray[np.int64], list[str]]:
+    """The stratum of each case, -1: none, and the names of all strata."""
+    known = (*EDGES, *FLAGS)
+    if by not in known:
+        raise ValueError(f"Strata are by {', '.join(known)}, got {by!r}.")
+    if by == "position":
+        values: NDArray[Any] = position
+    elif cases is None:
+        raise ValueError(
+            f"This report does not know the {by} of its cases: evaluate the model again, reports "
+            "of graphseq 0.1 and of re-ranking hold places alone."
+        )
+    elif by == "new":
+        values = _counted(cases, by) == 0
+    elif by == "popularity":
+        values = _counted(cases, by)
+    else:
+        values = cases[by].to_numpy()
+    if by in FLAGS:
+        if edges is not None:
+            raise ValueError(f"Strata by {by} are two, they have no edges.")
+        return np.asarray(values, dtype=bool).astype(np.int64), list(FLAGS[by])
+    starts = np.asarray(EDGES[by] if edges is None else edges, dtype=np.float64)
+    if starts.ndim != 1 or len(starts) == 0 or (np.diff(starts) <= 0).any():
+        raise ValueError(f"edges must be ascending numbers, as (1, 5, 10), got {edges!r}.")
+    numbers = np.asarray(values, dtype=np.float64)
+    if np.isnan(numbers).all():
+        raise ValueError("These sessions have no times: there are no gaps between clicks.")
+    place = np.searchsorted(starts, numbers, side="right") - 1
+    place[np.isnan(numbers)] = -1
+    unit = 1 if by != "gap" else 0
+    names = [
+        f"{start:g}" if end - start == unit else f"{start:g}-{end - unit:g}"
+        for start, end in pairwise(starts.tolist())
+    ]
+    return place, [*names, f"{starts[-1]:g} or more"]
+
+
+def _counted(cases: pd.DataFrame, by: str) -> NDArray[np.int64]:
+    """Training clicks of each target."""
+    counts: NDArray[np.int64] = cases["popularity"].to_numpy()
+    if (counts < 0).any():
+        raise ValueError(
+            f"This report does not know {by} items: the model has no catalog, attach that of "
+            "training as model.catalog."
+        )
+    return counts
