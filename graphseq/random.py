@@ -48,6 +48,9 @@ STREAMS = {
     "served_cases": 29,
     "candidates": 30,
     "session_hashes": 31,
+    "bootstrap": 40,
+    "bootstrap_runs": 41,
+    "lists": 42,
 }
 """Name -> the number that tells a stream from all others. A number is never used again."""
 

@@ -8,8 +8,8 @@ from itertools import combinations
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from graphseq.evaluation.differences import holm
 from graphseq.evaluation.report import Report
 from graphseq.evaluation.significance import paired_test
 
@@ -60,23 +60,6 @@ def paired_tests(
             test_row["p_corrected"] = None if test_row["p_value"] is None else float(corrected)
         rows += tests
     return rows
-
-
-def holm(p_values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """P values corrected for their number (Holm, Scandinavian Journal of Statistics 1979).
-
-    Args:
-        p_values: Of all tests of one family, [n].
-
-    Returns:
-        [n], each at most 1: the probability of one false rejection or more is kept below the level.
-    """
-    n = len(p_values)
-    order = np.argsort(p_values, kind="stable")
-    corrected = np.maximum.accumulate(p_values[order] * (n - np.arange(n)))
-    found = np.empty(n)
-    found[order] = np.minimum(corrected, 1.0)
-    return found
 
 
 def sentence(test: Mapping[str, Any]) -> str:

@@ -1,7 +1,16 @@
 """Honest numbers: full rankings, metrics averaged over ties, intervals that know of clusters."""
 
 from graphseq.evaluation.audit import Audit, Finding, audit
+from graphseq.evaluation.bootstrap import bootstrap_interval, paired_bootstrap
 from graphseq.evaluation.ctr import PairReport, auc, evaluate_pairs, logloss
+from graphseq.evaluation.differences import (
+    CriticalDifference,
+    Differences,
+    critical_difference,
+    differences,
+    holm,
+    smallest_difference,
+)
 from graphseq.evaluation.evaluate import evaluate
 from graphseq.evaluation.list_metrics import hit_rate_at_k, mrr, ndcg_at_k
 from graphseq.evaluation.metrics import metric_names, metric_values, parse_metric
@@ -15,6 +24,8 @@ from graphseq.evaluation.significance import PairedTest, mean_interval, paired_t
 __all__ = [
     "PRESETS",
     "Audit",
+    "CriticalDifference",
+    "Differences",
     "Finding",
     "PairReport",
     "PairedTest",
@@ -23,17 +34,23 @@ __all__ = [
     "auc",
     "audit",
     "audit_model",
+    "bootstrap_interval",
+    "critical_difference",
+    "differences",
     "evaluate",
     "evaluate_pairs",
     "evaluate_reranker",
     "hit_rate_at_k",
+    "holm",
     "logloss",
     "mean_interval",
     "metric_names",
     "metric_values",
     "mrr",
     "ndcg_at_k",
+    "paired_bootstrap",
     "paired_test",
     "parse_metric",
     "rank_counts",
+    "smallest_difference",
 ]

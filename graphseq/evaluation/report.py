@@ -24,6 +24,7 @@ from graphseq.data.storage.rules import (
     record,
     whole,
 )
+from graphseq.evaluation.bootstrap import paired_bootstrap
 from graphseq.evaluation.metrics import metric_values
 from graphseq.evaluation.protocol import SAMPLED, UNSEEN, Protocol
 from graphseq.evaluation.significance import PairedTest, mean_interval, paired_test
@@ -192,7 +193,7 @@ class Report:
         other: Report,
         metric: str,
         *,
-        method: Literal["t", "sign_flip"] = "t",
+        method: Literal["t", "sign_flip", "bootstrap"] = "t",
         level: float = 0.95,
         seed: int = 0,
     ) -> PairedTest:
@@ -201,13 +202,34 @@ class Report:
         Args:
             other: The other model's report on the same sessions.
             metric: ``"hr@k"``, ``"ndcg@k"``, ``"mrr@k"`` or ``"mrr"``, at any k.
-            method, level, seed: As in :func:`~graphseq.evaluation.paired_test`.
+            method: ``"t"``, ``"sign_flip"`` (:func:`~graphseq.evaluation.paired_test`) or
+                ``"bootstrap"`` (:func:`~graphseq.evaluation.paired_bootstrap`).
+            level, seed: As there.
 
         Returns:
             The test of ``self - other``.
 
         Raises:
             ValueError: If the reports are of different cases or under different rules.
+        """
+        self.require_same_cases(other)
+        if method == "bootstrap":
+            one, two = self.values(metric), other.values(metric)
+            return paired_bootstrap(one, two, self.cluster, level=level, seed=seed)
+        return paired_test(
+            self.values(metric),
+            other.values(metric),
+            self.cluster,
+            method=method,
+            level=level,
+            seed=seed,
+        )
+
+    def require_same_cases(self, other: Report) -> None:
+        """Refuses a report of other cases or under another protocol.
+
+        Raises:
+            ValueError: If it is one.
         """
         places = ["session", "position"]
         known = bool(self.fingerprint and other.fingerprint)
@@ -228,14 +250,6 @@ class Report:
                 f"Only reports under the same protocol can be compared, but {name} is "
                 f"{ours.get(name)!r} here and {theirs.get(name)!r} there."
             )
-        return paired_test(
-            self.values(metric),
-            other.values(metric),
-            self.cluster,
-            method=method,
-            level=level,
-            seed=seed,
-        )
 
     def strata(
         self,

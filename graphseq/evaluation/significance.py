@@ -141,9 +141,29 @@ def _cluster_sums(values: NDArray[np.float64], cluster: ArrayLike) -> NDArray[np
     return np.asarray(np.bincount(number, weights=values), dtype=np.float64)
 
 
-def _quantile(level: float, num_clusters: int) -> float:
+def mean_error(values: ArrayLike, cluster: ArrayLike) -> tuple[float, int]:
+    """The cluster-robust standard error of a mean, NaN for one cluster, and their number.
+
+    Args:
+        values: One value per case, [num_cases].
+        cluster: The cluster of each case, integers [num_cases].
+    """
+    _, error, num_clusters = _mean_and_error(values, cluster)
+    return error, num_clusters
+
+
+def check_level(level: float, name: str = "level") -> None:
+    """Refuses what is no probability between 0 and 1.
+
+    Raises:
+        ValueError: If it is none.
+    """
     if not 0 < level < 1:
-        raise ValueError(f"level must lie between 0 and 1, as 0.95 does, got {level}.")
+        raise ValueError(f"{name} must lie between 0 and 1, as 0.95 does, got {level}.")
+
+
+def _quantile(level: float, num_clusters: int) -> float:
+    check_level(level)
     if num_clusters < 2:
         return float("nan")
     return float(stdtrit(num_clusters - 1, 0.5 + level / 2))

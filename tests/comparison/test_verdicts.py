@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 import graphseq as gs
-from graphseq.comparison.verdicts import holm, paired_tests, sentence
+from graphseq.comparison.verdicts import paired_tests, sentence
+from graphseq.evaluation import holm
 
 
 def test_holm_is_that_of_the_textbook() -> None:

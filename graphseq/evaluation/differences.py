@@ -1,0 +1,235 @@
+"""Which of many models differ: all pairs, over many data sets, and what a test part can show."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from typing import Literal
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from scipy.special import stdtrit
+
+from graphseq.evaluation.bootstrap import paired_bootstrap
+from graphseq.evaluation.report import Report
+from graphseq.evaluation.significance import check_level, mean_error, paired_test
+
+CHANCE = 0.05
+"""A difference is real where its corrected p-value is below this."""
+
+
+def holm(p_values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """P values corrected for their number (Holm, Scandinavian Journal of Statistics 1979).
+
+    >>> holm(np.array([0.01, 0.04, 0.03])).tolist()
+    [0.03, 0.06, 0.06]
+
+    Args:
+        p_values: Of all tests of one family, [n].
+
+    Returns:
+        [n], each at most 1: the probability of one false rejection or more is kept below the level.
+    """
+    n = len(p_values)
+    order = np.argsort(p_values, kind="stable")
+    corrected = np.maximum.accumulate(p_values[order] * (n - np.arange(n)))
+    found = np.empty(n)
+    found[order] = np.minimum(corrected, 1.0)
+    return found
+
+
+@dataclass(frozen=True, eq=False)
+class Differences:
+    """Which differences are real: every model against every other, best model first.
+
+    Args:
+        metric: What is compared.
+        mean: Mean of each model over its seeds, as a Series.
+        difference: That of the row's model minus that of the column's, models by models.
+        p_value: Corrected by Holm over all pairs, models by models; 1 on the diagonal.
+    """
+
+    metric: str
+    mean: pd.Series
+    difference: pd.DataFrame
+    p_value: pd.DataFrame
+
+    @property
+    def real(self) -> pd.DataFrame:
+        """Whether each difference is real: its corrected p-value is below 0.05."""
+        return self.p_value < CHANCE
+
+    def __repr__(self) -> str:
+        pairs = len(self.mean) * (len(self.mean) - 1) // 2
+        real = int(self.real.to_numpy().sum()) // 2
+        return f"{type(self).__name__}({self.metric}: {real} of {pairs} pairs differ)"
+
+
+def differences(
+    reports: Mapping[str, Report | Sequence[Report]],
+    metric: str,
+    *,
+    method: Literal["t", "sign_flip", "bootstrap"] = "t",
+    seed: int = 0,
+) -> Differences:
+    """Tests every model against every other on the same cases, clustered, corrected by Holm.
+
+    Args:
+        reports: Model -> its report, or one report per seed.
+        metric: As ``"mrr@20"``.
+        method: As of :func:`~graphseq.evaluation.paired_test`; ``"bootstrap"`` draws the seeds too.
+        seed: Seed of random tests.
+
+    Raises:
+        ValueError: If there are fewer than two models, or their cases or protocols differ.
+    """
+    groups = {
+        name: [given] if isinstance(given, Report) else list(given)
+        for name, given in reports.items()
+    }
+    if len(groups) < 2 or not all(groups.values()):
+        raise ValueError(
+            f"Differences are between two models or more, got reports of {len(groups)}."
+        )
+    leader = next(iter(groups.values()))[0]
+    for group in groups.values():
+        for report in group:
+            leader.require_same_cases(report)
+    values = {
+        name: np.stack([report.values(metric) for report in group])
+        for name, group in groups.items()
+    }
+    lower_is_better = metric.endswith("mean_rank")
+    mean = pd.Series({name: float(table.mean()) for name, table in values.items()}, name=metric)
+    mean = mean.sort_values(ascending=lower_is_better, kind="stable")
+    pairs = list(combinations(mean.index, 2))
+    found = [
+        paired_bootstrap(values[one], values[other], leader.cluster, seed=seed)
+        if method == "bootstrap"
+        else paired_test(
+            values[one].mean(0), values[other].mean(0), leader.cluster, method=method, seed=seed
+        )
+        for one, other in pairs
+    ]
+    p_values = np.array([test.p_value for test in found])
+    corrected = holm(np.where(np.isnan(p_values), 1.0, p_values))
+    difference = pd.DataFrame(0.0, mean.index, mean.index)
+    p_value = pd.DataFrame(1.0, mean.index, mean.index)
+    for (one, other), test, p in zip(pairs, found, corrected, strict=True):
+        difference.loc[one, other], difference.loc[other, one] = test.difference, -test.difference
+        p_value.loc[one, other] = p_value.loc[other, one] = p
+    return Differences(metric, mean, difference, p_value)
+
+
+def smallest_difference(
+    first: Report,
+    second: Report | None = None,
+    *,
+    metric: str = "mrr@20",
+    level: float = 0.95,
+    power: float = 0.8,
+) -> float:
+    r"""The smallest difference of two models that a test part of this size can show.
+
+    .. math::
+        \delta = (t_{G - 1, 1 - \alpha / 2} + t_{G - 1, \mathrm{power}}) \, \mathrm{SE}
+
+    with the cluster-robust standard error of the paired difference. A true difference of this size
+    is found with probability ``power``; a smaller one more often stays hidden.
+
+    Args:
+        first: The report of a model on the test part.
+        second: That of another one, with which it is paired. ``None``: a model whose cases rise and
+            fall independently, for which the difference is the largest.
+        metric: What is compared.
+        level: :math:`1 - \alpha`.
+        power: Probability to find the difference.
+
+    Returns:
+        The difference in units of the metric; NaN where there is one cluster.
+
+    Raises:
+        ValueError: If the reports are of other cases, or a probability is not between 0 and 1.
+    """
+    check_level(level)
+    check_level(power, "power")
+    values = first.values(metric)
+    if second is not None:
+        first.require_same_cases(second)
+        values = values - second.values(metric)
+    error, clusters = mean_error(values, first.cluster)
+    if clusters < 2:
+        return float("nan")
+    error *= 2**0.5 if second is None else 1.0
+    reach = stdtrit(clusters - 1, 0.5 + level / 2) + stdtrit(clusters - 1, power)
+    return float(reach * error)
+
+
+@dataclass(frozen=True, eq=False)
+class CriticalDifference:
+    """Mean ranks of models over data sets, and what is too close to call.
+
+    Args:
+        ranks: Mean rank of each model, best first, as a Series; 1: best everywhere.
+        distance: Mean ranks that are closer than this cannot be told apart.
+        p_value: Of Friedman's test that all models are equal.
+        num_datasets: Data sets behind the ranks.
+    """
+
+    ranks: pd.Series
+    distance: float
+    p_value: float
+    num_datasets: int
+
+    @property
+    def groups(self) -> list[list[str]]:
+        """Runs of models that cannot be told apart, each the longest possible."""
+        names, ranks = list(self.ranks.index), self.ranks.to_numpy()
+        found: list[list[str]] = []
+        reached = 0
+        for start, rank in enumerate(ranks):
+            stop = int(np.searchsorted(ranks, rank + self.distance, side="right"))
+            if stop - start > 1 and stop > reached:
+                found.append(names[start:stop])
+                reached = stop
+        return found
+
+
+def critical_difference(scores: pd.DataFrame, *, level: float = 0.95) -> CriticalDifference:
+    r"""Compares models over many data sets by their ranks (Demšar, JMLR 2006).
+
+    .. math::
+        \mathrm{CD} = q_\alpha \sqrt{\frac{k (k + 1)}{6 N}}
+
+    with k models on N data sets and Nemenyi's :math:`q_\alpha`; equal scores share their ranks.
+
+    Args:
+        scores: A metric of which more is better, data sets by models, without gaps.
+        level: :math:`1 - \alpha`.
+
+    Raises:
+        ValueError: If there are fewer than two models or data sets, or a score is missing.
+    """
+    from scipy import stats  # loads slowly
+
+    check_level(level)
+    num_datasets, num_models = scores.shape
+    if num_models < 2 or num_datasets < 2 or scores.isna().to_numpy().any():
+        raise ValueError(
+            "A critical difference needs two models and two data sets or more and a score of each, "
+            f"got {num_datasets} data sets, {num_models} models and "
+            f"{int(scores.isna().to_numpy().sum())} scores missing."
+        )
+    ranks = scores.rank(axis=1, ascending=False)
+    mean = ranks.mean().sort_values(kind="stable")
+    # Friedman's statistic, corrected for ties.
+    spread = ((ranks - (num_models + 1) / 2) ** 2).to_numpy().sum()
+    expected = num_datasets * (num_models + 1) / 2
+    between = ((ranks.sum() - expected) ** 2).sum()
+    statistic = (num_models - 1) * between / spread if spread > 0 else 0.0
+    p_value = float(stats.chi2.sf(statistic, num_models - 1))
+    quantile = float(stats.studentized_range.ppf(level, num_models, np.inf)) / 2**0.5
+    distance = quantile * (num_models * (num_models + 1) / (6 * num_datasets)) ** 0.5
+    return CriticalDifference(mean, distance, p_value, num_datasets)
