@@ -111,8 +111,17 @@ def metric_names(ks: Any) -> list[str]:
     Raises:
         ValueError: If ``ks`` is empty or holds anything but whole numbers of at least 1.
     """
+    return [f"{kind}@{k}" for k in cutoffs_of(ks) for kind in SHOWN] + ["mrr"]
+
+
+def cutoffs_of(ks: Any) -> list[int]:
+    """Cut-offs, each once, in the order given; one number is one of them.
+
+    Raises:
+        ValueError: If there is none, or anything but whole numbers of at least 1.
+    """
     cutoffs = list(ks) if np.iterable(ks) else [ks]
     whole = all(isinstance(k, (int, np.integer)) and not isinstance(k, bool) for k in cutoffs)
     if not cutoffs or not whole or min(cutoffs) < 1:
         raise ValueError(f"ks must be whole numbers of at least 1, as in (5, 10, 20), got {ks!r}.")
-    return [f"{kind}@{int(k)}" for k in dict.fromkeys(cutoffs) for kind in SHOWN] + ["mrr"]
+    return [int(k) for k in dict.fromkeys(cutoffs)]

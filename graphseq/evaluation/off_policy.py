@@ -1,0 +1,237 @@
+r"""Off-policy evaluation: what a new policy would have earned, by the log of an old one.
+
+A log holds the item that was shown in each case, the probability with which the old policy showed
+it, and the reward: a click, a sale. The new policy is a probability for each item in each case; the
+weight of a case is :math:`w_i = \pi(a_i \mid x_i) / \mu(a_i \mid x_i)`.
+"""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from graphseq.evaluation.significance import mean_error, mean_interval
+
+Floats = NDArray[np.float64]
+
+FEW = 0.1
+"""Share of the cases that count, below which an estimate rests on too few of them."""
+
+
+@dataclass(frozen=True)
+class OffPolicyEstimate:
+    r"""What a policy would have earned per case.
+
+    Args:
+        value: The estimate of the mean reward.
+        low, high: Its cluster-robust interval.
+        variance: Squared standard error of the estimate.
+        effective_size: Cases that the weights amount to, :math:`(\sum w)^2 / \sum w^2` (Kish).
+        largest_weight: The largest weight of a case.
+        mean_weight: Their mean; 1 where the old policy shows whatever the new one would.
+        num_cases: Cases of the log.
+        warnings: What speaks against the estimate; empty: nothing found.
+    """
+
+    value: float
+    low: float
+    high: float
+    variance: float
+    effective_size: float
+    largest_weight: float
+    mean_weight: float
+    num_cases: int
+    warnings: tuple[str, ...] = ()
+
+
+def ips(
+    rewards: ArrayLike,
+    logged: ArrayLike,
+    new: ArrayLike,
+    *,
+    clip: float | None = None,
+    cluster: ArrayLike | None = None,
+    level: float = 0.95,
+) -> OffPolicyEstimate:
+    r"""Inverse propensity scoring (Horvitz & Thompson, JASA 1952).
+
+    .. math::
+        \hat V = \frac1n \sum_i w_i r_i
+
+    Unbiased where the old policy can show everything that the new one would; its variance grows
+    with the weights.
+
+    Args:
+        rewards: Reward of the item shown, [num_cases].
+        logged: Probability with which the old policy showed it, above 0, [num_cases].
+        new: Probability with which the new policy would show it, [num_cases].
+        clip: Largest weight: lower variance for some bias; ``None``: weights are as they are.
+        cluster: Cases that are not independent, integers [num_cases]; ``None``: all are.
+        level: Level of the interval.
+
+    Raises:
+        ValueError: If shapes differ, there is no case, or a probability is out of range.
+    """
+    reward, weight, groups = _read(rewards, logged, new, clip, cluster)
+    return _estimate(weight * reward, weight, groups, level, clip)
+
+
+def snips(
+    rewards: ArrayLike,
+    logged: ArrayLike,
+    new: ArrayLike,
+    *,
+    clip: float | None = None,
+    cluster: ArrayLike | None = None,
+    level: float = 0.95,
+) -> OffPolicyEstimate:
+    r"""Self-normalized inverse propensity scoring (Swaminathan & Joachims, NeurIPS 2015).
+
+    .. math::
+        \hat V = \frac{\sum_i w_i r_i}{\sum_i w_i}
+
+    A little biased, far steadier than :func:`ips`, and always within the range of the rewards. The
+    variance is that of the ratio, by the delta method.
+
+    Args:
+        rewards, logged, new, clip, cluster, level: As of :func:`ips`.
+
+    Raises:
+        ValueError: As :func:`ips`, or if the new policy shows nothing of what was shown.
+    """
+    reward, weight, groups = _read(rewards, logged, new, clip, cluster)
+    total = weight.sum()
+    if total == 0:
+        raise ValueError(
+            "The new policy would show nothing of what was shown: this log holds no evidence of it."
+        )
+    value = float((weight * reward).sum() / total)
+    # The estimate is the mean of its linear form.
+    linear = value + weight * (reward - value) * len(weight) / total
+    return _estimate(linear, weight, groups, level, clip)
+
+
+def doubly_robust(
+    rewards: ArrayLike,
+    logged: ArrayLike,
+    new: ArrayLike,
+    predicted: ArrayLike,
+    predicted_new: ArrayLike,
+    *,
+    clip: float | None = None,
+    cluster: ArrayLike | None = None,
+    level: float = 0.95,
+) -> OffPolicyEstimate:
+    r"""The doubly robust estimate (Dudík et al., ICML 2011).
+
+    .. math::
+        \hat V = \frac1n \sum_i \Big( \sum_a \pi(a \mid x_i) \, \hat r(x_i, a)
+            + w_i \big( r_i - \hat r(x_i, a_i) \big) \Big)
+
+    Unbiased if either the probabilities of the log or the predicted rewards are right; the better
+    the prediction, the lower the variance.
+
+    Args:
+        rewards, logged, new, clip, cluster, level: As of :func:`ips`.
+        predicted: Predicted reward of the item shown, [num_cases].
+        predicted_new: Predicted reward of the new policy, its mean over all items, [num_cases].
+
+    Raises:
+        ValueError: As :func:`ips`.
+    """
+    reward, weight, groups = _read(rewards, logged, new, clip, cluster)
+    shown, expected = _numbers("predicted", predicted), _numbers("predicted_new", predicted_new)
+    if shown.shape != reward.shape or expected.shape != reward.shape:
+        raise ValueError(
+            f"There is one prediction per case, [{len(reward)}], got predicted {list(shown.shape)} "
+            f"and predicted_new {list(expected.shape)}."
+        )
+    return _estimate(expected + weight * (reward - shown), weight, groups, level, clip)
+
+
+def _read(
+    rewards: ArrayLike,
+    logged: ArrayLike,
+    new: ArrayLike,
+    clip: float | None,
+    cluster: ArrayLike | None,
+) -> tuple[Floats, Floats, NDArray[np.int64]]:
+    reward, old, wanted = (
+        _numbers(name, values)
+        for name, values in (("rewards", rewards), ("logged", logged), ("new", new))
+    )
+    if (
+        reward.ndim != 1
+        or reward.size == 0
+        or old.shape != reward.shape
+        or wanted.shape != old.shape
+    ):
+        raise ValueError(
+            "There is one reward and one probability of either policy per case, [num_cases], got "
+            f"{list(reward.shape)}, {list(old.shape)} and {list(wanted.shape)}."
+        )
+    if (old <= 0).any() or (old > 1).any():
+        bad = int(np.argmax((old <= 0) | (old > 1)))
+        raise ValueError(
+            f"logged holds probabilities above 0 and up to 1, but {old[bad]} in case {bad}: what "
+            "was shown had a chance."
+        )
+    if (wanted < 0).any() or (wanted > 1).any():
+        bad = int(np.argmax((wanted < 0) | (wanted > 1)))
+        raise ValueError(f"new holds probabilities from 0 to 1, but {wanted[bad]} in case {bad}.")
+    if clip is not None and not clip > 0:
+        raise ValueError(f"clip is the largest weight, above 0, or None, got {clip}.")
+    groups = np.arange(len(reward)) if cluster is None else np.asarray(cluster)
+    weight = wanted / old
+    return reward, weight if clip is None else np.minimum(weight, clip), groups
+
+
+def _numbers(name: str, values: ArrayLike) -> Floats:
+    found = np.asarray(values, dtype=np.float64)
+    if not np.isfinite(found).all():
+        raise ValueError(
+            f"{name} holds {int((~np.isfinite(found)).sum())} values that are not finite."
+        )
+    return found
+
+
+def _estimate(
+    terms: Floats, weight: Floats, groups: NDArray[np.int64], level: float, clip: float | None
+) -> OffPolicyEstimate:
+    """The mean of the terms, and what speaks against it."""
+    low, high = mean_interval(terms, groups, level=level)
+    error, _ = mean_error(terms, groups)
+    squares = float(weight @ weight)
+    effective = float(weight.sum()) ** 2 / squares if squares > 0 else 0.0
+    mean = float(weight.mean())
+    found = []
+    if effective < FEW * len(weight):
+        found.append(
+            f"the weights amount to {effective:,.0f} of {len(weight):,} cases: few cases decide"
+        )
+    largest = float(weight.max())
+    if squares > 0 and largest > FEW * weight.sum():
+        found.append(f"one case has {largest / weight.sum():.0%} of the weight")
+    # Where both policies can show the same, weights are 1 on average.
+    spread, _ = mean_error(weight, groups)
+    if clip is None and abs(mean - 1) > max(0.05, 4 * (spread if spread == spread else 0.0)):
+        found.append(
+            f"weights are {mean:.2f} on average, not 1: the log lacks what the new policy shows, "
+            "or its probabilities are wrong"
+        )
+    for said in found:
+        warnings.warn(f"Off-policy estimate: {said}.", stacklevel=3)
+    return OffPolicyEstimate(
+        value=float(terms.mean()),
+        low=low,
+        high=high,
+        variance=error**2,
+        effective_size=effective,
+        largest_weight=largest,
+        mean_weight=mean,
+        num_cases=len(weight),
+        warnings=tuple(found),
+    )

@@ -1,0 +1,176 @@
+"""Metrics of lists: by hand, by loops, and PyG's own."""
+
+from dataclasses import replace
+from itertools import combinations
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from torch_geometric.metrics import (
+    LinkPredAveragePopularity,
+    LinkPredCoverage,
+    LinkPredDiversity,
+    LinkPredPersonalization,
+)
+
+import graphseq as gs
+from graphseq.evaluation import Protocol, evaluate_lists, gini, personalization
+from graphseq.models.base import SessionModel
+
+ITEMS = 12
+GENERATOR = np.random.default_rng(4)
+LOG = gs.Sessions.from_lists(GENERATOR.integers(0, ITEMS, (40, 5)).tolist())
+SPLIT = gs.session_split(LOG, 0.4)
+CATEGORIES = [item % 3 for item in SPLIT.catalog.items.ids]
+TABLE = torch.randn(ITEMS, ITEMS, generator=torch.Generator().manual_seed(3))
+
+
+class Fixed(SessionModel):
+    """Scores by the last item, from a table."""
+
+    def __init__(self):
+        super().__init__(ITEMS)
+        self.catalog = SPLIT.catalog
+
+    def score(self, batch, items=None):
+        return TABLE[batch.click_item[batch.click_ptr[1:] - 1]]
+
+
+@pytest.fixture(scope="module")
+def report():
+    return evaluate_lists(Fixed(), SPLIT.test, k=4, categories=CATEGORIES)
+
+
+def cases():
+    """History and target of every case, in order."""
+    for clicks in np.split(SPLIT.test.items, SPLIT.test.ptr[1:-1]):
+        for position in range(1, len(clicks)):
+            yield clicks[:position].tolist(), int(clicks[position])
+
+
+def test_lists_are_the_best_items_of_every_case(report):
+    expected = [TABLE[h[-1]].argsort(descending=True)[:4].tolist() for h, _ in cases()]
+    assert report.lists.tolist() == expected
+    assert len(report.lists) == SPLIT.test.num_targets
+
+
+def test_list_metrics_equal_those_of_pyg(report):
+    lists = torch.from_numpy(report.lists)
+    nothing = torch.empty(2, 0, dtype=torch.long)
+    counts = torch.from_numpy(SPLIT.catalog.counts)
+    for name, metric in (
+        ("coverage", LinkPredCoverage(4, ITEMS)),
+        ("diversity", LinkPredDiversity(4, torch.tensor(CATEGORIES))),
+        ("personalization", LinkPredPersonalization(4)),
+        ("average_popularity", LinkPredAveragePopularity(4, counts)),
+    ):
+        metric.update(lists, nothing)
+        assert report.metrics[f"{name}@4"] == pytest.approx(float(metric.compute()), rel=1e-5)
+
+
+def test_list_metrics_equal_naive_loops(report):
+    counts = SPLIT.catalog.counts
+    popular = set(np.argsort(-counts, kind="stable")[:4].tolist())
+    rows = {name: [] for name in ("novelty", "serendipity", "repeat", "explore", "miscalibration")}
+    for (history, target), chosen in zip(cases(), report.lists.tolist(), strict=True):
+        rows["novelty"].append(np.mean([-np.log2(counts[j] / counts.sum()) for j in chosen]))
+        rows["serendipity"].append(float(target in chosen and target not in popular))
+        rows["repeat"].append(np.mean([j in history for j in chosen]))
+        rows["explore"].append(np.mean([j not in history for j in chosen]))
+        distinct = list(dict.fromkeys(history))
+        p = np.array([np.mean([CATEGORIES[j] == c for j in distinct]) for c in range(3)])
+        q = np.array([np.mean([CATEGORIES[j] == c for j in chosen]) for c in range(3)])
+        mixed = 0.99 * q + 0.01 * p
+        held = p > 0
+        rows["miscalibration"].append((p[held] * np.log(p[held] / mixed[held])).sum())
+    for name, values in rows.items():
+        assert report.values(f"{name}@4") == pytest.approx(np.array(values))
+        assert report.metrics[f"{name}@4"] == pytest.approx(np.mean(values))
+    exposure = np.bincount(report.lists.ravel(), minlength=ITEMS)
+    naive = np.abs(exposure[:, None] - exposure).sum() / (2 * ITEMS * exposure.sum())
+    assert report.metrics["gini@4"] == pytest.approx(naive)
+
+
+def test_gini_and_personalization_by_hand():
+    assert gini([1, 1, 1]) == 0
+    assert gini([0, 0, 6]) == pytest.approx(2 / 3)
+    assert np.isnan(gini([0, 0]))
+    lists = np.array([[0, 1], [1, 2], [3, 4]])
+    overlaps = [len(set(a) & set(b)) / 2 for a, b in combinations(lists.tolist(), 2)]
+    assert personalization(lists, 2) == pytest.approx(1 - np.mean(overlaps))
+    assert np.isnan(personalization(lists[:1], 2))
+
+
+def test_lists_without_seen_items_hold_none(report):
+    without = evaluate_lists(Fixed(), SPLIT.test, k=4, protocol=Protocol(seen="remove"))
+    assert without.metrics["repeat@4"] == 0
+    assert report.metrics["repeat@4"] > 0
+    assert "diversity@4" not in without.metrics
+
+
+def test_lists_shorter_than_k_and_without_history():
+    model = Fixed()
+    sessions = gs.Sessions.from_lists([["x", SPLIT.catalog.items.ids[0]], *SPLIT.test.to_lists()])
+    found = evaluate_lists(model, sessions, k=50, protocol="srgnn")
+    assert found.lists.shape == (SPLIT.test.num_targets + 1, ITEMS)
+    popular = np.argsort(-SPLIT.catalog.counts, kind="stable")
+    assert found.lists[0].tolist() == popular.tolist()
+    assert found.metrics["coverage@50"] == 1.0
+
+
+def test_lists_of_nothing_recommended_are_empty():
+    class Silent(Fixed):
+        def score(self, batch, items=None):
+            scores = torch.full((batch.num_graphs, ITEMS), -torch.inf)
+            scores[:, 2] = 0.0
+            return scores
+
+    found = evaluate_lists(Silent(), SPLIT.test, k=3, categories=CATEGORIES)
+    assert (found.lists == [2, -1, -1]).all()
+    assert found.metrics["coverage@3"] == pytest.approx(1 / ITEMS)
+    assert found.metrics["personalization@3"] == pytest.approx(1 - 1 / 3)
+    assert np.isnan(found.metrics["diversity@3"])
+    assert found.metrics["repeat@3"] + found.metrics["explore@3"] == pytest.approx(1)
+
+
+def test_list_report_has_intervals_case_by_case(report):
+    frame = report.to_frame()
+    assert (
+        frame.loc["novelty@4", "low"] < report.metrics["novelty@4"] < frame.loc["novelty@4", "high"]
+    )
+    assert np.isnan(frame.loc["coverage@4", "low"])
+    assert "coverage@4=" in repr(report)
+    with pytest.raises(ValueError, match="Metrics case by case are average_popularity"):
+        report.values("coverage@4")
+
+
+def test_categories_are_a_column_of_the_catalog():
+    model = Fixed()
+    table = pd.DataFrame({"kind": [f"k{c}" for c in CATEGORIES]})
+    model.catalog = replace(SPLIT.catalog, item_features=table)
+    named = evaluate_lists(model, SPLIT.test, k=4, categories="kind")
+    given = evaluate_lists(model, SPLIT.test, k=4, categories=CATEGORIES)
+    assert named.metrics == given.metrics
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"k": 0}, "k must be at least 1, got 0"),
+        ({"categories": [1, 2]}, r"one category per item, \[12\], got 2"),
+        ({"categories": "kind"}, "The catalog has no item feature 'kind', but none"),
+        ({"protocol": Protocol(candidates=3)}, "Lists are of all items"),
+        ({"protocol": "leave-one-out"}, "and seen='both'"),
+    ],
+)
+def test_lists_of_misfits_say_what_is_wrong(options, message):
+    with pytest.raises(ValueError, match=message):
+        evaluate_lists(Fixed(), SPLIT.test, **options)
+
+
+def test_lists_of_a_model_without_a_catalog_say_so():
+    model = Fixed()
+    model.catalog = None
+    with pytest.raises(ValueError, match="Lists are measured by training counts"):
+        evaluate_lists(model, SPLIT.test)
