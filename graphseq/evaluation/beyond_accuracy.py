@@ -15,7 +15,7 @@ from torch_geometric.metrics import LinkPredCoverage
 from graphseq.arguments import whole
 from graphseq.data.sessions.sessions import Sessions
 from graphseq.evaluation.evaluate import clusters_of, narrowed
-from graphseq.evaluation.inputs import read_inputs, ready
+from graphseq.evaluation.inputs import inference_mode, read_inputs
 from graphseq.evaluation.protocol import Protocol, protocol_of
 from graphseq.evaluation.scoring import score_cases
 from graphseq.evaluation.shortlist import shortlist
@@ -23,9 +23,7 @@ from graphseq.evaluation.significance import mean_interval
 from graphseq.evaluation.targets import Targets
 from graphseq.models.base import SessionModel
 from graphseq.random import torch_stream
-
-Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
+from graphseq.typing import Floats, Ints
 
 SMOOTHING = 0.01
 """Share of the history mixed into a list for its calibration: no category is missing then."""
@@ -160,7 +158,7 @@ def evaluate_lists(
     lists[cases.history == 0] = popular
     generator = torch_stream("lists", seed)
     tolerance = None if model.scores_by_table else model.score_tolerance
-    with ready(model, device):
+    with inference_mode(model, device):
         for case, scores in score_cases(model, sessions, cases, batch_size):
             if protocol.seen == "remove":
                 row, item = (torch.from_numpy(part).to(scores.device) for part in cases.seen(case))

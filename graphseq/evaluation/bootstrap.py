@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from graphseq.arguments import whole
 from graphseq.evaluation.significance import PairedTest, check_level
 from graphseq.random import stream
-
-Floats = NDArray[np.float64]
+from graphseq.typing import Floats
 
 DRAWS_AT_ONCE = 2**22
 """Draws of clusters held at once."""

@@ -14,8 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from graphseq.evaluation.significance import mean_error, mean_interval
-
-Floats = NDArray[np.float64]
+from graphseq.typing import Floats
 
 FEW = 0.1
 """Share of the cases that count, below which an estimate rests on too few of them."""

@@ -10,20 +10,18 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 import torch
-from numpy.typing import NDArray
 
 from graphseq.arguments import flag, whole
 from graphseq.data.sessions.sessions import Sessions
 from graphseq.evaluation.evaluate import clusters_of, counts_of, rank_by_popularity
-from graphseq.evaluation.inputs import read_inputs, ready
+from graphseq.evaluation.inputs import inference_mode, read_inputs
 from graphseq.evaluation.metrics import cutoffs_of, metric_values, parse_metric
 from graphseq.evaluation.scoring import score_cases
 from graphseq.evaluation.significance import mean_interval
-from graphseq.evaluation.targets import Targets, ranges
+from graphseq.evaluation.targets import Targets
 from graphseq.models.base import SessionModel
-
-Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
+from graphseq.ragged import ragged_arange
+from graphseq.typing import Floats, Ints
 
 KINDS = ("recall", "precision", "ndcg")
 """Metrics of several targets."""
@@ -157,11 +155,11 @@ def evaluate_several(
     better[without], tied[without] = rank_by_popularity(model, item[without])
     order = np.argsort(pair, kind="stable")
     ordered = pair[order]
-    with ready(model, device):
+    with inference_mode(model, device):
         for case, scores in score_cases(model, sessions, cases, batch_size):
             first = np.searchsorted(ordered, case)
             number = np.searchsorted(ordered, case, side="right") - first
-            found = order[ranges(first, number)]
+            found = order[ragged_arange(first, number)]
             row = np.repeat(np.arange(len(case)), number)
             step = max(1, MOST_SCORES // model.num_items)
             for start in range(0, len(found), step):
@@ -217,7 +215,7 @@ def _targets(sessions: Sessions, cases: Targets, relevant: str) -> tuple[Ints, I
             )
     length = (end - click)[chosen]
     pair = np.repeat(chosen, length)
-    item = cases.items[ranges(click[chosen], length)].astype(np.int64)
+    item = cases.items[ragged_arange(click[chosen], length)].astype(np.int64)
     order = np.lexsort((item, pair))
     pair, item = pair[order], item[order]
     again = np.zeros(len(pair), dtype=bool)

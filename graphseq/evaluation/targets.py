@@ -79,7 +79,7 @@ class Targets:
     def __len__(self) -> int:
         return len(self.session)
 
-    def facts(self, sessions: Sessions, counts: NDArray[Any] | None) -> pd.DataFrame:
+    def facts(self, sessions: Sessions, counts: Ints | None) -> pd.DataFrame:
         """What tells cases apart: one row per case, for :meth:`Report.strata`.
 
         Args:
