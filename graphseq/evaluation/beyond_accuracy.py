@@ -10,7 +10,6 @@ import numpy as np
 import pandas as pd
 import torch
 from numpy.typing import ArrayLike, NDArray
-from torch_geometric.metrics import LinkPredCoverage
 
 from graphseq.arguments import whole
 from graphseq.data.sessions.sessions import Sessions
@@ -181,6 +180,8 @@ def evaluate_lists(
 
 def coverage(lists: Ints, num_items: int) -> float:
     """Share of the items that are in any list, int64 [n, k]; -1: no item (PyG's metric)."""
+    from torch_geometric.metrics import LinkPredCoverage  # loads torchmetrics, slowly
+
     metric = LinkPredCoverage(max(1, lists.shape[1]), num_items)
     seen = torch.from_numpy(np.unique(lists[lists >= 0])).unsqueeze(1)
     metric.update(seen, torch.empty(2, 0, dtype=torch.long))
