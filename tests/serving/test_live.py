@@ -196,6 +196,19 @@ def test_unknown_items_and_sessions_are_answered_and_said(world: Any) -> None:
     assert (reply.fallback, reply.unknown) == (False, 4)
 
 
+def test_ids_of_numpy_are_plain_ones_and_others_are_refused() -> None:
+    sessions = gs.Sessions.from_lists([[10, 20, 10], [20, 30]])
+    model = MODELS["markov"](3)
+    fit(model, sessions)
+    live = LiveSessions(Recommender(model))
+    reply = live.click("s", np.int64(20), k=3)
+    assert (reply.fallback, reply.unknown) == (False, 0)
+    assert Record.decode(live.store.get(["s"])[0][0]).items == [20]
+    with pytest.raises(ValueError, match=r"ids that are text or numbers, got \[20\]"):
+        live.click("s", [20])
+    assert live.recommend("s").num_clicks == 1
+
+
 def test_hidden_items_are_not_recommended(world: Any) -> None:
     live = LiveSessions(Recommender(world.neural))
     first = live.click("s", "i3", k=3)

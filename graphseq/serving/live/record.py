@@ -8,9 +8,23 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+import numpy as np
+
 Outcome = Literal["new", "late", "repeated", "too_old"]
 """``"new"``: the newest click; ``"late"``: it went before others; ``"repeated"``: its event is here
 already; ``"too_old"``: it is older than all clicks that are kept. The last two change nothing."""
+
+
+def plain_id(value: Any) -> Any:
+    """An id as a store keeps it: a NumPy number is a plain one.
+
+    Raises:
+        ValueError: If it is no text and no number.
+    """
+    value = value.item() if isinstance(value, np.generic) else value
+    if value is not None and not isinstance(value, (str, int, float)):
+        raise ValueError(f"Live sessions keep ids that are text or numbers, got {value!r:.60}.")
+    return value
 
 
 @dataclass(frozen=True)
@@ -60,7 +74,11 @@ class Record:
             click: The click.
             now: Seconds since 1970, for a click without a time.
             most: Clicks to keep.
+
+        Raises:
+            ValueError: If the item is no text and no number.
         """
+        item = plain_id(click.item)
         if click.event and click.event in self.events:
             return "repeated"
         newest = self.times[-1] if self.times else now
@@ -75,7 +93,7 @@ class Record:
         if place == 0 and self.dropped:
             return "too_old"
         late = place < len(self.times)
-        self.items.insert(place, click.item)
+        self.items.insert(place, item)
         self.times.insert(place, time)
         self.events.insert(place, click.event)
         self.order += late
@@ -111,5 +129,5 @@ def changed(
     """A record with further clicks, and what became of each."""
     record = Record.decode(value)
     outcomes = [record.add(click, now, most) for click in clicks]
-    record.user = record.user if user is None else user
+    record.user = record.user if user is None else plain_id(user)
     return record.encode(), outcomes
