@@ -51,6 +51,7 @@ STREAMS = {
     "bootstrap": 40,
     "bootstrap_runs": 41,
     "lists": 42,
+    "model_checks": 32,
 }
 """Name -> the number that tells a stream from all others. A number is never used again."""
 

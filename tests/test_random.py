@@ -45,6 +45,18 @@ def test_numbers_are_uniform_along_a_stream_and_across_streams() -> None:
     assert abs(pearsonr(along, across).statistic) < 0.01
 
 
+def test_substreams_stand_apart_from_the_words_of_the_stream_they_are_of() -> None:
+    # The reference program's words of seed 0; a substream begins with none of them.
+    words = np.array([0xE220A8397B1DCDAF, 0x6E789E6AA1B965F4], dtype=np.uint64)
+    apart = words ^ np.uint64(0xBF58476D1CE4E5B9)
+    assert substreams(np.uint64(0), [0, 1]).tolist() == apart.tolist()
+    key = words_of("view", 3, 1)
+    own, below = uniform(key, np.arange(1000)), substreams(key, np.arange(1000))
+    assert not np.isin((below >> np.uint64(11)).astype(np.float64) * 2.0**-53, own).any()
+    deeper = substreams(substreams(key, 5), np.arange(1000))
+    assert len(np.unique(np.concatenate([below, deeper]))) == 2000
+
+
 @pytest.mark.parametrize("size", [1, 3, 1000])
 def test_integers_are_drawn_uniformly(size: int) -> None:
     drawn = integers(words_of("view", 0), np.arange(50_000), size)

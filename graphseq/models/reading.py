@@ -38,6 +38,8 @@ def _checked(method: Callable[..., Any], name: str, owner: str) -> Callable[...,
                 "nodes out of them: gs.SessionGraphLoader gives batches of sessions."
             )
         rows = method(self, batch, *args, **kwargs)
+        if name != "score" and (args or kwargs):  # asked for more than rows, as for attention
+            return rows
         size = batch.num_graphs if owner == "session" else batch.click_index.numel()
         if not isinstance(rows, Tensor) or rows.dim() != 2 or len(rows) != size:
             shape = list(rows.shape) if isinstance(rows, Tensor) else type(rows).__name__

@@ -20,6 +20,8 @@ from graphseq.evaluation.evaluate import counts_of, evaluate
 from graphseq.models.base import SessionModel
 from graphseq.models.counting.counting import CountingModel
 from graphseq.models.use.persistence import load
+from graphseq.nn.chance import OwnDraws
+from graphseq.random import stream, torch_stream
 from graphseq.testing.examples import (
     NUM_ITEMS,
     QUERIES,
@@ -127,8 +129,7 @@ def arguments_kept(subject: Subject) -> None:
             f"{subject.name}.settings lacks the argument {parameter.name!r}: build the model by "
             "its class, and leave settings and __new__ as they are.",
         )
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
+    with OwnDraws(0):
         try:
             again = type(model)(**model.settings)
         except Exception as error:
@@ -261,7 +262,7 @@ def candidates(subject: Subject) -> None:
         everything = model.score(batch)
         shared = torch.tensor([4, 0, NUM_ITEMS - 1, 4])
         size = (len(QUERIES), 3)
-        each = torch.randint(NUM_ITEMS, size, generator=torch.Generator().manual_seed(3))
+        each = torch.randint(NUM_ITEMS, size, generator=torch_stream("model_checks", 3))
         for items, wanted in ((shared, everything[:, shared]), (each, everything.gather(1, each))):
             given = model.score(batch, items)
             _ask(
@@ -279,14 +280,14 @@ def gradients(subject: Subject) -> None:
     if isinstance(model, CountingModel):
         return
     # Some lie behind a ReLU, which at this width may be shut for a few sessions: ask many.
-    generator = torch.Generator().manual_seed(1)
+    generator = torch_stream("model_checks", 1)
     lists = [torch.randint(NUM_ITEMS, (9,), generator=generator).tolist() for _ in range(20)]
     model.score(graphs_of([*lists, *QUERIES])).log_softmax(-1)[:, 0].sum().backward()
     without = [n for n, p in model.named_parameters() if p.grad is None or not p.grad.any()]
     if without and model.samples != "pairs":
         model.train()
         batch = _training_batch(model, sessions_of([[*each, 0] for each in lists]))
-        vectors, targets, *_ = model.training_rows(batch, torch.Generator().manual_seed(0))
+        vectors, targets, *_ = model.training_rows(batch, torch_stream("model_checks", 0))
         known = targets >= 0
         scores = model.score_vectors(vectors[known])
         torch.nn.functional.cross_entropy(scores, targets[known]).backward()
@@ -301,7 +302,7 @@ def gradients(subject: Subject) -> None:
 @_check
 def item_codes(subject: Subject) -> None:
     """Items numbered in another order have the same scores, in that order."""
-    order = torch.randperm(NUM_ITEMS, generator=torch.Generator().manual_seed(2))
+    order = torch.randperm(NUM_ITEMS, generator=torch_stream("model_checks", 2))
     code = order.argsort()  # new code of each item
     model = subject.ready()
     other = subject.ready(training_sessions(order.tolist()))
@@ -352,7 +353,7 @@ def samples(subject: Subject) -> None:
     model.train()
     lists = [[3, 5, 3, 0], [7, 1], [2, 2, 2]]
     batch = _training_batch(model, sessions_of(lists))
-    vectors, targets, session = model.training_rows(batch, torch.Generator().manual_seed(0))
+    vectors, targets, session = model.training_rows(batch, torch_stream("model_checks", 0))
     _ask(
         len(vectors) == len(targets) == len(session),
         f"{subject.name} trains on {len(vectors)} vectors with {len(targets)} targets of "
@@ -518,7 +519,7 @@ def max_length(subject: Subject) -> None:
     length = model.max_length
     if length is None or length > LONGEST:
         return
-    generator = np.random.default_rng(0)
+    generator = stream("model_checks", 0)
     long = generator.integers(0, NUM_ITEMS, length + 4).tolist()
     cut = long[-length - 1 :]  # the newest clicks, and the target
     one, other = (model.recommend([each], k=NUM_ITEMS) for each in (long[:-1], cut[:-1]))

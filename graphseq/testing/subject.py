@@ -11,6 +11,7 @@ import torch
 from graphseq.data.sessions.sessions import Sessions
 from graphseq.models.base import SessionModel
 from graphseq.models.counting.counting import CountingModel
+from graphseq.nn.chance import OwnDraws
 from graphseq.testing.examples import NUM_ITEMS, training_sessions
 
 
@@ -63,8 +64,7 @@ class Subject:
 
     def new(self, num_items: int = NUM_ITEMS) -> SessionModel:
         """A model with first weights, the same each time; torch's random state stays as it was."""
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(0)
+        with OwnDraws(0):
             return self.model(num_items, **self.arguments)
 
     def ready(self, sessions: Sessions | None = None) -> SessionModel:

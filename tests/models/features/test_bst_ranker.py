@@ -214,3 +214,25 @@ def test_bst_ranker_trained_on_pairs_learns_what_a_click_feature_tells() -> None
         model, train, loss=loss, max_epochs=14, batch_size=32, learning_rate=0.003, progress=False
     )
     assert gs.evaluate(model, test, ks=[1]).metrics["hr@1"] > 0.95
+
+
+def test_bst_ranker_start_is_wide_in_attention_and_kaiming_in_the_mlp() -> None:
+    torch.manual_seed(0)
+    model = BSTRanker(50, 64, mlp_channels=[256, 128])
+    attention = [part for part in model.blocks.modules() if isinstance(part, torch.nn.Linear)]
+    assert len(attention) >= 4
+    for part in attention:
+        assert part.weight.std().item() == pytest.approx(part.in_features**-0.5, rel=0.05)
+    layers = [part for part in model.mlp.modules() if isinstance(part, torch.nn.Linear)]
+    for part in (model.lin_first, *layers):
+        bound = (6 / ((1 + 0.01**2) * part.in_features)) ** 0.5  # uniform: He et al., ICCV 2015
+        assert part.weight.abs().max().item() <= bound
+        assert part.weight.std().item() == pytest.approx(bound / 3**0.5, rel=0.1)
+        assert not part.bias.any()
+    before = {name: value.clone() for name, value in model.named_parameters()}
+    torch.manual_seed(0)
+    model.reset_parameters()
+    torch.manual_seed(1)
+    other = BSTRanker(50, 64, mlp_channels=[256, 128])
+    differing = {n for n, value in other.named_parameters() if not torch.equal(value, before[n])}
+    assert {n for n in before if n.endswith("weight") and before[n].dim() > 1} <= differing

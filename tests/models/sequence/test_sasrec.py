@@ -306,6 +306,20 @@ def test_sasrec_dropout_acts_in_training_alone() -> None:
     assert not torch.equal(model.click_states(batch), model.click_states(batch))
 
 
+def test_sasrec_embeddings_are_dropped_in_training_before_the_first_block() -> None:
+    batch = batch_of([[0, 1, 2, 3], [4, 5]])
+    model = small_model(dropout=0.5)
+    read: list[torch.Tensor] = []
+    model.blocks[0].register_forward_pre_hook(lambda block, given: read.append(given[0].detach()))
+    model.eval()(batch)
+    torch.manual_seed(0)
+    model.train()(batch)
+    whole, dropped = read
+    kept = dropped != 0
+    assert 0.2 < kept.float().mean() < 0.8
+    torch.testing.assert_close(dropped[kept], 2 * whole[kept])
+
+
 def test_sasrec_start_is_normal_with_small_deviation_and_plain_norms() -> None:
     torch.manual_seed(0)
     model = SASRec(500, 32, 1)
