@@ -29,6 +29,53 @@ def hardest(negatives: Tensor, mask: Tensor, number: int) -> tuple[Tensor, Tenso
     return negatives.gather(1, kept), mask.gather(1, kept)
 
 
+def hardest_of_pool(
+    vectors: Tensor,
+    pool: Tensor,
+    offset: Tensor | None,
+    hidden: tuple[Tensor, Tensor],
+    number: int,
+) -> tuple[Tensor, Tensor]:
+    """The highest scores of each row in a pool that all rows share, as TRON (2023) takes them.
+
+    Only what is kept is scored with a gradient: a pool of 16,384 for 2,000 rows never is a matrix
+    of scores.
+
+    Args:
+        vectors: [n, d].
+        pool: Rows of the item table, [N, d].
+        offset: Added to the scores of the pool's items, [N], or ``None``.
+        hidden: Rows, ascending, and columns of the pool that do not count for them, int64 [m] each.
+        number: How many each row keeps.
+
+    Returns:
+        Their scores, with gradient, and which of them count, [n, min(number, N)] each: a row with
+        fewer that count has some that do not.
+    """
+    number = min(number, len(pool))
+    row, column = hidden
+    kept, counts = [], []
+    with torch.no_grad():
+        block = max(1, BLOCK_ELEMENTS // max(len(pool), 1))
+        starts = torch.arange(0, len(vectors) + block, block, device=row.device)
+        ends = torch.searchsorted(row, starts).tolist()
+        for at, part in enumerate(vectors.split(block)):
+            scores = part @ pool.t()  # [block, N]
+            if offset is not None:
+                scores += offset
+            cells = slice(ends[at], ends[at + 1])
+            scores[row[cells] - at * block, column[cells]] = -torch.inf
+            best = scores.topk(number, dim=1)
+            kept.append(best.indices)
+            counts.append(best.values > -torch.inf)
+    index = torch.cat(kept)  # [n, number]
+    rows = pool.index_select(0, index.flatten()).view(*index.shape, -1)  # [n, number, d]
+    chosen = (rows @ vectors.unsqueeze(2)).squeeze(2)  # [n, number]
+    if offset is not None:
+        chosen = chosen + offset[index]
+    return chosen, torch.cat(counts)
+
+
 class ItemIndex(Protocol):
     """What finds the items of highest score, exactly or nearly so."""
 

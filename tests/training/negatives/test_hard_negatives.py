@@ -7,7 +7,12 @@ import torch
 from torch import Tensor
 
 from graphseq.training.negatives import hard_negatives as module
-from graphseq.training.negatives.hard_negatives import ExactIndex, IndexNegatives, hardest
+from graphseq.training.negatives.hard_negatives import (
+    ExactIndex,
+    IndexNegatives,
+    hardest,
+    hardest_of_pool,
+)
 
 
 def table(num_items: int = 17, seed: int = 0) -> tuple[Tensor, Tensor]:
@@ -35,6 +40,34 @@ def test_hardest_are_the_highest_that_count_and_they_alone_get_a_gradient() -> N
 def test_hardest_of_fewer_than_asked_for_are_all() -> None:
     scores, mask = torch.randn(3, 2), torch.ones(3, 2, dtype=torch.bool)
     assert hardest(scores, mask, 9)[0].sort(1).values.equal(scores.sort(1).values)
+
+
+@pytest.mark.parametrize("block", [1, 40, 10_000])
+@pytest.mark.parametrize("with_offset", [False, True])
+@pytest.mark.parametrize("number", [1, 4, 17, 30])
+def test_hardest_of_pool_equals_the_hardest_of_all_its_scores_gradients_included(
+    block: int, with_offset: bool, number: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "BLOCK_ELEMENTS", block)
+    vectors, (pool, offset) = rows(), table()
+    leaves = [vectors, pool, offset] if with_offset else [vectors, pool]
+    for leaf in leaves:
+        leaf.requires_grad_()
+    mask = torch.rand(5, 17, generator=torch.Generator().manual_seed(2)) < 0.7
+    mask[3] = False  # a row of which nothing counts
+    found = hardest_of_pool(
+        vectors, pool, offset if with_offset else None, (~mask).nonzero().unbind(1), number
+    )
+    scores = vectors @ pool.t() + (offset if with_offset else 0.0)
+    expected = hardest(scores, mask, number)
+    assert found[0].shape == (5, min(number, 17))
+    assert torch.equal(found[1], expected[1])
+    for one, other in zip(found[0], expected[0], strict=True):
+        torch.testing.assert_close(one, other)
+    gradients = [
+        torch.autograd.grad(kept[counts].exp().sum(), leaves) for kept, counts in (found, expected)
+    ]
+    torch.testing.assert_close(*gradients)
 
 
 @pytest.mark.parametrize("block", [1, 12, 10_000])
