@@ -32,6 +32,7 @@ OTHERS: dict[str, Any] = {
     "monitor": "ndcg@5",
     "patience": None,
     "exclude_seen": True,
+    "order": "time",
     "seed": 9,
     "checkpoint_steps": 100,
     "checkpoint_minutes": None,
@@ -135,6 +136,7 @@ for _name in ("seed", "checkpoint_steps"):
 for _name in ("learning_rate", "weight_decay", "gradient_clip", "ema", "checkpoint_minutes"):
     for _value in (float("inf"), float("nan"), True, "0.1", [0.1]):
         WRONG[_name].append((_value, f"{_name} must be a finite number, got"))
+WRONG["order"] = [("newest", "order is one of random, time, got 'newest'")]
 for _name in ("compile", "exclude_seen"):
     WRONG[_name] = [(v, f"{_name} must be true or false") for v in ("no", 1, 0, None, "true")]
 

@@ -318,6 +318,8 @@ def check_combination(
             "augmentation changes samples of a split, sessions or a dataset; it does not go with "
             "lanes, and a loader of your own takes it itself: SessionGraphLoader(augmentation=...)."
         )
+    if settings.order == "time":
+        _check_order_of_time(data, settings)
     if auxiliary and lanes is not None:
         raise ValueError(
             "Auxiliary losses read whole sessions, and lanes give them click by click: use "
@@ -334,6 +336,24 @@ def check_combination(
         raise ValueError(
             f"Several processes share out the batches of sessions, not those of a "
             f"{type(data).__name__}: pass a split, sessions, shards or a SessionGraphDataset."
+        )
+
+
+def _check_order_of_time(data: object, settings: TrainingSettings) -> None:
+    if not isinstance(data, (Split, Sessions)):
+        raise ValueError(
+            f"order='time' sorts sessions, and a {type(data).__name__} has an order of its own: "
+            "pass a split or sessions, or use order='random'."
+        )
+    if settings.max_clicks is not None:
+        raise ValueError(
+            "max_clicks makes batches of similar length, and order='time' keeps the order of time: "
+            "use batch_size with it."
+        )
+    if (data.train if isinstance(data, Split) else data).time is None:
+        raise ValueError(
+            "order='time' needs the times of clicks, and these sessions have none: read the log "
+            "with time=, or use order='random'."
         )
 
 
@@ -393,10 +413,10 @@ def training_batches(
             augmentation=augmentation,
             **workers,
         )
-    dataset = source
+    dataset, by_time = source, settings.order == "time"
     if isinstance(dataset, Sessions):
-        dataset = _dataset(model, dataset, target_fields)
-    kwargs: dict[str, Any] = {"shuffle": True, "seed": settings.seed, **workers}
+        dataset = _dataset(model, oldest_first(dataset) if by_time else dataset, target_fields)
+    kwargs: dict[str, Any] = {"shuffle": not by_time, "seed": settings.seed, **workers}
     if settings.lanes is not None:
         return SessionParallelLoader(dataset, settings.lanes, **kwargs)
     # That of one process, of which each takes its share.
@@ -404,7 +424,7 @@ def training_batches(
         dataset,
         settings.batch_size * collectives.size,
         max_clicks=None if settings.max_clicks is None else settings.max_clicks * collectives.size,
-        bucket=by_session,
+        bucket=by_session and not by_time,
         augmentation=augmentation,
         rank=0,
         world_size=1,
@@ -416,6 +436,18 @@ def training_batches(
     return EpochLoader(
         dataset, whole.dataset, share, with_epoch=augmentation is not None, **workers
     )
+
+
+def oldest_first(sessions: Sessions) -> Sessions:
+    """The sessions by the time of their last click; those of one moment in the order of the log.
+
+    Raises:
+        ValueError: If they have no times.
+    """
+    if sessions.time is None:
+        raise ValueError("Sessions without times have no order of time.")
+    last = sessions.time[sessions.ptr[1:] - 1]
+    return sessions.select(np.argsort(last, kind="stable"))
 
 
 def _samples_of(model: SessionModel) -> Samples:

@@ -16,7 +16,12 @@ from graphseq.random import StepGenerator, seed_of
 from graphseq.training import losses
 from graphseq.training.lightning.collectives import SINGLE_PROCESS
 from graphseq.training.losses.shared_negatives import collisions, shared_sampled_softmax
-from graphseq.training.negatives.hard_negatives import ITEM_INDEXES, IndexNegatives, hardest
+from graphseq.training.negatives.hard_negatives import (
+    ITEM_INDEXES,
+    IndexNegatives,
+    hardest,
+    hardest_of_pool,
+)
 from graphseq.training.negatives.sampler import NegativeSampler, shared_scores
 from graphseq.training.negatives.session_items import SeenItems
 from graphseq.training.objectives.auxiliary import (
@@ -207,10 +212,11 @@ class Objective:
             log_q = self._log_q(drawn)
             if log_q is not None:
                 offset = -log_q if offset is None else offset - log_q
-            if self._is_fused:
-                own, other = rows[: targets.numel()], rows[targets.numel() :]
-                offsets = (None, None) if offset is None else offset.split([len(own), len(other)])
+            own, other = rows[: targets.numel()], rows[targets.numel() :]
+            offsets = (None, None) if offset is None else offset.split([len(own), len(other)])
+            if self._is_fused or self.loss.hardest is not None:
                 hidden = collisions(targets, negatives) if seen is None else seen.cells(negatives)
+            if self._is_fused:
                 if len(hidden[0]) == len(own) * len(other):
                     return self._of_no_negative(vectors)
                 return shared_sampled_softmax(
@@ -223,14 +229,22 @@ class Objective:
                     hidden=hidden,
                     label_smoothing=self.loss.label_smoothing,
                 )
-            positive, scores, _ = shared_scores(vectors, rows, targets, negatives, offset)
+            if self.loss.hardest is not None:
+                positive = (vectors * own).sum(1)  # [n]
+                positive = positive if offsets[0] is None else positive + offsets[0]
+                scores, mask = hardest_of_pool(
+                    vectors, other, offsets[1], hidden, self.loss.hardest
+                )
+            else:
+                positive, scores, _ = shared_scores(vectors, rows, targets, negatives, offset)
+                scores, mask = self._that_count(scores, negatives, targets, seen)
         else:
             number = read.known + self._rows_before(model, self._num_rows, targets)
             negatives = self._negatives(targets, epoch, step, number)  # [n, N]
             candidates = torch.cat([targets.unsqueeze(1), negatives], dim=1)
             scores = self._corrected(model.score_vectors(vectors, candidates), candidates)
             positive, scores = scores[:, 0], scores[:, 1:]
-        scores, mask = self._that_count(scores, negatives, targets, seen)
+            scores, mask = self._that_count(scores, negatives, targets, seen)
         if self.from_index is not None:
             found = self.from_index.find(vectors, targets, model.item_weight(), bias, step)
             scores = torch.cat([scores, model.score_vectors(vectors, found)], dim=1)
