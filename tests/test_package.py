@@ -85,17 +85,9 @@ def test_every_folder_of_the_package_is_a_known_room() -> None:
     assert folders <= set(ROOMS)
 
 
-KNOWN_CIRCLES = {("graphseq.serving.recommender", "graphseq.serving.persistence")}
-"""Lazy imports that close a circle; to be cut."""
-
-
 def test_imports_form_no_circle() -> None:
     """Not even imports within functions or for type checkers."""
-    graph = {
-        name: {target for target in imports_of(path) if (name, target) not in KNOWN_CIRCLES}
-        for path in SOURCES
-        for name in [name_of(path)]
-    }
+    graph = {name_of(path): set(imports_of(path)) for path in SOURCES}
     done: set[str] = set()
 
     def visit(module: str, trail: tuple[str, ...]) -> None:
@@ -108,6 +100,42 @@ def test_imports_form_no_circle() -> None:
 
     for module in sorted(graph):
         visit(module, ())
+
+
+LAYERS = {
+    "data": [
+        {"sessions", "logs", "formats", "storage", "splits"},
+        {"graphs", "datasets"},
+        {"loading"},
+    ],
+    "models": [{"counting", "use"}, {"graph", "sequence", "features"}, {"published"}],
+    "training": [{"losses", "optim"}, {"negatives"}, {"objectives", "lightning"}],
+    "serving": [{"indexes", "stores"}, {"live"}, {"service"}],
+}
+"""Folders within a room: each imports those of its own layer and of the layers before."""
+
+
+@pytest.mark.parametrize("room", LAYERS)
+def test_folders_of_a_room_import_none_of_a_later_layer(room: str) -> None:
+    height = {folder: n for n, layer in enumerate(LAYERS[room]) for folder in layer}
+    folders = {path.parent.name for path in SOURCES if path.parent.parent == PACKAGE / room}
+    assert folders <= set(height)
+    for path in SOURCES:
+        for module in imports_of(path) if path.parent.parent == PACKAGE / room else ():
+            where = module.split(".")[1:3]
+            if where[0] == room and where[-1] in height:
+                assert height[where[-1]] <= height[path.parent.name], f"{ids(path)}: {module}"
+
+
+def test_storage_knows_arrays_and_ids_alone() -> None:
+    targets = {
+        module
+        for path in (PACKAGE / "data" / "storage").iterdir()
+        if path.suffix == ".py"
+        for module in imports_of(path)
+        if not module.startswith("graphseq.data.storage")
+    }
+    assert targets <= {"graphseq.data.sessions.vocabulary", "graphseq.typing", "graphseq.ragged"}
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=ids)

@@ -9,83 +9,18 @@ from typing import Any
 
 import numpy as np
 
-from graphseq.data.storage import FolderKind, open_folder, write_folder
-from graphseq.data.storage.rules import flag, list_of, number, optional, record, text, whole
+from graphseq.data.storage import open_folder
 from graphseq.models.base import SessionModel
-from graphseq.models.use.persistence import MODEL
 from graphseq.models.use.persistence import load as load_model
 from graphseq.serving.cache import AnswerCache
-from graphseq.serving.indexes import INDEX, load_index
-from graphseq.serving.item_vectors import model_version
+from graphseq.serving.indexes import load_index
 from graphseq.serving.recommender import Recommender
+from graphseq.serving.saved_form import RECOMMENDER
 from graphseq.serving.stages import Rules
-
-RECOMMENDER = FolderKind(
-    format="graphseq.recommender",
-    version=1,
-    header="recommender.json",
-    holds="saved recommender",
-    made_by="Recommender.save",
-    rules={
-        "model_version": text(),
-        "index": flag(),
-        "reranker": flag(),
-        "weights": list_of(number()),
-        "diversity": number(0, 1),
-        "candidates": whole(1),
-        "rules": flag(),
-        "filtered": flag(),
-        "cache": optional(record({"max_answers": whole(1), "seconds": number(0)})),
-    },
-    within=(MODEL, INDEX),
-)
-
-
-def save(recommender: Recommender, folder: str | PathLike[str]) -> None:
-    """Writes a recommender to a folder, from which :func:`load` makes it again, on any machine.
-
-    The folder holds a folder for the model, each retriever, the reranker and the index, all with
-    checksums, and takes its name in one step. Cached answers are not kept; ``rules`` is code, which
-    no folder holds.
-
-    Args:
-        recommender: Any.
-        folder: The folder to make, or one that holds a saved recommender and nothing else.
-
-    Raises:
-        ValueError: If the folder holds anything else, or a model cannot be saved.
-    """
-    cache = recommender.cache
-    with write_folder(folder, RECOMMENDER) as out:
-        out.content = {
-            "model_version": model_version(recommender.model),
-            "index": recommender.index is not None,
-            "reranker": recommender.reranker is not None,
-            "weights": [float(weight) for weight in recommender.weights],
-            "diversity": recommender.diversity,
-            "candidates": recommender.candidates,
-            "rules": recommender.rules is not None,
-            "filtered": recommender.servable is not None,
-            "cache": None
-            if cache is None
-            else {"max_answers": cache.max_answers, "seconds": cache.seconds},
-        }
-        if recommender.servable is not None:
-            out.write_array("servable", recommender.servable)
-        models = {"model": recommender.model}
-        models |= {f"retriever_{n}": each for n, each in enumerate(recommender.retrievers)}
-        if recommender.reranker is not None:
-            models["reranker"] = recommender.reranker
-        for name, model in models.items():
-            model.save(out.path / name)
-            out.add_folder(name, MODEL)
-        if recommender.index is not None:
-            recommender.index.save(out.path / "index")
-            out.add_folder("index", INDEX)
 
 
 def load_recommender(folder: str | PathLike[str], *, rules: Rules | None = None) -> Recommender:
-    """The recommender that :func:`save` wrote: the same answers. On the CPU.
+    """The recommender that :meth:`Recommender.save` wrote: the same answers. On the CPU.
 
     Args:
         folder: The folder.

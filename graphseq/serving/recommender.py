@@ -15,18 +15,21 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from graphseq.arguments import flag, whole
+from graphseq.data.storage import write_folder
 from graphseq.evaluation.inputs import require_model
 from graphseq.models.base import SessionModel, SessionsLike
 from graphseq.models.use.item_filter import Items, read_items
+from graphseq.models.use.persistence import MODEL
 from graphseq.models.use.recommend import item_vocabulary
 from graphseq.models.use.requests import read_queries
 from graphseq.serving.answers import Answers, as_frame_of, is_one_session
 from graphseq.serving.cache import AnswerCache
 from graphseq.serving.candidates import Candidates, diversify, fuse
-from graphseq.serving.indexes import Index, build_index
+from graphseq.serving.indexes import INDEX, Index, build_index
 from graphseq.serving.item_vectors import Floats, model_version
 from graphseq.serving.queries import Asked, narrowed
 from graphseq.serving.retrieval import score_all, score_vectors, through_index
+from graphseq.serving.saved_form import RECOMMENDER
 from graphseq.serving.stages import Rules, reranked, ruled, vectors_of
 from graphseq.serving.watch import Watch
 
@@ -328,10 +331,45 @@ class Recommender:
                 self.seconds[stage] = self.seconds.get(stage, 0.0) + taken
 
     def save(self, folder: str | PathLike[str]) -> None:
-        """Writes the recommender to a folder: :func:`graphseq.serving.persistence.save`."""
-        from graphseq.serving.persistence import save  # it imports this file
+        """Writes the recommender to a folder, from which :func:`graphseq.serving.load` makes it.
 
-        save(self, folder)
+        The folder holds a folder for the model, each retriever, the reranker and the index, all
+        with checksums, and takes its name in one step. Cached answers are not kept; ``rules`` is
+        code, which no folder holds.
+
+        Args:
+            folder: The folder to make, or one that holds a saved recommender and nothing else.
+
+        Raises:
+            ValueError: If the folder holds anything else, or a model cannot be saved.
+        """
+        cache = self.cache
+        with write_folder(folder, RECOMMENDER) as out:
+            out.content = {
+                "model_version": model_version(self.model),
+                "index": self.index is not None,
+                "reranker": self.reranker is not None,
+                "weights": [float(weight) for weight in self.weights],
+                "diversity": self.diversity,
+                "candidates": self.candidates,
+                "rules": self.rules is not None,
+                "filtered": self.servable is not None,
+                "cache": None
+                if cache is None
+                else {"max_answers": cache.max_answers, "seconds": cache.seconds},
+            }
+            if self.servable is not None:
+                out.write_array("servable", self.servable)
+            models = {"model": self.model}
+            models |= {f"retriever_{n}": each for n, each in enumerate(self.retrievers)}
+            if self.reranker is not None:
+                models["reranker"] = self.reranker
+            for name, model in models.items():
+                model.save(out.path / name)
+                out.add_folder(name, MODEL)
+            if self.index is not None:
+                self.index.save(out.path / "index")
+                out.add_folder("index", INDEX)
 
     def __repr__(self) -> str:
         index = "no index" if self.index is None else repr(self.index)
