@@ -197,10 +197,9 @@ def fit(
     extra = _Extra(callbacks, logger, trainer_options)
     # Of several processes the first has the folder for all.
     with only_run(folder, FILES) if folder is not None and world.rank == 0 else nullcontext():
-        sessions = attach(model, data)
-        if folder is not None and world.rank == 0:
-            check_can_save(model, folder / MODEL)
         if isinstance(model, CountingModel):
+            sessions = attach(model, data)
+            _check_folder(model, folder, world)
             result = _counted(model, sessions, augmentation, auxiliary, folder, world)
         else:
             check_hardware(settings.precision, world.accelerator, compiled=settings.compile)
@@ -213,12 +212,19 @@ def fit(
                 augmentation=augmentation,
                 num_workers=num_workers,
             )
+            _check_folder(model, folder, world)
             module = SessionModule(model, settings, auxiliary=auxiliary)
             module.folder, module.on_epoch = folder, on_epoch
             result = _trained(module, data_module, world, resume, progress, extra)
     if folder is not None and world.size > 1 and torch.distributed.is_initialized():
         torch.distributed.barrier()  # all may read it now, and train there again
     return result
+
+
+def _check_folder(model: SessionModel, folder: Path | None, world: LaunchConfig) -> None:
+    """Refuses now what could not be saved at the end."""
+    if folder is not None and world.rank == 0:
+        check_can_save(model, folder / MODEL)
 
 
 def _counted(

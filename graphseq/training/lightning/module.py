@@ -131,12 +131,11 @@ class SessionModule(pl.LightningModule):
         return callbacks
 
     def setup(self, stage: str) -> None:
+        settings, trainer = self.settings, self.trainer
+        self.collectives = Collectives() if trainer.world_size > 1 else SINGLE_PROCESS
         if stage != "fit":
             return
-        settings, trainer = self.settings, self.trainer
         self._agree_with(trainer)
-        if trainer.world_size > 1:
-            self.collectives = Collectives()
         self.objective = Objective(
             settings.loss,
             self.model.num_items,
@@ -353,14 +352,17 @@ class SessionModule(pl.LightningModule):
         metrics = dict(zip(self.metrics, (sums[:-1] / sums[-1]).tolist(), strict=True))
         values = (further[0] / further[1].clamp(min=1)).tolist()
         metrics |= dict(zip(auxiliary_names(self.further), values, strict=True))
-        trainer = self.trainer
-        if trainer.sanity_checking:
-            return
-        self.log_dict(metrics, logger=False, sync_dist=self.collectives.are_several)
-        if trainer.state.fn != "fit":
-            return
+        if not self.trainer.sanity_checking:
+            fits = self.trainer.state.fn == "fit"
+            # What Trainer.validate returns; in a training, the row of the epoch has it.
+            self.log_dict(metrics, logger=not fits, sync_dist=self.collectives.are_several)
+            if fits:
+                self._keep_if_best(metrics)
+        self._validation.close()  # before callbacks save checkpoints at the end of validation
+
+    def _keep_if_best(self, metrics: dict[str, float]) -> None:
         self.measured = metrics
-        if not trainer.is_last_batch:  # the row of the epoch has those of its last validation
+        if not self.trainer.is_last_batch:  # the row of the epoch has those of its last validation
             self._log(metrics, self.global_step - 1)
         # As Lightning rounds what early stopping compares.
         value = float(torch.tensor(metrics[self.settings.monitor], dtype=torch.float32))
@@ -372,7 +374,6 @@ class SessionModule(pl.LightningModule):
             }
 
     def on_validation_end(self) -> None:
-        self._validation.close()
         self.validation_seconds += time.perf_counter() - self._validation_started
         self._since = time.perf_counter()
 

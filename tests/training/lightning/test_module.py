@@ -378,3 +378,31 @@ def test_what_was_taken_over_is_given_back_after_an_error(split: gs.Split) -> No
     assert torch.equal(torch.get_rng_state(), state)
     assert not any(part._forward_pre_hooks for part in model.modules())
     assert logging.getLogger("graphseq").handlers == []
+
+
+def test_trainer_validates_by_the_exact_ranking_of_evaluate(split: gs.Split) -> None:
+    model = model_of()
+    fitted(model, split, max_epochs=1)
+    module, data = gs.SessionModule(model), gs.SessionDataModule(split, model)
+    (found,) = pl.Trainer(**QUIET).validate(module, datamodule=data, verbose=False)
+    assert split.validation is not None
+    expected = gs.evaluate(model, split.validation, ks=(20,)).metrics
+    assert found == pytest.approx({name: expected[name] for name in found})
+    assert set(found) >= {"mrr@20", "hr@20"}
+
+
+def test_checkpoint_of_a_validation_has_the_weights_that_training_goes_on_with(
+    split: gs.Split, tmp_path: Path
+) -> None:
+    settings = gs.TrainingSettings(batch_size=16, learning_rate=0.01, ema=0.9, patience=None)
+    whole, halves, resumed = model_of(), model_of(), model_of()
+    trained(whole, split, settings, val_check_interval=2)
+    keep = ModelCheckpoint(tmp_path, "{step}", every_n_epochs=1, save_top_k=-1)
+    kept: dict[str, Any] = {"callbacks": [keep], "enable_checkpointing": True}
+    trained(halves, split, settings, max_epochs=1, val_check_interval=2, **kept)
+    (path,) = tmp_path.glob("*step=2*")
+    module = gs.SessionModule(resumed, settings)
+    data = gs.SessionDataModule(split, resumed, settings)
+    trainer = pl.Trainer(**QUIET, max_epochs=2, val_check_interval=2)
+    trainer.fit(module, datamodule=data, ckpt_path=path)
+    assert torch.equal(weights(resumed), weights(whole))

@@ -115,20 +115,12 @@ class Unsaved(gs.models.SASRec):
         self.extra = extra
 
 
-class Forgetful(gs.models.SASRec):
-    """A model that keeps no argument of this name."""
-
-    def __init__(self, num_items: int, forgotten: int = 3) -> None:
-        super().__init__(num_items, 8)
-
-
 @pytest.mark.parametrize(
     ("model", "message"),
     [
         (Unsaved(NUM_ITEMS, extra=object()), "The setting extra=.* cannot be saved"),
         (Unsaved(NUM_ITEMS, extra=float("nan")), "The setting extra=nan cannot be saved"),
         (Unsaved(NUM_ITEMS, extra={"a": [{1: 2}]}), "extra=.* cannot be saved: .* text as keys"),
-        (Forgetful(NUM_ITEMS), r"Forgetful cannot be saved, .* set self\.<name> = <name>"),
     ],
 )
 def test_model_that_cannot_be_saved_is_refused_before_the_first_step(
