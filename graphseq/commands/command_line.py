@@ -54,7 +54,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         with lines_on_stderr():
             options.run(options)
     except KeyboardInterrupt as stop:
-        sys.stderr.write(f"{stop or 'Stopped.'}\n")
+        sys.stderr.write(f"{str(stop) or 'Stopped.'}\n")
         return STOPPED
     except BrokenPipeError:  # the reader has seen enough, as `head` has
         sys.stderr.close()

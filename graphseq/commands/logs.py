@@ -117,6 +117,18 @@ def read(options: argparse.Namespace) -> Sessions:
             f"There is no file {options.log}, and no data set of that name: the data sets are "
             f"{', '.join(DATASETS)}."
         )
+    try:
+        return _of_columns(options)
+    except ValueError as error:
+        if " has no column " not in str(error):
+            raise
+        said = str(error).rstrip(".")
+        raise ValueError(
+            f"{said}: name its columns with --session, --item, --time and --user."
+        ) from error
+
+
+def _of_columns(options: argparse.Namespace) -> Sessions:
     more: dict[str, Any] = {"features": options.features}
     more["item_features"] = options.item_features or None
     if options.separator:

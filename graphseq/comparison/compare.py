@@ -17,7 +17,14 @@ import torch
 from graphseq.arguments import flag, whole
 from graphseq.comparison.comparison import Comparison
 from graphseq.comparison.entries import Entry, entries_of
-from graphseq.comparison.record import read_results, record, row_of, write_json, write_results
+from graphseq.comparison.record import (
+    read_results,
+    record,
+    row_of,
+    writable,
+    write_json,
+    write_results,
+)
 from graphseq.comparison.settings_file import Settings, ranked_by, settings_of
 from graphseq.comparison.tables import shown_metrics
 from graphseq.comparison.verdicts import paired_tests
@@ -107,7 +114,7 @@ def compare(
     protocol = _protocol(split, protocol, exclude_seen, known.exclude_seen)
     if resume and out is None:
         raise ValueError("resume=True goes on from what a folder holds: pass out=.")
-    folder = None if out is None else Path(out)
+    folder = None if out is None else writable(Path(out))
     note = known.note if note is None else note
     content = record(command, name, split, ks, protocol, note)
     content["protocol"]["cluster"] = cluster

@@ -166,6 +166,25 @@ def intervals(report: Report, metrics: Iterable[str]) -> dict[str, list[float]]:
     return {name: pair for name, pair in ends.items() if all(map(math.isfinite, pair))}
 
 
+def writable(folder: Path) -> Path:
+    """Makes the folder of results, before hours of training are spent on them.
+
+    Raises:
+        ValueError: If it cannot be made, or nothing can be written in it.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe = folder / ".writable"
+        probe.write_bytes(b"x")
+        probe.unlink()
+    except OSError as error:
+        raise ValueError(
+            f"The folder of results {folder} cannot be written to ({error.strerror}): choose "
+            "another out."
+        ) from error
+    return folder
+
+
 def write_json(content: Mapping[str, Any], path: Path) -> None:
     """Writes a JSON file whole or not at all; its folder is made."""
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 
 from graphseq.arguments import flag, whole
 from graphseq.comparison.entries import Entry, entries_of
-from graphseq.comparison.record import intervals, record, write_json, write_results
+from graphseq.comparison.record import intervals, record, writable, write_json, write_results
 from graphseq.comparison.settings_file import Settings, ranked_by, settings_of
 from graphseq.comparison.space import Space
 from graphseq.data.splits.split_parts import Split, require_split
@@ -155,7 +155,7 @@ def tune(
     trials, seed = whole("trials", trials), whole("seed", seed, at_least=0)
     if resume and out is None:
         raise ValueError("resume=True goes on with the study in a folder: pass out=.")
-    folder = None if out is None else Path(out)
+    folder = None if out is None else writable(Path(out))
     content = record(command, name, split, ks, protocol_of(None, exclude_seen), NOTE)
     content["protocol"]["ranked"] = "validation"
     content["monitor"] = monitor

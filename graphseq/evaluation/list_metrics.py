@@ -115,9 +115,15 @@ def _refuse_other_type(ranked: Iterable[Iterable[Any]], wanted: Iterable[Iterabl
                 shown.setdefault(_kind(item), item)
     if all(kinds) and kinds[0].keys().isdisjoint(kinds[1]):
         (one, given), (other, true) = (next(iter(kind.items())) for kind in kinds)
+        way_out = "give lists of ids of one type"
+        if isinstance(given, tuple) and len(given) == 2 and _kind(given[0]) == other:
+            way_out = (
+                "of pairs of an id and a score keep the ids, as in "
+                "[[item for item, _ in answer] for answer in model.recommend(sessions)]"
+            )
         raise ValueError(
             f"No true id is predicted, as they are of another type: {given!r}, of type {one}, is "
-            f"predicted, {true!r}, of type {other}, is true; give lists of ids of one type."
+            f"predicted, {true!r}, of type {other}, is true; {way_out}."
         )
 
 

@@ -14,7 +14,7 @@ import pandas as pd
 import pytest
 
 import graphseq as gs
-from graphseq.commands import main
+from graphseq.commands import describe, main
 from graphseq.commands.logs import split_of
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -207,3 +207,82 @@ def test_split_of_a_log_is_what_suits_it() -> None:
     assert split_of(histories, None, None, None).protocol["split"] == "leave_last"
     with pytest.raises(ValueError, match="needs the time of each click: pass --time"):
         split_of(untimed, "temporal", None, None)
+
+
+# -- ways that end early -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["describe", "LOG", "--session", "sid"], "no column 'item_id'; it has 'sid', 'sku'"),
+        (
+            ["describe", "LOG", "--session", "sid"],
+            "name its columns with --session, --item",
+        ),
+        (["describe", "LOG", "--session", "sid", "--item", "sku", "--time", "when"], "'when'"),
+        (["compare", "LOG", "--session", "sid", "--item", "sku", "--split", "temporal"], "--time"),
+        (
+            ["compare", "LOG", *COLUMNS, "--models", "markov", "nope"],
+            "no model 'nope': choose from",
+        ),
+        (["compare", "LOG", *COLUMNS, "--models", "markov", "--out", "FILE"], "FILE cannot be"),
+        (["tune", "LOG", *COLUMNS, "--model", "gru4rec", "--out", "FILE"], "FILE cannot be"),
+        (["compare", "LOG", *COLUMNS, "--split", "sessions", "--test", "2"], "test_fraction is a"),
+        (["compare", "LOG", *COLUMNS, "--split", "temporal", "--test", "-1"], "test_days"),
+        (["describe", "LOG", *COLUMNS, "--measure", "--minutes", "-1"], "seconds must be positive"),
+    ],
+)
+def test_command_that_cannot_go_on_says_so_in_one_sentence(
+    arguments: list[str],
+    message: str,
+    log: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    (tmp_path / "FILE").touch()
+    paths = {"LOG": str(log), "FILE": str(tmp_path / "FILE")}
+    assert main([paths.get(argument, argument) for argument in arguments]) == 2
+    line = capsys.readouterr().err.splitlines()[-1]
+    assert line.startswith("graphseq: ")
+    assert message in line
+    assert not list(tmp_path.glob("FILE/*"))
+
+
+@pytest.mark.parametrize(
+    ("options", "split", "targets"),
+    [
+        (["--split", "temporal", "--test", "1", "--validation", "0.5"], "temporal", None),
+        (["--split", "last", "--test", "1"], "leave_last", 200),
+        (["--split", "last", "--test", "0.5"], "leave_last", None),
+        (["--split", "sessions", "--test", "0.2"], "session", None),
+    ],
+)
+def test_compare_by_every_split(
+    options: list[str],
+    split: str,
+    targets: int | None,
+    log: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    models = ["--models", "popularity", "--out", str(tmp_path)]
+    assert main(["compare", str(log), *COLUMNS, *options, *models]) == 0
+    assert capsys.readouterr().out.startswith("| model |")
+    content = json.loads((tmp_path / "results.json").read_text())
+    assert content["protocol"]["split"] == split
+    if targets is not None:
+        assert content["data"]["statistics"]["test"]["targets"] == targets
+
+
+def test_command_stopped_by_ctrl_c_ends_with_code_130_and_no_traceback(
+    log: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def stop(*arguments: object, **options: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(describe, "describe", stop)
+    assert main(["describe", str(log), *COLUMNS]) == 130
+    captured = capsys.readouterr()
+    assert captured.err == "Stopped.\n"
+    assert captured.out == ""

@@ -1,5 +1,6 @@
 """Arguments of compare and tune of another type or range say what they are."""
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -49,3 +50,22 @@ def test_settings_that_are_none_are_not_the_default_ones(settings: Any) -> None:
 def test_bars_in_a_label_do_not_break_the_table() -> None:
     found = gs.compare(SPLIT, {"a|b": "popularity"}, seeds=1, progress=False).to_markdown()
     assert found.splitlines()[-1].startswith(r"| a\|b | ")
+
+
+def test_folder_that_cannot_be_written_to_is_refused_before_training(tmp_path: Path) -> None:
+    split = gs.session_split(
+        gs.Sessions.from_lists([[1, 2, 3], [2, 3, 1]] * 6), 0.3, validation=0.3
+    )
+    (tmp_path / "file").touch()
+    for out in (tmp_path / "file", tmp_path / "file" / "below"):
+        with pytest.raises(ValueError, match=f"folder of results {out} cannot be written to"):
+            gs.compare(split, [("never", Never)], out=out)
+        with pytest.raises(ValueError, match=f"folder of results {out} cannot be written to"):
+            gs.tune(split, "gru4rec", trials=1, out=out)
+
+
+class Never(gs.models.Popularity):
+    """A model that must not be counted."""
+
+    def count(self, *arguments: object, **options: object) -> None:
+        raise AssertionError("trained before the folder was looked at")

@@ -103,3 +103,32 @@ def test_check_annotated_looks_at_plain_types_alone() -> None:
     ):
         with pytest.raises(ValueError, match=said):
             check_annotated(kinds, wrong)
+
+
+@pytest.mark.parametrize("share", ["x", None, True, 0, 1.0, float("nan")])
+def test_splits_take_shares(share: Any) -> None:
+    sessions = gs.Sessions.from_lists(LISTS)
+    with pytest.raises(ValueError, match="test_fraction is a share of the sessions, above 0 and"):
+        gs.session_split(sessions, share)
+    if share is not None:
+        with pytest.raises(ValueError, match="validation is a share of the sessions, above 0 and"):
+            gs.fixed_split(sessions, sessions, share)
+
+
+@pytest.mark.parametrize(
+    "name", ["num_sessions", "num_items", "mean_length", "drift", "pattern", "days", "seed"]
+)
+def test_generate_sessions_takes_numbers(name: str) -> None:
+    with pytest.raises(ValueError, match=rf"{name} must be a (whole )?number, got 'x'"):
+        gs.generate_sessions(**{name: "x"})  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("shuffle", ["no", 1, None])
+def test_loaders_take_truths_to_shuffle(shuffle: Any) -> None:
+    dataset = gs.SessionGraphDataset(gs.Sessions.from_lists(LISTS))
+    for options in ({}, {"max_clicks": 5}):
+        with pytest.raises(ValueError, match="shuffle must be True or False, got"):
+            gs.SessionGraphLoader(dataset, shuffle=shuffle, **options)
+    whole = gs.SessionGraphDataset(gs.Sessions.from_lists(LISTS), samples="sessions")
+    with pytest.raises(ValueError, match="shuffle must be True or False, got"):
+        gs.SessionParallelLoader(whole, 2, shuffle=shuffle)

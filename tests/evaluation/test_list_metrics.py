@@ -102,3 +102,12 @@ def test_list_metrics_of_misses_of_one_type_or_of_no_predictions_are_zero():
 def test_list_metrics_with_another_cut_off_say_what_it_is(k):
     with pytest.raises(ValueError, match="k must be a whole number of at least 1, got"):
         hit_rate_at_k([["a"]], ["a"], k)
+
+
+def test_predictions_with_scores_are_refused_with_the_way_out() -> None:
+    answers = [[("a", 0.5), ("b", 0.25)]]
+    for metric in (lambda p: hit_rate_at_k(p, ["a"], 2), lambda p: mrr(p, ["a"])):
+        with pytest.raises(ValueError, match="of pairs of an id and a score keep the ids, as in"):
+            metric(answers)
+    pairs = [[("a", 1), ("b", 2)]]  # ids may be pairs themselves
+    assert hit_rate_at_k(pairs, [[("a", 1)]], 1) == 1.0

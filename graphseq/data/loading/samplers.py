@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch.utils.data import Sampler
 
-from graphseq.arguments import whole
+from graphseq.arguments import flag, whole
 from graphseq.data.loading.permutation import Permutation
 from graphseq.ragged import ptr_of
 from graphseq.random import sequence, stream
@@ -108,7 +108,7 @@ class SessionBatchSampler(EpochSampler[NDArray[np.int64]]):
         self.num_samples = size if isinstance(size, int) else len(size)
         _check_shares(self.num_samples, self.world_size)
         self.batch_size = batch_size
-        self.shuffle = shuffle
+        self.shuffle = flag("shuffle", shuffle)
         self.bucket = bucket
         least = -(-self.num_samples // (batch_size * self.world_size))
         most = self.num_samples // self.world_size
@@ -232,7 +232,7 @@ class ClickBatchSampler(EpochSampler[NDArray[np.int64]]):
                 "gs.data.keep_newest."
             )
         self.max_clicks = max_clicks
-        self.shuffle = shuffle
+        self.shuffle = flag("shuffle", shuffle)
         self._lengths = smallest_dtype(lengths)
         self._layout = self._laid_out()
         in_order = self._lengths[self._layout]

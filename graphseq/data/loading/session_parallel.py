@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch_geometric.data import Batch
 
+from graphseq.arguments import flag
 from graphseq.data.graphs.dataset import SessionGraphDataset
 from graphseq.data.loading.loader import EpochLoader
 from graphseq.data.loading.samplers import EpochSampler, shuffle_within_length
@@ -82,7 +83,7 @@ class SessionParallelSampler(EpochSampler[SessionParallelStep]):
         if num_lanes < 1:
             raise ValueError(f"num_lanes must be at least 1, got {num_lanes}.")
         self.num_lanes = num_lanes
-        self.shuffle = shuffle
+        self.shuffle = flag("shuffle", shuffle)
         self._lengths = lengths
         order = np.arange(len(lengths))
         if shuffle:

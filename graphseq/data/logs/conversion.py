@@ -121,6 +121,8 @@ def log_columns(
     """
     if isinstance(features, str) or isinstance(described, str):
         raise ValueError("features and item_features are lists of column names, got one string.")
+    if "" in (session, item, time, user, *features, *described):
+        raise ValueError("out= reads columns by name, and one has none: pass names=[...].")
     group = session if session is not None else user
     if group is None:
         raise ValueError("Sessions are named by session=, or cut from the log of each user=.")

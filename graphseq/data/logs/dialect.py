@@ -6,7 +6,6 @@ import codecs
 import csv
 import io
 import re
-import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,6 +30,7 @@ class Dialect:
         separator: Between values.
         names: Of its columns.
         header: Whether the first line names them.
+        skip: Lines of comment (``# ...``) above it.
         padded: Whether a blank follows each separator.
         sample: Its first rows.
     """
@@ -40,10 +40,13 @@ class Dialect:
     header: bool
     padded: bool
     sample: tuple[tuple[str, ...], ...]
+    skip: int = 0
 
 
 def first_lines(file: LogFile, encoding: str) -> tuple[str, bool]:
     """The start of a file, whole lines, and whether it is UTF-8 with one kind of line ends.
+
+    A line of blanks alone, which stands for an empty one, makes it another kind too.
 
     Raises:
         ValueError: If it cannot be decompressed or decoded.
@@ -65,6 +68,7 @@ def first_lines(file: LogFile, encoding: str) -> tuple[str, bool]:
         ) from error
     ends = set(re.findall(r"\r\n|\r|\n", text))
     plain = codecs.lookup(encoding).name in ("utf-8", "utf-8-sig") and len(ends) <= 1
+    plain = plain and re.search(r"^ +\r?$", text, re.MULTILINE) is None
     if not whole:
         last = max(text.rfind("\n"), text.rfind("\r"))
         text = text[: last + 1]
@@ -87,17 +91,25 @@ def encoding_of(start: bytes, encoding: str) -> str:
         raise ValueError(f"There is no encoding {encoding!r}.") from error
 
 
-def plain_copy(file: LogFile, encoding: str, path: Path) -> LogFile:
-    """The same text as UTF-8, not compressed, its lines ended by ``\\n``, written to ``path``."""
+def plain_copy(file: LogFile, encoding: str, path: Path, quote: str | None = None) -> LogFile:
+    """The same text as UTF-8, not compressed, its lines ended by ``\\n``, written to ``path``.
+
+    Line ends within quotes are part of a value and stay what they are.
+    """
     with readable(file.path), open_bytes(file) as peek:
         encoding = encoding_of(peek.read(4), encoding)
     with (
         readable(file.path),
         open_bytes(file) as stream,
-        io.TextIOWrapper(stream, encoding=encoding, newline=None) as source,
-        path.open("w", encoding="utf-8", newline="\n") as target,
+        io.TextIOWrapper(stream, encoding=encoding, newline="") as source,
+        path.open("w", encoding="utf-8", newline="") as target,
     ):
-        shutil.copyfileobj(source, target, 1 << 20)
+        within = False
+        for line in source:
+            if quote is not None and line.count(quote) % 2:
+                within = not within
+            # A line of blanks alone is an empty one.
+            target.write(line if within else line.rstrip("\r\n" if line.strip() else None) + "\n")
     return LogFile(path, file.kind, None, file.keys)
 
 
@@ -153,7 +165,10 @@ def dialect(
 
 def _with(separator: str, text: str, options: LogOptions) -> Dialect:
     rows = _rows(text, separator, options.quote)
-    header = options.names is None
+    skip = _comments(text, rows)
+    rows = rows[skip:]
+    names_above = options.names is not None and rows and rows[0] == list(options.names)
+    header = options.names is None or bool(names_above)
     first = [name.strip() for name in rows[0]] if header else []
     sample = rows[1:] if header else rows
     names = first if options.names is None else list(options.names)
@@ -166,7 +181,17 @@ def _with(separator: str, text: str, options: LogOptions) -> Dialect:
         header,
         padded and any(len(row) > 1 for row in sample),
         tuple(map(tuple, sample)),
+        skip,
     )
+
+
+def _comments(text: str, rows: list[list[str]]) -> int:
+    """Lines of comment at the start; a last one with as many values as follow is a header."""
+    lines = text.splitlines()
+    number = next((n for n, line in enumerate(lines) if not line.startswith("#")), len(lines))
+    if number == 0 or number >= len(rows):
+        return 0
+    return number - (len(rows[number - 1]) == len(rows[number]) > 1)
 
 
 def _rows(text: str, separator: str, quote: str | None) -> list[list[str]]:

@@ -188,7 +188,14 @@ def _of_objects(column: pd.Series, what: str, place: Callable[[int], str] | None
     if kind == "empty":
         return column
     if kind == "string":
-        return column.astype("str")
+        try:
+            return column.astype("str")
+        except UnicodeEncodeError as error:
+            lone = column.map(lambda v: isinstance(v, str) and not _is_unicode(v)).to_numpy(bool)
+            raise ValueError(
+                f"The {what} holds text that is no Unicode in {rows_named(lone, place)} "
+                f"({error.reason}): decode the log again, or drop these rows."
+            ) from error
     if kind == "integer":
         return _of_integers(column)
     if kind in ("floating", "boolean"):
@@ -235,6 +242,11 @@ def _of_objects(column: pd.Series, what: str, place: Callable[[int], str] | None
             f"id: integers, text, floats, booleans and dates are; {way}."
         )
     return column
+
+
+def _is_unicode(text: str) -> bool:
+    """Whether a text has no half of a surrogate pair alone."""
+    return not any("\ud800" <= character <= "\udfff" for character in text)
 
 
 def _of_integers(column: pd.Series) -> pd.Series:

@@ -50,7 +50,7 @@ class TextLog(FileLog):
 
     def _copy(self, number: int) -> LogFile:
         path = self.folder / f"{number}.txt"
-        return plain_copy(self.files[number], self.options.encoding, path)
+        return plain_copy(self.files[number], self.options.encoding, path, self.options.quote)
 
     @property
     def names(self) -> list[Any]:  # type: ignore[override]
@@ -211,6 +211,7 @@ class TextLog(FileLog):
         settings = {
             "auto_detect": "false",
             "header": str(how.header).lower(),
+            "skip": str(how.skip),
             "delim": literal(how.separator),
             "quote": quote,
             "escape": quote,
@@ -235,8 +236,8 @@ class TextLog(FileLog):
         return int(rows[0][0])
 
 
-def _form(how: Dialect) -> tuple[str, tuple[str, ...], bool, bool]:
-    return how.separator, how.names, how.header, how.padded
+def _form(how: Dialect) -> tuple[str, tuple[str, ...], bool, bool, int]:
+    return how.separator, how.names, how.header, how.padded, how.skip
 
 
 def _places(select: Sequence[str]) -> list[str]:

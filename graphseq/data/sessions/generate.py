@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
+from graphseq.arguments import check_annotated
 from graphseq.data.sessions.sessions import Sessions
 from graphseq.data.sessions.vocabulary import Vocabulary
 from graphseq.ragged import ptr_of
@@ -73,6 +74,8 @@ def generate_sessions(
     Raises:
         ValueError: If an argument lies outside its range or the items are too few.
     """
+    given = locals()
+    check_annotated(generate_sessions.__annotations__, given)
     _check(num_sessions, mean_length, num_categories, skew, drift, repeats, pattern, loops, days)
     num_pattern = min(16, max(2, num_items // 8)) if pattern else 0
     num_return = max(1, num_items // 50) if loops else 0

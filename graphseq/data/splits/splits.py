@@ -264,7 +264,8 @@ def _plain(n: int | float) -> int | float:
 
 def _share(name: str, share: float, total: int) -> int:
     """How many of ``total`` sessions a share is: at least one, and not all of them."""
-    if not 0 < share < 1:
+    number_of = isinstance(share, (int, float, np.integer, np.floating))
+    if not number_of or isinstance(share, bool) or not 0 < share < 1:
         raise ValueError(f"{name} is a share of the sessions, above 0 and below 1, got {share!r}.")
     number = max(1, round(share * total))
     if number >= total:

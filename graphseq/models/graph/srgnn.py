@@ -104,6 +104,8 @@ class SRGNN(SessionModel):
             raise ValueError(f"scale must be positive, got {scale}.")
         if not 0 <= dropout < 1:
             raise ValueError(f"dropout must lie in [0, 1), got {dropout}.")
+        if half_life_unit not in ("seconds", "clicks"):
+            raise ValueError(f"half_life_unit is 'seconds' or 'clicks', got {half_life_unit!r}.")
         self._decay = None if half_life is None else DecayedWeights(half_life, half_life_unit)
         self.conv = GatedSessionConv(hidden_channels, num_layers)
         self.session_readout = session_readout(readout, hidden_channels, hybrid)

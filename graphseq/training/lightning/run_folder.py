@@ -31,6 +31,11 @@ def only_run(folder: Path, files: Iterable[str | Path] = ()) -> Iterator[None]:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for path in (folder / name for name in (LOCK, *files)):
+            if path.parent.exists() and not path.parent.is_dir():
+                raise ValueError(
+                    f"{path.parent} is a file, and this run makes a folder there: move it away, or "
+                    "choose another out."
+                )
             if path.exists() and not path.is_file():
                 raise ValueError(
                     f"{path} is a folder, pipe or device, and this run writes a file there: move "
