@@ -14,7 +14,10 @@ from graphseq.serving.service.app import (
     click,
     forget,
     health,
+    items,
     metrics,
+    models,
+    page,
     ready,
     recommendations,
 )
@@ -46,6 +49,18 @@ def test_serving_page_names_every_index_and_every_path() -> None:
     assert [name for name in options if f"`{name}`" not in text] == []
     arguments = list(Recommender.__init__.__kwdefaults__ or {})
     assert [name for name in arguments if f"{name}=" not in text] == []
-    routes = (batch, click, forget, health, metrics, ready, recommendations, reload_route)
+    routes = (
+        items,
+        models,
+        page,
+        batch,
+        click,
+        forget,
+        health,
+        metrics,
+        ready,
+        recommendations,
+        reload_route,
+    )
     paths = {re.sub(r"\{session:str\}", "{id}", path) for route in routes for path in route.paths}
     assert [path for path in paths if path not in text] == []

@@ -26,6 +26,13 @@ def add_to(commands: Any) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("folder", metavar="FOLDER", help="a saved recommender or model")
+    parser.add_argument(
+        "--beside",
+        nargs="+",
+        default=[],
+        metavar="FOLDER",
+        help="further models, shown beside it on the page",
+    )
     parser.add_argument("--host", default="127.0.0.1", help="address (default: 127.0.0.1)")
     parser.add_argument("--port", type=int, default=8_000, help="port (default: 8000)")
     parser.add_argument(

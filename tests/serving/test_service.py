@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-import socket
+import re
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -15,36 +15,22 @@ from typing import Any
 
 import httpx
 import numpy as np
+import pandas as pd
 import pytest
 import torch
-import uvicorn
 
 import graphseq as gs
 from graphseq.serving import LiveSessions, MemoryStore, Recommender, StoreUnavailable
 from graphseq.serving.service.app import Service, build_app
-from graphseq.serving.service.run import Settings, app_of
+from graphseq.serving.service.run import Settings, app_of, on_loopback
+from graphseq.training import fit
 
 
 @contextmanager
 def serving(app: Any) -> Iterator[httpx.Client]:
     """A server on loopback, and a client of it."""
-    server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="critical"))
-    listener = socket.socket()
-    listener.bind(("127.0.0.1", 0))
-    thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
-    thread.start()
-    while not server.started:
-        assert thread.is_alive()
-        time.sleep(0.01)
-    try:
-        with httpx.Client(
-            base_url=f"http://127.0.0.1:{listener.getsockname()[1]}", timeout=30
-        ) as client:
-            yield client
-    finally:
-        server.should_exit = True
-        thread.join()
-        listener.close()
+    with on_loopback(app) as address, httpx.Client(base_url=address, timeout=30) as client:
+        yield client
 
 
 Started = tuple[httpx.Client, Service]
@@ -163,6 +149,47 @@ def test_pages_that_watch_and_describe_the_service(started: Started) -> None:
     assert any(line.startswith("graphseq_batch_size_count") for line in lines)
     described = client.get("/docs/openapi.json").json()
     assert "/sessions/{session}/clicks" in described["paths"]
+
+
+def test_page_comes_whole_and_asks_nothing_of_others(started: Started) -> None:
+    client, _ = started
+    response = client.get("/")
+    assert response.status_code == 200
+    assert response.headers["content-type"] == "text/html; charset=utf-8"
+    assert "default-src 'self'" in response.headers["content-security-policy"]
+    text = response.text.replace("http://www.w3.org/2000/svg", "")
+    assert "http" not in text.replace("http-equiv", "")
+    assert re.findall(r"<(?:script|link|img)[^>]*(?:src|href)=\"([^\"]*)", text) == ["data:,"]
+    asked = set(re.findall(r'ask\("(/\w+)', text))
+    assert asked == {"/items", "/batch", "/models"}
+
+
+def test_items_are_found_by_title_or_id_the_most_clicked_first(world: Any) -> None:
+    sessions = gs.Sessions.from_lists([["a", "b"], ["b", "c"], ["b", "a"]])
+    table = pd.DataFrame({"title": ["Red shoe", "Blue SHOE", "Hat"]}, index=["a", "b", "c"])
+    model = gs.models.MODELS["markov"](3)
+    fit(model, sessions.with_item_features(table))
+    beside = {"other": Recommender(model)}
+    service = Service(LiveSessions(Recommender(model)), beside=beside)
+    with serving(build_app(service)) as client:
+        found = client.get("/items", params={"q": "shoe"}).json()["items"]
+        assert found == [
+            {"item": "b", "title": "Blue SHOE"},
+            {"item": "a", "title": "Red shoe"},
+        ]
+        assert client.get("/items", params={"q": "C"}).json()["items"][0]["item"] == "c"
+        assert len(client.get("/items").json()["items"]) == 3
+        assert client.get("/items", params={"q": "x" * 101}).status_code == 400
+        (name, other) = client.get("/models").json()["models"]
+        assert other == "other"
+        for model_name in (name, "other"):
+            body = {"sessions": [["a"]], "k": 3, "model": model_name}
+            answer = client.post("/batch", json=body).json()
+            assert answer["answers"][0][0]["item"] == "b"
+            assert {"item": "b", "title": "Blue SHOE"} in answer["titles"]
+        response = client.post("/batch", json={**body, "model": "none"})
+        assert response.status_code == 400
+        assert "other, got 'none'" in response.json()["error"]
 
 
 def test_log_names_neither_sessions_nor_items(

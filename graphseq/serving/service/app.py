@@ -6,8 +6,9 @@ import asyncio
 import logging
 import math
 import uuid
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
+from importlib.resources import files
 from typing import Any
 
 from litestar import Litestar, Response, delete, get, post
@@ -30,6 +31,7 @@ from graphseq.serving.service.messages import (
     SessionAnswer,
     recommended,
 )
+from graphseq.serving.service.titles import Titles
 from graphseq.serving.stores import StoreUnavailable
 
 logger = logging.getLogger(__name__)
@@ -39,6 +41,16 @@ Asking = HTTPRequest[Any, Any, Any]
 MOST_BYTES = 1 << 16
 """Bytes of a body."""
 
+MOST_QUERY = 100
+"""Characters of what is looked for."""
+
+PAGE_HEADERS = {
+    "Content-Security-Policy": "default-src 'self'; script-src 'unsafe-inline'; "
+    "style-src 'unsafe-inline'; img-src data:; frame-ancestors 'none'",
+    "X-Content-Type-Options": "nosniff",
+}
+"""Nothing of the page comes from anywhere else."""
+
 
 class Service:
     """What the paths share: the sessions, batches of requests, and how a model is loaded again.
@@ -46,6 +58,7 @@ class Service:
     Args:
         live: The sessions.
         load: Makes the recommender that ``/reload`` puts in place; ``None``: there is none.
+        beside: Further recommenders by name, which ``/batch`` and the page ask.
         max_k: Items that one request may ask for.
         max_batch: Requests answered together.
         max_waiting: Requests that may wait; more get 503.
@@ -56,11 +69,14 @@ class Service:
         live: LiveSessions,
         *,
         load: Callable[[], Recommender] | None = None,
+        beside: Mapping[str, Recommender] | None = None,
         max_k: int = 100,
         max_batch: int = 64,
         max_waiting: int = 1_024,
     ) -> None:
         self.live, self.load, self.max_k = live, load, max_k
+        self.beside = dict(beside or {})
+        self._titles: tuple[Recommender, Titles] | None = None
         self.measures = Measures(live)
         self.batcher: Batcher[Request, Reply] = Batcher(
             self._answer, max_batch=max_batch, max_waiting=max_waiting
@@ -75,6 +91,27 @@ class Service:
         """Refuses to recommend more items than one request may ask for."""
         if k > self.max_k:
             raise HTTPException(status_code=400, detail=f"k must be at most {self.max_k}, got {k}.")
+
+    @property
+    def models(self) -> list[str]:
+        """Names of the recommenders, that of the one that answers clicks first."""
+        return [type(self.live.recommender.model).__name__.lower(), *self.beside]
+
+    def recommender(self, name: str | None) -> Recommender:
+        """The recommender of a name."""
+        if name is None or name == self.models[0]:
+            return self.live.recommender
+        if name not in self.beside:
+            known = ", ".join(self.models)
+            raise HTTPException(status_code=400, detail=f"model is one of {known}, got {name!r}.")
+        return self.beside[name]
+
+    def titles(self) -> Titles:
+        """Titles of the items of the recommender that answers clicks."""
+        now, recommender = self._titles, self.live.recommender
+        if now is None or now[0] is not recommender:
+            now = self._titles = (recommender, Titles(recommender))
+        return now[1]
 
     async def reload(self) -> str:
         """Loads the model again and puts it in place of the old one; returns its version.
@@ -145,13 +182,40 @@ async def batch(data: JSONBody[BatchBody], request: Asking) -> BatchAnswer:
     """Recommends for sessions that are not kept."""
     service: Service = request.app.state.service
     service.check_k(data.k)
-    recommender = service.live.recommender
+    recommender = service.recommender(data.model)
 
     def answer() -> BatchAnswer:
         found = recommender.recommend(data.sessions, data.k, exclude_seen=data.exclude_seen)
-        return BatchAnswer([recommended(each) for each in found], recommender.version)
+        listed = list(dict.fromkeys(item for each in found for item, _ in each))
+        return BatchAnswer(
+            [recommended(each) for each in found],
+            recommender.version,
+            service.titles().of(listed),
+        )
 
     return await asyncio.to_thread(answer)
+
+
+@get("/models")
+async def models(request: Asking) -> dict[str, list[str]]:
+    """Names that ``/batch`` takes as ``model``."""
+    return {"models": request.app.state.service.models}
+
+
+@get("/items")
+async def items(request: Asking, q: FromQuery[str] = "") -> dict[str, list[dict[str, Any]]]:
+    """The most clicked items whose title or id holds a text."""
+    service: Service = request.app.state.service
+    if len(q) > MOST_QUERY:
+        raise HTTPException(status_code=400, detail=f"q has at most {MOST_QUERY} characters.")
+    return {"items": await asyncio.to_thread(lambda: service.titles().find(q))}
+
+
+@get("/", media_type="text/html", include_in_schema=False)
+async def page() -> Response[bytes]:
+    """A page on which a session is clicked together."""
+    text = files("graphseq.serving.service").joinpath("page.html").read_bytes()
+    return Response(text, media_type="text/html", headers=PAGE_HEADERS)
 
 
 @post("/reload", status_code=200)
@@ -231,7 +295,19 @@ def build_app(service: Service, *, key: str | None = None, rate: float = 0.0) ->
         return config
 
     app = Litestar(
-        [click, recommendations, forget, batch, reload, health, ready, metrics],
+        [
+            click,
+            recommendations,
+            forget,
+            batch,
+            models,
+            items,
+            page,
+            reload,
+            health,
+            ready,
+            metrics,
+        ],
         on_app_init=[with_service],
         lifespan=[lifespan],
         request_max_body_size=MOST_BYTES,

@@ -19,10 +19,10 @@ Receive = Callable[[], Awaitable[Any]]
 Send = Callable[[Any], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
-OPEN = ("/health", "/ready")
-"""Paths that need no key: what watches a service asks them."""
+OPEN = ("/health", "/ready", "/")
+"""Paths that need no key: what watches a service asks them; the page holds nothing of a model."""
 
-ROUTES = ("sessions", "batch", "reload", "metrics", "health", "ready", "docs")
+ROUTES = ("sessions", "batch", "items", "models", "reload", "metrics", "health", "ready", "docs")
 """First parts of paths that are named in measures; all others are ``other``."""
 
 MOST_CLIENTS = 100_000

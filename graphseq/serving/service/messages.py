@@ -50,7 +50,14 @@ class OneClick(Struct, forbid_unknown_fields=True):
 
 
 class BatchBody(Struct, forbid_unknown_fields=True):
-    """Sessions that are not kept: each a list of items, oldest first."""
+    """Sessions that are not kept: each a list of items, oldest first.
+
+    Args:
+        sessions: The sessions.
+        k: Items to recommend.
+        exclude_seen: Whether the items of each session itself are left out.
+        model: A name that ``/models`` tells; left out: the model that answers clicks.
+    """
 
     sessions: Annotated[
         list[Annotated[list[Id], Meta(max_length=MOST_LENGTH)]],
@@ -58,6 +65,7 @@ class BatchBody(Struct, forbid_unknown_fields=True):
     ]
     k: Annotated[int, Meta(ge=1)] = 10
     exclude_seen: bool = False
+    model: str | None = None
 
 
 class Recommended(Struct):
@@ -95,6 +103,7 @@ class BatchAnswer(Struct):
 
     answers: list[list[Recommended]]
     model_version: str
+    titles: list[dict[str, Any]] = []
 
 
 def recommended(items: list[tuple[Any, float]]) -> list[Recommended]:

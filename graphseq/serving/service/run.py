@@ -4,7 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import socket
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 from graphseq.serving.extras import need
@@ -27,6 +33,7 @@ class Settings:
 
     Args:
         folder: A saved recommender or model.
+        beside: Further such folders, which ``/batch`` and the page ask by their names.
         store: ``"memory"``, a folder for LMDB, or the URL of a Redis server.
         host, port: Where it listens.
         processes: Processes that answer; several need a store that they share.
@@ -41,6 +48,7 @@ class Settings:
     """
 
     folder: str
+    beside: Sequence[str] = ()
     store: str = "memory"
     host: str = "127.0.0.1"
     port: int = 8_000
@@ -76,6 +84,7 @@ def app_of(settings: Settings, key: str | None = None) -> App:
     service = Service(
         LiveSessions(recommender, store),
         load=lambda: recommender_in(settings.folder),
+        beside={Path(each).name: recommender_in(each) for each in settings.beside},
         max_k=settings.max_k,
         max_waiting=settings.max_waiting,
     )
@@ -114,3 +123,25 @@ def serve(settings: Settings) -> None:
         workers=settings.processes,
         **options,
     )
+
+
+@contextmanager
+def on_loopback(app: App) -> Iterator[str]:
+    """A server of an application in a thread of this process, for tests and notebooks.
+
+    Yields:
+        Its address, as ``"http://127.0.0.1:41234"``; it ends with the block.
+    """
+    uvicorn: Any = need("uvicorn", "The service", extra="server")
+    server = uvicorn.Server(uvicorn.Config(app, log_level="critical"))
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
+        thread.start()
+        try:
+            while not server.started and thread.is_alive():
+                time.sleep(0.01)
+            yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+        finally:
+            server.should_exit = True
+            thread.join()

@@ -1,0 +1,51 @@
+"""Titles of items, for people who look for one."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from graphseq.models.use.recommend import item_vocabulary
+from graphseq.serving.recommender import Recommender
+
+COLUMNS = ("title", "name")
+"""Item features that are titles, the first one that there is."""
+
+MOST_FOUND = 20
+
+
+class Titles:
+    """Items of a recommender by their titles; without these, by their ids.
+
+    Args:
+        recommender: Its model has a catalog, or speaks numbers.
+    """
+
+    def __init__(self, recommender: Recommender) -> None:
+        model = recommender.model
+        self.ids = item_vocabulary(model).ids
+        features = None if model.catalog is None else model.catalog.item_features
+        named = [name for name in COLUMNS if features is not None and name in features]
+        values: Any = self.ids if not named else features[named[0]].array  # type: ignore[index]
+        self.titles = pd.Series(values).astype("str").fillna("")
+        self._lower = self.titles.str.casefold()
+        counts = np.zeros(len(self.ids)) if model.catalog is None else model.catalog.counts
+        self._popular = np.argsort(-counts, kind="stable")
+
+    def find(self, query: str) -> list[dict[str, Any]]:
+        """The most clicked items whose title, or whole id, is or holds the query."""
+        wanted = query.casefold().strip()
+        fits = self._lower.str.contains(wanted, regex=False).to_numpy(dtype=bool)
+        whole = self.ids.astype("str").str.casefold() == wanted
+        fits = fits | np.asarray(whole, dtype=bool)
+        return self.of(self.ids.take(self._popular[fits[self._popular]][:MOST_FOUND]).tolist())
+
+    def of(self, items: list[Any]) -> list[dict[str, Any]]:
+        """Items with their titles."""
+        places = self.ids.get_indexer(pd.Index(items, dtype=self.ids.dtype))
+        return [
+            {"item": item, "title": self.titles.iloc[place] if place >= 0 else str(item)}
+            for item, place in zip(items, places, strict=True)
+        ]
