@@ -20,6 +20,7 @@ from graphseq.data.graphs.transforms import (
     DecayedWeights,
     EdgeTransform,
     RemoveSelfLoops,
+    transformed,
 )
 from graphseq.data.graphs.views import augmented_view
 from graphseq.data.loading.loader import SessionGraphLoader
@@ -108,5 +109,6 @@ __all__ = [
     "steps_of_shards",
     "suggest_max_length",
     "temporal_split",
+    "transformed",
     "with_history",
 ]

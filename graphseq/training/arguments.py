@@ -9,8 +9,10 @@ from typing import Any
 import torch
 from torch.utils.data import DataLoader
 from torch_geometric.data import Data
+from torch_geometric.loader import LinkLoader, NodeLoader
 
 from graphseq.data.graphs.dataset import SessionGraphDataset
+from graphseq.data.graphs.session_graph import SessionGraph
 from graphseq.data.loading.loader import EpochLoader
 from graphseq.data.loading.shards import Shards
 from graphseq.data.sessions.sessions import Sessions
@@ -74,6 +76,11 @@ def check_data(data: object) -> None:
     Raises:
         ValueError: If it does not.
     """
+    if isinstance(data, (NodeLoader, LinkLoader)):
+        raise ValueError(
+            f"data is {KINDS}, got a {type(data).__name__}, which cuts nodes out of graphs: "
+            "session graphs are read whole, gs.SessionGraphLoader(dataset) gives batches of them."
+        )
     if isinstance(data, (Split, Sessions, Shards, SessionGraphDataset, EpochLoader, DataLoader)):
         return
     got = f"data is {KINDS}, got {_kind(data)}"
@@ -84,7 +91,13 @@ def check_data(data: object) -> None:
     if isinstance(data, Mapping) or not hasattr(data, "__iter__"):
         raise ValueError(f"{got}.")
     if isinstance(data, (list, tuple)) or hasattr(data, "__array__"):
-        odd = next((each for each in data if not isinstance(each, Data)), None)
+        odd = next((each for each in data if not isinstance(each, SessionGraph)), None)
+        if isinstance(odd, Data):
+            raise ValueError(
+                f"{got} of {type(odd).__name__}, which does not tell the order of clicks: "
+                "gs.data.build_session_graphs(items, ptr, y=targets) makes batches of session "
+                "graphs."
+            )
         if odd is not None or len(data) == 0:  # type: ignore[arg-type]
             of = "with nothing in it" if odd is None else f"of {_kind(odd)}"
             raise ValueError(
@@ -102,10 +115,19 @@ def check_samples(model: SessionModel, data: object) -> None:
     """Refuses samples that a model is not trained on.
 
     Raises:
-        ValueError: If whole sessions, with a target a click, go to one trained on prefixes.
+        ValueError: If whole sessions, with a target a click, go to one trained on prefixes, or a
+            dataset has a transform, which belongs to the model.
     """
     dataset = data.graphs if isinstance(data, EpochLoader) else getattr(data, "dataset", data)
-    if not isinstance(dataset, SessionGraphDataset) or isinstance(model, CountingModel):
+    if not isinstance(dataset, SessionGraphDataset):
+        return
+    if dataset.transform is not None:
+        raise ValueError(
+            f"The dataset has transform={dataset.transform}, which evaluate, recommend and a "
+            "loaded model would not apply: build the dataset without it, and let the model begin with "
+            "batch = gs.data.transformed(transform, batch) in its forward."
+        )
+    if isinstance(model, CountingModel):
         return
     if dataset.samples == "sessions" and model.samples in ("prefixes", "pairs"):
         raise ValueError(

@@ -10,8 +10,9 @@ import pandas as pd
 import pytest
 import torch
 from torch import Tensor
-from torch_geometric.data import Batch
-from torch_geometric.loader import DataLoader
+from torch_geometric.data import Batch, Data
+from torch_geometric.loader import DataLoader, NeighborLoader
+from torch_geometric.transforms import ToUndirected
 
 import graphseq as gs
 from graphseq.data import SessionGraphDataset, SessionGraphLoader
@@ -158,3 +159,52 @@ def test_number_of_a_device_is_compared_with_how_many_there_are(
     assert LaunchConfig.from_arguments("cuda:1").devices == [1]
     with pytest.raises(ValueError, match="'cuda:2' is not there, this machine has 2 of 'cuda'"):
         LaunchConfig.from_arguments("cuda:2")
+
+
+DATASET = SessionGraphDataset(SESSIONS, transform=ToUndirected())
+
+
+@pytest.mark.parametrize(
+    "data", [DATASET, SessionGraphLoader(DATASET, 2), DataLoader(DATASET, 2), DATASET[:3]]
+)
+@pytest.mark.parametrize("model", [SRGNN(V, 4), MarkovChain(V)])
+def test_transform_of_the_data_alone_is_refused_with_the_way_to_have_it_everywhere(
+    model: SessionModel, data: Any
+) -> None:
+    with pytest.raises(ValueError, match=r"transform=ToUndirected\(\), which evaluate, recommend"):
+        gs.fit(model, data)
+
+
+class Undirected(SRGNN):
+    """SR-GNN on graphs without directions, as the message has it."""
+
+    def forward(self, batch: Batch) -> Tensor:
+        return super().forward(gs.data.transformed(ToUndirected(), batch))
+
+
+def test_transform_in_the_model_applies_in_training_evaluation_and_recommendation() -> None:
+    gs.testing.check_model(Undirected, hidden_channels=4)
+    plain, model = SRGNN(V, 4), Undirected(V, 4)
+    model.load_state_dict(plain.state_dict())
+    for each in (plain, model):
+        gs.fit(each, SESSIONS, max_epochs=1, progress=False)
+    batch = SessionGraphDataset(SESSIONS).batch([0, 1, 2])
+    with torch.no_grad():
+        assert not torch.allclose(model.score(batch), plain.score(batch))
+        plain.load_state_dict(model.state_dict())
+        wanted = plain.score(
+            SessionGraphDataset(SESSIONS, transform=ToUndirected()).batch([0, 1, 2])
+        )
+        assert torch.allclose(model.score(batch), wanted)
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        ([Data(x=torch.arange(3))], "got a list of Data, which does not tell the order of clicks"),
+        (object.__new__(NeighborLoader), "got a NeighborLoader, which cuts nodes out of graphs"),
+    ],
+)
+def test_data_of_pyg_that_are_no_session_graphs_are_named(data: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        gs.fit(SRGNN(V, 4), data)
