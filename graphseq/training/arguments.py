@@ -124,8 +124,8 @@ def check_samples(model: SessionModel, data: object) -> None:
     if dataset.transform is not None:
         raise ValueError(
             f"The dataset has transform={dataset.transform}, which evaluate, recommend and a "
-            "loaded model would not apply: build the dataset without it, and let the model begin with "
-            "batch = gs.data.transformed(transform, batch) in its forward."
+            "loaded model would not apply: build the dataset without it, and let the model begin "
+            "with batch = gs.data.transformed(transform, batch) in its forward."
         )
     if isinstance(model, CountingModel):
         return
