@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import graphseq as gs
-from experiments.results import command
+from experiments.lib.results import command
 from graphseq.comparison.record import machine, versions, write_json, write_text
 from graphseq.data.datasets.registry import DATASETS
 from graphseq.data.formats import readers
