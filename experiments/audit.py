@@ -12,6 +12,7 @@ from typing import Any
 
 import graphseq as gs
 from experiments.lib.results import command
+from experiments.lib.tables import origin
 from graphseq.comparison.record import machine, versions, write_json, write_text
 from graphseq.data.datasets.registry import DATASETS
 from graphseq.data.formats import readers
@@ -51,6 +52,13 @@ def table(rows: list[dict[str, Any]]) -> str:
     return "\n".join(lines)
 
 
+def page(content: dict[str, Any]) -> str:
+    """The findings as a page."""
+    head = "# Audit of the field's splits\n\nWhat [`gs.evaluation.audit`](../evaluation.md#audit) "
+    head += "finds; checks that a data set cannot answer, without times or ids, are left out.\n\n"
+    return f"{head}{origin(content)}\n\n{table(content['rows'])}"
+
+
 def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m experiments.audit", description=__doc__)
     parser.add_argument("--root", type=Path, default=os.environ.get("GRAPHSEQ_DATA"))
@@ -79,7 +87,7 @@ def main(argv: list[str] | None = None) -> None:
         "rows": rows,
     }
     write_json(content, options.out / "audit.json")
-    write_text(table(rows), options.out / "audit.md")
+    write_text(page(content), options.out / "audit.md")
 
 
 if __name__ == "__main__":

@@ -18,6 +18,7 @@ import graphseq as gs
 ROOT = Path(__file__).parent.parent.parent
 PAGES = (
     "README.md",
+    "docs/evaluation.md",
     "docs/files.md",
     "docs/formats.md",
     "docs/models/README.md",

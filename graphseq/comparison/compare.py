@@ -122,6 +122,12 @@ def compare(
     audited = audit_split(split) if flag("audit", audit) else None
     if audited is not None:
         content["data"]["audit"] = audited.to_dict()
+        shared = audited["shared sessions"]
+        if shared.verdict == "fault":
+            raise ValueError(
+                f"{shared.says[:-1]}, the first {shared.examples[0]}: split whole sessions, as "
+                "gs.temporal_split does; audit=False compares all the same."
+            )
         if not audited.passed:
             logger.warning("The split leaks: %s", "; ".join(f.says for f in audited.faults))
     run = _Run(split, content, audited, protocol, monitor, folder, resume, str(device), progress)

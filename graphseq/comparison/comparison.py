@@ -32,13 +32,38 @@ class Comparison:
     content: Mapping[str, Any]
 
     @classmethod
-    def load(cls, path: str | os.PathLike[str]) -> Comparison:
+    def load(cls, path: str | os.PathLike[str], *more: str | os.PathLike[str]) -> Comparison:
         """The comparison of a ``results.json``, or of the folder that holds it.
 
+        Args:
+            path: The file or folder.
+            *more: Further ones of the same data and protocol, whose rows join the table. Tests are
+                those of each: models of two of them are not tested against each other.
+
         Raises:
-            ValueError: If there is none, or it is of another form.
+            ValueError: If there is none, it is of another form, or results of other data or another
+                protocol would be mixed into one table.
         """
-        return cls(read_results(path))
+        content = dict(read_results(path))
+        for other in more:
+            found = read_results(other)
+            for key, what in (("data", "other data"), ("protocol", "another protocol")):
+                ours, theirs = content[key], found[key]
+                if key == "data":
+                    ours, theirs = ours.get("fingerprint"), theirs.get("fingerprint")
+                if ours != theirs:
+                    raise ValueError(
+                        f"{other} holds results of {what} than {path}: they belong in two tables."
+                    )
+            both = {row["model"] for row in content["rows"]} & {r["model"] for r in found["rows"]}
+            if both:
+                raise ValueError(
+                    f"{other} and {path} both hold rows of {', '.join(sorted(both))}: a line of a "
+                    "table is of one run."
+                )
+            content["rows"] = [*content["rows"], *found["rows"]]
+            content["tests"] = [*content.get("tests", []), *found.get("tests", [])]
+        return cls(content)
 
     @property
     def monitor(self) -> str:

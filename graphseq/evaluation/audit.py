@@ -138,6 +138,9 @@ def audit(split: Split, model: SessionModel | None = None) -> Audit:
         ValueError: If it is no split.
     """
     require_split(split)
+    for name, part in (("training", split.train), ("test", split.test)):
+        if part.num_sessions == 0:
+            raise ValueError(f"There is nothing to audit: the {name} part of this split is empty.")
     checks: Sequence[Callable[[], list[Finding]]] = (
         lambda: _copies(split),
         lambda: _shared_sessions(split),

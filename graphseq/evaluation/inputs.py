@@ -35,6 +35,8 @@ def read_inputs(model: Any, sessions: Any) -> tuple[Sessions, Sessions]:
     """
     require_model(model, sessions)
     given = _sessions(sessions)
+    if given.num_sessions == 0:
+        raise ValueError("There is nothing to evaluate: the part is empty, it has no session.")
     if model.catalog is None and given is not sessions:  # it speaks codes
         given = given.with_vocabulary(Vocabulary(pd.RangeIndex(model.num_items)))
     recoded = in_codes_of(model, given)
@@ -82,6 +84,8 @@ def _sessions(given: Any) -> Sessions:
         and all(isinstance(session, (list, tuple, np.ndarray, torch.Tensor)) for session in given)
     ):
         return Sessions.from_lists([_plain(session) for session in given])
+    if isinstance(given, (list, tuple)) and not given:
+        raise ValueError("There is nothing to evaluate: the list of sessions is empty.")
     way_out = "gs.Sessions.from_frame reads a log, gs.Sessions.from_lists lists of item ids"
     if isinstance(given, Split):
         way_out = "pass one part of the split, as split.test"

@@ -1,0 +1,82 @@
+"""What does not fit is refused in one sentence that says what is wrong."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+import graphseq as gs
+from graphseq.evaluation import audit, evaluate_lists, evaluate_several
+from graphseq.models.base import SessionModel
+
+SPLIT = gs.session_split(gs.generate_sessions(num_sessions=60, num_items=20, seed=0))
+
+
+class Shaped(SessionModel):
+    """Scores of a shape that does not fit."""
+
+    def __init__(self, *shape):
+        super().__init__(SPLIT.num_items)
+        self.shape = shape
+        self.catalog = SPLIT.catalog
+
+    def score(self, batch, items=None):
+        return torch.zeros(*(batch.num_graphs if s is None else s for s in self.shape))
+
+
+@pytest.mark.parametrize("shape", [(None, 3), (None,), (1, None), (None, 2, 2)])
+@pytest.mark.parametrize("evaluate", [gs.evaluate, evaluate_lists, evaluate_several])
+def test_scores_that_do_not_fit_name_both_shapes(shape, evaluate):
+    with pytest.raises(ValueError, match=r"Shaped\.score must give shape \[\d+, \w+\] here,.* got"):
+        evaluate(Shaped(*shape), SPLIT.test)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda m: gs.evaluate(m, SPLIT.test.select([])), "the part is empty"),
+        (lambda m: gs.evaluate(m, []), "the list of sessions is empty"),
+        (lambda m: evaluate_lists(m, SPLIT.test.select([])), "the part is empty"),
+        (lambda m: gs.evaluate(m, SPLIT.test, ks=0), "ks must be whole numbers of at least 1"),
+        (lambda m: gs.evaluate(m, SPLIT.test).values("map@5"), "got 'map@5'"),
+        (lambda m: gs.evaluate(m, SPLIT.test).strata("gap", metrics=["hit@5"]), "got 'hit@5'"),
+        (lambda m: gs.evaluate(m, SPLIT.test).confidence_interval("hr@0"), "got 'hr@0'"),
+        (
+            lambda m: audit(gs.Split(SPLIT.train, SPLIT.test.select([]))),
+            "the test part of this split is empty",
+        ),
+    ],
+)
+def test_what_is_not_there_is_said_in_one_sentence(call, message):
+    model = gs.models.Popularity(SPLIT.num_items)
+    gs.fit(model, SPLIT)
+    with pytest.raises(ValueError, match=message) as refused:
+        call(model)
+    assert "\n" not in str(refused.value)
+
+
+def test_compare_of_parts_that_share_a_session_id_is_refused():
+    parts = [replace(p, session_ids=np.arange(p.num_sessions)) for p in (SPLIT.train, SPLIT.test)]
+    split = gs.fixed_split(*parts)
+    with pytest.raises(ValueError, match="the id of a training session, the first session id 0"):
+        gs.compare(split, ["popularity"], seeds=1, progress=False)
+    found = gs.compare(split, ["popularity"], seeds=1, progress=False, audit=False)
+    assert len(found.content["rows"]) == 1
+
+
+def test_results_of_other_data_or_protocol_are_not_mixed_in_a_table(tmp_path):
+    def run(folder, models, split=SPLIT, **options):
+        gs.compare(split, models, seeds=1, progress=False, out=tmp_path / folder, **options)
+        return tmp_path / folder
+
+    one = run("one", ["popularity"])
+    two = run("two", ["recency"])
+    joined = gs.Comparison.load(one, two)
+    assert set(joined.models) == {"popularity", "recency"}
+    with pytest.raises(ValueError, match="other data than"):
+        gs.Comparison.load(one, run("other", ["recency"], gs.session_split(SPLIT.train)))
+    with pytest.raises(ValueError, match="another protocol than"):
+        gs.Comparison.load(one, run("rules", ["recency"], protocol="gru4rec"))
+    with pytest.raises(ValueError, match="both hold rows of popularity"):
+        gs.Comparison.load(one, one)
