@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from numbers import Integral, Real
 from typing import Any, SupportsIndex
@@ -110,3 +110,37 @@ def device_of(device: Any) -> torch.device:
             f"'{found.type}:0' is the first."
         )
     return found
+
+
+def check_sizes(**sizes: int | None) -> None:
+    """Refuses a size below 1; ``None`` passes.
+
+    Raises:
+        ValueError: If one is.
+    """
+    for name, value in sizes.items():
+        if value is not None and value < 1:
+            raise ValueError(f"{name} must be at least 1, got {value}.")
+
+
+def check_shares(**shares: float) -> None:
+    """Refuses a share, as of values dropped, outside [0, 1).
+
+    Raises:
+        ValueError: If one is.
+    """
+    for name, value in shares.items():
+        if not 0 <= value < 1:
+            raise ValueError(f"{name} must lie in [0, 1), got {value}.")
+
+
+def check_choice(name: str, value: Any, allowed: Sequence[Any]) -> None:
+    """Refuses a value that is none of a few.
+
+    Raises:
+        ValueError: If it is none.
+    """
+    if value not in allowed:
+        *first, last = map(repr, allowed)
+        listed = f"{', '.join(first)} or {last}" if first else last
+        raise ValueError(f"{name} is {listed}, got {value!r}.")

@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn import Embedding, Linear, ModuleList
 from torch.nn.functional import embedding_bag
 
+from graphseq.arguments import check_sizes
 from graphseq.data.sessions.features import Feature, Spec, encode_column
 from graphseq.nn.ragged import ragged_range
 
@@ -38,8 +39,7 @@ class FeatureEmbedding(torch.nn.Module):
 
     def __init__(self, features: Sequence[Spec], channels: int = 16) -> None:
         super().__init__()
-        if channels < 1:
-            raise ValueError(f"feature_channels must be at least 1, got {channels}.")
+        check_sizes(feature_channels=channels)
         self.features = [Feature.from_spec(spec) for spec in features]
         names = [feature.name for feature in self.features]
         if len(set(names)) < len(names):

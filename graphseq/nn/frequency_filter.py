@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.nn import LayerNorm, Linear, Parameter
 from torch.nn.functional import gelu
 
+from graphseq.arguments import check_sizes
 from graphseq.nn.attention import SelfAttention, reset_linear
 from graphseq.nn.dropout import Dropout
 from graphseq.nn.ragged import DenseView
@@ -51,11 +52,7 @@ class FrequencyFilter(torch.nn.Module):
         self, hidden_channels: int, max_length: int, c: int = 5, kind: FilterKind = "fourier"
     ) -> None:
         super().__init__()
-        for name, value in (("hidden_channels", hidden_channels), ("max_length", max_length)):
-            if value < 1:
-                raise ValueError(f"{name} must be at least 1, got {value}.")
-        if c < 1:
-            raise ValueError(f"c must be at least 1, got {c}.")
+        check_sizes(hidden_channels=hidden_channels, max_length=max_length, c=c)
         if kind not in get_args(FilterKind):
             raise ValueError(f"A filter is 'fourier' or 'moving_average', got {kind!r}.")
         self.max_length = max_length

@@ -7,6 +7,7 @@ from torch import Tensor
 from torch.nn import GRUCell, Linear, Parameter
 from torch_geometric.utils import scatter
 
+from graphseq.arguments import check_sizes
 from graphseq.nn.ragged import sum_by_group
 from graphseq.nn.session_conv import SessionConv
 
@@ -34,9 +35,7 @@ class GatedSessionConv(SessionConv):
 
     def __init__(self, hidden_channels: int, num_layers: int = 1) -> None:
         super().__init__(aggr="add", node_dim=0)
-        for name, value in (("hidden_channels", hidden_channels), ("num_layers", num_layers)):
-            if value < 1:
-                raise ValueError(f"{name} must be at least 1, got {value}.")
+        check_sizes(hidden_channels=hidden_channels, num_layers=num_layers)
         self.hidden_channels = hidden_channels
         self.num_layers = num_layers
         self.lin_in = Linear(hidden_channels, hidden_channels)  # W_in, b_in

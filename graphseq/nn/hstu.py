@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.nn import LayerNorm, Linear, ModuleList, Parameter
 from torch.nn.functional import silu
 
+from graphseq.arguments import check_sizes
 from graphseq.nn.dropout import Dropout
 from graphseq.nn.published import names_of_blocks, num_published_blocks, renamed_state
 from graphseq.nn.ragged import DenseView
@@ -81,9 +82,7 @@ class HSTULayer(torch.nn.Module):
             "linear_channels": linear,
             "attention_channels": attention,
         }
-        for name, value in sizes.items():
-            if value < 1:
-                raise ValueError(f"{name} must be at least 1, got {value}.")
+        check_sizes(**sizes)
         self.max_length = max_length
         self.heads = heads
         self.widths = [heads * linear, heads * linear, heads * attention, heads * attention]
@@ -183,8 +182,7 @@ class HSTULayers(torch.nn.Module):
         **options: Any,
     ) -> None:
         super().__init__()
-        if num_layers < 1:
-            raise ValueError(f"num_layers must be at least 1, got {num_layers}.")
+        check_sizes(num_layers=num_layers)
         self.max_length = max_length
         self.num_buckets = num_buckets
         self.layers = ModuleList(

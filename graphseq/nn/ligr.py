@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.nn import LayerNorm, Linear, ModuleList
 from torch.nn.functional import silu
 
+from graphseq.arguments import check_sizes
 from graphseq.nn.attention import SelfAttention, reset_linear
 from graphseq.nn.dropout import Dropout
 from graphseq.nn.published import names_of_blocks, num_published_blocks, renamed_state
@@ -123,8 +124,7 @@ class LiGRLayers(torch.nn.Module):
         expansion: int = 4,
     ) -> None:
         super().__init__()
-        if num_layers < 1:
-            raise ValueError(f"num_layers must be at least 1, got {num_layers}.")
+        check_sizes(num_layers=num_layers)
         self.blocks = ModuleList(
             LiGRBlock(hidden_channels, heads, dropout=dropout, expansion=expansion)
             for _ in range(num_layers)

@@ -7,6 +7,7 @@ from torch import Tensor
 from torch.nn import Linear
 from torch_geometric.utils import softmax
 
+from graphseq.arguments import check_sizes
 from graphseq.nn.gated_session_conv import GatedSessionConv
 from graphseq.nn.ragged import sum_by_group
 from graphseq.nn.readouts import reset_uniform
@@ -46,8 +47,7 @@ class StarSessionConv(torch.nn.Module):
 
     def __init__(self, hidden_channels: int, num_layers: int = 1) -> None:
         super().__init__()
-        if num_layers < 1:
-            raise ValueError(f"num_layers must be at least 1, got {num_layers}.")
+        check_sizes(num_layers=num_layers)
         self.num_layers = num_layers
         self.conv = GatedSessionConv(hidden_channels)
         self.lin_highway = Linear(2 * hidden_channels, hidden_channels)  # W_g, b_g

@@ -18,6 +18,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from graphseq.arguments import whole
 from graphseq.data.graphs.item_graph import near_counts
 from graphseq.data.sessions.sessions import Sessions
 from graphseq.ragged import ptr_of, ragged_arange
@@ -252,8 +253,7 @@ class Substitute(ClickAugmentation):
 
     def __init__(self, sessions: Sessions, share: float = 0.2, *, steps: int = 1) -> None:
         self.share = _share(share)
-        if steps < 1:
-            raise ValueError(f"steps must be at least 1, got {steps}.")
+        steps = whole("steps", steps)
         self.steps = steps
         counts = near_counts(sessions, steps)
         self._ptr = counts.indptr.astype(np.int64)  # [num_items + 1]

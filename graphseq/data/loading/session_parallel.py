@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch_geometric.data import Batch
 
-from graphseq.arguments import flag
+from graphseq.arguments import flag, whole
 from graphseq.data.graphs.dataset import SessionGraphDataset
 from graphseq.data.loading.loader import EpochLoader
 from graphseq.data.loading.samplers import EpochSampler, shuffle_within_length
@@ -80,9 +80,7 @@ class SessionParallelSampler(EpochSampler[SessionParallelStep]):
         world_size: int | None = None,
     ) -> None:
         super().__init__(seed, rank, world_size)
-        if num_lanes < 1:
-            raise ValueError(f"num_lanes must be at least 1, got {num_lanes}.")
-        self.num_lanes = num_lanes
+        self.num_lanes = num_lanes = whole("num_lanes", num_lanes)
         self.shuffle = flag("shuffle", shuffle)
         self._lengths = lengths
         order = np.arange(len(lengths))

@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from graphseq.arguments import check_sizes
 from graphseq.data.loading.samplers import place_among_ranks
 from graphseq.data.logs.coded_log import CodedLog, code_log, must_be_held
 from graphseq.data.logs.conversion import BUILD, log_columns, write_sessions
@@ -90,8 +91,7 @@ def build_shards(
         ValueError: As :meth:`Sessions.from_frame`, or if a shard would have no session.
     """
     folder = Path(fspath(out))
-    if num_shards < 1:
-        raise ValueError(f"num_shards must be at least 1, got {num_shards}.")
+    check_sizes(num_shards=num_shards)
     check_replaceable(folder, SHARDS)
     columns = log_columns(session, item, time, user, gap, features, ())
     with (

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from graphseq.arguments import whole
 from graphseq.data.sessions.sessions import Sessions
 from graphseq.data.sessions.vocabulary import UNKNOWN, Vocabulary
 from graphseq.ragged import ptr_of
@@ -162,8 +163,7 @@ def feature_specs(
     Raises:
         ValueError: If there is no such feature, or nothing in it tells what it needs.
     """
-    if num_buckets < 2:
-        raise ValueError(f"num_buckets must be at least 2, got {num_buckets}.")
+    num_buckets = whole("num_buckets", num_buckets, at_least=2)
     table = sessions.item_features
     columns = {} if table is None else {str(name): table[name] for name in table}
     found: dict[str, list[dict[str, Any]]] = {}

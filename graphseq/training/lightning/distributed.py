@@ -12,6 +12,7 @@ import torch
 from pytorch_lightning.strategies import DDPStrategy, Strategy
 from torch import Tensor
 
+from graphseq.arguments import check_sizes
 from graphseq.training.lightning.collectives import Collectives
 
 ACCELERATORS = {"cpu": "cpu", "cuda": "gpu", "mps": "mps"}
@@ -93,9 +94,7 @@ class LaunchConfig:
             ValueError: If a device or so many of them are not there, the numbers are not those of
                 the processes that were started, or nothing says where other machines are.
         """
-        for name, number in (("devices", devices), ("num_nodes", num_nodes)):
-            if number is not None and number < 1:
-                raise ValueError(f"{name} must be at least 1, got {number}.")
+        check_sizes(devices=devices, num_nodes=num_nodes)
         accelerator, number = _one_device(device)
         started = int(os.environ.get("WORLD_SIZE", 1)) if "LOCAL_RANK" in os.environ else 1
         if started > 1:

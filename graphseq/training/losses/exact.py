@@ -10,6 +10,8 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from graphseq.arguments import check_sizes
+
 # exp(+-60), times ten million items, is far inside float32: within it no maximum need be known.
 SAFE_LOGIT = 60.0
 # 32 MB of float32 suit a CPU's last cache, but whole rows of a larger catalogue are worth up to
@@ -311,5 +313,4 @@ def _check(
         raise ValueError(f"reduction is 'mean' or 'sum', got {reduction!r}.")
     if not 0 <= label_smoothing <= 1:
         raise ValueError(f"label_smoothing lies in 0..1, got {label_smoothing}.")
-    if block_elements is not None and block_elements < 1:
-        raise ValueError(f"block_elements must be at least 1, got {block_elements}.")
+    check_sizes(block_elements=block_elements)

@@ -9,6 +9,7 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
+from graphseq.arguments import check_sizes
 from graphseq.random import integers, substreams, torch_stream, uniform, words_of
 
 
@@ -47,8 +48,7 @@ class NegativeSampler:
         uniform_share: float = 0.0,
         seed: int = 0,
     ) -> None:
-        if num_negatives < 1:
-            raise ValueError(f"num_negatives must be at least 1, got {num_negatives}.")
+        check_sizes(num_negatives=num_negatives)
         if not 0 <= alpha < np.inf:
             raise ValueError(f"alpha must be 0 or above, got {alpha}.")
         if not 0 <= uniform_share <= 1:
