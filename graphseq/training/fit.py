@@ -41,6 +41,7 @@ from graphseq.training.lightning.progress import (
     lines_shown,
     silence_lightning,
 )
+from graphseq.training.lightning.resumable_loader import worker_errors_named
 from graphseq.training.lightning.run_folder import has_checkpoint, only_run
 from graphseq.training.objectives.auxiliary import Auxiliary, auxiliary_names
 from graphseq.training.rules import did_you_mean
@@ -303,7 +304,7 @@ def _trained(
         )
         model.train()
         try:
-            with interrupt.caught():
+            with interrupt.caught(), worker_errors_named(lambda: len(module.history)):
                 trainer.fit(module, datamodule=data_module, ckpt_path=checkpoint)
         finally:
             module.release()

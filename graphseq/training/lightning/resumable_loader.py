@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -11,6 +12,31 @@ from torch_geometric.data import Batch
 
 from graphseq.data.loading.loader import EpochLoader, end_workers
 from graphseq.random import seed_of
+
+
+@contextmanager
+def worker_errors_named(epoch: Callable[[], int], is_theirs: bool = False) -> Iterator[None]:
+    """Says what to do where a process that builds batches dies.
+
+    torch raises that error wherever the main process is, also in the middle of a step.
+
+    Args:
+        epoch: Gives the epoch, from 0.
+        is_theirs: Whether any error of this block comes from those processes.
+
+    Raises:
+        RuntimeError: If one has died.
+    """
+    try:
+        yield
+    except (RuntimeError, OSError, EOFError) as error:
+        if not is_theirs and not str(error).startswith("DataLoader worker"):
+            raise
+        raise RuntimeError(
+            f"A process that builds batches died in epoch {epoch() + 1} ({error!r}). It may have "
+            "run out of memory: use fewer num_workers or smaller batches. Training goes on from "
+            "the last checkpoint with resume=True."
+        ) from error
 
 
 class ResumableLoader:
@@ -76,14 +102,9 @@ class ResumableLoader:
                 return
             except (RuntimeError, OSError, EOFError) as error:
                 has_workers = getattr(self.loader, "num_workers", 0) > 0
-                told = "DataLoader worker" in str(error)
-                if not told and not (isinstance(error, (OSError, EOFError)) and has_workers):
+                is_theirs = has_workers and isinstance(error, (OSError, EOFError))
+                with worker_errors_named(lambda: self.epoch, is_theirs):
                     raise
-                raise RuntimeError(
-                    f"A process that builds batches died in epoch {self.epoch + 1} ({error!r}). It "
-                    "may have run out of memory: use fewer num_workers or smaller batches. "
-                    "Training goes on from the last checkpoint with resume=True."
-                ) from error
             given += 1
             if own or given > first:
                 yield batch
