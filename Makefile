@@ -10,17 +10,20 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check -qq
 LISTS := pyproject.toml constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help compare test lint bench wheel
+.PHONY: help compare test test-fast lint bench wheel
 .DELETE_ON_ERROR:
 
 help: ## list the targets
-	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1	/' | expand -t 18
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1	/' | expand -t 18
 
 compare: $(VENV)/.graphseq-core ## train and compare models on the embedded data, into runs/
 	$(BIN)/graphseq compare uci-eshop --out $(RUNS)
 
 test: $(VENV)/.graphseq-test ## run the whole test suite
 	$(BIN)/python -m pytest -q
+
+test-fast: $(VENV)/.graphseq-test ## run the quick tests, those not marked slow
+	$(BIN)/python -m pytest -q -m "not slow"
 
 lint: $(VENV)/.graphseq-dev ## check style, formatting and types
 	$(BIN)/ruff check .

@@ -11,11 +11,46 @@ from hypothesis import settings
 
 matplotlib.use("Agg")
 settings.register_profile("graphseq", deadline=None, derandomize=True, max_examples=50)
+settings.register_profile("fast", settings.get_profile("graphseq"), max_examples=10)
 settings.load_profile("graphseq")
 
+SLOW = (
+    "commands/test_command_line.py",
+    "comparison/test_compare.py",
+    "comparison/test_tuning.py",
+    "data/loading/test_shard_loader.py",
+    "data/loading/test_shards.py",
+    "data/logs/test_conversion.py",
+    "data/logs/test_source.py",
+    "experiments/",
+    "test_readme.py",
+    "test_training_page.py",
+    "training/lightning/",
+    "training/test_ends_together.py",
+    "training/test_fit.py",
+    "training/test_fit_augmented.py",
+    "training/test_fit_shards.py",
+    "training/test_interruption.py",
+    "training/test_kill.py",
+    "training/test_optimisation.py",
+)
+"""Files and folders of tests that start processes or train: about two thirds of the time of all."""
 
+
+def pytest_configure(config: pytest.Config) -> None:
+    """The quick loop of a contributor draws fewer examples as well."""
+    if config.getoption("markexpr") == "not slow":
+        settings.load_profile("fast")
+
+
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Without GRAPHSEQ_DATA, tests of shared data are not part of the suite at all."""
+    here = Path(__file__).resolve().parent
+    for item in items:
+        name = item.path.relative_to(here).as_posix() if here in item.path.parents else ""
+        if name.startswith(SLOW):
+            item.add_marker("slow")
     if os.environ.get("GRAPHSEQ_DATA"):
         return
     without = [item for item in items if item.get_closest_marker("data")]
