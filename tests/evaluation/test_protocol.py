@@ -291,3 +291,19 @@ def test_report_of_another_protocol_refuses_its_names_and_its_comparison():
     with pytest.raises(ValueError, match="ties is 'expected' here and 'pessimistic' there"):
         report.compare(replace(report, protocol=Protocol(ties="pessimistic")), "hr@5")
     assert report.compare(replace(report, protocol=PRESETS["temporal"]), "hr@5").difference == 0
+
+
+@pytest.mark.parametrize("name", ["srgnn", "sasrec", "markov", "vsknn"])
+def test_candidates_that_are_all_other_items_give_the_full_ranking(name):
+    torch.manual_seed(0)
+    model = gs.models.MODELS[name](num_items=len(ITEMS))
+    train = sessions_of([list("abcdefgh"), list("acegbdfh")])
+    if name in ("markov", "vsknn"):
+        model.fit_counts(train)
+    model.catalog = train.catalog()
+    full = evaluate(model, sessions_of(LISTS), protocol=Protocol(seen="both"))
+    drawn = Protocol(seen="both", candidates=len(ITEMS) - 1, seed=5)
+    sampled = evaluate(model, sessions_of(LISTS), protocol=drawn)
+    assert sampled.ranks.equals(full.ranks)
+    assert list(sampled.metrics.values()) == list(full.metrics.values())
+    assert [f"sampled {metric}" for metric in full.metrics] == list(sampled.metrics)
