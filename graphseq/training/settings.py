@@ -206,7 +206,8 @@ class TrainingSettings:
     def to_dict(self) -> dict[str, Any]:
         """The settings as JSON has them; a loss with arguments is a mapping of them."""
         content = {name: getattr(self, name) for name in self.names()}
-        content["loss"] = loss_settings(self.loss)
+        loss = as_loss(self.loss) if isinstance(self.loss, Mapping) else self.loss
+        content["loss"] = loss_settings(loss)
         for name in ("optimizer", "schedule"):
             own = content[name]
             if not isinstance(own, str):

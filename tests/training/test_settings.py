@@ -185,3 +185,10 @@ def test_cutoffs_are_those_of_the_metric_and_20(monitor: str, ks: tuple[int, ...
 def test_metric_that_does_not_exist_is_refused(monitor: str) -> None:
     with pytest.raises(ValueError, match=r"monitor"):
         TrainingSettings(monitor=monitor)
+
+
+def test_loss_given_as_a_mapping_is_saved_as_the_loss_that_it_names(tmp_path: Path) -> None:
+    loss: Any = {"name": "bpr", "num_negatives": 5}
+    TrainingSettings(loss=loss).save(tmp_path / "settings.json")
+    read = TrainingSettings.load(tmp_path / "settings.json")
+    assert read == TrainingSettings(loss=SampledLoss("bpr", num_negatives=5))
