@@ -11,6 +11,7 @@ from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
 from types import ModuleType
 from typing import Any, ParamSpec, TypeVar
+from weakref import WeakKeyDictionary
 
 GONE_IN = "0.3"
 """The version without the old names."""
@@ -31,18 +32,21 @@ def warn_of_old_name(old: str, new: str, *, stacklevel: int = 2) -> None:
     warnings.warn(message, DeprecationWarning, stacklevel=stacklevel + 1)
 
 
-def renamed(**names: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
+def renamed(
+    values: Mapping[str, Mapping[str, str]] | None = None, **names: str
+) -> Callable[[Callable[P, R]], Callable[P, R]]:
     """Lets a function, or a class by its ``__init__``, take arguments by their old names too.
 
     Args:
+        values: Argument -> old value -> new value, of arguments given by name.
         **names: Old name -> new name; only the new one is in the signature.
 
     Example:
-        >>> @renamed(neighbours="neighbors")
-        ... def nearest(*, neighbors=100):
-        ...     return neighbors
-        >>> nearest(neighbors=5)
-        5
+        >>> @renamed(neighbours="neighbors", values={"weight": {"linear": "1/n"}})
+        ... def nearest(*, neighbors=100, weight="1/n"):
+        ...     return neighbors, weight
+        >>> nearest(neighbours=5, weight="linear")
+        (5, '1/n')
     """
 
     def decorate(function: Callable[P, R]) -> Callable[P, R]:
@@ -55,9 +59,14 @@ def renamed(**names: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
                 if new in kwargs:
                     raise TypeError(f"{called} got {new} and its old name {old}: pass {new} alone.")
                 warn_of_old_name(f"{called}({old}=...)", f"{called}({new}=...)")
-                kwargs[new] = kwargs.pop(old)
-            return function(*args, **kwargs)
+            given = in_new_names(call, kwargs)
+            for name in given.keys() & (values or {}).keys():
+                if given[name] != kwargs.get(name, given[name]):
+                    was, now = (f"{called}({name}={each[name]!r})" for each in (kwargs, given))
+                    warn_of_old_name(was, now)
+            return function(*args, **given)
 
+        RENAMED[call] = (names, values or {})
         return call
 
     return decorate
@@ -75,6 +84,26 @@ def renamed_value(argument: str, value: R, names: Mapping[Any, R]) -> R:
         return value
     warn_of_old_name(f"{value!r} of {argument}", repr(names[value]), stacklevel=3)
     return names[value]
+RENAMED: WeakKeyDictionary[Any, tuple[Mapping[str, str], Mapping[str, Mapping[str, str]]]] = (
+    WeakKeyDictionary()
+)
+"""What :func:`renamed` knows of each function."""
+
+
+def in_new_names(function: Callable[..., Any], arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """Arguments of a function by their new names and values, without a warning.
+
+    Args:
+        function: With or without renamed arguments.
+        arguments: As given, or as saved by an older version.
+    """
+    names, values = RENAMED.get(function, ({}, {}))
+    given = {names.get(name, name): value for name, value in arguments.items()}
+    for name, changed in values.items():
+        value = given.get(name)
+        if isinstance(value, str):
+            given[name] = changed.get(value, value)
+    return given
 
 
 def old_name(old: str, function: Callable[P, R]) -> Callable[P, R]:

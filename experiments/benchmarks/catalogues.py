@@ -59,7 +59,7 @@ class Training:
         self.optimizer.zero_grad()
         with sparse_tables(self.model, self.sampled):
             if self.objective is None:
-                scores = linear(self.model(batch), self.model.item_weight())
+                scores = linear(self.model(batch), self.model.items.rows())
                 cross_entropy(scores, batch.y).backward()
             else:
                 self.objective(self.model, batch, 0, number).backward()

@@ -38,6 +38,7 @@ import graphseq as gs
 from experiments.benchmarks.losses import peak_resident_bytes
 from experiments.benchmarks.report import Benchmark
 from graphseq.models import MODELS, CountingModel, SessionModel
+from graphseq.models.base import TrainingRows
 
 DIGINETICA_ITEMS = 43_097
 LOSSES: dict[str, str | gs.SampledLoss] = {
@@ -70,7 +71,7 @@ class Counted:
 def counting(model: SessionModel) -> Iterator[Counted]:
     """Counts what ``fit`` does within the block, without a training loop of its own."""
     counted = Counted()
-    build, vectors = gs.SessionGraphDataset.batch, model.training_vectors
+    build, vectors = gs.SessionGraphDataset.batch, model.training_rows
     by_table = model.scores_by_table
 
     def batch(dataset: gs.SessionGraphDataset, index: Any) -> Batch:
@@ -81,18 +82,18 @@ def counting(model: SessionModel) -> Iterator[Counted]:
         counted.targets += 0 if by_table else int((built.y >= 0).sum())
         return built
 
-    def training_vectors(batch: Batch, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        found, items = vectors(batch, generator)
-        counted.targets += int((items >= 0).sum())
-        return found, items
+    def training_rows(batch: Batch, generator: torch.Generator) -> TrainingRows:
+        rows = vectors(batch, generator)
+        counted.targets += int((rows.targets >= 0).sum())
+        return rows
 
     gs.SessionGraphDataset.batch = batch
-    model.training_vectors = training_vectors  # type: ignore[method-assign]
+    model.training_rows = training_rows  # type: ignore[method-assign]
     try:
         yield counted
     finally:
         gs.SessionGraphDataset.batch = build
-        del model.training_vectors
+        del model.training_rows
 
 
 def build_model(

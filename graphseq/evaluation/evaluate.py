@@ -109,7 +109,7 @@ def evaluate(
         task = bar.add_task("Evaluating", total=len(cases), completed=len(without))
         count: Callable[..., tuple[Tensor, Tensor]] = partial(counts_of, model)
         if by_table:
-            count = TableRanks(model.item_weight(), model.item_bias()).counts
+            count = TableRanks(model.items.rows(), model.items.bias).counts
             vectors = case_vectors(model, sessions, cases, batch_size)
             blocks: Iterable[tuple[Ints, Any]] = in_larger_blocks(vectors, ROWS_AT_ONCE)
         elif draw is None and has_evidence(model):

@@ -143,7 +143,7 @@ def case_vectors(
 
 def table_of(model: SessionModel) -> tuple[Tensor, Tensor | None, Tensor]:
     """The item table, computed once, its biases, and for every item the first with an equal row."""
-    weight, bias = model.item_weight(), model.item_bias()
+    weight, bias = model.items.rows(), model.items.bias
     return weight, bias, first_equal(weight, bias)
 
 

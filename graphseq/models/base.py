@@ -2,12 +2,25 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from os import PathLike
-from typing import Any, Literal, Self, SupportsIndex, TypeVar, get_args, overload
+from types import NoneType, UnionType
+from typing import (
+    Any,
+    Literal,
+    NamedTuple,
+    Self,
+    TypeVar,
+    Union,
+    get_args,
+    get_origin,
+    get_type_hints,
+    overload,
+)
 
 import numpy as np
 import pandas as pd
@@ -15,14 +28,17 @@ import torch
 from torch import Tensor
 from torch_geometric.data import Batch
 
-from graphseq.arguments import check_annotated, flag, whole
+from graphseq.arguments import check_annotated, check_choice, flag, whole
 from graphseq.data.graphs.session_graph import windows_of_clicks
 from graphseq.data.sessions.catalog import Catalog
 from graphseq.data.sessions.features import Spec
 from graphseq.data.sessions.sessions import Sessions
-from graphseq.deprecation import warn_of_old_name
+from graphseq.deprecation import in_new_names, warn_of_old_name
+from graphseq.models.live_clicks import LiveClicks
+from graphseq.models.old_interface import DECLARATIONS, OldMethods, adopt
 from graphseq.models.reading import check_readers
 from graphseq.models.use.ties import roundings
+from graphseq.nn.item_table import ItemTable
 
 Samples = Literal["sessions", "prefixes", "cloze", "counts", "pairs"]
 """What a model is trained on."""
@@ -58,9 +74,6 @@ class Traits:
     best_for: str
 
 
-OLD_DECLARATIONS = {"trained_on": "samples", "states_equal_prefixes": "causal"}
-"""Old name of a declaration -> its name."""
-
 FLAGS = ("causal", "keeps_state", "shares_windows", "scores_by_table", "reads_request_time")
 """Declarations that are true or false."""
 
@@ -80,7 +93,7 @@ class Renamed:
     """A declaration under its old name: it reads and sets the new one, with a warning."""
 
     def __init__(self, old: str) -> None:
-        self.old, self.new = old, OLD_DECLARATIONS[old]
+        self.old, self.new = old, DECLARATIONS[old]
 
     def __get__(self, model: SessionModel | None, family: type[SessionModel]) -> Any:
         warn_of_old_name(f"{family.__name__}.{self.old}", f"{family.__name__}.{self.new}")
@@ -91,13 +104,28 @@ class Renamed:
         setattr(model, self.new, value)
 
 
-class SessionModel(torch.nn.Module):
+class TrainingRows(NamedTuple):
+    """What one training step compares with items.
+
+    Attributes:
+        vectors: What is compared, [n, hidden_channels].
+        targets: The item that each must find, int64 [n]; a negative one (-1: unknown, -100: none)
+            takes its row out of the loss.
+        session: The session of the batch that each belongs to, int64 [n].
+    """
+
+    vectors: Tensor
+    targets: Tensor
+    session: Tensor
+
+
+class SessionModel(OldMethods, torch.nn.Module):
     """What fit, evaluate, recommend, save and load ask of a model.
 
-    A family with an item table implements :meth:`forward` (and :meth:`click_states` where it has a
-    state for every click) and :meth:`item_weight`; scores are inner products. A family that scores
-    in another way defines :meth:`score`. A family that is trained neither on the vector of each
-    session nor on the state of each click overrides :meth:`training_vectors`.
+    A family with an item table sets :attr:`items` and implements :meth:`forward`, and
+    :meth:`click_states` where it has a state for every click; scores are inner products. A family
+    that scores in another way defines :meth:`score`. A family that is trained neither on the vector
+    of each session nor on the state of each click overrides :meth:`training_rows`.
 
     What a class is, it declares. Declarations are checked when the class is made, and when a model
     sets its own; arguments of the constructor are kept as :attr:`settings`.
@@ -121,6 +149,7 @@ class SessionModel(torch.nn.Module):
             and evaluation: another task, whose figures stand in rows of their own.
         click_features: Specs of the features of clicks that it reads, or ``None``.
         traits: What the table of families says of it; your own model may have none.
+        items: The item table that vectors are compared with.
     """
 
     samples: Samples = "prefixes"
@@ -133,7 +162,9 @@ class SessionModel(torch.nn.Module):
     reads_request_time: bool = False
     click_features: Sequence[Spec] | None = None
     traits: Traits | None = None
+    items: ItemTable
 
+    rows_type = TrainingRows
     trained_on = Renamed("trained_on")
     states_equal_prefixes = Renamed("states_equal_prefixes")
 
@@ -142,15 +173,14 @@ class SessionModel(torch.nn.Module):
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         for name, value in list(vars(cls).items()):
-            new = OLD_DECLARATIONS.get(name, name)
+            new = DECLARATIONS.get(name, name)
             check_declared(f"{cls.__name__}.{name}", new, value)
             if new != name:
                 warn_of_old_name(f"{cls.__name__}.{name}", f"{cls.__name__}.{new}")
                 delattr(cls, name)
                 setattr(cls, new, value)
         check_readers(cls)
-        if vars(cls).keys() & {"score", "score_vectors"} and "scores_by_table" not in vars(cls):
-            cls.scores_by_table = False
+        adopt(cls)
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Self:
         model = super().__new__(cls)
@@ -165,6 +195,7 @@ class SessionModel(torch.nn.Module):
             raise ValueError(f"num_items must be at least 1, got {num_items}.")
         self.num_items = int(num_items)
         self.catalog: Catalog | None = None
+        self._lanes: Tensor | None = None
 
     def __setattr__(self, name: str, value: Any) -> None:
         check_declared(f"{type(self).__name__}.{name}", name, value)
@@ -184,53 +215,6 @@ class SessionModel(torch.nn.Module):
             "[num_clicks, hidden_channels], or train it on samples='prefixes'."
         )
 
-    def item_weight(self) -> Tensor:
-        """The output item table, [num_items, hidden_channels]."""
-        raise NotImplementedError(
-            f"{type(self).__name__} has no item table: define item_weight(), "
-            "[num_items, hidden_channels], or score(batch, items=None)."
-        )
-
-    def item_rows(self, items: Tensor) -> Tensor:
-        """Rows of the output item table, ``item_weight()[items]``: [..., hidden_channels].
-
-        Where the table is that of an embedding, nothing else of it is read and its gradient can be
-        row-sparse. A family that computes its table overrides this with the rows alone.
-
-        Args:
-            items: Item codes, int64 of any shape.
-        """
-        weight = self.item_weight()
-        for module in self.modules():
-            if isinstance(module, torch.nn.Embedding) and module.weight is weight:
-                rows: Tensor = module(items)
-                return rows
-        return weight[items]
-
-    def item_bias(self) -> Tensor | None:
-        """The bias of each item's score, [num_items], or ``None``."""
-        return None
-
-    def score_vectors(self, vectors: Tensor, items: Tensor | None = None) -> Tensor:
-        """Scores of session vectors or click states against items.
-
-        Args:
-            vectors: [n, hidden_channels].
-            items: ``None``: all items; else candidates, [C] alike for all or [n, C].
-
-        Returns:
-            [n, num_items] or [n, C].
-        """
-        bias = self.item_bias()
-        if items is None:
-            return torch.nn.functional.linear(vectors, self.item_weight(), bias)
-        rows = self.item_rows(items)  # [C, d] or [n, C, d]
-        bias = None if bias is None else bias[items]
-        if items.dim() == 1:
-            return torch.nn.functional.linear(vectors, rows, bias)
-        scores = torch.einsum("nd,ncd->nc", vectors, rows)
-        return scores if bias is None else scores + bias
-
     def score(self, batch: Batch, items: Tensor | None = None) -> Tensor:
         """Scores of the next item of every session.
 
@@ -242,7 +226,7 @@ class SessionModel(torch.nn.Module):
             [num_sessions, num_items] or [num_sessions, C]; ``-inf`` marks what is not recommended
             at all.
         """
-        return self.score_vectors(self(batch), items)
+        return self.items.scores(self(batch), items)
 
     def score_tolerance(self, scores: Tensor, rows: Tensor) -> Tensor:
         """How far apart scores of equal items lie, for a family with a :meth:`score` of its own.
@@ -266,50 +250,142 @@ class SessionModel(torch.nn.Module):
         number = self.num_roundings * (ROOM_IN_FLOAT64 if scores.dtype == torch.float64 else 1)
         return roundings(number, scores, scores.abs() + size)
 
-    def _clicked(self, item: Any) -> Tensor:
-        """Codes of clicked items, checked: int64 of their shape, -1 for what is unknown.
-
-        Raises:
-            ValueError: If they are no whole numbers, or lie outside ``-1..num_items-1``.
-        """
-        codes = item if isinstance(item, Tensor) else np.asarray(item)
-        kind = str(codes.dtype).removeprefix("torch.")
-        if not kind.startswith(("int", "uint")):
-            raise ValueError(
-                f"item must be the code of an item, a whole number in 0..{self.num_items - 1}, or "
-                f"-1 for an unknown one, got {item!r}: model.catalog.items.encode([id]) tells the "
-                "code of an id."
-            )
-        found = torch.as_tensor(codes, dtype=torch.long, device=self.device)
-        outside = (found < -1) | (found >= self.num_items)
-        if bool(outside.any()):
-            raise ValueError(
-                f"item must be the code of an item in 0..{self.num_items - 1}, or -1 for an "
-                f"unknown one, got {int(found[outside][0])}."
-            )
-        return found
-
-    def _newest(self, state: Tensor, item: Any, most: int) -> Tensor:
-        """The newest clicks of one session with one more, of a family whose state they are.
+    def initial_state(self, num_sessions: int | None = None, *, user: Any = -1) -> Any:
+        """The state before any click.
 
         Args:
-            state: Item codes, oldest first, int64 [at most ``most``].
-            item: The code of an item; -1: an unknown one, whose click is skipped.
-            most: Clicks kept.
+            num_sessions: Live sessions that go on together; ``None``: one, whose scores have no
+                row for it.
+            user: Whose session it is: a code, -1 for an unknown one, or an id that is no whole
+                number; of several sessions one each.
+
+        Returns:
+            A state for :meth:`update_state` and :meth:`score_state`, which change no state.
 
         Raises:
-            ValueError: If it is not the code of one item.
+            ValueError: If ``num_sessions`` is not positive, or there is no such user.
         """
-        code = self._clicked(item)
-        if code.numel() != 1:
-            raise ValueError(
-                f"item must be one code, as {type(self).__name__} keeps the state of one session, "
-                f"got shape {list(code.shape)}."
+        size = 1 if num_sessions is None else whole("num_sessions", num_sessions)
+        users = self._codes_of("user", user, size)
+        nothing = torch.empty(0, dtype=torch.long, device=self.device)
+        ptr = torch.zeros(size + 1, dtype=torch.long, device=self.device)
+        return LiveClicks(nothing, ptr, users, num_sessions is not None)
+
+    def update_state(self, state: Any, item: Any, *, ids: bool | None = None, **fields: Any) -> Any:
+        """The state one click later.
+
+        Scores of the new state equal those of the whole session computed at once.
+
+        Args:
+            state: Of one session, or of several.
+            item: What was clicked, of several sessions one each: codes, whole numbers, -1 for an
+                unknown item, whose click is skipped; or ids that are no whole numbers.
+            ids: Whether whole numbers are ids too.
+            **fields: What graphs say of the click, as ``time=`` for ``click_time``.
+
+        Raises:
+            ValueError: If there is not one item per session, or one is no item.
+        """
+        codes = self._codes_of("item", item, state.num_sessions, ids, one=not state.is_batch)
+        values = {}
+        for name, value in fields.items():
+            value = torch.as_tensor(value, device=self.device).reshape(-1)
+            values[f"click_{name}"] = value.expand(state.num_sessions)
+        return state.with_clicks(codes, self.max_length, values)
+
+    def score_state(self, state: Any, items: Tensor | None = None) -> Tensor:
+        """Scores of the next item.
+
+        Args:
+            state: Of one session, or of several; one without a click gets the items' popularity.
+            items: ``None``: all items; else candidates, [C] or [num_sessions, C].
+
+        Returns:
+            [num_items] or [C] of one session, [num_sessions, ...] of several.
+
+        Raises:
+            ValueError: If a session has no click, and the model no catalog that tells what is
+                popular.
+        """
+        batch, clicked = state.graphs()
+        scores: Tensor | None = None
+        if batch is not None:
+            each = items is not None and items.dim() == 2
+            scores = self.score(batch, items[clicked] if each and items is not None else items)
+        if not bool(clicked.all()):
+            if self.catalog is None:
+                raise ValueError(
+                    f"{type(self).__name__} has no state before the first click: update_state "
+                    "first, or attach a catalog, which tells what is popular."
+                )
+            counts = torch.from_numpy(np.asarray(self.catalog.counts, dtype=np.float32))
+            share = (counts / counts.sum().clamp(min=1)).to(self.device)
+            share = share if items is None else share[items]
+            rows = share.expand(state.num_sessions, share.size(-1)).clone()
+            scores = (
+                rows
+                if scores is None
+                else rows.index_copy(0, clicked.nonzero().view(-1), scores.to(rows.dtype))
             )
-        if int(code) < 0:
-            return state
-        clicks = torch.cat([state, code.view(1)])
-        return clicks[max(0, len(clicks) - most) :]
+        assert scores is not None
+        return scores if state.is_batch else scores.squeeze(0)
+
+    def step(self, state: Any, items: Tensor) -> tuple[Tensor, Any]:
+        """The vectors and the state after one more click, of a model that keeps its state.
+
+        Args:
+            state: As :meth:`initial_state` gives it for several sessions.
+            items: Item codes, int64 [num_sessions].
+
+        Returns:
+            What is compared with items, [num_sessions, hidden_channels], and the new state.
+        """
+        raise NotImplementedError(
+            f"{type(self).__name__} keeps no state from click to click: one that declares "
+            "keeps_state=True defines step(state, items)."
+        )
+
+    def _codes_of(
+        self, what: str, given: Any, size: int, ids: bool | None = None, *, one: bool = False
+    ) -> Tensor:
+        """Codes of items or users, -1 for an unknown one: int64 [size].
+
+        Raises:
+            ValueError: If there is not one per session, or one is no item or user.
+        """
+        known = self.num_items if what == "item" else self.num_users_known
+        given = -1 if given is None and what == "user" else given
+        listed = isinstance(given, (Tensor, np.ndarray, list, tuple, pd.Series, pd.Index))
+        shape = list(np.shape(given)) if listed else []
+        if shape and (one or shape != [size]):
+            raise ValueError(
+                f"{what} must be one per session, and {type(self).__name__} has the state of "
+                f"{size} here, got shape {shape}."
+            )
+        codes = given if isinstance(given, Tensor) else np.asarray(given)
+        kind = str(codes.dtype).removeprefix("torch.")
+        vocabulary = None
+        if self.catalog is not None:
+            vocabulary = self.catalog.items if what == "item" else self.catalog.users
+        numbers = kind.startswith(("int", "uint"))
+        if vocabulary is not None and (ids or (ids is None and not numbers)):
+            listed_ids = list(given) if listed and shape else [given]
+            if ids or all(isinstance(value, (str, bytes)) for value in listed_ids):
+                codes, numbers = vocabulary.encode(listed_ids, what=f"{what}s"), True
+        named = "the code of an item" if what == "item" else "the code of a user"
+        if not numbers:
+            raise ValueError(
+                f"{what} must be {named}, a whole number in 0..{known - 1}, or -1 for an unknown "
+                f"one, got {given!r}: model.catalog, where there is one, knows ids, too."
+            )
+        found = torch.as_tensor(codes, dtype=torch.long, device=self.device)
+        outside = (found < -1) | (found >= known)
+        if bool(outside.any()):
+            raise ValueError(
+                f"{what} must be {named} in 0..{known - 1}, or -1 for an unknown one (whole "
+                f"numbers that are ids go with ids=True), got {int(found[outside][0])}."
+            )
+        return found.reshape(-1).expand(size)
 
     @overload
     def recommend(
@@ -339,17 +415,21 @@ class SessionModel(torch.nn.Module):
         """Writes the model to a folder: :func:`graphseq.models.use.persistence.save`."""
         ATTACHED["save"](self, folder)
 
-    def attach(self, catalog: Catalog) -> None:
-        """Makes the model know its training data: ids, counts, item features.
+    def attach(self, catalog: Catalog | None, sessions: Sessions | None = None) -> None:
+        """Makes the model know its training data; ``fit`` calls it before training.
 
-        A family that holds item features as buffers fills them here.
+        A family that reads item features, or anything of the training sessions beside what it
+        learns, fills its buffers here.
 
         Args:
-            catalog: Of ``num_items`` items.
+            catalog: Of ``num_items`` items: ids, counts, features. ``None``: not known.
+            sessions: The training sessions; ``None`` where batches come without.
 
         Raises:
             ValueError: If the catalog is of another number of items.
         """
+        if catalog is None:
+            return
         if catalog.num_items != self.num_items:
             raise ValueError(
                 f"The model has {self.num_items} items, the catalog {catalog.num_items}: build the "
@@ -391,89 +471,91 @@ class SessionModel(torch.nn.Module):
             )
         return self.catalog
 
-    def prepare(self, sessions: Sessions | None) -> None:
-        """Reads the training sessions before training; ``fit`` calls it after :meth:`attach`.
-
-        A family that holds something of them beside its weights fills its buffers here.
+    def training_rows(self, batch: Batch, generator: torch.Generator) -> TrainingRows:
+        """What one training step compares with items: the state of each click, or of each session.
 
         Args:
-            sessions: The training sessions; ``None`` where batches come without.
-        """
-
-    def training_vectors(self, batch: Batch, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """What one training step compares with items: vectors, and the item each must find.
-
-        Args:
-            batch: Session graphs with ``y``.
-            generator: The source of whatever is drawn, seeded anew for every step.
-
-        Returns:
-            Vectors [n, hidden_channels] and items, int64 [n]; a negative item (-1: unknown, -100:
-            none) takes its row out of the loss.
+            batch: Session graphs with ``y``, one target per click or one per session.
+            generator: The source of whatever is drawn, seeded for every step.
         """
         targets: Tensor = batch.y
-        if self.samples == "sessions" and targets.numel() == batch.click_index.numel():
-            if self.max_length is not None and not self.shares_windows:
-                batch = windows_of_clicks(batch, self.max_length)
-            return self.click_states(batch), targets
-        return self(batch), targets
+        if self.keeps_state and "lane" in batch:
+            return self._rows_of_lanes(batch)
+        if self.samples != "sessions" or targets.numel() != batch.click_index.numel():
+            session = torch.arange(batch.num_graphs, device=targets.device)
+            return TrainingRows(self(batch), targets, session)
+        windows = batch
+        if self.max_length is not None and not self.shares_windows:
+            windows = windows_of_clicks(batch, self.max_length)
+        return TrainingRows(self.click_states(windows), targets, batch.click_batch)
 
-    def training_rows(
-        self, batch: Batch, generator: torch.Generator
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """:meth:`training_vectors`, and the session that each of them belongs to.
-
-        A family that trains on other vectors than one a session or one a click overrides this.
-
-        Returns:
-            Vectors [n, hidden_channels], items, int64 [n], and sessions, int64 [n].
+    def _rows_of_lanes(self, batch: Batch) -> TrainingRows:
+        """One click of every lane at work: the state goes on from where the step before left it.
 
         Raises:
-            ValueError: If there is neither one vector a session nor one a click.
+            ValueError: If lanes go on with sessions of which this model has no state.
         """
-        vectors, targets = self.training_vectors(batch, generator)
-        if len(vectors) == batch.num_graphs:
-            return vectors, targets, torch.arange(batch.num_graphs, device=vectors.device)
-        if len(vectors) != batch.click_index.numel():
+        lane, starts = batch.lane, batch.starts_session  # [num_lanes] at work
+        if self._lanes is None and not bool(starts.all()):
             raise ValueError(
-                f"{type(self).__name__} trains on {len(vectors)} vectors for {batch.num_graphs} "
-                f"sessions of {batch.click_index.numel()} clicks, and does not tell by "
-                "training_rows which session each belongs to."
+                "These lanes go on with sessions whose state is not here: start with the first "
+                "batch of an epoch, or load_training_state what was saved with the position."
             )
-        return vectors, targets, batch.click_batch
+        size = int(lane.max()) + 1 if lane.numel() else 1
+        if self._lanes is None or self._lanes.size(1) < size:
+            self._lanes = self.initial_state(size)
+        lanes: Tensor = self._lanes.to(self.device)
+        state = lanes[:, lane] * ~starts.view(1, -1, 1)
+        vectors, state = self.step(state, batch.click_item)
+        self._lanes = lanes.index_copy(1, lane, state.detach())
+        return TrainingRows(vectors, batch.y, torch.arange(lane.numel(), device=vectors.device))
 
     def training_state(self) -> dict[str, Tensor]:
-        """What training carries from step to step beside the weights; a checkpoint keeps it."""
-        return {}
+        """What training carries from step to step beside the weights: the state of every lane."""
+        return {} if self._lanes is None else {"lanes": self._lanes}
 
     def load_training_state(self, state: Mapping[str, Tensor]) -> None:
         """Goes on from what :meth:`training_state` gave."""
+        self._lanes = state.get("lanes")
+
+    @property
+    def num_users_known(self) -> int:
+        """Users that have a code here: those of its own table, else those of the catalog."""
+        users = None if self.catalog is None else self.catalog.users
+        own: int | None = self.settings.get("num_users")
+        return own if own is not None else 0 if users is None else len(users)
 
     @property
     def settings(self) -> dict[str, Any]:
         """The arguments this model was built with, by name, defaults included."""
         return dict(self._arguments)
 
+    def __getattr__(self, name: str) -> Any:
+        try:
+            return super().__getattr__(name)
+        except AttributeError:
+            arguments = self.__dict__.get("_arguments", {})
+            if name in arguments:  # one that the constructor did not keep itself
+                return arguments[name]
+            if name == "items":
+                raise NotImplementedError(
+                    f"{type(self).__name__} has no item table: set self.items = "
+                    "gs.nn.ItemTable(num_items, hidden_channels) in its constructor, or define "
+                    "score(batch, items=None)."
+                ) from None
+            raise
+
+    def __repr__(self) -> str:
+        given = [str(self.num_items)]
+        given += [str(v) for k, v in self.settings.items() if k == "hidden_channels"]
+        given += [f"{k}={v}" for k, v in self.settings.items() if k == "num_layers"]
+        return f"{type(self).__name__}({', '.join(given)})"
+
     @property
     def device(self) -> torch.device:
         tensor: Tensor | None = next(self.parameters(), None)
         tensor = next(self.buffers(), None) if tensor is None else tensor
         return torch.device("cpu") if tensor is None else tensor.device
-
-
-def code_of_user(user: SupportsIndex, num_users: int) -> int:
-    """The code of a user, or -1.
-
-    Raises:
-        ValueError: If it is no whole number in ``-1..num_users-1``.
-    """
-    code = whole("user", user, at_least=-1)
-    if code >= num_users:
-        raise ValueError(
-            f"user must be the code of a user below {num_users}, or -1 for an unknown one, got "
-            f"{code}."
-        )
-    return code
 
 
 def check_declared(who: str, name: str, value: Any) -> None:
@@ -511,8 +593,11 @@ def _given_arguments(
         ValueError: If one is of another type than its annotation.
     """
     signature = inspect.signature(family.__init__)
-    bound = signature.bind(None, *args, **kwargs)
+    bound = signature.bind(None, *args, **in_new_names(family.__init__, kwargs))
     check_annotated({n: p.annotation for n, p in signature.parameters.items()}, bound.arguments)
+    for name, allowed in _choices_of(family.__init__).items():
+        if name in bound.arguments:
+            check_choice(name, bound.arguments[name], allowed)
     bound.apply_defaults()
     given: dict[str, Any] = {}
     for name, value in list(bound.arguments.items())[1:]:
@@ -527,3 +612,19 @@ def _given_arguments(
         else:
             given[name] = value.item() if isinstance(value, np.generic) else value
     return given
+
+
+@functools.cache
+def _choices_of(constructor: Callable[..., None]) -> dict[str, tuple[Any, ...]]:
+    """The values that a constructor's annotations allow, of arguments with a few alone."""
+    try:
+        hints = get_type_hints(inspect.unwrap(constructor))
+    except (NameError, AttributeError):  # a name that only a type checker knows
+        return {}
+    found = {}
+    for name, hint in hints.items():
+        kinds = get_args(hint) if get_origin(hint) in (Union, UnionType) else (hint,)
+        if all(kind is NoneType or get_origin(kind) is Literal for kind in kinds):
+            found[name] = tuple(value for kind in kinds for value in get_args(kind) or (None,))
+    found.pop("return", None)
+    return found

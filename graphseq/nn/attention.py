@@ -12,7 +12,7 @@ from torch.nn import LayerNorm, Linear
 from torch.nn.functional import gelu, leaky_relu, relu, scaled_dot_product_attention
 
 from graphseq.nn.dropout import Dropout, dropout
-from graphseq.nn.ragged import DenseView
+from graphseq.nn.ragged import DenseView, ragged_range
 
 BlockKind = Literal["pre_norm", "post_norm", "published"]
 Activation = Literal["gelu", "relu", "leaky_relu"]
@@ -42,7 +42,7 @@ class SelfAttention(torch.nn.Module):
         project_out: Whether heads are mixed by an output projection.
 
     Shapes:
-        query and source [num_clicks, d] -> [num_clicks, d]; with ``reads`` [n], query [n, d]
+        query and source [num_clicks, d] -> [num_clicks, d]; with ``query_index`` [n], query [n, d]
         -> [n, d]
 
     Raises:
@@ -84,41 +84,41 @@ class SelfAttention(torch.nn.Module):
         source: Tensor,
         view: DenseView,
         rotation: Tensor | None = None,
-        reads: Tensor | None = None,
+        query_index: Tensor | None = None,
         seen: Tensor | None = None,
     ) -> Tensor:
         """Attention from ``query`` over ``source``.
 
         Args:
-            query: What asks, [num_clicks, d], or [n, d] with ``reads``.
+            query: What asks, [num_clicks, d], or [n, d] with ``query_index``.
             source: What keys and values are made of, [num_clicks, d].
             view: The rows within which clicks attend.
             rotation: The angles of rotary positions (Su et al., 2021), [num_clicks, d / heads / 2],
                 by which queries and keys turn; or none.
-            reads: The clicks that ask, in order, int64 [n]; ``None``: all.
-            seen: Which clicks of its row each asking one sees, bool [num_rows, 1, most clicks of a
+            query_index: The clicks that ask, in order, int64 [n]; ``None``: all.
+            seen: Which clicks of its row each queries one sees, bool [num_rows, 1, most clicks of a
                 row that ask, width]; ``None``: as ``causal`` says.
 
         Returns:
             [num_clicks, d] or [n, d].
         """
-        asking, q, k = self._queries_and_keys(query, source, view, rotation, reads)
+        queries, q, k = self._queries_and_keys(query, source, view, rotation, query_index)
         v = self._heads(self.lin_value(source), view)
         if self.training and self.dropout and q.device.type == "cpu":
             # There torch mixes in the plain way, too, with dropout that costs more than the rest.
-            mixed = dropout(self._weights(q, k, view, asking, reads, seen), self.dropout) @ v
+            mixed = dropout(self._weights(q, k, view, queries, query_index, seen), self.dropout) @ v
         else:
             # Padding lies to the right of every real click: where all ask, causality hides it.
-            simple = self.causal and reads is None and seen is None
+            simple = self.causal and query_index is None and seen is None
             mixed = scaled_dot_product_attention(
                 q,
                 k,
                 v,
-                attn_mask=None if simple else self._seen(view, asking, reads, seen),
+                attn_mask=None if simple else self._seen(view, queries, query_index, seen),
                 dropout_p=self.dropout if self.training else 0.0,
                 is_causal=simple,
             )
-        out = asking.flat(mixed.transpose(1, 2)).flatten(1)  # [num_clicks, d] or [n, d]
+        out = queries.flat(mixed.transpose(1, 2)).flatten(1)  # [num_clicks, d] or [n, d]
         return out if self.lin_out is None else self.lin_out(out)
 
     def weights(
@@ -127,32 +127,32 @@ class SelfAttention(torch.nn.Module):
         source: Tensor,
         view: DenseView,
         rotation: Tensor | None = None,
-        reads: Tensor | None = None,
+        query_index: Tensor | None = None,
         seen: Tensor | None = None,
     ) -> Tensor:
         """What :meth:`forward` mixes values by, before dropout; rows of padding mean nothing.
 
         Args:
-            query, source, view, rotation, reads, seen: As in :meth:`forward`.
+            query, source, view, rotation, query_index, seen: As in :meth:`forward`.
 
         Returns:
             [num_rows, heads, most clicks of a row that ask, width]; each click's sum to one.
         """
-        asking, q, k = self._queries_and_keys(query, source, view, rotation, reads)
-        return self._weights(q, k, view, asking, reads, seen)
+        queries, q, k = self._queries_and_keys(query, source, view, rotation, query_index)
+        return self._weights(q, k, view, queries, query_index, seen)
 
     def _weights(
         self,
         q: Tensor,
         k: Tensor,
         view: DenseView,
-        asking: DenseView,
-        reads: Tensor | None,
+        queries: DenseView,
+        query_index: Tensor | None,
         seen: Tensor | None,
     ) -> Tensor:
         logits = (q * q.size(-1) ** -0.5) @ k.transpose(-2, -1)
-        if seen is not None or not self.causal or reads is not None:
-            seen = self._seen(view, asking, reads, seen)
+        if seen is not None or not self.causal or query_index is not None:
+            seen = self._seen(view, queries, query_index, seen)
         else:
             seen = torch.ones(view.width, view.width, dtype=torch.bool, device=q.device).tril()
         if seen is not None:
@@ -166,22 +166,22 @@ class SelfAttention(torch.nn.Module):
         source: Tensor,
         view: DenseView,
         rotation: Tensor | None,
-        reads: Tensor | None,
+        query_index: Tensor | None,
     ) -> tuple[DenseView, Tensor, Tensor]:
         """The view of the clicks that ask, and q and k [num_rows, heads, clicks, d/heads]."""
-        asking = view if reads is None else view.only(reads)
-        turn = rotation if rotation is None or reads is None else rotation[reads]
-        q = self._heads(self.lin_query(query), asking, turn)
-        return asking, q, self._heads(self.lin_key(source), view, rotation)
+        queries = view if query_index is None else view.select(query_index)
+        turn = rotation if rotation is None or query_index is None else rotation[query_index]
+        q = self._heads(self.lin_query(query), queries, turn)
+        return queries, q, self._heads(self.lin_key(source), view, rotation)
 
     def _seen(
-        self, view: DenseView, asking: DenseView, reads: Tensor | None, seen: Tensor | None
+        self, view: DenseView, queries: DenseView, query_index: Tensor | None, seen: Tensor | None
     ) -> Tensor | None:
-        """Which clicks each asking one sees, bool [num_rows, 1, 1 or asking, width]."""
+        """Which clicks each queries one sees, bool [num_rows, 1, 1 or queries, width]."""
         if seen is not None:
             return seen
-        if self.causal and reads is not None:
-            position = asking.dense(view.position[reads])  # [num_rows, asking]
+        if self.causal and query_index is not None:
+            position = queries.dense(view.position[query_index])  # [num_rows, queries]
             place = torch.arange(view.width, device=position.device)
             return (place <= position.unsqueeze(2)).unsqueeze(1)
         return None if view.is_full else view.mask[:, None, None]
@@ -225,7 +225,7 @@ class TransformerBlock(torch.nn.Module):
         expansion: Inner width of the feed-forward network, in units of ``d``.
 
     Shapes:
-        x [num_clicks, d] -> [num_clicks, d], or [n, d] for the clicks ``reads`` [n] alone
+        x [num_clicks, d] -> [num_clicks, d], or [n, d] for the clicks ``query_index`` [n] alone
 
     Raises:
         ValueError: If ``kind`` is none of the three, ``activation`` is unknown or ``heads`` does
@@ -278,7 +278,7 @@ class TransformerBlock(torch.nn.Module):
         x: Tensor,
         view: DenseView,
         rotation: Tensor | None = None,
-        reads: Tensor | None = None,
+        query_index: Tensor | None = None,
     ) -> Tensor:
         """The states one block further.
 
@@ -286,23 +286,23 @@ class TransformerBlock(torch.nn.Module):
             x: [num_clicks, d].
             view: The rows within which clicks attend.
             rotation: As in :meth:`SelfAttention.forward`.
-            reads: The clicks whose states are wanted, in order, int64 [n]; ``None``: all. A last
-                block need not compute the others.
+            query_index: The clicks whose states are wanted, in order, int64 [n]; ``None``: all. A
+                last block need not compute the others.
 
         Returns:
             [num_clicks, d] or [n, d].
         """
-        own = x if reads is None else x[reads]
+        own = x if query_index is None else x[query_index]
         if self.kind == "post_norm":
-            own = self.norm_attention(own + self._attend(own, x, view, rotation, reads))
+            own = self.norm_attention(own + self._attend(own, x, view, rotation, query_index))
             post: Tensor = self.norm_feed_forward(own + self.feed_forward(own))
             return post
         q = self.norm_attention(own)
         if self.kind == "published":
-            u: Tensor = self.norm_feed_forward(q + self._attend(q, x, view, rotation, reads))
+            u: Tensor = self.norm_feed_forward(q + self._attend(q, x, view, rotation, query_index))
             return u + self.feed_forward(u)
-        source = q if reads is None else self.norm_attention(x)
-        own = own + self._attend(q, source, view, rotation, reads)
+        source = q if query_index is None else self.norm_attention(x)
+        own = own + self._attend(q, source, view, rotation, query_index)
         return own + self.feed_forward(self.norm_feed_forward(own))
 
     def _attend(
@@ -311,9 +311,9 @@ class TransformerBlock(torch.nn.Module):
         source: Tensor,
         view: DenseView,
         rotation: Tensor | None,
-        reads: Tensor | None,
+        query_index: Tensor | None,
     ) -> Tensor:
-        out: Tensor = self.drop(self.attention(query, source, view, rotation, reads))
+        out: Tensor = self.drop(self.attention(query, source, view, rotation, query_index))
         return out
 
     def feed_forward(self, x: Tensor) -> Tensor:
@@ -352,6 +352,30 @@ def recorded_attention(module: torch.nn.Module) -> Iterator[list[Tensor]]:
     finally:
         for hook in hooks:
             hook.remove()
+
+
+@torch.no_grad()
+def attention_of_windows(
+    module: torch.nn.Module, encode: Callable[..., Tensor], ptr: Tensor, max_length: int
+) -> list[Tensor]:
+    """How much each of the newest clicks of a session looks at each other, before dropout.
+
+    Args:
+        module: What holds the attention layers, lowest first.
+        encode: Clicks and the pointer of windows -> states, through these layers.
+        ptr: First click of each session, and the end, int64 [num_sessions + 1].
+        max_length: Clicks of a window.
+
+    Returns:
+        For each session [num_layers, heads, L, L], L of its clicks being the newest: the weight of
+        the click in the column for the one in the row. Each row sums to one.
+    """
+    click, ptr = ragged_range(torch.maximum(ptr[:-1], ptr[1:] - max_length), ptr[1:])
+    with recorded_attention(module) as recorded:
+        encode(click, ptr)
+    layers = torch.stack(recorded)  # [num_layers, num_sessions, heads, width, width]
+    lengths = ptr.diff().tolist()
+    return [layers[:, row, :, :length, :length] for row, length in enumerate(lengths)]
 
 
 def reset_linear(linear: Linear) -> None:

@@ -42,7 +42,7 @@ class FrequencyFilter(torch.nn.Module):
         kind: ``"fourier"`` or ``"moving_average"``.
 
     Shapes:
-        x [num_clicks, d] -> [num_clicks, d]; with ``reads`` [n] -> [n, d]
+        x [num_clicks, d] -> [num_clicks, d]; with ``query_index`` [n] -> [n, d]
 
     Raises:
         ValueError: If a size is not positive or ``kind`` is unknown.
@@ -64,13 +64,13 @@ class FrequencyFilter(torch.nn.Module):
     def reset_parameters(self) -> None:
         torch.nn.init.normal_(self.beta)
 
-    def forward(self, x: Tensor, view: DenseView, reads: Tensor | None = None) -> Tensor:
+    def forward(self, x: Tensor, view: DenseView, query_index: Tensor | None = None) -> Tensor:
         """The filtered values.
 
         Args:
             x: [num_clicks, d].
             view: The rows along which to filter.
-            reads: The clicks whose values are wanted, in order, int64 [n]; ``None``: all.
+            query_index: The clicks whose values are wanted, in order, int64 [n]; ``None``: all.
 
         Returns:
             [num_clicks, d] or [n, d].
@@ -90,12 +90,12 @@ class FrequencyFilter(torch.nn.Module):
         low_pass = fourier_low_pass if self.kind == "fourier" else moving_average
         matrix = low_pass(view.width, self.c, x.device).to(x.dtype)  # [width, width]
         dense = view.dense(x)  # [num_rows, width, d]
-        if reads is None:
+        if query_index is None:
             low = view.flat(matrix @ dense)  # [num_clicks, d]
             return low + self.beta**2 * (x - low)
-        weights = matrix[view.position[reads]].unsqueeze(1)  # [n, 1, width]
-        low = (weights @ dense[view.batch[reads]]).squeeze(1)  # [n, d]
-        return low + self.beta**2 * (x[reads] - low)
+        weights = matrix[view.position[query_index]].unsqueeze(1)  # [n, 1, width]
+        low = (weights @ dense[view.batch[query_index]]).squeeze(1)  # [n, d]
+        return low + self.beta**2 * (x[query_index] - low)
 
     def __repr__(self) -> str:
         sizes = f"{self.beta.numel()}, {self.max_length}, {self.c}"
@@ -121,7 +121,7 @@ class FrequencyBlock(torch.nn.Module):
         dropout: Share dropped in training of attention weights and of each branch's output.
 
     Shapes:
-        x [num_clicks, d] -> [num_clicks, d]; with ``reads`` [n] -> [n, d]
+        x [num_clicks, d] -> [num_clicks, d]; with ``query_index`` [n] -> [n, d]
 
     Raises:
         ValueError: If ``alpha`` lies outside [0, 1], or as the filter and the attention say.
@@ -166,23 +166,23 @@ class FrequencyBlock(torch.nn.Module):
         x: Tensor,
         view: DenseView,
         seen: Tensor | None = None,
-        reads: Tensor | None = None,
+        query_index: Tensor | None = None,
     ) -> Tensor:
         """The states one block further.
 
         Args:
             x: [num_clicks, d].
             view: The rows within which clicks are filtered and attend.
-            seen: Which clicks each asking one attends to, bool [num_rows, 1, asking, width];
+            seen: Which clicks each asking one attends to, bool [num_rows, 1, queries, width];
                 ``None``: itself and those before it for a causal filter, else all.
-            reads: The clicks whose states are wanted, in order, int64 [n]; ``None``: all.
+            query_index: The clicks whose states are wanted, in order, int64 [n]; ``None``: all.
 
         Returns:
             [num_clicks, d] or [n, d].
         """
-        own = x if reads is None else x[reads]
-        filtered = self.norm_filter(own + self.drop(self.filter(x, view, reads)))
-        attended = self.attention(own, x, view, None, reads, seen)
+        own = x if query_index is None else x[query_index]
+        filtered = self.norm_filter(own + self.drop(self.filter(x, view, query_index)))
+        attended = self.attention(own, x, view, None, query_index, seen)
         attended = self.norm_attention(own + self.drop(attended))
         mixed = self.alpha * filtered + (1 - self.alpha) * attended  # [n, d]
         inner = gelu(self.lin_in(mixed))  # [n, 4 d]

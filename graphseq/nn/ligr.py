@@ -34,7 +34,7 @@ class LiGRBlock(torch.nn.Module):
         expansion: Inner width of the feed-forward network, in units of ``d``.
 
     Shapes:
-        x [num_clicks, d] -> [num_clicks, d], or [n, d] for the clicks ``reads`` [n] alone
+        x [num_clicks, d] -> [num_clicks, d], or [n, d] for the clicks ``query_index`` [n] alone
 
     Raises:
         ValueError: If ``heads`` does not divide the width.
@@ -75,13 +75,13 @@ class LiGRBlock(torch.nn.Module):
         x: Tensor,
         view: DenseView,
         rotation: Tensor | None = None,
-        reads: Tensor | None = None,
+        query_index: Tensor | None = None,
     ) -> Tensor:
         """The states one block further: as :meth:`graphseq.nn.TransformerBlock.forward`."""
-        own = x if reads is None else x[reads]  # [n, d]
+        own = x if query_index is None else x[query_index]  # [n, d]
         source = self.norm_attention(x)
-        query = source if reads is None else source[reads]
-        attended = self.drop(self.attention(query, source, view, rotation, reads))
+        query = source if query_index is None else source[query_index]
+        attended = self.drop(self.attention(query, source, view, rotation, query_index))
         own = own + self.gate_attention(own).sigmoid() * attended
         gate = self.gate_feed_forward(own).sigmoid()
         y: Tensor = own + gate * self.feed_forward(self.norm_feed_forward(own))

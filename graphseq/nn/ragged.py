@@ -55,7 +55,7 @@ class DenseView:
         places = dense.flatten(0, 1)
         return places if self.is_full else places.index_select(0, self._place)
 
-    def only(self, clicks: Tensor) -> DenseView:
+    def select(self, clicks: Tensor) -> DenseView:
         """The view of the same rows that holds these clicks alone, in order, int64 [n]."""
         lengths = torch.bincount(self.batch[clicks], minlength=self.num_rows)
         return DenseView(torch.nn.functional.pad(lengths.cumsum(0), (1, 0)))

@@ -12,7 +12,7 @@ from graphseq.nn.ragged import ragged_range
 CLICKS_AT_ONCE = 65_536
 """Clicks encoded at once where every click has a window of its own: bounds memory."""
 
-Encode = Callable[[Tensor, Tensor, Tensor | None], Tensor]
+Encode = Callable[..., Tensor]
 """From clicks [n], the windows' pointer into them and the places read [m] or ``None`` (all), to
 states [m, d] or [n, d]."""
 
@@ -38,7 +38,7 @@ def states_of_windows(encode: Encode, ptr: Tensor, max_length: int) -> Tensor:
         [num_clicks, d].
     """
     head, head_ptr = ragged_range(ptr[:-1], torch.minimum(ptr[1:], ptr[:-1] + max_length))
-    states = encode(head, head_ptr, None)
+    states = encode(head, head_ptr)
     num_clicks = int(ptr[-1])
     if head.numel() == num_clicks:
         return states
@@ -50,3 +50,12 @@ def states_of_windows(encode: Encode, ptr: Tensor, max_length: int) -> Tensor:
         places.append(last)
     states = torch.cat(parts)
     return torch.empty_like(states).index_copy(0, torch.cat(places), states)
+
+
+def newest_states(encode: Encode, ptr: Tensor, max_length: int) -> Tensor:
+    """The state after the last click of every session, from its newest clicks: [num_sessions, d].
+
+    Args:
+        encode, ptr, max_length: As in :func:`states_of_windows`.
+    """
+    return last_states(encode, torch.maximum(ptr[:-1], ptr[1:] - max_length), ptr[1:])

@@ -62,8 +62,8 @@ class ItemVectors:
         """
         require_table(model)
         with inference(model):
-            table = model.item_weight().float()
-            bias = model.item_bias()
+            table = model.items.rows().float()
+            bias = model.items.bias
             if bias is not None:
                 table = torch.cat([table, bias.float().unsqueeze(1)], dim=1)
             rows = table.cpu().contiguous().numpy()

@@ -35,7 +35,7 @@ def score_vectors(model: SessionModel, asked: Asked, k: int, vectors: Floats) ->
         for start in range(0, n, rows := max(1, MAX_SCORES // model.num_items)):
             part = asked.rows(np.arange(start, min(n, start + rows)))
             states = torch.from_numpy(np.ascontiguousarray(vectors[start : start + rows]))
-            scores = model.score_vectors(states.to(model.device)).cpu()
+            scores = model.items.scores(states.to(model.device)).cpu()
             most = min(model.num_items, k + asked.most_hidden) if asked.allowed is None else None
             top, items = scores.topk(model.num_items if most is None else most)
             found = Candidates(items.numpy(), top.double().numpy())
@@ -122,7 +122,7 @@ def _found(
         states = model(batch.to(model.device))
     items[answered], _ = index.search(query_vectors(states, index.has_bias), depth)
     wanted = torch.from_numpy(items[answered]).clamp(min=0).to(states.device)
-    scores[answered] = model.score_vectors(states, wanted).cpu().double().numpy()
+    scores[answered] = model.items.scores(states, wanted).cpu().double().numpy()
     return Candidates(items, scores).rescored()
 
 

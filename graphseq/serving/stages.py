@@ -41,7 +41,7 @@ def vectors_of(model: SessionModel, found: Candidates) -> Floats:
     with inference(model):
         items = torch.from_numpy(found.items).clamp(min=0).to(model.device)
         try:
-            rows: Floats = model.item_rows(items).float().cpu().numpy()
+            rows: Floats = model.items.rows(items).float().cpu().numpy()
         except (AttributeError, NotImplementedError) as error:
             raise ValueError(
                 f"diversity compares item vectors, and {type(model).__name__} has none: leave it "

@@ -200,7 +200,7 @@ def shapes(subject: Subject) -> None:
     if not model.scores_by_table:
         return
     with torch.no_grad():
-        width = model.item_rows(torch.tensor([0])).size(-1)
+        width = model.items.channels
         vectors = model(batch)
         sessions, clicks = batch.num_graphs, batch.num_clicks
         _ask(
@@ -289,7 +289,7 @@ def gradients(subject: Subject) -> None:
         batch = _training_batch(model, sessions_of([[*each, 0] for each in lists]))
         vectors, targets, *_ = model.training_rows(batch, torch_stream("model_checks", 0))
         known = targets >= 0
-        scores = model.score_vectors(vectors[known])
+        scores = model.items.scores(vectors[known])
         torch.nn.functional.cross_entropy(scores, targets[known]).backward()
         without = [n for n, p in model.named_parameters() if p.grad is None or not p.grad.any()]
     _ask(

@@ -75,8 +75,7 @@ class Subject:
         """
         known = training_sessions() if sessions is None else sessions
         model = self.new(known.num_items)
-        model.attach(known.catalog())
-        model.prepare(known)
+        model.attach(known.catalog(), known)
         if isinstance(model, CountingModel):
             model.fit_counts(known)
         return model.eval()

@@ -55,7 +55,7 @@ def check_model(model: object, data: object) -> None:
         if isinstance(model, torch.nn.Module):
             way_out = (
                 ": derive it from graphseq.models.SessionModel, with forward(batch) for session "
-                "vectors and item_weight() for the item table, or with score(batch, items)"
+                "vectors and items = gs.nn.ItemTable(...), or with score(batch, items)"
             )
         raise ValueError(
             f"fit takes a model of gs.models or a subclass of SessionModel, got {_kind(model)}"

@@ -83,7 +83,7 @@ def test_compare_exclude_seen_and_cluster_reach_the_ranking(ring: gs.Split) -> N
 
 def test_compare_own_models_keep_their_weights_unless_copied(ring: gs.Split) -> None:
     plain = gs.models.SASRec(ring.num_items, 4)
-    before = plain.item_embedding.weight.clone()
+    before = plain.items.weight.clone()
     trained = gs.models.SASRec(ring.num_items, 4)
     gs.fit(trained, ring, max_epochs=3, progress=False)
     expected = gs.evaluate(trained, ring.test).metrics
@@ -94,7 +94,7 @@ def test_compare_own_models_keep_their_weights_unless_copied(ring: gs.Split) -> 
         ("plain", 1),
         ("trained", 0),
     ]
-    assert torch.equal(plain.item_embedding.weight, before)
+    assert torch.equal(plain.items.weight, before)
     assert rows[2]["metrics"] == expected
     assert rows[2]["epochs"] == 0
 

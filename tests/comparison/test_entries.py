@@ -93,7 +93,7 @@ def test_entries_what_is_wrong_is_said(models: Any, message: str) -> None:
 
 def test_entry_that_is_drawn_has_other_weights_for_another_seed() -> None:
     (entry,) = entries_of([("sasrec", {"hidden_channels": 4})])
-    weights = [entry.new_model(5, seed).item_embedding.weight for seed in (0, 0, 1)]
+    weights = [entry.new_model(5, seed).items.weight for seed in (0, 0, 1)]
     assert torch.equal(weights[0], weights[1])
     assert not torch.equal(weights[0], weights[2])
     state = torch.random.get_rng_state()
@@ -120,7 +120,7 @@ def test_entry_instance_is_copied_before_it_is_trained() -> None:
     (entry,) = entries_of([built])
     copied = entry.new_model(5, 0)
     assert copied is not built
-    assert torch.equal(copied.item_embedding.weight, built.item_embedding.weight)
+    assert torch.equal(copied.items.weight, built.items.weight)
 
 
 def test_entry_settings_differ_with_weights_and_source() -> None:

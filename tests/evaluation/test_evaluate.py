@@ -240,7 +240,7 @@ def test_evaluate_of_a_neural_model_restores_its_modes_and_leaves_no_gradients()
 
 def test_evaluate_that_fails_restores_the_mode():
     model = SRGNN(len(ITEMS), hidden_channels=4)
-    model.embedding.weight.data[2] = torch.nan
+    model.items.weight.data[2] = torch.nan
     with pytest.raises(ValueError, match="are NaN"):
         evaluate(model.train(), sessions_of([["a", "b"]]))
     assert model.training

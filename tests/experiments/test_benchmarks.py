@@ -60,7 +60,7 @@ def test_counting_leaves_dataset_and_model_as_they_were(sessions: gs.Sessions) -
     with families.counting(model):
         assert gs.SessionGraphDataset.batch is not build
     assert gs.SessionGraphDataset.batch is build
-    assert "training_vectors" not in vars(model)
+    assert "training_rows" not in vars(model)
 
 
 @pytest.mark.parametrize(("name", "samples"), [("srgnn", "prefixes"), ("gru4rec", "sessions")])

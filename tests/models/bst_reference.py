@@ -100,10 +100,10 @@ def plain_block(
 
 def plain_item(w: dict[str, np.ndarray], item: int) -> np.ndarray:
     tags = [["a", "b"].index(tag) for tag in TABLE["tags"][item].split("|") if tag]
-    table = w["item_table.embedding.parts.0.weight"]
+    table = w["items.features.embedding.parts.0.weight"]
     f = np.mean([table[tag] for tag in tags], axis=0) if tags else np.zeros(3)
-    e = w["item_embedding.weight"][item]
-    return w["lin_item.weight"] @ np.concatenate([e, f]) + w["lin_item.bias"]
+    e = w["items.weight"][item]
+    return w["items.lin.weight"] @ np.concatenate([e, f]) + w["items.lin.bias"]
 
 
 def plain_click(w: dict[str, np.ndarray], item: int, device: int, price: float) -> np.ndarray:

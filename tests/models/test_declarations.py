@@ -165,13 +165,11 @@ def test_parts_that_are_owed_are_named() -> None:
             call()
 
 
-@pytest.mark.parametrize("base", [None, "gru4rec"])
-def test_lanes_need_a_model_that_keeps_its_state(base: str | None) -> None:
-    if base is None:
-        model: SessionModel = WithUser(9, base="sasrec")
-    else:
-        model = WithUser(9, base=base)
+@pytest.mark.parametrize("base", ["sasrec", "srgnn", "hgru4rec"])
+def test_lanes_need_a_model_that_keeps_its_state(base: str) -> None:
+    model = WithUser(9, base=base)
     assert not model.keeps_state
+    assert WithUser(9, base="gru4rec").keeps_state
     with pytest.raises(ValueError, match="lanes=2 walks through sessions click by click"):
         gs.fit(model, sessions(), lanes=2, loss="bpr_max", max_epochs=1)
     assert [n for n, family in MODELS.items() if family.keeps_state] == ["gru4rec"]

@@ -160,7 +160,7 @@ def test_attention_row_without_clicks_leaves_gradients_finite(causal: bool) -> N
     attention = SelfAttention(8, 2, causal=causal)
     x = torch.randn(5, 8, requires_grad=True)
     view = DenseView(torch.tensor([0, 2, 2, 5]))
-    attention(x[[1, 4]], x, view, reads=torch.tensor([1, 4])).sum().backward()
+    attention(x[[1, 4]], x, view, query_index=torch.tensor([1, 4])).sum().backward()
     attention(x, x, view).sum().backward()
     assert x.grad is not None
     assert x.grad.isfinite().all()

@@ -66,7 +66,7 @@ def test_filter_and_block_asked_for_some_clicks_give_theirs(kind: str, ptr: Tens
         asking = torch.stack([seen[0, 0, [0, 3, 6]], seen[1, 0, [6, 6, 6]]]).unsqueeze(1)
         some = block(x, view, asking, reads)
     else:
-        seen, some = None, block(x, view, reads=reads)
+        seen, some = None, block(x, view, query_index=reads)
     torch.testing.assert_close(some, block(x, view, seen)[reads], rtol=1e-5, atol=1e-5)
 
 

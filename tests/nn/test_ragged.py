@@ -55,7 +55,7 @@ def test_dense_view_by_hand_gives_rows_and_positions() -> None:
 
 def test_dense_view_of_chosen_clicks_by_hand_keeps_their_rows() -> None:
     view = DenseView(torch.tensor([0, 2, 2, 5]))
-    some = view.only(torch.tensor([2, 4]))
+    some = view.select(torch.tensor([2, 4]))
     assert (some.num_rows, some.width) == (3, 2)
     assert some.dense(torch.tensor([3, 5])).tolist() == [[0, 0], [0, 0], [3, 5]]
 

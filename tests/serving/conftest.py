@@ -31,8 +31,8 @@ def gru4rec(seed: int = 0) -> GRU4Rec:
     """Random weights, and biases as strong as they."""
     torch.manual_seed(seed)
     model = GRU4Rec(NUM_ITEMS, 16, embedding="separate").eval()
-    torch.nn.init.normal_(model.item_embedding.weight)
-    torch.nn.init.normal_(model.bias)
+    torch.nn.init.normal_(model.items.weight)
+    torch.nn.init.normal_(model.items.bias)
     return model
 
 

@@ -50,7 +50,7 @@ def asked(world: Any) -> tuple[torch.Tensor, NDArray[np.float32]]:
     torch.manual_seed(1)
     vectors = torch.randn(60, world.neural.hidden_channels)
     with inference(world.neural):
-        return vectors, world.neural.score_vectors(vectors).numpy()
+        return vectors, world.neural.items.scores(vectors).numpy()
 
 
 @pytest.fixture(scope="module", params=sorted(INDEXES))
@@ -74,7 +74,7 @@ def test_index_finds_what_the_scores_of_the_model_with_its_biases_rank_first(
 
 def test_index_without_the_bias_would_rank_others_first(world: Any, asked: Any) -> None:
     vectors, scores = asked
-    bare = world.neural.item_weight().detach().numpy()
+    bare = world.neural.items.rows().detach().numpy()
     assert overlap(top(vectors.numpy() @ bare.T, 10), top(scores, 10)) < 0.8
 
 
@@ -82,7 +82,7 @@ def test_scale_of_a_normalised_model_is_part_of_what_is_searched() -> None:
     model = MODELS["srgnn"](40, 8, normalize=True, scale=12.0).eval()
     batch_vectors = torch.nn.functional.normalize(torch.randn(5, 8), dim=1) * 12.0
     with inference(model):
-        scores = model.score_vectors(batch_vectors).numpy()
+        scores = model.items.scores(batch_vectors).numpy()
     index = build_index(model, "exact")
     assert not index.has_bias
     items, found = index.search(query_vectors(batch_vectors, False), 40)
@@ -186,7 +186,7 @@ def test_index_of_another_model_version_is_refused_with_both_named(
     index.check_version(world.neural)
     other = deepcopy(world.neural)
     with torch.no_grad():
-        other.bias[7] += 1
+        other.items.bias[7] += 1
     index.save(tmp_path / "index")
     with pytest.raises(ValueError, match=f"version {index.model_version}, .* is version [0-9a-f]"):
         load_index(tmp_path / "index", model=other)
@@ -203,9 +203,13 @@ def test_damaged_file_of_a_folder_is_named(index: Index, tmp_path: Path) -> None
         path.write_bytes(whole)
 
 
+<<<<<<< HEAD
 @pytest.mark.parametrize(
     "name", [name for name, family in MODELS.items() if not family.scores_by_table]
 )
+=======
+@pytest.mark.parametrize("name", [n for n, f in MODELS.items() if not f.scores_by_table])
+>>>>>>> ac42185 (One item table, one module of positions, rows, streaming and converters: a family is its equations)
 def test_family_without_one_table_is_refused_by_name(name: str) -> None:
     family = MODELS[name]
     model = SessionModel.__new__(family, 3)

@@ -158,8 +158,8 @@ def test_diversity_keeps_apart_what_is_alike(world: Any) -> None:
     first, second = ids(model.recommend([session], 2)[0])
     codes = model.catalog.items.encode([first, second])
     with torch.no_grad():  # the second becomes a copy of the first, with a little less bias
-        model.item_embedding.weight[codes[1]] = model.item_embedding.weight[codes[0]]
-        model.bias[codes[1]] = model.bias[codes[0]] - 1e-3
+        model.items.weight[codes[1]] = model.items.weight[codes[0]]
+        model.items.bias[codes[1]] = model.items.bias[codes[0]] - 1e-3
     plain = ids(Recommender(model).recommend(session, 10))
     assert plain[:2] == [first, second]
     diverse = ids(Recommender(model, diversity=0.5, candidates=30).recommend(session, 10))
@@ -226,7 +226,7 @@ def test_cache_answers_again_and_never_after_a_change(world: Any) -> None:
     best = first[0][0][0]
     code = int(model.catalog.items.encode([best])[0])
     with torch.no_grad():
-        model.bias[code] -= 1_000
+        model.items.bias[code] -= 1_000
     same(cached.recommend(sessions, 5), model.recommend(sessions, 5))
     assert best not in ids(cached.recommend(sessions, 5)[0])
     now = ids(cached.recommend(sessions, 5)[0])
@@ -262,7 +262,7 @@ def test_index_of_weights_that_changed_is_refused_until_refreshed(world: Any) ->
     live = Recommender(model, index="exact")
     before = live.version
     with torch.no_grad():
-        model.bias[3] += 100
+        model.items.bias[3] += 100
     with pytest.raises(ValueError, match=f"version {before}, and the model is now .*refresh"):
         live.recommend(world.lists[0], 3)
     live.refresh()
@@ -307,7 +307,7 @@ def test_damaged_part_of_a_folder_is_named(world: Any, tmp_path: Path) -> None:
         path.write_bytes(whole)
     other = deepcopy(world.neural)
     with torch.no_grad():
-        other.bias += 1
+        other.items.bias += 1
     other.save(tmp_path / "r" / "model")  # a whole folder of another build
     with pytest.raises(ValueError, match="model is of another build than what it lies in"):
         gs.load(tmp_path / "r")

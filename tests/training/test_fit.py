@@ -346,7 +346,7 @@ def test_loss_that_is_no_number_ends_training_with_the_step_and_the_batch(
 def test_loss_that_is_no_number_leaves_the_other_weights_as_they_were(split: Split) -> None:
     model = model_of("srgnn")
     with torch.no_grad():
-        model.item_weight().fill_(float("nan"))
+        model.items.rows().fill_(float("nan"))
     before = model.conv.lin_in.weight.detach().clone()
     with pytest.raises(ValueError, match="The loss is nan in epoch 1, step 0"):
         quick(model, split.train)
@@ -439,7 +439,7 @@ def test_loss_that_rises_many_times_over_is_told(split: Split) -> None:
     model = model_of("srgnn")
 
     def spoil(row: dict[str, float]) -> None:
-        model.item_weight().data.mul_(1e4)
+        model.items.rows().data.mul_(1e4)
 
     with pytest.warns(UserWarning, match=r"rose from .* in the first epoch to .* in epoch 2"):
         quick(model, split.train, on_epoch=spoil)

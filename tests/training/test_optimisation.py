@@ -154,7 +154,7 @@ def test_half_precision_trains_row_sparse_tables_to_nearly_the_same(
 def test_half_precision_is_left_behind_with_the_training(split: Split) -> None:
     model = model_of("srgnn")
     fit(model, split, max_epochs=1, progress=False, precision="bf16-mixed")
-    assert "training_vectors" not in vars(model)
+    assert "training_rows" not in vars(model)
     assert evaluate(model, split.test, ks=(5,)).metrics["mrr"] > 0
 
 
@@ -188,7 +188,7 @@ def test_compiled_model_reads_in_training_alone_and_is_itself_again(
     result = fit(model, split, max_epochs=2, batch_size=16, progress=False, compile=True)
     assert calls == [True] * len(calls)
     assert len(calls) == 2 * -(-split.train.num_targets // 16)
-    assert "training_vectors" not in vars(model)
+    assert "training_rows" not in vars(model)
     plain = fit(model_of("srgnn"), split, max_epochs=2, batch_size=16, progress=False)
     assert result.history["loss"].tolist() == plain.history["loss"].tolist()
 

@@ -46,7 +46,7 @@ class Spoilt(gs.models.SASRec):
     """Has no number for a loss where that is asked for."""
 
     def training_vectors(self, batch: Any, generator: Any) -> tuple[Tensor, Tensor]:
-        vectors, targets = super().training_vectors(batch, generator)
+        vectors, targets, _ = super().training_rows(batch, generator)
         if spoilt == [[]]:
             spoilt[0] = batch.y.tolist()
             vectors = vectors * torch.nan

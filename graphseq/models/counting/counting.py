@@ -94,7 +94,7 @@ class CountingModel(SessionModel):
             raise ValueError("There is nothing to count: no click of these sessions is known.")
         device = self.device
         catalog = sessions.catalog()
-        self.attach(catalog)
+        self.attach(catalog, sessions)
         self.item_counts = torch.from_numpy(catalog.counts.copy())
         self.count(items.astype(np.int64), session, time)
         return self.to(device)

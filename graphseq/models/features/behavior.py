@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any
 
-import pandas as pd
 import torch
 from torch import Tensor
 from torch.nn import Embedding, Linear, ModuleList
 from torch_geometric.data import Batch
 
+from graphseq.arguments import check_shares, check_sizes
 from graphseq.data.sessions.catalog import Catalog
 from graphseq.data.sessions.features import Feature, Spec
+from graphseq.data.sessions.sessions import Sessions
 from graphseq.models.base import SessionModel
 from graphseq.nn.attention import TransformerBlock
 from graphseq.nn.dropout import Dropout
-from graphseq.nn.features import FeatureEmbedding, ItemFeatures
-
-Positions = Literal["order", "time"]
+from graphseq.nn.features import FeatureEmbedding
+from graphseq.nn.item_table import FeatureItemTable, ItemTable
+from graphseq.nn.positions import LearnedPositions
 
 EXPANSION = 4
 """Inner width of the feed-forward networks, in units of the hidden width; the paper has no word."""
@@ -32,13 +33,13 @@ class BehaviorModel(SessionModel):
 
     with item embeddings :math:`e`, features of the item :math:`f` and of the click :math:`g`. The
     paper concatenates the position's embedding too; here that part of the projection is one with
-    the learned table :math:`p`. Without item features :math:`v_j = e_j`.
+    the learned table :math:`p`. Without item features :math:`v_j = e_j`. A family sets
+    ``positions``, the table :math:`p`.
 
     Args:
         num_items, hidden_channels, num_layers, heads, max_length, dropout: As in the families.
         positions, time_buckets, click_features, item_features, feature_channels, num_users: As in
             the families.
-        num_positions: Rows of the table :math:`p`.
         causal: Whether a click sees no later one.
 
     Raises:
@@ -46,6 +47,7 @@ class BehaviorModel(SessionModel):
     """
 
     max_length: int
+    positions: LearnedPositions | Embedding
 
     def __init__(
         self,
@@ -56,49 +58,27 @@ class BehaviorModel(SessionModel):
         heads: int,
         max_length: int,
         dropout: float,
-        positions: Positions,
+        positions: str,
         time_buckets: int,
         click_features: Sequence[Spec] | None,
         item_features: Sequence[Spec] | None,
         feature_channels: int,
         num_users: int | None,
-        num_positions: int,
         causal: bool,
     ) -> None:
         super().__init__(num_items)
-        sizes = {
-            "hidden_channels": hidden_channels,
-            "num_layers": num_layers,
-            "max_length": max_length,
-            "time_buckets": time_buckets,
-            "num_users": 1 if num_users is None else num_users,
-        }
-        for name, value in sizes.items():
-            if value < 1:
-                raise ValueError(f"{name} must be at least 1, got {value}.")
-        if not 0 <= dropout < 1:
-            raise ValueError(f"dropout must lie in [0, 1), got {dropout}.")
-        if positions not in ("order", "time"):
-            raise ValueError(f"positions is 'order' or 'time', got {positions!r}.")
-        self.hidden_channels = hidden_channels
-        self.num_layers = num_layers
-        self.heads = heads
+        check_sizes(hidden_channels=hidden_channels, num_layers=num_layers, max_length=max_length)
+        check_sizes(time_buckets=time_buckets, num_users=num_users)
+        check_shares(dropout=dropout)
         self.max_length = max_length
-        self.dropout = dropout
-        self.positions = positions
-        self.time_buckets = time_buckets
+        self.timed = positions == "time"
         self.click_features = click_features
-        self.item_features = item_features
-        self.feature_channels = feature_channels
         self.num_users = num_users
-        self.item_embedding = Embedding(num_items, hidden_channels)  # e
-        self.position_embedding = Embedding(num_positions, hidden_channels)  # p
-        self.item_table = ItemFeatures(item_features, feature_channels) if item_features else None
+        table: ItemTable = ItemTable(num_items, hidden_channels)  # e
+        if item_features:
+            table = FeatureItemTable(num_items, hidden_channels, item_features, feature_channels)
+        self.items = table
         self.click_embedding = FeatureEmbedding(click_features or [], feature_channels)  # g
-        self.lin_item = None
-        if self.item_table is not None:
-            width = hidden_channels + self.item_table.out_channels
-            self.lin_item = Linear(width, hidden_channels)  # W_v
         width = hidden_channels + self.click_embedding.out_channels
         self.lin_click = Linear(width, hidden_channels)  # W_x
         self.user_embedding = None if num_users is None else Embedding(num_users, hidden_channels)
@@ -117,64 +97,32 @@ class BehaviorModel(SessionModel):
         self.drop = Dropout(dropout)
 
     def reset_parameters(self) -> None:
-        for embedding in (self.item_embedding, self.position_embedding, self.user_embedding):
+        for embedding in (self.items, self.positions, self.user_embedding):
             if embedding is not None:
                 torch.nn.init.normal_(embedding.weight, std=0.02)
-        for module in (self.item_table, self.click_embedding, *self.blocks):
-            if module is not None:
-                module.reset_parameters()
-        for linear in (self.lin_item, self.lin_click):
-            if linear is not None:
-                torch.nn.init.normal_(linear.weight, std=linear.in_features**-0.5)
-                torch.nn.init.zeros_(linear.bias)
+        features = [self.items.features] if isinstance(self.items, FeatureItemTable) else []
+        for module in (*features, self.click_embedding, *self.blocks):
+            module.reset_parameters()
+        linears = [self.items.lin] if isinstance(self.items, FeatureItemTable) else []
+        for linear in (*linears, self.lin_click):
+            torch.nn.init.normal_(linear.weight, std=linear.in_features**-0.5)
+            torch.nn.init.zeros_(linear.bias)
 
-    def attach(self, catalog: Catalog) -> None:
+    def attach(self, catalog: Catalog | None, sessions: Sessions | None = None) -> None:
         """Makes the model know its training data, and holds the features of its items.
 
         Raises:
             ValueError: If the catalog is of another number of items, or lacks a feature that the
                 model was built with.
         """
-        super().attach(catalog)
-        if self.item_table is None:
-            return
-        table = pd.DataFrame() if catalog.item_features is None else catalog.item_features
-        for feature in self.item_table.embedding.features:
-            if feature.name not in table:
-                present = ", ".join(map(repr, table)) or "none"
-                raise ValueError(
-                    f"{type(self).__name__} was built with the item feature {feature.name!r}, but "
-                    f"the catalog has {present}: give the sessions item_features with that column."
-                )
-        self.item_table.fill(table)
-
-    def item_vectors(self, items: Tensor | None = None) -> Tensor:
-        """Items with their features, :math:`v`: [num_items, d], or [..., d] of ``items`` [...].
-
-        Raises:
-            ValueError: If the model does not know its items' features yet.
-        """
-        e = self.item_embedding.weight if items is None else self.item_embedding(items)
-        if self.item_table is None or self.lin_item is None:
-            return e
-        if not self.item_table.is_filled:
-            name = self.item_table.embedding.features[0].name
-            raise ValueError(
-                f"{type(self).__name__} was built with the item feature {name!r}, but knows no "
-                "item's: call model.attach(train.catalog()), as fit does."
-            )
-        if items is None:
-            f = self.item_table()
-        else:
-            f = self.item_table(items.reshape(-1))
-            f = f.view(*items.shape, f.size(-1))
-        v: Tensor = self.lin_item(torch.cat([e, f], dim=-1))
-        return v
+        super().attach(catalog, sessions)
+        if catalog is not None and isinstance(self.items, FeatureItemTable):
+            self.items.fill(catalog.item_features, type(self).__name__)
 
     def clicks(self, batch: Batch) -> Tensor:
         """Clicks without their positions, :math:`W_x [v ; g]`: [num_clicks, d]."""
         # A node is an item that a session may have clicked several times.
-        v = self.item_vectors(batch.x)[batch.click_index]  # [num_clicks, d]
+        v = self.items.rows(batch.x)[batch.click_index]  # [num_clicks, d]
         if self.click_embedding.features:
             v = torch.cat([v, self.click_embedding(self._values(batch, "click"))], dim=-1)
         x: Tensor = self.lin_click(v)
@@ -186,12 +134,12 @@ class BehaviorModel(SessionModel):
         Raises:
             ValueError: If they are and the batch does not tell.
         """
-        if self.positions == "order":
+        if not self.timed:
             return None
         if "click_time" not in batch:
             raise ValueError(
                 f"{type(self).__name__} was built with positions='time', but this batch has no "
-                "click_time: give it sessions with times, or build it with positions='order'."
+                "click_time: give it sessions with times, or build it without times in positions."
             )
         time: Tensor = batch.click_time
         return time
@@ -229,21 +177,8 @@ class BehaviorModel(SessionModel):
         return values
 
     def __repr__(self) -> str:
-        specs = (*(self.click_features or ()), *(self.item_features or ()))
+        specs = (*(self.click_features or ()), *(self.settings["item_features"] or ()))
         return (
             f"{type(self).__name__}({self.num_items}, {self.hidden_channels}, "
             f"num_layers={self.num_layers}, features={[spec['name'] for spec in specs]})"
         )
-
-
-def time_bucket(seconds: Tensor, num_buckets: int) -> Tensor:
-    r"""The bucket of a time span, two to a doubling: :math:`\lfloor 2 \log_2(1 + t) \rfloor`.
-
-    Args:
-        seconds: Spans in the log's unit; negative ones count as none.
-        num_buckets: The last bucket holds all longer spans.
-
-    Returns:
-        int64 of the same shape.
-    """
-    return (2 * (seconds.clamp(min=0) + 1).log2()).long().clamp(max=num_buckets - 1)

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Literal
 
 import torch
 from torch import Tensor
-from torch.nn import Embedding
 from torch_geometric.data import Batch
 
 from graphseq.data.sessions.features import Spec
+from graphseq.deprecation import renamed
 from graphseq.models.base import Traits
-from graphseq.models.features.behavior import BehaviorModel, Positions, time_bucket
+from graphseq.models.features.behavior import BehaviorModel
 from graphseq.models.registry import register
+from graphseq.nn.positions import LearnedPositions, TimeBuckets
 from graphseq.nn.ragged import DenseView
-from graphseq.nn.windows import Encode, last_states, states_of_windows
+from graphseq.nn.windows import Encode, newest_states, states_of_windows
 
 
 @register("bst")
@@ -43,7 +45,7 @@ class BST(BehaviorModel):
         heads: Attention heads of a block.
         max_length: Clicks a state may see, itself included.
         dropout: Share dropped in training of inputs, attention and each branch's output.
-        positions: ``"order"``: places in the window alone; ``"time"``: and times between clicks.
+        positions: ``"start"``: places in the window alone; ``"time"``: and times between clicks.
         time_buckets: Buckets of those times, two to a doubling of the log's unit.
         click_features: Specs of the features of clicks, from
             :func:`~graphseq.data.sessions.features.feature_specs`; the batch's fields
@@ -67,6 +69,9 @@ class BST(BehaviorModel):
     samples = "sessions"
     causal = True
 
+    positions: LearnedPositions
+
+    @renamed(values={"positions": {"order": "start"}})
     def __init__(
         self,
         num_items: int,
@@ -76,7 +81,7 @@ class BST(BehaviorModel):
         heads: int = 8,
         max_length: int = 50,
         dropout: float = 0.2,
-        positions: Positions = "order",
+        positions: Literal["start", "time"] = "start",
         time_buckets: int = 64,
         click_features: Sequence[Spec] | None = None,
         item_features: Sequence[Spec] | None = None,
@@ -96,60 +101,44 @@ class BST(BehaviorModel):
             item_features=item_features,
             feature_channels=feature_channels,
             num_users=num_users,
-            num_positions=max_length,
             causal=True,
         )
-        timed = positions == "time"
-        self.gap_embedding = Embedding(time_buckets + 1, hidden_channels) if timed else None  # q
+        self.positions = LearnedPositions(max_length, hidden_channels)  # p
+        self.gaps = TimeBuckets(time_buckets, hidden_channels) if self.timed else None  # q
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
         super().reset_parameters()
-        if self.gap_embedding is not None:
-            torch.nn.init.normal_(self.gap_embedding.weight, std=0.02)
+        if self.gaps is not None:
+            torch.nn.init.normal_(self.gaps.weight, std=0.02)
 
     def forward(self, batch: Batch) -> Tensor:
         """The state after the last click of every session, [num_sessions, d]."""
-        ptr = batch.click_ptr
-        start = torch.maximum(ptr[:-1], ptr[1:] - self.max_length)
-        states = last_states(self._encoder(batch), start, ptr[1:])
+        states = newest_states(self._encoder(batch), batch.click_ptr, self.max_length)
         users = self.user_vectors(batch)
         return states if users is None else states + users
 
     def click_states(self, batch: Batch) -> Tensor:
         """The state after every click, [num_clicks, d]."""
-        ptr, encode = batch.click_ptr, self._encoder(batch)
-        states = states_of_windows(encode, ptr, self.max_length)
+        states = states_of_windows(self._encoder(batch), batch.click_ptr, self.max_length)
         users = self.user_vectors(batch)
         return states if users is None else states + users[batch.click_batch]
-
-    def item_weight(self) -> Tensor:
-        """Items with their features, [num_items, d]."""
-        return self.item_vectors()
-
-    def item_rows(self, items: Tensor) -> Tensor:
-        """Some items with their features, [..., d]: a sampled loss reads no others."""
-        return self.item_vectors(items)
 
     def _encoder(self, batch: Batch) -> Encode:
         """The encoder of windows of the clicks of a batch."""
         x, time = self.clicks(batch), self.click_time(batch)  # [num_clicks, d]
 
-        def encode(click: Tensor, ptr: Tensor, reads: Tensor | None) -> Tensor:
+        def encode(click: Tensor, ptr: Tensor, query_index: Tensor | None = None) -> Tensor:
             view = DenseView(ptr)
-            h = x[click] + self.position_embedding(view.position)  # [n, d]
-            if time is not None and self.gap_embedding is not None:
-                h = h + self.gap_embedding(self._gaps(time[click], view))
+            h, _ = self.positions(x[click], view)  # [n, d]
+            if time is not None and self.gaps is not None:
+                seconds = time[click].diff(prepend=time[click][:1])
+                h = h + self.gaps(seconds, view.position > 0)  # a first click has no gap
             h = self.drop(h)
             *blocks, last = self.blocks
             for block in blocks:
                 h = block(h, view)
-            states: Tensor = last(h, view, None, reads)
+            states: Tensor = last(h, view, None, query_index)
             return states
 
         return encode
-
-    def _gaps(self, time: Tensor, view: DenseView) -> Tensor:
-        """The bucket of the time since the click before, int64 [n]; the last one: no such click."""
-        gap = time.diff(prepend=time[:1])
-        return time_bucket(gap, self.time_buckets).where(view.position > 0, self.time_buckets)

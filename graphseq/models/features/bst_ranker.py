@@ -4,19 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import pairwise
+from typing import Literal
 
 import torch
 from torch import Tensor
-from torch.nn import LeakyReLU, Linear, Sequential
+from torch.nn import Embedding, LeakyReLU, Linear, Sequential
 from torch.nn.functional import linear
 from torch_geometric.data import Batch
 
 from graphseq.data.sessions.features import Spec
+from graphseq.deprecation import renamed
 from graphseq.models.base import Traits
-from graphseq.models.features.behavior import BehaviorModel, Positions, time_bucket
+from graphseq.models.features.behavior import BehaviorModel
 from graphseq.models.registry import register
 from graphseq.nn.attention import TransformerBlock
 from graphseq.nn.features import FeatureEmbedding
+from graphseq.nn.positions import time_bucket
 from graphseq.nn.ragged import DenseView, ragged_range
 from graphseq.nn.target_attention import history_keys, target_states
 
@@ -46,7 +49,7 @@ class BSTRanker(BehaviorModel):
     :math:`t(v_c)` is ``batch.request_time`` where the batch has it, else the time of the last
     click; of the candidate's own click no feature is known, which counts as missing.
 
-    Different from the paper: embeddings are projected to one width; ``positions="order"`` counts
+    Different from the paper: embeddings are projected to one width; ``positions="end"`` counts
     clicks from the candidate back, for logs without times.
 
     Args:
@@ -56,7 +59,7 @@ class BSTRanker(BehaviorModel):
         heads: Attention heads of a block.
         max_length: Newest clicks that are read.
         dropout: Share dropped in training of inputs, attention and each branch's output.
-        positions: ``"order"`` or ``"time"``.
+        positions: ``"end"``: clicks back from the candidate; ``"time"``: time to the request.
         time_buckets: Buckets of the time to the request, two to a doubling of the log's unit.
         click_features, item_features: Specs, as of :class:`~graphseq.models.BST`.
         context_features: Specs of the features of the request; the batch's fields
@@ -81,6 +84,9 @@ class BSTRanker(BehaviorModel):
 
     num_roundings = 16
 
+    positions: Embedding
+
+    @renamed(values={"positions": {"order": "end"}})
     def __init__(
         self,
         num_items: int,
@@ -90,7 +96,7 @@ class BSTRanker(BehaviorModel):
         heads: int = 8,
         max_length: int = 20,
         dropout: float = 0.2,
-        positions: Positions = "order",
+        positions: Literal["end", "time"] = "end",
         time_buckets: int = 64,
         click_features: Sequence[Spec] | None = None,
         item_features: Sequence[Spec] | None = None,
@@ -112,12 +118,13 @@ class BSTRanker(BehaviorModel):
             item_features=item_features,
             feature_channels=feature_channels,
             num_users=num_users,
-            num_positions=time_buckets if positions == "time" else max_length + 1,
             causal=False,
         )
         if min(mlp_channels, default=1) < 1:
             raise ValueError(f"mlp_channels must be at least 1 each, got {list(mlp_channels)}.")
-        self.context_features = context_features
+        num_positions = time_buckets if positions == "time" else max_length + 1
+        self.positions = Embedding(num_positions, hidden_channels)  # p
+        self.time_buckets = time_buckets
         self.mlp_channels = mlp_channels
         self.context_embedding = FeatureEmbedding(context_features or [], feature_channels)  # o
         width = hidden_channels + self.context_embedding.out_channels
@@ -158,12 +165,14 @@ class BSTRanker(BehaviorModel):
         view = DenseView(ptr)
         x = self.drop(self.clicks(batch)[click] + self._positions(batch, click, view))
         about = self._about(batch)
-        widest = 2 * self.heads * (view.width + 1) + max((*self.mlp_channels, 8 * x.size(1)))
-        widest *= 1 if self.num_layers == 1 else view.width + 1
-        at_once = max(1, MOST_NUMBERS // (widest * max(1, num_sessions)))
         top = self.blocks[-1]
         assert isinstance(top, TransformerBlock)
-        keys = history_keys(top, x, view) if self.num_layers == 1 else None
+        widest = 2 * top.attention.heads * (view.width + 1) + max(
+            (*self.mlp_channels, 8 * x.size(1))
+        )
+        widest *= 1 if len(self.blocks) == 1 else view.width + 1
+        at_once = max(1, MOST_NUMBERS // (widest * max(1, num_sessions)))
+        keys = history_keys(top, x, view) if len(self.blocks) == 1 else None
         parts = [x.new_empty(num_sessions, 0)]
         for chunk in items.split(at_once, dim=-1) if items.size(-1) else ():
             targets = self._targets(chunk).expand(num_sessions, -1, -1)  # [num_sessions, C, d]
@@ -202,15 +211,15 @@ class BSTRanker(BehaviorModel):
         if time is not None:
             now = batch.request_time if "request_time" in batch else time[batch.click_ptr[1:] - 1]
             place = time_bucket(now[view.batch] - time[click], self.time_buckets)
-        p: Tensor = self.position_embedding(place)
+        p: Tensor = self.positions(place)
         return p
 
     def _targets(self, items: Tensor) -> Tensor:
         """Candidates as clicks without features at position 0, [C, d] or [num_sessions, C, d]."""
-        v = self.item_vectors(items)
+        v = self.items.rows(items)
         # Missing features are zero: their columns of W_x have nothing to add.
         x = linear(v, self.lin_click.weight[:, : v.size(-1)], self.lin_click.bias)
-        return self.drop(x + self.position_embedding.weight[0])
+        return self.drop(x + self.positions.weight[0])
 
     def _deep_states(self, x: Tensor, ptr: Tensor, targets: Tensor) -> Tensor:
         """The candidates' states behind several blocks: each has a row of its own, at its end."""

@@ -14,7 +14,7 @@ from torch_geometric.data import Batch
 from graphseq.data.sessions.catalog import Catalog
 from graphseq.data.sessions.sessions import Sessions
 from graphseq.deprecation import old_classmethod
-from graphseq.models.base import SessionModel, Traits, code_of_user
+from graphseq.models.base import SessionModel, TrainingRows, Traits
 from graphseq.models.registry import MODELS, name_of, register
 
 logger = logging.getLogger(__name__)
@@ -75,14 +75,13 @@ class WithUser(SessionModel):
             able = [name for name, family in MODELS.items() if _takes_user(family)]
             raise ValueError(f"base is one of {', '.join(able)}, got {base!r}.")
         self.num_users = num_users
-        self.base = base
-        self.arguments = arguments
         self.inner = MODELS[base](num_items, **(arguments or {}))
         self.samples = self.inner.samples
         self.causal = self.inner.causal
+        self.keeps_state = self.inner.keeps_state
         self.shares_windows = self.inner.shares_windows
         self.max_length = self.inner.max_length
-        self.user_embedding = Embedding(num_users or 0, self.inner.item_weight().size(-1))  # p
+        self.user_embedding = Embedding(num_users or 0, self.inner.items.channels)  # p
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
@@ -118,14 +117,16 @@ class WithUser(SessionModel):
         """The arguments, with the number of users that :meth:`attach` found."""
         return {**super().settings, "num_users": self.num_users}
 
-    def attach(self, catalog: Catalog) -> None:
+    def attach(self, catalog: Catalog | None, sessions: Sessions | None = None) -> None:
         """Makes model and base know their training data.
 
         Raises:
             ValueError: If the catalog has another number of items, or of users.
         """
-        super().attach(catalog)
-        self.inner.attach(catalog)
+        super().attach(catalog, sessions)
+        self.inner.attach(catalog, sessions)
+        if catalog is None:
+            return
         if catalog.users is None:
             logger.warning("These sessions name no users: with_user learns what its base learns.")
             return
@@ -141,9 +142,6 @@ class WithUser(SessionModel):
                 "num_users=None, or the number of users in the training data."
             )
 
-    def prepare(self, sessions: Sessions | None) -> None:
-        self.inner.prepare(sessions)
-
     def forward(self, batch: Batch) -> Tensor:
         """Session vectors with their user's, ``s + p_u``, [num_sessions, d]."""
         vectors: Tensor = self.inner(batch)
@@ -156,18 +154,12 @@ class WithUser(SessionModel):
         user = self._user(batch)
         return states if user is None else states + user[batch.click_batch]
 
-    def training_vectors(self, batch: Batch, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """What the base compares with items in one step, with the users' vectors."""
-        vectors, targets, _ = self.training_rows(batch, generator)
-        return vectors, targets
-
-    def training_rows(
-        self, batch: Batch, generator: torch.Generator
-    ) -> tuple[Tensor, Tensor, Tensor]:
+    def training_rows(self, batch: Batch, generator: torch.Generator) -> TrainingRows:
         """What the base trains on, each vector with that of its session's user."""
         vectors, targets, session = self.inner.training_rows(batch, generator)
         user = self._user(batch)
-        return vectors if user is None else vectors + user[session], targets, session
+        vectors = vectors if user is None else vectors + user[session]
+        return TrainingRows(vectors, targets, session)
 
     def training_state(self) -> dict[str, Tensor]:
         return self.inner.training_state()
@@ -175,58 +167,8 @@ class WithUser(SessionModel):
     def load_training_state(self, state: Mapping[str, Tensor]) -> None:
         self.inner.load_training_state(state)
 
-    def item_weight(self) -> Tensor:
-        return self.inner.item_weight()
-
-    def item_rows(self, items: Tensor) -> Tensor:
-        return self.inner.item_rows(items)
-
-    def item_bias(self) -> Tensor | None:
-        return self.inner.item_bias()
-
-    def initial_state(self, user: int = -1) -> tuple[Any, int]:
-        """The state of the base before any click, and the user.
-
-        Args:
-            user: Code of the user; -1: unknown.
-
-        Raises:
-            AttributeError: If the base has no streaming state.
-            ValueError: If there is no such user.
-        """
-        return self._streaming("initial_state")(), code_of_user(user, self.num_users or 0)
-
-    def update_state(self, state: tuple[Any, int], item: int | Tensor) -> tuple[Any, int]:
-        """The state one click later.
-
-        Args:
-            state: State of the base, and user.
-            item: Code of the item clicked; -1: an unknown one, whose click is skipped.
-        """
-        inner, user = state
-        return self._streaming("update_state")(inner, item), user
-
-    def score_state(self, state: tuple[Any, int], items: Tensor | None = None) -> Tensor:
-        """Scores of the next item.
-
-        Args:
-            state: State of the base, and user.
-            items: ``None``: all items; else candidates, [C].
-
-        Returns:
-            [num_items] or [C].
-        """
-        inner, user = state
-        scores: Tensor = self._streaming("score_state")(inner, items)
-        if user < 0:
-            return scores
-        weight = self.item_weight() if items is None else self.item_rows(items)
-        return scores + weight @ self.user_embedding.weight[user]
-
-    def _streaming(self, step: str) -> Any:
-        if not hasattr(self.inner, step):
-            raise AttributeError(f"The base {self.base!r} of this model has no streaming state.")
-        return getattr(self.inner, step)
+    def __getattr__(self, name: str) -> Any:
+        return self.inner.items if name == "items" else super().__getattr__(name)
 
     def _user(self, batch: Batch) -> Tensor | None:
         """``p_u`` of every session, zero where unknown, [num_sessions, d]; ``None``: no users."""

@@ -8,12 +8,15 @@ from torch.nn import Embedding, Linear
 from torch.nn.functional import leaky_relu
 from torch_geometric.data import Batch
 
+from graphseq.arguments import check_shares, check_sizes
 from graphseq.data.graphs.item_graph import nearest_items
 from graphseq.data.graphs.session_graph import newest_clicks
+from graphseq.data.sessions.catalog import Catalog
 from graphseq.data.sessions.sessions import Sessions
-from graphseq.models.base import SessionModel, Traits
+from graphseq.models.base import SessionModel, TrainingRows, Traits
 from graphseq.models.registry import register
 from graphseq.nn.dropout import dropout as drop
+from graphseq.nn.item_table import ItemTable
 from graphseq.nn.ragged import sum_by_group
 from graphseq.nn.readouts import reset_uniform
 from graphseq.nn.session_attention_conv import SLOPE, SessionAttentionConv
@@ -79,7 +82,7 @@ class GCEGNN(SessionModel):
     with :math:`\bar v` the mean of the :math:`v_i`. Every parameter starts uniform in
     :math:`\pm d^{-1/2}`.
 
-    :meth:`prepare` counts the global graph from the training sessions, as ``fit`` does before it
+    :meth:`attach` counts the global graph from the training sessions, as ``fit`` does before it
     trains; it is saved with the weights.
 
     Different from the paper: :math:`w_{ij}` is the logarithm of one plus the count, since counts
@@ -121,25 +124,16 @@ class GCEGNN(SessionModel):
         max_length: int = 50,
     ) -> None:
         super().__init__(num_items)
-        sizes = {
-            "hidden_channels": hidden_channels,
-            "num_neighbors": num_neighbors,
-            "steps": steps,
-            "max_length": max_length,
-        }
-        for name, value in sizes.items():
-            if value < 1:
-                raise ValueError(f"{name} must be at least 1, got {value}.")
-        if not 0 <= dropout < 1:
-            raise ValueError(f"dropout must lie in [0, 1), got {dropout}.")
-        self.hidden_channels = hidden_channels
+        check_sizes(hidden_channels=hidden_channels, num_neighbors=num_neighbors)
+        check_sizes(steps=steps, max_length=max_length)
+        check_shares(dropout=dropout)
         self.num_neighbors = num_neighbors
         self.steps = steps
         self.dropout = dropout
         self.max_length = max_length
         d = hidden_channels
-        self.embedding = Embedding(num_items, d)  # e
-        self.position_embedding = Embedding(max_length, d)  # p
+        self.items = ItemTable(num_items, d)  # e
+        self.positions = Embedding(max_length, d)  # p
         self.global_neighbors = GlobalNeighbors(d)
         self.conv = SessionAttentionConv(d)
         self.lin_state = Linear(d, d)  # W3, left half, b3
@@ -150,25 +144,21 @@ class GCEGNN(SessionModel):
         shape = (num_items, num_neighbors)
         self.register_buffer("neighbors", torch.zeros(shape, dtype=torch.int32))
         self.register_buffer("neighbor_weight", torch.zeros(shape))  # 0: no neighbour
+        self.knows_neighbors = False
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        reset_uniform(self, self.hidden_channels)
+        reset_uniform(self, self.items.channels)
 
-    def prepare(self, sessions: Sessions | None) -> None:
+    def attach(self, catalog: Catalog | None, sessions: Sessions | None = None) -> None:
         """Counts the global graph of the training sessions.
 
         Raises:
-            ValueError: If there are no sessions and none were counted before, or they have another
-                number of items.
+            ValueError: If they have another number of items.
         """
+        super().attach(catalog, sessions)
         if sessions is None:
-            if self.neighbor_weight.any():
-                return
-            raise ValueError(
-                f"{type(self).__name__} counts which items stand near each other in the training "
-                "sessions, and a loader of batches has none: call model.prepare(sessions) first."
-            )
+            return
         if sessions.num_items != self.num_items:
             raise ValueError(
                 f"The model has {self.num_items} items, the sessions {sessions.num_items}: build "
@@ -177,6 +167,22 @@ class GCEGNN(SessionModel):
         neighbors, counts = nearest_items(sessions, self.steps, self.num_neighbors)
         self.neighbors.copy_(torch.from_numpy(neighbors))
         self.neighbor_weight.copy_(torch.from_numpy(counts).log1p())
+
+    def training_rows(self, batch: Batch, generator: torch.Generator) -> TrainingRows:
+        """As of every model.
+
+        Raises:
+            ValueError: If the global graph was never counted.
+        """
+        if not self.knows_neighbors:
+            self.knows_neighbors = bool(self.neighbor_weight.any())
+        if not self.knows_neighbors:
+            raise ValueError(
+                f"{type(self).__name__} counts which items stand near each other in the training "
+                "sessions, and a loader of batches has none: call model.attach(sessions.catalog(), "
+                "sessions) first."
+            )
+        return super().training_rows(batch, generator)
 
     def forward(self, batch: Batch) -> Tensor:
         """Session vectors ``s``, [num_sessions, d]."""
@@ -188,7 +194,7 @@ class GCEGNN(SessionModel):
         v = v_node.index_select(0, index)  # v_i: [num_clicks, d]
         from_end = ptr[1:][session] - 1 - torch.arange(index.numel(), device=index.device)
         # Both halves of W3 are taken once a node and once a position, not once a click.
-        p = self.lin_position(self.position_embedding.weight)  # [max_length, d]
+        p = self.lin_position(self.positions.weight)  # [max_length, d]
         z = self.lin_state(v_node).index_select(0, index) + p.index_select(0, from_end)
         mean = sum_by_group(v, session, size) / lengths  # [num_sessions, d]
         gate = self.lin_click(z.tanh()) + self.lin_mean(mean).index_select(0, session)
@@ -198,19 +204,16 @@ class GCEGNN(SessionModel):
     def node_states(self, batch: Batch) -> Tensor:
         """The state of every node, from all sessions and from its own, [num_nodes, d]."""
         index, session, ptr = batch.click_index, batch.click_batch, batch.click_ptr
-        e = self.embedding(batch.x)  # [num_nodes, d]
+        e = self.items(batch.x)  # [num_nodes, d]
         clicks = e.index_select(0, index)  # [num_clicks, d]
         mean = sum_by_group(clicks, session, ptr.numel() - 1) / ptr.diff().unsqueeze(1)
         node_session = index.new_empty(e.size(0)).index_copy_(0, index, session)
-        near = self.embedding(self.neighbors.index_select(0, batch.x).long())  # [num_nodes, M, d]
+        near = self.items(self.neighbors.index_select(0, batch.x).long())  # [num_nodes, M, d]
         weight = self.neighbor_weight.index_select(0, batch.x)  # [num_nodes, M]
         h = self.global_neighbors(e, mean.index_select(0, node_session), near, weight)
         h = drop(h, self.dropout, self.training)
         states: Tensor = h + self.conv(e, batch.edge_index)
         return states  # [num_nodes, d]
-
-    def item_weight(self) -> Tensor:
-        return self.embedding.weight
 
     def __repr__(self) -> str:
         return (

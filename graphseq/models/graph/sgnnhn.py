@@ -8,13 +8,14 @@ from typing import Any, Self
 import torch
 from torch import Tensor
 from torch.nn import Embedding, Linear
-from torch.nn.functional import normalize
 from torch_geometric.data import Batch
 
+from graphseq.arguments import check_shares, check_sizes
 from graphseq.data.graphs.session_graph import newest_clicks
 from graphseq.models.base import SessionModel, Traits
 from graphseq.models.registry import register
 from graphseq.nn.dropout import dropout as drop
+from graphseq.nn.item_table import ItemTable
 from graphseq.nn.published import renamed_state
 from graphseq.nn.ragged import sum_by_group
 from graphseq.nn.readouts import reset_uniform
@@ -75,21 +76,14 @@ class SGNNHN(SessionModel):
         max_length: int = 10,
     ) -> None:
         super().__init__(num_items)
-        if max_length < 1:
-            raise ValueError(f"max_length must be at least 1, got {max_length}.")
-        if not scale > 0:
-            raise ValueError(f"scale must be positive, got {scale}.")
-        if not 0 <= dropout < 1:
-            raise ValueError(f"dropout must lie in [0, 1), got {dropout}.")
-        self.hidden_channels = hidden_channels
-        self.num_layers = num_layers
-        self.scale = scale
+        check_sizes(max_length=max_length)
+        check_shares(dropout=dropout)
         self.dropout = dropout
         self.max_length = max_length
         d = hidden_channels
         self.conv = StarSessionConv(d, num_layers)
-        self.embedding = Embedding(num_items, d)  # e
-        self.position_embedding = Embedding(max_length, d)  # p
+        self.items = ItemTable(num_items, d, normalize=True, center=True, scale=scale)  # e
+        self.positions = Embedding(max_length, d)  # p
         self.lin_last = Linear(d, d)  # W1
         self.lin_star = Linear(d, d)  # W2
         self.lin_click = Linear(d, d)  # W3; the three biases are b together
@@ -98,7 +92,7 @@ class SGNNHN(SessionModel):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        reset_uniform(self, self.hidden_channels)
+        reset_uniform(self, self.items.channels)
 
     @classmethod
     def from_published(
@@ -115,9 +109,9 @@ class SGNNHN(SessionModel):
             ValueError: If a parameter is missing or unknown.
         """
         state = renamed_state(parameters, PUBLISHED_NAMES, "SGNN-HN")
-        state["embedding.weight"] = state["embedding.weight"][1:]
-        num_items, hidden_channels = state["embedding.weight"].shape
-        max_length = len(state["position_embedding.weight"])
+        state["items.weight"] = state["items.weight"][1:]
+        num_items, hidden_channels = state["items.weight"].shape
+        max_length = len(state["positions.weight"])
         model = cls(num_items, hidden_channels, num_layers, scale=scale, max_length=max_length)
         model.load_state_dict(state)
         return model
@@ -127,40 +121,23 @@ class SGNNHN(SessionModel):
         batch = newest_clicks(batch, self.max_length)
         index, session, ptr = batch.click_index, batch.click_batch, batch.click_ptr
         size = ptr.numel() - 1
-        e = drop(self.embedding(batch.x), self.dropout, self.training)  # [num_nodes, d]
+        e = drop(self.items(batch.x), self.dropout, self.training)  # [num_nodes, d]
         once = torch.ones_like(batch.edge_weight)
         h, star = self.conv(e, batch.edge_index, once, batch.batch, size)
         place = torch.arange(index.numel(), device=index.device) - ptr[session]
-        v = h.index_select(0, index) + self.position_embedding(place)  # v_i: [num_clicks, d]
+        v = h.index_select(0, index) + self.positions(place)  # v_i: [num_clicks, d]
         v_last = v.index_select(0, ptr[1:] - 1)  # v_n: [num_sessions, d]
         of_session = self.lin_last(v_last) + self.lin_star(star)  # [num_sessions, d]
         inner = of_session.index_select(0, session) + self.lin_click(v)  # [num_clicks, d]
         alpha = self.lin_score(inner.sigmoid())  # [num_clicks, 1]
         s_global = sum_by_group(alpha * v, session, size)  # [num_sessions, d]
         s = self.lin_out(torch.cat([s_global, v_last], dim=1))  # [num_sessions, d]
-        return self.scale * centered(s)
-
-    def item_weight(self) -> Tensor:
-        return centered(self.embedding.weight)
-
-    def item_rows(self, items: Tensor) -> Tensor:
-        return centered(self.embedding(items))  # after the look-up: the rest is left alone
-
-    def __repr__(self) -> str:
-        return (
-            f"{type(self).__name__}({self.num_items}, {self.hidden_channels}, "
-            f"num_layers={self.num_layers})"
-        )
-
-
-def centered(vectors: Tensor) -> Tensor:
-    """Vectors [..., d] less the mean of their channels, of length one."""
-    return normalize(vectors - vectors.mean(-1, keepdim=True), dim=-1)
+        return self.items.vectors(s)
 
 
 PUBLISHED_NAMES = {
-    "embedding.weight": "embedding.weight",
-    "pos_embedding.weight": "position_embedding.weight",
+    "embedding.weight": "items.weight",
+    "pos_embedding.weight": "positions.weight",
     "gnn.linear_edge_in.weight": "conv.conv.lin_in.weight",
     "gnn.linear_edge_in.bias": "conv.conv.lin_in.bias",
     "gnn.linear_edge_out.weight": "conv.conv.lin_out.weight",

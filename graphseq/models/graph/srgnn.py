@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
-from torch.nn import Embedding
-from torch.nn.functional import normalize as unit_length
 from torch_geometric.data import Batch
 
+from graphseq.arguments import check_shares, check_sizes
 from graphseq.data.graphs.session_graph import newest_clicks
 from graphseq.data.graphs.transforms import DecayedWeights
 from graphseq.data.logs.times import Duration
 from graphseq.models.base import SessionModel, Traits
+from graphseq.models.published.srgnn import read_srgnn
 from graphseq.models.registry import register
 from graphseq.nn.dropout import dropout as drop
 from graphseq.nn.gated_session_conv import GatedSessionConv
+from graphseq.nn.item_table import ItemTable
 from graphseq.nn.readouts import ReadoutKind, session_readout
 
 EdgeWeight = Literal["count", "binary", "decayed"]
@@ -32,14 +33,8 @@ class SRGNN(SessionModel):
     :math:`\pm d^{-1/2}`.
 
     With ``normalize``, lengths say nothing (NISER, Gupta et al., 2019), so that items are not
-    preferred for being popular:
-
-    .. math::
-        \hat z_j = \sigma \, \frac{s^\top e_j}{\lVert s \rVert \lVert e_j \rVert}
-
-    and node states start from normalised embeddings. :meth:`forward` then gives the normalised
-    session vector times :math:`\sigma`, :meth:`item_weight` the normalised table: scores are inner
-    products as ever.
+    preferred for being popular: node states start from normalized embeddings, and scores are
+    cosines times ``scale`` (:class:`~graphseq.nn.item_table.ItemTable`).
 
     The authors' program counts a repeated transition once; here transitions weigh by their count
     unless ``edge_weight="binary"``, which :meth:`from_published` sets. The program keeps a padding
@@ -91,34 +86,18 @@ class SRGNN(SessionModel):
         max_length: int | None = None,
     ) -> None:
         super().__init__(num_items)
-        if max_length is not None and max_length < 1:
-            raise ValueError(f"max_length must be at least 1, got {max_length}: None cuts nothing.")
-        if edge_weight not in get_args(EdgeWeight):
-            raise ValueError(f"edge_weight is 'count', 'binary' or 'decayed', got {edge_weight!r}.")
+        check_sizes(max_length=max_length)
+        check_shares(dropout=dropout)
         if (half_life is None) == (edge_weight == "decayed"):
             raise ValueError(
                 "half_life is the age at which a decayed transition counts half: it goes with "
                 f"edge_weight='decayed' and with no other, got {half_life} and {edge_weight!r}."
             )
-        if not scale > 0:
-            raise ValueError(f"scale must be positive, got {scale}.")
-        if not 0 <= dropout < 1:
-            raise ValueError(f"dropout must lie in [0, 1), got {dropout}.")
-        if half_life_unit not in ("seconds", "clicks"):
-            raise ValueError(f"half_life_unit is 'seconds' or 'clicks', got {half_life_unit!r}.")
-        self._decay = None if half_life is None else DecayedWeights(half_life, half_life_unit)
+        self.decay = None if half_life is None else DecayedWeights(half_life, half_life_unit)
         self.conv = GatedSessionConv(hidden_channels, num_layers)
         self.session_readout = session_readout(readout, hidden_channels, hybrid)
-        self.embedding = Embedding(num_items, hidden_channels)
-        self.hidden_channels = hidden_channels
-        self.num_layers = num_layers
+        self.items = ItemTable(num_items, hidden_channels, normalize=normalize, scale=scale)  # e
         self.edge_weight = edge_weight
-        self.half_life = None if self._decay is None else self._decay.half_life
-        self.half_life_unit = half_life_unit
-        self.readout = readout
-        self.hybrid = hybrid
-        self.normalize = normalize
-        self.scale = scale
         self.dropout = dropout
         self.max_length = max_length
         self.reset_parameters()
@@ -126,11 +105,12 @@ class SRGNN(SessionModel):
     @property
     def settings(self) -> dict[str, Any]:
         """The arguments, with the half-life as a number."""
-        return {**super().settings, "half_life": self.half_life}
+        half_life = None if self.decay is None else self.decay.half_life
+        return {**super().settings, "half_life": half_life}
 
     def reset_parameters(self) -> None:
-        bound = self.hidden_channels**-0.5
-        torch.nn.init.uniform_(self.embedding.weight, -bound, bound)
+        bound = self.items.channels**-0.5
+        torch.nn.init.uniform_(self.items.weight, -bound, bound)
         self.conv.reset_parameters()
         self.session_readout.reset_parameters()
 
@@ -138,28 +118,10 @@ class SRGNN(SessionModel):
     def from_published(
         cls, parameters: Mapping[str, Any], num_layers: int = 1, hybrid: bool = True
     ) -> SRGNN:
-        """The model with the weights of the authors' program.
-
-        Args:
-            parameters: Name in the program -> array; row 0 of ``embedding.weight`` is its padding.
-            num_layers: The program's ``step``.
-            hybrid: Whether the program ran without ``nonhybrid``.
-
-        Raises:
-            ValueError: If a parameter is missing.
-        """
-        absent = sorted(set(PUBLISHED_NAMES) - set(parameters))
-        if absent:
-            raise ValueError(f"The weights of SR-GNN's program lack {', '.join(absent)}.")
-        state = {
-            ours: torch.as_tensor(parameters[name])
-            for name, ours in PUBLISHED_NAMES.items()
-            if hybrid or not ours.startswith("session_readout.lin_out")
-        }
-        state["embedding.weight"] = state["embedding.weight"][1:]
-        num_items, hidden_channels = state["embedding.weight"].shape
-        model = cls(num_items, hidden_channels, num_layers, edge_weight="binary", hybrid=hybrid)
-        model.load_state_dict(state)
+        """The model with the weights of the authors' code: :func:`read_srgnn`."""
+        settings, weights = read_srgnn(parameters, num_layers, hybrid)
+        model = cls(**settings)
+        model.load_state_dict(weights)
         return model
 
     def forward(self, batch: Batch) -> Tensor:
@@ -169,58 +131,21 @@ class SRGNN(SessionModel):
         h = self.node_states(batch)  # [num_nodes, d]
         index, session, ptr = batch.click_index, batch.click_batch, batch.click_ptr
         s: Tensor = self.session_readout(h, index, session, ptr)  # [num_sessions, d]
-        return self.scale * unit_length(s) if self.normalize else s
+        return self.items.vectors(s)
 
     def node_states(self, batch: Batch) -> Tensor:
         """The state of every node, [num_nodes, d]."""
-        e = drop(self.item_rows(batch.x), self.dropout, self.training)  # [num_nodes, d]
+        e = drop(self.items.rows(batch.x), self.dropout, self.training)  # [num_nodes, d]
         h: Tensor = self.conv(e, batch.edge_index, self._edge_weights(batch))
         return h  # [num_nodes, d]
-
-    def item_weight(self) -> Tensor:
-        table = self.embedding.weight
-        return unit_length(table) if self.normalize else table
-
-    def item_rows(self, items: Tensor) -> Tensor:
-        rows = self.embedding(items)  # normalised after the look-up: the rest is left alone
-        return unit_length(rows, dim=-1) if self.normalize else rows
 
     def _edge_weights(self, batch: Batch) -> Tensor:
         """[num_edges], as ``edge_weight`` has them."""
         weight: Tensor = batch.edge_weight
         if self.edge_weight == "binary":
             return torch.ones_like(weight)
-        if self._decay is not None:
-            _, weight = self._decay.edges(batch)
+        if self.decay is not None:
+            _, weight = self.decay.edges(batch)
             # A node whose transitions are all too old for float32 still shares out something.
             weight = weight.clamp(min=torch.finfo(weight.dtype).tiny)
         return weight
-
-    def __repr__(self) -> str:
-        return (
-            f"{type(self).__name__}({self.num_items}, {self.hidden_channels}, "
-            f"num_layers={self.num_layers})"
-        )
-
-
-PUBLISHED_NAMES = {
-    "embedding.weight": "embedding.weight",
-    "gnn.linear_edge_in.weight": "conv.lin_in.weight",
-    "gnn.linear_edge_in.bias": "conv.lin_in.bias",
-    "gnn.linear_edge_out.weight": "conv.lin_out.weight",
-    "gnn.linear_edge_out.bias": "conv.lin_out.bias",
-    "gnn.b_iah": "conv.bias_in",
-    "gnn.b_oah": "conv.bias_out",
-    "gnn.w_ih": "conv.gru.weight_ih",
-    "gnn.w_hh": "conv.gru.weight_hh",
-    "gnn.b_ih": "conv.gru.bias_ih",
-    "gnn.b_hh": "conv.gru.bias_hh",
-    "linear_one.weight": "session_readout.lin_last.weight",
-    "linear_one.bias": "session_readout.lin_last.bias",
-    "linear_two.weight": "session_readout.lin_click.weight",
-    "linear_two.bias": "session_readout.lin_click.bias",
-    "linear_three.weight": "session_readout.lin_score.weight",
-    "linear_transform.weight": "session_readout.lin_out.weight",
-    "linear_transform.bias": "session_readout.lin_out.bias",
-}
-"""Parameters in the authors' program -> here; its ``linear_edge_f`` is never used."""

@@ -107,12 +107,6 @@ class TAGNN(SRGNN):
         """The part of the session vectors that all candidates share, [num_sessions, d]."""
         return super().forward(batch)
 
-    def score_vectors(self, vectors: Tensor, items: Tensor | None = None) -> Tensor:
-        raise AttributeError(
-            f"A session of {type(self).__name__} has a vector of its own for every candidate: ask "
-            "score(batch, items)."
-        )
-
     def score(self, batch: Batch, items: Tensor | None = None) -> Tensor:
         """Scores of the next item of every session.
 
@@ -134,11 +128,11 @@ class TAGNN(SRGNN):
         states = (self.lin_attention(h), self.lin_target(h), rest, log_clicks, session)
         if items is None or items.dim() == 1:
             width = max(1, BLOCK_ELEMENTS // max(1, h.size(0)))
-            table = self.item_weight() if items is None else self.item_rows(items)
+            table = self.items.rows(items)
             blocks = [_checkpoint(_alike, *states, rows) for rows in table.split(width)]
         else:
             view = DenseView(_pointer(session, rest.size(0)))
-            longest = max(self.hidden_channels, view.width)
+            longest = max(self.items.channels, view.width)
             width = max(1, BLOCK_ELEMENTS_EACH // (longest * max(1, rest.size(0))))
             blocks = [
                 _checkpoint(self._of_each, view, *states, part) for part in items.split(width, 1)
@@ -156,7 +150,7 @@ class TAGNN(SRGNN):
         items: Tensor,
     ) -> Tensor:
         """Scores of candidates of each session's own, [num_sessions, C]."""
-        e = self.item_rows(items).transpose(1, 2)  # [num_sessions, d, C]
+        e = self.items.rows(items).transpose(1, 2)  # [num_sessions, d, C]
         absent = torch.where(view.mask, 0.0, -torch.inf).unsqueeze(2)  # [num_sessions, nodes, 1]
         logits = view.dense(asks) @ e + view.dense(log_clicks).unsqueeze(2) + absent
         target = (logits.softmax(1) * (view.dense(gives) @ e)).sum(1)

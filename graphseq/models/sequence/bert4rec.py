@@ -8,16 +8,19 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.nn import Embedding, LayerNorm, Linear, ModuleList, Parameter
+from torch.nn import LayerNorm, Linear, ModuleList, Parameter
 from torch.nn.functional import gelu
 from torch_geometric.data import Batch
 from torch_geometric.utils import segment
 
+from graphseq.arguments import check_shares, check_sizes
 from graphseq.data.graphs.dataset import NO_TARGET
-from graphseq.models.base import SessionModel, Traits
+from graphseq.models.base import SessionModel, TrainingRows, Traits
 from graphseq.models.registry import register
 from graphseq.nn.attention import TransformerBlock
 from graphseq.nn.dropout import Dropout
+from graphseq.nn.item_table import ItemTable
+from graphseq.nn.positions import LearnedPositions
 from graphseq.nn.ragged import DenseView, cut_from_end, ragged_range
 from graphseq.ragged import ptr_of
 from graphseq.random import Words, integers, session_streams_of, uniform
@@ -40,7 +43,7 @@ class BERT4Rec(SessionModel):
     with a GELU. To rank the next item, :math:`m` follows the newest ``max_length - 1`` clicks and
     its output is read; a session that is longer loses its oldest clicks, never a newer one.
 
-    Training (:meth:`training_vectors`) gives each session two kinds of rows: windows cut from its
+    Training (:meth:`training_rows`) gives each session two kinds of rows: windows cut from its
     end, with clicks masked at random, and the newest window with its last item alone masked, as in
     ranking. Blocks and head compute the last layer for masked clicks only.
 
@@ -97,38 +100,19 @@ class BERT4Rec(SessionModel):
         norm_input: bool = True,
     ) -> None:
         super().__init__(num_items)
-        sizes = {
-            "hidden_channels": hidden_channels,
-            "num_layers": num_layers,
-            "expansion": expansion,
-        }
-        for name, value in sizes.items():
-            if value < 1:
-                raise ValueError(f"{name} must be at least 1, got {value}.")
+        check_sizes(hidden_channels=hidden_channels, num_layers=num_layers, expansion=expansion)
+        check_shares(dropout=dropout)
         if max_length < 2:
             raise ValueError(
                 f"max_length must be at least 2, a click and the masked one, got {max_length}."
             )
-        if not 0 <= dropout < 1:
-            raise ValueError(f"dropout must lie in [0, 1), got {dropout}.")
         if not 0 < mask_prob < 1:
             raise ValueError(f"mask_prob must lie in (0, 1), got {mask_prob}.")
-        if masking not in ("mask", "80_10_10"):
-            raise ValueError(f"masking is 'mask' or '80_10_10', got {masking!r}.")
-        if positions not in ("start", "end"):
-            raise ValueError(f"positions is 'start' or 'end', got {positions!r}.")
-        self.hidden_channels = hidden_channels
-        self.num_layers = num_layers
-        self.heads = heads
         self.max_length = max_length
-        self.dropout = dropout
-        self.expansion = expansion
         self.mask_prob = mask_prob
         self.masking = masking
-        self.positions = positions
-        self.norm_input = norm_input
-        self.item_embedding = Embedding(num_items, hidden_channels)  # e
-        self.position_embedding = Embedding(max_length, hidden_channels)  # p
+        self.items = ItemTable(num_items, hidden_channels, bias=True)  # e, b
+        self.positions = LearnedPositions(max_length, hidden_channels, positions)  # p
         self.mask_embedding = Parameter(torch.empty(hidden_channels))  # m
         self.norm = LayerNorm(hidden_channels) if norm_input else None
         self.blocks = ModuleList(
@@ -145,15 +129,14 @@ class BERT4Rec(SessionModel):
         )
         self.lin_head = Linear(hidden_channels, hidden_channels)  # W, c
         self.norm_head = LayerNorm(hidden_channels)
-        self.bias = Parameter(torch.empty(num_items))  # b
         self.drop = Dropout(dropout)
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
         torch.nn.init.normal_(self.mask_embedding, std=0.02)
-        torch.nn.init.zeros_(self.bias)
+        torch.nn.init.zeros_(self.items.bias)  # type: ignore[arg-type]
         for module in self.modules():
-            if isinstance(module, Embedding):
+            if isinstance(module, ItemTable | LearnedPositions):
                 torch.nn.init.normal_(module.weight, std=0.02)
             elif isinstance(module, LayerNorm):
                 module.reset_parameters()
@@ -168,20 +151,7 @@ class BERT4Rec(SessionModel):
         """The output at a masked click after the last one of every session, [num_sessions, d]."""
         return self._next(batch.click_item, batch.click_ptr)
 
-    def item_weight(self) -> Tensor:
-        return self.item_embedding.weight
-
-    def item_bias(self) -> Tensor:
-        return self.bias
-
-    def training_vectors(self, batch: Batch, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """Outputs at masked clicks, and the items that were there: :meth:`training_rows`."""
-        vectors, targets, _ = self.training_rows(batch, generator)
-        return vectors, targets
-
-    def training_rows(
-        self, batch: Batch, generator: torch.Generator
-    ) -> tuple[Tensor, Tensor, Tensor]:
+    def training_rows(self, batch: Batch, generator: torch.Generator) -> TrainingRows:
         """Outputs at masked clicks, the items that were there, and the clicks' sessions.
 
         A session, its final target included, is cut from its end into windows of ``max_length``
@@ -197,11 +167,9 @@ class BERT4Rec(SessionModel):
             batch: Session graphs with ``y``, one target a click or one a session.
             generator: The source of the masks: those of a session depend on its number in the step.
 
-        Returns:
-            Vectors [n, d], items and sessions, int64 [n] each.
         """
         if batch.y.numel() != batch.click_index.numel():
-            return self(batch), batch.y, torch.arange(batch.num_graphs, device=batch.y.device)
+            return super().training_rows(batch, generator)
         items, ptr, may = whole_sessions(batch.click_item, batch.click_ptr, batch.y)
         window = cut_from_end(ptr, self.max_length)
         start, stop = window[:-1], window[1:]
@@ -224,11 +192,11 @@ class BERT4Rec(SessionModel):
         masked = torch.zeros_like(may)
         masked[:end] = draw_masks(may[:end], drawn, self.mask_prob, draw)
         masked[row_ptr[windows + 1 :] - 1] = True
-        reads = masked.nonzero().view(-1)  # [n]
-        targets, session = items[reads], session[reads]
+        query_index = masked.nonzero().view(-1)  # [n]
+        targets, session = items[query_index], session[query_index]
         if self.masking == "80_10_10":
             items, masked = self._replace(items, masked, streams, place)
-        return self._encode(items, masked, row_ptr, reads), targets, session
+        return TrainingRows(self._encode(items, masked, row_ptr, query_index), targets, session)
 
     def _replace(
         self, items: Tensor, masked: Tensor, streams: Words, place: NDArray[np.int64]
@@ -252,62 +220,19 @@ class BERT4Rec(SessionModel):
         # Any item will do in the masked place: its embedding is not read.
         return self._encode(items[click.clamp(max=items.numel() - 1)], masked, row_ptr, place)
 
-    def _encode(self, items: Tensor, masked: Tensor, ptr: Tensor, reads: Tensor) -> Tensor:
-        """The outputs at the clicks ``reads`` of rows of at most ``max_length`` places, [n, d]."""
+    def _encode(self, items: Tensor, masked: Tensor, ptr: Tensor, query_index: Tensor) -> Tensor:
+        """Outputs at clicks ``query_index`` of rows of ``max_length`` places at most: [n, d]."""
         view = DenseView(ptr)
-        position = view.position
-        if self.positions == "end":
-            position = position + self.max_length - ptr.diff()[view.batch]
-        x = self.item_embedding(items)  # e: [num_clicks, d]
+        x = self.items(items)  # e: [num_clicks, d]
         x = torch.where(masked.unsqueeze(1), self.mask_embedding, x)
-        x = x + self.position_embedding(position)
+        x, _ = self.positions(x, view)
         h = self.drop(x if self.norm is None else self.norm(x))
         *blocks, last = self.blocks
         for block in blocks:
             h = block(h, view)  # [num_clicks, d]
-        h = last(h, view, reads=reads)  # [n, d]
+        h = last(h, view, query_index=query_index)  # [n, d]
         out: Tensor = self.norm_head(gelu(self.lin_head(h)))
         return out
-
-    def initial_state(self) -> Tensor:
-        """The state before any click: no items, int64 [0]."""
-        return torch.empty(0, dtype=torch.long, device=self.device)
-
-    def update_state(self, state: Tensor, item: int | Tensor) -> Tensor:
-        """The state one click later: the newest ``max_length - 1`` items, oldest first.
-
-        Args:
-            state: Item codes, int64 [at most max_length - 1].
-            item: Code of the item clicked; -1: an unknown one, whose click is skipped.
-
-        Returns:
-            int64 [at most max_length - 1].
-        """
-        return self._newest(state, item, self.max_length - 1)
-
-    def score_state(self, state: Tensor, items: Tensor | None = None) -> Tensor:
-        """Scores of the next item.
-
-        Args:
-            state: Item codes, int64 [1 to max_length - 1].
-            items: ``None``: all items; else candidates, [C].
-
-        Returns:
-            [num_items] or [C].
-
-        Raises:
-            ValueError: If no item was clicked yet.
-        """
-        if state.numel() == 0:
-            raise ValueError("BERT4Rec has no state before the first click: update_state first.")
-        vector = self._next(state, state.new_tensor([0, state.numel()]))
-        return self.score_vectors(vector, items).squeeze(0)
-
-    def __repr__(self) -> str:
-        return (
-            f"{type(self).__name__}({self.num_items}, {self.hidden_channels}, "
-            f"num_layers={self.num_layers})"
-        )
 
 
 def whole_sessions(items: Tensor, ptr: Tensor, y: Tensor) -> tuple[Tensor, Tensor, Tensor]:

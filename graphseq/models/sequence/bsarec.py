@@ -10,10 +10,12 @@ from torch import Tensor
 from torch.nn import Embedding, LayerNorm, ModuleList, Parameter
 from torch_geometric.data import Batch
 
+from graphseq.arguments import check_sizes
 from graphseq.models.base import Samples, SessionModel, Traits
 from graphseq.models.registry import register
 from graphseq.nn.dropout import Dropout
 from graphseq.nn.frequency_filter import EPSILON, FilterKind, FrequencyBlock
+from graphseq.nn.item_table import ItemTable
 from graphseq.nn.published import names_of_blocks, num_published_blocks, renamed_state
 from graphseq.nn.ragged import DenseView, ragged_range
 from graphseq.nn.windows import Encode, last_states, states_of_windows
@@ -82,25 +84,17 @@ class BSARec(SessionModel):
         dropout: float = 0.5,
     ) -> None:
         super().__init__(num_items)
-        for name, value in (("num_layers", num_layers), ("max_length", max_length)):
-            if value < 1:
-                raise ValueError(f"{name} must be at least 1, got {value}.")
-        self.hidden_channels = hidden_channels
-        self.num_layers = num_layers
-        self.heads = heads
-        self.c = c
-        self.alpha = alpha
+        check_sizes(num_layers=num_layers, max_length=max_length)
         self.filter = filter
         self.max_length = max_length
-        self.dropout = dropout
         self.blocks = ModuleList(
             FrequencyBlock(
                 hidden_channels, max_length, heads, c=c, alpha=alpha, kind=filter, dropout=dropout
             )
             for _ in range(num_layers)
         )
-        self.item_embedding = Embedding(num_items, hidden_channels)  # e
-        self.position_embedding = Embedding(max_length, hidden_channels)  # p
+        self.items = ItemTable(num_items, hidden_channels)  # e
+        self.positions = Embedding(max_length, hidden_channels)  # p
         self.padding = Parameter(torch.empty(hidden_channels)) if filter == "fourier" else None
         self.norm = LayerNorm(hidden_channels, eps=EPSILON)
         self.drop = Dropout(dropout)
@@ -110,8 +104,8 @@ class BSARec(SessionModel):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        torch.nn.init.normal_(self.item_embedding.weight, std=0.02)
-        torch.nn.init.normal_(self.position_embedding.weight, std=0.02)
+        torch.nn.init.normal_(self.items.weight, std=0.02)
+        torch.nn.init.normal_(self.positions.weight, std=0.02)
         if self.padding is not None:
             torch.nn.init.normal_(self.padding, std=0.02)
         self.norm.reset_parameters()
@@ -134,8 +128,8 @@ class BSARec(SessionModel):
         num_layers = max(1, num_published_blocks(parameters, "item_encoder.blocks"))
         blocks = names_of_blocks(PUBLISHED_BLOCK_NAMES, "item_encoder.blocks", "blocks", num_layers)
         state = renamed_state(parameters, PUBLISHED_NAMES | blocks, "BSARec")
-        table = state["item_embedding.weight"]
-        state["padding"], state["item_embedding.weight"] = table[0], table[1:]
+        table = state["items.weight"]
+        state["padding"], state["items.weight"] = table[0], table[1:]
         for layer in range(num_layers):
             beta = f"blocks.{layer}.filter.beta"
             state[beta] = state[beta].flatten()
@@ -146,7 +140,7 @@ class BSARec(SessionModel):
             heads=heads,
             c=c,
             alpha=alpha,
-            max_length=len(state["position_embedding.weight"]),
+            max_length=len(state["positions.weight"]),
         )
         model.load_state_dict(state)
         return model.eval()
@@ -173,18 +167,18 @@ class BSARec(SessionModel):
 
     def _encoder(self, items: Tensor) -> Encode:
         """The causal encoder of windows of these clicks."""
-        return lambda click, ptr, reads: self._encode(items[click], ptr, reads)
+        return lambda click, ptr, query_index=None: self._encode(items[click], ptr, query_index)
 
-    def _encode(self, items: Tensor, ptr: Tensor, reads: Tensor | None = None) -> Tensor:
+    def _encode(self, items: Tensor, ptr: Tensor, query_index: Tensor | None = None) -> Tensor:
         """Causal states of clicks of windows of at most ``max_length``: [num_clicks, d], or [n, d]
-        of the clicks ``reads`` [n]."""
+        of the clicks ``query_index`` [n]."""
         view = DenseView(ptr)
-        x = self.item_embedding(items) + self.position_embedding(view.position)
+        x = self.items(items) + self.positions(view.position)
         x = self.drop(self.norm(x))  # [num_clicks, d]
         *blocks, last = self.blocks
         for block in blocks:
             x = block(x, view)
-        x = last(x, view, None, reads)
+        x = last(x, view, None, query_index)
         return x
 
     def _encode_filled(self, items: Tensor, ptr: Tensor) -> Tensor:
@@ -194,9 +188,9 @@ class BSARec(SessionModel):
         missing = length - ptr.diff()  # places without a click: [num_windows]
         place = clicks.batch * length + missing[clicks.batch] + clicks.position  # [num_clicks]
         x = self.padding.expand(clicks.num_rows * length, -1)
-        x = x.index_copy(0, place, self.item_embedding(items))  # [num_windows * length, d]
+        x = x.index_copy(0, place, self.items(items))  # [num_windows * length, d]
         view = DenseView(torch.arange(clicks.num_rows + 1, device=ptr.device) * length)
-        x = self.drop(self.norm(x + self.position_embedding(view.position)))
+        x = self.drop(self.norm(x + self.positions(view.position)))
         number = torch.arange(length, device=ptr.device)
         holds_click = number >= missing.unsqueeze(1)  # [num_windows, length]
         earlier = number <= number.unsqueeze(1)  # [length, length]
@@ -210,9 +204,6 @@ class BSARec(SessionModel):
         x = last(x, view, seen[:, :, -1:], place[ptr[1:] - 1])  # [num_windows, d]
         return x
 
-    def item_weight(self) -> Tensor:
-        return self.item_embedding.weight
-
     def __repr__(self) -> str:
         return (
             f"{type(self).__name__}({self.num_items}, {self.hidden_channels}, "
@@ -221,8 +212,8 @@ class BSARec(SessionModel):
 
 
 PUBLISHED_NAMES = {
-    "item_embeddings.weight": "item_embedding.weight",
-    "position_embeddings.weight": "position_embedding.weight",
+    "item_embeddings.weight": "items.weight",
+    "position_embeddings.weight": "positions.weight",
     "LayerNorm.weight": "norm.weight",
     "LayerNorm.bias": "norm.bias",
 }

@@ -7,13 +7,19 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor
-from torch.nn import Embedding, Linear, Parameter
+from torch.nn import Embedding, Linear
 from torch_geometric.data import Batch
 
+from graphseq.arguments import check_shares, check_sizes
 from graphseq.data.sessions.catalog import Catalog
-from graphseq.models.base import SessionModel, Traits, code_of_user
+from graphseq.data.sessions.sessions import Sessions
+from graphseq.deprecation import renamed
+from graphseq.models.base import SessionModel, TrainingRows, Traits
+from graphseq.models.published.caser import read_caser
+from graphseq.models.published.loading import fill
 from graphseq.models.registry import register
 from graphseq.nn.dropout import Dropout
+from graphseq.nn.item_table import ItemTable
 from graphseq.nn.ragged import WindowView, ragged_range
 from graphseq.nn.window_conv import HorizontalConv, VerticalConv
 
@@ -35,9 +41,9 @@ class Caser(SessionModel):
 
     Different from the program, which pads short sequences with an item of its own: places before
     the first click are zeros, and no horizontal filter ends there. Parameters start as in the
-    program (a constrained table: wider, and biases at zero). Its loss is ``SampledLoss("bce", 3)``
-    with ``targets=3``; it draws negatives for each window, here a batch shares them. ``dropout``
-    falls on the convolutions' outputs.
+    program (a tied table: wider, and biases at zero). Its loss is ``SampledLoss("bce", 3)``
+    with ``num_targets=3``; it draws negatives for each window, here a batch shares them.
+    ``dropout`` falls on the convolutions' outputs.
 
     The user of a session is ``batch.user``; an unknown one (-1), and all of a batch without that
     field, have the zero vector.
@@ -52,16 +58,16 @@ class Caser(SessionModel):
             textbook's are 2, 3 and 4.
         dropout: Share of the convolutions' outputs dropped in training.
         num_users: Users; ``None``: no user embedding. With users, states are ``2 d`` wide.
-        targets: Clicks that the window before them is trained to predict. More than one needs
+        num_targets: Clicks that the window before them is trained to predict. More than one needs
             batches of whole sessions, as ``fit`` makes them.
         embedding: ``"separate"``: :math:`W'` is a table of its own, as in paper and program;
-            ``"constrained"``: the input table is the output table too, which learns from far fewer
+            ``"tied"``: the input table is the output table too, which learns from far fewer
             clicks an item; without users alone.
 
     Raises:
         ValueError: If a size is out of range, there are neither horizontal nor vertical filters,
             ``heights`` do not rise within 1 to ``max_length``, ``dropout`` lies outside [0, 1), or
-            ``embedding`` is neither, or constrained beside users.
+            ``embedding`` is neither, or tied beside users.
     """
 
     traits = Traits(
@@ -76,6 +82,7 @@ class Caser(SessionModel):
     shares_windows = True
     max_length: int
 
+    @renamed(targets="num_targets", values={"embedding": {"constrained": "tied"}})
     def __init__(
         self,
         num_items: int,
@@ -87,28 +94,21 @@ class Caser(SessionModel):
         heights: Sequence[int] | None = None,
         dropout: float = 0.5,
         num_users: int | None = None,
-        targets: int = 1,
-        embedding: Literal["separate", "constrained"] = "separate",
+        num_targets: int = 1,
+        embedding: Literal["separate", "tied"] = "separate",
     ) -> None:
         super().__init__(num_items)
-        sizes = {"hidden_channels": hidden_channels, "max_length": max_length, "targets": targets}
-        if num_users is not None:
-            sizes["num_users"] = num_users
-        for name, value in sizes.items():
-            if value < 1:
-                raise ValueError(f"{name} must be at least 1, got {value}.")
+        check_sizes(hidden_channels=hidden_channels, max_length=max_length)
+        check_sizes(num_targets=num_targets, num_users=num_users)
+        check_shares(dropout=dropout)
         if min(num_horizontal, num_vertical) < 0 or num_horizontal + num_vertical == 0:
             raise ValueError(
                 "num_horizontal and num_vertical must not be negative, nor both be 0, got "
                 f"{num_horizontal} and {num_vertical}."
             )
-        if not 0 <= dropout < 1:
-            raise ValueError(f"dropout must lie in [0, 1), got {dropout}.")
-        if embedding not in ("separate", "constrained"):
-            raise ValueError(f"embedding is 'separate' or 'constrained', got {embedding!r}.")
-        if embedding == "constrained" and num_users is not None:
+        if embedding == "tied" and num_users is not None:
             raise ValueError(
-                "embedding='constrained' needs an output table as wide as the input's, but users "
+                "embedding='tied' needs an output table as wide as the input's, but users "
                 f"make it twice as wide, got num_users={num_users}: take 'separate'."
             )
         spans = list(range(1, max_length + 1) if heights is None else heights)
@@ -116,17 +116,12 @@ class Caser(SessionModel):
             raise ValueError(
                 f"heights must rise within 1..{max_length}, the max_length, got {spans}."
             )
-        self.hidden_channels = hidden_channels
         self.max_length = max_length
-        self.num_horizontal = num_horizontal
-        self.num_vertical = num_vertical
-        self.heights = heights
-        self.dropout = dropout
         self.num_users = num_users
-        self.targets = targets
-        self.embedding = embedding
+        self.num_targets = num_targets
         d, width = hidden_channels, num_vertical * hidden_channels + num_horizontal * len(spans)
-        self.item_embedding = Embedding(num_items, d)  # E
+        tied = embedding == "tied"
+        self.input_embedding = None if tied else Embedding(num_items, d)  # E
         self.user_embedding = None if num_users is None else Embedding(num_users, d)  # P
         self.horizontal = (
             HorizontalConv(d, spans, num_horizontal, max_length) if num_horizontal else None
@@ -134,12 +129,7 @@ class Caser(SessionModel):
         self.vertical = VerticalConv(num_vertical, max_length) if num_vertical else None
         self.drop = Dropout(dropout)
         self.lin = Linear(width, d)  # W, b
-        self.output_embedding = (  # W'
-            Embedding(num_items, d if num_users is None else 2 * d)
-            if embedding == "separate"
-            else None
-        )
-        self.bias = Parameter(torch.empty(num_items))  # b'
+        self.items = ItemTable(num_items, d if num_users is None else 2 * d, bias=True)  # W', b'
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
@@ -148,86 +138,35 @@ class Caser(SessionModel):
                 torch.nn.init.normal_(module.weight, std=1 / module.embedding_dim)
             elif isinstance(module, HorizontalConv | VerticalConv | Linear):
                 module.reset_parameters()
-        torch.nn.init.zeros_(self.bias)
-        if self.embedding == "constrained":
+        torch.nn.init.zeros_(self.items.bias)  # type: ignore[arg-type]
+        if self.input_embedding is None:
             # Where biases outweigh what is clicked, most units of z die within a few hundred steps.
-            torch.nn.init.normal_(self.item_embedding.weight, std=self.hidden_channels**-0.5)
+            torch.nn.init.normal_(self.items.weight, std=self.items.channels**-0.5)
             for name, parameter in self.named_parameters():
                 if name.endswith("bias"):
                     torch.nn.init.zeros_(parameter)
 
     @classmethod
     def from_published(cls, parameters: Mapping[str, Any]) -> Caser:
-        """The model with the weights of the authors' PyTorch program.
-
-        Args:
-            parameters: Name in the program -> array: ``item_embeddings.weight``, ``conv_v.*`` and
-                ``conv_h.<i>.*`` as far as it has such filters, ``fc1.*``, ``W2.weight``,
-                ``b2.weight`` and, with users, ``user_embeddings.weight``.
-
-        Raises:
-            ValueError: If a parameter is missing, or is one this model has no place for.
-        """
-        num_heights = sum(f"conv_h.{i}.weight" in parameters for i in range(len(parameters)))
-        names = dict(PUBLISHED_NAMES)
-        if "user_embeddings.weight" in parameters:
-            names["user_embeddings.weight"] = "user_embedding.weight"
-        if "conv_v.weight" in parameters or not num_heights:
-            names |= {"conv_v.weight": "vertical.weight", "conv_v.bias": "vertical.bias"}
-        filters = [f"conv_h.{i}.{kind}" for i in range(num_heights) for kind in ("weight", "bias")]
-        absent = sorted({*names, *filters} - set(parameters))
-        if absent:
-            raise ValueError(f"The weights of Caser's program lack {', '.join(absent)}.")
-        unknown = sorted(set(parameters) - {*names, *filters})
-        if unknown:
-            raise ValueError(f"Caser has no place for {', '.join(unknown)} of the program.")
-
-        state = {ours: torch.as_tensor(parameters[name]) for name, ours in names.items()}
-        state["bias"] = state["bias"].view(-1)
-        if "vertical.weight" in state:  # [n_v, 1, L, 1]
-            state["vertical.weight"] = state["vertical.weight"].flatten(1)
-        heights = []
-        for i in range(num_heights):  # [n_h, 1, h, d]
-            weight = torch.as_tensor(parameters[f"conv_h.{i}.weight"]).squeeze(1)
-            state[f"horizontal.weights.{i}"] = weight
-            heights.append(weight.size(1))
-        if heights:
-            biases = [torch.as_tensor(parameters[f"conv_h.{i}.bias"]) for i in range(num_heights)]
-            state["horizontal.bias"] = torch.cat(biases)
-        vertical, users = state.get("vertical.weight"), state.get("user_embedding.weight")
-        max_length = max(heights) if vertical is None else vertical.size(1)
-        num_items, hidden_channels = state["item_embedding.weight"].shape
-        model = cls(
-            num_items,
-            hidden_channels,
-            max_length=max_length,
-            num_horizontal=state["horizontal.weights.0"].size(0) if heights else 0,
-            num_vertical=0 if vertical is None else vertical.size(0),
-            heights=heights if heights and heights != [*range(1, max_length + 1)] else None,
-            num_users=None if users is None else users.size(0),
-        )
-        for ours, parameter in model.named_parameters():
-            if state[ours].shape != parameter.shape:
-                raise ValueError(
-                    f"{ours} must have shape {list(parameter.shape)} beside the program's other "
-                    f"weights, got {list(state[ours].shape)}."
-                )
-        model.load_state_dict(state)
+        """The model with the weights of the authors' PyTorch code: :func:`read_caser`."""
+        settings, weights = read_caser(parameters)
+        model = cls(**settings)
+        fill(model, weights)
         return model
 
-    def attach(self, catalog: Catalog) -> None:
+    def attach(self, catalog: Catalog | None, sessions: Sessions | None = None) -> None:
         """Makes the model know its training data.
 
         Raises:
             ValueError: If the catalog is of another number of items, or of more users.
         """
-        known = 0 if catalog.users is None else len(catalog.users)
+        known = 0 if catalog is None or catalog.users is None else len(catalog.users)
         if self.num_users is not None and known > self.num_users:
             raise ValueError(
                 f"The model has {self.num_users} users, the catalog {known}: build the model with "
                 f"num_users={known}."
             )
-        super().attach(catalog)
+        super().attach(catalog, sessions)
 
     def forward(self, batch: Batch) -> Tensor:
         """The state after the last click of every session, [num_sessions, d] or [.., 2 d]."""
@@ -254,48 +193,33 @@ class Caser(SessionModel):
             z = torch.cat(parts)
         return self._with_user(z, self._users_of(batch)[session])
 
-    def training_vectors(self, batch: Batch, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """The state of each click as often as it has targets, and these: the next ``targets``.
+    def training_rows(self, batch: Batch, generator: torch.Generator) -> TrainingRows:
+        """The state of each click as often as it has targets, and these: the next ``num_targets``.
 
         Raises:
-            ValueError: If there are to be several, but the batch tells one for each session.
+            ValueError: If there are to be several, but the batch has one for each session.
         """
-        if self.targets == 1:
-            return super().training_vectors(batch, generator)
-        vectors, targets, _ = self.training_rows(batch, generator)
-        return vectors, targets
-
-    def training_rows(
-        self, batch: Batch, generator: torch.Generator
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """:meth:`training_vectors`, and the session that each of them belongs to."""
-        if self.targets == 1:
+        if self.num_targets == 1:
             return super().training_rows(batch, generator)
         ptr, y = batch.click_ptr, batch.y
         if y.numel() != int(ptr[-1]):
             raise ValueError(
-                f"targets={self.targets} needs a target for every click, but the batch has "
+                f"num_targets={self.num_targets} needs a target for every click, but the batch has "
                 f"{y.numel()} for {int(ptr[-1])} clicks: train on sessions, or on a dataset with "
                 'samples="sessions".'
             )
         click = torch.arange(y.numel(), device=y.device)
-        stop = torch.minimum(click + self.targets, ptr[1:][batch.click_batch])
+        stop = torch.minimum(click + self.num_targets, ptr[1:][batch.click_batch])
         target, target_ptr = ragged_range(click, stop)
         counts = target_ptr.diff()
         vectors = self.click_states(batch).repeat_interleave(counts, dim=0)
-        return vectors, y[target], batch.click_batch.repeat_interleave(counts)
-
-    def item_weight(self) -> Tensor:
-        table = self.item_embedding if self.output_embedding is None else self.output_embedding
-        return table.weight
-
-    def item_bias(self) -> Tensor:
-        return self.bias
+        return TrainingRows(vectors, y[target], batch.click_batch.repeat_interleave(counts))
 
     def _convolve(self, items: Tensor, position: Tensor, wanted: Tensor | None = None) -> Tensor:
         """``z`` of every click, or of the wanted ones, [n, d]."""
         view = WindowView(position, self.max_length)
-        blocks = view.blocks(self.item_embedding(items))  # E: [n, L or fewer, d] each
+        table = self.items if self.input_embedding is None else self.input_embedding
+        blocks = view.blocks(table(items))  # E: [n, L or fewer, d] each
         o = []
         if self.vertical is not None:
             o.append(torch.cat([self.vertical(x) for x in blocks]))  # o~: [num_clicks, n_v d]
@@ -318,68 +242,8 @@ class Caser(SessionModel):
         p = self.user_embedding(user.clamp(min=0)) * (user >= 0).unsqueeze(1)  # P_u: [n, d]
         return torch.cat([z, p], dim=1)
 
-    def initial_state(self, user: int = -1) -> Tensor:
-        """The state before any click: no items, and the user where the model has users.
-
-        Args:
-            user: Code of the user; -1: unknown.
-
-        Returns:
-            int64 [0]; of a model with users int64 [1].
-        """
-        state = [] if self.num_users is None else [code_of_user(user, self.num_users)]
-        return torch.tensor(state, dtype=torch.long, device=self.device)
-
-    def update_state(self, state: Tensor, item: int | Tensor) -> Tensor:
-        """The state one click later: the user, then the newest ``max_length`` items.
-
-        Args:
-            state: What :meth:`initial_state` or this method gave, int64.
-            item: Code of the item clicked; -1: an unknown one, whose click is skipped.
-
-        Returns:
-            int64 [at most max_length], and one more of a model with users.
-        """
-        user, items = self._user_and_items(state)
-        return torch.cat([user, self._newest(items, item, self.max_length)])
-
-    def score_state(self, state: Tensor, items: Tensor | None = None) -> Tensor:
-        """Scores of the next item.
-
-        Args:
-            state: After at least one click.
-            items: ``None``: all items; else candidates, [C].
-
-        Returns:
-            [num_items] or [C].
-
-        Raises:
-            ValueError: If no item was clicked yet.
-        """
-        user, clicked = self._user_and_items(state)
-        if clicked.numel() == 0:
-            raise ValueError("Caser has no state before the first click: update_state first.")
-        position = torch.arange(clicked.numel(), device=clicked.device)
-        z = self._convolve(clicked, position, wanted=position[-1:])
-        return self.score_vectors(self._with_user(z, user), items).squeeze(0)
-
-    def _user_and_items(self, state: Tensor) -> tuple[Tensor, Tensor]:
-        """The parts of a streaming state: int64 [0] or, with users, [1]; int64 [num_items]."""
-        users = 0 if self.num_users is None else 1
-        return state[:users], state[users:]
-
     def __repr__(self) -> str:
         return (
             f"{type(self).__name__}({self.num_items}, {self.hidden_channels}, "
             f"max_length={self.max_length})"
         )
-
-
-PUBLISHED_NAMES = {
-    "item_embeddings.weight": "item_embedding.weight",
-    "fc1.weight": "lin.weight",
-    "fc1.bias": "lin.bias",
-    "W2.weight": "output_embedding.weight",
-    "b2.weight": "bias",
-}
-"""Parameters in the program -> here, of every model."""

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import torch
 from torch import Tensor
-from torch.nn import Embedding, LayerNorm, Linear, ModuleList
-from torch.nn.functional import normalize
+from torch.nn import LayerNorm, Linear, ModuleList
 from torch_geometric.data import Batch
 
+from graphseq.arguments import check_sizes
 from graphseq.models.base import SessionModel, Traits
 from graphseq.models.registry import register
 from graphseq.nn.attention import TransformerBlock
 from graphseq.nn.dropout import Dropout
+from graphseq.nn.item_table import ItemTable
+from graphseq.nn.positions import LearnedPositions
 from graphseq.nn.ragged import DenseView
-from graphseq.nn.windows import Encode, last_states, states_of_windows
+from graphseq.nn.windows import newest_states, states_of_windows
 
 
 @register("core")
@@ -75,21 +79,12 @@ class CORE(SessionModel):
         super().__init__(num_items)
         if num_layers < 0:
             raise ValueError(f"num_layers must be at least 0, got {num_layers}.")
-        for name, value in (("hidden_channels", hidden_channels), ("max_length", max_length)):
-            if value < 1:
-                raise ValueError(f"{name} must be at least 1, got {value}.")
-        if not scale > 0:
-            raise ValueError(f"scale must be positive, got {scale}.")
-        self.hidden_channels = hidden_channels
+        check_sizes(hidden_channels=hidden_channels, max_length=max_length)
         self.num_layers = num_layers
-        self.heads = heads
         self.max_length = max_length
-        self.dropout = dropout
-        self.embedding_dropout = embedding_dropout
-        self.scale = scale
-        self.item_embedding = Embedding(num_items, hidden_channels)  # e
+        self.items = ItemTable(num_items, hidden_channels, normalize=True, scale=scale)  # e
         if num_layers:
-            self.position_embedding = Embedding(max_length, hidden_channels)  # p
+            self.positions = LearnedPositions(max_length, hidden_channels)  # p
             self.norm = LayerNorm(hidden_channels)
             self.lin_score = Linear(hidden_channels, 1, bias=False)  # w; its softmax needs no bias
         self.blocks = ModuleList(
@@ -108,51 +103,38 @@ class CORE(SessionModel):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        torch.nn.init.uniform_(self.item_embedding.weight, -(b := self.hidden_channels**-0.5), b)
+        torch.nn.init.uniform_(self.items.weight, -(b := self.items.channels**-0.5), b)
         for block in self.blocks:
             block.reset_parameters()  # type: ignore[operator]
         if self.num_layers:
-            torch.nn.init.normal_(self.position_embedding.weight, std=0.02)
+            torch.nn.init.normal_(self.positions.weight, std=0.02)
             torch.nn.init.normal_(self.lin_score.weight, std=0.02)
             self.norm.reset_parameters()
 
     def forward(self, batch: Batch) -> Tensor:
         """Session vectors of length :math:`1 / \\tau`, [num_sessions, d]."""
-        ptr = batch.click_ptr
-        start = torch.maximum(ptr[:-1], ptr[1:] - self.max_length)
-        return last_states(self._encoder(batch.click_item), start, ptr[1:])
+        encode = partial(self._encode, batch.click_item)
+        return newest_states(encode, batch.click_ptr, self.max_length)
 
     def click_states(self, batch: Batch) -> Tensor:
         """The vector of the session up to every click, [num_clicks, d]."""
-        items, ptr = batch.click_item, batch.click_ptr
-        return states_of_windows(self._encoder(items), ptr, self.max_length)
+        encode = partial(self._encode, batch.click_item)
+        return states_of_windows(encode, batch.click_ptr, self.max_length)
 
-    def _encoder(self, items: Tensor) -> Encode:
-        return lambda click, ptr, reads: self._encode(items[click], ptr, reads)
-
-    def _encode(self, items: Tensor, ptr: Tensor, reads: Tensor | None = None) -> Tensor:
+    def _encode(
+        self, items: Tensor, click: Tensor, ptr: Tensor, query_index: Tensor | None = None
+    ) -> Tensor:
+        """The vectors of windows up to clicks: [n, d], or [m, d] of ``query_index`` [m] alone."""
         view = DenseView(ptr)
-        e = self.drop_embedding(self.item_embedding(items))  # [num_clicks, d]
+        e = self.drop_embedding(self.items(items[click]))  # [n, d]
         logits = e.new_zeros(len(e), 1)
         if self.num_layers:
-            h = self.drop(self.norm(e + self.position_embedding(view.position)))
+            h = self.drop(self.norm(self.positions(e, view)[0]))
             for block in self.blocks:
-                h = block(h, view)  # [num_clicks, d]
-            logits = self.lin_score(h)  # w . F: [num_clicks, 1]
+                h = block(h, view)  # [n, d]
+            logits = self.lin_score(h)  # w . F: [n, 1]
         later = torch.ones(view.width, view.width, dtype=torch.bool, device=e.device).triu(1)
         rows = view.dense(logits).transpose(1, 2)  # [num_rows, 1, width]
         alpha = rows.masked_fill(later, -torch.inf).softmax(-1)  # [num_rows, width, width]
-        s = view.flat(alpha @ view.dense(e))  # [num_clicks, d]
-        return self.scale * normalize(s if reads is None else s[reads])
-
-    def item_weight(self) -> Tensor:
-        return normalize(self.item_embedding.weight)
-
-    def item_rows(self, items: Tensor) -> Tensor:
-        return normalize(self.item_embedding(items), dim=-1)
-
-    def __repr__(self) -> str:
-        return (
-            f"{type(self).__name__}({self.num_items}, {self.hidden_channels}, "
-            f"num_layers={self.num_layers})"
-        )
+        s = view.flat(alpha @ view.dense(e))  # [n, d]
+        return self.items.vectors(s if query_index is None else s[query_index])

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import logging
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
-from torch.nn import GRU, Embedding, GRUCell, Linear, Parameter
+from torch.nn import GRU, Embedding, GRUCell, Linear
 from torch.nn.functional import pad
 from torch.nn.utils.rnn import PackedSequence
 from torch_geometric.data import Batch
 
+from graphseq.arguments import check_shares, check_sizes
 from graphseq.data.graphs.dataset import NO_TARGET
-from graphseq.models.base import SessionModel, Traits
+from graphseq.deprecation import renamed
+from graphseq.models.base import SessionModel, TrainingRows, Traits
 from graphseq.models.registry import register
 from graphseq.nn.dropout import dropout
+from graphseq.nn.item_table import ItemTable
 from graphseq.nn.ragged import packed_order, ragged_range
 
 logger = logging.getLogger(__name__)
@@ -52,7 +55,7 @@ class HGRU4Rec(SessionModel):
         user_channels: Width of user states; ``None``: ``hidden_channels``.
         variant: ``"init"``: a user's state starts sessions; ``"all"``: it is read at every click
             as well.
-        embedding: ``"constrained"``: the output table :math:`w` is the input table too;
+        embedding: ``"tied"``: the output table :math:`w` is the input table too;
             ``"separate"``: the input has a table of its own.
         dropout: Share dropped in training of states handed to scores.
         user_dropout: Share dropped in training of user states and first session states.
@@ -72,6 +75,7 @@ class HGRU4Rec(SessionModel):
     samples = "sessions"
     causal = True
 
+    @renamed(values={"embedding": {"constrained": "tied"}})
     def __init__(
         self,
         num_items: int,
@@ -79,30 +83,18 @@ class HGRU4Rec(SessionModel):
         user_channels: int | None = None,
         *,
         variant: Literal["init", "all"] = "init",
-        embedding: Literal["constrained", "separate"] = "constrained",
+        embedding: Literal["tied", "separate"] = "tied",
         dropout: float = 0.0,
         user_dropout: float = 0.0,
     ) -> None:
         super().__init__(num_items)
         width = hidden_channels if user_channels is None else user_channels
-        for name, value in (("hidden_channels", hidden_channels), ("user_channels", width)):
-            if value < 1:
-                raise ValueError(f"{name} must be at least 1, got {value}.")
-        for name, share in (("dropout", dropout), ("user_dropout", user_dropout)):
-            if not 0 <= share < 1:
-                raise ValueError(f"{name} must lie in [0, 1), got {share}.")
-        if variant not in ("init", "all"):
-            raise ValueError(f"variant is 'init' or 'all', got {variant!r}.")
-        if embedding not in ("constrained", "separate"):
-            raise ValueError(f"embedding is 'constrained' or 'separate', got {embedding!r}.")
-        self.hidden_channels = hidden_channels
-        self.user_channels = user_channels
+        check_sizes(hidden_channels=hidden_channels, user_channels=width)
+        check_shares(dropout=dropout, user_dropout=user_dropout)
         self.variant = variant
-        self.embedding = embedding
         self.dropout = dropout
         self.user_dropout = user_dropout
-        self.item_embedding = Embedding(num_items, hidden_channels)  # w
-        self.bias = Parameter(torch.empty(num_items))  # b_j
+        self.items = ItemTable(num_items, hidden_channels, bias=True)  # w, b_j
         self.input_embedding = (
             Embedding(num_items, hidden_channels) if embedding == "separate" else None
         )
@@ -141,7 +133,7 @@ class HGRU4Rec(SessionModel):
         counts = counts[most_first]
         alive = torch.bincount(counts).flip(0).cumsum(0).flip(0)[1:].tolist()  # with a k-th one
         c = e.new_zeros(alive[0], self.user_gru.hidden_size)  # c_0: [num_histories, d_u]
-        s = e.new_zeros(alive[0], self.hidden_channels)  # s_{1,0}
+        s = e.new_zeros(alive[0], self.items.channels)  # s_{1,0}
         states, clicks = [], []
         for k, size in enumerate(alive):
             session = first[:size] + k
@@ -157,7 +149,7 @@ class HGRU4Rec(SessionModel):
         h = torch.empty_like(h).index_copy(0, torch.cat(clicks), h)
         return self._drop(h, self.dropout)  # [num_clicks, d]
 
-    def training_vectors(self, batch: Batch, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    def training_rows(self, batch: Batch, generator: torch.Generator) -> TrainingRows:
         """The state after every click and the item that follows within its session."""
         if "click_session" not in batch and not self._warned:
             self._warned = True
@@ -165,25 +157,21 @@ class HGRU4Rec(SessionModel):
                 "These sessions tell of none before them, so HGRU4Rec learns nothing of users: "
                 "train it on gs.data.join_sessions(sessions)."
             )
-        vectors, targets = super().training_vectors(batch, generator)
+        vectors, targets, of_session = super().training_rows(batch, generator)
         if targets.numel() == batch.click_index.numel():
             later = _session_starts(batch) & ~_history_starts(batch)
             targets = targets.masked_fill(pad(later[1:], (0, 1)), NO_TARGET)
-        return vectors, targets
+        return TrainingRows(vectors, targets, of_session)
 
-    def item_weight(self) -> Tensor:
-        return self.item_embedding.weight
+    def initial_state(self, num_sessions: int | None = None, *, user: Any = -1) -> Tensor:
+        """The state before any click: zeros, [d + d_u + 1] or [num_sessions, d + d_u + 1].
 
-    def item_bias(self) -> Tensor:
-        return self.bias
-
-    def initial_state(self, num_users: int | None = None) -> Tensor:
-        """The state before any click: zeros, [d + d_u + 1] or [num_users, d + d_u + 1].
-
-        A row holds the session's state, the user's, and whether the session has a click.
+        A row holds the session's state, the user's, and whether the session has a click. It is the
+        state of a user, whoever that is.
         """
-        size = () if num_users is None else (num_users,)
-        return self.bias.new_zeros(*size, self.hidden_channels + self.user_gru.hidden_size + 1)
+        size = () if num_sessions is None else (num_sessions,)
+        width = self.items.channels + self.user_gru.hidden_size + 1
+        return self.items.weight.new_zeros(*size, width)
 
     def start_session(self, state: Tensor) -> Tensor:
         """The state of the next session before its first click; of a session without clicks, it.
@@ -200,50 +188,27 @@ class HGRU4Rec(SessionModel):
         s = self._first_states(c)
         return torch.where(clicked > 0, torch.cat([s, c, torch.zeros_like(clicked)], -1), state)
 
-    def update_state(self, state: Tensor, item: int | Tensor) -> Tensor:
-        """The state one click of the same session later.
-
-        Args:
-            state: [d + d_u + 1] of one user, or [num_users, d + d_u + 1].
-            item: Code of the item clicked: one, or one a user, int64 [num_users]; -1: an unknown
-                one, whose click is skipped.
-
-        Returns:
-            A new state of the same shape.
-
-        Raises:
-            ValueError: If the items do not fit the state, or are no codes of items.
-        """
-        item = self._clicked(item)
-        if item.shape != state.shape[:-1]:
-            raise ValueError(
-                f"A state of shape {list(state.shape)} needs items of shape "
-                f"{list(state.shape[:-1])}, got {list(item.shape)}."
-            )
-        s, c, clicked = self._parts(state)
-        e = self._input(item.clamp(min=0))
-        x = self._beside(e, c).unsqueeze(0)  # [1, d] or [1, num_users, d]
+    def update_state(
+        self, state: Tensor, item: Any, *, ids: bool | None = None, **fields: Any
+    ) -> Tensor:
+        """The state one click of the same session later, of the shape that it had."""
+        rows = state if state.dim() == 2 else state.unsqueeze(0)
+        items = self._codes_of("item", item, len(rows), ids, one=state.dim() == 1)
+        s, c, clicked = self._parts(rows)
+        x = self._beside(self._input(items.clamp(min=0)), c).unsqueeze(0)  # [1, num_sessions, d]
         _, s = self.session_gru(x, s.unsqueeze(0).contiguous())
         later = torch.cat([s.squeeze(0), c, torch.ones_like(clicked)], dim=-1)
-        return torch.where((item >= 0).unsqueeze(-1), later, state)
+        return torch.where((items >= 0).unsqueeze(-1), later, rows).view_as(state)
 
     def score_state(self, state: Tensor, items: Tensor | None = None) -> Tensor:
-        """Scores of the next item.
-
-        Args:
-            state: [d + d_u + 1] of one user, or [num_users, d + d_u + 1].
-            items: ``None``: all items; else candidates, [C] or [num_users, C].
-
-        Returns:
-            [num_items] or [C] of one user, [num_users, ...] of several.
-        """
+        """Scores of the next item, [num_items] or [C]; of several [num_sessions, ...]."""
         s, _, _ = self._parts(state)
         if s.dim() == 2:
-            return self.score_vectors(s, items)
-        return self.score_vectors(s.unsqueeze(0), items).squeeze(0)
+            return self.items.scores(s, items)
+        return self.items.scores(s.unsqueeze(0), items).squeeze(0)
 
     def _parts(self, state: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        s, c, clicked = state.split([self.hidden_channels, self.user_gru.hidden_size, 1], dim=-1)
+        s, c, clicked = state.split([self.items.channels, self.user_gru.hidden_size, 1], dim=-1)
         return s, c, clicked
 
     def _walk(self, e: Tensor, ptr: Tensor, s: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
@@ -275,7 +240,7 @@ class HGRU4Rec(SessionModel):
         return self._drop(self.lin_init(c).tanh(), self.user_dropout)
 
     def _input(self, items: Tensor) -> Tensor:
-        table = self.item_embedding if self.input_embedding is None else self.input_embedding
+        table = self.items if self.input_embedding is None else self.input_embedding
         e: Tensor = table(items)
         return e
 
@@ -284,7 +249,7 @@ class HGRU4Rec(SessionModel):
 
     def __repr__(self) -> str:
         return (
-            f"{type(self).__name__}({self.num_items}, {self.hidden_channels}, "
+            f"{type(self).__name__}({self.num_items}, {self.items.channels}, "
             f"variant={self.variant!r})"
         )
 

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Literal, get_args
+from typing import Literal
 
 import torch
 from torch import Tensor
 from torch.nn import Embedding
-from torch.nn.functional import normalize as unit_length
 from torch_geometric.data import Batch
 
+from graphseq.arguments import check_shares
+from graphseq.data.sessions.catalog import Catalog
 from graphseq.data.sessions.sessions import Sessions
 from graphseq.models.base import SessionModel, Traits
 from graphseq.models.registry import register
 from graphseq.nn.dropout import Dropout
 from graphseq.nn.hstu import NUM_BUCKETS, HSTULayers, next_time
-from graphseq.nn.windows import Encode, last_states, states_of_windows
+from graphseq.nn.item_table import ItemTable
+from graphseq.nn.windows import Encode, newest_states, states_of_windows
 
 TimeKind = Literal["clicks", "request", "none"]
 
@@ -82,20 +84,9 @@ class HSTU(SessionModel):
         scale: float = 20.0,
     ) -> None:
         super().__init__(num_items)
-        if not 0 <= dropout < 1:
-            raise ValueError(f"dropout must lie in [0, 1), got {dropout}.")
-        if time not in get_args(TimeKind):
-            raise ValueError(f"time is 'clicks', 'request' or 'none', got {time!r}.")
-        if not scale > 0:
-            raise ValueError(f"scale must be positive, got {scale}.")
-        self.hidden_channels = hidden_channels
-        self.num_layers = num_layers
-        self.heads = heads
+        check_shares(dropout=dropout)
         self.max_length = max_length
-        self.dropout = dropout
         self.time = time
-        self.normalize = normalize
-        self.scale = scale
         self.causal = time != "request"
         self.reads_request_time = time == "request"
         self.layers = HSTULayers(
@@ -106,27 +97,26 @@ class HSTU(SessionModel):
             num_buckets=0 if time == "none" else NUM_BUCKETS,
             dropout=dropout,
         )
-        self.item_embedding = Embedding(num_items, hidden_channels)  # e
-        self.position_embedding = Embedding(max_length, hidden_channels)  # p
+        self.items = ItemTable(num_items, hidden_channels, normalize=normalize, scale=scale)  # e
+        self.positions = Embedding(max_length, hidden_channels)  # p
         self.drop = Dropout(dropout)
         self.register_buffer("knows_time", torch.tensor(False))
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        torch.nn.init.normal_(self.item_embedding.weight, std=0.02)
-        torch.nn.init.normal_(self.position_embedding.weight, std=self.hidden_channels**-0.5)
+        torch.nn.init.normal_(self.items.weight, std=0.02)
+        torch.nn.init.normal_(self.positions.weight, std=self.items.channels**-0.5)
         self.layers.reset_parameters()
 
-    def prepare(self, sessions: Sessions | None) -> None:
+    def attach(self, catalog: Catalog | None, sessions: Sessions | None = None) -> None:
         """Notes whether the training sessions have times."""
+        super().attach(catalog, sessions)
         if sessions is not None and self.time != "none":
             self.knows_time.fill_(sessions.time is not None)
 
     def forward(self, batch: Batch) -> Tensor:
         """The state after the last click of every session, [num_sessions, d]."""
-        ptr = batch.click_ptr
-        start = torch.maximum(ptr[:-1], ptr[1:] - self.max_length)
-        return last_states(self._encoder(batch), start, ptr[1:])
+        return newest_states(self._encoder(batch), batch.click_ptr, self.max_length)
 
     def click_states(self, batch: Batch) -> Tensor:
         """The state after every click, [num_clicks, d]."""
@@ -137,16 +127,15 @@ class HSTU(SessionModel):
         """The encoder of windows of a batch's clicks."""
         items, (times, later) = batch.click_item, self._times(batch)
 
-        def encode(click: Tensor, ptr: Tensor, reads: Tensor | None) -> Tensor:
+        def encode(click: Tensor, ptr: Tensor, query_index: Tensor | None = None) -> Tensor:
             place = torch.arange(click.numel(), device=ptr.device)
             place = place - torch.repeat_interleave(ptr[:-1], ptr.diff())
-            x = self.hidden_channels**0.5 * self.item_embedding(items[click])
-            x = self.drop(x + self.position_embedding(place))  # [num_clicks, d]
+            x = self.items.channels**0.5 * self.items(items[click])
+            x = self.drop(x + self.positions(place))  # [num_clicks, d]
             time = None if times is None else times[click]
             asked = None if later is None else later[click[ptr[1:] - 1]]  # [num_windows]
             h: Tensor = self.layers(x, ptr, time, asked)  # [num_clicks, d]
-            h = h if reads is None else h[reads]
-            return self.scale * unit_length(h) if self.normalize else h
+            return self.items.vectors(h if query_index is None else h[query_index])
 
         return encode
 
@@ -170,14 +159,6 @@ class HSTU(SessionModel):
                 "with time='clicks'."
             )
         return batch.click_time, next_time(batch.click_ptr, batch.click_time, batch.request_time)
-
-    def item_weight(self) -> Tensor:
-        table = self.item_embedding.weight
-        return unit_length(table) if self.normalize else table
-
-    def item_rows(self, items: Tensor) -> Tensor:
-        rows: Tensor = self.item_embedding(items)  # normalized after the look-up
-        return unit_length(rows, dim=-1) if self.normalize else rows
 
     def __repr__(self) -> str:
         return (

@@ -96,15 +96,13 @@ def grow(
     log = None
     if isinstance(sessions, Sessions):
         log = grown_catalog.encode(sessions)
-    grown.attach(grown_catalog)
+    grown.attach(grown_catalog, log)
     if isinstance(model, CountingModel) and isinstance(grown, CountingModel):
         if log is None:
             raise ValueError(
                 f"{type(model).__name__} counts sessions, a catalogue has none: pass the log."
             )
         return grown.fit_counts(log).train(model.training)
-    if log is not None:
-        grown.prepare(log)
     rows = _rows(model, grown_catalog, log, initial)
     with torch.no_grad():
         _fill(model, grown, rows)

@@ -37,6 +37,7 @@ from graphseq.data.storage.rules import (
     record,
     text,
 )
+from graphseq.deprecation import in_new_names
 from graphseq.models.base import SessionModel, model_method
 from graphseq.models.registry import MODELS, name_of
 from graphseq.nn.chance import OwnDraws
@@ -59,6 +60,18 @@ MODEL = FolderKind(
 )
 
 WEIGHTS = "weights.safetensors"
+
+OLD_WEIGHTS = {
+    "item_embedding.": "items.",
+    "output_embedding.": "items.",
+    "embedding.weight": "items.weight",
+    "bias": "items.bias",
+    "item_table.": "items.features.",
+    "position_embedding.": "positions.",
+    "lin_item.": "items.lin.",
+    "gap_embedding.": "gaps.",
+}
+"""Beginnings of names of weights before graphseq 0.2 -> those of now."""
 
 
 @model_method
@@ -150,10 +163,12 @@ def load(
     with open_folder(folder, MODEL, verify=verify, expected=expected) as opened:
         model_class = _class_of(opened, model_class)
         shown = f"{opened.path / MODEL.header}"
-        check_arguments(model_class, opened.header["settings"], f"the settings of {shown}")
+        settings = in_new_names(model_class.__init__, opened.header["settings"])
+        check_arguments(model_class, settings, f"the settings of {shown}")
         try:
             weights = {name: value.clone() for name, value in _read_weights(opened).items()}
-            model = _built(model_class, opened.header["settings"], weights, shown)
+            weights = _in_new_names(weights)
+            model = _built(model_class, settings, weights, shown)
             _fill(model, weights)
         except (OSError, SafetensorError, RuntimeError) as error:
             reason = " ".join(str(error).split())
@@ -181,6 +196,24 @@ def _weights(model: SessionModel) -> dict[str, Tensor]:
         weights[name] = tensor.clone() if storage in storages else tensor
         storages.add(storage)
     return weights
+
+
+def _in_new_names(weights: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Weights of a model that was saved when tables and positions had names of each family."""
+    if any(name.removeprefix("inner.").startswith("items.") for name in weights):
+        return weights
+    renamed = {}
+    for name, value in weights.items():
+        prefix = "inner." if name.startswith("inner.") else ""
+        own = name.removeprefix(prefix)
+        scored_apart = f"{prefix}output_embedding.weight" in weights
+        for old, new in OLD_WEIGHTS.items():
+            if own.startswith(old):
+                new = "input_embedding." if scored_apart and old == "item_embedding." else new
+                own = new + own.removeprefix(old)
+                break
+        renamed[prefix + own] = value
+    return renamed
 
 
 def _read_weights(folder: Folder) -> dict[str, Tensor]:

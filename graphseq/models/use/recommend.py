@@ -304,7 +304,7 @@ def _of_model(
 
     def rows(columns: Tensor) -> tuple[Tensor, Tensor | None]:
         items = columns.to(device) if wanted is None else wanted[columns.to(device)]
-        bias = model.item_bias()
-        return model.item_rows(items), None if bias is None else bias[items]
+        bias = model.items.bias
+        return model.items.rows(items), None if bias is None else bias[items]
 
-    return model.score_vectors(vectors, wanted).cpu(), {"share": TableTies(vectors, rows).share}
+    return model.items.scores(vectors, wanted).cpu(), {"share": TableTies(vectors, rows).share}

@@ -143,7 +143,7 @@ class SessionDataModule(pl.LightningDataModule):
         check_combination(self.model, self.data, settings, self.augmentation, auxiliary, size)
         if stage != "fit":
             return
-        self.model.prepare(self.sessions)
+        self.model.attach(None, self.sessions)
         with OwnDraws(settings.seed):
             for each in auxiliary:
                 each.prepare(self.model, self.sessions)

@@ -19,7 +19,7 @@ PRECISIONS = ("32-true", "bf16-mixed", "16-mixed")
 COMPILERS = ("g++", "clang++", "c++", "cl")
 """What torch.compile makes programs for a CPU with."""
 
-READERS = ("training_vectors", "training_rows", "score")
+READERS = ("training_rows", "score")
 """Methods of a model that read sessions in a training step."""
 
 

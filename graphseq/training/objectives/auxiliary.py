@@ -138,8 +138,8 @@ def check_auxiliary(auxiliary: Sequence[Auxiliary]) -> None:
 def width_of(model: SessionModel) -> int:
     """The width of a model's vectors."""
     if model.scores_by_table:
-        return int(model.item_weight().shape[1])
-    width: int = model.hidden_channels  # type: ignore[assignment]
+        return model.items.channels
+    width: int = model.hidden_channels
     return width
 
 
@@ -198,7 +198,7 @@ def read_step(model: SessionModel, batch: Batch, key: tuple[int, int]) -> Step:
     """What a model makes of a batch, by its training vectors; for a cloze, of masks of one seed."""
     if model.scores_by_table:
         generator = torch_stream("measured_step", 0)
-        vectors, targets = model.training_vectors(batch, generator)
+        vectors, targets, _ = model.training_rows(batch, generator)
     else:
         vectors, targets = model(batch), batch.y
     known = (targets >= 0).nonzero().view(-1)

@@ -171,11 +171,10 @@ class Objective:
         self, model: SessionModel, batch: Batch, generator: StepGenerator, epoch: int
     ) -> tuple[Step, Tensor | None]:
         """The rows of a batch that have a target, and their sessions where they are asked for."""
-        session: Tensor | None = None
-        if isinstance(self.loss, SampledLoss) and self.loss.exclude_session:
-            vectors, targets, session = self._reader(model, "training_rows")(batch, generator)
-        else:
-            vectors, targets = self._reader(model, "training_vectors")(batch, generator)
+        session: Tensor | None
+        vectors, targets, session = self._reader(model, "training_rows")(batch, generator)
+        if not (isinstance(self.loss, SampledLoss) and self.loss.exclude_session):
+            session = None
         vectors = in_32_bits(vectors)  # [n, d], and targets [n]
         all_targets = targets.numel()
         known = (targets >= 0).nonzero().view(-1)
@@ -194,11 +193,11 @@ class Objective:
     def _by_table(self, read: Step, session: Tensor | None, epoch: int, step: int) -> Tensor:
         """The loss of a model whose scores are inner products."""
         model, vectors, targets = read.model, read.vectors, read.targets
-        bias = model.item_bias()
+        bias = model.items.bias
         if not isinstance(self.loss, SampledLoss):
             return losses.full_cross_entropy(
                 vectors,
-                model.item_weight(),
+                model.items.rows(),
                 targets,
                 bias,
                 label_smoothing=self.loss.label_smoothing,
@@ -207,7 +206,7 @@ class Objective:
         if self._shares(model):
             negatives = self._negatives(targets, epoch, step)  # [N], with the batch's [n + N]
             drawn = torch.cat([targets, negatives])
-            rows = model.item_rows(drawn)  # one look-up, so one gradient: [n + N, d]
+            rows = model.items.rows(drawn)  # one look-up, so one gradient: [n + N, d]
             offset = None if bias is None else bias[drawn]  # [n + N]
             log_q = self._log_q(drawn)
             if log_q is not None:
@@ -242,12 +241,12 @@ class Objective:
             number = read.known + self._rows_before(model, self._num_rows, targets)
             negatives = self._negatives(targets, epoch, step, number)  # [n, N]
             candidates = torch.cat([targets.unsqueeze(1), negatives], dim=1)
-            scores = self._corrected(model.score_vectors(vectors, candidates), candidates)
+            scores = self._corrected(model.items.scores(vectors, candidates), candidates)
             positive, scores = scores[:, 0], scores[:, 1:]
             scores, mask = self._that_count(scores, negatives, targets, seen)
         if self.from_index is not None:
-            found = self.from_index.find(vectors, targets, model.item_weight(), bias, step)
-            scores = torch.cat([scores, model.score_vectors(vectors, found)], dim=1)
+            found = self.from_index.find(vectors, targets, model.items.rows(), bias, step)
+            scores = torch.cat([scores, model.items.scores(vectors, found)], dim=1)
             # What a session holds was not asked for by the search, and does not count here.
             more = torch.ones_like(found, dtype=torch.bool) if seen is None else ~seen.among(found)
             mask = torch.cat([mask, more], dim=1)

@@ -57,7 +57,7 @@ def plain_state(model: BST, session: list[int], user: int) -> np.ndarray:
     x, before = [], None
     for place, (item, device, price, time) in enumerate(clicks_of(session)[-model.max_length :]):
         gap = 64 if before is None else int(2 * np.log2(1 + time - before))
-        p = w["position_embedding.weight"][place] + w["gap_embedding.weight"][gap]
+        p = w["positions.weight"][place] + w["gaps.weight"][gap]
         x.append(plain_click(w, item, device, price) + p)
         before = time
     for layer in range(model.num_layers):
@@ -125,9 +125,9 @@ def test_bst_item_features_change_scores_of_that_item_alone() -> None:
 def test_bst_item_rows_are_rows_of_the_table_in_value_and_gradient() -> None:
     model = small_model()
     items = torch.tensor([[3, 6], [3, 0]])
-    rows, whole = model.item_rows(items), model.item_weight()[items]
+    rows, whole = model.items.rows(items), model.items.rows()[items]
     close(rows, whole)
-    parameters = [model.item_embedding.weight, model.item_table.embedding.parts[0].weight]
+    parameters = [model.items.weight, model.items.features.embedding.parts[0].weight]
     for one, other in zip(
         torch.autograd.grad(rows.square().sum(), parameters),
         torch.autograd.grad(whole.square().sum(), parameters),
@@ -178,8 +178,8 @@ def test_bst_users_missing_in_the_batch_raise() -> None:
 
 def test_bst_item_features_missing_raise_naming_them() -> None:
     model = BST(7, 8, item_features=ITEM_FEATURES)
-    with pytest.raises(ValueError, match=r"BST was built with the item feature 'tags', but knows"):
-        model.item_weight()
+    with pytest.raises(ValueError, match=r"built with the item feature 'tags', but knows"):
+        model.items.rows()
     with pytest.raises(ValueError, match="item feature 'tags', but the catalog has none"):
         model.attach(replace(sessions_of(SESSIONS), item_features=None).catalog())
     other = TABLE.rename(columns={"tags": "words"})
@@ -210,7 +210,7 @@ def test_bst_saved_and_loaded_keeps_the_features_without_the_table(tmp_path: Pat
         ({"num_users": 0}, "num_users must be at least 1, got 0"),
         ({"heads": 3}, "heads must divide hidden_channels, got 3 heads for 64"),
         ({"dropout": 1.0}, r"dropout must lie in \[0, 1\), got 1.0"),
-        ({"positions": "gap"}, "positions is 'order' or 'time', got 'gap'"),
+        ({"positions": "gap"}, "positions is 'start' or 'time', got 'gap'"),
         (
             {"feature_channels": 0, "click_features": CLICK_FEATURES},
             "feature_channels must be at least 1, got 0",
@@ -286,4 +286,4 @@ def test_bst_click_features_of_another_log_are_read_in_the_training_values(tmp_p
 
 def test_bst_recommend_for_lists_without_the_features_raises_naming_them() -> None:
     with pytest.raises(ValueError, match="BST was built with the click feature 'device'"):
-        small_model(positions="order").recommend([[1, 2]])
+        small_model(positions="start").recommend([[1, 2]])

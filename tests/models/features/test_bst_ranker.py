@@ -69,10 +69,10 @@ def plain_score(
     clicks = clicks[-model.max_length :]
     x = []
     for back, (item, device, price, time) in zip(range(len(clicks), 0, -1), clicks, strict=True):
-        row = int(2 * np.log2(1 + now - time)) if model.positions == "time" else back
-        x.append(plain_click(w, item, device, price) + w["position_embedding.weight"][row])
+        row = int(2 * np.log2(1 + now - time)) if model.timed else back
+        x.append(plain_click(w, item, device, price) + w["positions.weight"][row])
     target = plain_click(w, candidate, -1, float("nan"))
-    x.append(target + w["position_embedding.weight"][0])
+    x.append(target + w["positions.weight"][0])
     for layer in range(model.num_layers):
         x = plain_block(x, w, f"blocks.{layer}", model.heads, causal=False)
     z = [x[-1], w["user_embedding.weight"][user] if user >= 0 else np.zeros(8)]
@@ -86,7 +86,7 @@ def plain_score(
 
 
 @pytest.mark.parametrize("num_layers", [1, 2, 3])
-@pytest.mark.parametrize("positions", ["time", "order"])
+@pytest.mark.parametrize("positions", ["time", "end"])
 def test_bst_ranker_scores_equal_the_papers_equations_head_by_head(
     positions: str, num_layers: int
 ) -> None:
@@ -137,7 +137,7 @@ def test_bst_ranker_score_of_a_candidate_ignores_the_others_and_batch_mates(
 
 
 def test_bst_ranker_reads_the_newest_clicks_of_two_thousand_alone() -> None:
-    model = small_model(num_users=None, positions="order", click_features=None)
+    model = small_model(num_users=None, positions="end", click_features=None)
     session = np.random.default_rng(0).integers(0, 7, 2000).tolist()
     close(model.score(batch_of([session])), model.score(batch_of([session[-4:]])))
 

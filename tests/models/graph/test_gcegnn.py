@@ -33,13 +33,13 @@ def batch_of(sessions: list[list[int]]) -> Batch:
 def model_of(**arguments: Any) -> GCEGNN:
     torch.manual_seed(0)
     model = GCEGNN(9, 6, **{"num_neighbors": 2, "max_length": 7, **arguments}).eval()
-    model.prepare(TRAIN.with_vocabulary(Vocabulary(range(9))))
+    model.attach(None, TRAIN.with_vocabulary(Vocabulary(range(9))))
     return model
 
 
 def naive_vector(model: GCEGNN, clicks: list[int]) -> Tensor:
     """Eq. 2-14 of the paper for one session, node by node and neighbour by neighbour."""
-    table, near = model.embedding.weight, model.global_neighbors
+    table, near = model.items.weight, model.global_neighbors
     clicks = clicks[-model.max_length :]
     nodes = list(dict.fromkeys(clicks))
     steps = {(a, b) for a, b in itertools.pairwise(clicks) if a != b}
@@ -71,7 +71,7 @@ def naive_vector(model: GCEGNN, clicks: list[int]) -> Tensor:
     w_3 = torch.cat([model.lin_state.weight, model.lin_position.weight], dim=1)
     s = torch.zeros(6)
     for i, v_i in enumerate(v):
-        p = model.position_embedding.weight[len(v) - 1 - i]
+        p = model.positions.weight[len(v) - 1 - i]
         z = torch.tanh(w_3 @ torch.cat([v_i, p]) + model.lin_state.bias)
         s = s + model.lin_score(torch.sigmoid(model.lin_click(z) + model.lin_mean(v.mean(0)))) * v_i
     return s
@@ -82,7 +82,7 @@ def test_gcegnn_vectors_equal_the_equations_session_by_session() -> None:
     sessions = [*SESSIONS, [1, 2, 3, 4, 5, 6, 7, 8, 0, 1]]
     expected = torch.stack([naive_vector(model, s) for s in sessions])
     torch.testing.assert_close(model(batch_of(sessions)), expected, rtol=1e-5, atol=1e-6)
-    scores = expected @ model.embedding.weight.t()
+    scores = expected @ model.items.weight.t()
     torch.testing.assert_close(model.score(batch_of(sessions)), scores, rtol=1e-5, atol=1e-5)
 
 
@@ -114,13 +114,15 @@ def test_gcegnn_fit_counts_the_global_graph_and_saves_it(tmp_path: Any) -> None:
 def test_gcegnn_without_training_sessions_says_so() -> None:
     batch = batch_of([[0, 1]])
     batch.y = torch.tensor([2])
-    with pytest.raises(ValueError, match=r"call model\.prepare\(sessions\) first"):
+    with pytest.raises(
+        ValueError, match=r"call model\.attach\(sessions\.catalog\(\), sessions\) f"
+    ):
         fit(GCEGNN(9, 6), [batch], max_epochs=1, progress=False)
 
 
 def test_gcegnn_with_another_number_of_items_says_both() -> None:
     with pytest.raises(ValueError, match="model has 4 items, the sessions 9"):
-        GCEGNN(4, 6).prepare(TRAIN.with_vocabulary(Vocabulary(range(9))))
+        GCEGNN(4, 6).attach(None, TRAIN.with_vocabulary(Vocabulary(range(9))))
 
 
 @pytest.mark.parametrize(

@@ -77,7 +77,7 @@ def test_sgnnhn_place_of_a_click_counts_from_the_first() -> None:
     batch, before = batch_of([[0, 1], [0, 1, 2]]), None
     before = model(batch)
     with torch.no_grad():
-        model.position_embedding.weight[2] += 1
+        model.positions.weight[2] += 1
     changed = (model(batch) != before).any(1)
     assert changed.tolist() == [False, True]
 
@@ -86,7 +86,7 @@ def test_sgnnhn_transition_made_often_counts_once() -> None:
     torch.manual_seed(0)
     model = SGNNHN(9, 8)
     with torch.no_grad():
-        model.position_embedding.weight.zero_()
+        model.positions.weight.zero_()
         model.lin_score.weight.zero_()  # then the last click and the graph are all there is
     often, once = batch_of([[0, 1, 0, 1, 0, 2]]), batch_of([[0, 1, 0, 2]])
     torch.testing.assert_close(model(often), model(once))

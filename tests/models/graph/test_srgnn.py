@@ -14,7 +14,8 @@ from torch_geometric.data import Batch
 
 from graphseq.data.graphs.session_graph import build_session_graphs
 from graphseq.models.counting.markov import MarkovChain
-from graphseq.models.graph.srgnn import PUBLISHED_NAMES, SRGNN
+from graphseq.models.graph.srgnn import SRGNN
+from graphseq.models.published.srgnn import NAMES as PUBLISHED_NAMES
 from graphseq.nn.gated_session_conv import GatedSessionConv
 from graphseq.nn.readouts import SRGNNReadout
 from graphseq.training.fit import fit
@@ -53,7 +54,7 @@ def ours(published: dict[str, np.ndarray], prefix: str, model: SRGNN) -> dict[st
         for name, value in recorded.items()
         if name in PUBLISHED_NAMES
     }
-    named["embedding.weight"] = named["embedding.weight"][1:]
+    named["items.weight"] = named["items.weight"][1:]
     return {name: named[name] for name, _ in model.named_parameters()}
 
 
@@ -99,7 +100,7 @@ def dense_session_vector(model: SRGNN, clicks: list[int]) -> Tensor:
         counts = (counts > 0).float()
     a_in = counts.T / counts.sum(0).clamp(min=1e-9).view(-1, 1)
     a_out = counts / counts.sum(1).clamp(min=1e-9).view(-1, 1)
-    h = model.embedding.weight[nodes]
+    h = model.items.weight[nodes]
     for _ in range(model.num_layers):
         m = torch.cat(
             [a_in @ conv.lin_in(h) + conv.bias_in, a_out @ conv.lin_out(h) + conv.bias_out], dim=1
@@ -152,7 +153,10 @@ def test_srgnn_repeated_transition_weighs_more_unless_binary() -> None:
         ({"num_items": 0}, "num_items must be at least 1, got 0"),
         ({"hidden_channels": 0}, "hidden_channels must be at least 1, got 0"),
         ({"num_layers": 0}, "num_layers must be at least 1, got 0"),
-        ({"readout": "max"}, "readout is one of published, softmax, last, mean, sum, got 'max'"),
+        (
+            {"readout": "max"},
+            "readout is 'published', 'softmax', 'last', 'mean' or 'sum', got 'max'",
+        ),
         (
             {"half_life": 3.0},
             "goes with edge_weight='decayed' and with no other, got 3.0 and 'count'",
@@ -234,14 +238,14 @@ def test_srgnn_normalized_scores_are_scaled_cosines() -> None:
     sessions = [[0, 1, 2, 1, 3], [4], [5, 5, 5]]
     ptr = torch.tensor([0, *np.cumsum([len(s) for s in sessions])])
     batch = build_session_graphs(torch.tensor(sum(sessions, [])), ptr)
-    table = model.embedding.weight
+    table = model.items.weight
     unit = table / table.square().sum(1, keepdim=True).sqrt()
     plain = SRGNN(7, 6)
-    plain.load_state_dict({**model.state_dict(), "embedding.weight": unit})
+    plain.load_state_dict({**model.state_dict(), "items.weight": unit})
     s = plain(batch)
     cosine = (s / s.square().sum(1, keepdim=True).sqrt()) @ unit.t()
     torch.testing.assert_close(model.score(batch), 5.0 * cosine)
-    torch.testing.assert_close(model.score_vectors(model(batch)), 5.0 * cosine)
+    torch.testing.assert_close(model.items.scores(model(batch)), 5.0 * cosine)
 
 
 def test_srgnn_normalized_scores_ignore_the_length_of_embeddings() -> None:
@@ -249,7 +253,7 @@ def test_srgnn_normalized_scores_ignore_the_length_of_embeddings() -> None:
     model = SRGNN(7, 6, normalize=True)
     batch = build_session_graphs(torch.tensor([0, 1, 2, 1, 3]), torch.tensor([0, 4, 5]))
     before = model.score(batch)
-    model.embedding.weight.data *= torch.rand(7, 1) + 0.5
+    model.items.weight.data *= torch.rand(7, 1) + 0.5
     torch.testing.assert_close(model.score(batch), before)
 
 
@@ -258,9 +262,9 @@ def test_srgnn_item_rows_are_rows_of_the_table_in_value_and_gradient(normalize: 
     torch.manual_seed(0)
     model = SRGNN(7, 6, normalize=normalize)
     items, gradient = torch.tensor([2, 0, 2]), torch.randn(3, 6)
-    rows, whole = model.item_rows(items), model.item_weight()[items]
+    rows, whole = model.items.rows(items), model.items.rows()[items]
     torch.testing.assert_close(rows, whole)
-    weight = model.embedding.weight
+    weight = model.items.weight
     (one,) = torch.autograd.grad(rows, weight, gradient)
     (other,) = torch.autograd.grad(whole, weight, gradient)
     torch.testing.assert_close(one, other)

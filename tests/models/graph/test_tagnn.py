@@ -37,7 +37,7 @@ def naive_score(model: TAGNN, clicks: list[int], item: int) -> Tensor:
     batch = batch_of([clicks])
     h = model.node_states(batch)
     v = [h[int(node)] for node in batch.click_index]
-    readout, e = model.session_readout, model.embedding.weight[item]
+    readout, e = model.session_readout, model.items.weight[item]
     w, w_t = model.lin_attention.weight, model.lin_target.weight
     exponents = [torch.exp(e @ w @ v_i) for v_i in v]
     s_target = sum(x / sum(exponents) * v_i for x, v_i in zip(exponents, v, strict=True))
@@ -84,7 +84,7 @@ def test_tagnn_attention_far_apart_gives_finite_scores_and_gradients() -> None:
     for items in (None, torch.arange(9).expand(5, 9)):
         scores = model.score(batch, items)
         assert scores.isfinite().all()
-        (gradient,) = torch.autograd.grad(scores.sum(), model.embedding.weight)
+        (gradient,) = torch.autograd.grad(scores.sum(), model.items.weight)
         assert gradient.isfinite().all()
 
 
@@ -94,7 +94,7 @@ def test_tagnn_without_preference_adds_the_mean_state_of_the_clicks() -> None:
     torch.nn.init.eye_(model.lin_target.weight)  # W_t = 1
     v = model.node_states(batch)[batch.click_index]
     s = model(batch) + v.mean(0, keepdim=True)
-    torch.testing.assert_close(model.score(batch), s @ model.embedding.weight.t())
+    torch.testing.assert_close(model.score(batch), s @ model.items.weight.t())
 
 
 def test_tagnn_of_no_sessions_scores_none() -> None:
@@ -136,11 +136,6 @@ def test_tagnn_is_trained_by_the_loss_of_its_scores(loss: str, shared: bool | No
         positive = corrected.gather(1, y.unsqueeze(1)).squeeze(1)
         expected = -(positive - (positive.exp() + others.sum(1)).log()).mean()
     torch.testing.assert_close(objective(model, batch, 0, 0), expected)
-
-
-def test_tagnn_has_no_scores_of_vectors() -> None:
-    with pytest.raises(AttributeError, match="TAGNN has a vector of its own for every candidate"):
-        model_of().score_vectors(torch.zeros(2, 6))
 
 
 def test_tagnn_finds_the_hub_that_only_the_session_graph_tells(loops: Any) -> None:

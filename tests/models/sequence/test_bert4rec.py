@@ -77,11 +77,11 @@ def gelu(x: Tensor) -> Tensor:
 
 def plain_outputs(model: BERT4Rec, row: list[int]) -> Tensor:
     """The paper's equations for one row: layer by layer, place by place, head by head."""
-    shift = model.max_length - len(row) if model.positions == "end" else 0
+    shift = model.max_length - len(row) if model.settings["positions"] == "end" else 0
     x = []
     for t, item in enumerate(row):
-        what = model.mask_embedding if item == MASK else model.item_embedding.weight[item]
-        what = what + model.position_embedding.weight[t + shift]
+        what = model.mask_embedding if item == MASK else model.items.weight[item]
+        what = what + model.positions.weight[t + shift]
         x.append(layer_norm(what, model.norm) if model.norm_input else what)
     width = model.hidden_channels // model.heads
     for block in model.blocks:
@@ -117,7 +117,7 @@ def test_bert4rec_scores_equal_the_papers_equations_with_a_mask_appended(
     model = small_model(positions=positions, norm_input=norm_input, heads=heads)
     for session, scores in zip(SESSIONS, model.score(batch_of(SESSIONS)), strict=True):
         vector = plain_outputs(model, [*session[-4:], MASK])[-1]
-        expected = model.item_embedding.weight @ vector + model.bias
+        expected = model.items.weight @ vector + model.items.bias
         torch.testing.assert_close(scores, expected, rtol=1e-4, atol=1e-5)
 
 
@@ -130,7 +130,7 @@ def test_bert4rec_training_vectors_equal_the_papers_equations_at_masked_places(
     for parameter in model.parameters():
         torch.nn.init.normal_(parameter, std=0.5)
     sessions = [s for s in SESSIONS if len(s) > 1]
-    vectors, _ = model.training_vectors(training_batch(sessions), seeded())
+    vectors, _, _ = model.training_rows(training_batch(sessions), seeded())
     expected = [
         plain_outputs(model, row)[read]
         for row, reads in zip(model.rows, model.read, strict=True)
@@ -142,7 +142,7 @@ def test_bert4rec_training_vectors_equal_the_papers_equations_at_masked_places(
 def test_bert4rec_training_rows_are_windows_from_the_end_then_last_items() -> None:
     model = recorded()
     session = SESSIONS[3]  # 11 clicks: windows of 1 (left out), 5 and 5
-    _, targets = model.training_vectors(training_batch([session, [3, 0]]), seeded(3))
+    _, targets, _ = model.training_rows(training_batch([session, [3, 0]]), seeded(3))
     full = [session[1:6], session[6:], [3, 0], session[6:], [3, 0]]
     assert [len(row) for row in model.rows] == [len(row) for row in full]
     found = []
@@ -165,7 +165,7 @@ def test_bert4rec_every_session_has_a_row_with_nothing_but_its_last_item_masked(
     sessions: list[list[int]],
 ) -> None:
     model = recorded()
-    _, targets = model.training_vectors(training_batch(sessions), seeded())
+    _, targets, _ = model.training_rows(training_batch(sessions), seeded())
     last = [[*s[-5:-1], MASK] for s in sessions]
     assert model.rows[-len(sessions) :] == last
     assert targets[-len(sessions) :].tolist() == [s[-1] for s in sessions]
@@ -174,7 +174,7 @@ def test_bert4rec_every_session_has_a_row_with_nothing_but_its_last_item_masked(
 def test_bert4rec_windows_of_two_thousand_clicks_lose_none_of_them() -> None:
     model = recorded(mask_prob=0.999)
     session = torch.randint(7, (2000,), generator=seeded()).tolist()
-    _, targets = model.training_vectors(training_batch([session]), seeded())
+    _, targets, _ = model.training_rows(training_batch([session]), seeded())
     assert [len(row) for row in model.rows] == [5] * 401
     restored, target = [], iter(targets.tolist())
     for row in model.rows[:-1]:
@@ -203,7 +203,7 @@ def test_draw_masks_follow_their_probability_at_every_place() -> None:
 def test_bert4rec_masks_their_share_of_clicks() -> None:
     model = recorded(max_length=10, mask_prob=0.3)
     sessions = [[0, 1, 2, 3, 4, 5, 6, 0, 1, 2]] * 2_000
-    model.training_vectors(training_batch(sessions), seeded())
+    model.training_rows(training_batch(sessions), seeded())
     masked = sum(map(len, model.read[:2_000])) / 20_000
     assert abs(masked - 0.3 - 0.7**10 / 10) < 4.5 * math.sqrt(0.21 / 20_000)
 
@@ -211,7 +211,7 @@ def test_bert4rec_masks_their_share_of_clicks() -> None:
 def test_bert4rec_80_10_10_replaces_masked_clicks_in_these_shares_but_no_last_item() -> None:
     model = recorded(100, max_length=10, mask_prob=0.3, masking="80_10_10")
     sessions = [list(range(first, first + 10)) for first in range(90)] * 40
-    _, targets = model.training_vectors(training_batch(sessions), seeded())
+    _, targets, _ = model.training_rows(training_batch(sessions), seeded())
     shown = torch.tensor(
         [row[t] for row, reads in zip(model.rows, model.read, strict=True) for t in reads]
     )
@@ -233,7 +233,7 @@ def test_bert4rec_masks_are_a_function_of_seed_epoch_and_step() -> None:
     model, batch = recorded(masking="80_10_10", mask_prob=0.5), training_batch([SESSIONS[3]] * 9)
 
     def rows(*key: int) -> list[list[int]]:
-        model.training_vectors(batch, step_generator(*key))
+        model.training_rows(batch, step_generator(*key))
         return model.rows
 
     first = rows(0, 1, 2)
@@ -245,7 +245,7 @@ def test_bert4rec_masks_are_a_function_of_seed_epoch_and_step() -> None:
 def test_bert4rec_item_of_a_masked_place_reaches_no_vector() -> None:
     model = recorded(mask_prob=0.4)
     sessions = torch.randint(6, (8, 5), generator=seeded()).tolist()
-    before, _ = model.training_vectors(training_batch(sessions), seeded())
+    before, _, _ = model.training_rows(training_batch(sessions), seeded())
     rows, read = model.rows, model.read
     windows = sum(map(len, read[:8]))
     # Other items in masked places only: the windows' vectors stay, though not those of the rows
@@ -254,27 +254,27 @@ def test_bert4rec_item_of_a_masked_place_reaches_no_vector() -> None:
         [6 if row[t] == MASK else item for t, item in enumerate(session)]
         for row, session in zip(rows[:8], sessions, strict=True)
     ]
-    after, targets = model.training_vectors(training_batch(other), seeded())
+    after, targets, _ = model.training_rows(training_batch(other), seeded())
     assert model.read == read
     assert torch.equal(after[:windows], before[:windows])
     assert targets[:windows].eq(6).all()
     swapped = [[*session[:-1], 6] for session in sessions]
-    last, _ = model.training_vectors(training_batch(swapped), seeded())
+    last, _, _ = model.training_rows(training_batch(swapped), seeded())
     assert torch.equal(last[windows:], before[windows:])
 
 
 def test_bert4rec_loss_gives_no_gradient_to_an_item_that_is_masked_alone() -> None:
     model = recorded(mask_prob=0.01)
-    vectors, _ = model.training_vectors(training_batch([[0, 1, 2, 3]]), seeded())
+    vectors, _, _ = model.training_rows(training_batch([[0, 1, 2, 3]]), seeded())
     vectors[-1, 0].backward()
-    touched = model.item_embedding.weight.grad.abs().sum(1) > 0
+    touched = model.items.weight.grad.abs().sum(1) > 0
     assert touched.tolist() == [True, True, True, False, False, False, False]
 
 
 def test_bert4rec_clicks_before_the_first_target_are_seen_but_never_masked() -> None:
     model = recorded(max_length=20, mask_prob=0.9)
     batch = batch_of([[0, 1, 2, 3, 4]] * 50, [[-100, -100, 3, 4, 5]] * 50)
-    model.training_vectors(batch, seeded())
+    model.training_rows(batch, seeded())
     assert all(row[:3] == [0, 1, 2] for row in model.rows)
     masked = [{t for t in range(6) if row[t] == MASK} for row in model.rows[:50]]
     assert set().union(*masked) == {3, 4, 5}
@@ -284,7 +284,7 @@ def test_bert4rec_clicks_before_the_first_target_are_seen_but_never_masked() -> 
 def test_bert4rec_windows_before_the_first_target_are_left_out() -> None:
     model = recorded()
     clicks, y = [0, 1, 2, 3, 4, 5, 6, 0, 1], [-100] * 7 + [1, 2]
-    model.training_vectors(batch_of([clicks], [y]), seeded())
+    model.training_rows(batch_of([clicks], [y]), seeded())
     assert [len(row) for row in model.rows] == [5, 5]
     assert all(row[:3] == [5, 6, 0] for row in model.rows)
 
@@ -292,7 +292,7 @@ def test_bert4rec_windows_before_the_first_target_are_left_out() -> None:
 def test_bert4rec_unknown_final_target_leaves_the_last_known_click_as_the_last() -> None:
     model = recorded()
     batch = batch_of([[0, 1, 2], [3, 4], [5], [6]], [[1, 2, -1], [-1, 0], [-1], [0]])
-    _, targets = model.training_vectors(batch, seeded())
+    _, targets, _ = model.training_rows(batch, seeded())
     assert model.rows[3:] == [[0, 1, MASK], [3, 4, MASK], [6, MASK]]
     assert targets[-3:].tolist() == [2, 0, 0]
 
@@ -328,7 +328,7 @@ def test_bert4rec_batch_of_prefixes_masks_the_one_target_each() -> None:
     model = small_model()
     sessions = gs.Sessions.from_lists(SESSIONS, vocabulary=Vocabulary(np.arange(7)))
     batch = gs.SessionGraphDataset(sessions, "prefixes").batch([0, 1, 7, 15])
-    vectors, targets = model.training_vectors(batch, seeded())
+    vectors, targets, _ = model.training_rows(batch, seeded())
     assert torch.equal(vectors, model(batch))
     assert torch.equal(targets, batch.y)
 
@@ -366,7 +366,7 @@ def test_bert4rec_empty_batch_gives_no_vectors() -> None:
 
 
 def test_bert4rec_batch_without_anything_to_predict_gives_no_vectors() -> None:
-    vectors, targets = small_model().training_vectors(batch_of([[3], [4]], [[-1], [-1]]), seeded())
+    vectors, targets, _ = small_model().training_rows(batch_of([[3], [4]], [[-1], [-1]]), seeded())
     assert vectors.shape == (0, 8)
     assert targets.shape == (0,)
 
@@ -382,7 +382,7 @@ def test_bert4rec_streamed_click_by_click_equals_whole_sessions_beyond_max_lengt
         torch.testing.assert_close(
             model.score_state(state, candidates), expected[candidates], rtol=1e-4, atol=1e-5
         )
-    assert state.tolist() == session[-4:]
+    assert state.items.tolist() == session[-5:]
 
 
 def test_bert4rec_stream_without_a_click_raises() -> None:
@@ -400,8 +400,8 @@ def test_bert4rec_state_of_every_click_is_refused() -> None:
 def test_bert4rec_every_parameter_gets_a_gradient_in_training(masking: str) -> None:
     model = small_model(masking=masking, dropout=0.1).train()
     sessions = [s for s in SESSIONS if len(s) > 1]
-    vectors, targets = model.training_vectors(training_batch(sessions), seeded())
-    torch.nn.functional.cross_entropy(model.score_vectors(vectors), targets).backward()
+    vectors, targets, _ = model.training_rows(training_batch(sessions), seeded())
+    torch.nn.functional.cross_entropy(model.items.scores(vectors), targets).backward()
     for name, parameter in model.named_parameters():
         assert parameter.grad is not None, name
         assert parameter.grad.abs().sum() > 1e-6, name
@@ -438,7 +438,7 @@ def test_bert4rec_start_is_normal_with_plain_norms_and_projections_that_keep_the
     torch.manual_seed(0)
     model = BERT4Rec(500, 32, 1)
     for name, parameter in model.named_parameters():
-        if "embedding" in name:
+        if "embedding" in name or name in ("items.weight", "positions.weight"):
             assert parameter.std().item() == pytest.approx(0.02, rel=0.3), name
         elif parameter.dim() == 2:
             assert parameter.std().item() == pytest.approx(parameter.size(1) ** -0.5, rel=0.1), name

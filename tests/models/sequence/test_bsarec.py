@@ -86,8 +86,8 @@ def naive_vector(model: BSARec, session: list[int]) -> Tensor:
     """The equations for one session, with torch's FFT over the window filled up on the left."""
     length, newest = model.max_length, session[-model.max_length :]
     missing = length - len(newest)
-    e = torch.cat([model.padding.expand(missing, -1), model.item_embedding.weight[newest]])
-    x = model.norm(e + model.position_embedding.weight)
+    e = torch.cat([model.padding.expand(missing, -1), model.items.weight[newest]])
+    x = model.norm(e + model.positions.weight)
     for block in model.blocks:
         spectrum = torch.fft.rfft(x, dim=0)
         spectrum[model.c // 2 + 1 :] = 0

@@ -18,6 +18,7 @@ from graphseq.data.sessions.generate import generate_sessions
 from graphseq.data.sessions.sessions import Sessions
 from graphseq.data.sessions.vocabulary import Vocabulary
 from graphseq.evaluation import evaluate
+from graphseq.models.published.caser import NAMES
 from graphseq.models.sequence import caser
 from graphseq.models.sequence.caser import Caser
 from graphseq.training import fit
@@ -36,7 +37,7 @@ KINDS = {
     "long": {"max_length": 7, "heights": [1, 4]},
     "users": {"num_users": 3},
 }
-ALL_KINDS = KINDS | {"constrained": {"embedding": "constrained"}}
+ALL_KINDS = KINDS | {"tied": {"embedding": "tied"}}
 
 
 @pytest.fixture
@@ -67,7 +68,8 @@ def small_model(**arguments: object) -> Caser:
 
 def naive_scores(model: Caser, session: list[int], user: int = -1) -> Tensor:
     """The paper's equations for one session: click by click, filter by filter, place by place."""
-    table, length, d = model.item_embedding.weight, model.max_length, model.hidden_channels
+    table = (model.input_embedding or model.items).weight
+    length, d = model.max_length, model.hidden_channels
     image = torch.zeros(length, d)
     newest = session[-length:]
     for row, item in enumerate(newest, start=length - len(newest)):
@@ -93,8 +95,7 @@ def naive_scores(model: Caser, session: list[int], user: int = -1) -> Tensor:
     if model.user_embedding is not None:
         p = torch.zeros(d) if user < 0 else model.user_embedding.weight[user]
         z = torch.cat([z, p])
-    output = model.item_embedding if model.output_embedding is None else model.output_embedding
-    return output.weight @ z + model.bias
+    return model.items.weight @ z + model.items.bias
 
 
 def close(one: Tensor, other: Tensor) -> None:
@@ -107,7 +108,7 @@ def test_caser_published_weights_give_published_scores(published: dict[str, np.n
     expected = torch.from_numpy(published["scores"])
     torch.testing.assert_close(model.score(batch), expected, rtol=1e-5, atol=1e-5)
     states = model.click_states(batch)[batch.click_ptr[1:] - 1]
-    torch.testing.assert_close(model.score_vectors(states), expected, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(model.items.scores(states), expected, rtol=1e-5, atol=1e-5)
 
 
 def test_caser_published_weights_give_the_programs_settings(
@@ -122,7 +123,7 @@ def test_caser_published_weights_give_the_programs_settings(
         "heights": None,
         "dropout": 0.5,
         "num_users": 6,
-        "targets": 1,
+        "num_targets": 1,
         "embedding": "separate",
     }
 
@@ -130,7 +131,7 @@ def test_caser_published_weights_give_the_programs_settings(
 @pytest.mark.parametrize("kind", KINDS)
 def test_caser_weights_under_the_programs_names_give_the_same_model(kind: str) -> None:
     model = small_model(**KINDS[kind])
-    theirs = {ours: name for name, ours in caser.PUBLISHED_NAMES.items()}
+    theirs = {ours: name for name, ours in NAMES.items()}
     theirs |= {"user_embedding.weight": "user_embeddings.weight"}
     theirs |= {"vertical.weight": "conv_v.weight", "vertical.bias": "conv_v.bias"}
     parameters = {}
@@ -203,14 +204,14 @@ def test_caser_of_2000_clicks_sees_the_newest_alone() -> None:
     assert states.shape == (2000, 6)
     close(states[-1:], model(batch_of([session])))
     close(states[-1:], model(batch_of([session[-4:]])))
-    close(model.score_vectors(states[1234:1235])[0], naive_scores(model, session[:1235]))
+    close(model.items.scores(states[1234:1235])[0], naive_scores(model, session[:1235]))
 
 
 def test_caser_horizontal_filter_with_a_large_bias_does_not_fire_on_padding() -> None:
     # A filter whose response falls with every click: of padding alone only its bias would be left.
     model = Caser(7, 1, max_length=4, heights=[1], num_horizontal=1, num_vertical=0)
     with torch.no_grad():
-        model.item_embedding.weight.fill_(1.0)
+        model.input_embedding.weight.fill_(1.0)
         model.horizontal.weights[0].fill_(-1.0)
         model.horizontal.bias.fill_(3.0)
     assert after_clicks(model, 1).item() == after_clicks(model, 4).item() == 2.0
@@ -218,7 +219,7 @@ def test_caser_horizontal_filter_with_a_large_bias_does_not_fire_on_padding() ->
 
 def after_clicks(model: Caser, clicks: int) -> Tensor:
     view = caser.WindowView(torch.arange(clicks), model.max_length)
-    blocks = view.blocks(model.item_embedding(torch.zeros(clicks, dtype=torch.long)))
+    blocks = view.blocks(model.input_embedding(torch.zeros(clicks, dtype=torch.long)))
     return model.horizontal(blocks, view)[view.window[-1]]
 
 
@@ -277,8 +278,8 @@ def training_batch(sessions: list[list[int]]) -> Batch:
 
 
 def test_caser_several_targets_are_the_next_clicks_of_the_same_session() -> None:
-    model, batch = small_model(targets=3), training_batch([[0, 1, 2, 3, 4], [5, 6]])
-    vectors, items = model.training_vectors(batch, torch.Generator())
+    model, batch = small_model(num_targets=3), training_batch([[0, 1, 2, 3, 4], [5, 6]])
+    vectors, items, _ = model.training_rows(batch, torch.Generator())
     states = model.click_states(batch)
     expected = [(0, 1), (0, 2), (0, 3), (1, 2), (1, 3), (1, 4), (2, 3), (2, 4), (3, 4), (4, 6)]
     assert items.tolist() == [item for _, item in expected]
@@ -287,31 +288,33 @@ def test_caser_several_targets_are_the_next_clicks_of_the_same_session() -> None
 
 def test_caser_one_target_is_the_next_click() -> None:
     model, batch = small_model(), training_batch([[0, 1, 2, 3, 4], [5, 6]])
-    vectors, items = model.training_vectors(batch, torch.Generator())
+    vectors, items, _ = model.training_rows(batch, torch.Generator())
     assert items.tolist() == [1, 2, 3, 4, 6]
     assert torch.equal(vectors, model.click_states(batch))
 
 
 def test_caser_rows_with_several_targets_tell_their_session() -> None:
-    model, batch = small_model(targets=3), training_batch([[0, 1, 2, 3, 4], [5, 6]])
+    model, batch = small_model(num_targets=3), training_batch([[0, 1, 2, 3, 4], [5, 6]])
     vectors, targets, session = model.training_rows(batch, torch.Generator())
-    same, those = model.training_vectors(batch, torch.Generator())
+    same, those, _ = model.training_rows(batch, torch.Generator())
     assert torch.equal(vectors, same)
     assert torch.equal(targets, those)
     assert session.tolist() == [0 if item < 5 else 1 for item in targets.tolist()]
 
 
 def test_caser_several_targets_of_a_batch_of_prefixes_raise() -> None:
-    model, batch = small_model(targets=2), batch_of(SESSIONS)
+    model, batch = small_model(num_targets=2), batch_of(SESSIONS)
     batch.y = torch.tensor([1, 2, 3, 4, 5])
-    with pytest.raises(ValueError, match=r"targets=2 needs a target for every click, .* 5 for 22"):
-        model.training_vectors(batch, torch.Generator())
+    with pytest.raises(
+        ValueError, match=r"num_targets=2 needs a target for every click, .* 5 for 22"
+    ):
+        model.training_rows(batch, torch.Generator())
 
 
 def test_caser_trained_on_prefixes_compares_session_vectors() -> None:
     model, batch = small_model(), batch_of(SESSIONS)
     batch.y = torch.tensor([1, 2, 3, 4, 5])
-    vectors, items = model.training_vectors(batch, torch.Generator())
+    vectors, items, _ = model.training_rows(batch, torch.Generator())
     assert torch.equal(vectors, model(batch))
     assert items is batch.y
 
@@ -323,19 +326,19 @@ def test_caser_streamed_click_by_click_equals_whole_session_beyond_max_length(
     session = SESSIONS[3]
     model = small_model(num_users=None if users is None else 3)
     user = -1 if users is None else users
-    scores = model.score_vectors(model.click_states(batch_of([session], [user])))
+    scores = model.items.scores(model.click_states(batch_of([session], [user])))
     candidates = torch.tensor([6, 0])
-    state = model.initial_state(user)
+    state = model.initial_state(user=user)
     for item, expected in zip(session, scores, strict=True):
         state = model.update_state(state, item)
         close(model.score_state(state), expected)
         close(model.score_state(state, candidates), expected[candidates])
-    assert state.tolist() == ([] if users is None else [user]) + session[-4:]
+    assert (state.items.tolist(), state.user.tolist()) == (session[-4:], [user])
 
 
 def test_caser_stream_of_an_unnamed_user_is_that_of_an_unknown_one() -> None:
     model = small_model(num_users=3)
-    assert torch.equal(model.initial_state(), model.initial_state(-1))
+    assert model.initial_state() == model.initial_state(user=-1)
 
 
 def test_caser_stream_without_a_click_raises() -> None:
@@ -361,10 +364,10 @@ def test_caser_dropout_acts_in_training_alone() -> None:
 def test_caser_start_is_the_programs() -> None:
     torch.manual_seed(0)
     model = Caser(500, 32, num_users=500, num_horizontal=64, num_vertical=64)
-    assert model.item_embedding.weight.std().item() == pytest.approx(1 / 32, rel=0.05)
+    assert model.input_embedding.weight.std().item() == pytest.approx(1 / 32, rel=0.05)
     assert model.user_embedding.weight.std().item() == pytest.approx(1 / 32, rel=0.05)
-    assert model.output_embedding.weight.std().item() == pytest.approx(1 / 64, rel=0.05)
-    assert not model.bias.any()
+    assert model.items.weight.std().item() == pytest.approx(1 / 64, rel=0.05)
+    assert not model.items.bias.any()
     for height, weight in enumerate(model.horizontal.weights, start=1):
         assert weight.abs().max().item() == pytest.approx((32 * height) ** -0.5, rel=0.05)
     assert model.vertical.weight.abs().max().item() == pytest.approx(5**-0.5, rel=0.05)
@@ -372,9 +375,9 @@ def test_caser_start_is_the_programs() -> None:
 
 def test_caser_start_of_a_constrained_table_is_wider_and_biases_are_zero() -> None:
     torch.manual_seed(0)
-    model = Caser(500, 32, embedding="constrained")
-    assert model.item_weight() is model.item_embedding.weight
-    assert model.item_weight().std().item() == pytest.approx(32**-0.5, rel=0.05)
+    model = Caser(500, 32, embedding="tied")
+    assert model.items.rows() is model.items.weight
+    assert model.items.rows().std().item() == pytest.approx(32**-0.5, rel=0.05)
     biases = [p for name, p in model.named_parameters() if name.endswith("bias")]
     assert len(biases) == 4
     assert not any(bias.any() for bias in biases)
@@ -404,7 +407,7 @@ def test_caser_with_several_targets_and_users_is_trained_by_fit(loss: str | Samp
     users = [number % 4 for number in range(len(lists))]
     sessions = Sessions.from_lists(lists, users=users, vocabulary=Vocabulary(range(7)))
     torch.manual_seed(0)
-    model = Caser(7, 16, num_users=4, targets=3, dropout=0.0)
+    model = Caser(7, 16, num_users=4, num_targets=3, dropout=0.0)
     how = {"max_epochs": 30, "batch_size": 16, "learning_rate": 0.02, "progress": False}
     fit(model, sessions, loss=loss, **how)
     ranked = model.score(batch_of([[2, 3], [6]])).topk(3).indices.sort().values
@@ -417,13 +420,13 @@ def test_caser_with_several_targets_and_users_is_trained_by_fit(loss: str | Samp
         ({"num_items": 0}, "num_items must be at least 1, got 0"),
         ({"hidden_channels": 0}, "hidden_channels must be at least 1, got 0"),
         ({"max_length": 0}, "max_length must be at least 1, got 0"),
-        ({"targets": 0}, "targets must be at least 1, got 0"),
+        ({"num_targets": 0}, "num_targets must be at least 1, got 0"),
         ({"num_users": 0}, "num_users must be at least 1, got 0"),
         ({"num_horizontal": -1}, "must not be negative, nor both be 0, got -1 and 4"),
         ({"num_horizontal": 0, "num_vertical": 0}, "nor both be 0, got 0 and 0"),
         ({"dropout": 1.0}, r"dropout must lie in \[0, 1\), got 1.0"),
-        ({"embedding": "tied"}, "embedding is 'separate' or 'constrained', got 'tied'"),
-        ({"embedding": "constrained", "num_users": 2}, "got num_users=2: take 'separate'"),
+        ({"embedding": "shared"}, "embedding is 'separate' or 'tied', got 'shared'"),
+        ({"embedding": "tied", "num_users": 2}, "got num_users=2: take 'separate'"),
         ({"heights": []}, r"heights must rise within 1..5, the max_length, got \[\]"),
         ({"heights": [0, 1]}, r"within 1..5, the max_length, got \[0, 1\]"),
         ({"heights": [2, 6]}, r"within 1..5, the max_length, got \[2, 6\]"),
@@ -446,7 +449,7 @@ def test_caser_wrong_setting_raises_naming_it(arguments: dict, message: str) -> 
         ({"fc2.weight": np.zeros((2, 2))}, r"no place for fc2\.weight"),
         (
             {"user_embeddings.weight": None},
-            r"output_embedding\.weight must have shape \[20, 8\] .* got \[20, 16\]",
+            r"W2\.weight of Caser's .* has shape \[20, 16\], .* the others: \[20, 8\] would",
         ),
     ],
 )

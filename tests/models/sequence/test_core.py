@@ -30,8 +30,8 @@ def build(**options: object) -> CORE:
 
 def naive_vector(model: CORE, prefix: list[int]) -> Tensor:
     newest = prefix[-model.max_length :]
-    e = model.item_embedding.weight[newest]
-    h = model.norm(e + model.position_embedding.weight[: len(newest)])
+    e = model.items.weight[newest]
+    h = model.norm(e + model.positions.weight[: len(newest)])
     for block in model.blocks:
         h = block(h, DenseView(torch.tensor([0, len(newest)])))
     s = (model.lin_score(h).softmax(0) * e).sum(0)
@@ -50,7 +50,7 @@ def test_core_states_equal_equations_prefix_by_prefix(max_length: int) -> None:
 
 def test_core_without_blocks_is_the_mean_of_clicks() -> None:
     model = build(num_layers=0)
-    e = model.item_embedding.weight
+    e = model.items.weight
     mean = torch.stack([e[session].mean(0) for session in SESSIONS])
     expected = model.scale * torch.nn.functional.cosine_similarity(mean[:, None], e[None], dim=2)
     torch.testing.assert_close(model.score(batch_of(SESSIONS)), expected, rtol=1e-5, atol=1e-5)

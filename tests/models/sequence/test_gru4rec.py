@@ -68,7 +68,7 @@ def layers_of(model: GRU4Rec) -> list[list[Tensor]]:
 
 def cell_states(model: GRU4Rec, clicks: list[int]) -> Tensor:
     """The equations of the paper's GRU, one click at a time, states [num_clicks, d]."""
-    table = model.item_embedding if model.input_embedding is None else model.input_embedding
+    table = model.items if model.input_embedding is None else model.input_embedding
     layers = layers_of(model)
     states = [torch.zeros(w_hh.size(1)) for _, w_hh, _, _ in layers]
     out = []
@@ -93,7 +93,7 @@ def test_gru4rec_published_weights_give_published_scores_after_every_click(
     model = published_model(published)
     sequences = torch.from_numpy(published["sequences"])
     states = model.click_states(batch_of(sequences.tolist()))
-    scores = model.score_vectors(states).unflatten(0, sequences.shape).transpose(0, 1)
+    scores = model.items.scores(states).unflatten(0, sequences.shape).transpose(0, 1)
     expected = torch.from_numpy(published["step_scores"])
     torch.testing.assert_close(scores, expected, rtol=1e-5, atol=1e-5)
 
@@ -132,7 +132,7 @@ def test_gru4rec_streamed_click_by_click_equals_whole_session_from_scratch(
         for item, expected in zip(session, from_scratch, strict=True):
             state = model.update_state(state, item)
             torch.testing.assert_close(state[-1][:6], expected, rtol=1e-5, atol=1e-6)
-            scores = model.score_vectors(expected.view(1, -1)).view(-1)
+            scores = model.items.scores(expected.view(1, -1)).view(-1)
             torch.testing.assert_close(model.score_state(state), scores, rtol=1e-5, atol=1e-5)
 
 
@@ -170,7 +170,7 @@ def test_gru4rec_empty_batch_gives_no_states(arguments: dict[str, Any]) -> None:
 def test_gru4rec_every_parameter_gets_a_gradient(arguments: dict[str, Any]) -> None:
     model = small_model(**arguments, dropout=0.1, input_dropout=0.1)
     batch = batch_of(SESSIONS)
-    scores = model.score_vectors(model.click_states(batch))
+    scores = model.items.scores(model.click_states(batch))
     torch.nn.functional.cross_entropy(scores, batch.click_item.roll(1)).backward()
     for name, parameter in model.named_parameters():
         assert parameter.grad is not None, name
@@ -200,16 +200,16 @@ def test_gru4rec_normalized_scores_are_scaled_cosines_of_the_plain_states_and_th
     model, plain = small_model(normalize=True, scale=5.0), small_model()
     model.load_state_dict(plain.state_dict())
     batch = batch_of(SESSIONS)
-    table, bias = plain.item_embedding.weight, plain.bias
+    table, bias = plain.items.weight, plain.items.bias
     for vectors, states in (
         (model(batch), plain(batch)),
         (model.click_states(batch), plain.click_states(batch)),
     ):
         cosine = torch.nn.functional.cosine_similarity(states[:, None], table[None], dim=2)
-        torch.testing.assert_close(model.score_vectors(vectors), 5.0 * cosine + bias)
+        torch.testing.assert_close(model.items.scores(vectors), 5.0 * cosine + bias)
         items = torch.tensor([3, 0])
         expected = 5.0 * cosine[:, items] + bias[items]
-        torch.testing.assert_close(model.score_vectors(vectors, items), expected)
+        torch.testing.assert_close(model.items.scores(vectors, items), expected)
 
 
 def test_gru4rec_normalized_streamed_equals_whole_sessions() -> None:
@@ -225,7 +225,7 @@ def test_gru4rec_start_is_uniform_as_in_the_program_with_zero_biases() -> None:
     torch.manual_seed(0)
     model = GRU4Rec(200, 40)
     weights = {
-        model.item_embedding.weight: (6 / 240) ** 0.5,
+        model.items.weight: (6 / 240) ** 0.5,
         model.gru.weight_ih_l0: (6 / 80) ** 0.5,
         model.gru.weight_hh_l0: (6 / 80) ** 0.5,
     }
@@ -250,7 +250,7 @@ def test_gru4rec_settings_build_the_same_model_again() -> None:
         ({"num_layers": 0}, "num_layers must be at least 1, got 0"),
         ({"dropout": 1.0}, r"dropout must lie in \[0, 1\), got 1.0"),
         ({"input_dropout": -0.1}, r"input_dropout must lie in \[0, 1\), got -0.1"),
-        ({"embedding": "tied"}, "embedding is 'constrained' or 'separate', got 'tied'"),
+        ({"embedding": "shared"}, "embedding is 'tied' or 'separate', got 'shared'"),
         ({"lower_channels": [4, 0]}, "lower_channels must be at least 1, got 0"),
         ({"embedding_channels": 0}, "embedding_channels must be at least 1, got 0"),
         ({"scale": 0}, "scale must be positive, got 0"),
@@ -292,7 +292,7 @@ def test_gru4rec_published_weights_that_do_not_fit_raise(published: dict[str, np
         published_model(published)
     del published["param.E.weight"]
     published["param.Wy.weight"] = np.ones((20, 6), dtype=np.float32)
-    with pytest.raises(ValueError, match=r"of GRU4Rec's program has shape"):
+    with pytest.raises(ValueError, match=r"of GRU4Rec's published weights has shape"):
         published_model(published)
 
 
@@ -351,7 +351,7 @@ def test_gru4rec_published_layers_of_any_width_equal_the_programs(
     states = model.click_states(batch_of(SESSIONS))
     torch.testing.assert_close(states, expected, rtol=1e-5, atol=1e-6)
     scores = expected @ weights["Wy.weight"].t() + weights["By.weight"].view(-1)
-    torch.testing.assert_close(model.score_vectors(states), scores, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(model.items.scores(states), scores, rtol=1e-5, atol=1e-5)
     assert GRU4Rec(**model.settings).state_dict().keys() == model.state_dict().keys()
 
 
@@ -376,7 +376,7 @@ def test_gru4rec_published_one_hot_input_equals_the_programs(layers: list[int]) 
 
 def test_gru4rec_state_with_items_of_other_shape_raises() -> None:
     model = small_model()
-    with pytest.raises(ValueError, match=r"needs items of shape \[3\], got \[2\]"):
+    with pytest.raises(ValueError, match=r"GRU4Rec has the state of 3 here, got shape \[2\]"):
         model.update_state(model.initial_state(num_sessions=3), torch.tensor([0, 1]))
 
 
@@ -389,7 +389,7 @@ def walked(model: GRU4Rec, loader: SessionParallelLoader) -> tuple[Tensor, Tenso
     generator = torch.Generator()
     parts = []
     for batch in loader:
-        vectors, targets = model.training_vectors(batch, generator)
+        vectors, targets, _ = model.training_rows(batch, generator)
         parts.append((batch.click_item, vectors.detach(), targets))
     items, vectors, targets = zip(*parts, strict=True)
     return torch.cat(items), torch.cat(vectors), torch.cat(targets)
@@ -404,7 +404,7 @@ def test_gru4rec_lanes_give_the_states_of_packed_whole_sessions(
     loader = lanes_of(num_lanes, shuffle=shuffle)
     whole = SessionGraphDataset(LOG, "sessions")
     graphs = whole.batch(range(len(whole)))
-    states, y = model.training_vectors(graphs, torch.Generator())
+    states, y, _ = model.training_rows(graphs, torch.Generator())
     expected = sorted_rows(graphs.click_item, states.detach(), y)
     for _ in range(2):  # the second epoch starts from nothing, too
         rows = sorted_rows(*walked(model, loader))
@@ -424,7 +424,7 @@ def test_gru4rec_lanes_gradient_ends_at_the_click_itself() -> None:
     model = small_model(embedding="separate")
     for step, batch in enumerate(lanes_of(3)):
         model.zero_grad()
-        model.training_vectors(batch, torch.Generator())[0].square().sum().backward()
+        model.training_rows(batch, torch.Generator())[0].square().sum().backward()
         touched = model.input_embedding.weight.grad.any(dim=1).nonzero().view(-1)
         assert touched.tolist() == sorted(set(batch.click_item.tolist())), step
 
@@ -433,7 +433,7 @@ def test_gru4rec_lanes_dropout_falls_on_the_state_carried_on() -> None:
     torch.manual_seed(0)
     model = small_model(dropout=0.5, num_layers=2, lower_channels=[9]).train()
     first, second, *_ = lanes_of(3)
-    vectors, _ = model.training_vectors(first, torch.Generator())
+    vectors, _, _ = model.training_rows(first, torch.Generator())
     carried = model.training_state()["lanes"]
     torch.testing.assert_close(carried[-1, :, :6], vectors)
     for layer, width in enumerate((9, 6, 6)):
@@ -443,7 +443,7 @@ def test_gru4rec_lanes_dropout_falls_on_the_state_carried_on() -> None:
     model.eval()
     goes_on = ~second.starts_session
     expected = model.update_state(carried[:, second.lane[goes_on]], second.click_item[goes_on])
-    actual, _ = model.training_vectors(second, torch.Generator())
+    actual, _, _ = model.training_rows(second, torch.Generator())
     torch.testing.assert_close(actual[goes_on], expected[-1, :, :6])
     assert goes_on.sum() == 2
 
@@ -454,7 +454,7 @@ def test_gru4rec_lanes_restored_go_on_as_if_never_stopped() -> None:
     interrupted, generator = lanes_of(3, shuffle=True, seed=1), torch.Generator()
     before = []
     for _, batch in zip(range(2), interrupted, strict=False):
-        before.append(model.training_vectors(batch, generator)[0].detach())
+        before.append(model.training_rows(batch, generator)[0].detach())
     fresh, rest = small_model(), lanes_of(3, shuffle=True, seed=1)
     rest.load_state_dict(interrupted.state_dict())
     fresh.load_training_state(model.training_state())
@@ -464,7 +464,7 @@ def test_gru4rec_lanes_restored_go_on_as_if_never_stopped() -> None:
 def test_gru4rec_lanes_without_their_states_are_refused() -> None:
     batch = list(lanes_of(3))[1]
     with pytest.raises(ValueError, match="whose state is not here: start with the first batch"):
-        small_model().training_vectors(batch, torch.Generator())
+        small_model().training_rows(batch, torch.Generator())
 
 
 def test_gru4rec_lanes_states_are_no_weights() -> None:
@@ -514,4 +514,4 @@ def test_gru4rec_trained_in_lanes_and_resumed_equals_one_that_never_stopped(tmp_
     fit(resumed, lanes_of(4, shuffle=True), max_epochs=4, **options)
     for name, weight in whole.state_dict().items():
         assert torch.equal(resumed.state_dict()[name], weight), name
-    assert not torch.equal(whole.state_dict()["bias"], halves.state_dict()["bias"])
+    assert not torch.equal(whole.state_dict()["items.bias"], halves.state_dict()["items.bias"])

@@ -61,7 +61,7 @@ def naive_states(model, sessions):
     kinds = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
     session_cell = [getattr(model.session_gru, f"{kind}_l0") for kind in kinds]
     user_cell = [getattr(model.user_gru, kind) for kind in kinds]
-    table = model.item_embedding if model.input_embedding is None else model.input_embedding
+    table = model.items if model.input_embedding is None else model.input_embedding
     c = torch.zeros(model.user_gru.hidden_size)
     s = torch.zeros(model.hidden_channels)
     out = []
@@ -83,7 +83,7 @@ def test_hgru4rec_states_of_a_batch_equal_the_equations_click_by_click(kind):
     expected = torch.cat([naive_states(model, sessions) for sessions in USERS])
     torch.testing.assert_close(model.click_states(batch_of(USERS)), expected)
     last = torch.stack([naive_states(model, sessions)[-1] for sessions in USERS])
-    scores = last @ model.item_embedding.weight.T + model.bias
+    scores = last @ model.items.weight.T + model.items.bias
     torch.testing.assert_close(model.score(batch_of(USERS)), scores)
 
 
@@ -139,7 +139,7 @@ def test_hgru4rec_streaming_equals_the_whole_history(kind):
                 state = model.update_state(state, item)
                 streamed.append(model.score_state(state))
         states = model.click_states(batch_of([sessions]))
-        torch.testing.assert_close(torch.stack(streamed), model.score_vectors(states))
+        torch.testing.assert_close(torch.stack(streamed), model.items.scores(states))
     some = torch.tensor([3, 0])
     torch.testing.assert_close(model.score_state(state, some), streamed[-1][some])
 
@@ -153,7 +153,7 @@ def test_hgru4rec_streams_of_several_users_go_side_by_side():
     torch.testing.assert_close(model.score_state(state), model.score(alone))
     each = torch.tensor([[0, 4], [5, 6]])
     torch.testing.assert_close(model.score_state(state, each), model.score(alone).gather(1, each))
-    with pytest.raises(ValueError, match=r"needs items of shape \[2\], got \[3\]"):
+    with pytest.raises(ValueError, match=r"has the state of 2 here, got shape \[3\]"):
         model.update_state(state, torch.tensor([1, 2, 3]))
 
 
@@ -171,7 +171,7 @@ def test_hgru4rec_trains_within_sessions_alone():
     graphs = SessionGraphDataset(gs.data.join_sessions(sessions), "sessions")
     batch = graphs.batch([0, 1])
     model = model_of()
-    vectors, targets = model.training_vectors(batch, torch.Generator())
+    vectors, targets, _ = model.training_rows(batch, torch.Generator())
     none = NO_TARGET
     assert batch.y.tolist() == [1, 2, 3, 4, 1, 1, 6]
     assert targets.tolist() == [1, 2, none, 4, none, 1, 6]
@@ -183,7 +183,7 @@ def test_hgru4rec_trained_without_histories_warns_once(caplog):
     batch.y = torch.zeros(batch.click_index.numel(), dtype=torch.long)
     with caplog.at_level(logging.WARNING):
         for _ in range(2):
-            model.training_vectors(batch, torch.Generator())
+            model.training_rows(batch, torch.Generator())
     assert caplog.text.count("train it on gs.data.join_sessions") == 1
 
 
@@ -230,7 +230,7 @@ def test_hgru4rec_learns_what_only_an_earlier_session_tells():
         ({"dropout": 1.0}, r"dropout must lie in \[0, 1\), got 1.0"),
         ({"user_dropout": -0.1}, r"user_dropout must lie in \[0, 1\), got -0.1"),
         ({"variant": "some"}, "variant is 'init' or 'all', got 'some'"),
-        ({"embedding": "tied"}, "embedding is 'constrained' or 'separate', got 'tied'"),
+        ({"embedding": "shared"}, "embedding is 'tied' or 'separate', got 'shared'"),
     ],
 )
 def test_hgru4rec_wrong_settings_are_refused(arguments, message):

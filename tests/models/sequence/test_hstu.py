@@ -62,10 +62,10 @@ def test_hstu_states_equal_prefixes_whatever_it_knows_of_time(time: str, max_len
 def test_hstu_session_equals_its_equations() -> None:
     model = build()
     items, times = torch.tensor(ITEMS[3]), torch.tensor(TIMES[3]).double()
-    x = model.hidden_channels**0.5 * model.item_embedding.weight[items]
-    x = x + model.position_embedding.weight[: len(items)]
+    x = model.hidden_channels**0.5 * model.items.weight[items]
+    x = x + model.positions.weight[: len(items)]
     h = model.layers(x, torch.tensor([0, len(items)]), times)[-1]
-    e = model.item_embedding.weight
+    e = model.items.weight
     expected = 20.0 * (e @ h) / (e.norm(dim=1) * h.norm())
     batch = batch_of(ITEMS, TIMES, None)
     torch.testing.assert_close(model.score(batch)[3], expected, rtol=1e-5, atol=1e-4)
@@ -77,7 +77,7 @@ def test_hstu_session_equals_its_equations() -> None:
 def test_hstu_not_normalized_scores_are_inner_products() -> None:
     model = build(normalize=False)
     batch = batch_of(ITEMS, TIMES, None)
-    expected = model(batch) @ model.item_embedding.weight.T
+    expected = model(batch) @ model.items.weight.T
     torch.testing.assert_close(model.score(batch), expected, rtol=1e-5, atol=1e-5)
     assert not torch.allclose(model(batch).norm(dim=1), torch.tensor(20.0), rtol=0.1)
 
@@ -102,7 +102,7 @@ def test_hstu_training_cuts_long_sessions_into_windows() -> None:
     model = build(max_length=3, dropout=0.0).train()
     batch = batch_of([ITEMS[3]], [TIMES[3]], None)
     batch.y = torch.zeros(len(ITEMS[3]), dtype=torch.long)
-    states, _ = model.training_vectors(batch, torch.Generator())
+    states, _, _ = model.training_rows(batch, torch.Generator())
     windows = [(ITEMS[3][a:b], TIMES[3][a:b]) for a, b in ((0, 2), (2, 5), (5, 8))]
     parts = [model.click_states(batch_of([item], [time], None)) for item, time in windows]
     torch.testing.assert_close(states, torch.cat(parts), rtol=1e-5, atol=1e-5)
@@ -117,7 +117,7 @@ def test_hstu_without_times_has_no_bias_of_time_unless_trained_on_them() -> None
     plain.load_state_dict(weights)
     assert torch.equal(model.score(timeless), plain.score(timeless))
     log = Sessions.from_lists([[0, 1], [2, 3]])
-    model.prepare(log)
+    model.attach(None, log)
     assert not model.knows_time
     model.prepare(Sessions(log.items, log.ptr, log.vocabulary, time=torch.arange(4.0).numpy()))
     assert model.knows_time

@@ -134,7 +134,7 @@ def test_sasrec_in_training_cuts_sessions_from_their_end_into_windows() -> None:
     model.train()
     batch = batch_of([session])
     batch.y = torch.arange(11) % 2
-    vectors, targets = model.training_vectors(batch, torch.Generator())
+    vectors, targets, _ = model.training_rows(batch, torch.Generator())
     torch.testing.assert_close(vectors, expected)
     assert torch.equal(targets, batch.y)
 
@@ -180,11 +180,11 @@ def test_sasrec_attention_rebuilds_the_states_that_it_made(positions: str, block
         assert not weights.triu(1).any()
         # The one block by its equations, with these weights in place of attention.
         only, place = model.blocks[0], torch.arange(length)
-        x = model.item_embedding.weight[newest]
+        x = model.items.weight[newest]
         if positions == "start":
-            x = x + model.position_embedding.weight[place]
+            x = x + model.positions.weight[place]
         elif positions == "end":
-            x = x + model.position_embedding.weight[place + 4 - length]
+            x = x + model.positions.weight[place + 4 - length]
         elif positions == "sinusoidal":
             angles = position_angles(place, 8)
             x = x * 8**0.5 + torch.cat([angles.sin(), angles.cos()], 1)
@@ -210,8 +210,8 @@ def test_sasrec_ligr_is_embeddings_then_ligr_layers_then_a_norm() -> None:
     layers.blocks = model.blocks
     for session in SESSIONS:
         newest = session[-4:]
-        x = model.item_embedding.weight[newest]
-        x = x + model.position_embedding.weight[: len(newest)]
+        x = model.items.weight[newest]
+        x = x + model.positions.weight[: len(newest)]
         expected = model.norm(layers(x, torch.tensor([0, len(newest)])))[-1]
         state = model(batch_of([session]))[0]
         torch.testing.assert_close(state, expected, rtol=1e-4, atol=1e-5)
@@ -261,7 +261,7 @@ def test_sasrec_empty_batch_gives_no_states() -> None:
 
 def test_sasrec_streamed_click_by_click_equals_whole_session_beyond_max_length() -> None:
     model, session = small_model(), SESSIONS[3]
-    scores = model.score_vectors(model.click_states(batch_of([session])))
+    scores = model.items.scores(model.click_states(batch_of([session])))
     candidates = torch.tensor([6, 0])
     state = model.initial_state()
     for item, expected in zip(session, scores, strict=True):
@@ -270,7 +270,7 @@ def test_sasrec_streamed_click_by_click_equals_whole_session_beyond_max_length()
         torch.testing.assert_close(
             model.score_state(state, candidates), expected[candidates], rtol=1e-4, atol=1e-5
         )
-    assert state.tolist() == session[-4:]
+    assert state.items.tolist() == session[-4:]
 
 
 def test_sasrec_stream_without_a_click_raises() -> None:
@@ -284,7 +284,7 @@ def test_sasrec_stream_without_a_click_raises() -> None:
 def test_sasrec_every_parameter_gets_a_gradient(positions: str, block: str) -> None:
     model = small_model(positions=positions, block=block, dropout=0.1).train()
     batch = batch_of(SESSIONS)
-    scores = model.score_vectors(model.click_states(batch))
+    scores = model.items.scores(model.click_states(batch))
     torch.nn.functional.cross_entropy(scores, batch.click_item.roll(1)).backward()
     for name, parameter in model.named_parameters():
         assert parameter.grad is not None, name
@@ -294,7 +294,7 @@ def test_sasrec_every_parameter_gets_a_gradient(positions: str, block: str) -> N
 def test_sasrec_loss_on_a_click_gives_no_gradient_to_items_clicked_later_alone() -> None:
     model = small_model(max_length=6)
     model.click_states(batch_of([[0, 1, 2, 3]]))[1].sum().backward()
-    touched = model.item_embedding.weight.grad.abs().sum(dim=1) > 0
+    touched = model.items.weight.grad.abs().sum(dim=1) > 0
     assert touched.tolist() == [True, True, False, False, False, False, False]
 
 
@@ -370,23 +370,23 @@ def test_sasrec_published_weights_incomplete_raises_naming_them(
 def test_sasrec_normalized_scores_are_scaled_cosines_of_the_plain_states() -> None:
     model, plain = small_model(normalize=True, scale=5.0), small_model()
     batch = batch_of(SESSIONS)
-    table = plain.item_embedding.weight
+    table = plain.items.weight
     for vectors, expected in (
         (model(batch), plain(batch)),
         (model.click_states(batch), plain.click_states(batch)),
     ):
         cosine = torch.nn.functional.cosine_similarity(expected[:, None], table[None], dim=2)
-        torch.testing.assert_close(model.score_vectors(vectors), 5.0 * cosine)
+        torch.testing.assert_close(model.items.scores(vectors), 5.0 * cosine)
         items = torch.tensor([3, 0])
-        torch.testing.assert_close(model.score_vectors(vectors, items), 5.0 * cosine[:, items])
+        torch.testing.assert_close(model.items.scores(vectors, items), 5.0 * cosine[:, items])
 
 
 def test_sasrec_normalized_rows_are_rows_of_the_table_in_value_and_gradient() -> None:
     model = small_model(normalize=True)
     items, gradient = torch.tensor([2, 0, 2]), torch.randn(3, 8)
-    rows, whole = model.item_rows(items), model.item_weight()[items]
+    rows, whole = model.items.rows(items), model.items.rows()[items]
     torch.testing.assert_close(rows, whole)
-    weight = model.item_embedding.weight
+    weight = model.items.weight
     (one,) = torch.autograd.grad(rows, weight, gradient)
     (other,) = torch.autograd.grad(whole, weight, gradient)
     torch.testing.assert_close(one, other)

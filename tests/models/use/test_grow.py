@@ -43,16 +43,16 @@ def known(model: SessionModel, log: Sessions | None = None) -> SessionModel:
 def rows(model: SessionModel, *ids: str) -> Tensor:
     """The output rows of items, by their ids."""
     assert model.catalog is not None
-    return model.item_weight()[torch.from_numpy(model.catalog.items.encode(list(ids)))].detach()
+    return model.items.rows()[torch.from_numpy(model.catalog.items.encode(list(ids)))].detach()
 
 
 def test_new_rows_by_mean_equal_the_mean_of_all_known_ones() -> None:
     model = known(BERT4Rec(4, 8))
-    torch.nn.init.normal_(model.bias)  # type: ignore[arg-type]
+    torch.nn.init.normal_(model.items.bias)  # type: ignore[arg-type]
     grown = grow(model, Sessions.from_lists([["e", "b", "f"]]))
-    expected = model.item_weight().mean(0).expand(2, -1)
+    expected = model.items.rows().mean(0).expand(2, -1)
     torch.testing.assert_close(rows(grown, "e", "f"), expected.detach())
-    bias, before = grown.item_bias(), model.item_bias()
+    bias, before = grown.items.bias, model.items.bias
     assert bias is not None
     assert before is not None
     torch.testing.assert_close(bias[4:], before.mean().expand(2))
@@ -67,7 +67,7 @@ def test_new_rows_by_neighbours_are_weighted_by_how_often_they_stand_near() -> N
     # Four clicks apart, a is no neighbour of e; that of f three times; g and h have none known.
     torch.testing.assert_close(rows(grown, "e")[0], (2 * b + d) / 3)
     torch.testing.assert_close(rows(grown, "f")[0], a)
-    torch.testing.assert_close(rows(grown, "g")[0], model.item_weight().mean(0).detach())
+    torch.testing.assert_close(rows(grown, "g")[0], model.items.rows().mean(0).detach())
 
 
 def test_new_rows_by_features_are_the_mean_of_the_means_of_their_values() -> None:
@@ -94,8 +94,8 @@ def test_new_rows_by_features_share_lists_and_joined_texts_value_by_value() -> N
     log = Sessions.from_lists([["e", "a"]])
     log = replace(log, item_features=pd.DataFrame({"tags": ["t|u", "s"]}))
     grown = grow(model, log, initial="features")
-    before = model.item_embedding.weight.detach()  # type: ignore[union-attr]
-    after = grown.item_embedding.weight.detach()  # type: ignore[union-attr]
+    before = model.items.weight.detach()  # type: ignore[union-attr]
+    after = grown.items.weight.detach()  # type: ignore[union-attr]
     torch.testing.assert_close(after[4], ((before[0] + before[1]) / 2 + before[2]) / 2)
     # The features themselves are there too: the same embedding with the same tags is one vector.
     vectors = grown.item_vectors()  # type: ignore[operator]
@@ -131,7 +131,7 @@ def test_grown_model_knows_new_users_as_unknown_ones_and_old_ones_as_before() ->
 
 def test_grown_gcegnn_knows_new_items_neighbours_and_keeps_those_of_known_ones() -> None:
     model = known(GCEGNN(4, 8, num_neighbors=2))
-    model.prepare(old_log())
+    model.attach(None, old_log())
     grown = grow(model, Sessions.from_lists([["e", "b"], ["e", "b"], ["a", "b"]]))
     weight: Tensor = grown.neighbor_weight  # type: ignore[assignment]
     assert torch.equal(weight[:4], model.neighbor_weight)  # type: ignore[arg-type]
@@ -225,5 +225,5 @@ def test_new_items_without_a_shared_feature_value_are_counted(
     )
     grown = grow(model, log, initial="features")
     assert "initial='features': 1 of 2 new items share no feature value" in caplog.text
-    table_of = grown.item_weight()
+    table_of = grown.items.rows()
     torch.testing.assert_close(table_of[4], table_of[:4].mean(0))

@@ -138,7 +138,7 @@ def test_load_gives_a_model_ready_to_score_and_leaves_the_generator(tmp_path: Pa
     model = load(tmp_path / "model")
     assert torch.equal(torch.get_rng_state(), state)
     assert not model.training
-    assert model.item_weight().dtype == torch.double
+    assert model.items.rows().dtype == torch.double
 
 
 def test_load_own_class_with_shared_weights_keeps_them_shared(tmp_path: Path) -> None:

@@ -269,7 +269,7 @@ def test_recommend_users_for_a_log_without_users_is_refused() -> None:
 
 def test_recommend_nan_score_is_refused() -> None:
     model = SRGNN(5, 4)
-    torch.nn.init.constant_(model.embedding.weight, torch.nan)
+    torch.nn.init.constant_(model.items.weight, torch.nan)
     with pytest.raises(ValueError, match="SRGNN gave a score that is not a number"):
         model.recommend([[0, 1]])
 

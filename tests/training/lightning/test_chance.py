@@ -193,7 +193,7 @@ def test_families_draw_all_their_dropout_from_the_run(name: str, split: gs.Split
     samples = "sessions" if family.samples in ("sessions", "cloze") else "prefixes"
     dataset = SessionGraphDataset(split.train, samples)
     model.attach(split.catalog)
-    model.prepare(split.train)
+    model.attach(None, split.train)
     batch = dataset.batch(range(30))
     model.train()
     read = model.score if family.samples == "pairs" else model

@@ -1,0 +1,167 @@
+"""The interface of models before 0.2, which your own classes may still have; gone in 0.3."""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any
+from weakref import WeakSet
+
+import torch
+from torch import Tensor
+from torch.nn.functional import linear
+
+from graphseq.deprecation import warn_of_old_name
+
+DECLARATIONS = {"trained_on": "samples", "states_equal_prefixes": "causal"}
+"""Old name of a declaration -> its name."""
+
+TABLE = ("item_weight", "item_rows", "item_bias", "score_vectors")
+"""Methods in place of which stands one module, ``items``."""
+
+METHODS = {
+    **dict.fromkeys(TABLE, "items = gs.nn.ItemTable(...)"),
+    "training_vectors": "training_rows(batch, generator)",
+    "prepare": "attach(catalog, sessions)",
+}
+"""Old method -> what a class has in its place."""
+
+
+ADOPTED: WeakSet[Any] = WeakSet()
+"""Methods that :func:`adopt` made of old ones."""
+
+
+class OldItemTable:
+    """What the old methods of a model give, as :class:`graphseq.nn.ItemTable` has it."""
+
+    def __init__(self, model: Any) -> None:
+        self.model = model
+
+    def __getattr__(self, name: str) -> Any:  # of the table beneath, where the class has one
+        return getattr(self.model._modules["items"], name)
+
+    def __call__(self, items: Tensor) -> Tensor:
+        looked_up: Tensor = self.model._modules["items"](items)
+        return looked_up
+
+    @property
+    def bias(self) -> Tensor | None:
+        bias: Tensor | None = self.model.item_bias()
+        return bias
+
+    @property
+    def channels(self) -> int:
+        return int(self.model.item_weight().size(1))
+
+    def vectors(self, states: Tensor) -> Tensor:
+        return states
+
+    def rows(self, items: Tensor | None = None) -> Tensor:
+        rows: Tensor = self.model.item_weight() if items is None else self.model.item_rows(items)
+        return rows
+
+    def scores(self, vectors: Tensor, items: Tensor | None = None) -> Tensor:
+        scores: Tensor = self.model.score_vectors(vectors, items)
+        return scores
+
+
+class OldMethods:
+    """The old methods, for callers and for classes that override some of them."""
+
+    def item_weight(self) -> Tensor:
+        return _table(self, "item_weight").rows()
+
+    def item_rows(self, items: Tensor) -> Tensor:
+        if "items" in self._modules:  # type: ignore[attr-defined]
+            return _table(self, "item_rows").rows(items)
+        weight = self.item_weight()
+        for module in self.modules():  # type: ignore[attr-defined]
+            if isinstance(module, torch.nn.Embedding) and module.weight is weight:
+                rows: Tensor = module(items)  # so that its gradient can be row-sparse
+                return rows
+        return weight[items]
+
+    def item_bias(self) -> Tensor | None:
+        return _table(self, "item_bias").bias if "items" in self._modules else None  # type: ignore[attr-defined]
+
+    def score_vectors(self, vectors: Tensor, items: Tensor | None = None) -> Tensor:
+        rows = self.item_weight() if items is None else self.item_rows(items)
+        bias = self.item_bias()
+        bias = bias if items is None or bias is None else bias[items]
+        if rows.dim() == 2:
+            return linear(vectors, rows, bias)
+        scores = torch.einsum("nd,ncd->nc", vectors, rows)
+        return scores if bias is None else scores + bias
+
+    def training_vectors(self, batch: Any, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        warn_of_old_name(
+            f"{type(self).__name__}.training_vectors", f"{type(self).__name__}.training_rows"
+        )
+        rows = _above(self, "training_rows")(self, batch, generator)
+        return rows.vectors, rows.targets
+
+    def prepare(self, sessions: Any) -> None:
+        warn_of_old_name(
+            f"{type(self).__name__}.prepare(sessions)",
+            f"{type(self).__name__}.attach(catalog, sessions)",
+        )
+        _above(self, "attach")(self, None, sessions)
+
+
+def _above(model: Any, method: str) -> Any:
+    """A method of the nearest class that has it as it is now."""
+    found = (vars(family)[method] for family in type(model).__mro__ if method in vars(family))
+    return next(each for each in found if each not in ADOPTED)
+
+
+def _table(model: Any, method: str) -> Any:
+    """The item table of a model that has one, whichever class asks for it by an old name."""
+    warn_of_old_name(f"{type(model).__name__}.{method}()", f"{type(model).__name__}.items")
+    return model._modules["items"]
+
+
+def adopt(family: Any) -> None:
+    """Gives a class that was just made, and overrides old methods, what stands in their place."""
+    own = vars(family)
+    for name in own.keys() & METHODS.keys():
+        warn_of_old_name(f"{family.__name__}.{name}", METHODS[name])
+    if own.keys() & set(TABLE):
+        family.items = property(OldItemTable)
+    if own.keys() & {"score", "score_vectors"} and "scores_by_table" not in own:
+        family.scores_by_table = False
+    if "training_vectors" in own and "training_rows" not in own:
+        family.training_rows = rows_of_old_vectors
+    takes_sessions = (
+        "attach" not in own or "sessions" in inspect.signature(family.attach).parameters
+    )
+    if "prepare" in own or not takes_sessions:
+        attach = own.get("attach")
+
+        def attach_and_prepare(self: Any, catalog: Any, sessions: Any = None) -> None:
+            if attach is None:
+                super(family, self).attach(catalog, sessions)
+            elif catalog is not None:
+                attach(self, catalog)
+            if "prepare" in own:
+                self.prepare(sessions)
+
+        family.attach = attach_and_prepare
+        ADOPTED.add(attach_and_prepare)
+
+
+def rows_of_old_vectors(self: Any, batch: Any, generator: torch.Generator) -> Any:
+    """The rows of a class that has training_vectors alone: one per session, or one per click."""
+    vectors, targets = self.training_vectors(batch, generator)
+    if len(vectors) == batch.num_graphs:
+        session = torch.arange(batch.num_graphs, device=vectors.device)
+    elif len(vectors) == batch.click_index.numel():
+        session = batch.click_batch
+    else:
+        raise ValueError(
+            f"{type(self).__name__} trains on {len(vectors)} vectors for {batch.num_graphs} "
+            f"sessions of {batch.click_index.numel()} clicks, and does not tell by training_rows "
+            "which session each belongs to."
+        )
+    return self.rows_type(vectors, targets, session)
+
+
+ADOPTED.add(rows_of_old_vectors)

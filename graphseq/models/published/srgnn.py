@@ -1,0 +1,64 @@
+"""Weights of SR-GNN as the authors' code names them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+NAMES = {
+    "embedding.weight": "items.weight",
+    "gnn.linear_edge_in.weight": "conv.lin_in.weight",
+    "gnn.linear_edge_in.bias": "conv.lin_in.bias",
+    "gnn.linear_edge_out.weight": "conv.lin_out.weight",
+    "gnn.linear_edge_out.bias": "conv.lin_out.bias",
+    "gnn.b_iah": "conv.bias_in",
+    "gnn.b_oah": "conv.bias_out",
+    "gnn.w_ih": "conv.gru.weight_ih",
+    "gnn.w_hh": "conv.gru.weight_hh",
+    "gnn.b_ih": "conv.gru.bias_ih",
+    "gnn.b_hh": "conv.gru.bias_hh",
+    "linear_one.weight": "session_readout.lin_last.weight",
+    "linear_one.bias": "session_readout.lin_last.bias",
+    "linear_two.weight": "session_readout.lin_click.weight",
+    "linear_two.bias": "session_readout.lin_click.bias",
+    "linear_three.weight": "session_readout.lin_score.weight",
+    "linear_transform.weight": "session_readout.lin_out.weight",
+    "linear_transform.bias": "session_readout.lin_out.bias",
+}
+"""Parameters in the authors' program -> here; its ``linear_edge_f`` is never used."""
+
+
+def read_srgnn(
+    parameters: Mapping[str, Any], num_layers: int = 1, hybrid: bool = True
+) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """Arguments and weights of :class:`~graphseq.models.SRGNN`.
+
+    Args:
+        parameters: Name there -> array; row 0 of ``embedding.weight`` is its padding.
+        num_layers: The authors' ``step``.
+        hybrid: Whether the authors' code ran without ``nonhybrid``.
+
+    Raises:
+        ValueError: If a parameter is missing.
+    """
+    absent = sorted(set(NAMES) - set(parameters))
+    if absent:
+        raise ValueError(f"The published weights of SR-GNN lack {', '.join(absent)}.")
+    weights = {
+        ours: torch.as_tensor(parameters[name])
+        for name, ours in NAMES.items()
+        if hybrid or not ours.startswith("session_readout.lin_out")
+    }
+    weights["items.weight"] = weights["items.weight"][1:]
+    num_items, hidden_channels = weights["items.weight"].shape
+    settings = {
+        "num_items": num_items,
+        "hidden_channels": hidden_channels,
+        "num_layers": num_layers,
+        "edge_weight": "binary",
+        "hybrid": hybrid,
+    }
+    return settings, weights

@@ -1,0 +1,179 @@
+"""Where a click stands: learned positions, sinusoidal and rotary ones, times in buckets."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from torch import Tensor
+from torch.nn import Parameter
+from torch.nn.functional import embedding
+
+from graphseq.nn.attention import position_angles
+from graphseq.nn.ragged import DenseView
+
+Positions = Literal["start", "end", "rotary", "sinusoidal", "time", "none"]
+"""What positions count: ``"start"``, ``"end"``: learned, places from the start or to the end of a
+row; ``"rotary"``, ``"sinusoidal"``: places, without parameters; ``"time"``: times between clicks;
+``"none"``: nothing, so that order shows only in what a click may see."""
+
+
+class LearnedPositions(torch.nn.Module):
+    """One vector per place in a row, added to the clicks.
+
+    Args:
+        max_length: Places of a row at most.
+        channels: Width ``d`` of the clicks.
+        origin: Whether places count from the ``"start"`` or the ``"end"`` of a row. From the end,
+            the place of a click moves with every later click.
+
+    Shapes:
+        x [num_clicks, d] -> [num_clicks, d], and no rotation
+    """
+
+    def __init__(
+        self, max_length: int, channels: int, origin: Literal["start", "end"] = "start"
+    ) -> None:
+        super().__init__()
+        self.weight = Parameter(torch.empty(max_length, channels))
+        self.origin = origin
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        torch.nn.init.normal_(self.weight, std=0.02)
+
+    def forward(self, x: Tensor, view: DenseView) -> tuple[Tensor, Tensor | None]:
+        place = view.position
+        if self.origin == "end":
+            lengths = torch.bincount(view.batch, minlength=view.num_rows)
+            place = place + len(self.weight) - lengths[view.batch]
+        return x + embedding(place, self.weight), None
+
+    def __repr__(self) -> str:
+        max_length, channels = self.weight.shape
+        return f"{type(self).__name__}({max_length}, {channels}, {self.origin!r})"
+
+
+class SinusoidalPositions(torch.nn.Module):
+    r"""Sines and cosines of places, added to clicks times :math:`\sqrt d` (Vaswani et al., 2017).
+
+    Section 3.4 has the factor, section 3.5 the waves.
+
+    Args:
+        channels: Width ``d`` of the clicks, even.
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.channels = _even("sinusoidal", channels)
+
+    def forward(self, x: Tensor, view: DenseView) -> tuple[Tensor, Tensor | None]:
+        angles = position_angles(view.position, self.channels)
+        return x * self.channels**0.5 + torch.cat([angles.sin(), angles.cos()], dim=1), None
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.channels})"
+
+
+class RotaryPositions(torch.nn.Module):
+    """Angles by which attention turns queries and keys (RoFormer, Su et al., 2021).
+
+    Args:
+        channels: Width ``d`` of the clicks.
+        heads: Attention heads, each of an even width.
+
+    Shapes:
+        x [num_clicks, d] -> x itself, and angles [num_clicks, d / heads / 2]
+    """
+
+    def __init__(self, channels: int, heads: int = 1) -> None:
+        super().__init__()
+        self.channels = _even("rotary", channels // heads)
+
+    def forward(self, x: Tensor, view: DenseView) -> tuple[Tensor, Tensor | None]:
+        return x, position_angles(view.position, self.channels)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.channels})"
+
+
+class NoPositions(torch.nn.Module):
+    """Clicks as they are: order shows only in what a click may see."""
+
+    def forward(self, x: Tensor, view: DenseView) -> tuple[Tensor, Tensor | None]:
+        """The clicks themselves, and no rotation."""
+        return x, None
+
+
+class TimeBuckets(torch.nn.Module):
+    """One vector per bucket of a time span, two buckets to a doubling; one more for no span.
+
+    Args:
+        num_buckets: Buckets; the last one holds all longer spans.
+        channels: Width ``d`` of the clicks.
+
+    Shapes:
+        seconds [num_clicks] -> [num_clicks, d]
+    """
+
+    def __init__(self, num_buckets: int, channels: int) -> None:
+        super().__init__()
+        self.weight = Parameter(torch.empty(num_buckets + 1, channels))
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        torch.nn.init.normal_(self.weight, std=0.02)
+
+    def forward(self, seconds: Tensor, known: Tensor | None = None) -> Tensor:
+        """The vectors of time spans.
+
+        Args:
+            seconds: In the log's unit, [n].
+            known: Where there is a span at all, bool [n]; ``None``: everywhere.
+        """
+        last = len(self.weight) - 1
+        bucket = time_bucket(seconds, last)
+        return embedding(bucket if known is None else bucket.where(known, last), self.weight)
+
+    def __repr__(self) -> str:
+        num_buckets, channels = self.weight.shape
+        return f"{type(self).__name__}({num_buckets - 1}, {channels})"
+
+
+def positions_of(
+    kind: Positions, max_length: int, channels: int, heads: int = 1
+) -> LearnedPositions | SinusoidalPositions | RotaryPositions | NoPositions:
+    """The positions of that name, for clicks [num_clicks, channels] in rows of ``max_length``.
+
+    Raises:
+        ValueError: If the width is odd where channels go in pairs.
+    """
+    if kind == "rotary":
+        return RotaryPositions(channels, heads)
+    if kind == "sinusoidal":
+        return SinusoidalPositions(channels)
+    if kind in ("start", "end"):
+        return LearnedPositions(max_length, channels, kind)
+    return NoPositions()
+
+
+def time_bucket(seconds: Tensor, num_buckets: int) -> Tensor:
+    r"""The bucket of a time span, two to a doubling: :math:`\lfloor 2 \log_2(1 + t) \rfloor`.
+
+    Args:
+        seconds: Spans in the log's unit; negative ones count as none.
+        num_buckets: The last bucket holds all longer spans.
+
+    Returns:
+        int64 of the same shape.
+    """
+    return (2 * (seconds.clamp(min=0) + 1).log2()).long().clamp(max=num_buckets - 1)
+
+
+def _even(kind: str, channels: int) -> int:
+    if channels % 2:
+        raise ValueError(
+            f"positions={kind!r} pairs channels up and needs an even width, got {channels}: change "
+            "hidden_channels or heads, or take positions='start'."
+        )
+    return channels
