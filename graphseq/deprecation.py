@@ -84,6 +84,8 @@ def renamed_value(argument: str, value: R, names: Mapping[Any, R]) -> R:
         return value
     warn_of_old_name(f"{value!r} of {argument}", repr(names[value]), stacklevel=3)
     return names[value]
+
+
 RENAMED: WeakKeyDictionary[Any, tuple[Mapping[str, str], Mapping[str, Mapping[str, str]]]] = (
     WeakKeyDictionary()
 )

@@ -94,30 +94,16 @@ VARIANTS: dict[str, Callable[[int], SessionModel]] = {
     "core": lambda n: MODELS["core"](n, 8),
     "core-mean": lambda n: MODELS["core"](n, 8, 0, max_length=3),
     "caser": lambda n: Caser(n, 8),
-    "caser-constrained": lambda n: Caser(n, 8, embedding="constrained"),
+    "caser-tied": lambda n: Caser(n, 8, embedding="tied"),
     "caser-vertical": lambda n: Caser(n, 8, max_length=3, num_horizontal=0),
-    "caser-users": lambda n: Caser(n, 8, heights=[2, 3, 4], num_users=NUM_USERS, targets=3),
+    "caser-users": lambda n: Caser(n, 8, heights=[2, 3, 4], num_users=NUM_USERS, num_targets=3),
     "hgru4rec": lambda n: MODELS["hgru4rec"](n, 8),
     "hgru4rec-all": lambda n: MODELS["hgru4rec"](
         n, 8, 5, variant="all", embedding="separate", dropout=0.3, user_dropout=0.2
     ),
-<<<<<<< HEAD
     "with_user": lambda n: MODELS["with_user"](n, NUM_USERS, arguments={"hidden_channels": 8}),
     "with_user-srgnn": lambda n: MODELS["with_user"](
         n, NUM_USERS, "srgnn", arguments={"hidden_channels": 8}
-=======
-    "core": lambda: MODELS["core"](NUM_ITEMS, 8),
-    "core-mean": lambda: MODELS["core"](NUM_ITEMS, 8, 0, max_length=3),
-    "caser": lambda: Caser(NUM_ITEMS, 8),
-    "caser-tied": lambda: Caser(NUM_ITEMS, 8, embedding="tied"),
-    "caser-vertical": lambda: Caser(NUM_ITEMS, 8, max_length=3, num_horizontal=0),
-    "caser-users": lambda: Caser(
-        NUM_ITEMS, 8, heights=[2, 3, 4], num_users=NUM_USERS, num_targets=3
-    ),
-    "hgru4rec": lambda: MODELS["hgru4rec"](NUM_ITEMS, 8),
-    "hgru4rec-all": lambda: MODELS["hgru4rec"](
-        NUM_ITEMS, 8, 5, variant="all", embedding="separate", dropout=0.3, user_dropout=0.2
->>>>>>> ac42185 (One item table, one module of positions, rows, streaming and converters: a family is its equations)
     ),
     "bst": lambda n: BST(n, 8),
     "bst-features": lambda n: BST(n, 8, 2, max_length=3, item_features=ITEM_FEATURES),
@@ -146,35 +132,8 @@ CHECKS = [
 ]
 
 
-<<<<<<< HEAD
 def build(name: str) -> SessionModel:
     return Subject(VARIANTS[name], {}).ready()
-=======
-def build(name: str, sessions: Sessions | None = None) -> SessionModel:
-    sessions = train_sessions() if sessions is None else sessions
-    torch.manual_seed(0)
-    model = VARIANTS[name]()
-    model.attach(sessions.catalog(), sessions)
-    return model.fit_counts(sessions) if isinstance(model, CountingModel) else model.eval()
-
-
-def as_batch(sessions: list[list[int]], users: list[int] | None = None) -> Batch:
-    """Their graphs: with a user each, by length where not given, and as histories of sessions.
-
-    What a session has depends on itself alone, so that it is the same in any batch.
-    """
-    lengths = [len(session) for session in sessions]
-    ptr = torch.from_numpy(np.concatenate(([0], np.cumsum(lengths))))
-    items = torch.tensor([item for session in sessions for item in session])
-    user = torch.tensor([n % (NUM_USERS + 1) - 1 for n in lengths] if users is None else users)
-    place = torch.cat([torch.arange(n) for n in lengths])
-    fields = {"click_session": place // SESSION_CLICKS, "click_time": place**3}
-    return build_session_graphs(items, ptr, click_fields=fields, session_fields={"user": user})
-
-
-def close(one: Tensor, other: Tensor) -> None:
-    torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-5)
->>>>>>> ac42185 (One item table, one module of positions, rows, streaming and converters: a family is its equations)
 
 
 def test_models_every_registered_class_is_checked_here() -> None:
@@ -223,36 +182,3 @@ def test_grown_counting_model_equals_a_fresh_one_in_the_codes_kept(name: str) ->
     assert grown.state_dict().keys() == fresh.state_dict().keys()
     for key, value in fresh.state_dict().items():
         assert torch.equal(grown.state_dict()[key], value), key
-<<<<<<< HEAD
-=======
-
-
-@pytest.mark.parametrize("name", VARIANTS)
-def test_model_asked_for_more_items_than_exist_gives_each_once(name: str) -> None:
-    model = build(name)
-    scores = model.score(as_batch(QUERIES))
-    for answer, row in zip(model.recommend(QUERIES, k=3 * NUM_ITEMS), scores, strict=True):
-        assert {item for item, _ in answer} == set(row.isfinite().nonzero().view(-1).tolist())
-        assert len(answer) == int(row.isfinite().sum())
-
-
-@pytest.mark.parametrize("name", VARIANTS)
-def test_model_settings_name_every_argument_and_rebuild_the_model(name: str) -> None:
-    model = build(name)
-    arguments = list(inspect.signature(type(model).__init__).parameters)[1:]
-    assert list(model.settings) == arguments
-    torch.manual_seed(0)
-    again = type(model)(**model.settings)
-    assert again.settings == model.settings
-    assert repr(again) == repr(model)
-    again.attach(train_sessions().catalog(), train_sessions())
-    if name in NEURAL:
-        for key, value in again.state_dict().items():
-            assert torch.equal(value, model.state_dict()[key]), key
-
-
-@pytest.mark.parametrize("name", MODELS)
-def test_model_without_items_is_refused(name: str) -> None:
-    with pytest.raises(ValueError, match="num_items must be at least 1, got 0"):
-        MODELS[name](0)
->>>>>>> ac42185 (One item table, one module of positions, rows, streaming and converters: a family is its equations)

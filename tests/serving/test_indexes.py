@@ -203,13 +203,9 @@ def test_damaged_file_of_a_folder_is_named(index: Index, tmp_path: Path) -> None
         path.write_bytes(whole)
 
 
-<<<<<<< HEAD
 @pytest.mark.parametrize(
     "name", [name for name, family in MODELS.items() if not family.scores_by_table]
 )
-=======
-@pytest.mark.parametrize("name", [n for n, f in MODELS.items() if not f.scores_by_table])
->>>>>>> ac42185 (One item table, one module of positions, rows, streaming and converters: a family is its equations)
 def test_family_without_one_table_is_refused_by_name(name: str) -> None:
     family = MODELS[name]
     model = SessionModel.__new__(family, 3)
