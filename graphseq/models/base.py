@@ -184,6 +184,7 @@ class SessionModel(OldMethods, torch.nn.Module):
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Self:
         model = super().__new__(cls)
+        model.__dict__["_registered"] = set()
         with suppress(TypeError):  # that does not fit the signature: __init__ says so better
             # Of all families at once: what a signature calls an int is one, before all else.
             model.__dict__["_arguments"] = _given_arguments(cls, args, kwargs)
@@ -535,7 +536,9 @@ class SessionModel(OldMethods, torch.nn.Module):
             return super().__getattr__(name)
         except AttributeError:
             arguments = self.__dict__.get("_arguments", {})
-            if name in arguments:  # one that the constructor did not keep itself
+            if (
+                name in arguments and name not in self.__dict__["_registered"]
+            ):  # one that the constructor did not keep itself
                 return arguments[name]
             if name == "items":
                 raise NotImplementedError(
@@ -544,6 +547,16 @@ class SessionModel(OldMethods, torch.nn.Module):
                     "score(batch, items=None)."
                 ) from None
             raise
+
+    def register_buffer(self, name: str, tensor: Tensor | None, persistent: bool = True) -> None:
+        """As of every module; the name may be an argument's."""
+        self.__dict__["_registered"].add(name)
+        super().register_buffer(name, tensor, persistent)
+
+    def register_parameter(self, name: str, param: torch.nn.Parameter | None) -> None:
+        """As of every module; the name may be an argument's."""
+        self.__dict__["_registered"].add(name)
+        super().register_parameter(name, param)
 
     def __repr__(self) -> str:
         given = [str(self.num_items)]

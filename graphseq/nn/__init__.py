@@ -6,7 +6,15 @@ from graphseq.nn.features import FeatureEmbedding, ItemFeatures
 from graphseq.nn.frequency_filter import FrequencyBlock, FrequencyFilter
 from graphseq.nn.gated_session_conv import GatedSessionConv
 from graphseq.nn.hstu import HSTULayer, HSTULayers
+from graphseq.nn.item_table import FeatureItemTable, ItemTable
 from graphseq.nn.ligr import LiGRBlock, LiGRLayers
+from graphseq.nn.positions import (
+    LearnedPositions,
+    NoPositions,
+    RotaryPositions,
+    SinusoidalPositions,
+    TimeBuckets,
+)
 from graphseq.nn.ragged import DenseView, WindowView
 from graphseq.nn.readouts import PooledReadout, SRGNNReadout
 from graphseq.nn.session_attention_conv import SessionAttentionConv
@@ -17,6 +25,7 @@ __all__ = [
     "DenseView",
     "Dropout",
     "FeatureEmbedding",
+    "FeatureItemTable",
     "FrequencyBlock",
     "FrequencyFilter",
     "GatedSessionConv",
@@ -24,13 +33,19 @@ __all__ = [
     "HSTULayers",
     "HorizontalConv",
     "ItemFeatures",
+    "ItemTable",
+    "LearnedPositions",
     "LiGRBlock",
     "LiGRLayers",
+    "NoPositions",
     "PooledReadout",
+    "RotaryPositions",
     "SRGNNReadout",
     "SelfAttention",
     "SessionAttentionConv",
+    "SinusoidalPositions",
     "StarSessionConv",
+    "TimeBuckets",
     "TransformerBlock",
     "VerticalConv",
     "WindowView",

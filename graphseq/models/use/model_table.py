@@ -14,8 +14,8 @@ def table() -> pd.DataFrame:
     """One row a family of :data:`graphseq.models.MODELS`, under its name.
 
     Columns: ``architecture``, ``parallel_over_time`` (whether all clicks of a session are computed
-    at once in training), ``range`` (how far back it looks), ``side_features``, ``streaming_state``
-    (whether ``initial_state``, ``update_state`` and ``score_state`` go click by click),
+    at once in training), ``range`` (how far back it looks), ``side_features``, ``keeps_state``
+    (whether a live session goes on from a state of fixed size, or from its newest clicks),
     ``samples`` (what it is trained on), ``causal`` (whether one pass over a session evaluates all
     its prefixes; an argument of a model may change that) and ``best_for``. All of it comes from the
     classes, so that a family is described in one place.
@@ -31,7 +31,7 @@ def _row(family: type[SessionModel]) -> dict[str, Any]:
         "parallel_over_time": None if traits is None else traits.parallel,
         "range": None if traits is None else traits.reach,
         "side_features": None if traits is None else traits.side_features,
-        "streaming_state": hasattr(family, "initial_state"),
+        "keeps_state": family.keeps_state,
         "samples": family.samples,
         "causal": family.causal,
         "best_for": None if traits is None else traits.best_for,

@@ -98,7 +98,7 @@ def test_new_rows_by_features_share_lists_and_joined_texts_value_by_value() -> N
     after = grown.items.weight.detach()  # type: ignore[union-attr]
     torch.testing.assert_close(after[4], ((before[0] + before[1]) / 2 + before[2]) / 2)
     # The features themselves are there too: the same embedding with the same tags is one vector.
-    vectors = grown.item_vectors()  # type: ignore[operator]
+    vectors = grown.items.rows()
     assert not torch.allclose(vectors[4], vectors[0])
 
 

@@ -15,7 +15,7 @@ def test_table_has_one_row_a_family_and_no_gap():
         "parallel_over_time",
         "range",
         "side_features",
-        "streaming_state",
+        "keeps_state",
         "samples",
         "causal",
         "best_for",
@@ -30,21 +30,16 @@ def test_table_row_is_what_the_class_says(name):
     assert row["side_features"] == family.traits.side_features
     assert row["samples"] == family.samples
     assert row["causal"] == family.causal
-    steps = {"initial_state", "update_state", "score_state"}
-    assert {step for step in steps if hasattr(family, step)} == (
-        steps if row["streaming_state"] else set()
-    )
+    assert row["keeps_state"] == family.keeps_state
 
 
 def test_table_follows_a_family_that_is_added(monkeypatch):
     class Mine(SessionModel):
-        """Streams, and says so by having a state."""
+        """Keeps its state, and says so."""
 
         traits = Traits("a guess", True, "none", True, "nothing")
         samples = "pairs"
-
-        def initial_state(self):
-            return None
+        keeps_state = True
 
     class Bare(SessionModel):
         """Has no traits."""
@@ -55,4 +50,4 @@ def test_table_follows_a_family_that_is_added(monkeypatch):
     expected = ["a guess", True, "none", True, True, "pairs", False, "nothing"]
     assert frame.loc["mine"].tolist() == expected
     assert pd.isna(frame.loc["bare", "architecture"])
-    assert not frame.loc["bare", "streaming_state"]
+    assert not frame.loc["bare", "keeps_state"]
