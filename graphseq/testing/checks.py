@@ -414,15 +414,11 @@ def streaming(subject: Subject) -> None:
     model: Any = subject.ready()
     if isinstance(model, CountingModel):
         return
-    try:
-        model.initial_state()
-    except (NotImplementedError, AttributeError):
-        _ask(
-            not model.keeps_state,
-            f"{subject.name} declares keeps_state=True, but has no initial_state(): define it with "
-            "update_state(state, item) and score_state(state).",
-        )
-        return
+    _ask(
+        not model.keeps_state or isinstance(model.initial_state(), Tensor),
+        f"{subject.name} declares keeps_state=True, but has no initial_state() of a fixed size: "
+        "define it with step(state, items), update_state(state, item) and score_state(state).",
+    )
     session = QUERIES[-1]
     sizes = set()
     with torch.no_grad():
