@@ -108,7 +108,7 @@ LAYERS = {
         {"graphs", "datasets"},
         {"loading"},
     ],
-    "models": [{"counting", "use"}, {"graph", "sequence", "features"}, {"published"}],
+    "models": [{"counting", "use", "published"}, {"graph", "sequence", "features"}],
     "training": [{"losses", "optim"}, {"negatives"}, {"objectives", "lightning"}],
     "serving": [{"indexes", "stores"}, {"live"}, {"service"}],
 }
