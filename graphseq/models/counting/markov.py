@@ -326,6 +326,11 @@ class MarkovChain(CountingModel):
             # No cell comes twice: the transitions out of one context are distinct.
             scores[cell] += counts[entry] * weight[part][source]
 
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The arguments, with the half-life as a number."""
+        return {**super().settings, "half_life": self.half_life}
+
     def __repr__(self) -> str:
         return (
             f"{type(self).__name__}({self.num_items}, order={self.order}, "

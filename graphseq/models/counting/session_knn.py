@@ -383,6 +383,11 @@ class SessionKNN(CountingModel):
             sums.data *= 1 + self.idf_weight * idf
         return sums
 
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The arguments, with the half-life as a number."""
+        return {**super().settings, "half_life": self.half_life}
+
     def __repr__(self) -> str:
         settings = self.settings
         named = (f"{name}={settings[name]!r}" for name in settings if name != "num_items")

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from hypothesis import given, settings
@@ -323,6 +324,12 @@ def test_markov_argument_out_of_range_is_refused(arguments: dict[str, float], me
 
 def test_markov_half_life_as_text_is_that_in_seconds() -> None:
     assert MarkovChain(NUM_ITEMS, half_life="1 day").settings["half_life"] == 86_400.0
+
+
+@pytest.mark.parametrize("family", ["markov", "vsknn", "vstan"])
+def test_half_life_as_any_duration_is_saved_as_seconds(family: str) -> None:
+    model = gs.models.MODELS[family](NUM_ITEMS, half_life=pd.Timedelta("1 day"))
+    assert model.settings["half_life"] == 86_400.0
 
 
 def test_markov_repr_names_its_settings() -> None:
