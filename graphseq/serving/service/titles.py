@@ -13,7 +13,7 @@ from graphseq.serving.recommender import Recommender
 COLUMNS = ("title", "name")
 """Item features that are titles, the first one that there is."""
 
-MOST_FOUND = 20
+MOST_FOUND = 10
 
 
 class Titles:
