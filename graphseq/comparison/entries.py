@@ -31,7 +31,7 @@ class Entry:
         model: Its name in ``graphseq.models.MODELS``; or that of the class in ``own``.
         arguments: Arguments of the model, beside ``num_items``.
         fit: Fields of ``TrainingSettings``, as JSON has them.
-        own: A class or an instance of your own, in place of one of ``MODELS``.
+        own: A class or an instance of your own, instead of one of ``MODELS``.
     """
 
     name: str

@@ -83,7 +83,7 @@ class FitResult:
     """The result of :func:`fit`.
 
     Args:
-        history: One row an epoch: ``epoch`` (from 1), ``loss`` (the mean over its ``targets``),
+        history: One row per epoch: ``epoch`` (from 1), ``loss`` (the mean over its ``targets``),
             ``learning_rate`` (that of the step that comes next), ``seconds`` of
             training and ``data_seconds`` of them waiting for batches, ``targets``, and the metrics
             on the validation part with the ``validation_seconds`` they took.
@@ -138,8 +138,8 @@ def fit(
             loaded one or one of :func:`~graphseq.models.use.grow.grow` does. Of
             :class:`~graphseq.data.Shards` each process reads its own.
         settings: The settings of this run; ``None``: all defaults.
-        validation: Sessions to watch, in place of the split's own.
-        augmentation: Changes the clicks of training samples, anew in every epoch; those of
+        validation: Sessions to watch, instead of the split's own.
+        augmentation: Changes the clicks of training samples, differently in every epoch; those of
             :mod:`graphseq.data.graphs.augment`, several of them in PyG's ``Compose``.
         auxiliary: Further losses on the same vectors, trained with the model's:
             :class:`~graphseq.training.Contrastive`,

@@ -107,10 +107,10 @@ class TrainingSettings:
             :class:`~graphseq.training.SampledLoss`.
         max_epochs: Passes over the training data.
         batch_size: Graphs in a batch; a user's own loader keeps its own.
-        max_clicks: Most clicks in a batch, in place of ``batch_size``: many short samples or few
+        max_clicks: Most clicks in a batch, instead of ``batch_size``: many short samples or few
             long ones, of like length (:class:`~graphseq.data.ClickBatchSampler`); of
             several ranks so many times the clicks, which they share by samples.
-        lanes: Sessions that are walked through side by side, one click a step, in place of batches
+        lanes: Sessions that are walked through side by side, one click a step, instead of batches
             of whole sessions (:class:`~graphseq.data.SessionParallelLoader`): for a model
             that keeps states between steps, as GRU4Rec does.
         optimizer: ``"adam"``, ``"adamw"``, ``"adagrad"``, ``"rowwise_adagrad"`` or ``"sgd"``. With
@@ -126,22 +126,22 @@ class TrainingSettings:
         warmup: Steps in which the learning rate rises from zero before that; a fraction below 1 is
             a share of all steps.
         gradient_clip: Largest norm of the gradient, row-sparse parts included.
-        accumulate: Batches whose gradients make one step of the optimiser: as one batch of them
+        accumulate: Batches whose gradients make one step of the optimizer: as one batch of them
             all, without the memory for it.
         ema: Decay of an exponential moving average of the weights, which then is what is validated
             and kept; 0.999 averages about the last thousand steps
             (:class:`~graphseq.training.optim.weight_average.WeightAverage`).
         precision: ``"32"``; or ``"bf16-mixed"`` or ``"16-mixed"``, where sessions are read in
-            half precision while weights, the loss and the optimiser stay in 32 bits.
-        compile: Whether ``torch.compile`` makes one program of what reads sessions. It takes
-            minutes before the first step, and needs a compiler.
+            half precision while weights, the loss and the optimizer stay in 32 bits.
+        compile: Whether ``torch.compile`` compiles the methods that read sessions. It takes minutes
+            before the first step, and needs a compiler.
         monitor: Metric that chooses the epoch: ``"hr@k"``, ``"ndcg@k"``, ``"mrr@k"``, ``"mrr"``.
         patience: Epochs without a rise before training stops; ``None``: never.
         exclude_seen: Whether validation leaves items of the history out, as in ``evaluate``.
         order: ``"random"``, another one every epoch; or ``"time"``: sessions by their last click,
             oldest first, the same every epoch, so that what is newest is learned last.
         seed: Seed of order, negatives and dropout. The first weights are the model's own.
-        checkpoint_steps: Steps of the optimiser between two checkpoints within an epoch; each epoch
+        checkpoint_steps: Steps of the optimizer between two checkpoints within an epoch; each epoch
             ends with one in any case.
         checkpoint_minutes: Minutes between two checkpoints within an epoch.
 

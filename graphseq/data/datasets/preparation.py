@@ -176,7 +176,7 @@ def amazon_files(reviews: Path, metadata: Path, attribute_support: int = 0) -> t
 
 
 def json_rows(path: Path) -> Iterator[dict[str, Any]]:
-    """The objects of a gzip-compressed file, one a line, as JSON or as literals of Python."""
+    """The objects of a gzip-compressed file, one per line, as JSON or as literals of Python."""
     with gzip.open(path, "rt", encoding="utf-8") as file:
         for line in file:
             try:

@@ -34,7 +34,7 @@ class Dataset:
         splitter: From the parts, and a size of the validation part or ``None``, to the split.
         protocol: The split in words.
         validation: A good size of the validation part, in the unit of the split: a share of the
-            training sessions, clicks a user, or days.
+            training sessions, clicks per user, or days.
         embedded: Whether the files come with the package, so that no root is needed.
     """
 

@@ -208,10 +208,10 @@ class SegmentReorder(ClickAugmentation):
 
 
 class ClickReorder(ClickAugmentation):
-    """Some pairs of clicks of the history that are not neighbours change places: a light reorder.
+    """Some pairs of clicks of the history that are not neighbors change places: a light reorder.
 
     Args:
-        share: Of the history that is paired up; pairs that turn out to be neighbours stay.
+        share: Of the history that is paired up; pairs that turn out to be neighbors stay.
 
     Raises:
         ValueError: If the share lies outside [0, 1].

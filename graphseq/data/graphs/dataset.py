@@ -47,7 +47,7 @@ class SessionGraphDataset(Dataset):
     target it is ``y = -1``. ``y = -100`` marks clicks whose follower lies before ``first_target``.
 
     Indexing with an integer builds one graph; :meth:`batch` builds many at once. Nothing but a few
-    numbers a session is held beside the clicks themselves.
+    numbers per session is held beside the clicks themselves.
 
     Args:
         sessions: A part of a split, or any sessions.

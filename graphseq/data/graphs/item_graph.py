@@ -15,16 +15,16 @@ def nearest_items(
     """The items that stand most often within a few clicks of each item, before or after it.
 
     Every pair of clicks of one session that lie at most ``steps`` apart counts once for either
-    item; an item is no neighbour of its own. Unknown clicks are skipped. Of equal counts the
+    item; an item is no neighbor of its own. Unknown clicks are skipped. Of equal counts the
     smaller code comes first.
 
     Args:
         sessions: Training sessions.
         steps: Largest distance of two clicks.
-        num_neighbors: Neighbours kept of each item, those of the highest counts.
+        num_neighbors: Neighbors kept of each item, those of the highest counts.
 
     Returns:
-        Neighbours and their counts, [num_items, num_neighbors], highest counts first; where an item
+        Neighbors and their counts, [num_items, num_neighbors], highest counts first; where an item
         has fewer, the count is 0.
     """
     size = sessions.num_items

@@ -246,7 +246,7 @@ def build_session_graphs(
     Args:
         items: Item codes of all clicks, integers [num_clicks], session after session.
         ptr: First click of each session, and the end, integers [num_sessions + 1].
-        y: Targets: one a session [num_sessions], or with ``y_ptr`` any number of them.
+        y: Targets: one per session [num_sessions], or with ``y_ptr`` any number of them.
         y_ptr: First target of each session, and the end, integers [num_sessions + 1].
         click_fields: Further fields with one value a click, [num_clicks].
         session_fields: Further fields with one value a session, [num_sessions].
@@ -443,7 +443,7 @@ def newest_clicks(batch: Batch, max_length: int) -> Batch:
 
     Returns:
         The batch itself where no session is longer; else new graphs without ``y``: their edges are
-        counted anew from the clicks that are left.
+        counted again from the clicks that are left.
     """
     ptr = batch.click_ptr
     lengths = ptr.diff()

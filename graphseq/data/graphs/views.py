@@ -1,4 +1,4 @@
-"""Other views of the sessions of a batch: their clicks changed, their graphs built anew."""
+"""Other views of the sessions of a batch: their clicks changed, their graphs built again."""
 
 from __future__ import annotations
 

@@ -116,10 +116,10 @@ class SessionGraphLoader(EpochLoader):
     Args:
         dataset: The session graphs.
         batch_size: Graphs in a batch.
-        max_clicks: Most clicks in a batch, in place of ``batch_size``: batches of like length, of
+        max_clicks: Most clicks in a batch, instead of ``batch_size``: batches of like length, of
             many short samples or few long ones; see :class:`ClickBatchSampler`.
         shuffle, seed, bucket, num_steps, rank, world_size: As in :class:`SessionBatchSampler`.
-        augmentation: Changes the clicks of samples anew in every epoch
+        augmentation: Changes the clicks of samples, differently in every epoch
             (:meth:`SessionGraphDataset.augmented_batch`); lengths that batches are made by are
             those before.
         **kwargs: ``follow_batch`` and ``exclude_keys``, as in PyG's loader, and further arguments

@@ -67,7 +67,7 @@ class EpochSampler(Sampler[Step]):
 class SessionBatchSampler(EpochSampler[NDArray[np.int64]]):
     """Sample numbers of each batch of one rank; ranks share every epoch without overlap.
 
-    Each sample comes once an epoch, and every rank gets the same number of steps: the samples that
+    Each sample comes once per epoch, and every rank gets the same number of steps: the samples that
     are left over at the end are spread over all ranks (with ``batch_size=1``, where they may be too
     few for a step of their own, the last step takes them in).
 
@@ -77,8 +77,8 @@ class SessionBatchSampler(EpochSampler[NDArray[np.int64]]):
         shuffle: Whether the order differs from epoch to epoch.
         seed: Seed of that order.
         bucket: Whether batches hold samples of like length.
-        lengths: The length of any samples, int64 [n] -> int [n], in place of those of all.
-        num_steps: Steps of an epoch, over which samples are spread evenly in place of full
+        lengths: The length of any samples, int64 [n] -> int [n], instead of those of all.
+        num_steps: Steps of an epoch, over which samples are spread evenly instead of full
             batches: for ranks that have data of their own and must take equally many steps.
         rank, world_size: This process among how many; by default those of ``torch.distributed``.
 
@@ -193,10 +193,10 @@ class SessionBatchSampler(EpochSampler[NDArray[np.int64]]):
 class ClickBatchSampler(EpochSampler[NDArray[np.int64]]):
     """Batches of like length that hold at most so many clicks, however many samples that takes.
 
-    Each sample comes once an epoch, and every rank gets the same number of steps, none empty.
+    Each sample comes once per epoch, and every rank gets the same number of steps, none empty.
     Lengths are laid out once, by the seed; an epoch deals samples of the same length out to their
     places and shuffles the steps, so that all epochs have the same number of steps. The batches of
-    the ranks in a step are neighbours in length.
+    the ranks in a step are neighbors in length.
 
     Args:
         lengths: Clicks of each sample, at least 1, int [num_samples].
@@ -251,7 +251,7 @@ class ClickBatchSampler(EpochSampler[NDArray[np.int64]]):
             yield order[self._bounds[batch] : self._bounds[batch + 1]]
 
     def _laid_out(self) -> NDArray[np.int64]:
-        """An order in which neighbours are of like length, but not all samples of one length
+        """An order in which neighbors are of like length, but not all samples of one length
         stand together: sorted chunk by chunk, up and down in turn."""
         lengths = self._lengths
         if not self.shuffle:

@@ -52,7 +52,7 @@ def lane_schedule(
 class SessionParallelSampler(EpochSampler[SessionParallelStep]):
     """The steps of session-parallel mini-batches (Hidasi et al., ICLR 2016, section 3.1.1).
 
-    Every click of every sample comes once an epoch, each sample's in order and in one lane.
+    Every click of every sample comes once per epoch, each sample's in order and in one lane.
     Shuffled epochs put other samples of the same length into the same places, so that all have the
     same number of steps; the order of lengths depends on the seed. Ranks share out the lanes; in
     the last steps a rank may have none left, and its batch is then empty.

@@ -25,7 +25,7 @@ Lengths = Callable[[NDArray[np.int64]], NDArray[np.integer[Any]]]
 
 
 def shards_of(rank: int, world_size: int, num_shards: int) -> range:
-    """The shards that one rank reads: neighbours, in equal number where that can be."""
+    """The shards that one rank reads: neighbors, in equal number where that can be."""
     return range(rank * num_shards // world_size, (rank + 1) * num_shards // world_size)
 
 

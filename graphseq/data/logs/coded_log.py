@@ -1,4 +1,4 @@
-"""A log in a file of DuckDB, which groups and sorts it on disk: codes in place of ids."""
+"""A log in a file of DuckDB, which groups and sorts it on disk: codes instead of ids."""
 
 from __future__ import annotations
 

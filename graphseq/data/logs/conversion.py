@@ -182,7 +182,7 @@ def write_sessions(
 
 
 class Renumbering:
-    """Codes by first appearance, in place of others.
+    """Codes by first appearance, instead of others.
 
     Args:
         ids: The ids behind the codes as they are.

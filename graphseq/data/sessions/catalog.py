@@ -35,7 +35,7 @@ class Catalog:
         items: Ids of the items; codes are ``0..num_items-1``.
         counts: Training clicks of each item, int64 [num_items].
         users: Ids of the users, if the log names them.
-        item_features: One row an item in code order, if the log has item features.
+        item_features: One row per item in code order, if the log has item features.
         click_vocabularies: Name of a categorical click feature -> the values behind its codes.
         delisted: Codes of the items that are no longer to be recommended, ascending, int64 [n].
 

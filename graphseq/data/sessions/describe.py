@@ -8,7 +8,7 @@ from graphseq.data.sessions.sessions import Sessions, only_sessions
 
 
 def describe(sessions: Sessions) -> pd.DataFrame:
-    """Statistics of sessions, one a row: index ``statistic``, column ``value``.
+    """Statistics of sessions, one per row: index ``statistic``, column ``value``.
 
     - ``sessions``, ``clicks``, ``items`` and ``users`` (those that occur; ``None`` without users),
       ``targets``, ``unknown_clicks`` (outside the vocabulary: what follows leaves them out, as

@@ -46,7 +46,7 @@ class Sessions:
         user_vocabulary: Ids of the users.
         click_features: Name -> value of each click, [num_clicks].
         feature_vocabularies: Name -> ids behind the codes of a categorical click feature.
-        item_features: One row an item in code order.
+        item_features: One row per item in code order.
         session_ids: The log's own name of each session, [num_sessions]; text in Arrow's memory.
         first_target: Position in its session of the first click that is a target, int64
             [num_sessions]; ``None``: 1 everywhere, so that every prefix counts.
@@ -516,7 +516,7 @@ class Sessions:
         return replace(bare, item_features=join_tables(vocabulary, known), listed=listed)
 
     def to_lists(self) -> list[list[Any]]:
-        """One list of item ids a session; ``None`` stands for a click outside the vocabulary."""
+        """One list of item ids per session; ``None`` stands for a click outside the vocabulary."""
         known = self.vocabulary.ids.tolist()
         ids = np.fromiter([*known, None], dtype=object, count=len(known) + 1)
         flat, ptr = ids[self.items].tolist(), self.ptr.tolist()
@@ -565,7 +565,7 @@ class Sessions:
         return Catalog(self.vocabulary, counts, self.user_vocabulary, *features)
 
     def describe(self) -> pd.DataFrame:
-        """Statistics, one a row: see :func:`graphseq.data.describe`."""
+        """Statistics, one per row: see :func:`graphseq.data.describe`."""
         return statistics_of(self)
 
     def fingerprint(self) -> str:
@@ -604,7 +604,7 @@ class Sessions:
     def window(self, index: ArrayLike, start: ArrayLike, stop: ArrayLike) -> Sessions:
         """Clicks ``start..stop-1`` of these sessions; ``first_target`` moves along.
 
-        Whole neighbours in their old order stay views of these arrays; all else is copied.
+        Whole neighbors in their old order stay views of these arrays; all else is copied.
 
         Args:
             index: Session numbers, int [n], or a mask, bool [num_sessions].

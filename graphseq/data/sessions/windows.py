@@ -13,9 +13,9 @@ from graphseq.data.sessions.sessions import Sessions, only_sessions
 def sliding_windows(sessions: Sessions, length: int, stride: int | None = None) -> Sessions:
     """Windows of at most ``length`` clicks, from the end of each session on, oldest first.
 
-    Each target of a session is one of exactly one window, with ``length - stride`` clicks before it
-    at least, where the session has them, as the program of BERT4Rec (Sun et al., CIKM 2019) cuts
-    long histories. For training parts: evaluation needs no cut sessions.
+    Each target of a session is a target of exactly one window. It has at least ``length - stride``
+    clicks before it, where the session has them. The authors' code of BERT4Rec (Sun et al., CIKM
+    2019) cuts long histories in the same way. For training parts: evaluation needs no cut sessions.
 
     Clicks in several windows are copied, ``length / stride`` times at most.
 

@@ -104,7 +104,7 @@ def rolling_split(
         step: From one window to the next; ``None``: as long as the test, so that tests adjoin.
         windows: How many, the newest ones; ``None``: all that have ``train_days`` (or, without,
             ``test_days``) of the log before their test.
-        periods: In place of ``test_days``: into how many periods the log is cut, at least 2.
+        periods: Instead of ``test_days``: into how many periods the log is cut, at least 2.
         first: Periods before the first test, with ``periods``; ``None``: half of them.
         validation: Length of the validation part, cut from the end of each training part; with
             ``periods`` the share of the training sessions.

@@ -158,7 +158,7 @@ class FolderWriter:
 
     @contextmanager
     def ids_file(self, name: str) -> Iterator[IdsFile]:
-        """Ids to append to, a batch at a time, listed when they are closed."""
+        """Ids to append to, one batch at a time, listed when they are closed."""
         file = IdsFile(self, name)
         try:
             yield file
@@ -214,7 +214,7 @@ class FolderWriter:
 
 
 class IdsFile:
-    """What :meth:`FolderWriter.ids_file` gives: ids of one type, written a batch at a time."""
+    """What :meth:`FolderWriter.ids_file` gives: ids of one type, written one batch at a time."""
 
     def __init__(self, writer: FolderWriter, name: str) -> None:
         self._writer, self._name = writer, name

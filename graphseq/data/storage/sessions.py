@@ -90,7 +90,7 @@ def describe_sessions(
             ``item_ids``, ``user_ids`` and ``session_ids``; click feature ``n`` is the array
             ``click_n``, with ids ``click_n_ids`` if it is categorical.
         click_features: Names of click features, which may hold what no file name may.
-        item_features: One row an item in code order.
+        item_features: One row per item in code order.
     """
     if item_features is not None:
         out.write_table("item_features", item_features)

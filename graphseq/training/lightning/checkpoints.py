@@ -121,7 +121,7 @@ class LastCheckpoint(Checkpoint):
         batch: Any,
         batch_idx: int,
     ) -> None:
-        # The checkpoint of the epoch follows upon its last batch.
+        # The checkpoint of the epoch follows on its last batch.
         self.is_whole = not trainer.is_last_batch and bool(pl_module.pending == 0)
         if self.is_whole and self._is_due(trainer.global_step, pl_module.collectives):  # type: ignore[arg-type]
             self._write(trainer)

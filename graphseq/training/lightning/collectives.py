@@ -153,7 +153,7 @@ SINGLE_PROCESS = Collectives(0, 1)
 class ShareOfBatches(EpochSampler[NDArray[np.int64]]):
     """The part of each batch that one rank takes, from the sampler that one process alone has.
 
-    So that all ranks together read each sample once an epoch, in the same batches as one process; a
+    All ranks together then read each sample once per epoch, in the same batches as one process; a
     rank may have no sample of a small batch.
 
     Args:
@@ -177,7 +177,7 @@ class ShareOfBatches(EpochSampler[NDArray[np.int64]]):
 
 
 def share_of(sessions: Sessions, collectives: Collectives) -> Sessions:
-    """The sessions that one rank ranks: neighbours, with about as many clicks as others have."""
+    """The sessions that one rank ranks: neighbors, with about as many clicks as others have."""
     if not collectives.are_several:
         return sessions
     shares = np.arange(collectives.size + 1) * sessions.num_clicks / collectives.size

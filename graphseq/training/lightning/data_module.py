@@ -56,7 +56,7 @@ class SessionDataModule(pl.LightningDataModule):
         data: A split; or sessions, shards, a dataset or a loader of batches with ``y``.
         model: The model that is trained.
         settings: Batch size or clicks, lanes, seed; ``None``: all defaults.
-        validation: Sessions to watch, in place of the split's own.
+        validation: Sessions to watch, instead of the split's own.
         augmentation: Changes the clicks of training samples.
         num_workers: Processes that build batches ahead.
 

@@ -53,7 +53,7 @@ class EpochBar(RichProgressBar):
         batch: Any,
         batch_idx: int,
     ) -> None:
-        """Moves the bar on, a few times a second."""
+        """Moves the bar on, a few times per second."""
         if time.monotonic() - self._looked >= REFRESH_SECONDS:
             self._looked = time.monotonic()
             super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)

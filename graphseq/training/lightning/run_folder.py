@@ -63,7 +63,7 @@ def only_run(folder: Path, files: Iterable[str | Path] = ()) -> Iterator[None]:
 def has_checkpoint(path: Path) -> bool:
     """Whether there is a checkpoint, or what should be one.
 
-    A link that leads nowhere is none to begin anew beside: reading it says so.
+    A link that leads nowhere is none to begin again beside: reading it says so.
 
     Args:
         path: The file.

@@ -14,7 +14,7 @@ from graphseq.arguments import check_sizes
 
 # exp(+-60), times ten million items, is far inside float32: within it no maximum need be known.
 SAFE_LOGIT = 60.0
-# 32 MB of float32 suit a CPU's last cache, but whole rows of a larger catalogue are worth up to
+# 32 MB of float32 suit a CPU's last cache, but whole rows of a larger catalog are worth up to
 # 128 MB; an accelerator wants fewer and larger products.
 BLOCK_ELEMENTS_CPU = 8_000_000
 LARGEST_BLOCK_ELEMENTS_CPU = 32_000_000
@@ -36,7 +36,7 @@ def full_cross_entropy(
     label_smoothing: float = 0.0,
     block_elements: int | None = None,
 ) -> Tensor:
-    r"""Exact softmax cross-entropy over the whole catalogue.
+    r"""Exact softmax cross-entropy over the whole catalog.
 
     .. math::
         L_b = \log \sum_j e^{r_{bj}} - (1 - \varepsilon) r_{b t_b}
@@ -62,7 +62,7 @@ def full_cross_entropy(
             is 0 and so are its gradients.
         label_smoothing: Share :math:`\varepsilon` of the label that all items have alike, in 0..1.
         block_elements: Logits held at once; ``None``: 8 million on a CPU, up to 32 million for
-            catalogues above 125,000 items, and 64 million elsewhere.
+            catalogs above 125,000 items, and 64 million elsewhere.
 
     Returns:
         The loss, a scalar.

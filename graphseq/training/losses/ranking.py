@@ -1,4 +1,4 @@
-r"""Losses on scores of one positive and several negatives a row, and the exact one over all items.
+r"""Losses on scores of one positive and several negatives per row, and the exact one of all items.
 
 The functions defined here take ``positive`` [B], ``negatives`` [B, N] and
 ``mask``, bool [B, N], whose ``True`` says that a negative counts; a negative that equals the row's
@@ -276,7 +276,7 @@ def gbce(
         negatives: Scores of the negatives, [B, N].
         mask: Which negatives count, bool [B, N].
         reduction: ``"mean"`` over rows or ``"sum"``.
-        num_items: Items V of the catalogue, at least 2.
+        num_items: Items V of the catalog, at least 2.
         t: Calibration in 0..1; 1 removes the overconfidence that sampling causes.
 
     Returns:

@@ -129,11 +129,11 @@ ITEM_INDEXES: dict[str, Callable[[], ItemIndex]] = {"exact": ExactIndex}
 
 
 class IndexNegatives:
-    """The best items of each row by a copy of the item table that is made anew every so often.
+    """The best items of each row by a copy of the item table that is made again every so often.
 
     Args:
         number: Negatives of each row.
-        refresh: Steps after which the copy is made anew, and at the start of every epoch.
+        refresh: Steps after which the copy is made again, and at the start of every epoch.
         index: What searches.
 
     Raises:
@@ -161,7 +161,7 @@ class IndexNegatives:
             step: Step of the epoch, from 0.
 
         Returns:
-            int64 [n, number], best first; of a smaller catalogue all other items.
+            int64 [n, number], best first; of a smaller catalog all other items.
         """
         if step % self.refresh == 0 or not self._copy:
             copy = {"weight": weight.detach().clone()}

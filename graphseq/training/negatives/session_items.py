@@ -16,7 +16,7 @@ class SeenItems:
         batch: Session graphs.
         session: The session of each row, int64 [n].
         targets: The target of each row, int64 [n].
-        num_items: Items of the catalogue.
+        num_items: Items of the catalog.
     """
 
     def __init__(self, batch: Batch, session: Tensor, targets: Tensor, num_items: int) -> None:

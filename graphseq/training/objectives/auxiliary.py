@@ -28,8 +28,8 @@ class Step:
         vectors: What is compared with items, of the rows with a known target, [n, d].
         targets: The item that each must find, int64 [n].
         known: Places of these rows among all that the model has for this batch, int64 [n].
-        aligned: Whether there is one row a session, or one a click, each with its own ``y``; not of
-            a model that draws its targets, as BERT4Rec does.
+        aligned: Whether there is one row per session or click, each with its own ``y``; not of a
+            model that draws its targets, as BERT4Rec does.
         key: Seed and epoch: what random numbers depend on, beside the session.
     """
 
@@ -208,7 +208,7 @@ def read_step(model: SessionModel, batch: Batch, key: tuple[int, int]) -> Step:
 
 
 def is_aligned(model: SessionModel, batch: Batch, targets: Tensor) -> bool:
-    """Whether a model's targets are those of ``y``, one a session or one a click."""
+    """Whether a model's targets are those of ``y``, one per session or one per click."""
     y: Tensor = batch.y
     same = targets is y or (targets.shape == y.shape and bool((targets == y).all()))
     return same and model.samples != "cloze"

@@ -86,7 +86,7 @@ class Contrastive(Auxiliary):
     (DuoRec: Qiu et al., WSDM 2022, whose loss has the last two kinds, each with a weight: pass two
     of these with names of their own). Vectors are those of whole sessions, ``model(batch)``.
 
-    Each view is read anew, so a step costs two more readings of the batch, or one where training
+    Each view is read again, so a step costs two more readings of the batch, or one where training
     has read a view already.
 
     Args:

@@ -104,7 +104,7 @@ class SampledLoss:
         in_batch: Whether the targets of all other rows are negatives too (Hidasi et al., ICLR
             2016); their scores are [n, n + num_negatives] for n rows.
         mask_collisions: Whether a negative that equals the row's own target does not count for
-            that row; in the authors' program of GRU4Rec it counts.
+            that row; in the authors' code of GRU4Rec it counts.
         shared: Whether all n rows of a batch meet the same draws; ``None``: yes, but for a ranker
             of pairs, whose work grows with every pair. Draws of each row's own hold n N embeddings
             of d numbers, 105 MB for 512 rows, 512 draws and d = 100, and as much in gradients.
@@ -118,7 +118,7 @@ class SampledLoss:
             et al., SIGIR 2013, for a pool of a few); ``None``: all.
         from_index: So many negatives of each row's own beside them, the highest scored of all
             items by a copy of the item table (Xiong et al., ICLR 2021).
-        refresh: Steps after which that copy is made anew, and at the start of every epoch.
+        refresh: Steps after which that copy is made again, and at the start of every epoch.
         index: What searches the copy, by its name in
             :data:`~graphseq.training.negatives.hard_negatives.ITEM_INDEXES`.
 

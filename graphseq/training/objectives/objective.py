@@ -58,7 +58,7 @@ class Objective:
         compares: Whether the last loss compared some target with another item; a batch of one row
             whose only negatives are those of the batch has none, and a loss of 0 without gradient.
         collectives: The processes that train together.
-        readers: Compiled methods of the model, by name, that are called in place of its own.
+        readers: Compiled methods of the model, by name, that are called instead of its own.
 
     Raises:
         ValueError: If there is no such loss, or it needs counts that are not there.
@@ -141,7 +141,7 @@ class Objective:
 
         Args:
             model: The model.
-            batch: Session graphs with ``y``, one target a session or one a click.
+            batch: Session graphs with ``y``, one target a session or one per click.
             epoch, step: What the negatives depend on, beside the seed.
         """
         generator = step_generator(self.seed, epoch, step)

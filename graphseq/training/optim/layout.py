@@ -149,7 +149,7 @@ def _running(length: Callable[[], int]) -> Rule:
 
 
 def _last(rows: int, steps: int) -> Rule:
-    """Of every row a step, int32, from 0 to ``steps``."""
+    """One step for every row, int32, from 0 to ``steps``."""
 
     def check(value: Any, where: str) -> None:
         _tensor(torch.int32, (rows,))(value, where)
@@ -160,7 +160,7 @@ def _last(rows: int, steps: int) -> Rule:
 
 
 def _optimizer(trained: Sequence[Tensor], method: str) -> Rule:
-    """The state of each parameter, as the optimiser makes it."""
+    """The state of each parameter, as the optimizer makes it."""
 
     def check(value: Any, where: str) -> None:
         check_record(value, {"state": _anything, "param_groups": list_of(_anything)}, where)

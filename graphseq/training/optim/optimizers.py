@@ -1,4 +1,4 @@
-"""One optimiser for dense parameters and for tables of which a step touches a few rows."""
+"""One optimizer for dense parameters and for tables of which a step touches a few rows."""
 
 from __future__ import annotations
 
@@ -39,9 +39,9 @@ dense step, which reads them in order, costs less."""
 class RowSparseOptimizer(torch.optim.Optimizer):
     r"""Adam, AdamW, Adagrad or SGD whose steps cost what they touch.
 
-    Parameters with a dense gradient are updated as by torch's own optimisers. A table whose
+    Parameters with a dense gradient are updated as by torch's own optimizers. A table whose
     gradient is row-sparse (``Embedding(sparse=True)``) has only the rows of the gradient read and
-    written, and still ends where the dense optimiser would:
+    written, and still ends where the dense optimizer would:
 
     - Adagrad, row-wise Adagrad and SGD leave a row without gradient as it is, dense or sparse.
     - Dense Adam moves a row on by its fading momentum for steps after its last gradient. Those
@@ -56,8 +56,8 @@ class RowSparseOptimizer(torch.optim.Optimizer):
     - AdamW's decay of the missed steps is caught up in the same way, ``adam``'s L2 penalty, which
       runs through the moments, falls on the rows of a gradient alone.
 
-    Row-wise Adagrad keeps one number a row (Mudigere et al., ISCA 2022, section 2): the sum of the
-    mean squares of its gradients; dense parameters with one dimension have Adagrad itself.
+    Row-wise Adagrad keeps one number per row, the sum of the mean squares of its gradients
+    (Mudigere et al., ISCA 2022, section 2). Dense parameters with one dimension use Adagrad itself.
 
     Args:
         params: Parameters or groups of them.

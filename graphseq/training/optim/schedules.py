@@ -18,7 +18,7 @@ STEP_EPOCHS, STEP_FACTOR = 3, 0.1
 def share_of_rate(
     schedule: Schedule, step: int, epoch: int, *, warmup: int = 0, total: int | None = None
 ) -> float:
-    r"""The share of the learning rate that one step of the optimiser has.
+    r"""The share of the learning rate that one step of the optimizer has.
 
     With :math:`W` steps of warm-up and :math:`T` steps in all, step :math:`t` has
 
@@ -30,7 +30,7 @@ def share_of_rate(
 
     Args:
         schedule: Its name.
-        step: Steps of the optimiser made before, from 0.
+        step: Steps of the optimizer made before, from 0.
         epoch: The epoch it is made in, from 0.
         warmup: Steps of warm-up.
         total: Steps in all, which ``"linear"`` and ``"cosine"`` need.

@@ -56,7 +56,7 @@ class WeightAverage:
         """The share of the average that step ``step``, from 1, leaves."""
         return min(self.decay, (1 + step) / (10 + step))
 
-    # -- called by the optimiser -----------------------------------------------------------------
+    # -- called by the optimizer -----------------------------------------------------------------
 
     @torch.no_grad()
     def missed(self, parameter: Tensor, rows: Tensor, direction: Tensor | None = None) -> None:
