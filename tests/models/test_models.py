@@ -57,6 +57,9 @@ VARIANTS: dict[str, Callable[[int], SessionModel]] = {
         n, 8, edge_weight="decayed", half_life=2.0, half_life_unit="clicks"
     ),
     "srgnn-normalized": lambda n: SRGNN(n, 8, normalize=True, dropout=0.2),
+    "srgnn-positions": lambda n: SRGNN(
+        n, 8, normalize=True, positions="end", max_length=6, dropout=0.1
+    ),
     "srgnn-softmax": lambda n: SRGNN(n, 8, readout="softmax", max_length=4),
     "srgnn-last": lambda n: SRGNN(n, 8, readout="last"),
     "srgnn-mean": lambda n: SRGNN(n, 8, readout="mean", hybrid=False),
@@ -86,6 +89,7 @@ VARIANTS: dict[str, Callable[[int], SessionModel]] = {
     "sasrec-end": lambda n: SASRec(n, 8, positions="end", block="published", expansion=1),
     "bsarec": lambda n: MODELS["bsarec"](n, 8),
     "bsarec-short": lambda n: MODELS["bsarec"](n, 8, 1, heads=2, c=3, max_length=5),
+    "bsarec-normalized": lambda n: MODELS["bsarec"](n, 8, normalize=True, scale=5.0),
     "bsarec-causal": lambda n: MODELS["bsarec"](n, 8, filter="moving_average", c=2, max_length=4),
     "hstu": lambda n: MODELS["hstu"](n, 8),
     "hstu-plain": lambda n: MODELS["hstu"](

@@ -19,6 +19,8 @@ from graphseq.models.registry import register
 from graphseq.nn.dropout import dropout as drop
 from graphseq.nn.gated_session_conv import GatedSessionConv
 from graphseq.nn.item_table import ItemTable
+from graphseq.nn.positions import LearnedPositions
+from graphseq.nn.ragged import DenseView
 from graphseq.nn.readouts import ReadoutKind, session_readout
 
 EdgeWeight = Literal["count", "binary", "decayed"]
@@ -34,7 +36,8 @@ class SRGNN(SessionModel):
 
     With ``normalize``, lengths say nothing (NISER, Gupta et al., 2019), so that items are not
     preferred for being popular: node states start from normalized embeddings, and scores are
-    cosines times ``scale`` (:class:`~graphseq.nn.item_table.ItemTable`).
+    cosines times ``scale`` (:class:`~graphseq.nn.item_table.ItemTable`). With ``positions`` and
+    ``dropout`` too it is NISER+: the readout then knows where each click stands.
 
     The authors' program counts a repeated transition once; here transitions weigh by their count
     unless ``edge_weight="binary"``, which :meth:`from_published` sets. The program keeps a padding
@@ -54,10 +57,13 @@ class SRGNN(SessionModel):
         scale: What :math:`\sigma` normalised scores are multiplied by: the inverse temperature.
         dropout: Share of each node's embedding dropped in training.
         max_length: Newest clicks that make the graph, for histories of hundreds; ``None``: all.
+        positions: ``"start"`` or ``"end"``: learned, counted from there, added to the clicks'
+            states before the readout; ``"none"``.
 
     Raises:
         ValueError: If a size, ``scale`` or a half-life is not positive, ``dropout`` lies outside
-            [0, 1), ``half_life`` and ``edge_weight`` do not go together, or a name is unknown.
+            [0, 1), ``half_life`` and ``edge_weight`` do not go together, positions come without
+            ``max_length``, or a name is unknown.
     """
 
     traits = Traits(
@@ -84,6 +90,7 @@ class SRGNN(SessionModel):
         scale: float = 12.0,
         dropout: float = 0.0,
         max_length: int | None = None,
+        positions: Literal["start", "end", "none"] = "none",
     ) -> None:
         super().__init__(num_items)
         check_sizes(max_length=max_length)
@@ -93,10 +100,18 @@ class SRGNN(SessionModel):
                 "half_life is the age at which a decayed transition counts half: it goes with "
                 f"edge_weight='decayed' and with no other, got {half_life} and {edge_weight!r}."
             )
+        if positions != "none" and max_length is None:
+            raise ValueError(
+                f"positions={positions!r} have one vector per place: give max_length, the newest "
+                "clicks that the model sees, or take positions='none'."
+            )
         self.decay = None if half_life is None else DecayedWeights(half_life, half_life_unit)
         self.conv = GatedSessionConv(hidden_channels, num_layers)
         self.session_readout = session_readout(readout, hidden_channels, hybrid)
         self.items = ItemTable(num_items, hidden_channels, normalize=normalize, scale=scale)  # e
+        self.click_positions: LearnedPositions | None = None  # p
+        if positions != "none" and max_length is not None:
+            self.click_positions = LearnedPositions(max_length, hidden_channels, positions)
         self.edge_weight = edge_weight
         self.dropout = dropout
         self.max_length = max_length
@@ -113,6 +128,8 @@ class SRGNN(SessionModel):
         torch.nn.init.uniform_(self.items.weight, -bound, bound)
         self.conv.reset_parameters()
         self.session_readout.reset_parameters()
+        if self.click_positions is not None:
+            torch.nn.init.uniform_(self.click_positions.weight, -bound, bound)
 
     @classmethod
     def from_published(
@@ -130,6 +147,9 @@ class SRGNN(SessionModel):
             batch = newest_clicks(batch, self.max_length)
         h = self.node_states(batch)  # [num_nodes, d]
         index, session, ptr = batch.click_index, batch.click_batch, batch.click_ptr
+        if self.click_positions is not None:
+            h, _ = self.click_positions(h.index_select(0, index), DenseView(ptr))  # v_i + p_i
+            index = torch.arange(len(h), device=h.device)  # each click is a node of its own now
         s: Tensor = self.session_readout(h, index, session, ptr)  # [num_sessions, d]
         return self.items.vectors(s)
 

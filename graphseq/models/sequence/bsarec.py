@@ -52,10 +52,13 @@ class BSARec(SessionModel):
         filter: ``"fourier"`` or ``"moving_average"``.
         max_length: Clicks a state may see, itself included.
         dropout: Share dropped in training of embeddings, attention and each branch's output.
+        normalize: Whether states and embeddings have length one in scores
+            (:class:`~graphseq.nn.item_table.ItemTable`).
+        scale: What normalized scores are multiplied by: the inverse temperature.
 
     Raises:
-        ValueError: If a size is not positive, ``heads`` does not divide the width, ``alpha`` or
-            ``dropout`` lies outside its range, or ``filter`` is unknown.
+        ValueError: If a size or ``scale`` is not positive, ``heads`` does not divide the width,
+            ``alpha`` or ``dropout`` lies outside its range, or ``filter`` is unknown.
     """
 
     traits = Traits(
@@ -82,6 +85,8 @@ class BSARec(SessionModel):
         filter: FilterKind = "fourier",
         max_length: int = 50,
         dropout: float = 0.5,
+        normalize: bool = False,
+        scale: float = 20.0,
     ) -> None:
         super().__init__(num_items)
         check_sizes(num_layers=num_layers, max_length=max_length)
@@ -93,7 +98,7 @@ class BSARec(SessionModel):
             )
             for _ in range(num_layers)
         )
-        self.items = ItemTable(num_items, hidden_channels)  # e
+        self.items = ItemTable(num_items, hidden_channels, normalize=normalize, scale=scale)  # e
         self.positions = Embedding(max_length, hidden_channels)  # p
         self.padding = Parameter(torch.empty(hidden_channels)) if filter == "fourier" else None
         self.norm = LayerNorm(hidden_channels, eps=EPSILON)
@@ -178,8 +183,7 @@ class BSARec(SessionModel):
         *blocks, last = self.blocks
         for block in blocks:
             x = block(x, view)
-        x = last(x, view, None, query_index)
-        return x
+        return self.items.vectors(last(x, view, None, query_index))
 
     def _encode_filled(self, items: Tensor, ptr: Tensor) -> Tensor:
         """The states after the last clicks of windows, filled up on the left: [num_windows, d]."""
@@ -202,7 +206,7 @@ class BSARec(SessionModel):
         for block in blocks:
             x = block(x, view, seen)
         x = last(x, view, seen[:, :, -1:], place[ptr[1:] - 1])  # [num_windows, d]
-        return x
+        return self.items.vectors(x)
 
     def __repr__(self) -> str:
         return (

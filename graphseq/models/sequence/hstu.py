@@ -37,7 +37,9 @@ class HSTU(SessionModel):
     ``time="clicks"`` takes the seconds from an earlier click to the click itself.
     ``time="request"`` takes those to the **next** click, as the authors' code does: for the last
     click that is ``request_time``, the time of the target. To tell the next item when the time of
-    its click is known is another task, and its figures stand in a row of their own.
+    its click is known is another task, and its figures stand in a row of their own. ``fit`` and
+    ``evaluate`` tell it; where a batch does not, as in ``recommend``, the request comes with the
+    last click.
 
     Without ``click_time`` in a batch there is no bias of time, unless the model was trained on it.
 
@@ -144,7 +146,7 @@ class HSTU(SessionModel):
         if self.time == "none":
             return None, None
         if "click_time" not in batch:
-            if self.time == "clicks" and not self.knows_time:
+            if not self.knows_time:
                 return None, None
             raise ValueError(
                 f"{type(self).__name__} was trained with time={self.time!r}, but this batch has no "
@@ -152,13 +154,9 @@ class HSTU(SessionModel):
             )
         if self.time == "clicks":
             return batch.click_time, None
-        if "request_time" not in batch:
-            raise ValueError(
-                f"{type(self).__name__} was built with time='request', but this batch has no "
-                "request_time, the time for which the next item is asked: give it one, or build it "
-                "with time='clicks'."
-            )
-        return batch.click_time, next_time(batch.click_ptr, batch.click_time, batch.request_time)
+        last = batch.click_time[batch.click_ptr[1:] - 1]  # [num_sessions]
+        asked = batch.request_time if "request_time" in batch else last
+        return batch.click_time, next_time(batch.click_ptr, batch.click_time, asked)
 
     def __repr__(self) -> str:
         return (

@@ -335,3 +335,28 @@ def test_srgnn_finds_the_hub_that_only_the_session_graph_tells(loops: Any, norma
     fit(model, loops.train, max_epochs=8, batch_size=64, learning_rate=0.02, progress=False)
     last_two = MarkovChain(30, order=2).fit_counts(loops.train)
     assert loops.found(model) > loops.found(last_two) + 0.1
+
+
+@pytest.mark.parametrize("positions", ["start", "end"])
+@pytest.mark.parametrize("readout", ["published", "mean"])
+def test_srgnn_positions_are_added_to_the_states_of_clicks(positions: str, readout: str) -> None:
+    torch.manual_seed(0)
+    model = SRGNN(7, 6, positions=positions, max_length=5, readout=readout, normalize=True)
+    sessions = [[0, 1, 2, 1], [4], [6, 5, 4, 3, 2, 1, 0]]
+    ptr = torch.tensor([0, *map(len, sessions)]).cumsum(0)
+    vectors = model(build_session_graphs(torch.tensor(sum(sessions, [])), ptr))
+    for session, vector in zip(sessions, vectors, strict=True):
+        newest = session[-5:]
+        n = len(newest)
+        graph = build_session_graphs(torch.tensor(newest), torch.tensor([0, n]))
+        place = torch.arange(n) + (5 - n if positions == "end" else 0)
+        assert model.click_positions is not None
+        v = model.node_states(graph)[graph.click_index] + model.click_positions.weight[place]
+        alone = torch.tensor([0, n])
+        s = model.session_readout(v, torch.arange(n), torch.zeros(n, dtype=torch.long), alone)[0]
+        torch.testing.assert_close(vector, 12.0 * s / s.norm(), rtol=1e-5, atol=1e-5)
+
+
+def test_srgnn_positions_without_a_length_are_refused() -> None:
+    with pytest.raises(ValueError, match="positions='end' have one vector per place: give max_le"):
+        SRGNN(7, 6, positions="end")

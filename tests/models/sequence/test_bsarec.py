@@ -142,6 +142,15 @@ def test_bsarec_moving_average_states_are_those_of_prefixes_in_one_pass() -> Non
     )
 
 
+@pytest.mark.parametrize("filter", ["fourier", "moving_average"])
+def test_bsarec_normalized_scores_are_cosines_times_scale(filter: str) -> None:
+    plain = build(filter=filter)
+    model = build(filter=filter, normalize=True, scale=7.0)
+    h, e = plain(batch_of(SESSIONS)), plain.items.weight
+    expected = 7.0 * torch.nn.functional.cosine_similarity(h[:, None], e[None], dim=2)
+    torch.testing.assert_close(model.score(batch_of(SESSIONS)), expected, rtol=1e-5, atol=1e-5)
+
+
 def test_bsarec_dropout_works_in_training_alone() -> None:
     model, batch = build(dropout=0.5), batch_of(SESSIONS)
     assert torch.equal(model(batch), model(batch))

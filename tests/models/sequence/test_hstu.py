@@ -125,9 +125,10 @@ def test_hstu_without_times_has_no_bias_of_time_unless_trained_on_them() -> None
         model.score(timeless)
 
 
-def test_hstu_asked_for_a_request_without_its_time_is_refused() -> None:
-    with pytest.raises(ValueError, match="this batch has no request_time, the time for which"):
-        build(time="request").score(batch_of(ITEMS, TIMES, None))
+def test_hstu_asked_without_the_requests_time_is_asked_at_the_last_click() -> None:
+    model, last = build(time="request"), [time[-1] for time in TIMES]
+    without, told = batch_of(ITEMS, TIMES, None), batch_of(ITEMS, TIMES, last)
+    assert torch.equal(model.score(without), model.score(told))
 
 
 @pytest.mark.parametrize(
