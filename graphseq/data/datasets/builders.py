@@ -84,7 +84,7 @@ def ml_1m(pairs: Path, movies: Path) -> list[Sessions]:
 
 
 def ml_100k(ratings: Path, movies: Path, *, gap: str | float | None = None) -> list[Sessions]:
-    """RecBole's atomic files; title, year (NaN where the file has no number) and genres of a movie.
+    """RecBole's atomic files; title, year (NaN where the file has none) and genres of a movie.
 
     Args:
         ratings, movies: The ``.inter`` and the ``.item`` file.

@@ -132,10 +132,10 @@ def write_gzip(text: str, path: Path) -> None:
 def amazon_files(reviews: Path, metadata: Path, attribute_support: int = 0) -> tuple[Sessions, str]:
     """Users' histories and the attributes of items of a category of Amazon's reviews.
 
-    Users and items with fewer than five reviews are dropped until none is left (5-core); reviews
-    of a user are in the order of time, of equal times in that of the file. Users are numbered from
-    1 by their first line, items as the users' histories name them. Attributes are the brand, then
-    all categories but the main one, numbered from 1 as the lines of ``metadata`` name them.
+    Users and items with fewer than five reviews are dropped until none is left (5-core). Reviews of
+    a user are ordered by time; reviews of equal time keep the order of the file. Users are numbered
+    from 1 by their first line, items as the users' histories name them. Attributes are the brand,
+    then all categories but the main one, numbered from 1 as the lines of ``metadata`` name them.
 
     Args:
         reviews: ``reviews_<category>_5.json.gz``.

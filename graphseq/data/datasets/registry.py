@@ -79,7 +79,7 @@ def load_split(
     validation: float | None = None,
     verify: bool = True,
 ) -> Split:
-    """A data set in its standard split: ``DATASETS[name].protocol`` says which.
+    """A data set in its standard split: see ``DATASETS[name].protocol``.
 
     Args:
         name, root, verify: As for :func:`load_dataset`.

@@ -34,15 +34,15 @@ def read_tokens(path: Path, separator: str | None = None) -> tuple[pd.Series, ND
 
     Args:
         path: The file.
-        separator: Between ids; blanks around it are no part of them. ``None``: blanks or tabs, and
-            an id with a character that may be a separator is refused. ``" "``: blanks or tabs.
+        separator: Between ids; blanks around it are not part of the ids. ``None``: blanks or tabs,
+            and an id with a character that may be a separator is refused. ``" "``: blanks or tabs.
 
     Returns:
         Ids of all lines [n], and ids per line, int64 [num_lines].
 
     Raises:
-        ValueError: If the file is missing, empty, broken or cut off; if a line or an id is empty;
-            if other characters seem to separate the ids; or if the first line seems a header.
+        ValueError: If the file is missing, empty, broken or cut off, or a line or an id is empty.
+            Also if other characters seem to separate the ids, or the first line seems a header.
     """
     if not path.is_file():
         raise ValueError(f"There is no file {path}.")

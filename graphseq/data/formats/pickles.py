@@ -1,8 +1,8 @@
 """Pickled sessions of the SR-GNN line of papers, read without executing any pickle code.
 
-``pickle.load`` runs whatever a file tells it to, and takes what memory a file asks for. Here the
-opcodes are first matched against those that lists, tuples, integers and text need; then the
-standard library's ``Unpickler`` reads them, and it may look nothing up.
+``pickle.load`` runs whatever code a file names, and takes what memory a file asks for. Here the
+opcodes are first checked: only the opcodes of lists, tuples, integers and text are allowed. The
+standard library's ``Unpickler`` then reads them, without looking any name up.
 """
 
 from __future__ import annotations
@@ -39,9 +39,9 @@ def read_published_pickle(path: StrPath) -> Sessions:
         path: The pickle, of any protocol.
 
     Raises:
-        ValueError: If the file is missing, no pickle, or cut off; if it holds anything but lists,
-            tuples, integers and text (the opcode is named); if it is no list of lists of ids; or
-            if it stands for more clicks than it has bytes.
+        ValueError: If the file is missing, not a pickle, or cut off. Also if it holds anything but
+            lists, tuples, integers and text (the opcode is named), is not a list of lists of ids,
+            or expands to more clicks than it has bytes.
     """
     path = Path(fspath(path))
     content, size = read_plain_pickle(path)
@@ -108,7 +108,7 @@ def parse_plain_pickle(data: bytes) -> Any:
     """The lists, tuples, integers and texts of a pickle, whose code is never run.
 
     Raises:
-        ValueError: If this is no pickle, cut off, or holds anything else.
+        ValueError: If this is not a pickle, is cut off, or holds anything else.
     """
     _check_opcodes(data)
     # A mark before and TUPLE at the end: all that is left on the stack comes back, not its top.
@@ -215,7 +215,7 @@ def _refusal(opcode: str, position: int) -> str:
 def _lengths(content: Any, size: int, what: str) -> NDArray[np.int64]:
     """Ids in each list of ``content``, if it is a list of lists that a file of this size may hold.
 
-    A pickle can name the same list again and again: a short one could stand for any number.
+    A pickle can name the same list again and again: a short one could expand to any number.
     """
     if not isinstance(content, (list, tuple)):
         raise ValueError(f"{what}: needs a list of lists of item ids, got {_name(content)}.")

@@ -38,7 +38,8 @@ def read_atomic(path: StrPath, *, exact: Collection[str] = ()) -> pd.DataFrame:
 
     Args:
         path: The file, compressed or not.
-        exact: ``float`` columns that stay integers where all of their values are: those of times.
+        exact: ``float`` columns that stay integers where all of their values are integers: columns
+            of times.
 
     Raises:
         ValueError: If the file is missing, broken or cut off, its header has no such types, or a

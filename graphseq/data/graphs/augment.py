@@ -1,13 +1,13 @@
 r"""Augmentations of many sessions at once, on ragged arrays, before graphs are built.
 
 An augmentation takes :class:`RaggedClicks` and gives others; PyG's
-:class:`~torch_geometric.transforms.Compose` chains several. What becomes of a session depends on
-its own stream of random numbers alone, not on the sessions beside it: any part of a batch, in any
-order, is changed in the same way.
+:class:`~torch_geometric.transforms.Compose` chains several. Changes of a session depend only on its
+own stream of random numbers, not on other sessions of the batch. Any part of a batch, in any order,
+is therefore changed in the same way.
 
-Shares are of the clicks that may be changed: where the last click of a session is what training is
-to predict (``tail=1``), it stays the last one, and at least one click is left before it. A crop may
-end a session earlier; what is then its last click becomes the target.
+Shares refer to the clicks that may be changed. Where training predicts the last click of a session
+(``tail=1``), it stays the last one, and at least one click is left before it. A crop may end a
+session earlier; what is then its last click becomes the target.
 """
 
 from __future__ import annotations
@@ -33,12 +33,11 @@ class RaggedClicks:
     Args:
         items: Item codes, session after session, int64 [num_clicks].
         ptr: First click of each session, and the end, int64 [num_sessions + 1].
-        origin: Where each click was found, for what is known of it beside its item, int64
-            [num_clicks].
+        origin: Where each click was found, to look up its other fields, int64 [num_clicks].
         streams: Of each session, uint64 [num_sessions]
             (:func:`~graphseq.random.substreams`).
-        tail: Clicks at the end of each session that are no history: 1 with a target, else 0.
-        step: Augmentations so far, each of which draws from numbers of its own.
+        tail: Clicks at the end of each session that are not history: 1 with a target, else 0.
+        step: Augmentations so far; each one draws from its own random numbers.
     """
 
     items: Ints
@@ -107,7 +106,7 @@ class ClickAugmentation:
 
 
 class CropToPrefix(ClickAugmentation):
-    """The first clicks of each session, any number of them alike (Tan et al., DLRS 2016).
+    """The first clicks of each session, their number drawn uniformly (Tan et al., DLRS 2016).
 
     With samples of whole sessions or of last targets this trains on prefixes of random lengths,
     where ``samples="prefixes"`` takes all of them.
@@ -144,7 +143,7 @@ class ClickDropout(ClickAugmentation):
     """Each click of the history is left out by chance (Tan et al., DLRS 2016).
 
     Args:
-        share: Probability of a click; where all would go, the newest stays.
+        share: Probability of a click; where all would be dropped, the newest stays.
 
     Raises:
         ValueError: If the share lies outside [0, 1].
@@ -165,8 +164,8 @@ class ItemMask(ClickAugmentation):
     not there: a graph without some of its nodes.
 
     Args:
-        share: Probability of an item, the paper's :math:`\\gamma`; where all would go, the newest
-            click stays.
+        share: Probability of an item, the paper's :math:`\\gamma`; where all would be dropped, the
+            newest click stays.
 
     Raises:
         ValueError: If the share lies outside [0, 1].
@@ -237,10 +236,10 @@ class ClickReorder(ClickAugmentation):
 
 
 class Substitute(ClickAugmentation):
-    """Some clicks of the history go to items that stand near theirs in the training sessions.
+    """Some clicks of the history move to items that occur near theirs in the training sessions.
 
-    An item is drawn in proportion to how often it stands there (CoSeRec: Liu et al., 2021, has the
-    most correlated one). Features of the click stay those of the old one.
+    An item is drawn in proportion to how often it occurs there (CoSeRec: Liu et al., 2021, takes
+    the most correlated one). The click keeps the features of the old one.
 
     Args:
         sessions: The training sessions, and they alone: what they do not hold is never drawn.
@@ -275,7 +274,7 @@ class Substitute(ClickAugmentation):
 
 
 class OneOf(ClickAugmentation):
-    """One of several augmentations for each session, alike (CL4SRec draws one for each view).
+    """One of several augmentations for each session, drawn uniformly (CL4SRec draws one per view).
 
     Args:
         augmentations: At least one.

@@ -46,23 +46,24 @@ class SessionGraphDataset(Dataset):
     [num_clicks], the click that follows each. A click outside the vocabulary is skipped; as a
     target it is ``y = -1``. ``y = -100`` marks clicks whose follower lies before ``first_target``.
 
-    Indexing with an integer builds one graph; :meth:`batch` builds many at once. Nothing but a few
-    numbers per session is held beside the clicks themselves.
+    Indexing with an integer builds one graph; :meth:`batch` builds many at once. Only a few numbers
+    per session are held besides the clicks themselves.
 
     Args:
         sessions: A part of a split, or any sessions.
         samples: ``"prefixes"`` or ``"sessions"``.
         max_length: Newest clicks that a prefix keeps, for models that see no more; ``None``: all.
         transform: A PyG transform, applied to every graph when it is read.
-        target_fields: What graphs tell of their targets' clicks: ``"time"`` and click features, as
-            ``y_time`` and ``y_<feature>``, one to each of ``y``. No model may read them.
-        request_time: Whether graphs tell by ``request_time`` [1] when their (last) target was
-            clicked. To tell the next item while its time is known is another task.
+        target_fields: Fields of the targets' clicks that graphs hold: ``"time"`` and click
+            features, as ``y_time`` and ``y_<feature>``, one to each of ``y``. No model may read
+            them.
+        request_time: Whether graphs hold, as ``request_time`` [1], when their (last) target was
+            clicked. To predict the next item while its time is known is another task.
 
     Raises:
-        ValueError: If ``samples`` is neither, ``max_length`` is not positive or cuts sessions, no
-            session has a target with a known click before it, there is no such target field, or a
-            ``request_time`` is asked of sessions without times.
+        ValueError: If ``samples`` is neither, or ``max_length`` is not positive or cuts sessions.
+            Also if no session has a target with a known click before it, a target field does not
+            exist, or ``request_time`` is asked of sessions without times.
     """
 
     def __init__(
@@ -230,7 +231,7 @@ class SessionGraphDataset(Dataset):
         Args:
             index: Numbers of samples, int [n].
             augmentation: What changes clicks; see :mod:`graphseq.data.graphs.augment`.
-            seed, epoch: What the changes of a sample depend on, beside its own number.
+            seed, epoch: What the changes of a sample depend on, besides its own number.
 
         Raises:
             IndexError: If there is no such sample.
@@ -332,7 +333,7 @@ class SessionGraphDataset(Dataset):
         return self.sessions.items[self.sessions.ptr[session] + target].astype(np.int64)
 
     def arrays(self) -> list[NDArray[Any]]:
-        """All that the dataset holds beside the sessions themselves."""
+        """All that the dataset holds besides the sessions themselves."""
         held = [self._sample_session, self._first, self._known_ptr, self._known_click]
         if self.samples == "prefixes":
             held.append(self._before)
@@ -414,7 +415,8 @@ class SessionGraphDataset(Dataset):
         targets: NDArray[np.int64],
         further: dict[str, Tensor] | None = None,
     ) -> dict[str, Any]:
-        """What graphs hold beside items: targets, fields of these clicks, sessions and targets."""
+        """What graphs hold besides items: targets, and fields of these clicks, sessions and
+        targets."""
         session_fields = dict(further or {})
         click_fields = {name: _rows(v, clicks) for name, v in self._click_fields.items()}
         of_targets = session_fields if self.samples == "prefixes" else click_fields

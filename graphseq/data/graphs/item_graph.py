@@ -1,4 +1,4 @@
-"""The graph of all items: which items stand near which in the training sessions."""
+"""The graph of all items: which items occur near which in the training sessions."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from graphseq.data.sessions.sessions import Sessions
 def nearest_items(
     sessions: Sessions, steps: int, num_neighbors: int
 ) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
-    """The items that stand most often within a few clicks of each item, before or after it.
+    """The items that occur most often within a few clicks of each item, before or after it.
 
     Every pair of clicks of one session that lie at most ``steps`` apart counts once for either
-    item; an item is no neighbor of its own. Unknown clicks are skipped. Of equal counts the
-    smaller code comes first.
+    item; an item is not its own neighbor. Unknown clicks are skipped. Of equal counts the smaller
+    code comes first.
 
     Args:
         sessions: Training sessions.
         steps: Largest distance of two clicks.
-        num_neighbors: Neighbors kept of each item, those of the highest counts.
+        num_neighbors: Neighbors kept per item: the ones with the highest counts.
 
     Returns:
         Neighbors and their counts, [num_items, num_neighbors], highest counts first; where an item
@@ -41,7 +41,7 @@ def nearest_items(
 
 
 def near_counts(sessions: Sessions, steps: int) -> csr_matrix:
-    """How often each pair of items stands within a few clicks, symmetric, [num_items, num_items].
+    """How often each pair of items occurs within a few clicks, symmetric, [num_items, num_items].
 
     Args:
         sessions: Any sessions; unknown clicks are skipped.

@@ -20,18 +20,18 @@ SHIFTED = ("edge_index", "click_index")
 
 
 class SessionGraphStorage(GlobalStorage):
-    """A PyG storage that tells node and edge fields by name, where PyG tells them by size.
+    """A PyG storage that identifies node and edge fields by name, where PyG uses their size.
 
-    A session with as many clicks as nodes, or with one node and one user, would have transforms of
-    PyG change its clicks, targets and users as if they were nodes. Fields that are not listed here,
-    as those a transform adds, are told by size, as in PyG.
+    A session may have as many clicks as nodes, or one node and one user. By size, transforms of PyG
+    would then change its clicks, targets and users as if they were nodes. Fields that are not
+    listed here, as those a transform adds, are told by size, as in PyG.
     """
 
     _session_fields: frozenset[str] = frozenset()
     """Names of fields with one value per session."""
 
     def _kind(self, key: str) -> Literal["node", "edge", "other"] | None:
-        """What a field belongs to by its name; ``None``: the name does not tell."""
+        """What a field belongs to by its name; ``None``: the name does not show it."""
         if key in self._session_fields or key in ("y", "user", "request_time"):
             return "other"
         if key.startswith(("y_", "click_", "session_")) or key == "ptr" or key.endswith("_ptr"):
@@ -86,7 +86,7 @@ class SessionGraph(Data):
         return 1 if key == "edge_index" else 0
 
     def stores_as(self, data: Data) -> Self:
-        """Takes over which fields are those of sessions; PyG asks when it batches and separates."""
+        """Takes over which fields belong to sessions; PyG asks when it batches and separates."""
         self.stores[0]._session_fields = data.stores[0]._session_fields
         return self
 
@@ -442,7 +442,7 @@ def newest_clicks(batch: Batch, max_length: int) -> Batch:
         max_length: Clicks kept of each session.
 
     Returns:
-        The batch itself where no session is longer; else new graphs without ``y``: their edges are
+        The batch itself where no session is longer; else new graphs without ``y``, whose edges are
         counted again from the clicks that are left.
     """
     ptr = batch.click_ptr
@@ -468,7 +468,7 @@ def windows_of_clicks(batch: Batch, max_length: int) -> Batch:
         max_length: Clicks of a window; the oldest one of a session holds the rest.
 
     Returns:
-        The batch itself where no session is longer; else new graphs of the same clicks in the same
+        The batch itself where no session is longer. Else new graphs of the same clicks in the same
         order, with their ``y`` and fields, and with the fields of their session.
     """
     ptr = batch.click_ptr

@@ -112,7 +112,7 @@ def transformed(transform: Transform, graph: SessionGraph) -> SessionGraph:
         graph: One session graph, or a batch.
 
     Raises:
-        ValueError: If what comes back is no session graph that a model can read.
+        ValueError: If the result is not a session graph that a model can read.
     """
     parts = transform.transforms if isinstance(transform, Compose) else [transform]
     if not isinstance(graph, Batch) or all(isinstance(part, EdgeTransform) for part in parts):

@@ -16,13 +16,13 @@ from graphseq.typing import Ints
 def augmented_view(batch: Batch, augmentation: Augmentation, *key: int) -> Batch:
     """The sessions of a batch after an augmentation, as new graphs without ``y``.
 
-    The random numbers of a session depend on its clicks and the key alone, so that a view is the
-    same whatever batch the session comes in; two sessions of the same clicks have the same view.
+    The random numbers of a session depend only on its clicks and the key. A view is therefore the
+    same in any batch, and two sessions of the same clicks have the same view.
 
     Args:
         batch: Session graphs.
         augmentation: What changes clicks; see :mod:`graphseq.data.graphs.augment`.
-        *key: What tells this view from others: seed, epoch, number of the view.
+        *key: What distinguishes this view from others: seed, epoch, number of the view.
 
     Returns:
         As many session graphs on the batch's device. Fields of clicks and sessions come along; the
@@ -60,7 +60,7 @@ def session_streams(items: Ints, ptr: Ints, key: Words) -> Words:
         uint64 [num_sessions].
     """
     position = np.arange(len(items)) - np.repeat(ptr[:-1], np.diff(ptr))
-    # The word of a click at its place; their sum modulo 2^64 stands for the session.
+    # The word of a click at its place; their sum modulo 2^64 represents the session.
     words = substreams(substreams(key, position), items)
     total = np.concatenate([np.zeros(1, np.uint64), np.cumsum(words, dtype=np.uint64)])
     with np.errstate(over="ignore"):

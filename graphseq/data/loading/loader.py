@@ -29,8 +29,9 @@ class EpochLoader(DataLoader[Batch]):
         steps: What torch's loader reads, step by step: a batch for each element of the sampler.
         sampler: The steps of an epoch.
         with_epoch: Whether ``steps`` is read by epoch and element, ``steps[epoch, element]``.
-        follow_batch, exclude_keys: As in PyG's loader: fields whose sessions batches tell, as
-            ``<name>_batch`` and ``<name>_ptr``, and fields that batches leave out.
+        follow_batch, exclude_keys: As in PyG's loader. For the first, batches also hold the
+            sessions of fields, as ``<name>_batch`` and ``<name>_ptr``; the second are fields that
+            batches leave out.
         **kwargs: Further arguments of torch's loader: ``num_workers``, ``pin_memory``, ...
     """
 
@@ -116,8 +117,8 @@ class SessionGraphLoader(EpochLoader):
     Args:
         dataset: The session graphs.
         batch_size: Graphs in a batch.
-        max_clicks: Most clicks in a batch, instead of ``batch_size``: batches of like length, of
-            many short samples or few long ones; see :class:`ClickBatchSampler`.
+        max_clicks: Most clicks in a batch, instead of ``batch_size``. Batches then hold samples of
+            similar length: many short ones or few long ones; see :class:`ClickBatchSampler`.
         shuffle, seed, bucket, num_steps, rank, world_size: As in :class:`SessionBatchSampler`.
         augmentation: Changes the clicks of samples, differently in every epoch
             (:meth:`SessionGraphDataset.augmented_batch`); lengths that batches are made by are

@@ -16,9 +16,10 @@ class Permutation:
     r"""A random order of ``0..size - 1`` in no memory: a Feistel network over pairs.
 
     A place is a pair :math:`(l, r)` of digits to a base :math:`b` with :math:`b^2 \ge size`. A
-    round maps it to :math:`(r, l + F(r) \bmod b)` with a keyed hash :math:`F`, which can be undone,
-    so that all rounds together are a bijection of the pairs; what leaves ``0..size - 1`` goes round
-    again until it is back (cycle walking; Black and Rogaway, CT-RSA 2002).
+    round maps it to :math:`(r, l + F(r) \bmod b)` with a keyed hash :math:`F`, which can be undone.
+    All rounds together are therefore a bijection of the pairs. A value outside ``0..size - 1``
+    passes through all rounds again until it is inside (cycle walking; Black and Rogaway, CT-RSA
+    2002).
 
     Args:
         size: How many there are.
@@ -31,7 +32,7 @@ class Permutation:
         self._keys = sequence.generate_state(ROUNDS, np.uint64)
 
     def __call__(self, places: NDArray[np.int64]) -> NDArray[np.int64]:
-        """What stands at these places, int64 [n].
+        """The values at these places, int64 [n].
 
         Args:
             places: In ``0..size - 1``, int64 [n].

@@ -67,9 +67,9 @@ class EpochSampler(Sampler[Step]):
 class SessionBatchSampler(EpochSampler[NDArray[np.int64]]):
     """Sample numbers of each batch of one rank; ranks share every epoch without overlap.
 
-    Each sample comes once per epoch, and every rank gets the same number of steps: the samples that
-    are left over at the end are spread over all ranks (with ``batch_size=1``, where they may be too
-    few for a step of their own, the last step takes them in).
+    Each sample comes once per epoch, and every rank gets the same number of steps. Samples left
+    over at the end are spread over all ranks. With ``batch_size=1`` they may be too few for a
+    separate step; the last step then includes them.
 
     Args:
         size: Number of samples, or the length of each, int [num_samples], as ``bucket`` needs.
@@ -77,9 +77,10 @@ class SessionBatchSampler(EpochSampler[NDArray[np.int64]]):
         shuffle: Whether the order differs from epoch to epoch.
         seed: Seed of that order.
         bucket: Whether batches hold samples of like length.
-        lengths: The length of any samples, int64 [n] -> int [n], instead of those of all.
+        lengths: A function for the length of any samples, int64 [n] -> int [n], instead of all
+            lengths.
         num_steps: Steps of an epoch, over which samples are spread evenly instead of full
-            batches: for ranks that have data of their own and must take equally many steps.
+            batches: for ranks that have their own data and must take equally many steps.
         rank, world_size: This process among how many; by default those of ``torch.distributed``.
 
     Raises:
@@ -165,7 +166,7 @@ class SessionBatchSampler(EpochSampler[NDArray[np.int64]]):
     def _by_length(
         self, samples: NDArray[np.int64], chunk: NDArray[np.int64] | None = None
     ) -> NDArray[np.int64]:
-        """The order of samples by chunk and length; those that are alike keep theirs."""
+        """The order of samples by chunk and length; samples equal in both keep their order."""
         assert self._lengths_of is not None
         lengths = self._lengths_of(samples)
         if chunk is None:
@@ -191,12 +192,12 @@ class SessionBatchSampler(EpochSampler[NDArray[np.int64]]):
 
 
 class ClickBatchSampler(EpochSampler[NDArray[np.int64]]):
-    """Batches of like length that hold at most so many clicks, however many samples that takes.
+    """Batches of samples of similar length, with a limit on clicks and none on samples.
 
     Each sample comes once per epoch, and every rank gets the same number of steps, none empty.
-    Lengths are laid out once, by the seed; an epoch deals samples of the same length out to their
-    places and shuffles the steps, so that all epochs have the same number of steps. The batches of
-    the ranks in a step are neighbors in length.
+    Lengths are laid out once, by the seed. An epoch deals samples of the same length out to their
+    places and shuffles the steps; all epochs have the same number of steps. The batches of the
+    ranks in a step are neighbors in length.
 
     Args:
         lengths: Clicks of each sample, at least 1, int [num_samples].
@@ -251,8 +252,8 @@ class ClickBatchSampler(EpochSampler[NDArray[np.int64]]):
             yield order[self._bounds[batch] : self._bounds[batch + 1]]
 
     def _laid_out(self) -> NDArray[np.int64]:
-        """An order in which neighbors are of like length, but not all samples of one length
-        stand together: sorted chunk by chunk, up and down in turn."""
+        """An order in which neighbors have similar lengths, but not all samples of one length are
+        adjacent: sorted chunk by chunk, up and down in turn."""
         lengths = self._lengths
         if not self.shuffle:
             return np.argsort(lengths, kind="stable")
@@ -309,7 +310,7 @@ def _shared_cuts(
                 f"{len(lengths)} samples in batches of at most {max_clicks} clicks cannot be "
                 f"shared by {world_size} ranks: use fewer."
             )
-        # The fullest give half of their samples to a batch of their own.
+        # The fullest give half of their samples to a new batch.
         full = np.argsort(-sizes, kind="stable")[:absent]
         full = full[sizes[full] > 1]
         bounds = np.sort(np.append(bounds, bounds[full] + sizes[full] // 2))

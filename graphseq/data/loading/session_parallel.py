@@ -116,8 +116,8 @@ class SessionParallelLoader(EpochLoader):
     """Session-parallel mini-batches of GRU4Rec (Hidasi et al., ICLR 2016): one click a lane a step.
 
     A batch holds views of one click each (:meth:`SessionGraphDataset.click_views`), with ``y``, the
-    click that follows, ``lane`` int64 [num_lanes], which of the states carried on a view belongs
-    to, and ``starts_session`` bool [num_lanes], where that state is zero. ``fit`` takes the loader
+    click that follows. ``lane`` int64 [num_lanes] is the carried state that a view belongs to;
+    ``starts_session`` bool [num_lanes] is true where that state is zero. ``fit`` takes the loader
     as its data; the model must keep states between steps, as
     :class:`~graphseq.models.sequence.gru4rec.GRU4Rec` does.
 

@@ -32,14 +32,14 @@ def shards_of(rank: int, world_size: int, num_shards: int) -> range:
 class ShardSampler(EpochSampler[Parts]):
     r"""Samples of each batch of one rank, in proportion from every shard that it reads.
 
-    Step t of T takes from shard k, which has :math:`n_k` samples, those at places
-    :math:`\lfloor (t n_k + o_k) / T \rfloor` to :math:`\lfloor ((t + 1) n_k + o_k) / T \rfloor`
-    of an order of its own, :math:`o_k = \sum_{j < k} n_j \bmod T`. So each sample comes once an
-    epoch, all ranks take T steps however uneven their shards are, and what a step holds in all does
-    not depend on the number of ranks.
+    Shard k has :math:`n_k` samples in its own order. Step t of T takes its samples at places
+    :math:`\lfloor (t n_k + o_k) / T \rfloor` to :math:`\lfloor ((t + 1) n_k + o_k) / T \rfloor`,
+    with :math:`o_k = \sum_{j < k} n_j \bmod T`. Each sample comes once per epoch, and all ranks
+    take T steps however uneven their shards are. The samples of a step, over all ranks, do not
+    depend on the number of ranks.
 
     Args:
-        sizes: Samples of every shard, those of other ranks too.
+        sizes: Samples of every shard, including shards of other ranks.
         lengths: Of the shards that this rank reads, by their number: the length of any samples,
             int64 [n] -> int [n].
         batch_size: Samples in a batch of all ranks; a little more where shards are many.
@@ -104,7 +104,8 @@ class ShardSampler(EpochSampler[Parts]):
     def _run(
         self, number: int, order: Lengths, first: int, last: int
     ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """A shard's samples of steps ``first..last - 1``, and where those of each step begin."""
+        """A shard's samples of steps ``first..last - 1``, and where the samples of each step
+        begin."""
         steps = np.arange(first, last + 1)
         bounds = (steps * self.sizes[number] + self._offsets[number]) // self._steps
         samples = order(np.arange(bounds[0], bounds[-1])).astype(np.int64, copy=False)
@@ -161,7 +162,7 @@ class _BatchesOfShards(torch.utils.data.Dataset[Batch]):
     ) -> None:
         self.datasets = datasets
         self.augmentation = augmentation
-        # Samples of one number in two shards are changed in ways of their own.
+        # Samples of the same number in two shards are changed independently.
         self.seeds = {number: seed_of("shard_augmentation", seed, number) for number in datasets}
 
     def __getitem__(self, step: tuple[int, Parts]) -> Batch:

@@ -73,9 +73,9 @@ def build_shards(
 
     Which shard a session is in depends on its id and the number of shards alone (``session=None``:
     on the id of its user, whose sessions stay together). Codes of items, users and features follow
-    their first appearance in the log, and are those of the whole log in every shard; else a shard
-    is what :meth:`Sessions.from_frame` makes of its sessions. The log is read and cut into parts
-    here, by all cores, then shards are sorted side by side; the folder is whole or not there.
+    their first appearance in the whole log, in every shard. Otherwise a shard is what
+    :meth:`Sessions.from_frame` makes of its sessions. The log is read and cut into parts here, by
+    all cores, then shards are sorted side by side; the folder is whole or not there.
 
     Args:
         log, session, item, time, user, gap, features: As in :meth:`Sessions.from_frame`.
@@ -165,7 +165,7 @@ class Shards:
         return _num_samples(self._sizes, samples)
 
     def each_item_once(self) -> Sessions:
-        """One session of each item that was clicked, without times; vocabularies are those of all.
+        """One session of each item that was clicked, without times, with the vocabularies of all.
 
         For what is to be known of the items without reading a log.
         """
@@ -221,7 +221,7 @@ def open_shards(
         with open_folder(folder, SHARDS, verify=False) as again:
             if _read_header(again)[1] == checksums:
                 raise
-        # The folder was replaced meanwhile: all shards are those of the new one.
+        # The folder was replaced meanwhile: all shards come from the new one.
         return open_shards(folder, rank=rank, world_size=world_size, verify=verify)
     return Sessions.concat(mine)
 
@@ -249,7 +249,7 @@ def steps_of_shards(
     """Steps that all ranks take in an epoch, enough for the one with the most samples.
 
     For ``num_steps`` of :class:`~graphseq.data.SessionGraphLoader`, with ``rank=0`` and
-    ``world_size=1``, since each rank has data of its own.
+    ``world_size=1``, since each rank has its own data.
 
     Args:
         folder: What :func:`build_shards` made.
