@@ -121,9 +121,9 @@ def test_states_are_kept_and_go_on_instead_of_being_computed_again(world: Any) -
     assert stream is not None
 
     class Counting:
-        def advance(self, states: Any, clicks: Any) -> Any:
+        def advance(self, states: Any, clicks: Any, whole: Any) -> Any:
             steps.extend(len(each) for each in clicks)
-            return stream.advance(states, clicks)
+            return stream.advance(states, clicks, whole)
 
     live._serving = (live._serving[0], Counting(), live._serving[2])
     for item in ("i1", "i2", "i3"):
@@ -134,7 +134,70 @@ def test_states_are_kept_and_go_on_instead_of_being_computed_again(world: Any) -
     assert steps[-1] == 4
 
 
-@pytest.mark.parametrize("name", ["srgnn", "sasrec", "markov", "vsknn", "item_knn", "popularity"])
+@pytest.mark.parametrize(
+    ("positions", "block"),
+    [
+        ("start", "pre_norm"),
+        ("sinusoidal", "post_norm"),
+        ("rotary", "ligr"),
+        ("none", "published"),
+        ("end", "pre_norm"),
+    ],
+)
+def test_keys_and_values_of_sasrec_equal_the_whole_session_at_every_click(
+    positions: str, block: str
+) -> None:
+    sessions = gs.generate_sessions(40, 30, mean_length=5.0, seed=2)
+    torch.manual_seed(0)
+    model = gs.models.SASRec(
+        30, 8, heads=2, max_length=5, positions=positions, block=block, normalize=block == "ligr"
+    ).eval()
+    model.attach(sessions.catalog())
+    lists = sorted(sessions.to_lists(), key=len)[-24::8]
+    live = LiveSessions(Recommender(model))
+    for length in range(1, max(map(len, lists)) + 1):  # all of them side by side
+        open_ = [n for n, session in enumerate(lists) if len(session) >= length]
+        requests = [Request(f"s{n}", [Click(lists[n][length - 1])], k=6) for n in open_]
+        for n, reply in zip(open_, live.answer(requests), strict=True):
+            agree(reply.items, model.recommend([lists[n][:length]], 6)[0])
+        again = live.answer([Request(f"s{n}", k=6) for n in range(len(lists))])
+        for session, reply in zip(lists, again, strict=True):
+            agree(reply.items, model.recommend([session[:length]], 6)[0])
+    assert max(map(len, lists)) > 5  # beyond its window, too
+
+
+def test_keys_and_values_know_clicks_that_are_no_longer_kept() -> None:
+    torch.manual_seed(0)
+    model = gs.models.SASRec(30, 8, max_length=9).eval()
+    live = LiveSessions(Recommender(model), max_clicks=3)
+    session = [int(item) for item in np.random.default_rng(0).integers(30, size=9)]
+    for length, item in enumerate(session, start=1):
+        agree(live.click("s", item, k=5).items, model.recommend([session[:length]], 5)[0])
+
+
+def test_keys_and_values_of_sasrec_go_on_by_one_click() -> None:
+    torch.manual_seed(0)
+    model = gs.models.SASRec(30, 8, max_length=9).eval()
+    live = LiveSessions(Recommender(model))
+    stream = live._serving[1]
+    assert stream is not None
+    steps: list[int] = []
+    step = type(stream)._step
+
+    class Counting(type(stream)):  # type: ignore[misc]
+        def _step(self, cache: Any, items: Any) -> Any:
+            steps.append(len(items))
+            return step(self, cache, items)
+
+    live._serving = (live._serving[0], Counting(model), live._serving[2])
+    for item in (3, 4, 5):
+        live.click("s", item)
+    assert steps == [1, 1, 1]
+    live.answer([Request("s", [Click(6, 1.0, "late")])])  # before all others: made again
+    assert steps == [1] * 7
+
+
+@pytest.mark.parametrize("name", ["srgnn", "bert4rec", "markov", "vsknn", "item_knn", "popularity"])
 def test_families_without_a_state_are_computed_again_and_agree(name: str) -> None:
     sessions = gs.generate_sessions(80, 40, seed=1)
     small = {} if name in ("markov", "vsknn", "item_knn", "popularity") else {"hidden_channels": 8}

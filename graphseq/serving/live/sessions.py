@@ -205,20 +205,21 @@ class LiveSessions:
         if stream is None or recommender.reranker is not None or recommender.retrievers:
             return None
         version = recommender.version
-        states, clicks = [], []
+        states, clicks, whole = [], [], []
         for record, code, blob in zip(records, codes, kept, strict=True):
             state, done = _read_state(blob, version, record)
             states.append(state)
             new = code[max(0, done - record.dropped) :]
             clicks.append(new[new >= 0])
-        vectors, advanced = stream.advance(states, clicks)
+            whole.append(code[code >= 0])
+        vectors, advanced = stream.advance(states, clicks, whole)
         self.store.put_states(
             [
                 (session, _state_blob(state, version, record))
                 for session, record, state, new in zip(
                     sessions, records, advanced, clicks, strict=True
                 )
-                if len(new)
+                if len(new) and state is not None
             ]
         )
         return np.asarray(vectors)

@@ -16,24 +16,28 @@ from torch import Tensor
 
 from graphseq.models.base import SessionModel
 from graphseq.models.sequence.gru4rec import GRU4Rec
+from graphseq.models.sequence.sasrec import SASRec
 from graphseq.models.use.inference import inference
 from graphseq.serving.item_vectors import Codes, Floats
+from graphseq.serving.live.attention_stream import AttentionStream
 
 
 class Stream(Protocol):
     """What a family keeps of live sessions."""
 
     def advance(
-        self, states: Sequence[bytes | None], clicks: Sequence[Codes]
-    ) -> tuple[Floats, list[bytes]]:
+        self, states: Sequence[bytes | None], clicks: Sequence[Codes], whole: Sequence[Codes]
+    ) -> tuple[Floats, list[bytes | None]]:
         """States after further clicks, of several sessions at once.
 
         Args:
             states: The state of each session, ``None`` before its first click.
             clicks: Known items clicked since, int64, of each session; it may be none.
+            whole: All known items that are kept of each session.
 
         Returns:
-            Session vectors, float32 [num_sessions, hidden_channels], and the new states.
+            Session vectors, float32 [num_sessions, hidden_channels], and the new states, ``None``
+            where none is kept.
         """
 
 
@@ -48,8 +52,8 @@ class RecurrentStream:
     model: GRU4Rec
 
     def advance(
-        self, states: Sequence[bytes | None], clicks: Sequence[Codes]
-    ) -> tuple[Floats, list[bytes]]:
+        self, states: Sequence[bytes | None], clicks: Sequence[Codes], whole: Sequence[Codes]
+    ) -> tuple[Floats, list[bytes | None]]:
         """See :meth:`Stream.advance`."""
         with inference(self.model):
             state = self._read(states)  # [layers, num_sessions, widest]
@@ -74,6 +78,10 @@ class RecurrentStream:
 
 def stream_of(model: SessionModel) -> Stream | None:
     """The stream of a model's family, or ``None``: sessions are computed again."""
-    if isinstance(model, GRU4Rec) and model.device.type == "cpu":
+    if model.device.type != "cpu":
+        return None
+    if isinstance(model, GRU4Rec):
         return RecurrentStream(model)
+    if isinstance(model, SASRec) and model.causal:
+        return AttentionStream(model)
     return None
