@@ -3,7 +3,7 @@
 Trains the ranker on clicks and drawn items, with side features and without, and compares it with
 popularity by AUC and logloss on drawn pairs, and as the second stage behind sequential rules: how
 well it orders the candidates that they found. Pairs are drawn, so AUC and logloss are sampled
-figures; the ranking of both stages is over the whole catalogue.
+figures; the ranking of both stages is over the whole catalog.
 """
 
 from __future__ import annotations

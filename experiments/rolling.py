@@ -1,4 +1,4 @@
-"""Day after day: a model that grows and trains on, against one made anew and one left alone.
+"""Day after day: a model that grows and trains on, against one made again and one left alone.
 
 The log is cut into periods in the order of time. The first --first of them train all three; then
 each further period is the test of the models as they are, and afterwards part of the training.
@@ -21,7 +21,7 @@ from graphseq.comparison import Entry, Settings, entries_of, settings_of
 from graphseq.comparison.record import record, row_of, write_results
 from graphseq.evaluation.protocol import Protocol, protocol_of
 
-GROWN, ANEW, KEPT = WAYS = ("grown and trained on", "trained anew", "left alone")
+GROWN, ANEW, KEPT = WAYS = ("grown and trained on", "trained again", "left alone")
 
 
 def arguments() -> argparse.ArgumentParser:
@@ -35,7 +35,7 @@ def arguments() -> argparse.ArgumentParser:
     parser.add_argument("--sessions", type=int, help="only so many of the newest sessions")
     parser.add_argument("--periods", type=int, default=10)
     parser.add_argument("--first", type=int, default=5, help="periods before the first test")
-    parser.add_argument("--epochs", type=int, default=8, help="epochs of a model made anew")
+    parser.add_argument("--epochs", type=int, default=8, help="epochs of a model made again")
     parser.add_argument("--more-epochs", type=int, default=2, help="epochs on a new period")
     parser.add_argument("--replay", type=float, default=1.0, help="old sessions for each new one")
     parser.add_argument("--initial", default="neighbors", choices=["mean", "neighbors", "features"])

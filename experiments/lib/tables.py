@@ -83,7 +83,7 @@ def origin(content: dict[str, Any]) -> str:
 
 
 def fill(page: str, folder: Path = ROOT / "docs" / "results") -> str:
-    """The page with every table made anew from its file or, that of the models, the classes."""
+    """The page with every table made again from its file or, that of the models, the classes."""
 
     def table(match: re.Match[str]) -> str:
         if match[2] == "models":

@@ -38,7 +38,7 @@ def add_to(commands: Any) -> None:
     group.add_argument("--settings", type=Path, help="a settings file to start from")
     group.add_argument("--trials", type=int, default=30, help="trials in all (default: 30)")
     group.add_argument("--epochs", type=int, default=10, help="most epochs (default: 10)")
-    group.add_argument("--monitor", default="mrr@20", help="what is maximised (default: mrr@20)")
+    group.add_argument("--monitor", default="mrr@20", help="what is maximized (default: mrr@20)")
     group.add_argument("--seed", type=int, default=0)
     group.add_argument("--device", default="cpu", help="cpu, cuda, mps (default: cpu)")
     parser.add_argument("--out", type=Path, default=Path("runs/tune"))

@@ -45,7 +45,7 @@ class Tuning:
 
     @property
     def monitor(self) -> str:
-        """The metric that was maximised."""
+        """The metric that was maximized."""
         return str(self.content["monitor"])
 
     def to_frame(self) -> pd.DataFrame:
@@ -114,7 +114,7 @@ def tune(
         epochs: Most epochs of a trial.
         settings: As for :func:`graphseq.compare`.
         ks, exclude_seen: As for :func:`graphseq.compare`.
-        monitor: The metric that is maximised.
+        monitor: The metric that is maximized.
         seed: Seed of the search and of every training.
         device: Where models are trained and ranked.
         out: Folder for the study (``study.db``), ``results.json`` and ``results.csv`` with a row a

@@ -93,7 +93,7 @@ def evaluate_pairs(
     seed: int = 0,
     device: torch.device | str | None = None,
 ) -> PairReport:
-    """AUC and logloss of every target against items drawn from the catalogue, all alike.
+    """AUC and logloss of every target against items drawn from the catalog, all alike.
 
     These are sampled figures: they tell models apart that saw the same draw, not how good a ranking
     is; :func:`~graphseq.evaluation.evaluate` and :func:`evaluate_reranker` do that.
@@ -103,7 +103,7 @@ def evaluate_pairs(
         sessions: A part of a split; brought into the vocabulary of ``model.catalog`` if it has one.
         num_negatives: Items drawn for each target, none of them the target itself.
         batch_size: Session graphs that the model reads at once.
-        seed: Seed of the draw, which is the same for all models of one catalogue size.
+        seed: Seed of the draw, which is the same for all models of one catalog size.
         device: Where to run; ``None``: where the model is.
 
     Raises:
@@ -115,7 +115,7 @@ def evaluate_pairs(
     seed = whole("seed", seed, at_least=0)
     require_model(model, sessions)
     if model.num_items < 2:
-        raise ValueError("A catalogue of one item has no other to compare a target with.")
+        raise ValueError("A catalog of one item has no other to compare a target with.")
     sessions = read_inputs(model, sessions)[1]
     cases = Targets(sessions)
     dataset = SessionGraphDataset(sessions, max_length=model.max_length)

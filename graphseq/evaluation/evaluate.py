@@ -48,8 +48,8 @@ def evaluate(
 
     A case is a click at or after ``first_target`` of its session; the model sees the known clicks
     before it. One rule for all models: an unknown click is skipped; an unknown target is a miss
-    that stays in the denominator; a case with no known click before it is ranked by the catalogue's
-    training counts, or by chance where the model has no catalogue; a target that the model never
+    that stays in the denominator; a case with no known click before it is ranked by the catalog's
+    training counts, or by chance where the model has no catalog; a target that the model never
     recommends (score ``-inf``) is a miss. Items tie by the rule of :mod:`graphseq.models.use.ties`.
 
     Where the model's ``causal`` holds, one pass over a session scores all its

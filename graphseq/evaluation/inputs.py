@@ -107,10 +107,10 @@ def in_codes_of(model: SessionModel, sessions: Sessions) -> Sessions:
         sessions = catalog.encode(sessions)
     if sessions.num_items != model.num_items:
         way_out = (
-            "attach the training catalogue as model.catalog, or bring them over with "
+            "attach the training catalog as model.catalog, or bring them over with "
             "sessions.with_vocabulary"
             if catalog is None
-            else "its catalogue is of other data"
+            else "its catalog is of other data"
         )
         raise ValueError(
             f"The model ranks {model.num_items} items, the sessions count {sessions.num_items}: "

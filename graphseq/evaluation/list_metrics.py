@@ -30,7 +30,7 @@ def hit_rate_at_k(predictions: Iterable[Iterable[Any]], truth: Iterable[Any], k:
 
 
 def ndcg_at_k(predictions: Iterable[Iterable[Any]], truth: Iterable[Any], k: int) -> float:
-    r"""Normalised discounted cumulative gain (Järvelin & Kekäläinen, ACM TOIS 2002), binary.
+    r"""Normalized discounted cumulative gain (Järvelin & Kekäläinen, ACM TOIS 2002), binary.
 
     .. math::
         \mathrm{NDCG@}k = \frac{\sum_{r \le k} \mathrm{hit}_r / \log_2(r + 1)}

@@ -96,7 +96,7 @@ def metric_values(
         # The list is k places long, however few items there are.
         return np.asarray(share / k if kind == "precision" else share, dtype=np.float64)
     gain = GAINS[kind]
-    if not (size > 1).any():  # no sums, hence no table as long as the catalogue
+    if not (size > 1).any():  # no sums, hence no table as long as the catalog
         return np.where(before < cutoff, gain(before + 1.0), 0.0)
     longest = int(high.max(initial=0))
     total = np.concatenate(([0.0], np.cumsum(gain(np.arange(1.0, longest + 1.0)))))

@@ -107,9 +107,9 @@ class Report:
             ``unseen_better`` and ``unseen_tied`` where the protocol's ``seen`` is ``"both"``.
         cluster: The group of each case within which cases are not independent, int64 [num_cases].
         num_items: Items ranked: those of the catalog, or the drawn candidates and the target.
-        num_unknown_targets: Targets outside the catalogue: misses that stay in the denominator.
+        num_unknown_targets: Targets outside the catalog: misses that stay in the denominator.
         num_without_history: Cases with no known click before the target, ranked by popularity.
-        num_unknown_clicks: Clicks outside the catalogue, skipped in every history.
+        num_unknown_clicks: Clicks outside the catalog, skipped in every history.
         protocol: The rules of the evaluation.
         seconds: Time that the evaluation took.
         fingerprint: Hash of the test cases, by the ids of their items; empty: not known.

@@ -20,7 +20,7 @@ from graphseq.ragged import ragged_arange
 from graphseq.typing import Ints
 
 MOST_SCORES = 2**24
-"""Scores held at once, unless :data:`FEWEST_ROWS` of a very large catalogue are more."""
+"""Scores held at once, unless :data:`FEWEST_ROWS` of a very large catalog are more."""
 
 FEWEST_ROWS = 8
 """Rows scored at once at least: each pass over the item table should serve several cases."""

@@ -209,8 +209,8 @@ class TransformerBlock(torch.nn.Module):
     .. math::
         x' = \mathrm{LN}(x + A(x, x)), \quad y = \mathrm{LN}(x' + F(x'))
 
-    ``"published"``: the block of SASRec's program, with a ReLU and no output projection; its
-    residuals start from the normalised states:
+    ``"published"``: the block of SASRec's code, with a ReLU and no output projection; its
+    residuals start from the normalized states:
 
     .. math::
         q = \mathrm{LN}(x), \quad u = \mathrm{LN}(q + A(q, x)), \quad y = u + F(u)

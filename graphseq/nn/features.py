@@ -147,7 +147,7 @@ class ItemFeatures(torch.nn.Module):
         return self.embedding.embed(codes)
 
     def _load_from_state_dict(self, state_dict: Any, prefix: str, *args: Any) -> None:
-        # The sizes of the buffers belong to the catalogue that they were filled from.
+        # The sizes of the buffers belong to the catalog that they were filled from.
         for name, buffer in self.named_buffers(recurse=False):
             saved = state_dict.get(prefix + name)
             if saved is not None and saved.shape != buffer.shape:

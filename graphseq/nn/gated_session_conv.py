@@ -19,7 +19,7 @@ class GatedSessionConv(SessionConv):
         m &= [A_{in} (W_{in} h + b_{in}) + c_{in}, \; A_{out} (W_{out} h + b_{out}) + c_{out}] \\
         h' &= \mathrm{GRU}(m, h)
 
-    with both matrices row-normalised: a node shares out its incoming (outgoing) weight. A node
+    with both matrices row-normalized: a node shares out its incoming (outgoing) weight. A node
     without incoming (outgoing) transitions receives :math:`c` alone. All steps share parameters.
 
     Args:

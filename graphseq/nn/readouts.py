@@ -21,7 +21,7 @@ class SRGNNReadout(torch.nn.Module):
         \alpha_i = q^\top \sigma(W_1 v_n + W_2 v_i + c), \quad
         s_g = \sum_i \alpha_i v_i, \quad s = W_3 [s_g ; v_n]
 
-    The sum runs over clicks, so that a repeated item counts each time. As in the authors' program,
+    The sum runs over clicks, so that a repeated item counts each time. As in the authors' code,
     and unlike the paper, :math:`W_1` and :math:`W_3` have a bias.
 
     With ``softmax``, the textbook's simplified form: a network over :math:`[v_n ; v_i]` gives
@@ -43,10 +43,10 @@ class SRGNNReadout(torch.nn.Module):
     def __init__(self, hidden_channels: int, hybrid: bool = True, softmax: bool = False) -> None:
         super().__init__()
         self.softmax = softmax
-        self.lin_last = Linear(hidden_channels, hidden_channels)  # W1 (bias: program only)
+        self.lin_last = Linear(hidden_channels, hidden_channels)  # W1 (bias: authors' code only)
         self.lin_click = Linear(hidden_channels, hidden_channels)  # W2, c
         self.lin_score = Linear(hidden_channels, 1, bias=False)  # q
-        # W3 (bias: program only)
+        # W3 (bias: authors' code only)
         self.lin_out = Linear(2 * hidden_channels, hidden_channels) if hybrid else None
         self.reset_parameters()
 
@@ -146,7 +146,7 @@ def session_readout(
 
 
 def reset_uniform(module: torch.nn.Module, hidden_channels: int) -> None:
-    """Starts every parameter as SR-GNN's program does, uniform within ``d ** -0.5`` of zero."""
+    """Starts every parameter as SR-GNN's code does, uniform within ``d ** -0.5`` of zero."""
     bound = hidden_channels**-0.5
     for parameter in module.parameters():
         torch.nn.init.uniform_(parameter, -bound, bound)

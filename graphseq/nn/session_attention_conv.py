@@ -12,13 +12,13 @@ from graphseq.nn.ragged import sum_by_group
 from graphseq.nn.session_conv import SessionConv
 
 SLOPE = 0.2
-"""Slope of the LeakyReLU below zero, as in the authors' program."""
+"""Slope of the LeakyReLU below zero, as in the authors' code."""
 
 ITSELF, LEAVES, ENTERS, BOTH = range(4)
 
 
 class SessionAttentionConv(SessionConv):
-    r"""Attention over the neighbours in a session graph (Wang et al., SIGIR 2020, eq. 6-8).
+    r"""Attention over the neighbors in a session graph (Wang et al., SIGIR 2020, eq. 6-8).
 
     .. math::
         e_{ij} = \mathrm{LeakyReLU}\big(a_{r_{ij}}^\top (h_i \odot h_j)\big), \quad

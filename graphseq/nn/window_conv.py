@@ -90,7 +90,7 @@ class VerticalConv(torch.nn.Module):
     .. math::
         \tilde o_k = \sum_{l=1}^{L} \tilde F_{k,l} \, E_l + \tilde b_k
 
-    without activation. The bias is the program's.
+    without activation. The bias is the authors' code's.
 
     Args:
         num_filters: Filters.

@@ -181,7 +181,7 @@ def test_evaluate_without_history_and_with_tied_popularity_averages_over_the_tie
     assert report.metrics["mrr"] == pytest.approx(((1 / 2 + 1 / 3) / 2 + 1 / 4) / 3)
 
 
-def test_evaluate_without_history_and_catalogue_is_chance():
+def test_evaluate_without_history_and_catalog_is_chance():
     report = evaluate(Constant(6), sessions_of([["x", "c"]]), ks=[3])
     assert report.metrics["hr@3"] == 3 / 6
     assert report.num_without_history == 1
@@ -207,13 +207,13 @@ def test_evaluate_with_items_renumbered_is_the_same():
     renumbered.weight.data = model.weight.data[order]
     for exclude_seen in (False, True):
         first = evaluate(model, sessions_of(lists), exclude_seen=exclude_seen)
-        # The sessions keep their codes: evaluate brings them into those of the catalogue.
+        # The sessions keep their codes: evaluate brings them into those of the catalog.
         second = evaluate(renumbered, sessions_of(lists), exclude_seen=exclude_seen)
         assert second.ranks.equals(first.ranks)
         assert second.metrics == first.metrics
 
 
-def test_evaluate_with_an_item_beyond_the_catalogue_takes_it_as_unknown():
+def test_evaluate_with_an_item_beyond_the_catalog_takes_it_as_unknown():
     model = NextLetter(3)
     model.catalog = Catalog(Vocabulary(["a", "b", "c"]), np.array([1, 1, 1]))
     report = evaluate(model, Sessions.from_lists([["z", "a", "b", "z"]]))
@@ -303,5 +303,5 @@ def test_evaluate_of_sessions_with_other_items_says_the_way_out():
         evaluate(Constant(5), sessions_of([["a", "b"]]))
     model = Constant(5)
     model.catalog = Catalog(VOCABULARY, np.ones(6, dtype=np.int64))
-    with pytest.raises(ValueError, match="its catalogue is of other data"):
+    with pytest.raises(ValueError, match="its catalog is of other data"):
         evaluate(model, sessions_of([["a", "b"]]))

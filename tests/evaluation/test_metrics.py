@@ -96,7 +96,7 @@ def test_metric_of_a_miss_is_zero_at_any_cutoff(name):
     assert metric_values(name, [7, 0], [0, 3], 7)[0] == 0
 
 
-def test_metric_with_k_above_the_catalogue_counts_every_item():
+def test_metric_with_k_above_the_catalog_counts_every_item():
     assert metric_values("hr@99", [6], [0], 7).tolist() == [1]
     assert metric_values("mrr@99", [6], [0], 7).tolist() == metric_values("mrr", [6], [0], 7)
 

@@ -79,7 +79,7 @@ def test_rank_counts_in_blocks_of_any_size_are_the_same(monkeypatch, room):
     assert (better.tolist(), tied.tolist()) == expected
 
 
-def test_rank_counts_of_neighbouring_float64_scores_are_not_ties():
+def test_rank_counts_of_neighboring_float64_scores_are_not_ties():
     one = torch.tensor(1.0, dtype=torch.float64)
     above = torch.nextafter(one, torch.tensor(2.0, dtype=torch.float64))
     scores = torch.stack([one, above, one]).view(1, 3)

@@ -58,7 +58,7 @@ def test_table_ranks_of_rounded_products_are_those_of_one_set_of_scores(monkeypa
     better, tied = TableRanks(weight).counts(vectors, targets)
     exact = vectors.double() @ weight.double().t()
     expected = rank_counts(exact, targets)
-    assert (better - expected[0]).abs().max() <= 2  # neighbours that float32 cannot tell apart
+    assert (better - expected[0]).abs().max() <= 2  # neighbors that float32 cannot tell apart
     assert (better == expected[0]).float().mean() > 0.98
     assert int((tied < 1).sum()) == 0
 

@@ -38,12 +38,12 @@ def test_rolling_study_tests_every_way_on_every_later_period(
     assert {row["targets"] for row in rows} == {24}
     first, later = rows[:3], rows[3:]
     assert len({json.dumps(row["metrics"]) for row in first}) == 1  # one model, three names
-    grown, anew, kept = (row["items"] for row in later)
-    assert grown == anew == kept + 2
+    grown, again, kept = (row["items"] for row in later)
+    assert grown == again == kept + 2
     unknown = [row["unknown_targets"] for row in later]
     assert unknown[0] == unknown[1] < unknown[2]
     assert (tmp_path / "rolling.png").stat().st_size > 0
-    if model == "markov":  # counted anew either way
+    if model == "markov":  # counted again either way
         assert later[0]["metrics"] == later[1]["metrics"]
 
 

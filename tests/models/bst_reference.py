@@ -59,9 +59,9 @@ def weights(model: torch.nn.Module) -> dict[str, np.ndarray]:
 
 
 def norm(x: np.ndarray, w: dict[str, np.ndarray], name: str) -> np.ndarray:
-    centred = x - x.mean()
+    centered = x - x.mean()
     return (
-        centred / np.sqrt(centred @ centred / len(x) + 1e-5) * w[f"{name}.weight"]
+        centered / np.sqrt(centered @ centered / len(x) + 1e-5) * w[f"{name}.weight"]
         + w[f"{name}.bias"]
     )
 

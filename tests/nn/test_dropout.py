@@ -26,7 +26,7 @@ def test_dropout_drops_its_share_and_keeps_the_mean(share: float) -> None:
 def test_dropout_values_are_dropped_apart_from_each_other() -> None:
     torch.manual_seed(0)
     kept = (dropout(torch.ones(400_000), 0.3) != 0).double() - 0.7
-    # Four values share a draw: neighbours at any distance must not know of each other.
+    # Four values share a draw: neighbors at any distance must not know of each other.
     for distance in (1, 2, 3, 4, 5, 8):
         correlation = (kept[:-distance] * kept[distance:]).mean() / 0.21
         assert abs(correlation) < 4 / math.sqrt(400_000)

@@ -310,7 +310,7 @@ def test_wrong_argument_is_named(options: dict[str, Any], message: str, split: S
         quick(model_of("srgnn"), split, **options)
 
 
-def test_model_of_another_catalogue_is_refused(split: Split) -> None:
+def test_model_of_another_catalog_is_refused(split: Split) -> None:
     with pytest.raises(ValueError, match="The model has 5 items, the training data 12"):
         quick(SRGNN(5, 8), split)
 

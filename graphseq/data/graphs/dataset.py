@@ -26,7 +26,7 @@ from graphseq.ragged import ptr_of
 from graphseq.random import substreams, words_of
 
 UNKNOWN_TARGET = -1
-"""``y`` of a target outside the catalogue: nothing to train on, a miss in evaluation."""
+"""``y`` of a target outside the catalog: nothing to train on, a miss in evaluation."""
 
 NO_TARGET = -100
 """``y`` of a click after which nothing is to be predicted: ``ignore_index`` of torch's losses."""

@@ -61,7 +61,7 @@ class SessionParallelSampler(EpochSampler[SessionParallelStep]):
         lengths: Clicks of each sample, int64 [num_samples].
         num_lanes: Lanes of one rank.
         shuffle: Whether the order is random and differs from epoch to epoch; else it is that of the
-            samples, as in the authors' program.
+            samples, as in the authors' code.
         seed: Seed of that order.
         rank, world_size: This process among how many; by default those of ``torch.distributed``.
 

@@ -51,7 +51,7 @@ class CountingModel(SessionModel):
     are not negative, so that each is exact but for ``num_roundings`` of itself.
 
     Args:
-        num_items: Items of the catalogue.
+        num_items: Items of the catalog.
     """
 
     samples = "counts"
@@ -70,7 +70,7 @@ class CountingModel(SessionModel):
     def fit_counts(self, sessions: Sessions) -> Self:
         """Counts these sessions, all of their clicks, and forgets what was counted before.
 
-        A click outside the vocabulary is skipped; its neighbours become adjacent, as they do in the
+        A click outside the vocabulary is skipped; its neighbors become adjacent, as they do in the
         session graph.
 
         Args:
@@ -246,7 +246,7 @@ class CountingModel(SessionModel):
         self, state_dict: dict[str, Any], prefix: str, *args: Any, **kwargs: Any
     ) -> None:
         # How much was counted decides the size of the buffers, so loading brings the sizes along;
-        # only the catalogue's size is fixed, and torch itself says so where it differs.
+        # only the catalog's size is fixed, and torch itself says so where it differs.
         for name, buffer in self._buffers.items():
             loaded = state_dict.get(prefix + name)
             if buffer is None or loaded is None or loaded.shape == buffer.shape:

@@ -33,19 +33,19 @@ class ItemKNN(CountingModel):
 
     with :math:`S_i` the training sessions that clicked the item, once or often,
     :math:`\lambda` ``regularization``, :math:`s_R` the distinct items of the newest ``last_clicks``
-    clicks and :math:`\beta` ``backoff``. An item is no neighbour of itself. Where several items are
+    clicks and :math:`\beta` ``backoff``. An item is no neighbor of itself. Where several items are
     equally near, those that were clicked later in the log are kept.
 
-    As in Sarwar et al. (WWW 2001), on sessions in place of users. The baseline in the program of
-    GRU4Rec (Hidasi et al., ICLR 2016) has :math:`\lambda = 20`, scores by the last click alone,
-    keeps 100 neighbours, and counts a click as often as it was made where this counts sessions.
+    As in Sarwar et al. (WWW 2001), on sessions instead of users. The baseline in the code of GRU4Rec's
+    authors (Hidasi et al., ICLR 2016) has :math:`\lambda = 20`, scores by the last click alone,
+    keeps 100 neighbors, and counts a click as often as it was made where this counts sessions.
 
     Args:
-        num_items: Items of the catalogue.
-        k: Neighbours kept of each item.
+        num_items: Items of the catalog.
+        k: Neighbors kept of each item.
         regularization: Sessions added to those of every item: rare items get less similar.
         last_clicks: Clicks at the end of a session whose items are summed; ``None``: all.
-        backoff: Weight of the share of training clicks; 0: what is no neighbour gets ``-inf``.
+        backoff: Weight of the share of training clicks; 0: what is no neighbor gets ``-inf``.
 
     Raises:
         ValueError: If an argument is out of its range.
@@ -78,7 +78,7 @@ class ItemKNN(CountingModel):
     ) -> None:
         super().__init__(num_items)
         if k < 1:
-            raise ValueError(f"k must be at least 1 neighbour, got {k}.")
+            raise ValueError(f"k must be at least 1 neighbor, got {k}.")
         if last_clicks is not None and last_clicks < 1:
             raise ValueError(f"last_clicks must be at least 1 click, or None, got {last_clicks}.")
         for name, value in (("regularization", regularization), ("backoff", backoff)):
@@ -89,7 +89,7 @@ class ItemKNN(CountingModel):
         self.last_clicks = last_clicks
         self.backoff = backoff
         self.set_buffer("item_sessions")  # |S_i|: [num_items]
-        self.set_buffer("neighbor_ptr")  # [num_items + 1], into the neighbours
+        self.set_buffer("neighbor_ptr")  # [num_items + 1], into the neighbors
         self.set_buffer("neighbor_item", dtype=torch.int)  # j: [num_neighbors]
         self.set_buffer("neighbor_together", dtype=torch.int)  # |S_i and S_j|: [num_neighbors]
 
@@ -134,7 +134,7 @@ class ItemKNN(CountingModel):
         last_click: NDArray[np.int64],
     ) -> NDArray[np.int64]:
         """Which entries of the co-occurrence matrix are among the ``k`` nearest of their row."""
-        entry = np.flatnonzero(together.indices != row)  # no item is a neighbour of itself
+        entry = np.flatnonzero(together.indices != row)  # no item is a neighbor of itself
         row, column = row[entry], together.indices[entry]
         # Within a row its own norm changes no order: it is left out of the cosine.
         nearness = together.data[entry] / np.sqrt(item_sessions[column] + self.regularization)

@@ -52,7 +52,7 @@ class MarkovChain(CountingModel):
     1: what happened elsewhere since, or nothing at all, takes nothing from a context.
 
     Args:
-        num_items: Items of the catalogue, ``V``.
+        num_items: Items of the catalog, ``V``.
         order: Clicks in the longest context, at least 1.
         backoff: Weight of the shorter context's probabilities, in clicks.
         smoothing: Clicks added to the count of every item in ``P_0``.

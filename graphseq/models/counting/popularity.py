@@ -19,7 +19,7 @@ class Popularity(CountingModel):
     The floor under every table: what a model gains above it, it owes to the session.
 
     Args:
-        num_items: Items of the catalogue.
+        num_items: Items of the catalog.
     """
 
     traits = Traits(

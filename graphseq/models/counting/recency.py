@@ -22,7 +22,7 @@ class Recency(CountingModel):
     session, 1 for the newest, and :math:`c_j / N` the item's share of training clicks.
 
     Args:
-        num_items: Items of the catalogue.
+        num_items: Items of the catalog.
     """
 
     traits = Traits(

@@ -32,7 +32,7 @@ class SequentialRules(CountingModel):
         w(a, b) = \sum_{\text{pairs}} f(\text{gap}), \qquad
         \hat y_{sj} = \sum_{r=1}^{R} \frac1r \, w(i_{L+1-r}, j) + \beta \frac{c_j}{N}
 
-    where the gap of neighbours is 1, pairs farther apart than ``window`` are no rule, :math:`f` is
+    where the gap of neighbors is 1, pairs farther apart than ``window`` are no rule, :math:`f` is
     1/gap (``"reciprocal"``), falls linearly to 1/window at the window's end (``"linear"``) or is 1
     (``"constant"``); :math:`i_L` is the last click, :math:`R` ``last_clicks`` and :math:`\beta`
     ``backoff``. Sessions are best scored by their last click alone, histories of users by their
@@ -42,15 +42,15 @@ class SequentialRules(CountingModel):
     evidence gives equal scores and popularity decides. ``backoff=0`` is the plain form: what no
     rule leads to gets ``-inf``. Self-pairs count. Rules are stored sparsely, 12 bytes each.
 
-    SR of Ludewig and Jannach (User Modeling and User-Adapted Interaction, 2018); their program
+    SR of Ludewig and Jannach (User Modeling and User-Adapted Interaction, 2018); their code
     scores by the last click and keeps the 20 strongest rules of an item, this one keeps all.
 
     Args:
-        num_items: Items of the catalogue.
+        num_items: Items of the catalog.
         window: Largest gap of a pair, in clicks.
         weight: ``"reciprocal"``, ``"linear"`` or ``"constant"``.
         last_clicks: Clicks at the end of a session whose rules are summed.
-        backoff: Weight of the share of training clicks, in pairs of neighbours.
+        backoff: Weight of the share of training clicks, in pairs of neighbors.
 
     Raises:
         ValueError: If an argument is out of its range.
@@ -128,7 +128,7 @@ class SequentialRules(CountingModel):
         return self._unit / gap if self.weight == "reciprocal" else 1
 
     def evidence(self, batch: Batch) -> Evidence:
-        """Summed weights of rules out of the last clicks, in pairs of neighbours.
+        """Summed weights of rules out of the last clicks, in pairs of neighbors.
 
         Args:
             batch: Session graphs.

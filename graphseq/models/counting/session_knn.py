@@ -26,10 +26,10 @@ OLDEST = 2**31 - 1
 
 
 class SessionKNN(CountingModel):
-    r"""What session-kNN models share: the log as two sparse tables, neighbours, summed scores.
+    r"""What session-kNN models share: the log as two sparse tables, neighbors, summed scores.
 
     The newest ``sample_size`` sessions of the log with an item of the current session are its
-    candidates, the ``k`` most similar of them its neighbours :math:`N_s`; equally similar ones go
+    candidates, the ``k`` most similar of them its neighbors :math:`N_s`; equally similar ones go
     by recency. Then
 
     .. math::
@@ -39,12 +39,12 @@ class SessionKNN(CountingModel):
 
     with the weights that a family defines: of clicks in the similarity, :meth:`click_weight` and
     :meth:`similarity`; of the newest item in common, :meth:`match_weight`; of places in the
-    neighbour, :meth:`place_weight`. Items of the session itself are scored like all others.
+    neighbor, :meth:`place_weight`. Items of the session itself are scored like all others.
 
     With ``half_life`` :math:`h`, a candidate's similarity is multiplied by
     :math:`2^{-\Delta t / h}`, with :math:`\Delta t` the time by which it is older than the newest
     candidate of the session. The newest one always counts in full, so that a quiet month, before
-    the session or in the log, takes nothing from its neighbours. What ended after the current time
+    the session or in the log, takes nothing from its neighbors. What ended after the current time
     is as old as the current time itself.
 
     The state is 8 bytes for each distinct item of each session, and 4 for the ``sample_size``
@@ -58,8 +58,8 @@ class SessionKNN(CountingModel):
     session, whatever the batch; a session's scores do not depend on the part.
 
     Args:
-        num_items: Items of the catalogue.
-        k: Neighbours of a session.
+        num_items: Items of the catalog.
+        k: Neighbors of a session.
         sample_size: Candidates of a session.
         half_life: Time by which a candidate that is older than the newest one counts half, in the
             unit of click times (of seconds also text as ``"30min"`` or a timedelta); where the log
@@ -68,14 +68,14 @@ class SessionKNN(CountingModel):
             none.
         idf_weight: Weight :math:`\omega` of rare items.
         last_clicks: Clicks at the end of the current session that count; ``None``: all.
-        backoff: Weight :math:`\beta` of the share of training clicks; 0: what no neighbour clicked
+        backoff: Weight :math:`\beta` of the share of training clicks; 0: what no neighbor clicked
             gets ``-inf``.
 
     Raises:
         ValueError: If an argument is out of its range.
     """
 
-    num_roundings = 512  # an item may get a term of every neighbour
+    num_roundings = 512  # an item may get a term of every neighbor
     in_main_memory = (
         "session_ptr",
         "session_item",
@@ -158,7 +158,7 @@ class SessionKNN(CountingModel):
         raise AttributeError(f"{type(self).__name__} defines no similarity.")
 
     def match_weight(self, age: Tensor) -> Tensor:
-        """Weight of a neighbour by the age of the newest item in common, int64 -> float64 [n]."""
+        """Weight of a neighbor by the age of the newest item in common, int64 -> float64 [n]."""
         raise AttributeError(f"{type(self).__name__} defines no match_weight.")
 
     def place_weight(self, distance: Tensor) -> Tensor | None:
@@ -211,7 +211,7 @@ class SessionKNN(CountingModel):
     # -- scoring -------------------------------------------------------------------------------
 
     def neighbors(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-        """The neighbours of every session, most similar first.
+        """The neighbors of every session, most similar first.
 
         Args:
             batch: Session graphs.
@@ -219,7 +219,7 @@ class SessionKNN(CountingModel):
         Returns:
             For each pair, session by session: the session of the batch and that of the log (0: the
             newest), int64; their similarity, float64; the age of the newest item in common, and the
-            place of the last one in the neighbour, int64; [num_pairs] each.
+            place of the last one in the neighbor, int64; [num_pairs] each.
         """
         parts: list[tuple[NDArray[Any], ...]] = []
         start = 0
@@ -233,7 +233,7 @@ class SessionKNN(CountingModel):
         )
 
     def evidence(self, batch: Batch) -> Evidence:
-        """Summed similarities of the neighbours that clicked the item.
+        """Summed similarities of the neighbors that clicked the item.
 
         Args:
             batch: Session graphs; with ``click_time``, the last is the current time.
@@ -271,7 +271,7 @@ class SessionKNN(CountingModel):
         )
 
     def _neighborhoods(self, query: _Query) -> Iterator[_Neighborhood]:
-        """The neighbours of all sessions, some sessions at a time, most similar first."""
+        """The neighbors of all sessions, some sessions at a time, most similar first."""
         posted = self.item_session.numpy()
 
         def sessions(entry: Ints, item: Ints) -> tuple[NDArray[Any], Floats]:
@@ -294,7 +294,7 @@ class SessionKNN(CountingModel):
                 )
 
     def _nearest(self, query: _Query, common: csr_matrix) -> tuple[Ints, Ints, Floats]:
-        """Row, session of the log and similarity of the neighbours, most similar first."""
+        """Row, session of the log and similarity of the neighbors, most similar first."""
         count = np.diff(common.indptr)
         row = np.repeat(np.arange(len(count)), count)
         session, weight = common.indices.astype(np.int64), common.data
@@ -337,7 +337,7 @@ class SessionKNN(CountingModel):
     def _neighborhood(
         self, query: _Query, row: Ints, session: Ints, similarity: Floats
     ) -> _Neighborhood:
-        # A table in which neighbours look up their items: how new each is in the session.
+        # A table in which neighbors look up their items: how new each is in the session.
         own, column = np.unique(query.item, return_inverse=True)
         column_of = np.zeros(self.num_items, dtype=np.int32)  # 0: of none of these sessions
         column_of[own] = np.arange(1, len(own) + 1)
@@ -363,7 +363,7 @@ class SessionKNN(CountingModel):
         )
 
     def _evidence(self, near: _Neighborhood) -> csr_matrix:
-        """What the neighbours clicked, summed: [num_rows, num_items]."""
+        """What the neighbors clicked, summed: [num_rows, num_items]."""
         num_rows, num_pairs = len(near.query.total), len(near.row)
         value = near.similarity * self.match_weight(torch.from_numpy(near.age)).numpy()
         # Added from the largest on: what equal weights speak for gets equal sums, to the last bit.
@@ -423,7 +423,7 @@ class _Query:
 
 @dataclass(frozen=True)
 class _Neighborhood:
-    """The neighbours of some sessions of a batch, session by session, and all of their clicks."""
+    """The neighbors of some sessions of a batch, session by session, and all of their clicks."""
 
     query: _Query
     row: Ints  # the session of each pair, from 0
@@ -431,6 +431,6 @@ class _Neighborhood:
     similarity: Floats
     age: Ints  # of the newest item in common
     place: NDArray[np.int32]  # of the last item in common
-    ptr: Ints  # first item of each neighbour, and the end
+    ptr: Ints  # first item of each neighbor, and the end
     item: NDArray[np.int32]
     item_place: NDArray[np.int32]

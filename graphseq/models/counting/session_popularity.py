@@ -23,7 +23,7 @@ class SessionPopularity(CountingModel):
     Hidasi et al. (ICLR 2016) and Wu et al. (AAAI 2019).
 
     Args:
-        num_items: Items of the catalogue.
+        num_items: Items of the catalog.
     """
 
     traits = Traits(

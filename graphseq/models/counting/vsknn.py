@@ -38,17 +38,17 @@ class VSKNN(SessionKNN):
     ``quadratic`` ((L - a + 1) / L)²           1 / a²
     ============= ============================ =====================
 
-    The authors' program, session-rec, has the same weights, but a linear one that is zero for the
+    The authors' code, session-rec, has the same weights, but a linear one that is zero for the
     newest clicks of sessions of more than ten; its decay by time is (7/8) a day, which is
     ``half_life=448_500`` in seconds; its idf counts clicks, this one sessions, and is off by
     default; it breaks ties in the order of a Python set, this one by recency; and without a
-    neighbour it ranks nothing, this one by popularity.
+    neighbor it ranks nothing, this one by popularity.
 
     Args:
         num_items, k, sample_size, half_life, idf_weight, last_clicks, backoff: As
             :class:`~graphseq.models.counting.session_knn.SessionKNN` has them.
         decay: Weight of the current session's items in the similarity.
-        match_decay: Weight of a neighbour by the newest item in common.
+        match_decay: Weight of a neighbor by the newest item in common.
 
     Raises:
         ValueError: If an argument is out of its range.

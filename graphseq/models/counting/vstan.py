@@ -1,4 +1,4 @@
-"""STAN and VSTAN: session-kNN with decay in the session, between sessions, and in the neighbour."""
+"""STAN and VSTAN: session-kNN with decay in the session, between sessions, and in the neighbor."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from graphseq.models.registry import register
 
 @register("vstan")
 class VSTAN(SessionKNN):
-    r"""Sequence and time aware neighbourhood (STAN, Garg et al., SIGIR 2019) with V-SKNN's weights.
+    r"""Sequence and time aware neighborhood (STAN, Garg et al., SIGIR 2019) with V-SKNN's weights.
 
     .. math::
         w(i) = e^{-(a_i - 1) / \lambda_1}, \qquad
@@ -28,21 +28,21 @@ class VSTAN(SessionKNN):
 
     with :math:`a_i` the clicks from the last one on an item to the end of the session, 1 for the
     newest, :math:`a_{sn}` that of the newest item in common, :math:`p_n(j)` the place of the item's
-    last click in the neighbour and :math:`p_n(s)` the place of the neighbour's last click on an
+    last click in the neighbor and :math:`p_n(s)` the place of the neighbour's last click on an
     item of the session. :math:`\lambda_1` is ``click_decay``, :math:`\lambda_3` ``place_decay``
     and :math:`\lambda_4` ``match_decay``. STAN itself is ``match_decay=None, idf_weight=0``; the
     two are what VSTAN (Ludewig et al., RecSys 2019 and UMUAI 2021) takes over from V-SKNN.
 
     The paper's decay between sessions is :math:`e^{-\Delta t / \lambda_2}`: :math:`\lambda_2` of 5
-    days is ``half_life=299_400`` in seconds. The authors' program, session-rec, counts clicks in
+    days is ``half_life=299_400`` in seconds. The authors' code, session-rec, counts clicks in
     the idf, this one sessions; it breaks ties in the order of a Python set, this one by recency.
 
     Args:
         num_items, k, sample_size, half_life, idf_weight, last_clicks, backoff: As
             :class:`~graphseq.models.counting.session_knn.SessionKNN` has them.
         click_decay: Clicks after which an item of the current session weighs 1/e; ``None``: none.
-        match_decay: The same for a neighbour by the newest item in common; ``None``: none.
-        place_decay: Places in the neighbour after which an item weighs 1/e; ``None``: no decay.
+        match_decay: The same for a neighbor by the newest item in common; ``None``: none.
+        place_decay: Places in the neighbor after which an item weighs 1/e; ``None``: no decay.
 
     Raises:
         ValueError: If an argument is out of its range.

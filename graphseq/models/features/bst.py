@@ -39,7 +39,7 @@ class BST(BehaviorModel):
     input, features included, and there is no MLP behind it. A user's embedding is added to states.
 
     Args:
-        num_items: Items of the catalogue.
+        num_items: Items of the catalog.
         hidden_channels: Width ``d`` of embeddings and states.
         num_layers: Blocks; the paper found one best.
         heads: Attention heads of a block.

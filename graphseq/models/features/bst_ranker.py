@@ -43,7 +43,7 @@ class BSTRanker(BehaviorModel):
 
     With one block, which the paper found best, only the candidate's own row is needed of the last
     layer; keys and values of the history do not depend on it and are made once for all candidates.
-    With more blocks the history attends to the candidate, and all but the last block run anew for
+    With more blocks the history attends to the candidate, and all but the last block run again for
     each of them.
 
     :math:`t(v_c)` is ``batch.request_time`` where the batch has it, else the time of the last
@@ -53,7 +53,7 @@ class BSTRanker(BehaviorModel):
     clicks from the candidate back, for logs without times.
 
     Args:
-        num_items: Items of the catalogue.
+        num_items: Items of the catalog.
         hidden_channels: Width ``d`` of embeddings and states.
         num_layers: Blocks.
         heads: Attention heads of a block.

@@ -37,7 +37,7 @@ class WithUser(SessionModel):
     little stays close to it.
 
     Args:
-        num_items: Items of the catalogue.
+        num_items: Items of the catalog.
         num_users: Users of the training data; ``None``: as many as its catalog names, from
             :meth:`attach` on, which ``fit`` calls.
         base: Name of a family in :data:`graphseq.models.MODELS` that scores by an item table and is

@@ -23,14 +23,14 @@ from graphseq.nn.session_attention_conv import SLOPE, SessionAttentionConv
 
 
 class GlobalNeighbors(torch.nn.Module):
-    r"""What an item's neighbours in all sessions say of it (Wang et al., SIGIR 2020, eq. 2-5).
+    r"""What an item's neighbors in all sessions say of it (Wang et al., SIGIR 2020, eq. 2-5).
 
     .. math::
         \pi_{ij} = \mathrm{softmax}_j\big(q_1^\top \mathrm{LeakyReLU}(
             W_1 [\bar s \odot e_j ; w_{ij}])\big), \quad
         h_i = \mathrm{relu}\big(W_2 [e_i ; \sum_j \pi_{ij} e_j]\big)
 
-    with :math:`\bar s` the mean embedding of the session's clicks. An item without neighbours has a
+    with :math:`\bar s` the mean embedding of the session's clicks. An item without neighbors has a
     sum of zero.
 
     Args:
@@ -57,7 +57,7 @@ class GlobalNeighbors(torch.nn.Module):
         exists = weight > 0
         logits = self.lin_score(inner).squeeze(2)  # [num_nodes, M]
         logits = logits.masked_fill(~exists, torch.finfo(logits.dtype).min)
-        pi = logits.softmax(1) * exists  # [num_nodes, M]; a row without neighbours: zeros
+        pi = logits.softmax(1) * exists  # [num_nodes, M]; a row without neighbors: zeros
         around = (pi.unsqueeze(1) @ neighbors).squeeze(1)  # [num_nodes, d]
         h: Tensor = self.lin_out(torch.cat([e, around], dim=1)).relu()
         return h  # [num_nodes, d]
@@ -70,7 +70,7 @@ class GlobalNeighbors(torch.nn.Module):
 class GCEGNN(SessionModel):
     r"""Scores of GCE-GNN (Wang et al., SIGIR 2020): :math:`\hat z_j = s^\top e_j`.
 
-    A node's state is the sum of what its neighbours in all training sessions say
+    A node's state is the sum of what its neighbors in all training sessions say
     (:class:`GlobalNeighbors`) and what those in its own session say
     (:class:`~graphseq.nn.session_attention_conv.SessionAttentionConv`). Attention over the clicks
     knows their distance from the end, :math:`p_{n-i}`:
@@ -86,12 +86,12 @@ class GCEGNN(SessionModel):
     trains; it is saved with the weights.
 
     Different from the paper: :math:`w_{ij}` is the logarithm of one plus the count, since counts
-    grow with the log; and global neighbours are those of one hop.
+    grow with the log; and global neighbors are those of one hop.
 
     Args:
-        num_items: Items of the catalogue.
+        num_items: Items of the catalog.
         hidden_channels: Width ``d`` of embeddings and states.
-        num_neighbors: Global neighbours of each item, those that stand near it most often.
+        num_neighbors: Global neighbors of each item, those that stand near it most often.
         steps: Clicks between which two items are near, at most.
         dropout: Share of the global part of node states dropped in training.
         max_length: Newest clicks that the model sees; each has a position of its own.
@@ -143,7 +143,7 @@ class GCEGNN(SessionModel):
         self.lin_score = Linear(d, 1, bias=False)  # q2
         shape = (num_items, num_neighbors)
         self.register_buffer("neighbors", torch.zeros(shape, dtype=torch.int32))
-        self.register_buffer("neighbor_weight", torch.zeros(shape))  # 0: no neighbour
+        self.register_buffer("neighbor_weight", torch.zeros(shape))  # 0: no neighbor
         self.knows_neighbors = False
         self.reset_parameters()
 

@@ -39,12 +39,12 @@ class SRGNN(SessionModel):
     cosines times ``scale`` (:class:`~graphseq.nn.item_table.ItemTable`). With ``positions`` and
     ``dropout`` too it is NISER+: the readout then knows where each click stands.
 
-    The authors' program counts a repeated transition once; here transitions weigh by their count
-    unless ``edge_weight="binary"``, which :meth:`from_published` sets. The program keeps a padding
-    item 0; here there is none.
+    The authors' code counts a repeated transition once; here transitions weigh by their count
+    unless ``edge_weight="binary"``, which :meth:`from_published` sets. The authors' code keeps a
+    padding item 0; here there is none.
 
     Args:
-        num_items: Items of the catalogue.
+        num_items: Items of the catalog.
         hidden_channels: Width ``d`` of embeddings and states.
         num_layers: Steps of propagation.
         edge_weight: ``"count"``, ``"binary"`` or ``"decayed"``: a transition counts by its age
@@ -54,7 +54,7 @@ class SRGNN(SessionModel):
         readout: ``"published"``, ``"softmax"`` (the textbook's), ``"last"``, ``"mean"``, ``"sum"``.
         hybrid: Whether the last click joins the session vector; ``"last"`` is that click alone.
         normalize: Whether embeddings and session vectors have length one in scores.
-        scale: What :math:`\sigma` normalised scores are multiplied by: the inverse temperature.
+        scale: What :math:`\sigma` normalized scores are multiplied by: the inverse temperature.
         dropout: Share of each node's embedding dropped in training.
         max_length: Newest clicks that make the graph, for histories of hundreds; ``None``: all.
         positions: ``"start"`` or ``"end"``: learned, counted from there, added to the clicks'

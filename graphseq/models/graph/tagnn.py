@@ -47,11 +47,11 @@ class TAGNN(SRGNN):
     which takes two products of node states with item embeddings, block by block of items. In
     training the backward pass computes each block again.
 
-    Different from the authors' program, which adds the attended states as they are
+    Different from the authors' code, which adds the attended states as they are
     (:math:`W_t = 1`), takes a softmax for :math:`s_g` too, and lets padded clicks into both.
 
     Args:
-        num_items: Items of the catalogue.
+        num_items: Items of the catalog.
         hidden_channels: Width ``d`` of embeddings and states.
         num_layers: Steps of propagation.
         edge_weight, half_life, half_life_unit: As in :class:`~graphseq.models.SRGNN`.
@@ -67,7 +67,7 @@ class TAGNN(SRGNN):
         parallel=True,
         reach="whole session",
         side_features=False,
-        best_for="re-ranking, or catalogues small enough for several products of all items",
+        best_for="re-ranking, or catalogs small enough for several products of all items",
     )
 
     num_roundings = 16

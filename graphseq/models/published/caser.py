@@ -15,7 +15,7 @@ NAMES = {
     "W2.weight": "items.weight",
     "b2.weight": "items.bias",
 }
-"""Parameters in the program -> here, of every model."""
+"""Parameters in the authors' code -> here, of every model."""
 
 
 def read_caser(

@@ -28,7 +28,7 @@ NAMES = {
     "linear_transform.weight": "session_readout.lin_out.weight",
     "linear_transform.bias": "session_readout.lin_out.bias",
 }
-"""Parameters in the authors' program -> here; its ``linear_edge_f`` is never used."""
+"""Parameters in the authors' code -> here; its ``linear_edge_f`` is never used."""
 
 
 def read_srgnn(

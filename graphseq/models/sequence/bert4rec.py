@@ -47,13 +47,14 @@ class BERT4Rec(SessionModel):
     end, with clicks masked at random, and the newest window with its last item alone masked, as in
     ranking. Blocks and head compute the last layer for masked clicks only.
 
-    Different from the authors' program: each epoch draws masks anew, where the program draws ten
+    Different from the authors' code: each epoch draws masks again, where the authors' code draws
+    ten
     for all epochs; windows do not overlap; each click is masked with ``mask_prob`` by itself, where
-    the program masks that share of each window; there are no embeddings of segments; projections
-    start with deviation :math:`1 / \sqrt{in}`, not 0.02.
+    the authors' code masks that share of each window; there are no embeddings of segments;
+    projections start with deviation :math:`1 / \sqrt{in}`, not 0.02.
 
     Args:
-        num_items: Items of the catalogue.
+        num_items: Items of the catalog.
         hidden_channels: Width ``d`` of embeddings and states.
         num_layers: Blocks.
         heads: Attention heads of a block.
@@ -65,8 +66,8 @@ class BERT4Rec(SessionModel):
         masking: What stands in the place of a click masked at random: ``"mask"``: always
             :math:`m`; ``"80_10_10"``: :math:`m` in 80 %, any item in 10 %, its own item in 10 %.
         positions: Whether learned positions count from the ``"start"`` or the ``"end"`` of a row.
-        norm_input: Whether the sum of embedding and position is normalised, as in the program and
-            in BERT; the paper has it not.
+        norm_input: Whether the sum of embedding and position is normalized, as in the authors'
+            code and in BERT; the paper has it not.
 
     Raises:
         ValueError: If a size is not positive, ``max_length`` leaves no place for a click, ``heads``

@@ -39,9 +39,10 @@ class Caser(SessionModel):
     clicks, and :math:`P_u` is the user's embedding; without users, :math:`W'_j` is half as wide.
     Every click has the window that ends with it, so states equal those of prefixes.
 
-    Different from the program, which pads short sequences with an item of its own: places before
+    Different from the authors' code, which pads short sequences with an item of its own: places
+    before
     the first click are zeros, and no horizontal filter ends there. Parameters start as in the
-    program (a tied table: wider, and biases at zero). Its loss is ``SampledLoss("bce", 3)``
+    authors' code (a tied table: wider, and biases at zero). Its loss is ``SampledLoss("bce", 3)``
     with ``num_targets=3``; it draws negatives for each window, here a batch shares them.
     ``dropout`` falls on the convolutions' outputs.
 
@@ -49,7 +50,7 @@ class Caser(SessionModel):
     field, have the zero vector.
 
     Args:
-        num_items: Items of the catalogue.
+        num_items: Items of the catalog.
         hidden_channels: Width ``d`` of embeddings and of ``z``.
         max_length: Clicks ``L`` that a state sees, itself included.
         num_horizontal: Horizontal filters of each height; 0: none.
@@ -60,7 +61,7 @@ class Caser(SessionModel):
         num_users: Users; ``None``: no user embedding. With users, states are ``2 d`` wide.
         num_targets: Clicks that the window before them is trained to predict. More than one needs
             batches of whole sessions, as ``fit`` makes them.
-        embedding: ``"separate"``: :math:`W'` is a table of its own, as in paper and program;
+        embedding: ``"separate"``: :math:`W'` is a table of its own, as in paper and code;
             ``"tied"``: the input table is the output table too, which learns from far fewer
             clicks an item; without users alone.
 

@@ -32,16 +32,16 @@ class GRU4Rec(SessionModel):
         h_t = \mathrm{GRU}(x_t, h_{t-1}), \quad \hat r_{t,j} = w_j^\top h_t + b_j
 
     where :math:`x_t` is the embedding of the t-th click's item and :math:`h_0 = 0`. Scores carry
-    no final activation, as in the authors' PyTorch program of 2023, and parameters start as there:
+    no final activation, as in the authors' PyTorch code of 2023, and parameters start as there:
     weights uniform in :math:`\pm \sqrt{6 / (in + out)}` for each gate and table, biases zero.
 
     It trains on whole sessions, packed step by step with the longest first and gradients through
     all clicks; or, on the batches of a :class:`~graphseq.data.SessionParallelLoader`, click
-    by click as the program does, with a state kept for every lane from step to step and gradients
-    through one click alone.
+    by click as the authors' code does, with a state kept for every lane from step to step and
+    gradients through one click alone.
 
     ``dropout`` falls on what a layer hands to the next and to the scores. Click by click it falls
-    on the state carried on as well, as in the program; over whole sessions it does not, since
+    on the state carried on as well, as in the authors' code; over whole sessions it does not, since
     torch's GRU takes no mask between two clicks. The paper's one-hot input is a separate table
     with one value for each gate and unit, which :meth:`from_published` makes of it.
 
@@ -53,7 +53,7 @@ class GRU4Rec(SessionModel):
     as NISER (Gupta et al., 2019) has them without the bias; embeddings are read as they are.
 
     Args:
-        num_items: Items of the catalogue.
+        num_items: Items of the catalog.
         hidden_channels: Width ``d`` of states and of the output table.
         num_layers: GRU layers of that width, one upon the other.
         embedding: ``"tied"``: the output table :math:`w` is the input table too;
@@ -63,7 +63,7 @@ class GRU4Rec(SessionModel):
         dropout: Share of each layer's output dropped in training.
         input_dropout: Share of each embedding dropped in training.
         normalize: Whether states and output table have length one in scores.
-        scale: What :math:`\sigma` normalised scores are multiplied by: the inverse temperature.
+        scale: What :math:`\sigma` normalized scores are multiplied by: the inverse temperature.
 
     Raises:
         ValueError: If a size or ``scale`` is not positive, a share lies outside [0, 1),

@@ -36,7 +36,7 @@ class HGRU4Rec(SessionModel):
         c_m = \mathrm{GRU}_{usr}(s_{m,N_m}, c_{m-1}), \quad
         \hat r_j = w_j^\top s_{m,n} + b_j
 
-    with :math:`c_0 = 0` and, as in the authors' program, :math:`s_{1,0} = 0`. In the variant
+    with :math:`c_0 = 0` and, as in the authors' code, :math:`s_{1,0} = 0`. In the variant
     ``"all"`` the session's network also reads :math:`c_{m-1}` beside every click.
 
     It reads histories that :func:`graphseq.data.join_sessions` or
@@ -44,13 +44,14 @@ class HGRU4Rec(SessionModel):
     together. A batch without it holds first sessions. The k-th sessions of all users of a batch are
     one packed pass, so a batch takes as many passes as its user of most sessions has.
 
-    Different from the program: gradients flow through all sessions of a history, there through one
+    Different from the authors' code: gradients flow through all sessions of a history, there
+    through one
     click; torch's GRU, whose reset gate falls behind the matrix; dropout falls on what is handed
     on, never from click to click. The first click of a session is no target of training, as there,
     except where it ends its history.
 
     Args:
-        num_items: Items of the catalogue.
+        num_items: Items of the catalog.
         hidden_channels: Width ``d`` of embeddings and session states.
         user_channels: Width of user states; ``None``: ``hidden_channels``.
         variant: ``"init"``: a user's state starts sessions; ``"all"``: it is read at every click

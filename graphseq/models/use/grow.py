@@ -1,4 +1,4 @@
-"""Models that grow: a larger catalogue, with what was learnt of the items that stay."""
+"""Models that grow: a larger catalog, with what was learnt of the items that stay."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ logger = logging.getLogger(__name__)
 Initial = Literal["mean", "neighbors", "features"]
 
 STEPS = 3
-"""Clicks between which two items are neighbours, at most."""
+"""Clicks between which two items are neighbors, at most."""
 
 NUM_BUCKETS = 10
 """Buckets in which items with a numeric feature are alike."""
@@ -41,7 +41,7 @@ Rows = Callable[[NDArray[np.float64]], NDArray[np.float64]]
 def grow(
     model: SessionModel, data: Split | Sessions | Catalog, *, initial: Initial = "mean"
 ) -> SessionModel:
-    r"""The same model over a larger catalogue: its items, and those of ``data`` that it lacks.
+    r"""The same model over a larger catalog: its items, and those of ``data`` that it lacks.
 
     Known items keep their codes, their rows and so their scores, bit by bit; all that does not
     belong to an item stays as it is. The row of a new item j in every table with one row an item is
@@ -56,12 +56,12 @@ def grow(
     :math:`w_{ji}` are zero, it is the mean. New users start at zero, as unknown ones are scored.
 
     ``fit(grown, sessions)`` then trains on: it reads sessions in the codes of the model
-    (:func:`in_model_codes`). A counting model of the larger catalogue counts ``data`` anew, so give
+    (:func:`in_model_codes`). A counting model of the larger catalog counts ``data`` again, so give
     it the whole log.
 
     Args:
-        model: A model that knows its catalogue, as every fitted one does; it is left as it is.
-        data: The new log (of a split its training part), or the new catalogue alone.
+        model: A model that knows its catalog, as every fitted one does; it is left as it is.
+        data: The new log (of a split its training part), or the new catalog alone.
         initial: ``"mean"``, ``"neighbors"``, which needs sessions, or ``"features"``, which needs
             ``item_features``.
 
@@ -70,7 +70,7 @@ def grow(
         ``grown.catalog``.
 
     Raises:
-        ValueError: If the model knows no catalogue, ``data`` lacks what ``initial`` needs, or a
+        ValueError: If the model knows no catalog, ``data`` lacks what ``initial`` needs, or a
             parameter of a class of one's own depends on the number of items in another way than by
             one row an item.
     """
@@ -100,7 +100,7 @@ def grow(
     if isinstance(model, CountingModel) and isinstance(grown, CountingModel):
         if log is None:
             raise ValueError(
-                f"{type(model).__name__} counts sessions, a catalogue has none: pass the log."
+                f"{type(model).__name__} counts sessions, a catalog has none: pass the log."
             )
         return grown.fit_counts(log).train(model.training)
     rows = _rows(model, grown_catalog, log, initial)
@@ -118,7 +118,7 @@ def in_model_codes(model: SessionModel, sessions: Sessions) -> Sessions:
     Features of items that the sessions do not tell are those that the model knows.
 
     Args:
-        model: Any model; one without a catalogue takes sessions as they are.
+        model: Any model; one without a catalog takes sessions as they are.
         sessions: The log.
 
     Raises:
@@ -149,11 +149,11 @@ def in_model_codes(model: SessionModel, sessions: Sessions) -> Sessions:
     return catalog.encode(sessions)
 
 
-# -- the larger catalogue ----------------------------------------------------------------------
+# -- the larger catalog ----------------------------------------------------------------------
 
 
 def _union(old: Catalog, new: Catalog) -> Catalog:
-    """The old catalogue with what the new one has beyond it behind; counts are the new ones."""
+    """The old catalog with what the new one has beyond it behind; counts are the new ones."""
     items = old.items.extended([new.items], "items")
     code = new.items.encode(items.ids)
     counts = np.where(code >= 0, np.append(new.counts, 0)[code], 0)
@@ -236,7 +236,7 @@ def _rows(model: SessionModel, catalog: Catalog, log: Sessions | None, initial: 
         if log is None:
             raise ValueError(
                 "initial='neighbors' reads which items stand near each other in the new log, a "
-                "catalogue alone does not tell: pass sessions."
+                "catalog alone does not tell: pass sessions."
             )
         near = near_counts(log, STEPS).astype(np.float64)[known:, :known]
         return lambda table: _weighted(near, table, table)

@@ -69,7 +69,7 @@ def recommend(
         sessions: Lists, arrays or tensors of item ids, oldest click first; :class:`Sessions`; or
             whatever log :meth:`Sessions.from_frame` takes, with its model's click features if it
             has them, whose sessions are answered in the order in which they first appear.
-        k: Items to recommend. Where the catalogue or ``allow`` has fewer, all of them come.
+        k: Items to recommend. Where the catalog or ``allow`` has fewer, all of them come.
         users: The user of each session, by id, [num_sessions].
         session, item, time, user: Names of the log's columns; ``None``: ``session_id``,
             ``item_id`` and, where it has them, ``time`` and ``user_id``.
@@ -106,7 +106,7 @@ def recommend(
     as_frame = flag("as_frame", as_frame)
     if k > model.num_items:
         logger.warning(
-            "k=%d is larger than the catalogue: all of its %d items are ranked.", k, model.num_items
+            "k=%d is larger than the catalog: all of its %d items are ranked.", k, model.num_items
         )
     vocabulary = item_vocabulary(model)
     queries = read_queries(

@@ -19,7 +19,7 @@ from graphseq.data.splits.split_parts import Split
 from graphseq.random import stream
 
 SHORT_LENGTH = 5
-"""Clicks of Caser's window in its authors' program: where three sessions in four fit into it, a
+"""Clicks of Caser's window in the authors' code: where three sessions in four fit into it, a
 family that sees nothing else loses little."""
 
 REPEAT_RATE = 0.15

@@ -24,7 +24,7 @@ def kl_distillation(
         p = \mathrm{softmax}(\hat r / T), \quad q = \mathrm{softmax}(r / T)
 
     with the teacher's scores :math:`\hat r` and the student's :math:`r`. The factor keeps gradients
-    of one size whatever the temperature (section 2). The authors minimise the cross-entropy, which
+    of one size whatever the temperature (section 2). The authors minimize the cross-entropy, which
     differs by the teacher's entropy, a constant.
 
     Args:

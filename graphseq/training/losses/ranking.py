@@ -44,7 +44,7 @@ __all__ = [
 Reduction = Literal["mean", "sum"]
 
 LOG_EPSILON = math.log(1e-24)
-"""Of the 1e-24 that GRU4Rec's program adds inside the logarithm of BPR-max."""
+"""Of the 1e-24 that GRU4Rec's code adds inside the logarithm of BPR-max."""
 
 
 def sampled_softmax(
@@ -164,7 +164,7 @@ def bpr_max(
         L = -\log\Big(\sum_j s_j \sigma(r_i - r_j) + 10^{-24}\Big) + \lambda \sum_j s_j r_j^2,
         \qquad s = \mathrm{softmax}(r_j)
 
-    As in the authors' program, the softmax is over negatives alone and the small number keeps the
+    As in the authors' code, the softmax is over negatives alone and the small number keeps the
     logarithm finite.
 
     Args:
@@ -172,9 +172,10 @@ def bpr_max(
         negatives: Scores of the negatives, [B, N].
         mask: Which negatives count, bool [B, N].
         reduction: ``"mean"`` over rows or ``"sum"``.
-        regularization: The weight :math:`\lambda` of the squared scores (the program's ``bpreg``).
+        regularization: The weight :math:`\lambda` of the squared scores (the authors' code's
+        ``bpreg``).
         elu: Where above 0, all scores first go through an exponential linear unit with this slope
-            (the program's ``elu_param``).
+            (the authors' code's ``elu_param``).
 
     Returns:
         The loss, a scalar.
@@ -232,7 +233,7 @@ def bce(
     .. math::
         L = -\log \sigma(r_i) - \sum_j \log(1 - \sigma(r_j))
 
-    The paper and its program draw one negative; more of them are added up.
+    The paper and code draw one negative; more of them are added up.
 
     Args:
         positive: Scores of the targets, [B].
@@ -260,7 +261,7 @@ def gbce(
     num_items: int,
     t: float = 0.75,
 ) -> Tensor:
-    r"""Generalised binary cross-entropy (gSASRec: Petrov & Macdonald, RecSys 2023).
+    r"""Generalized binary cross-entropy (gSASRec: Petrov & Macdonald, RecSys 2023).
 
     .. math::
         L = -\beta \log \sigma(r_i) - \sum_j \log(1 - \sigma(r_j)), \qquad

@@ -1,4 +1,4 @@
-"""Which loss a training minimises, with its negatives, as plain values."""
+"""Which loss a training minimizes, with its negatives, as plain values."""
 
 from __future__ import annotations
 
@@ -86,8 +86,8 @@ class SampledLoss:
     where u is ``uniform_share`` and the last term is there with ``in_batch`` alone. GRU4Rec's
     program (Hidasi & Karatzoglou, CIKM 2018) takes :math:`\log c_j` off scores of the batch's
     targets and :math:`\alpha \log c_j` off those drawn. That is the same for either kind alone, as
-    a softmax cancels a constant; of both together the program weighs the kinds by these constants,
-    here each item counts once.
+    a softmax cancels a constant; of both together the authors' code weighs the kinds by these
+    constants, here each item counts once.
 
     Hard negatives, by ``hardest`` or ``from_index``, depend on the scores themselves: no
     probability of them is known, and there is no correction.
@@ -111,7 +111,7 @@ class SampledLoss:
         uniform_share: Share of the draws that take all items alike, whatever ``alpha``.
         label_smoothing: Of the softmax, over what was drawn.
         exclude_session: Whether what the row's session holds, all its clicks and targets, is no
-            negative for it, as in SASRec's program. A session's items are then never ranked against
+            negative for it, as in SASRec's code. A session's items are then never ranked against
             each other: for histories whose next item is always a new one, evaluated with
             ``exclude_seen``.
         hardest: Of all these negatives each row keeps only so many, those it scores highest (Zhang

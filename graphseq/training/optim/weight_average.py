@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 MEMORY = 256
-"""Steps after which Adam's momentum has faded, as in the optimiser."""
+"""Steps after which Adam's momentum has faded, as in the optimizer."""
 
 ROWS_AT_ONCE = 2**16
 """Rows settled at once: bounds memory."""

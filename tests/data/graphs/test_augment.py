@@ -87,7 +87,7 @@ def test_augmentation_keeps_sessions_clicks_where_they_belong(
 
 @every
 @given(sessions=lists.filter(bool), data=st.data())
-def test_augmentation_of_a_session_does_not_depend_on_its_neighbours(
+def test_augmentation_of_a_session_does_not_depend_on_its_neighbors(
     name: str, sessions: list[list[int]], data: st.DataObject
 ) -> None:
     number = data.draw(st.permutations(range(len(sessions))))
@@ -171,7 +171,7 @@ def test_segment_reorder_has_every_order_alike() -> None:
     assert chisquare(list(counts.values())).pvalue > 0.01
 
 
-def test_click_reorder_swaps_pairs_that_are_no_neighbours() -> None:
+def test_click_reorder_swaps_pairs_that_are_no_neighbors() -> None:
     sessions = [list(range(10))] * 300
     changed = 0
     for after in as_lists(ClickReorder(0.4)(ragged(sessions))):

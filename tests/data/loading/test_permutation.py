@@ -41,7 +41,7 @@ def test_permutation_looks_random(size: int) -> None:
     values = np.concatenate([order(np.arange(size)) for order in orders])
     assert abs(np.corrcoef(values[:-1], values[1:])[0, 1]) < 0.02
     assert abs(np.corrcoef(values, np.tile(np.arange(size), 9))[0, 1]) < 0.02
-    # Steps between neighbours, modulo the size, are as good as uniform.
+    # Steps between neighbors, modulo the size, are as good as uniform.
     steps = np.diff(values.reshape(9, size), axis=1).ravel() % size * 20 // size
     assert stats.chisquare(np.bincount(steps, minlength=20)).pvalue > 1e-3
 

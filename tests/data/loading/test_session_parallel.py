@@ -1,4 +1,4 @@
-"""Lanes against a walk written down lane by lane, as the authors' program goes."""
+"""Lanes against a walk written down lane by lane, as the authors' code goes."""
 
 from __future__ import annotations
 

@@ -330,7 +330,7 @@ def test_select_numbers_and_masks_equal_python_indexing(
     assert sessions.select(np.array(mask)).to_lists() == kept
 
 
-def test_select_neighbours_shares_memory_and_others_do_not() -> None:
+def test_select_neighbors_shares_memory_and_others_do_not() -> None:
     sessions = Sessions.from_lists([["a", "b"], ["c"], ["a"]])
     assert np.shares_memory(sessions.select([1, 2]).items, sessions.items)
     assert not np.shares_memory(sessions.select([2, 1]).items, sessions.items)

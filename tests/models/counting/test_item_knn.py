@@ -119,7 +119,7 @@ def test_item_knn_equally_near_items_keep_those_clicked_later() -> None:
     assert model.score(as_batch([[0]]))[0].isfinite().nonzero().view(-1).tolist() == [2, 3]
 
 
-def test_item_knn_blocks_of_items_give_the_same_neighbours(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_item_knn_blocks_of_items_give_the_same_neighbors(monkeypatch: pytest.MonkeyPatch) -> None:
     generator = torch.Generator().manual_seed(0)
     train = as_sessions(torch.randint(NUM_ITEMS, (30, 4), generator=generator).tolist())
     whole = ItemKNN(NUM_ITEMS, 3).fit_counts(train).state_dict()
@@ -128,7 +128,7 @@ def test_item_knn_blocks_of_items_give_the_same_neighbours(monkeypatch: pytest.M
         assert torch.equal(value, whole[name]), name
 
 
-def test_item_knn_item_never_clicked_has_no_neighbours() -> None:
+def test_item_knn_item_never_clicked_has_no_neighbors() -> None:
     model = ItemKNN(NUM_ITEMS, backoff=0).fit_counts(as_sessions([[0, 1]]))
     assert model.score(as_batch([[5]])).isneginf().all()
 
@@ -139,7 +139,7 @@ def test_item_knn_sessions_of_one_item_leave_popularity_alone() -> None:
     assert model.score(as_batch([[0]])).argmax() == 1
 
 
-def test_item_knn_unknown_click_is_no_neighbour() -> None:
+def test_item_knn_unknown_click_is_no_neighbor() -> None:
     lists = [["a", "x", "b"], ["x"], ["b"]]
     train = Sessions.from_lists(lists, vocabulary=Vocabulary(["a", "b"]))
     model = ItemKNN(2, regularization=0, backoff=0).fit_counts(train)
@@ -172,7 +172,7 @@ def test_item_knn_of_2000_clicks_with_repeats_counts_each_item_once() -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"k": 0}, "k must be at least 1 neighbour, got 0"),
+        ({"k": 0}, "k must be at least 1 neighbor, got 0"),
         ({"last_clicks": 0}, "last_clicks must be at least 1 click, or None, got 0"),
         ({"regularization": -1.0}, "regularization must be a finite number of at least 0, got -1"),
         ({"backoff": math.nan}, "backoff must be a finite number of at least 0, got nan"),

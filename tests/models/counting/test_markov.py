@@ -274,7 +274,7 @@ def test_markov_item_that_only_came_last_falls_back_to_popularity(train: Session
     assert scores_of(plain, [2]).isneginf().all()
 
 
-def test_markov_unknown_click_is_skipped_and_its_neighbours_become_adjacent() -> None:
+def test_markov_unknown_click_is_skipped_and_its_neighbors_become_adjacent() -> None:
     lists = [["a", "x", "b"], ["b", "a"]]
     sessions = Sessions.from_lists(lists, vocabulary=Vocabulary(["a", "b"]))
     scores = MarkovChain(2, backoff=0).fit_counts(sessions).score(as_batch([[0], [1]]))

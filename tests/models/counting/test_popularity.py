@@ -51,7 +51,7 @@ def test_fit_counts_second_fit_forgets_the_first(sessions: Sessions) -> None:
     assert model.catalog.counts.tolist() == [0, 0, 2]
 
 
-def test_fit_counts_of_another_catalogue_size_is_refused(sessions: Sessions) -> None:
+def test_fit_counts_of_another_catalog_size_is_refused(sessions: Sessions) -> None:
     with pytest.raises(ValueError, match="num_items=4, but the sessions have 3"):
         Popularity(4).fit_counts(sessions)
 
@@ -73,7 +73,7 @@ def test_counts_survive_a_cast_of_the_module_to_half(sessions: Sessions) -> None
     torch.testing.assert_close(model.half().score(two_sessions()), before)
 
 
-def test_state_dict_of_another_catalogue_size_is_refused(sessions: Sessions) -> None:
+def test_state_dict_of_another_catalog_size_is_refused(sessions: Sessions) -> None:
     state = Popularity(3).fit_counts(sessions).state_dict()
     with pytest.raises(RuntimeError, match="size mismatch"):
         Popularity(4).fit_counts(Sessions.from_lists([[0, 1, 2, 3]])).load_state_dict(state)

@@ -243,7 +243,7 @@ PLAIN: dict[type[SessionKNN], dict[str, Any]] = {
     VSTAN: {"click_decay": None, "match_decay": None, "place_decay": None}
     | {"idf_weight": 0.0, "backoff": 0.0},
 }
-"""Settings with which a neighbour of [0] that holds two items is worth the same as any other."""
+"""Settings with which a neighbor of [0] that holds two items is worth the same as any other."""
 
 
 @FAMILIES
@@ -331,7 +331,7 @@ def test_session_knn_without_times_ages_by_sessions(family: type[SessionKNN]) ->
 
 
 @FAMILIES
-def test_session_knn_without_a_neighbour_leaves_popularity(family: type[SessionKNN]) -> None:
+def test_session_knn_without_a_neighbor_leaves_popularity(family: type[SessionKNN]) -> None:
     train, batch = as_sessions([[0, 1], [1, 2]]), as_batch([[5]])
     scores = family(NUM_ITEMS, backoff=1.0).fit_counts(train).score(batch)  # type: ignore[call-arg]
     torch.testing.assert_close(scores, Popularity(NUM_ITEMS).fit_counts(train).score(batch))

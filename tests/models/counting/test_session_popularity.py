@@ -56,7 +56,7 @@ def test_session_popularity_ranks_by_own_clicks_and_then_by_popularity(
                 assert (row[one] > row[other]) == (keys[one] > keys[other])
 
 
-def test_session_popularity_catalogue_of_one_popular_item_still_puts_own_clicks_first() -> None:
+def test_session_popularity_catalog_of_one_popular_item_still_puts_own_clicks_first() -> None:
     model = SessionPopularity(NUM_ITEMS).fit_counts(as_sessions([[0], [0]]))
     scores = model.score(as_batch([[1]]))[0]
     assert scores.argsort(descending=True, stable=True).tolist() == [1, 0, 2, 3, 4]

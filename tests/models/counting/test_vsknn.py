@@ -18,7 +18,7 @@ from graphseq.models.counting.vsknn import VSKNN
 NUM_ITEMS = 5
 
 
-def test_vsknn_by_hand_sums_similarities_of_neighbours() -> None:
+def test_vsknn_by_hand_sums_similarities_of_neighbors() -> None:
     train = Sessions.from_lists([[0, 1, 3], [1, 2], [4]], vocabulary=Vocabulary(np.arange(5)))
     model = VSKNN(NUM_ITEMS, idf_weight=0, backoff=0).fit_counts(train)
     # Session 0, 1: weights 1/2 and 1, so that the neighbours' similarities are 3/4 and 1/2; both
@@ -28,7 +28,7 @@ def test_vsknn_by_hand_sums_similarities_of_neighbours() -> None:
     torch.testing.assert_close(scores, torch.tensor(expected, dtype=torch.double))
 
 
-def test_vsknn_neighbour_with_older_items_alone_counts_less() -> None:
+def test_vsknn_neighbor_with_older_items_alone_counts_less() -> None:
     train = Sessions.from_lists([[0, 3], [1, 2]], vocabulary=Vocabulary(np.arange(5)))
     model = VSKNN(NUM_ITEMS, decay="same", idf_weight=0, backoff=0).fit_counts(train)
     scores = model.score(build_session_graphs(torch.tensor([0, 1]), torch.tensor([0, 2])))[0]

@@ -19,11 +19,11 @@ from graphseq.models.counting.vstan import VSTAN
 NUM_ITEMS = 6
 
 
-def test_vstan_by_hand_decays_in_the_session_and_in_the_neighbour() -> None:
+def test_vstan_by_hand_decays_in_the_session_and_in_the_neighbor() -> None:
     train = Sessions.from_lists([[0, 1, 2, 3]], vocabulary=Vocabulary(np.arange(NUM_ITEMS)))
     model = VSTAN(NUM_ITEMS, click_decay=2.0, match_decay=4.0, place_decay=8.0, backoff=0)
     model.fit_counts(train)
-    # In the session 1, 5 only item 1 is in common: of age 2, at place 2 of the neighbour.
+    # In the session 1, 5 only item 1 is in common: of age 2, at place 2 of the neighbor.
     scores = model.score(build_session_graphs(torch.tensor([1, 5]), torch.tensor([0, 2])))[0]
     weight = math.exp(-1 / 2)
     similarity = weight / math.sqrt((1 + weight**2) * 4) * math.exp(-1 / 4)
@@ -31,7 +31,7 @@ def test_vstan_by_hand_decays_in_the_session_and_in_the_neighbour() -> None:
     torch.testing.assert_close(scores.tolist(), expected)
 
 
-def test_vstan_distance_counts_from_the_neighbours_last_item_in_common() -> None:
+def test_vstan_distance_counts_from_the_neighbors_last_item_in_common() -> None:
     train = Sessions.from_lists([[0, 2, 1, 3, 0, 4]], vocabulary=Vocabulary(np.arange(NUM_ITEMS)))
     model = VSTAN(NUM_ITEMS, place_decay=1.0, backoff=0).fit_counts(train)
     scores = model.score(build_session_graphs(torch.tensor([0, 1]), torch.tensor([0, 2])))[0]

@@ -73,7 +73,7 @@ def test_with_user_training_vectors_belong_to_the_user_of_their_session(base, sa
 
 
 def test_with_user_lanes_go_on_as_those_of_the_base():
-    sessions = favourites(20)
+    sessions = favorites(20)
     graphs = SessionGraphDataset(sessions, "sessions")
     model = WithUser(sessions.num_items, 5, "gru4rec", arguments={"hidden_channels": 6})
     torch.nn.init.normal_(model.user_embedding.weight)
@@ -141,7 +141,7 @@ def test_with_user_hands_every_hook_of_a_model_on_to_its_base():
 
 
 def test_with_user_base_that_reads_all_sessions_is_given_them():
-    sessions = favourites(40)
+    sessions = favorites(40)
     model = WithUser(sessions.num_items, base="gcegnn", arguments={"hidden_channels": 6})
     base = MODELS["gcegnn"](sessions.num_items, hidden_channels=6)
     model.attach(None, sessions)
@@ -152,8 +152,8 @@ def test_with_user_base_that_reads_all_sessions_is_given_them():
         assert torch.equal(buffer, prepared[name]), name
 
 
-def favourites(num_sessions=300, seed=0):
-    """Sessions of any item, then the user's own favourite: clicks alone cannot tell it."""
+def favorites(num_sessions=300, seed=0):
+    """Sessions of any item, then the user's own favorite: clicks alone cannot tell it."""
     rng = np.random.default_rng(seed)
     users = rng.integers(0, 5, num_sessions)
     lists = [[int(rng.integers(5, 12)), int(user)] for user in users]
@@ -161,7 +161,7 @@ def favourites(num_sessions=300, seed=0):
 
 
 def test_with_user_learns_what_only_the_user_tells():
-    sessions = favourites()
+    sessions = favorites()
     options = {"max_epochs": 8, "batch_size": 32, "learning_rate": 0.02, "progress": False}
     torch.manual_seed(0)
     base = GRU4Rec(sessions.num_items, 8)
@@ -176,7 +176,7 @@ def test_with_user_learns_what_only_the_user_tells():
 
 
 def test_with_user_sized_by_its_catalog_is_saved_and_loaded(tmp_path):
-    sessions = favourites(40)
+    sessions = favorites(40)
     model = WithUser(sessions.num_items, base="srgnn", arguments={"hidden_channels": 6})
     model.attach(sessions.catalog())
     torch.nn.init.normal_(model.user_embedding.weight)
@@ -188,7 +188,7 @@ def test_with_user_sized_by_its_catalog_is_saved_and_loaded(tmp_path):
 
 
 def test_with_user_of_a_trained_model_starts_from_its_scores_and_leaves_it_alone():
-    sessions = favourites(40)
+    sessions = favorites(40)
     base = SRGNN(sessions.num_items, 6).eval()
     base.attach(sessions.catalog())
     model = WithUser.from_model(base)
@@ -200,7 +200,7 @@ def test_with_user_of_a_trained_model_starts_from_its_scores_and_leaves_it_alone
 
 
 def test_with_user_another_number_of_users_is_refused():
-    catalog = favourites(40).catalog()
+    catalog = favorites(40).catalog()
     with pytest.raises(ValueError, match="has 4 users, the catalog 5"):
         WithUser(catalog.num_items, 4).attach(catalog)
 

@@ -38,7 +38,7 @@ def model_of(**arguments: Any) -> GCEGNN:
 
 
 def naive_vector(model: GCEGNN, clicks: list[int]) -> Tensor:
-    """Eq. 2-14 of the paper for one session, node by node and neighbour by neighbour."""
+    """Eq. 2-14 of the paper for one session, node by node and neighbor by neighbor."""
     table, near = model.items.weight, model.global_neighbors
     clicks = clicks[-model.max_length :]
     nodes = list(dict.fromkeys(clicks))

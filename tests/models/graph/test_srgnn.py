@@ -1,4 +1,4 @@
-"""SR-GNN against the authors' program and against the paper's dense equations."""
+"""SR-GNN against the authors' code and against the paper's dense equations."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def model_and_batch(published: dict[str, np.ndarray]) -> tuple[SRGNN, Batch, Ten
 
 
 def ours(published: dict[str, np.ndarray], prefix: str, model: SRGNN) -> dict[str, Tensor]:
-    """The recorded values under our names, without the program's padding row."""
+    """The recorded values under our names, without the authors' code's padding row."""
     recorded = part(published, prefix)
     named = {
         PUBLISHED_NAMES[name]: torch.from_numpy(value)

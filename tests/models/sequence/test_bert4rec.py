@@ -67,8 +67,8 @@ def recorded(num_items: int = 7, **arguments: object) -> Recorded:
 
 
 def layer_norm(x: Tensor, norm: torch.nn.LayerNorm) -> Tensor:
-    centred = x - x.mean()
-    return centred / torch.sqrt((centred**2).mean() + norm.eps) * norm.weight + norm.bias
+    centered = x - x.mean()
+    return centered / torch.sqrt((centered**2).mean() + norm.eps) * norm.weight + norm.bias
 
 
 def gelu(x: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""Caser against the authors' program and a loop over windows, filters and places."""
+"""Caser against the authors' code and a loop over windows, filters and places."""
 
 from __future__ import annotations
 
@@ -151,7 +151,7 @@ def test_caser_weights_under_the_programs_names_give_the_same_model(kind: str) -
     assert again.settings | {"dropout": 0, "heights": 0} == model.settings | {
         "dropout": 0,
         "heights": 0,
-        # Without such filters the program's weights do not tell any more.
+        # Without such filters the authors' weights do not tell any more.
         "max_length": again.max_length,
     }
 

@@ -1,4 +1,4 @@
-"""GRU4Rec against the authors' program, click by click, and as a stream."""
+"""GRU4Rec against the authors' code, click by click, and as a stream."""
 
 from __future__ import annotations
 
@@ -297,7 +297,7 @@ def test_gru4rec_published_weights_that_do_not_fit_raise(published: dict[str, np
 
 
 def program_weights(layers: list[int], embedding: int | None = None) -> dict[str, Tensor]:
-    """Random weights as the program has them; without an embedding, constrained."""
+    """Random weights as the authors' code has them; without an embedding, constrained."""
     torch.manual_seed(0)
     width = layers[-1] if embedding is None else embedding
     weights = {"Wy.weight": torch.randn(7, layers[-1]), "By.weight": torch.randn(7, 1)}
@@ -313,7 +313,7 @@ def program_weights(layers: list[int], embedding: int | None = None) -> dict[str
 
 
 def program_states(weights: dict[str, Tensor], clicks: list[int]) -> Tensor:
-    """The program's layers written down with torch's own GRUCell, [num_clicks, d]."""
+    """The authors' layers written down with torch's own GRUCell, [num_clicks, d]."""
     cells = []
     while f"G.{len(cells)}.weight_ih" in weights:
         prefix = f"G.{len(cells)}."

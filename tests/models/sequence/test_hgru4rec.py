@@ -203,8 +203,8 @@ def remembered(num_users=120, seed=0):
     rng = np.random.default_rng(seed)
     lists, users = [], []
     for user in range(num_users):
-        favourite = int(rng.integers(0, 5))
-        lists += [[int(rng.integers(5, 9)), favourite], [int(rng.integers(9, 14)), favourite]]
+        favorite = int(rng.integers(0, 5))
+        lists += [[int(rng.integers(5, 9)), favorite], [int(rng.integers(9, 14)), favorite]]
         users += [user, user]
     return Sessions.from_lists(lists, users=users)
 

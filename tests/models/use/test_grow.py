@@ -59,12 +59,12 @@ def test_new_rows_by_mean_equal_the_mean_of_all_known_ones() -> None:
     assert torch.equal(grown.mask_embedding, model.mask_embedding)  # type: ignore[arg-type]
 
 
-def test_new_rows_by_neighbours_are_weighted_by_how_often_they_stand_near() -> None:
+def test_new_rows_by_neighbors_are_weighted_by_how_often_they_stand_near() -> None:
     model = known(SRGNN(4, 8))
     log = Sessions.from_lists([["e", "b"], ["b", "e", "d"], ["e", "f", "f", "f", "a"], ["g", "h"]])
     grown = grow(model, log, initial="neighbors")
     a, b, d = rows(model, "a", "b", "d")
-    # Four clicks apart, a is no neighbour of e; that of f three times; g and h have none known.
+    # Four clicks apart, a is no neighbor of e; that of f three times; g and h have none known.
     torch.testing.assert_close(rows(grown, "e")[0], (2 * b + d) / 3)
     torch.testing.assert_close(rows(grown, "f")[0], a)
     torch.testing.assert_close(rows(grown, "g")[0], model.items.rows().mean(0).detach())
@@ -129,7 +129,7 @@ def test_grown_model_knows_new_users_as_unknown_ones_and_old_ones_as_before() ->
             assert dict(before) == pytest.approx(dict(after), abs=1e-5)
 
 
-def test_grown_gcegnn_knows_new_items_neighbours_and_keeps_those_of_known_ones() -> None:
+def test_grown_gcegnn_knows_new_items_neighbors_and_keeps_those_of_known_ones() -> None:
     model = known(GCEGNN(4, 8, num_neighbors=2))
     model.attach(None, old_log())
     grown = grow(model, Sessions.from_lists([["e", "b"], ["e", "b"], ["a", "b"]]))
@@ -195,7 +195,7 @@ def test_growing_says_what_is_missing() -> None:
     with pytest.raises(ValueError, match="give the sessions item_features"):
         grow(model, log, initial="features")
     counting = MarkovChain(4).fit_counts(old_log())
-    with pytest.raises(ValueError, match="counts sessions, a catalogue has none: pass the log"):
+    with pytest.raises(ValueError, match="counts sessions, a catalog has none: pass the log"):
         grow(counting, log.catalog())
 
 
@@ -209,7 +209,7 @@ def test_table_that_is_not_one_row_an_item_is_refused() -> None:
         grow(known(Wide(4)), Sessions.from_lists([["e", "a"]]))
 
 
-def test_counts_of_the_grown_catalogue_are_those_of_the_new_log() -> None:
+def test_counts_of_the_grown_catalog_are_those_of_the_new_log() -> None:
     grown = grow(known(SRGNN(4, 8)), Sessions.from_lists([["e", "a", "e"]]))
     assert grown.catalog is not None
     np.testing.assert_array_equal(grown.catalog.counts, [1, 0, 0, 0, 2])

@@ -128,13 +128,13 @@ def test_recommend_without_catalog_cannot_fall_back_and_says_so() -> None:
         recommend(Recorder(5), [[0], [9]])
 
 
-def test_recommend_more_than_the_catalogue_gives_all_and_says_so(
+def test_recommend_more_than_the_catalog_gives_all_and_says_so(
     markov: MarkovChain, caplog: pytest.LogCaptureFixture
 ) -> None:
     with caplog.at_level(logging.WARNING):
         [answer] = markov.recommend([["a"]], k=9)
     assert sorted(item for item, _ in answer) == ["a", "b", "c", "d"]
-    assert "k=9 is larger than the catalogue" in caplog.text
+    assert "k=9 is larger than the catalog" in caplog.text
 
 
 def test_recommend_exclude_for_all_or_for_each_session(markov: MarkovChain) -> None:

@@ -114,7 +114,7 @@ def test_full_cross_entropy_of_vectors_beside_their_targets_or_opposite_equals_t
     inputs = (vectors, weight, bias)
     loss = full_cross_entropy(vectors, weight, targets, bias, block_elements=block_elements)
     expected = plain(vectors, weight, targets, bias)
-    # Neighbours of 100 lie 8e-6 apart in float32.
+    # Neighbors of 100 lie 8e-6 apart in float32.
     torch.testing.assert_close(loss, expected, rtol=1e-6, atol=1e-5)
     for grad, wanted in zip(
         torch.autograd.grad(loss, inputs), torch.autograd.grad(expected, inputs), strict=True

@@ -102,7 +102,7 @@ def published() -> dict[str, np.ndarray]:
 
 
 def off_diagonal(logits: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """The program's matrix as positives, all columns, and which of them are negatives."""
+    """The authors' matrix as positives, all columns, and which of them are negatives."""
     return logits.diagonal(), logits, ~torch.eye(*logits.shape, dtype=torch.bool)
 
 

@@ -119,10 +119,10 @@ def test_index_negatives_go_by_a_copy_until_it_is_made_anew() -> None:
     changed = weight.clone()
     for step in (1, 2):
         assert negatives.find(rows(), targets, other, other_bias, step).equal(first)
-    anew = negatives.find(rows(), targets, other, other_bias, 3)
-    assert anew.equal(IndexNegatives(4, 3).find(rows(), targets, other, other_bias, 0))
-    assert not anew.equal(first)
-    weight.zero_()  # an optimiser's step does not change the copy either
+    again = negatives.find(rows(), targets, other, other_bias, 3)
+    assert again.equal(IndexNegatives(4, 3).find(rows(), targets, other, other_bias, 0))
+    assert not again.equal(first)
+    weight.zero_()  # an optimizer's step does not change the copy either
     negatives.find(rows(), targets, changed, bias, 6)
     changed.zero_()
     assert negatives.find(rows(), targets, other, other_bias, 7).equal(first)
