@@ -36,8 +36,8 @@ class ItemKNN(CountingModel):
     clicks and :math:`\beta` ``backoff``. An item is no neighbor of itself. Where several items are
     equally near, those that were clicked later in the log are kept.
 
-    As in Sarwar et al. (WWW 2001), on sessions instead of users. The baseline in the code of GRU4Rec's
-    authors (Hidasi et al., ICLR 2016) has :math:`\lambda = 20`, scores by the last click alone,
+    As in Sarwar et al. (WWW 2001), on sessions instead of users. The baseline of GRU4Rec's
+    authors (Hidasi et al., ICLR 2016) has :math:`\lambda = 20` and scores by the last click alone. It
     keeps 100 neighbors, and counts a click as often as it was made where this counts sessions.
 
     Args:
