@@ -37,8 +37,8 @@ class ItemKNN(CountingModel):
     equally near, those that were clicked later in the log are kept.
 
     As in Sarwar et al. (WWW 2001), on sessions instead of users. The baseline of GRU4Rec's
-    authors (Hidasi et al., ICLR 2016) has :math:`\lambda = 20` and scores by the last click alone. It
-    keeps 100 neighbors, and counts a click as often as it was made where this counts sessions.
+    authors (Hidasi et al., ICLR 2016) has :math:`\lambda = 20` and scores by the last click alone.
+    It keeps 100 neighbors, and counts a click as often as it was made where this counts sessions.
 
     Args:
         num_items: Items of the catalog.
