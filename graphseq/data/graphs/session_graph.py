@@ -24,7 +24,7 @@ class SessionGraphStorage(GlobalStorage):
 
     A session may have as many clicks as nodes, or one node and one user. By size, transforms of PyG
     would then change its clicks, targets and users as if they were nodes. Fields that are not
-    listed here, as those a transform adds, are told by size, as in PyG.
+    listed here, such as fields that a transform adds, are recognized by size, as in PyG.
     """
 
     _session_fields: frozenset[str] = frozenset()
@@ -62,15 +62,15 @@ class SessionGraphStorage(GlobalStorage):
 class SessionGraph(Data):
     r"""A session as a weighted directed graph (Wu et al., AAAI 2019).
 
-    Fields: ``x`` [num_nodes] item codes in the order of first visit; ``edge_index``
-    [2, num_edges] and ``edge_weight`` [num_edges], each transition once with the number of times it
-    was made; ``click_index`` [num_clicks], the node of each click, oldest first; ``y``, the target
-    [1] or one for each click [num_clicks]; optionally ``click_time`` and ``click_<feature>``
-    [num_clicks], ``user`` [1], ``request_time`` [1].
+    Fields: ``x`` [num_nodes] item codes in the order of first visit. ``edge_index`` [2, num_edges]
+    and ``edge_weight`` [num_edges] hold each transition once, with the number of times it was made.
+    ``click_index`` [num_clicks] is the node of each click, oldest first. ``y`` is the target [1],
+    or one per click [num_clicks]. Optional: ``click_time`` and ``click_<feature>`` [num_clicks],
+    ``user`` [1], ``request_time`` [1].
 
     When graphs are batched, exactly ``edge_index`` and ``click_index`` are shifted by the nodes
     before them, whatever a feature of the clicks is called. A single graph is read by models as a
-    batch of one. Fields of your own are told apart by name: ``node_<name>``, ``edge_<name>``,
+    batch of one. Custom fields are recognized by name: ``node_<name>``, ``edge_<name>``,
     ``click_<name>`` and ``session_<name>``; any other by its size, as in PyG.
     """
 

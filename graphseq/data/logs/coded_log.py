@@ -138,7 +138,7 @@ class CodedLog:
             return _index(connection.sql(query).to_arrow_table().column(0))
 
     def described(self, rows: NDArray[np.int64]) -> pd.DataFrame:
-        """What these rows of the log say of their items."""
+        """What these rows of the log state about their items."""
         places = [self.columns.places[name] for name in self.columns.described]
         with database(self.folder) as connection:
             connection.register("chosen", pa.table({"row": rows, "place": np.arange(len(rows))}))
@@ -372,7 +372,7 @@ def _add_clicks(
 
 
 def _cut(connection: duckdb.DuckDBPyConnection, folder: Path, num_shards: int) -> None:
-    """Writes the clicks of each shard to files of its own."""
+    """Writes the clicks of each shard to separate files."""
     filled = {row[0] for row in connection.sql("SELECT DISTINCT shard FROM groups").fetchall()}
     empty = [shard for shard in range(num_shards) if shard not in filled]
     if empty:

@@ -69,9 +69,10 @@ def convert(
         options: How the log is read.
 
     Raises:
-        ValueError: If the log is empty or broken, a column is missing (those that exist are
-            listed), a value is missing (file and rows are named), a session has two users, or the
-            folder holds something else or cannot be written, as when the disk is full.
+        ValueError: If the log is empty or broken, or a column is missing (existing ones are
+            listed). Also if a value is missing (file and rows are named), or a session has two
+            users. Also if the folder holds something else or cannot be written, as when the disk is
+            full.
     """
     if isinstance(user, (list, tuple)):
         raise ValueError(

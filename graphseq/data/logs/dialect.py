@@ -1,4 +1,4 @@
-"""Text files of values between separators: what a file's start says of how it is written."""
+"""Text files of values between separators: what a file's start shows about how it is written."""
 
 from __future__ import annotations
 
@@ -137,9 +137,9 @@ def dialect(
     Args:
         file: The file.
         found: How it may be written.
-        options: What the caller says of it.
+        options: What the caller states about it.
         wanted: Names of the columns to read.
-        keys: Names of columns that its folders tell.
+        keys: Names of columns that its folders give.
 
     Raises:
         ValueError: If its separator cannot be told.

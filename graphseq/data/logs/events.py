@@ -36,13 +36,14 @@ def session_fields(
 ) -> dict[str, Any]:
     """The fields of :class:`~graphseq.data.Sessions` that a log makes.
 
-    Rows are grouped by ``session``, or, where that is ``None``, by ``user``; then ordered by time,
-    rows of equal time in the log's order; then cut wherever the pause is longer than ``gap``.
+    Rows are grouped by ``session``, or, where that is ``None``, by ``user``. They are then ordered
+    by time, rows of equal time in the log's order, and cut wherever the pause is longer than
+    ``gap``.
 
     Args:
         log: What a person holds, see :data:`~graphseq.data.logs.source.Log`.
-        item, time, user, session: Names of its columns; several for the user where the first one
-            that a row has says who it is of.
+        item, time, user, session: Names of its columns; several for the user, where the first one
+            that a row has determines the user.
         gap: The longest pause within a session, as ``"30min"`` or in seconds; ``None``: no cut.
         features: Columns that describe the click.
         item_features: Columns that describe the item, or a frame indexed by item id.
@@ -153,9 +154,9 @@ def session_fields(
 
 
 def visitors(columns: Sequence[pd.Series], rule: IdRule, place: Callable[[int], str]) -> pd.Series:
-    """Who a row is of, where several columns may say so: the first one with a value decides.
+    """The user of a row, where several columns may give it: the first one with a value decides.
 
-    Ids of the first column stay as they are. Those of the others get the name of their column in
+    Ids of the first column stay as they are. Ids of the others get the name of their column in
     front, as ``"cookie=7"``, since a cookie 7 is not the user 7.
 
     Args:

@@ -98,7 +98,7 @@ class FileLog(LogSource):
 
     @contextmanager
     def reading(self) -> Iterator[None]:
-        """Whatever DuckDB says of a file becomes one sentence that names it."""
+        """What DuckDB reports about a file becomes one sentence that names the file."""
         try:
             yield
         except duckdb.Error as error:
@@ -110,7 +110,7 @@ class FileLog(LogSource):
 
 
 def refusal(error: duckdb.Error, files: Sequence[LogFile]) -> ValueError:
-    """What DuckDB says of a file, in one sentence."""
+    """What DuckDB reports about a file, in one sentence."""
     text = str(error)
     named = [str(file.path) for file in files if str(file.path) in text]
     path = max(named, key=len) if named else str(files[0].path)

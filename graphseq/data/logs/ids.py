@@ -48,7 +48,7 @@ def id_column(
 
     Raises:
         ValueError: If ids are of a type that cannot be saved, may have lost digits as floats, or
-            are no integers where ``rule`` asks for them.
+            are not integers where ``rule`` asks for them.
     """
     what = f"column {column.name!r}" if what is None else what
     kind = column.dtype

@@ -1,4 +1,4 @@
-"""Logs in JSON lines: each value is the number or the text that the file says."""
+"""Logs in JSON lines: each value is the number or the text in the file."""
 
 from __future__ import annotations
 

@@ -31,7 +31,7 @@ class MemoryLog(LogSource):
         options: How it is read.
 
     Raises:
-        ValueError: If it is no log.
+        ValueError: If it is not a log.
     """
 
     def __init__(self, log: Any, options: LogOptions) -> None:

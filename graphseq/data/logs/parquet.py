@@ -80,7 +80,7 @@ class ParquetLog(FileLog):
         keys = [key for key, _ in self.files[0].keys if key not in self.schemas[0].names]
         hive = "true, hive_types_autocast=false" if keys else "false"
         table = f"read_parquet({paths}, union_by_name={union}, hive_partitioning={hive})"
-        # DuckDB tells no case in names, and calls the second of two "id_1".
+        # DuckDB ignores case in names, and calls the second of two "id_1".
         own = self.schemas[0].names
         theirs = dict(zip(own, self._called(table), strict=False)) | {key: key for key in keys}
         values = [f"{quoted(theirs[name])} AS v{place}" for place, name in enumerate(columns)]

@@ -1,4 +1,4 @@
-"""Files of a log: those of a path, a list of paths, a glob or a folder, and how each is kept."""
+"""Files of a log, from a path, a list of paths, a glob or a folder, and how each is stored."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class LogFile:
         path: Where it lies.
         kind: Its format.
         compression: How it is compressed, of text and JSON.
-        keys: What the names of its folders say of all its rows, as in ``day=3/part.csv``.
+        keys: What the names of its folders state about all its rows, as in ``day=3/part.csv``.
     """
 
     path: Path
@@ -58,7 +58,7 @@ class LogFile:
 
 
 def files_of(paths: Sequence[str | PathLike[str]]) -> list[LogFile]:
-    """The files of these paths, in order; those of folders and globs by their paths.
+    """The files of these paths, in order; files of folders and globs are ordered by their paths.
 
     Raises:
         ValueError: If a path leads to no file, or files are of several formats.
@@ -91,7 +91,7 @@ def _hidden(path: Path, base: Path) -> bool:
 
 
 def _of_folder(folder: Path) -> list[LogFile]:
-    """Files of formats known by their suffixes; those that start with ``.`` or ``_`` are none."""
+    """Files of formats known by their suffixes, without files named ``.*`` or ``_*``."""
     files = []
     for path in sorted(folder.rglob("*")):
         suffixes = [s.lower() for s in path.suffixes]

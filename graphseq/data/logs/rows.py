@@ -49,8 +49,8 @@ def by_clicks(
 ) -> tuple[pd.DataFrame, NDArray[np.int64] | None]:
     """The log with one click per row, where its items are lists; else as it is.
 
-    Columns of lists are taken apart together; what other columns say of a row holds for each of its
-    clicks. Rows with an empty or a missing list are no sessions: they are counted and reported.
+    Columns of lists are taken apart together; other columns of a row hold for each of its clicks.
+    Rows with an empty or a missing list are not sessions: they are counted and reported.
 
     Args:
         frame: The log.
@@ -62,7 +62,7 @@ def by_clicks(
 
     Returns:
         The log, and the row that each of its clicks was in, int64 [num_clicks]; ``None``: the items
-        are no lists.
+        are not lists.
 
     Raises:
         ValueError: If lists of a row differ in length, hold lists themselves, or are all empty; or

@@ -115,9 +115,9 @@ class Typed:
 
     Args:
         connection: Where to run it; it closes with the log.
-        sql: A SELECT of the columns by their names, in the log's order: ids as integers of 64
-            bits, text, floats, booleans or moments; the time as ticks, BIGINT, UBIGINT or DOUBLE;
-            features as BIGINT, DOUBLE, BOOLEAN, text or moments. Missing values are NULL.
+        sql: A SELECT of the columns by their names, in the log's order. Ids are integers of 64
+            bits, text, floats, booleans or moments. The time is ticks, BIGINT, UBIGINT or DOUBLE.
+            Features are BIGINT, DOUBLE, BOOLEAN, text or moments. Missing values are NULL.
         tick: Seconds of one tick.
     """
 
@@ -146,7 +146,7 @@ class LogSource(ABC):
 
         Args:
             columns: Names of columns.
-            ids: Those of them that hold ids: never floats or booleans where they come from text.
+            ids: The columns that hold ids: never floats or booleans where they come from text.
 
         Raises:
             ValueError: If a column does not exist, exists twice, or cannot be read.
@@ -215,7 +215,7 @@ def split_name(name: Any, existing: Collection[Any]) -> tuple[Any, str]:
 
 
 def check_columns(columns: Sequence[Any], existing: Sequence[Any], what: str) -> None:
-    """Raises ValueError if a column is missing (naming those that exist) or is there twice."""
+    """Raises ValueError if a column is missing (existing ones are named) or is there twice."""
     absent = [c for c in columns if c not in existing]
     if absent:
         hint = ""

@@ -247,7 +247,7 @@ def _places(select: Sequence[str]) -> list[str]:
 def _guess(
     name: str, dialects: Sequence[Dialect], files: Sequence[LogFile], nulls: Sequence[str]
 ) -> str:
-    """What the first rows say of a column: ``"integers"``, ``"text"``, or ``"unknown"``."""
+    """What the first rows show about a column: ``"integers"``, ``"text"``, or ``"unknown"``."""
     values: list[str] = []
     for how, file in zip(dialects, files, strict=True):
         if name in how.names:
@@ -280,7 +280,7 @@ def typed_text(text: Any, is_id: bool) -> Any:
         return whole
     if is_id:
         return text
-    for part in (text.slice(0, 1000), text):  # most columns say it at once
+    for part in (text.slice(0, 1000), text):  # most columns show it at once
         lower = pc.utf8_lower(part)
         if not pc.all(
             pc.or_(pc.is_in(lower, pa.array(["true", "false"])), pc.is_null(lower))
@@ -291,5 +291,5 @@ def typed_text(text: Any, is_id: bool) -> Any:
     numbers = cast_text(text, pa.float64())
     if numbers is None:
         return text
-    # 007 is a code, no number.
+    # 007 is a code, not a number.
     return text if pc.any(pc.match_substring_regex(text, r"^[+-]?0\d")).as_py() else numbers

@@ -239,7 +239,7 @@ def duration(name: str, value: Duration, *, number: str = "seconds") -> Fraction
     if isinstance(value, str):
         seconds = _duration_of_text(value)
     elif isinstance(value, (datetime.timedelta, np.timedelta64)):
-        # A NumPy duration without a unit, or in months, is no length of time.
+        # A NumPy duration without a unit, or in months, is not a length of time.
         plain = isinstance(value, np.timedelta64) and np.datetime_data(value)[0] in (
             "generic",
             "M",
@@ -268,7 +268,7 @@ def half_life_of(value: Duration | None, *, unit: str = "seconds") -> float | No
         unit: What a number counts; only of ``"seconds"`` may it be text or a timedelta.
 
     Raises:
-        ValueError: If it is no duration, not positive, not finite, or not in the unit.
+        ValueError: If it is not a duration, not positive, not finite, or not in the unit.
     """
     if value is None:
         return None

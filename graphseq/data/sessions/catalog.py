@@ -37,7 +37,7 @@ class Catalog:
         users: Ids of the users, if the log names them.
         item_features: One row per item in code order, if the log has item features.
         click_vocabularies: Name of a categorical click feature -> the values behind its codes.
-        delisted: Codes of the items that are no longer to be recommended, ascending, int64 [n].
+        delisted: Codes of the items not to be recommended any more, ascending, int64 [n].
 
     Raises:
         ValueError: If counts or features are not one to an item, or a code is that of no item.
@@ -76,7 +76,7 @@ class Catalog:
         return len(self.items)
 
     def delist(self, items: Iterable[Any]) -> Catalog:
-        """The same catalog, with these items never to be recommended, beside those that are so yet.
+        """The same catalog, with these items too never to be recommended.
 
         Args:
             items: Ids; one that the catalog lacks is left out, and a warning counts them.
@@ -128,10 +128,10 @@ class Catalog:
         """The same sessions in the codes of these items, users and values of click features.
 
         What the catalog lacks becomes -1. An item keeps the features that the sessions have of it;
-        the catalog gives those of the others.
+        other items get the catalog's.
 
         Args:
-            sessions: In codes of their own.
+            sessions: In their own codes.
 
         Raises:
             ValueError: If none of the ids is known, and all are of another type.

@@ -10,9 +10,9 @@ from graphseq.data.sessions.sessions import Sessions, only_sessions
 def describe(sessions: Sessions) -> pd.DataFrame:
     """Statistics of sessions, one per row: index ``statistic``, column ``value``.
 
-    - ``sessions``, ``clicks``, ``items`` and ``users`` (those that occur; ``None`` without users),
-      ``targets``, ``unknown_clicks`` (outside the vocabulary: what follows leaves them out, as
-      session graphs do, but for the lengths);
+    - ``sessions``, ``clicks``, ``items`` and ``users`` that occur (``None`` without users),
+      ``targets``, and ``unknown_clicks`` outside the vocabulary: everything below except the
+      lengths excludes them, as session graphs do;
     - ``length_min``, ``length_mean``, ``length_25%`` ... ``length_99%``, ``length_max``, in clicks;
       a quantile is the smallest length that at least this share of sessions does not exceed;
     - ``repeat_rate``: share of the clicks that are on an item visited before in their session;

@@ -122,8 +122,8 @@ def encode_column(feature: Feature, column: pd.Series) -> list[NDArray[Any]]:
         column: [n]; of a multi-hot feature lists or joined texts, of a vector arrays of numbers.
 
     Returns:
-        Codes, int32 [n], of a categorical or numeric feature; codes [num_values] and the rows'
-        pointer into them, int64 [n + 1], of a multi-hot one; float32 [n, size] of a vector.
+        Codes, int32 [n], of a categorical or numeric feature. Codes [num_values] and the rows'
+        pointer into them, int64 [n + 1], of a multi-hot one. float32 [n, size] of a vector.
 
     Raises:
         ValueError: If values are not of the kind, or codes lie outside ``0..size-1``.
@@ -148,8 +148,8 @@ def feature_specs(
 
     Numbers become numeric features with quantiles of the data as boundaries, all else categorical
     ones with the values that occur; cells that hold lists are multi-hot, arrays of numbers vectors.
-    A dict says more than a name, and what it leaves out is found in the data: ``{"name": "genres",
-    "kind": "multi_hot", "separator": "|"}``.
+    A dict gives more than a name, and what it leaves out is found in the data:
+    ``{"name": "genres", "kind": "multi_hot", "separator": "|"}``.
 
     Args:
         sessions: The training part, so that nothing is learned from the test.
@@ -231,7 +231,7 @@ def _completed(given: dict[str, Any], column: pd.Series, num_buckets: int) -> di
     elif "size" not in spec and "values" not in spec:
         if spec["kind"] == "multi_hot":
             cells = _exploded(spec.get("separator"), cells)
-        # In the order of the values, not of the items, whose order may tell their popularity.
+        # In the order of the values, not of the items, whose order may reveal their popularity.
         spec["values"] = sorted(pd.unique(cells).tolist(), key=lambda v: (str(type(v)), v))
     return spec
 

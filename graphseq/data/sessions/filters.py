@@ -1,10 +1,10 @@
 """Filters of sessions and of splits: each returns what it was given, without what it filters out.
 
 A filter of sessions may leave items out of the vocabulary. Filters of a split keep its parts
-comparable: :func:`keep_min_length` and :func:`collapse_repeats`, which look at one session at a
-time, act on every part; :func:`keep_min_support` counts the clicks of training alone, and
-:func:`keep_newest` cuts training alone, since a model applies its own ``max_length`` in evaluation.
-What that leaves of the split counts test clicks on items that are gone as unknown.
+comparable: :func:`keep_min_length` and :func:`collapse_repeats` look at one session at a time and
+act on every part. :func:`keep_min_support` counts only the clicks of training. :func:`keep_newest`
+cuts only training, since a model applies its own ``max_length`` in evaluation. What that leaves of
+the split counts test clicks on items that are gone as unknown.
 
 Each logs what it removed; with ``report=True`` it returns a pair, the report second.
 """
@@ -52,8 +52,8 @@ class FilterReport:
 
     Args:
         filter: The filter with its arguments.
-        before, after: Counts of the sessions that went in and that came out; of a split, those of
-            its training part.
+        before, after: Counts of the sessions that went in and that came out; for a split, of its
+            training part.
         rounds: How often the filter went over the clicks.
         parts: Of a split, the report of every part by its name.
     """

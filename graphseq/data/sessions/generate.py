@@ -49,9 +49,9 @@ def generate_sessions(
     and come back to an earlier click now and then. *Pattern* sessions walk over few items
     :math:`0..m-1` by :math:`x_{t+1} = (x_t + x_{t-1}) \bmod m`: given the last click alone every
     item is equally likely, given the last two the next one is known. *Looping* sessions have a hub,
-    one of their first clicks; after each return item they come back to it. The return items are
-    the same in all sessions and the hub is not, so only the session's own graph tells where it
-    goes: to the node with the most transitions into it, return items apart. Both rules hold with
+    one of their first clicks; after each return item they come back to it. The return items are the
+    same in all sessions and the hub is not. Only the session's own graph therefore shows where it
+    goes: to the node with the most transitions into it, except return items. Both rules hold with
     probability :data:`STRENGTH`.
 
     Args:
@@ -159,8 +159,8 @@ def generate_sessions(
 def zipf_ranks(uniform: Floats, size: int | Ints, skew: float) -> Ints:
     """Ranks ``0..size-1`` with density ``x ** -skew`` over ``1 <= x < size + 1``, rounded down.
 
-    The inverse of the distribution in closed form: no table of the items, and every draw may have
-    a size of its own.
+    The inverse of the distribution in closed form: no table of the items is needed, and every draw
+    may have its own size.
 
     Args:
         uniform: Uniform numbers in [0, 1), [n].

@@ -20,16 +20,16 @@ SESSION = "session"
 def join_sessions(sessions: Sessions) -> Sessions:
     """The sessions of each user in the order of time, as one history.
 
-    For training: any family then looks back over all sessions of the user, and a family that tells
-    sessions apart, as HGRU4Rec, reads the click feature ``session`` (``batch.click_session``), the
-    number of the session within its history. It is a number and not a mark at the first click, so
-    that it stays true where clicks are left out.
+    For training: any family then looks back over all sessions of the user. The click feature
+    ``session`` (``batch.click_session``) is the number of the session within its history; families
+    that distinguish sessions, as HGRU4Rec, read it. It is a number and not a mark at the first
+    click, so that it stays true where clicks are left out.
 
     Sessions keep their clicks together also where they overlap: the one that starts first comes
-    first, of equal or without times the one that stands first. A session whose user is unknown
-    (-1) is a history of its own. Names of sessions go.
+    first, of equal or without times the one that stands first. A session whose user is unknown (-1)
+    is a separate history. Session ids are dropped.
 
-    A history's targets start with the first target of its first session that has one; from there on
+    A history's targets start with the first target of its first session that has one. From there on
     all clicks are targets, also the first click of a later session, which no session by itself
     predicts. :func:`with_history` keeps the targets as they are.
 
@@ -37,11 +37,11 @@ def join_sessions(sessions: Sessions) -> Sessions:
         sessions: Sessions with users.
 
     Returns:
-        One history a user, by user code, then those of unknown users.
+        One history per user, by user code, then the histories of unknown users.
 
     Raises:
-        ValueError: If the sessions name no users or have a click feature ``session`` already, or
-            clicks between targets are none themselves, which one history cannot say.
+        ValueError: If the sessions name no users or have a click feature ``session`` already. Also
+            if clicks between targets are not targets, which one history cannot express.
     """
     _check(sessions)
     assert sessions.users is not None
@@ -73,11 +73,11 @@ def with_history(
 ) -> Sessions:
     """Each session with the earlier sessions of its user before it; its targets stay the same.
 
-    For evaluation: the scores then stand beside those of the sessions by themselves, target by
-    target. Earlier are sessions, of ``history`` and of these, whose last click lies before the
-    first of this one, so that nothing that happens later is ever seen; without times all of
-    ``history``, and of these the ones that stand before. Joined clicks carry ``session`` as those
-    of :func:`join_sessions` do.
+    For evaluation: the scores can then be compared with the scores of single sessions, target by
+    target. Earlier sessions, of ``history`` and of these, have their last click before the first of
+    this one, so that nothing later is ever seen. Without times, earlier are all of ``history``, and
+    of these the sessions that come before. Joined clicks carry ``session`` as in
+    :func:`join_sessions`.
 
     Args:
         sessions: Sessions with users, the test part for one.
@@ -103,8 +103,8 @@ def with_history(
     start, end = _starts(pool), _ends(pool)
     own = np.arange(begin, pool.num_sessions)  # the sessions themselves, in the pool
 
-    # Ends of all sessions and starts of these in one order: at equal times starts come first, so
-    # that a session that ends with the first click of another is not before it.
+    # Ends of all sessions and starts of these in one order. At equal times starts come first: a
+    # session that ends with the first click of another is not before it.
     is_end = np.repeat([True, False], [pool.num_sessions, len(own)])
     who = np.concatenate((np.arange(pool.num_sessions), own))
     when = np.concatenate((end, start[own]))

@@ -28,7 +28,7 @@ def take_rows(table: pd.DataFrame, row: NDArray[np.integer[Any]]) -> pd.DataFram
 def join_tables(
     items: Vocabulary, tables: Iterable[tuple[Vocabulary, pd.DataFrame | None]]
 ) -> pd.DataFrame | None:
-    """The features of all items, those of each from the first table that has a row for it.
+    """The features of all items, each item's from the first table that has a row for it.
 
     Args:
         items: The items in the order of the rows to make; one that no table has is missing.

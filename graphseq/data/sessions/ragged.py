@@ -19,7 +19,7 @@ def session_numbers(index: ArrayLike, num_sessions: int) -> NDArray[np.int64]:
         num_sessions: How many there are.
 
     Raises:
-        ValueError: If the mask has another length, the index is no integer, or out of range.
+        ValueError: If the mask has another length, or the index is not an integer or out of range.
     """
     index = np.asarray(index)
     if index.dtype == bool:
@@ -56,8 +56,8 @@ def window_clicks(
         start, stop: Positions within the session, [n].
 
     Returns:
-        The pointer of the windows, int64 [n + 1], and where their clicks lie in the flat arrays: a
-        slice where they are adjacent and in order, so that nothing need be copied, else an index.
+        The pointer of the windows, int64 [n + 1], and where their clicks lie in the flat arrays.
+        This is a slice, without a copy, where they are adjacent and in order, else an index.
 
     Raises:
         ValueError: If a window is empty or outside its session.

@@ -150,16 +150,16 @@ class Sessions:
     def concat(cls, parts: Sequence[Sessions]) -> Sessions:
         """The sessions of all parts, one part after the other, in one vocabulary.
 
-        Parts of one log keep their codes. Else the vocabulary is that of the first part, followed
-        by what the next parts have beyond it; users and values of click features are joined in the
-        same way, and an item has the features of the first part that knows it.
+        Parts of one log keep their codes. Else the vocabulary of the first part comes first,
+        followed by what the next parts have beyond it. Users and values of click features are
+        joined in the same way. An item has the features of the first part that knows it.
 
         Args:
             parts: At least one; a part without sessions counts for its vocabulary alone.
 
         Raises:
-            ValueError: If there is no part, one is no :class:`Sessions`, or one has times, users,
-                session ids or click features and another has not.
+            ValueError: If there is no part, one is not a :class:`Sessions`, or one has times,
+                users, session ids or click features and another has not.
         """
         parts = list(parts)
         if not parts:
@@ -277,14 +277,14 @@ class Sessions:
     ) -> Sessions:
         """Sessions of a log with one click per row, or with one session per row.
 
-        Clicks of one session are ordered by time; those of equal time keep the log's order. Without
-        ``time`` the log's order is the order. Only the columns named are read.
+        Clicks of one session are ordered by time; clicks of equal time keep the log's order.
+        Without ``time`` the log's order is the order. Only the columns named are read.
 
         Args:
-            log: A frame of pandas or polars, a table of Arrow, a relation of DuckDB, or whatever
-                else hands out Arrow's stream; a list of dicts or a dict of columns; or files: a
-                path, a list of paths, a glob or a folder (``day=3/`` is a column ``day``) of
-                Parquet, CSV and its kin, or JSON lines, compressed or not.
+            log: A frame of pandas or polars, a table of Arrow, a relation of DuckDB, or any other
+                object with Arrow's stream. Also a list of dicts or a dict of columns. Or files: a
+                path, a list of paths, a glob or a folder (``day=3/`` is a column ``day``). Formats
+                are Parquet, CSV and its variants, and JSON lines, compressed or not.
             session, item, time, user: Names of its columns; time as dates (without a zone: UTC) or
                 as numbers (seconds, or see ``time_unit``). A session whose user is missing has
                 user -1. Where items are lists, each row is a session, and lists of times and
@@ -302,9 +302,10 @@ class Sessions:
                 ``time_unit``, ``time_format``, ``bad_lines``, ``item_separator``.
 
         Raises:
-            ValueError: If it is no log or an empty one, a column is missing (those that exist are
-                listed), a value is missing or cannot be read (rows are counted and named), numbers
-                cannot be seconds, a session has two users, or a file is broken or cut off.
+            ValueError: If it is not a log or an empty one, or a column is missing (existing ones
+                are listed). Also if a value is missing or cannot be read (rows are counted and
+                named), numbers cannot be seconds, a session has two users, or a file is broken or
+                cut off.
             TypeError: If there is no such option.
         """
         columns: dict[str, Any] = {
@@ -334,16 +335,16 @@ class Sessions:
     ) -> Sessions:
         """Sessions of users' logs, cut where a user was inactive for longer than ``gap``.
 
-        Who each session is of and when it was stays with it: see :meth:`session_table`.
+        Each session keeps its user and its time: see :meth:`session_table`.
 
         Args:
-            log: The log, one event a row: whatever :meth:`from_frame` takes.
-            user, item, time: Names of its columns. Several columns for ``user``, as
-                ``["user_id", "cookie"]``: of each row the first one with a value says who it is
-                of; ids of the others get the name of their column, as ``"cookie=7"``, since a
+            log: The log, one event per row: anything that :meth:`from_frame` takes.
+            user, item, time: Names of its columns. ``user`` may be several columns, as
+                ``["user_id", "cookie"]``: the first one with a value determines the user of a row.
+                Ids of the other columns get the name of their column, as ``"cookie=7"``, since a
                 cookie 7 is not the user 7.
             gap: The longest pause within a session, as ``"30min"`` or in seconds; ``None``: one
-                session a user.
+                session per user.
             features, item_features, out, options: As in :meth:`from_frame`.
 
         Raises:
@@ -490,17 +491,16 @@ class Sessions:
         """The same sessions with further items in their catalog, which need no click.
 
         A model of these sessions knows the items, with a training count of 0: a neural one scores
-        them, the better where item features say what they are like. Splits and filters keep them,
-        so that a test click on one is known.
+        them, and does so better where item features describe them. Splits and filters keep them, so
+        that a test click on one is known.
 
         Args:
-            items: Ids of items, in any order, also of those that were clicked; or a frame indexed
-                by item id, whose columns are item features: it takes the place of features that
-                the sessions have of these items.
+            items: Ids of items, in any order, also of clicked items. Or a frame indexed by item id,
+                whose columns are item features: it replaces features that the sessions have of
+                these items.
 
         Raises:
-            ValueError: If an item stands there twice, or ids are of another type than those of the
-                sessions.
+            ValueError: If an item is given twice, or ids are not of the type of the sessions' ids.
         """
         table = None
         if isinstance(items, pd.DataFrame):
@@ -632,7 +632,7 @@ class Sessions:
         )
 
     def keep_clicks(self, keep: NDArray[np.bool_]) -> Sessions:
-        """The clicks where ``keep`` [num_clicks] is true; sessions left empty go.
+        """The clicks where ``keep`` [num_clicks] is true; empty sessions are dropped.
 
         ``first_target`` counts the clicks that are kept, so that the same clicks stay targets.
 
@@ -754,10 +754,10 @@ def _joined(values: Sequence[Any]) -> Any:
 
 
 def only_sessions(name: str, value: Any) -> None:
-    """Refuses what is no :class:`Sessions`.
+    """Refuses anything but :class:`Sessions`.
 
     Raises:
-        ValueError: If it is none; the message names the argument and tells how to make some.
+        ValueError: If it is not one; the message names the argument and shows how to make one.
     """
     if isinstance(value, Sessions):
         return

@@ -34,7 +34,7 @@ class Clicks(Protocol):
 
 
 def statistics_of(sessions: Clicks) -> pd.DataFrame:
-    """Statistics of sessions; :func:`graphseq.data.describe` says which.
+    """Statistics of sessions; :func:`graphseq.data.describe` lists them.
 
     Raises:
         ValueError: If there is no session.
@@ -73,7 +73,7 @@ def statistics_of(sessions: Clicks) -> pd.DataFrame:
 
 
 def date_of(seconds: float) -> str:
-    """Seconds since 1970 as a date in UTC, or as the number where that is no date."""
+    """Seconds since 1970 as a date in UTC, or as the number where that is not a date."""
     try:
         return pd.Timestamp(seconds, unit="s").isoformat(sep=" ", timespec="seconds")
     except (ValueError, OverflowError):

@@ -20,7 +20,7 @@ class Vocabulary:
     """A two-way map between ids of any hashable type and the codes ``0..n-1``.
 
     Ids of one type are held in an array of that type (text in Arrow's memory, not as Python
-    objects); whatever integer or text type they came in, they are int64 and ``str`` here.
+    objects). Integers and text of any type are int64 and ``str`` here.
 
     Args:
         ids: Distinct ids; the id at position ``c`` gets code ``c``.
@@ -98,7 +98,7 @@ class Vocabulary:
             what: The ids, in a message.
 
         Raises:
-            ValueError: If the ids are of another type than those of ``other``.
+            ValueError: If the ids are not of the type of the ids of ``other``.
         """
         if other is self or other == self:
             return np.append(np.arange(len(self)), UNKNOWN)
@@ -119,7 +119,7 @@ class Vocabulary:
     def _encode_by_value(self, wanted: NDArray[Any]) -> IntArray:
         """Codes of floats among integers, or of integers among floats.
 
-        Beyond 53 bits a float stands for several integers, so that none of them is the same.
+        Beyond 53 bits one float represents several integers, so that none of them is the same.
         """
         exact = (wanted >= -(2**53)) & (wanted <= 2**53) & (wanted == np.floor(wanted))
         whole = np.where(exact, wanted, 0).astype(np.int64)

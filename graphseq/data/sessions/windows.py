@@ -43,7 +43,7 @@ def sliding_windows(sessions: Sessions, length: int, stride: int | None = None) 
     place = np.arange(len(session)) - np.repeat(np.cumsum(windows) - windows, windows)
     stop = lengths[session] - stride * (more[session] - place)
     start = np.maximum(stop - length, 0)
-    # Targets before this one are those of the window before.
+    # Targets before this one belong to the window before.
     first = np.where(place == 0, 1, stop - stride)
     first = np.maximum(first, first_target[session])
     kept = first < stop

@@ -91,7 +91,7 @@ def rolling_split(
 
     A session belongs where its last click lies. The newest window is that of
     :func:`~graphseq.data.splits.splits.temporal_split`, its test reaches to the newest click; each
-    window before it lies ``step`` earlier. Every split has the items of its own training part.
+    window before it lies ``step`` earlier. Every split has only the items of its training part.
 
     Logs without times are cut into ``periods`` of equally many sessions in the order of the log:
     each period from number ``first`` on is the test of all periods before it. Logs with times may
@@ -113,9 +113,9 @@ def rolling_split(
         A sequence of splits, oldest window first.
 
     Raises:
-        ValueError: If not exactly one of ``test_days`` and ``periods`` is given, an argument does
-            not go with it or is out of range, the log has no times, or it is too short for a
-            window.
+        ValueError: If not exactly one of ``test_days`` and ``periods`` is given, or an argument
+            does not go with it or is out of range. Also if the log has no times, or is too short
+            for a window.
     """
     require_sessions("sessions", sessions)
     if (test_days is None) == (periods is None):

@@ -45,10 +45,10 @@ class Split:
         train: What a model may learn from; its vocabularies hold what occurs in it, no more.
         test: Sessions whose clicks from ``first_target`` on are to be predicted.
         validation: As ``test``, cut from the training part.
-        report: One row a part (``train``, ``validation``, ``test``) with the columns
+        report: One row per part (``train``, ``validation``, ``test``) with the columns
 
-            - ``sessions``, ``clicks``, ``items`` (those that occur) and ``targets``;
-            - ``unknown_items``, ``unknown_clicks``, ``unknown_targets``: those not in training;
+            - ``sessions``, ``clicks``, ``items`` that occur, and ``targets``;
+            - ``unknown_items``, ``unknown_clicks``, ``unknown_targets``: not in training;
             - ``targets_without_history``: targets with no known click before them;
             - ``sessions_without_target``: sessions that are kept but predict nothing;
             - ``sessions_too_short``: sessions that stay with training, since they have no click to
@@ -140,7 +140,7 @@ def assemble(
     """All parts in the codes of what occurs in training, and the report.
 
     Args:
-        train, test, validation: The parts, each in vocabularies of its own.
+        train, test, validation: The parts, each in its own vocabularies.
         protocol: How the split was made.
         too_short: Part -> sessions that were too short to give it a target.
 
@@ -248,10 +248,10 @@ def _occurs(codes: NDArray[Any], size: int) -> NDArray[np.bool_]:
 
 
 def require_split(value: Any) -> None:
-    """Refuses what is no :class:`Split`.
+    """Refuses anything but a :class:`Split`.
 
     Raises:
-        ValueError: If it is none; the message tells how to make one.
+        ValueError: If it is not one; the message shows how to make one.
     """
     if not isinstance(value, Split):
         raise ValueError(
@@ -262,7 +262,7 @@ def require_split(value: Any) -> None:
 
 
 def require_sessions(name: str, sessions: Sessions) -> None:
-    """Refuses what is no sessions, and a part without a session.
+    """Refuses anything but sessions, and a part without a session.
 
     Raises:
         ValueError: If there is none; the message names the part.

@@ -96,8 +96,8 @@ def leave_last_split(
 
     Args:
         sessions: The log; a session may be the whole history of a user.
-        n: Targets per session; or, below 1, the share of each session's clicks that are targets,
-            rounded down but at least one: ``leave_last_split(log, 0.1, validation=0.1)`` is the
+        n: Targets per session. Below 1: the share of each session's clicks that are targets,
+            rounded down but at least one. ``leave_last_split(log, 0.1, validation=0.1)`` is the
             split of 8:1:1 per user.
         validation: Targets per session that are cut from the end of the training part by the same
             rule; a share is one of all clicks of the session.
@@ -164,13 +164,13 @@ def fixed_split(
 ) -> Split:
     """A split somebody has made before: the parts as they are, in the codes of training.
 
-    Every part may come with vocabularies of its own; items, users and features are matched by id.
-    This is also the way back after filtering one part of a split.
+    Every part may come with its own vocabularies; items, users and features are matched by id. This
+    is also the way back after filtering one part of a split.
 
     Args:
         train, test: The parts.
-        validation: A third part; or the share of ``train`` to cut from its end, since published
-            files are in the order of time: the last sessions, in the order of the file.
+        validation: A third part. Or the share of ``train`` to cut from its end: the last sessions
+            in the order of the file, since published files are in the order of time.
 
     Raises:
         ValueError: If a part is empty, a share out of range, or the click features differ.
