@@ -48,8 +48,8 @@ def choose(split: Split, seconds: float = 75.0, *, seeds: int = 1, seed: int = 0
     """Lines for a comparison on any log: what counts, and what its figures suggest to train.
 
     Families come from :func:`graphseq.models.use.suggest`, and SR-GNN. A pilot of each on a few
-    thousand clicks tells how long an epoch takes; epochs are as many as fit into the time. A
-    family of which not one epoch fits is left out, and a warning says so.
+    thousand clicks shows how long an epoch takes; as many epochs are run as fit into the time. A
+    family of which not one epoch fits is left out with a warning.
 
     Args:
         split: The parts.
@@ -58,7 +58,7 @@ def choose(split: Split, seconds: float = 75.0, *, seeds: int = 1, seed: int = 0
         seed: Seed of the sample for the pilots.
 
     Returns:
-        The lines, those that count first.
+        The lines, counting models first.
 
     Raises:
         ValueError: If ``seconds`` is not positive.
@@ -131,7 +131,7 @@ def _pilot(entry: Entry, split: Split, seed: int) -> tuple[float, float]:
 
 
 def _sample(sessions: Sessions, size: int, wanted: int, seed: int) -> Sessions:
-    """Whole sessions with about so many of ``size`` clicks or targets, drawn by the seed."""
+    """Whole sessions with about that many of ``size`` clicks or targets, drawn by the seed."""
     if size <= wanted:
         return sessions
     number = max(2, round(sessions.num_sessions * wanted / size))

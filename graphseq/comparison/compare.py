@@ -63,38 +63,39 @@ def compare(
     """Trains models on a split, ranks its test part with each, and tests every pair of them.
 
     Models are trained on ``split.train``; a validation part, where the split has one, chooses the
-    epoch. The test part is ranked once a model and seed. Counting models, and instances that were
+    epoch. The test part is ranked once per model and seed. Counting models, and instances that were
     trained before, are the same for every seed and run once.
 
     Args:
         split: The parts.
-        models: Names in ``graphseq.models.MODELS`` or of lines of the settings; pairs ``(name,
-            {"hidden_channels": 64, "max_epochs": 5})`` of arguments and training settings; classes
-            or instances of :class:`~graphseq.models.SessionModel` of your own, or ``(label,
-            class or instance)``. A mapping from labels to these names the lines. An instance is
-            copied before it is trained; one that was trained before is ranked as it is. ``None``:
-            the default lines of the settings.
+        models: Names in ``graphseq.models.MODELS`` or of lines of the settings. Pairs
+            ``(name, {"hidden_channels": 64, "max_epochs": 5})`` of arguments and training settings.
+            Your own classes or instances of :class:`~graphseq.models.SessionModel`, or
+            ``(label, class or instance)``. A mapping from labels to these names the lines. An
+            instance is copied before it is trained; one that was trained before is ranked as it is.
+            ``None``: the default lines of the settings.
         seeds: How many runs of each model, of seeds 0, 1, ...; or the seeds themselves.
-        settings: What names of models stand for: the name of a data set with settings of its own,
-            the path of a settings file, as a search writes it, or the settings themselves;
-            ``None``: settings for any data.
-        ks: Cut-offs of the metrics; ``None``: those of the settings, 5, 10 and 20.
+        settings: What names of models mean. The name of a data set with its own settings, the path
+            of a settings file, as a search writes it, or the settings themselves. ``None``:
+            settings for any data.
+        ks: Cut-offs of the metrics; ``None``: the settings' cut-offs, 5, 10 and 20.
         monitor: The metric that chooses the epoch and orders the models; ``None``: ``mrr`` at the
             largest cut-off.
         protocol: The rules by which the test part is ranked: a
             :class:`~graphseq.evaluation.Protocol` or the name of a preset. ``None``: all targets
-            among all items, and for histories of users (``leave_last_split``) with seen items
-            and without, unless ``exclude_seen`` says which.
+            among all items, and for histories of users (``leave_last_split``) with seen items and
+            without, unless ``exclude_seen`` is given.
         exclude_seen: Whether items of the history leave the ranking, in validation too; ``None``:
-            as the protocol or the settings have it, which is no.
-        cluster: Cases within which are not independent: those of one session, or of one user.
+            as the protocol or the settings have it, where the default is no.
+        cluster: Clusters of cases that are not independent: the cases of one session, or of one
+            user.
         device: Where models are trained and ranked.
         audit: Whether the split and every trained model are audited; the results carry what was
             found (:func:`~graphseq.evaluation.audit`, :func:`~graphseq.evaluation.audit_model`).
         out: Folder for ``results.json``, ``results.csv``, the trained models with their logs and
             the places of all cases (``models/``), tables and pictures.
-        resume: Whether to go on from what ``out`` holds: a row whose settings, seed and files agree
-            is taken over, lines that are not named now stay, and a training goes on from its
+        resume: Whether to resume from what ``out`` holds. A row whose settings, seed and files
+            agree is taken over, lines that are not named now stay, and a training resumes from its
             checkpoint.
         progress: Whether to show bars, or lines of the log, of training and ranking.
         name: What tables and pictures call the data.
@@ -156,7 +157,7 @@ def _protocol(
 
 
 def _seeds(seeds: Any) -> list[int]:
-    """The seeds that a number of runs stands for, or these themselves."""
+    """The seeds of a number of runs, or these seeds themselves."""
     if isinstance(seeds, Iterable) and not isinstance(seeds, str):
         listed = [whole("seeds", seed, at_least=0) for seed in seeds]
     else:
@@ -185,7 +186,7 @@ class _Run:
     reports: dict[str, dict[int, Report]] = field(default_factory=dict)
 
     def take_over(self, entries: list[Entry]) -> None:
-        """Rows of the folder that a line of now would make again, and those of other lines."""
+        """Rows of the folder that a present line would make again, and rows of other lines."""
         assert self.folder is not None
         if not (self.folder / "results.json").exists():
             return
@@ -298,7 +299,7 @@ class _Run:
         return same
 
     def _saved_report(self, row: Mapping[str, Any]) -> Report | None:
-        """The places of the cases of a row, if its file is there and tells the same metrics."""
+        """The places of the cases of a row, if its file is there and gives the same metrics."""
         slug = Entry(row["model"], "").slug
         folder = self._folder(slug, row["seed"])
         assert folder is not None

@@ -37,8 +37,8 @@ class Comparison:
 
         Args:
             path: The file or folder.
-            *more: Further ones of the same data and protocol, whose rows join the table. Tests are
-                those of each: models of two of them are not tested against each other.
+            *more: Further ones of the same data and protocol, whose rows join the table. Tests stay
+                within each comparison: models of two of them are not tested against each other.
 
         Raises:
             ValueError: If there is none, it is of another form, or results of other data or another
@@ -78,9 +78,9 @@ class Comparison:
     def to_frame(self) -> pd.DataFrame:
         """One row a model, best first, all numbers as fractions.
 
-        For every metric: its mean over the seeds; ``<metric> spread``, their standard deviation
-        (NaN for one seed); ``<metric> low`` and ``<metric> high``, the 95 % interval over the test
-        sessions, averaged over the seeds. Then ``seeds``, and the means of ``epochs``,
+        For every metric, its mean over the seeds, and ``<metric> spread``, their standard deviation
+        (NaN for one seed). ``<metric> low`` and ``<metric> high`` are the 95 % interval over the
+        test sessions, averaged over the seeds. Then ``seeds``, and the means of ``epochs``,
         ``train_seconds``, ``eval_seconds`` and ``num_parameters``.
         """
         lines = {}
@@ -105,10 +105,10 @@ class Comparison:
             metric: One of those tested; ``None``: all of them.
 
         Returns:
-            A row a pair and metric: ``model``, ``against``, ``metric``, ``difference`` (of the
-            first minus the second, averaged over seeds), ``low`` and ``high`` of its 95 % interval,
-            ``p_value``, ``p_corrected`` (Holm, over all pairs of the metric), ``cases``,
-            ``clusters``.
+            One row per pair and metric, with ``model``, ``against``, ``metric``, ``cases``,
+            ``clusters``. ``difference`` is the first minus the second, averaged over seeds; ``low``
+            and ``high`` are its 95 % interval. ``p_value`` is uncorrected, ``p_corrected`` is
+            corrected (Holm) over all pairs of the metric.
 
         Raises:
             ValueError: If the metric was not tested.

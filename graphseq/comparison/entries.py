@@ -31,7 +31,7 @@ class Entry:
         model: Its name in ``graphseq.models.MODELS``; or that of the class in ``own``.
         arguments: Arguments of the model, beside ``num_items``.
         fit: Fields of ``TrainingSettings``, as JSON has them.
-        own: A class or an instance of your own, instead of one of ``MODELS``.
+        own: Your own class or instance, instead of one of ``MODELS``.
     """
 
     name: str
@@ -61,7 +61,7 @@ class Entry:
         """The settings of its training.
 
         Raises:
-            ValueError: If they name what is no setting, or a value is out of range.
+            ValueError: If one is not a setting, or a value is out of range.
         """
         return TrainingSettings.from_dict(self.fit)
 
@@ -107,7 +107,7 @@ def entries_of(
         models: Names of ``MODELS`` or of lines that are known; pairs ``(name, settings)``; pairs
             ``(label, class or instance)``; classes and instances; lines. Or a mapping from a label
             to any of these.
-        known: Lines with settings of their own, which a name stands for.
+        known: Lines with their own settings, which a name refers to.
 
     Raises:
         ValueError: If there is no such model or setting, or two lines have one name.

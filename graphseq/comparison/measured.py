@@ -27,7 +27,7 @@ def measured_suggestion(split: Split, minutes: float, *, seed: int = 0) -> Sugge
 
     Returns:
         First those whose difference from the best counting family has an interval above zero, best
-        first; then the counting ones. Notes say what became of the others.
+        first; then the counting ones. Notes state what happened to the others.
 
     Raises:
         ValueError: If there is no validation part, or the time is not positive.
@@ -63,7 +63,7 @@ def measured_suggestion(split: Split, minutes: float, *, seed: int = 0) -> Sugge
 
 
 def _against(tests: list[dict[str, Any]], name: str, floor: str, metric: str) -> dict[str, Any]:
-    """The paired test of two models, in whichever order it stands."""
+    """The paired test of two models, in either order."""
     return next(
         test
         for test in tests

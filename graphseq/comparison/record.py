@@ -161,7 +161,7 @@ def row_of(
 
 
 def intervals(report: Report, metrics: Iterable[str]) -> dict[str, list[float]]:
-    """Both ends of each interval, but where one cluster tells nothing of the spread."""
+    """Both ends of each interval, except where a single cluster shows no spread."""
     ends = {name: list(report.confidence_interval(name)) for name in metrics}
     return {name: pair for name, pair in ends.items() if all(map(math.isfinite, pair))}
 
@@ -212,7 +212,7 @@ def write_results(content: Mapping[str, Any], folder: Path) -> None:
 def read_results(path: str | os.PathLike[str]) -> dict[str, Any]:
     """The content of a ``results.json``, or of the one in a folder.
 
-    Files of graphseq 0.1, which say of no format that they have it, are read without a checksum.
+    Files of graphseq 0.1, which state no format, are read without a checksum.
 
     Raises:
         ValueError: If there is none, it is of another form, damaged, or a field breaks its rule.

@@ -42,7 +42,7 @@ class Settings:
 
     @classmethod
     def for_dataset(cls, dataset: str) -> Settings:
-        """The settings of a data set, or the default ones where it has none of its own."""
+        """The settings of a data set, or the default ones where it has none."""
         file = FOLDER / f"{dataset}.json"
         return cls._read(file if file.is_file() else FOLDER / "default.json")
 
@@ -93,7 +93,7 @@ class Settings:
 
 
 def settings_of(settings: str | os.PathLike[str] | Settings | None) -> Settings:
-    """The settings themselves, those of a data set by its name, those of a file, or the default."""
+    """The settings themselves, or read by the name of a data set, from a file, or the default."""
     if isinstance(settings, Settings):
         return settings
     if isinstance(settings, (str, os.PathLike)) and Path(settings).suffix == ".json":
@@ -116,12 +116,12 @@ def ranked_by(
     """The cut-offs of a comparison, ascending, and the metric that orders its models.
 
     Args:
-        settings: Its cut-offs stand in for ``ks=None``.
+        settings: Its cut-offs are used for ``ks=None``.
         ks: Cut-offs.
         monitor: One of their metrics; ``None``: ``mrr`` at the largest of them.
 
     Raises:
-        ValueError: If these are no cut-offs, or the metric is none or at another cut-off.
+        ValueError: If these are not cut-offs, or the metric is unknown or at another cut-off.
     """
     given = settings.ks if ks is None else ks
     listed = list(given) if isinstance(given, Iterable) else [given]

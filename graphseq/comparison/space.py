@@ -1,8 +1,9 @@
 """Search spaces of the families: small files that a person reads, and what Optuna asks of them.
 
 A space is ``{"arguments": {...}, "fit": {...}}``, arguments of the model and fields of
-``TrainingSettings``. A list is a choice; ``{"low": 1, "high": 9}`` a range, of whole numbers where
-both ends are, with ``"log": true`` even on a log scale; anything else is a fixed value.
+``TrainingSettings``. A list is a choice. ``{"low": 1, "high": 9}`` is a range, of whole numbers
+where both ends are; with ``"log": true`` it is uniform on a log scale. Anything else is a fixed
+value.
 """
 
 from __future__ import annotations

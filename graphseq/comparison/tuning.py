@@ -100,26 +100,26 @@ def tune(
 ) -> Tuning:
     """Searches settings of one model; trials are ranked on the validation part alone.
 
-    The test part is never looked at. The first trial has the settings that are known to be good,
-    as far as they lie in the space; one that falls below the median of earlier ones at the same
-    epoch ends there.
+    The test part is never looked at. The first trial has settings known to be good, as far as they
+    lie in the space. A trial that falls below the median of earlier ones at the same epoch ends
+    there.
 
     Args:
         split: The parts; it needs a validation part.
         model: One model, named as for :func:`graphseq.compare`.
-        space: What is searched, ``{"arguments": {...}, "fit": {...}}``: a list is a choice,
-            ``{"low": 1, "high": 9, "log": True}`` a range, anything else a fixed value; or the path
-            of a file of it. ``None``: the space of the family.
-        trials: Trials in all, those before a resumption too.
+        space: What is searched, ``{"arguments": {...}, "fit": {...}}``, or the path of a file of
+            it. A list is a choice, ``{"low": 1, "high": 9, "log": True}`` a range, anything else a
+            fixed value. ``None``: the space of the family.
+        trials: Trials in all, including trials before a resumption.
         epochs: Most epochs of a trial.
         settings: As for :func:`graphseq.compare`.
         ks, exclude_seen: As for :func:`graphseq.compare`.
         monitor: The metric that is maximized.
         seed: Seed of the search and of every training.
         device: Where models are trained and ranked.
-        out: Folder for the study (``study.db``), ``results.json`` and ``results.csv`` with a row a
-            trial, the best settings (``best.json``) and a picture (``tuning.png``).
-        resume: Whether to go on with the study in ``out``; it ends as one that never stopped.
+        out: Folder for the study (``study.db``), ``results.json`` and ``results.csv`` with one row
+            per trial, the best settings (``best.json``) and a picture (``tuning.png``).
+        resume: Whether to resume the study in ``out``; it ends as if it had never stopped.
         name: What tables and pictures call the data.
         command: What makes the same results again, for the reader.
 

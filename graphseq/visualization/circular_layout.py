@@ -25,7 +25,7 @@ THINNEST, THICKEST = 1.3, 4.2  # points
 
 
 def draw_on_circle(graph: nx.DiGraph[int], ax: Axes, *, heaviest: float) -> None:
-    """Draws a graph of :func:`~graphseq.visualization.to_networkx`, and says its size on top.
+    """Draws a graph of :func:`~graphseq.visualization.to_networkx`, with its size on top.
 
     Args:
         graph: The graph.
@@ -210,9 +210,9 @@ def _radius(graph: nx.DiGraph[int], node: int, diameter: float) -> float:
 def _fit(ax: Axes, texts: Sequence[Annotation], around: float) -> None:
     """Sets the limits so that nodes lie as far apart as the axes allow with all texts inside.
 
-    A text is as large on a large picture as on a small one, so that limits in data units alone
-    cannot make room for it: with s pixels to a unit, a text whose anchor is p reaches from
-    s p + low to s p + high, and every pair of texts bounds s.
+    A text has the same size on any picture, so that limits in data units alone cannot make room for
+    it. With s pixels per unit, a text at anchor p reaches from s p + low to s p + high, and every
+    pair of texts bounds s.
     """
     pixels = np.array([ax.bbox.width, ax.bbox.height])
     anchor = np.array([text.xy for text in texts])  # [texts, 2]

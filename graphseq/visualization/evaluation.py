@@ -69,7 +69,7 @@ def plot_critical_difference(
     title: str = "Mean ranks over data sets",
     path: str | os.PathLike[str] | None = None,
 ) -> Figure:
-    """Draws mean ranks of models, with bars over those that cannot be told apart (Demšar 2006).
+    """Draws mean ranks of models, with bars over models not significantly different (Demšar 2006).
 
     Args:
         ranks: Mean rank of each model, as of :func:`graphseq.evaluation.critical_difference`.

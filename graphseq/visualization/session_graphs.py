@@ -38,12 +38,12 @@ def to_networkx(data: Data, labels: Labels | None = None) -> nx.DiGraph[int]:
             the codes themselves.
 
     Returns:
-        A graph whose nodes carry ``item`` (code), ``label``, ``order`` (of first visit, from 1),
-        ``clicks`` (how many) and ``last`` (whether the last click is on it), and whose edges carry
-        ``weight`` (how often the transition was made).
+        The graph. Nodes carry ``item`` (code), ``label``, ``order`` (of first visit, from 1),
+        ``clicks`` (how many) and ``last`` (whether the last click is on it). Edges carry ``weight``
+        (how often the transition was made).
 
     Raises:
-        ValueError: If ``data`` is no single session graph, or ``labels`` lacks an item.
+        ValueError: If ``data`` is not a single session graph, or ``labels`` lacks an item.
     """
     if data.get("click_index") is None or data.get("edge_weight") is None:
         raise ValueError(
@@ -82,14 +82,14 @@ def draw_session_graph(
 ) -> Axes:
     """Draws a session: its items clockwise from the top, in the order of the first visit.
 
-    The number in a node is that order, the node of the last click is orange and has a second ring;
-    the width of an edge, and the number on it, is how often the transition was made (with many
-    edges, only numbers above 1 are written).
+    The number in a node is that order; the node of the last click is orange with a second ring. The
+    width of an edge, and the number on it, is how often the transition was made. With many edges,
+    only numbers above 1 are written.
 
     Args:
         data: One session graph.
         labels: As in :func:`to_networkx`; long ones are wrapped and shortened.
-        ax: Where to draw; ``None``: on a figure of its own, ``ax.figure``.
+        ax: Where to draw; ``None``: on a new figure, ``ax.figure``.
         path: File to write the figure to.
 
     Raises:
@@ -196,7 +196,7 @@ def _label(labels: Labels | None, item: int) -> Any:
 
 
 def _heaviest(graphs: Sequence[nx.DiGraph[int]]) -> float:
-    """The weight of the widest edge; at least 4, so that a weight of 2 is no crowd."""
+    """The weight of the widest edge; at least 4, so that a weight of 2 stays narrow."""
     weights = (edge["weight"] for graph in graphs for _, _, edge in graph.edges(data=True))
     return max(4.0, *weights, 4.0)
 

@@ -84,7 +84,7 @@ def _points(ax: Axes, x: Any, values: Any, pruned: Any) -> None:
 
 
 def _axis(ax: Axes, chosen: list[Any]) -> list[float]:
-    """Where each value stands on the axis, which is made to fit."""
+    """The place of each value on the axis, which is made to fit."""
     numbers = [value for value in chosen if isinstance(value, (int, float)) and value is not True]
     if len(numbers) == len(chosen) and not any(isinstance(value, bool) for value in chosen):
         if min(numbers) > 0 and max(numbers) > 30 * min(numbers):

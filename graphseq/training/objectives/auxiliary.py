@@ -48,7 +48,7 @@ class Step:
             name: One of the dataset's ``target_fields``.
 
         Raises:
-            ValueError: If the batch does not tell, or targets are not those of ``y``.
+            ValueError: If the batch does not show it, or targets are not the targets of ``y``.
         """
         values = self._aligned(f"the {name} of targets").get(f"y_{name}")
         if values is None:
@@ -79,7 +79,7 @@ class Auxiliary(torch.nn.Module):
     """A loss beside that of the next item, ``weight`` times which is added to it.
 
     A subclass defines :meth:`forward`, and :meth:`prepare` where it has parameters; ``fit`` trains
-    them with the model's, and checkpoints keep them. What it tells goes into the history as
+    them with the model's, and checkpoints keep them. Its results go into the history as
     ``<name>_loss`` and ``<name>_<metric>``.
 
     Args:
@@ -208,7 +208,7 @@ def read_step(model: SessionModel, batch: Batch, key: tuple[int, int]) -> Step:
 
 
 def is_aligned(model: SessionModel, batch: Batch, targets: Tensor) -> bool:
-    """Whether a model's targets are those of ``y``, one per session or one per click."""
+    """Whether a model's targets are the targets of ``y``, one per session or per click."""
     y: Tensor = batch.y
     same = targets is y or (targets.shape == y.shape and bool((targets == y).all()))
     return same and model.samples != "cloze"

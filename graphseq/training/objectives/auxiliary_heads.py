@@ -89,7 +89,7 @@ class NextFeature(Auxiliary):
 
 
 class DwellTime(Auxiliary):
-    r"""How long the last click is dwelt on: the time until the next one, on a log scale.
+    r"""The dwell time of the last click: the time until the next one, on a log scale.
 
     .. math::
         L = \mathrm{Huber}\big(w^\top s + b - \log(1 + \Delta t)\big)

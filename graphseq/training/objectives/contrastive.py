@@ -36,13 +36,13 @@ def info_nce(
         L = -\frac{1}{2n} \sum_{a} \log \frac{\exp(z_a^\top z_{a'} / \tau)}
             {\sum_{b \ne a} \exp(z_a^\top z_b / \tau)}
 
-    over all 2n vectors z, :math:`a'` being the other view of the session of a: the negatives of a
-    vector are both views of all other sessions, as in CL4SRec (Xie et al., ICDE 2022, eq. 7).
+    over all 2n vectors z, where :math:`a'` is the other view of the session of a. The negatives of
+    a vector are both views of all other sessions, as in CL4SRec (Xie et al., ICDE 2022, eq. 7).
 
     Args:
         first, second: Vectors of the two views, [n, d] each.
         temperature: :math:`\tau`, above 0.
-        labels: Rows of the same label, int64 [n], are no negatives of each other.
+        labels: Rows of the same label, int64 [n], are not negatives of each other.
         reduction: ``"mean"`` over all vectors or ``"sum"``.
         cosine: Whether vectors are divided by their norm.
 
@@ -80,27 +80,28 @@ def info_nce(
 class Contrastive(Auxiliary):
     r"""InfoNCE between two views of each session, added to the loss of any neural family.
 
-    What two views are: with ``augmentation``, two changes of the same clicks (CL4SRec: Xie et al.,
-    ICDE 2022); with ``same_target``, the session and another one of the training data with the same
-    next item, whose like are no negatives; with neither, the same clicks under two draws of dropout
-    (DuoRec: Qiu et al., WSDM 2022, whose loss has the last two kinds, each with a weight: pass two
-    of these with names of their own). Vectors are those of whole sessions, ``model(batch)``.
+    With ``augmentation``, the two views are two changes of the same clicks (CL4SRec: Xie et al.,
+    ICDE 2022). With ``same_target``, they are the session and another training session with the
+    same next item; sessions with the same next item are then not used as negatives. With neither,
+    they are the same clicks under two draws of dropout. The loss of DuoRec (Qiu et al., WSDM 2022)
+    has the last two kinds, each with a weight: pass two of these with their own names. Vectors are
+    the vectors of whole sessions, ``model(batch)``.
 
-    Each view is read again, so a step costs two more readings of the batch, or one where training
-    has read a view already.
+    Each view is read separately, so a step costs two more readings of the batch, or one where
+    training has read a view already.
 
     Args:
         augmentation: Changes the clicks of a view; see :mod:`graphseq.data.graphs.augment`.
         same_target: Whether the second view is another session with the same target.
-        weight: Beside the loss of the next item; 0.1 in both papers.
+        weight: Weight relative to the loss of the next item; 0.1 in both papers.
         temperature: As in :func:`info_nce`.
         cosine: Whether vectors are compared by their angle alone.
         name: In the history.
 
     Raises:
-        ValueError: If an option is out of range or two kinds of views are asked for; from
-            ``prepare``, if the model has no session vectors, has no dropout where that makes the
-            views, or the training sessions are not known where they do.
+        ValueError: If an option is out of range or two kinds of views are asked for. From
+            ``prepare``: if the model has no session vectors, or lacks what makes the views, dropout
+            or known training sessions.
     """
 
     def __init__(
@@ -176,7 +177,7 @@ class Contrastive(Auxiliary):
         return info_nce(first, second, self.temperature, labels, cosine=self.cosine)
 
     def _vectors(self, step: Step) -> Tensor:
-        """Session vectors, those of the loss itself where it has them."""
+        """Session vectors, taken from the loss itself where it has them."""
         if step.aligned and len(step.vectors) == step.batch.num_graphs == step.batch.y.numel():
             return step.vectors
         vectors: Tensor = step.model(step.batch)
@@ -185,7 +186,7 @@ class Contrastive(Auxiliary):
     def _partners(
         self, batch: Batch, targets: Tensor, known: Tensor, key: tuple[int, int]
     ) -> Batch:
-        """For each session another sample with the same target, all of them alike."""
+        """For each session another sample with the same target, drawn uniformly."""
         assert self._dataset is not None
         assert self._order is not None
         assert self._ptr is not None

@@ -57,7 +57,7 @@ class CrossEntropy:
     """Exact softmax cross-entropy over all items; ``"cross_entropy"`` is its default form.
 
     Args:
-        label_smoothing: Share of the label that all items have alike, in 0..1
+        label_smoothing: Share of the label that is spread uniformly over all items, in 0..1
             (:func:`~graphseq.training.losses.exact.full_cross_entropy`).
 
     Raises:
@@ -76,18 +76,18 @@ class CrossEntropy:
 class SampledLoss:
     r"""A loss over negatives that all rows of a batch share, or over some of each row's own.
 
-    With ``logq``, the log of how often a row is expected to meet an item leaves its score, drawn or
-    in the batch: of item j with :math:`c_j` clicks among n rows and N draws
+    With ``logq``, the log of how often a row is expected to meet an item is subtracted from its
+    score, drawn or in the batch. For item j with :math:`c_j` clicks among n rows and N draws
 
     .. math::
         r_j - \log \Big(N \Big(\frac{u}{V} + (1 - u) \frac{c_j^\alpha}{\sum_k c_k^\alpha}\Big)
             + (n - 1) \frac{c_j}{\sum_k c_k}\Big)
 
-    where u is ``uniform_share`` and the last term is there with ``in_batch`` alone. GRU4Rec's
-    program (Hidasi & Karatzoglou, CIKM 2018) takes :math:`\log c_j` off scores of the batch's
-    targets and :math:`\alpha \log c_j` off those drawn. That is the same for either kind alone, as
-    a softmax cancels a constant; of both together the authors' code weighs the kinds by these
-    constants, here each item counts once.
+    where u is ``uniform_share`` and the last term is there with ``in_batch`` alone. The authors'
+    code of GRU4Rec (Hidasi & Karatzoglou, CIKM 2018) subtracts :math:`\log c_j` from scores of the
+    batch's targets and :math:`\alpha \log c_j` from drawn ones. That is the same for either kind
+    alone, as a softmax cancels a constant; of both together the authors' code weighs the kinds by
+    these constants, here each item counts once.
 
     Hard negatives, by ``hardest`` or ``from_index``, depend on the scores themselves: no
     probability of them is known, and there is no correction.
@@ -95,8 +95,8 @@ class SampledLoss:
     Args:
         name: ``"sampled_softmax"``, ``"bpr"``, ``"top1"``, ``"bpr_max"``, ``"top1_max"``, ``"bce"``
             or ``"gbce"``.
-        num_negatives: Negatives drawn for a batch, or a row.
-        alpha: Negatives are drawn in proportion to ``count ** alpha``; 0 draws all items alike.
+        num_negatives: Negatives drawn per batch, or per row.
+        alpha: Negatives are drawn in proportion to ``count ** alpha``; 0 draws all items uniformly.
         logq: Whether scores are corrected by the log of how often an item is drawn, which takes
             the bias out of popular negatives; for the softmax alone. ``None``: for the softmax yes,
             but not with hard negatives.
@@ -108,23 +108,23 @@ class SampledLoss:
         shared: Whether all n rows of a batch meet the same draws; ``None``: yes, but for a ranker
             of pairs, whose work grows with every pair. Draws of each row's own hold n N embeddings
             of d numbers, 105 MB for 512 rows, 512 draws and d = 100, and as much in gradients.
-        uniform_share: Share of the draws that take all items alike, whatever ``alpha``.
+        uniform_share: Share of the draws that are uniform over all items, whatever ``alpha``.
         label_smoothing: Of the softmax, over what was drawn.
         exclude_session: Whether what the row's session holds, all its clicks and targets, is no
             negative for it, as in SASRec's code. A session's items are then never ranked against
             each other: for histories whose next item is always a new one, evaluated with
             ``exclude_seen``.
-        hardest: Of all these negatives each row keeps only so many, those it scores highest (Zhang
-            et al., SIGIR 2013, for a pool of a few); ``None``: all.
-        from_index: So many negatives of each row's own beside them, the highest scored of all
-            items by a copy of the item table (Xiong et al., ICLR 2021).
+        hardest: Number of negatives that each row keeps, the ones it scores highest (Zhang et al.,
+            SIGIR 2013, for a pool of a few); ``None``: all.
+        from_index: Number of further negatives per row: the highest scored of all items by a copy
+            of the item table (Xiong et al., ICLR 2021).
         refresh: Steps after which that copy is made again, and at the start of every epoch.
         index: What searches the copy, by its name in
             :data:`~graphseq.training.negatives.hard_negatives.ITEM_INDEXES`.
 
     Raises:
-        ValueError: If the name is none of these, something is asked of a loss or of negatives that
-            have it not, a number is out of range, or there are no negatives at all.
+        ValueError: If the name is none of these, or a loss or its negatives lack an option that is
+            set. Also if a number is out of range, or there are no negatives at all.
     """
 
     name: str = "sampled_softmax"
@@ -196,7 +196,7 @@ class SampledLoss:
 def as_loss(
     loss: str | Mapping[str, Any] | CrossEntropy | SampledLoss,
 ) -> CrossEntropy | SampledLoss:
-    """The loss that a name, or a mapping as :func:`loss_settings` gives it, stands for.
+    """The loss of a name, or of a mapping as :func:`loss_settings` gives it.
 
     Args:
         loss: A name of :data:`LOSSES`; a mapping with ``name`` (without one: sampled softmax) and

@@ -55,10 +55,10 @@ class Objective:
         parts: The loss of the next item and each further one, without its weight, of the last
             batch; nothing without further ones.
         num_targets: Targets that the last loss is the mean over.
-        compares: Whether the last loss compared some target with another item; a batch of one row
-            whose only negatives are those of the batch has none, and a loss of 0 without gradient.
+        compares: Whether the last loss compared some target with another item. A batch of one row
+            with only in-batch negatives compares none, and has a loss of 0 without gradient.
         collectives: The processes that train together.
-        readers: Compiled methods of the model, by name, that are called instead of its own.
+        readers: Compiled methods of the model, by name, that are called instead of the plain ones.
 
     Raises:
         ValueError: If there is no such loss, or it needs counts that are not there.
@@ -141,7 +141,7 @@ class Objective:
 
         Args:
             model: The model.
-            batch: Session graphs with ``y``, one target a session or one per click.
+            batch: Session graphs with ``y``, one target per session or per click.
             epoch, step: What the negatives depend on, beside the seed.
         """
         generator = step_generator(self.seed, epoch, step)
@@ -253,7 +253,7 @@ class Objective:
         return self._sampled(positive, scores, mask)
 
     def _by_score(self, model: SessionModel, batch: Batch, epoch: int, step: int) -> Tensor:
-        """The loss of a model that scores sessions against candidates in a way of its own."""
+        """The loss of a model that scores sessions against candidates in its own way."""
         known = (batch.y >= 0).nonzero().view(-1)
         targets = batch.y[known]  # [n]
         score = self._reader(model, "score")
@@ -300,7 +300,7 @@ class Objective:
         return 0 if self._shares(model) else self.collectives.before(rows, targets.device)
 
     def _in_batch(self, targets: Tensor) -> Tensor:
-        """The targets of all processes; notes which of them are those of this one."""
+        """The targets of all processes; notes which of them belong to this one."""
         self._num_before = self.collectives.before(targets.numel(), targets.device)
         everyone = self.collectives.gathered(targets)
         self._num_in_step = everyone.numel()
