@@ -43,7 +43,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command.
 
     Args:
-        argv: The arguments; ``None``: those of the process.
+        argv: The arguments; ``None``: the arguments of the process.
 
     Returns:
         The exit code: 0; 2 where an argument or a file is wrong; 130 after Ctrl-C.

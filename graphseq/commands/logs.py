@@ -22,12 +22,12 @@ from graphseq.data import (
 from graphseq.models import suggest
 
 NEWEST = 0.1
-"""Share of the sessions, the newest ones, that are the test where no size is given; and of the
-rest, that are the validation part."""
+"""Share of the sessions, the newest ones, that are the test where no size is given. The same share
+of the rest is the validation part."""
 
 
 def add_log(parser: argparse.ArgumentParser, default: str | None = None) -> None:
-    """Options that say where the log is, and which of its columns is what."""
+    """Options for the place of the log and the meaning of its columns."""
     parser.add_argument(
         "log",
         nargs="?" if default else None,
@@ -68,7 +68,7 @@ def add_log(parser: argparse.ArgumentParser, default: str | None = None) -> None
 
 
 def add_split(parser: argparse.ArgumentParser) -> None:
-    """Options that say what the test is."""
+    """Options for the test part."""
     group = parser.add_argument_group("parts of the log")
     group.add_argument(
         "--split",

@@ -21,7 +21,7 @@ def dtype_named(name: Any, where: str) -> np.dtype[Any]:
     """The type of an array, as a file names it.
 
     Raises:
-        ValueError: If it is none of those that are saved.
+        ValueError: If it is not a type that is saved.
     """
     if not isinstance(name, str) or ALLOWED.fullmatch(name) is None:
         raise ValueError(f"{where} has a type that is not read, {name!r:.60}.")

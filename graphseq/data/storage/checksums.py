@@ -22,7 +22,7 @@ def bytes_of(array: NDArray[Any]) -> memoryview:
 def checksum(data: bytes | NDArray[Any]) -> str:
     """XXH3-128, in hex, of bytes or of the bytes of an array.
 
-    It tells damage and mixtures at the speed of memory; it is no signature.
+    It detects damage and mixtures at the speed of memory; it is not a signature.
     """
     view = memoryview(data) if isinstance(data, bytes) else bytes_of(data)
     digest = xxhash.xxh3_128()

@@ -64,7 +64,7 @@ def write_json(content: Any, path: str | os.PathLike[str], *, indent: int = 1) -
     """Replaces a JSON file in one step, whole or not at all.
 
     Raises:
-        ValueError: If something in the content is no JSON (NaN and Infinity are not).
+        ValueError: If something in the content is not JSON (NaN and Infinity are not).
         OSError: If the file cannot be written.
     """
     data = (json_text(content, indent=indent) + "\n").encode()
@@ -174,7 +174,7 @@ def replacing_file(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
 
 
 def _new_part(target: Path) -> tuple[Path, BinaryIO]:
-    """A new file beside the target; its lock is held until it is closed or this process dies."""
+    """A new file next to the target; its lock is held until it is closed or this process dies."""
     while True:
         part = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}.part")
         file = part.open("xb")
@@ -205,7 +205,7 @@ def sync(path: str | os.PathLike[str]) -> None:
 
 
 def read_bytes(path: str | os.PathLike[str], most: int = MOST_BYTES) -> bytes:
-    """The bytes of a regular file that has at most so many.
+    """The bytes of a regular file of at most this size.
 
     Raises:
         ValueError: If the file is missing, no regular file, or larger.
@@ -215,7 +215,7 @@ def read_bytes(path: str | os.PathLike[str], most: int = MOST_BYTES) -> bytes:
 
 
 def read_open(file: BinaryIO, path: str | os.PathLike[str], most: int = MOST_BYTES) -> bytes:
-    """The bytes of an open file that has at most so many.
+    """The bytes of an open file of at most this size.
 
     Raises:
         ValueError: If it has more.

@@ -1,4 +1,4 @@
-"""Folders that are whole or not there: written beside, then exchanged in one step."""
+"""Folders that are whole or not there: written to a temporary one, then exchanged in one step."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ MOST_WAIT = 2.0
 
 @contextmanager
 def replacing(folder: Path, check: Callable[[Path], None]) -> Iterator[Path]:
-    """A new folder beside ``folder`` that takes its name at the end, and is gone after an error.
+    """A new folder next to ``folder`` that takes its name at the end, and is gone after an error.
 
     Where the system can (Linux), both are exchanged in one step; else in two renames, and
     :func:`recover` mends what a kill between them leaves. A link is followed to the folder that it
@@ -41,7 +41,7 @@ def replacing(folder: Path, check: Callable[[Path], None]) -> Iterator[Path]:
         check: Raises ValueError if what has the name may not be replaced. Called before and after.
 
     Raises:
-        ValueError: If something cannot be written, or ``check`` says so.
+        ValueError: If something cannot be written, or ``check`` raises it.
     """
     target = Path(os.path.realpath(folder))
     try:
@@ -169,7 +169,7 @@ def _left_by_writers(target: Path, ending: str) -> list[Path]:
 
 @contextmanager
 def _locked(folder: Path) -> Iterator[bool]:
-    """Holds the lock of a folder, if no living process does; says whether that is so."""
+    """Takes the lock of a folder, if no living process holds it; yields whether it did."""
     try:
         handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
     except OSError:

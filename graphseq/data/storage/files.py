@@ -43,8 +43,8 @@ def write_file(
     """Writes plain values, arrays and tensors, nested in mappings, lists and tuples, to one file.
 
     The file begins with a header, a line of JSON: the values, and type, shape, place and checksum
-    of each array. The bytes of the arrays follow. It is written beside, made durable, and then gets
-    its name in one step.
+    of each array. The bytes of the arrays follow. It is written to a temporary file, made durable,
+    and then renamed in one step.
 
     Args:
         path: The file; its folder exists.
@@ -130,7 +130,7 @@ HEADER: dict[str, Rule] = {
 def _write(
     file: BinaryIO, format: str, version: int, tree: Any, arrays: list[Tensor | NDArray[Any]]
 ) -> None:
-    """Arrays one at a time, so that those of a GPU are not all in memory; then the header."""
+    """Arrays one at a time, so that arrays of a GPU are not all in memory; then the header."""
     about: dict[str, dict[str, Any]] = {}
     for number, array in enumerate(arrays):
         dtype = _numpy_type(array)

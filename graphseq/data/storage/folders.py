@@ -74,7 +74,7 @@ class FolderKind:
         header: Name of the header file.
         holds: What is in it, for errors, as ``"saved sessions"``.
         made_by: What makes it, for errors, as ``"Sessions.save"``.
-        rules: Field of the header beside its files -> rule.
+        rules: Field of the header besides its files -> rule.
         within: The kind of folders in it, or kinds of which each has another header.
     """
 
@@ -124,7 +124,7 @@ class FolderWriter:
 
     Attributes:
         path: The folder, for files that other libraries write; :meth:`add_file` lists them.
-        content: Fields of the header beside its files; filled by the caller.
+        content: Fields of the header besides its files; filled by the caller.
     """
 
     def __init__(self, path: Path, kind: FolderKind) -> None:
@@ -251,7 +251,7 @@ class IdsFile:
         self.size += number
 
     def finish(self) -> dict[str, Any]:
-        """Closes and lists the arrays; returns what the header says of the ids."""
+        """Closes and lists the arrays; returns what the header states about the ids."""
         if self._about is None:
             self.append(np.zeros(0, np.int64))
         self.close()
@@ -283,7 +283,7 @@ def write_folder(path: str | PathLike[str], kind: FolderKind) -> Iterator[Folder
 
 @contextmanager
 def fill_folder(path: Path, kind: FolderKind) -> Iterator[FolderWriter]:
-    """The same within a folder that is itself being written: no exchange of its own."""
+    """The same within a folder that is itself being written: no separate exchange."""
     path.mkdir()
     writer = FolderWriter(path, kind)
     yield writer
@@ -488,7 +488,7 @@ def open_folder(
         kind: What it must hold.
         verify: Whether checksums of all files are compared, unless this process has done so since
             they were written.
-        expected: Checksum of the header, where the folder that it lies in says so.
+        expected: Checksum of the header, where the folder that it lies in states one.
 
     Raises:
         ValueError: If there is no such folder, or it holds something else or is damaged.
@@ -548,7 +548,7 @@ def _read_header(path: Path, folder: int | None, kind: FolderKind) -> dict[str, 
 
 
 def _check_parts(header: Mapping[str, Any], path: Path) -> None:
-    """Whether arrays, ids and tables are those of the files that the header names."""
+    """Whether arrays, ids and tables match the files that the header names."""
     files, arrays = header["files"], header["arrays"]
     for name in (*files, *header["folders"]):
         _file_name(name, f"A file of {path}")

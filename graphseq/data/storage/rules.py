@@ -22,7 +22,7 @@ def check_record(value: Any, rules: Mapping[str, Rule], where: str) -> dict[str,
         where: What the mapping is, for the error.
 
     Raises:
-        ValueError: If it is no mapping, or a field is missing or breaks its rule.
+        ValueError: If it is not a mapping, or a field is missing or breaks its rule.
     """
     if not isinstance(value, dict):
         raise ValueError(f"{where} must be a mapping, got {brief(value)}.")
@@ -165,7 +165,7 @@ def check_arguments(function: Callable[..., Any], given: Mapping[str, Any], wher
 
 
 def _fits(value: Any, hint: Any) -> bool:
-    """Whether a JSON value can be what an annotation says; annotations not known here can be."""
+    """Whether a JSON value fits an annotation; annotations not known here fit any value."""
     origin = get_origin(hint)
     if origin in (Union, UnionType):
         return any(_fits(value, each) for each in get_args(hint))

@@ -48,14 +48,14 @@ VALUES_PER_STEP = 1 << 22
 def save_sessions(fields: Mapping[str, Any], folder: str | PathLike[str]) -> None:
     """Writes all fields of sessions to a folder, for :func:`open_sessions`.
 
-    All is written to a folder beside it, which then gets the name in one step: who opens it finds
-    the old sessions or the new ones, whole. Sessions opened from it stay as they were.
+    All is written to a temporary folder, then renamed in one step: whoever opens it finds the old
+    sessions or the new ones, whole. Sessions opened from it stay as they were.
 
     Ids may be integers, text, floats, booleans or dates, or a mixture of integers, text, floats and
     booleans; numbers must not be Python objects.
 
     Args:
-        fields: Those of :class:`~graphseq.data.Sessions`, by name; absent ones are ``None``.
+        fields: The fields of :class:`~graphseq.data.Sessions`, by name; absent ones are ``None``.
         folder: The folder to make, or one that holds saved sessions and nothing else.
 
     Raises:
@@ -83,7 +83,7 @@ def save_sessions(fields: Mapping[str, Any], folder: str | PathLike[str]) -> Non
 def describe_sessions(
     out: FolderWriter, click_features: Sequence[str], item_features: pd.DataFrame | None
 ) -> None:
-    """Writes what the header of saved sessions says beside arrays and ids, and item features.
+    """Writes what the header of saved sessions holds besides arrays and ids, and item features.
 
     Args:
         out: A folder of kind :data:`SESSIONS`. Its arrays are named as in :data:`FIELDS`, its ids
@@ -117,11 +117,11 @@ def open_sessions(
         folder: The folder.
         make: :class:`~graphseq.data.Sessions`, or what else takes their fields by name.
         verify: Whether checksums and all values are compared. Without it, damage can go unnoticed.
-        expected: Checksum of the header, where a folder of shards says so.
+        expected: Checksum of the header, where a folder of shards states one.
 
     Raises:
-        ValueError: If the folder does not exist, holds no saved sessions or those of another
-            version, or one of its files is missing, damaged or of other sessions.
+        ValueError: If the folder does not exist, or holds no saved sessions, or sessions of another
+            version. Also if one of its files is missing, damaged or of other sessions.
     """
     with open_folder(folder, SESSIONS, verify=verify, expected=expected) as opened:
         fields = _read(opened)

@@ -28,10 +28,10 @@ def kl_distillation(
     differs by the teacher's entropy, a constant.
 
     Args:
-        student: Scores of all items, or of candidates alike for both, [B, C].
+        student: Scores of all items, or of candidates that are the same for both, [B, C].
         teacher: The teacher's scores of the same, [B, C]; they get no gradient. One of ``-inf`` has
             no probability.
-        temperature: T, above 0; a higher one tells more of the items that score low.
+        temperature: T, above 0; a higher one gives more weight to items that score low.
         reduction: ``"mean"`` over rows or ``"sum"``.
 
     Returns:
@@ -50,7 +50,7 @@ def kl_distillation(
     log_p = (teacher.detach() / temperature).log_softmax(1)  # [B, C]
     log_q = (student / temperature).log_softmax(1)
     some = log_p > -torch.inf
-    # A row in which the teacher finds nothing possible teaches nothing, and is no NaN.
+    # A row in which the teacher finds nothing possible teaches nothing, and is not NaN.
     term = log_p.masked_fill(~some, -torch.inf).exp() * (log_p - log_q).masked_fill(~some, 0)
     return _reduce(temperature**2 * term.sum(1), reduction)
 
@@ -70,10 +70,10 @@ def ranking_distillation(
         w_k \propto e^{-k / \lambda} \cdot \tanh\big(\max(\mu (\hat k - k), 0)\big)
 
     over the teacher's ranking :math:`\pi_1, \dots, \pi_K`, weights summing to 1. The second factor,
-    the discrepancy with the student's own rank :math:`\hat k` of the item, is there with ``ranks``
-    alone; items that the student already ranks as high need no push, and where that holds for all K
-    the row adds 0. The paper estimates :math:`\hat k` from a few items drawn at random and adds the
-    loss to that of the data, with a weight.
+    the discrepancy with the student's own rank :math:`\hat k` of the item, applies only with
+    ``ranks``. Items that the student already ranks as high need no push; where that holds for all
+    K, the row adds 0. The paper estimates :math:`\hat k` from a few items drawn at random and adds
+    the loss to that of the data, with a weight.
 
     Args:
         student: Scores of the teacher's K best items, best first, [B, K].

@@ -19,7 +19,7 @@ SAFE_LOGIT = 60.0
 BLOCK_ELEMENTS_CPU = 8_000_000
 LARGEST_BLOCK_ELEMENTS_CPU = 32_000_000
 BLOCK_ELEMENTS_ACCELERATOR = 64_000_000
-# The logits of some hundred rows and so many items stay in the second cache of a CPU.
+# The logits of some hundred rows and this many items stay in the second cache of a CPU.
 TILE_COLUMNS_CPU = 2048
 # Below this many rows a matrix product is slower than computing the logits a second time.
 MIN_ROWS = 64
@@ -44,13 +44,13 @@ def full_cross_entropy(
 
     where :math:`\varepsilon` smooths labels (Szegedy et al., CVPR 2016, section 7); the mean of
     all scores is one product with the mean row of the table. Value and gradients equal
-    ``cross_entropy(linear(vectors, weight, bias), targets, label_smoothing=...)``. The logits
-    are made block by block, tile by tile within one, and each one's share of the gradients,
-    :math:`\mathrm{softmax} - \mathrm{onehot}`, is added up while it is still in the cache;
-    the backward pass only scales it. Where a block of whole rows is too large, the vocabulary is
-    split too, with a running log-sum-exp and the logits computed twice. Only first derivatives
-    exist. Half precision is computed in float32. A bias of ``-inf`` takes an item out of softmax
-    and smoothing; the loss of a row whose target has one is infinite, and no gradient is NaN.
+    ``cross_entropy(linear(vectors, weight, bias), targets, label_smoothing=...)``. The logits are
+    made block by block, and tile by tile within a block. The share of each in the gradients,
+    :math:`\mathrm{softmax} - \mathrm{onehot}`, is added up while it is still in the cache; the
+    backward pass only scales it. Where a block of whole rows is too large, the vocabulary is split
+    too, with a running log-sum-exp and the logits computed twice. Only first derivatives exist.
+    Half precision is computed in float32. A bias of ``-inf`` takes an item out of softmax and
+    smoothing; the loss of a row whose target has one is infinite, and no gradient is NaN.
 
     Args:
         vectors: Session vectors or click states, [B, d].
@@ -60,7 +60,8 @@ def full_cross_entropy(
         bias: Bias of each item, [V].
         reduction: ``"mean"`` over the rows with a target, or ``"sum"``. With no such row the loss
             is 0 and so are its gradients.
-        label_smoothing: Share :math:`\varepsilon` of the label that all items have alike, in 0..1.
+        label_smoothing: Share :math:`\varepsilon` of the label that is spread uniformly over all
+            items, in 0..1.
         block_elements: Logits held at once; ``None``: 8 million on a CPU, up to 32 million for
             catalogs above 125,000 items, and 64 million elsewhere.
 
@@ -233,7 +234,7 @@ def _normalizer(
 def _smoothed(weight: Tensor, bias: Tensor | None) -> tuple[Tensor | slice, Tensor] | None:
     """The items that have a share of a smoothed label, and their vectors; ``None``: there is none.
 
-    All, but for those that a bias of -inf takes out.
+    All, except items that a bias of -inf takes out.
     """
     if bias is None or bool((bias > -torch.inf).all()):
         return slice(None), weight

@@ -1,16 +1,16 @@
 r"""Losses on scores of one positive and several negatives per row, and the exact one of all items.
 
 The functions defined here take ``positive`` [B], ``negatives`` [B, N] and
-``mask``, bool [B, N], whose ``True`` says that a negative counts; a negative that equals the row's
-target must not (the authors' GRU4Rec lets it). What is masked weighs exactly nothing, whatever its
-score, and gets no gradient: the loss is that of the row without that column. A row in which no
-negative counts adds 0; where that is so of all rows, there is nothing to learn from, and a
-``ValueError`` says so. ``"mean"`` divides by B, whatever is masked; no rows: 0.
+``mask``, bool [B, N], which is ``True`` where a negative counts. A negative that equals the row's
+target must not count (in the authors' code of GRU4Rec it does). What is masked weighs exactly
+nothing, whatever its score, and gets no gradient: the loss equals the loss of the row without that
+column. A row in which no negative counts adds 0; where that holds for all rows, there is nothing to
+learn from, and a ``ValueError`` is raised. ``"mean"`` divides by B, whatever is masked; no rows: 0.
 
-A negative of ``-inf`` counts, and has the value that its term tends to as the score falls: 0 in the
-softmax and wherever negatives are weighed by theirs, 0 in BPR and the binary losses, 1 in TOP1
-(whose second part pulls scores to zero). A target of ``-inf`` has an infinite loss in the softmax
-and the binary losses. None of these is NaN, nor is a gradient.
+A negative of ``-inf`` counts, and its term has the limit for falling scores. This is 0 in the
+softmax and wherever negatives are weighed by their softmax, 0 in BPR and the binary losses, and 1
+in TOP1 (where the second part pulls scores to zero). A target of ``-inf`` has an infinite loss in
+the softmax and the binary losses. None of these is NaN, nor is a gradient.
 
 The two losses of distillation compare a student's scores with a teacher's, and have no mask.
 """
@@ -62,7 +62,7 @@ def sampled_softmax(
             - \frac{\varepsilon}{N + 1} \Big(r_i + \sum_j r_j\Big)
 
     Smoothing (:math:`\varepsilon`; Szegedy et al., CVPR 2016) spreads over the row's own target and
-    its negatives that count, N in number, so over what was drawn and not over all items.
+    its N negatives that count. It covers what was drawn, not all items.
 
     For negatives that were not drawn uniformly subtract the logarithm of their expected count from
     the scores first. For negatives that all rows share,

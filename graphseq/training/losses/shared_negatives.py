@@ -155,7 +155,7 @@ class _SharedSampledSoftmax(torch.autograd.Function):
         grad_positive, grad_offset = torch.empty_like(positive), torch.zeros_like(other_offset)
         rows = max(1, BLOCK_ELEMENTS // max(num_columns, 1))
         starts = range(0, num_rows, rows)
-        # Collisions come row by row: those of a block lie together.
+        # Collisions come row by row: the collisions of a block lie together.
         ends = torch.searchsorted(
             hit_row, torch.tensor([*starts, num_rows], device=hit_row.device)
         ).tolist()

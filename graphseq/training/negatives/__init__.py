@@ -1,4 +1,4 @@
-"""Negative items: drawn, the hardest of a pool, those that a session holds."""
+"""Negative items: drawn ones, the hardest of a pool, and the items that a session holds."""
 
 from graphseq.deprecation import old_names
 

@@ -13,7 +13,7 @@ BLOCK_ELEMENTS = 4_000_000
 
 
 def hardest(negatives: Tensor, mask: Tensor, number: int) -> tuple[Tensor, Tensor]:
-    """The highest scores of each row among those that count.
+    """The highest scores of each row among the scores that count.
 
     Args:
         negatives: Scores, [n, N].
@@ -129,7 +129,7 @@ ITEM_INDEXES: dict[str, Callable[[], ItemIndex]] = {"exact": ExactIndex}
 
 
 class IndexNegatives:
-    """The best items of each row by a copy of the item table that is made again every so often.
+    """The best items of each row by a copy of the item table that is refreshed periodically.
 
     Args:
         number: Negatives of each row.
@@ -156,7 +156,7 @@ class IndexNegatives:
 
         Args:
             vectors: [n, d].
-            targets: Item of each row, which is no negative, int64 [n].
+            targets: Item of each row, which is not a negative, int64 [n].
             weight, bias: The item table of this step, [V, d] and [V].
             step: Step of the epoch, from 0.
 
@@ -180,7 +180,7 @@ class IndexNegatives:
         self.index.build(copy["weight"], copy.get("bias"))
 
     def training_state(self) -> dict[str, Tensor]:
-        """The copy, which a training that is resumed goes on with."""
+        """The copy, which a resumed training continues with."""
         return dict(self._copy)
 
     def load_training_state(self, state: Mapping[str, Tensor]) -> None:

@@ -19,24 +19,24 @@ class NegativeSampler:
     .. math::
         q_j = \frac{u}{V} + (1 - u) \frac{c_j^\alpha}{\sum_k c_k^\alpha}
 
-    where the share u that is uniform lets items be met that nobody clicks (mixed negative sampling:
-    Yang et al., WWW 2020, whose other part is the batch's own targets). A draw depends on ``(seed,
-    epoch, step)`` alone, and one of a row's own on the number of the row too, never on what was
-    drawn before. It takes two random numbers and two look-ups whatever the number of items (alias
+    where the uniform share u includes items that nobody clicks. (In mixed negative sampling, Yang
+    et al., WWW 2020, the other part is the batch's own targets.) A draw depends only on
+    ``(seed, epoch, step)``, and a draw for a single row also on the number of the row, never on
+    earlier draws. It takes two random numbers and two look-ups whatever the number of items (alias
     method, Walker 1977).
 
     Args:
         counts: Training clicks of each item, [V], or the number of items V.
         num_negatives: Negatives of one draw.
-        alpha: 0 draws all items alike, 1 in proportion to their clicks; above 0 an item without
+        alpha: 0 draws all items uniformly, 1 in proportion to their clicks; above 0 an item without
             clicks is drawn by the uniform share alone.
-        uniform_share: The share u of draws that take all items alike, in 0..1.
+        uniform_share: The share u of draws that are uniform over all items, in 0..1.
         seed: Seed of all draws.
 
     Raises:
-        ValueError: If a count is negative or not finite, there are no items or none to draw,
-            ``num_negatives`` is below 1, ``uniform_share`` lies outside 0..1, ``alpha`` is
-            negative, or is not 0 while counts are not given.
+        ValueError: If a count is negative or not finite, there are no items or none to draw, or
+            ``num_negatives`` is below 1. Also if ``uniform_share`` lies outside 0..1, or ``alpha``
+            is negative, or not 0 without counts.
     """
 
     def __init__(
@@ -92,9 +92,9 @@ class NegativeSampler:
         """The negatives of one training step.
 
         Args:
-            epoch, step: What the draw depends on, beside the seed; from 0.
+            epoch, step: What the draw depends on, besides the seed; from 0.
             rows: ``None``: one draw, shared by the batch. Else numbers of rows in the batch of all
-                processes, int64 [n], each of which has a draw of its own: that of a row is the same
+                processes, int64 [n], each with a separate draw. The draw of a row is the same
                 whatever other rows are asked for.
 
         Returns:
@@ -145,9 +145,9 @@ def shared_scores(
 ) -> tuple[Tensor, Tensor, Tensor]:
     r"""Scores of each row's target and of negatives that all rows share, as the losses take them.
 
-    An offset of minus ``log_q``, for target and negatives alike, makes the sampled softmax
-    consistent with the full one for negatives that are not uniform (Bengio & Senecal, 2008; Yi et
-    al., RecSys 2019).
+    An offset of minus ``log_q``, for target and negatives, makes the sampled softmax consistent
+    with the full one where negatives are not uniform (Bengio & Senecal, 2008; Yi et al., RecSys
+    2019).
 
     Args:
         vectors: Session vectors or click states, [B, d].
@@ -187,12 +187,12 @@ def _alias_table(probability: NDArray[np.float64]) -> tuple[NDArray[np.float64],
     """Share of each cell that its own item keeps, and the item that has the rest.
 
     Every cell has mass 1. Items below that mass, in order, are filled up by the items above it, in
-    order; running sums of deficits and of excesses tell who fills whom, so no loop is needed.
+    order. Running sums of deficits and of excesses determine who fills whom, so no loop is needed.
     """
     mass = probability * len(probability)
     light, heavy = np.nonzero(mass < 1)[0], np.nonzero(mass >= 1)[0]
     keep, alias = mass.copy(), np.arange(len(mass))
-    if len(heavy) == 0:  # all items alike, but for rounding
+    if len(heavy) == 0:  # uniform, except for rounding
         keep[:] = 1.0
         return keep, alias
     deficit, excess = np.cumsum(1 - mass[light]), np.cumsum(mass[heavy] - 1)

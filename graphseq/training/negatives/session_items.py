@@ -34,7 +34,7 @@ class SeenItems:
         return self.key[place] == wanted
 
     def cells(self, items: Tensor) -> tuple[Tensor, Tensor]:
-        """The same of items [N] that all rows share, cell by cell, of those that there are alone.
+        """The same for items [N] that all rows share, cell by cell, for existing cells only.
 
         Returns:
             Rows, ascending, and columns, int64 [m] each.

@@ -23,7 +23,7 @@ def make_optimizer(parameters: Sequence[Parameter], settings: TrainingSettings) 
             function of the parameters.
 
     Raises:
-        ValueError: If your own function gives no optimizer.
+        ValueError: If your own function does not return an optimizer.
     """
     chosen = settings.optimizer
     if isinstance(chosen, str):
@@ -61,8 +61,8 @@ def make_schedule(
         num_updates: Counts all updates; ``None``: nobody knows.
 
     Raises:
-        ValueError: If your own function gives no scheduler, or the number of updates is needed and
-            nobody knows it.
+        ValueError: If your own function does not return a scheduler, or the number of updates is
+            needed and unknown.
     """
     chosen = settings.schedule
     if isinstance(chosen, str):

@@ -1,4 +1,4 @@
-"""What a checkpoint holds, checked against the training that goes on before anything is used."""
+"""What a checkpoint holds, checked against the resumed training before anything is used."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ CHECKPOINT = "the checkpoint"
 
 
 def check_names(state: Mapping[str, Any]) -> None:
-    """Refuses a checkpoint that does not say of which training it is.
+    """Refuses a checkpoint that does not state which training it belongs to.
 
     Raises:
         ValueError: If it does not.
@@ -55,13 +55,13 @@ def check_layout(
     Args:
         checkpoint: What was read.
         state: The part of it that is not Lightning's.
-        weights: Those of the model, by name.
+        weights: The weights of the model, by name.
         trained: What the optimizer changes, in its order.
         method: The name of the optimizer; the state of your own is left to torch.
         num_parts: Losses that are added up.
 
     Raises:
-        ValueError: If it does not fit; says what.
+        ValueError: If it does not fit; the message states what.
     """
     own = _optimizer(trained, method) if isinstance(method, str) else _anything
     rules: dict[str, Rule] = {
@@ -124,7 +124,7 @@ def _like(tensors: Mapping[str, Tensor]) -> Rule:
 
 
 def _exactly(rules: Mapping[Any, Rule]) -> Rule:
-    """A mapping with these keys and no others, but for those that may be absent."""
+    """A mapping with these keys and no others, except keys that may be absent."""
 
     def check(value: Any, where: str) -> None:
         check_record(value, rules, where)

@@ -44,17 +44,17 @@ class RowSparseOptimizer(torch.optim.Optimizer):
     written, and still ends where the dense optimizer would:
 
     - Adagrad, row-wise Adagrad and SGD leave a row without gradient as it is, dense or sparse.
-    - Dense Adam moves a row on by its fading momentum for steps after its last gradient. Those
-      steps have a closed form: with :math:`m, v` after step :math:`t` they add up to
+    - Dense Adam moves a row on by its fading momentum for steps after its last gradient. These
+      steps have a closed form. With :math:`m, v` after step :math:`t` they add up to
       :math:`-\frac{m}{\sqrt v + \epsilon_t} \sum_{i \ge 1} a_{t+i} (\beta_1 / \sqrt{\beta_2})^i`,
       where :math:`a_s = \eta_s \sqrt{1 - \beta_2^s} / (1 - \beta_1^s)` and
       :math:`\epsilon_t = \epsilon \sqrt{1 - \beta_2^{t+1}}`. A row catches up by it before it is
-      read again (:meth:`watch`), and all rows do in :meth:`settle`. In those steps alone the
-      epsilon fades as :math:`\sqrt v` does: where gradients are near epsilon, a row moves a tenth
-      too far in the first dozens of steps, and less than a per cent later. This is unlike
+      read again (:meth:`watch`), and all rows do in :meth:`settle`. Only in these steps does the
+      epsilon fade as :math:`\sqrt v` does. Where gradients are near epsilon, a row moves a tenth
+      too far in the first dozens of steps, and less than a percent later. This is unlike
       ``torch.optim.SparseAdam``, which forgets the steps.
-    - AdamW's decay of the missed steps is caught up in the same way, ``adam``'s L2 penalty, which
-      runs through the moments, falls on the rows of a gradient alone.
+    - AdamW's decay of the missed steps is caught up in the same way. The L2 penalty of ``adam``,
+      which runs through the moments, applies only to the rows of a gradient.
 
     Row-wise Adagrad keeps one number per row, the sum of the mean squares of its gradients
     (Mudigere et al., ISCA 2022, section 2). Dense parameters with one dimension use Adagrad itself.
@@ -373,7 +373,7 @@ def clip_gradients(parameters: Iterable[Tensor], most: float, *, by_value: bool 
     """Bounds gradients, dense and row-sparse ones together, as ``torch.nn.utils`` does dense ones.
 
     Args:
-        parameters: Those that have a gradient, or none.
+        parameters: Parameters with or without a gradient.
         most: The largest norm of the whole gradient, beyond which it is scaled down.
         by_value: Whether ``most`` is the largest size of each number instead.
     """
@@ -421,11 +421,11 @@ def sparse_tables(model: torch.nn.Module, wanted: bool = True) -> Iterator[None]
 class _Clock:
     r"""What Adam's steps do to rows without a gradient, as tensors that a checkpoint holds.
 
-    ``recent`` [MEMORY + 1]: :math:`c_k = \sum_{i=1}^{k} a_{n-k+i} r^i` of the ``k`` latest steps,
-    with :math:`r = \beta_1 / \sqrt{\beta_2}` and each term under the decoupled decay of the steps
-    after it; ``faded`` [capacity]: at step ``n``, :math:`c` of
-    ``MEMORY`` steps, which is all that a row last touched at ``n - MEMORY`` ever moves; ``decay``
-    [capacity]: the running sum of :math:`\log(1 - \eta \lambda)`.
+    ``recent`` [MEMORY + 1] is :math:`c_k = \sum_{i=1}^{k} a_{n-k+i} r^i` of the ``k`` latest steps.
+    Here :math:`r = \beta_1 / \sqrt{\beta_2}`, and each term is under the decoupled decay of the
+    steps after it. ``faded`` [capacity] is, at step ``n``, :math:`c` of ``MEMORY`` steps: all that
+    a row last touched at ``n - MEMORY`` ever moves. ``decay`` [capacity] is the running sum of
+    :math:`\log(1 - \eta \lambda)`.
     """
 
     RATIO = BETAS[0] / math.sqrt(BETAS[1])

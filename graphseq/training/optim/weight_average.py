@@ -17,10 +17,10 @@ ROWS_AT_ONCE = 2**16
 
 
 class WeightAverage:
-    r"""An exponential moving average of parameters that costs a step what it touches.
+    r"""An exponential moving average of parameters; a step costs only what it touches.
 
     After step :math:`n` it is :math:`e_n = \beta_n e_{n-1} + (1 - \beta_n) w_n`, with
-    :math:`\beta_n = \min(\beta, (1 + n) / (10 + n))`, so that the first steps do not hold on to the
+    :math:`\beta_n = \min(\beta, (1 + n) / (10 + n))`. The first steps therefore do not keep the
     first weights. Parameters with a dense gradient are averaged step by step. Of a table with
     row-sparse gradients, a row that no step touches either stays as it is, and then
 
