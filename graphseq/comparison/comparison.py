@@ -76,7 +76,7 @@ class Comparison:
         return list(tables.by_model(self.content))
 
     def to_frame(self) -> pd.DataFrame:
-        """One row a model, best first, all numbers as fractions.
+        """One row per model, best first, all numbers as fractions.
 
         For every metric, its mean over the seeds, and ``<metric> spread``, their standard deviation
         (NaN for one seed). ``<metric> low`` and ``<metric> high`` are the 95 % interval over the

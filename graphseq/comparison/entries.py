@@ -29,7 +29,7 @@ class Entry:
     Args:
         name: How tables call it.
         model: Its name in ``graphseq.models.MODELS``; or that of the class in ``own``.
-        arguments: Arguments of the model, beside ``num_items``.
+        arguments: Arguments of the model, besides ``num_items``.
         fit: Fields of ``TrainingSettings``, as JSON has them.
         own: Your own class or instance, instead of one of ``MODELS``.
     """

@@ -55,7 +55,7 @@ def mean_interval(rows: Rows, metric: str) -> tuple[float, float] | None:
 
 
 def mean_of(rows: Rows, key: str) -> float:
-    """The mean over the rows of a number beside the metrics."""
+    """The mean over the rows of a number that is not a metric."""
     return float(np.mean([row[key] for row in rows]))
 
 

@@ -37,7 +37,7 @@ class Tuning:
 
     Args:
         best: The best settings, as a line for :func:`graphseq.compare`.
-        content: The content of its ``results.json``: a row a trial.
+        content: The content of its ``results.json``: one row per trial.
     """
 
     best: Entry
@@ -49,7 +49,7 @@ class Tuning:
         return str(self.content["monitor"])
 
     def to_frame(self) -> pd.DataFrame:
-        """One row a trial: its state, the values chosen, the metric, and the epochs it took."""
+        """One row per trial: its state, the values chosen, the metric, and the epochs it took."""
         rows = [
             {
                 "trial": row["model"],
@@ -165,7 +165,7 @@ def tune(
     if not done and searched.of_base():
         study.enqueue_trial(searched.of_base(), skip_if_exists=False)
     for number in range(len(done), trials):
-        # A sampler a trial, so that a study that was resumed equals one that never stopped.
+        # One sampler per trial, so that a resumed study equals one that never stopped.
         study.sampler = optuna.samplers.TPESampler(seed=seed * 100_003 + number)
         search.run(optuna, study)
     return search.finished(study)

@@ -26,7 +26,7 @@ def paired_tests(
     """Every model against every other, clustered, on the mean of its seeds case by case.
 
     Args:
-        reports: Model -> its reports, one a seed, all of the same cases.
+        reports: Model -> its reports, one per seed, all of the same cases.
         metrics: What is compared; Holm's correction is within each.
 
     Returns:

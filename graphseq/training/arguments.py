@@ -115,8 +115,8 @@ def check_samples(model: SessionModel, data: object) -> None:
     """Refuses samples that a model is not trained on.
 
     Raises:
-        ValueError: If whole sessions, with a target a click, go to one trained on prefixes, or a
-            dataset has a transform, which belongs to the model.
+        ValueError: If whole sessions, with one target per click, go to one trained on prefixes, or
+            a dataset has a transform, which belongs to the model.
     """
     dataset = data.graphs if isinstance(data, EpochLoader) else getattr(data, "dataset", data)
     if not isinstance(dataset, SessionGraphDataset):

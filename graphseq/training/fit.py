@@ -150,7 +150,7 @@ def fit(
             (``learning_curves.png``), the checkpoint (``checkpoints/last.ckpt``) and the model.
         resume: Whether to go on from the last checkpoint in ``out``, if there is one; it must be of
             the same model, data, validation part, loss, augmentation and settings.
-        progress: Whether to show a progress bar; where no bar can be drawn, a line an epoch.
+        progress: Whether to show a progress bar; where no bar can be drawn, one line per epoch.
         device: ``"cpu"``, ``"cuda"``, ``"cuda:1"``, ``"mps"`` or ``"auto"``.
         devices: Processes a machine that train together, each on a device (on a CPU: one core or
             more); ``None``: one, or those that torchrun has started. ``batch_size`` is that of one

@@ -110,9 +110,9 @@ class TrainingSettings:
         max_clicks: Most clicks in a batch, instead of ``batch_size``: many short samples or few
             long ones, of like length (:class:`~graphseq.data.ClickBatchSampler`); of
             several ranks so many times the clicks, which they share by samples.
-        lanes: Sessions that are walked through side by side, one click a step, instead of batches
-            of whole sessions (:class:`~graphseq.data.SessionParallelLoader`): for a model
-            that keeps states between steps, as GRU4Rec does.
+        lanes: Sessions that are walked through side by side, one click per step, instead of batches
+            of whole sessions (:class:`~graphseq.data.SessionParallelLoader`): for a model that
+            keeps states between steps, as GRU4Rec does.
         optimizer: ``"adam"``, ``"adamw"``, ``"adagrad"``, ``"rowwise_adagrad"`` or ``"sgd"``. With
             a sampled loss, only the rows of large tables that a step reads are updated
             (:class:`~graphseq.training.optim.optimizers.RowSparseOptimizer`). Or a class of

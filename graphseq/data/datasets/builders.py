@@ -42,7 +42,7 @@ def movielens_small(
 
 
 def train_and_test(train: Path, test: Path, features: Path | None = None) -> list[Sessions]:
-    """The two files of the session-based line of papers, one session a line.
+    """The two files of the session-based line of papers, one session per line.
 
     Args:
         train, test: The parts.
@@ -69,7 +69,7 @@ def published_pickles(train: Path, test: Path) -> list[Sessions]:
 
 
 def amazon(reviews: Path, attributes: Path) -> list[Sessions]:
-    """A user and its items a line; the attributes of each item as one text, ``"1|2|3"``."""
+    """One user and its items per line; the attributes of each item as one text, ``"1|2|3"``."""
     with gzip.open(attributes, "rt", encoding="utf-8") as file:
         listed: dict[str, list[int]] = json.load(file)
     joined = {int(item): "|".join(map(str, numbers)) for item, numbers in listed.items()}

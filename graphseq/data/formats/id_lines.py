@@ -30,7 +30,7 @@ EMPTY_ID = -1
 def read_tokens(path: Path, separator: str | None = None) -> tuple[pd.Series, NDArray[np.int64]]:
     """The ids of a text file, compressed or not, and how many each line has.
 
-    Ids are integers where every one is written as that integer, else text as it stands.
+    Ids are integers where every one is written as that integer, else text as written.
 
     Args:
         path: The file.

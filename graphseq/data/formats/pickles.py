@@ -78,7 +78,7 @@ def read_published_prefixes(path: StrPath) -> Sessions:
             f"{path} needs one target per prefix, got {len(prefixes)} prefixes and {len(targets)} "
             "targets."
         )
-    # Each sample is a session at first: its prefix, then its target.
+    # Each sample is first a session: its prefix, then its target.
     clicks = chain.from_iterable(chain.from_iterable(zip(prefixes, zip(targets), strict=True)))
     return merge_samples(_sessions(clicks, lengths + 1, f"{path}, prefixes"))
 
@@ -116,7 +116,7 @@ def parse_plain_pickle(data: bytes) -> Any:
     try:
         (value,) = _PlainUnpickler(stream, encoding="utf-8").load()
         return value
-    # Whatever fails, an append to no list or a text that is no UTF-8, fails for one reason.
+    # Any failure, as an append without a list or a text that is not UTF-8, has one reason.
     except (
         pickle.UnpicklingError,
         ArithmeticError,

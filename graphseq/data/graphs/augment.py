@@ -175,7 +175,7 @@ class ItemMask(ClickAugmentation):
         self.share = _share(share)
 
     def change(self, clicks: RaggedClicks, streams: Words) -> RaggedClicks:
-        # One number for an item of a session, whichever of its clicks asks; -1 is a target's.
+        # One number per item of a session, the same for all its clicks; -1 belongs to a target.
         chance = uniform(streams[clicks.session], np.maximum(clicks.items, 0))
         return _without(clicks, chance < self.share)
 
@@ -315,7 +315,7 @@ def _least(clicks: RaggedClicks) -> Ints:
 
 
 def _without(clicks: RaggedClicks, out: NDArray[np.bool_]) -> RaggedClicks:
-    """The clicks but for these of the history; of one that would all go, the newest stays."""
+    """The clicks except these of the history; where all would be dropped, the newest stays."""
     session, position = clicks.session, clicks.position
     free = (clicks.lengths - clicks.tail)[session]
     kept = ~out | (position >= free)

@@ -42,8 +42,8 @@ class SessionGraphDataset(Dataset):
     r"""Session graphs with targets, as PyG :class:`~torch_geometric.data.Data` objects.
 
     With ``samples="prefixes"``, there is one graph for each target: the clicks before it, and
-    ``y`` [1]. With ``samples="sessions"``, one graph a session: its clicks but the last, and ``y``
-    [num_clicks], the click that follows each. A click outside the vocabulary is skipped; as a
+    ``y`` [1]. With ``samples="sessions"``, one graph per session: its clicks but the last, and
+    ``y`` [num_clicks], the click that follows each. A click outside the vocabulary is skipped; as a
     target it is ``y = -1``. ``y = -100`` marks clicks whose follower lies before ``first_target``.
 
     Indexing with an integer builds one graph; :meth:`batch` builds many at once. Only a few numbers

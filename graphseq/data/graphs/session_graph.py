@@ -248,8 +248,8 @@ def build_session_graphs(
         ptr: First click of each session, and the end, integers [num_sessions + 1].
         y: Targets: one per session [num_sessions], or with ``y_ptr`` any number of them.
         y_ptr: First target of each session, and the end, integers [num_sessions + 1].
-        click_fields: Further fields with one value a click, [num_clicks].
-        session_fields: Further fields with one value a session, [num_sessions].
+        click_fields: Further fields with one value per click, [num_clicks].
+        session_fields: Further fields with one value per session, [num_sessions].
 
     Returns:
         A PyG ``Batch`` of :class:`SessionGraph`.

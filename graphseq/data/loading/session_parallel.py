@@ -23,7 +23,7 @@ SessionParallelStep = tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int
 def lane_schedule(
     lengths: NDArray[np.int64], num_lanes: int
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """When and where each session is walked through, one click a step.
+    """When and where each session is walked through, one click per step.
 
     The next session in order goes to the lane that is free first; of several, to the one of lowest
     number. At the end, when no session is left, lanes fall out.
@@ -113,7 +113,7 @@ class SessionParallelSampler(EpochSampler[SessionParallelStep]):
 
 
 class SessionParallelLoader(EpochLoader):
-    """Session-parallel mini-batches of GRU4Rec (Hidasi et al., ICLR 2016): one click a lane a step.
+    """Session-parallel batches of GRU4Rec (Hidasi et al., ICLR 2016): one click per lane and step.
 
     A batch holds views of one click each (:meth:`SessionGraphDataset.click_views`), with ``y``, the
     click that follows. ``lane`` int64 [num_lanes] is the carried state that a view belongs to;

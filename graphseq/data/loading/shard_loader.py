@@ -95,7 +95,7 @@ class ShardSampler(EpochSampler[Parts]):
                 ]
 
     def _order(self, epoch: int, number: int) -> Lengths:
-        """What stands at places of a shard's order of an epoch."""
+        """The samples at places of a shard's order of an epoch."""
         size, key = self.sizes[number], (self.seed, epoch, number)
         if sum(self.sizes) > ORDERED_AT_ONCE:
             return Permutation(size, sequence("shard_order", *key))

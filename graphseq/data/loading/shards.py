@@ -157,7 +157,7 @@ class Shards:
         return _open(self.folder, number, self._checksums[number], self.verify)
 
     def fingerprint(self) -> str:
-        """SHA-256 over the checksums of all shards, which stand in the header."""
+        """SHA-256 over the checksums of all shards, which are in the header."""
         return hashlib.sha256(repr([len(self), self._checksums]).encode()).hexdigest()
 
     def num_samples(self, samples: str) -> list[int]:

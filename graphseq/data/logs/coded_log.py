@@ -84,7 +84,7 @@ class LogColumns:
 
 @dataclass(frozen=True)
 class CodedLog:
-    """A log in a database: table ``log`` in its order, codes of its ids and groups beside it.
+    """A log in a database: table ``log`` in its order, and next to it codes of its ids and groups.
 
     Codes follow the first appearance in the log.
 

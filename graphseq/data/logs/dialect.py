@@ -46,7 +46,7 @@ class Dialect:
 def first_lines(file: LogFile, encoding: str) -> tuple[str, bool]:
     """The start of a file, whole lines, and whether it is UTF-8 with one kind of line ends.
 
-    A line of blanks alone, which stands for an empty one, makes it another kind too.
+    A line of only blanks counts as empty and makes it another kind too.
 
     Raises:
         ValueError: If it cannot be decompressed or decoded.

@@ -75,7 +75,7 @@ def session_fields(
     with open_log(log, options) as source:
         rows_alone = session is not None and not source.has(session, [item])
         if rows_alone and not source.has(item, []):
-            source.read(named, ids=ids)  # says which columns there are, and which not
+            source.read(named, ids=ids)  # states which columns exist, and which do not
         wanted = [c for c in named if c != session] if rows_alone else named
         frame = source.read([*wanted, *features, *described], ids=ids)
         if len(frame) == 0:
@@ -87,7 +87,7 @@ def session_fields(
             frame[user] = visitors([frame[name] for name in visitor], options.ids, place)
         if rows_alone:  # then each row is a session, if it can be one
             if row is None:
-                source.read([session], ids=[session])  # says what columns there are
+                source.read([session], ids=[session])  # states which columns exist
             frame[session] = row
         grouping = session if session is not None else user
         assert grouping is not None

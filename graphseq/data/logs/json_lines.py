@@ -25,7 +25,7 @@ BYTES_AN_OBJECT = 1 << 28
 
 
 class JsonLog(FileLog):
-    """A log in JSON files: an object a line, or a list of objects.
+    """A log in JSON files: one object per line, or a list of objects.
 
     Args:
         files: The files, in order.
@@ -94,7 +94,7 @@ class JsonLog(FileLog):
             there = set(kind or ()) - {"NULL", None}
             numbers = there <= {"BIGINT", "UBIGINT", "DOUBLE"}
             if not there or not (numbers or len(there) == 1) or there & {"OBJECT", "ARRAY"}:
-                self.arrow([columns[place]])  # which says what is wrong
+                self.arrow([columns[place]])  # which states what is wrong
             if there in ({"VARCHAR"}, {"BOOLEAN"}):
                 types[place] = there.pop()
             elif numbers and not integers:
@@ -193,7 +193,7 @@ class JsonLog(FileLog):
         return " UNION ALL ".join(parts)
 
     def _objects(self, files: Sequence[LogFile]) -> str:
-        """SQL of a table whose column ``j`` holds an object a row."""
+        """SQL of a table whose column ``j`` holds one object per row."""
         skip = str(self.options.bad_lines != "refuse").lower()
         compression = literal(files[0].compression or "none")
         return (

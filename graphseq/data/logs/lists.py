@@ -23,7 +23,7 @@ def read_lists(sessions: Any, *, empty: bool = False) -> tuple[pd.Series, NDArra
 
     Args:
         sessions: A list of lists, arrays, tensors or columns; an array or tensor of two
-            dimensions, a session a row; or a column of lists of pandas, polars or Arrow.
+            dimensions, one session per row; or a column of lists of pandas, polars or Arrow.
         empty: Whether a session may have no click.
 
     Returns:

@@ -50,7 +50,7 @@ class LogOptions:
         separator: Between values; ``None``: recognized among comma, semicolon, tab, bar and blank.
         encoding: Of text files, by its name in Python.
         quote: What encloses values that hold separators; ``None``: nothing does.
-        null_values: What stands for a missing value, beside nothing at all.
+        null_values: What represents a missing value, besides nothing at all.
         ids: ``"auto"``: integers where every value is written as that integer, else text;
             ``"text"``: always text; ``"integer"``: always integers.
         time_unit: Of times that are numbers: ``"s"``, ``"ms"``, ``"us"``, ``"ns"``, ``"min"``,
@@ -162,7 +162,7 @@ class LogSource(ABC):
         yield
 
     def has(self, name: Any, beside: Sequence[Any]) -> bool:
-        """Whether there is such a column, or part of one, in a log that has those beside it."""
+        """Whether there is such a column, or part of one, in a log that also has the others."""
         return split_name(name, self.names)[0] in self.names
 
     def place(self, row: int) -> str:

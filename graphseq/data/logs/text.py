@@ -69,7 +69,7 @@ class TextLog(FileLog):
         return dialect(file, self._candidates[number], self.options, wanted, keys)
 
     def has(self, name: Any, beside: Sequence[Any]) -> bool:
-        """Whether there is such a column in a log that has those beside it."""
+        """Whether there is such a column in a log that also has the others."""
         both = self._dialect(0, [name, *beside])
         return name in self._names(0, both) or name in self._names(0, self._dialect(0, beside))
 

@@ -1,7 +1,7 @@
 """Filters of sessions and of splits: each returns what it was given, without what it filters out.
 
 A filter of sessions may leave items out of the vocabulary. Filters of a split keep its parts
-comparable: :func:`keep_min_length` and :func:`collapse_repeats` look at one session at a time and
+comparable. :func:`keep_min_length` and :func:`collapse_repeats` look at one session at a time and
 act on every part. :func:`keep_min_support` counts only the clicks of training. :func:`keep_newest`
 cuts only training, since a model applies its own ``max_length`` in evaluation. What that leaves of
 the split counts test clicks on items that are gone as unknown.

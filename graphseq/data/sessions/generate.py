@@ -45,9 +45,9 @@ def generate_sessions(
 ) -> Sessions:
     r"""Sessions of three kinds, in the order of their start, made by one loop over positions.
 
-    *Browsing* sessions draw items of their category by a Zipf law whose head moves on with time,
-    and come back to an earlier click now and then. *Pattern* sessions walk over few items
-    :math:`0..m-1` by :math:`x_{t+1} = (x_t + x_{t-1}) \bmod m`: given the last click alone every
+    *Browsing* sessions draw items of their category by a Zipf law, the head of which moves on with
+    time, and come back to an earlier click now and then. *Pattern* sessions walk over few items
+    :math:`0..m-1` by :math:`x_{t+1} = (x_t + x_{t-1}) \bmod m`: given only the last click every
     item is equally likely, given the last two the next one is known. *Looping* sessions have a hub,
     one of their first clicks; after each return item they come back to it. The return items are the
     same in all sessions and the hub is not. Only the session's own graph therefore shows where it

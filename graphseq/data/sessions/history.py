@@ -26,8 +26,8 @@ def join_sessions(sessions: Sessions) -> Sessions:
     click, so that it stays true where clicks are left out.
 
     Sessions keep their clicks together also where they overlap: the one that starts first comes
-    first, of equal or without times the one that stands first. A session whose user is unknown (-1)
-    is a separate history. Session ids are dropped.
+    first. With equal times, or none, the order of the sessions decides. A session whose user is
+    unknown (-1) is a separate history. Session ids are dropped.
 
     A history's targets start with the first target of its first session that has one. From there on
     all clicks are targets, also the first click of a later session, which no session by itself
@@ -86,7 +86,7 @@ def with_history(
             not cost each of their sessions as many; ``None``: all.
 
     Returns:
-        One history a session, in the order of ``sessions``.
+        One history per session, in the order of ``sessions``.
 
     Raises:
         ValueError: If either names no users, has a click feature ``session`` already or lacks a

@@ -34,7 +34,7 @@ def merge_samples(samples: Sessions) -> Sessions:
 def _runs(
     items: NDArray[np.int32], ptr: NDArray[np.int64], users: NDArray[np.int32] | None
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """First and last sample of each run that loses, or gains, a click at every step."""
+    """First and last sample of each run that loses, or gains, one click per step."""
     lengths = np.diff(ptr)
     step = np.diff(lengths)
     step[np.abs(step) != 1] = 0

@@ -50,7 +50,7 @@ class Sessions:
         session_ids: The log's own name of each session, [num_sessions]; text in Arrow's memory.
         first_target: Position in its session of the first click that is a target, int64
             [num_sessions]; ``None``: 1 everywhere, so that every prefix counts.
-        listed: Items that stand in the catalog also without a click, bool [num_items]; see
+        listed: Items that are in the catalog also without a click, bool [num_items]; see
             :meth:`with_items`. ``None``: there is none.
 
     Raises:
@@ -523,7 +523,7 @@ class Sessions:
         return [flat[start:stop] for start, stop in pairwise(ptr)]
 
     def to_frame(self) -> pd.DataFrame:
-        """The log, a click a row: ``session_id``, ``item_id``, ``time``, ``user_id``, features."""
+        """One click per row: ``session_id``, ``item_id``, ``time``, ``user_id``, features."""
         columns: dict[str, Any] = {
             "session_id": self.session_index
             if self.session_ids is None

@@ -192,7 +192,7 @@ def last_clicks(caller: str, sessions: Sessions) -> NDArray[np.float64]:
     """The time of each session's last click, float64 [num_sessions].
 
     Raises:
-        ValueError: If there are no times, or one is NaN.
+        ValueError: If times are missing, or one is NaN.
     """
     if sessions.time is None:
         raise ValueError(

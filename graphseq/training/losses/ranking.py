@@ -8,8 +8,8 @@ column. A row in which no negative counts adds 0; where that holds for all rows,
 learn from, and a ``ValueError`` is raised. ``"mean"`` divides by B, whatever is masked; no rows: 0.
 
 A negative of ``-inf`` counts, and its term has the limit for falling scores. This is 0 in the
-softmax and wherever negatives are weighed by their softmax, 0 in BPR and the binary losses, and 1
-in TOP1 (where the second part pulls scores to zero). A target of ``-inf`` has an infinite loss in
+softmax, wherever negatives are weighed by their softmax, in BPR and in the binary losses. It is 1
+in TOP1, where the second part pulls scores to zero. A target of ``-inf`` has an infinite loss in
 the softmax and the binary losses. None of these is NaN, nor is a gradient.
 
 The two losses of distillation compare a student's scores with a teacher's, and have no mask.

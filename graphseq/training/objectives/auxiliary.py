@@ -1,4 +1,4 @@
-"""Further losses beside that of the next item: other tasks and comparisons on the same vectors."""
+"""Losses besides the one of the next item: other tasks and comparisons on the same vectors."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Step:
         known: Places of these rows among all that the model has for this batch, int64 [n].
         aligned: Whether there is one row per session or click, each with its own ``y``; not of a
             model that draws its targets, as BERT4Rec does.
-        key: Seed and epoch: what random numbers depend on, beside the session.
+        key: Seed and epoch: what random numbers depend on, besides the session.
     """
 
     model: SessionModel
@@ -76,7 +76,7 @@ class Step:
 
 
 class Auxiliary(torch.nn.Module):
-    """A loss beside that of the next item, ``weight`` times which is added to it.
+    """A loss that is added, ``weight`` times, to the loss of the next item.
 
     A subclass defines :meth:`forward`, and :meth:`prepare` where it has parameters; ``fit`` trains
     them with the model's, and checkpoints keep them. Its results go into the history as
@@ -119,7 +119,7 @@ class Auxiliary(torch.nn.Module):
         raise AttributeError(f"{type(self).__name__} defines no forward(step).")
 
     def measure(self, step: Step) -> dict[str, Tensor]:
-        """Metrics on validation by name, each with one value a row, [n]."""
+        """Metrics on validation by name, each with one value per row, [n]."""
         return {}
 
 

@@ -86,8 +86,8 @@ class SampledLoss:
     where u is ``uniform_share`` and the last term is there with ``in_batch`` alone. The authors'
     code of GRU4Rec (Hidasi & Karatzoglou, CIKM 2018) subtracts :math:`\log c_j` from scores of the
     batch's targets and :math:`\alpha \log c_j` from drawn ones. That is the same for either kind
-    alone, as a softmax cancels a constant; of both together the authors' code weighs the kinds by
-    these constants, here each item counts once.
+    alone, as a softmax cancels a constant. With both together, the authors' code weighs the kinds
+    by these constants; here each item counts once.
 
     Hard negatives, by ``hardest`` or ``from_index``, depend on the scores themselves: no
     probability of them is known, and there is no correction.
@@ -110,9 +110,9 @@ class SampledLoss:
             of d numbers, 105 MB for 512 rows, 512 draws and d = 100, and as much in gradients.
         uniform_share: Share of the draws that are uniform over all items, whatever ``alpha``.
         label_smoothing: Of the softmax, over what was drawn.
-        exclude_session: Whether what the row's session holds, all its clicks and targets, is no
-            negative for it, as in SASRec's code. A session's items are then never ranked against
-            each other: for histories whose next item is always a new one, evaluated with
+        exclude_session: Whether all clicks and targets of the row's session are excluded from its
+            negatives, as in the authors' code of SASRec. A session's items are then never ranked
+            against each other: for histories whose next item is always a new one, evaluated with
             ``exclude_seen``.
         hardest: Number of negatives that each row keeps, the ones it scores highest (Zhang et al.,
             SIGIR 2013, for a pool of a few); ``None``: all.

@@ -142,7 +142,7 @@ class Objective:
         Args:
             model: The model.
             batch: Session graphs with ``y``, one target per session or per click.
-            epoch, step: What the negatives depend on, beside the seed.
+            epoch, step: What the negatives depend on, besides the seed.
         """
         generator = step_generator(self.seed, epoch, step)
         generator.first_session = self.collectives.before(batch.num_graphs, batch.y.device)

@@ -283,8 +283,8 @@ class RowSparseOptimizer(torch.optim.Optimizer):
         since = last[rows].long()  # [n]
         momentum, kept = _Clock.missed(state["clock"], since, t)
         m, v = state["exp_avg"][rows], state["exp_avg_sq"][rows]  # [n, d]
-        # Without the epsilon, gradients of 1e-12 would move a row as those of 1 do, and one of
-        # 1e-25, whose square is zero, without end.
+        # Without the epsilon, gradients of 1e-12 would move a row as gradients of 1 do. A gradient
+        # of 1e-25, with a square of zero, would move it without end.
         epsilon = EPSILON * (1 - BETAS[1] ** (since + 1).double()).sqrt().to(v).unsqueeze(1)
         direction = m / v.sqrt().add_(epsilon)  # [n, d]
         if self.average is not None:
