@@ -114,7 +114,7 @@ def compare(
     ks, monitor = ranked_by(known, ks, monitor)
     protocol = _protocol(split, protocol, exclude_seen, known.exclude_seen)
     if resume and out is None:
-        raise ValueError("resume=True goes on from what a folder holds: pass out=.")
+        raise ValueError("resume=True resumes from what a folder holds: pass out=.")
     folder = None if out is None else writable(Path(out))
     note = known.note if note is None else note
     content = record(command, name, split, ks, protocol, note)

@@ -184,7 +184,7 @@ def _changed(entry: Entry, settings: Mapping[str, Any]) -> Entry:
     if parts["arguments"] and isinstance(entry.own, SessionModel):
         raise ValueError(
             f"{entry.name} is built already and takes no {', '.join(parts['arguments'])}: pass its "
-            "class in place of the instance."
+            "class instead of the instance."
         )
     family = entry.own or MODELS[entry.model]
     accepted = inspect.signature(family).parameters if isinstance(family, type) else {}

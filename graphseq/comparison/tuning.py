@@ -154,7 +154,7 @@ def tune(
     TrainingSettings(monitor=monitor, max_epochs=epochs)  # whether they are in range
     trials, seed = whole("trials", trials), whole("seed", seed, at_least=0)
     if resume and out is None:
-        raise ValueError("resume=True goes on with the study in a folder: pass out=.")
+        raise ValueError("resume=True resumes the study in a folder: pass out=.")
     folder = None if out is None else writable(Path(out))
     content = record(command, name, split, ks, protocol_of(None, exclude_seen), NOTE)
     content["protocol"]["ranked"] = "validation"

@@ -132,7 +132,7 @@ def check_samples(model: SessionModel, data: object) -> None:
     if dataset.samples == "sessions" and model.samples in ("prefixes", "pairs"):
         raise ValueError(
             f"{type(model).__name__} is trained on prefixes, with one target each, got a dataset "
-            "of samples='sessions', with one a click: build "
+            "of samples='sessions', with one per click: build "
             "SessionGraphDataset(sessions, samples='prefixes')."
         )
 

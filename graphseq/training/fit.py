@@ -194,7 +194,7 @@ def fit(
     world = LaunchConfig.from_arguments(device, devices, num_nodes)
     folder = None if out is None else Path(out)
     if resume and folder is None:
-        raise ValueError("resume=True goes on from the checkpoint in a folder: pass out=.")
+        raise ValueError("resume=True resumes from the checkpoint in a folder: pass out=.")
     extra = _Extra(callbacks, logger, trainer_options)
     # Of several processes the first has the folder for all.
     with only_run(folder, FILES) if folder is not None and world.rank == 0 else nullcontext():

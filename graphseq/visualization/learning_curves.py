@@ -132,7 +132,7 @@ def _history(run: Run) -> pd.DataFrame:
     missing = [name for name in ("epoch", "loss", "seconds") if name not in run]
     if missing or not len(run):
         raise ValueError(
-            f"A history has a row an epoch, with epoch, loss and seconds; here are {len(run)} rows"
+            f"A history has one row per epoch: epoch, loss and seconds; here are {len(run)} rows"
             f"{' without ' + ', '.join(missing) if missing else ''}."
         )
     return run

@@ -118,7 +118,7 @@ def _read(
     if missing:
         raise ValueError(
             f"Data set {dataset.name!r} lacks {' and '.join(missing)}: put it below {folder}; "
-            f"datasets/{dataset.name}/README.md tells where to get it."
+            f"datasets/{dataset.name}/README.md shows where to get it."
         )
     if verify:
         for file, expected in dataset.files.items():
@@ -138,7 +138,7 @@ def _root(dataset: Dataset, root: str | os.PathLike[str] | None) -> Path:
     if not root:
         raise ValueError(
             f"Data set {dataset.name!r} needs {' and '.join(dataset.files)} below a root folder: "
-            f"pass root=... or set {ROOT_VARIABLE}; datasets/{dataset.name}/README.md tells where "
+            f"pass root=... or set {ROOT_VARIABLE}; datasets/{dataset.name}/README.md shows where "
             "to get them."
         )
     return Path(root)

@@ -104,7 +104,7 @@ class SessionGraphDataset(Dataset):
         self.request_time = flag("request_time", request_time)
         if request_time and sessions.time is None:
             raise ValueError(
-                "request_time=True tells when targets were clicked, and these sessions have no "
+                "request_time=True gives when targets were clicked, and these sessions have no "
                 "times: read the log with time=, or leave it out."
             )
         self._chosen: tuple[Any, NDArray[np.int64]] | None = None

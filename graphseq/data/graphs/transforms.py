@@ -136,7 +136,7 @@ def _checked(transform: Transform, graph: SessionGraph) -> SessionGraph:
         if new.get(field) is None:
             raise ValueError(
                 f"The transform {name} took {field} away, which models read: leave it as it is, "
-                "and give what is new a name of its own."
+                "and give new fields names that are not taken."
             )
     if new.x.dtype != torch.long or new.x.dim() != 1:
         raise ValueError(

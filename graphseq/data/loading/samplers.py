@@ -61,7 +61,7 @@ class EpochSampler(Sampler[Step]):
 
     def __len__(self) -> int:
         """Steps of an epoch."""
-        raise AttributeError(f"{type(self).__name__} does not tell how many steps it has.")
+        raise AttributeError(f"{type(self).__name__} does not state how many steps it has.")
 
 
 class SessionBatchSampler(EpochSampler[NDArray[np.int64]]):

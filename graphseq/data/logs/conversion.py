@@ -85,7 +85,7 @@ def convert(
     with open_log(log, options) as source:
         if isinstance(source, MemoryLog) or must_be_held(source, columns):
             logger.info(
-                "The log is read in memory: it lies there, rows are no clicks, or times are text."
+                "The log is read in memory: it lies there, rows are not clicks, or times are text."
             )
             fields = session_fields(
                 source,

@@ -209,7 +209,7 @@ def _rows(text: str, separator: str, quote: str | None) -> list[list[str]]:
     try:
         return [row for row in reader if row]
     except csv.Error as error:
-        raise ValueError(f"The first lines of the log are no table: {error}.") from error
+        raise ValueError(f"The first lines of the log are not a table: {error}.") from error
 
 
 def _regular(d: Dialect) -> bool:

@@ -110,14 +110,14 @@ def _of_folder(folder: Path) -> list[LogFile]:
 
 def _file(path: Path, base: Path | None = None) -> LogFile:
     if not path.is_file():
-        raise ValueError(f"{path} is no file: a log is a file or a folder of such.")
+        raise ValueError(f"{path} is not a file: a log is a file or a folder of such.")
     with readable(path), path.open("rb") as file:
         start = file.read(8)
     compression = next((name for magic, name in MAGIC.items() if start.startswith(magic)), None)
     suffixes = [s.lower() for s in path.suffixes]
     if suffixes and suffixes[-1] in COMPRESSIONS:
         if compression is None and start:
-            raise broken(path, f"it is not compressed as its name says, {suffixes[-1]}")
+            raise broken(path, f"it is not compressed as its name states, {suffixes[-1]}")
         suffixes.pop()
     last = suffixes[-1] if suffixes else ""
     kind: Kind = "json" if last in JSON_SUFFIXES else "text"

@@ -147,7 +147,7 @@ def instants(
     if pd.api.types.is_object_dtype(kind):
         return _of_objects(column, unit, what, place)
     if pd.api.types.is_bool_dtype(kind):
-        raise ValueError(f"The {what} holds booleans, which are no times: name another column.")
+        raise ValueError(f"The {what} holds booleans, which are not times: name another column.")
     if pd.api.types.is_numeric_dtype(kind):
         return _of_numbers(_exact(column), unit, what, place)
     if pd.api.types.is_timedelta64_dtype(kind) or pd.api.types.is_datetime64_any_dtype(kind):

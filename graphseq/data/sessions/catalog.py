@@ -53,7 +53,7 @@ class Catalog:
     def __post_init__(self) -> None:
         if self.counts.shape != (len(self.items),):
             raise ValueError(
-                f"A catalog needs one count an item: {len(self.items)} items, counts of shape "
+                f"A catalog needs one count per item: {len(self.items)} items, counts of shape "
                 f"{self.counts.shape}."
             )
         if self.item_features is not None and len(self.item_features) != len(self.items):

@@ -264,7 +264,7 @@ def _codes(feature: Feature, values: pd.Series) -> NDArray[np.int64]:
         raise ValueError(
             f"Feature {feature.name!r} holds codes 0..{feature.num_codes - 1} by its size, or -1 "
             f"where unknown, but row {int(wrong.argmax())} is {values.iloc[int(wrong.argmax())]!r}:"
-            " give its values in place of the size."
+            " give its values instead of the size."
         )
     return codes
 

@@ -172,7 +172,7 @@ def _first_targets(first_target: Ints, lengths: Ints, session_ptr: Ints, first: 
     if torn.any():
         raise ValueError(
             f"{int(torn.sum())} sessions have clicks that are no targets after targets of their "
-            "user's earlier sessions: one history cannot say so, with_history can."
+            "user's earlier sessions: one history cannot hold them, with_history can."
         )
     ends = np.append(session_ptr[first[1:]], session_ptr[-1])
     made = ends - session_ptr[first]

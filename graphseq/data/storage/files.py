@@ -109,7 +109,7 @@ def read_file(
     except (KeyError, TypeError, ValueError, RuntimeError, AttributeError) as error:
         raise ValueError(f"{broken} ({str(error).rstrip('.')}).") from error
     if not isinstance(content, dict):
-        raise ValueError(f"{broken} (its content is no mapping).")
+        raise ValueError(f"{broken} (its content is not a mapping).")
     for name, rule in (rules or {}).items():
         if name not in content:
             raise ValueError(f"{path} lacks {name}: make it again with {made_by}.")

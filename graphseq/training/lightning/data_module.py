@@ -310,7 +310,7 @@ def check_combination(
         )
     if lanes is not None and settings.max_clicks is not None:
         raise ValueError(
-            f"lanes={lanes} takes one click a lane a step: max_clicks goes with batches "
+            f"lanes={lanes} takes one click per lane and step: max_clicks goes with batches "
             "of whole samples, leave one of the two None."
         )
     if augmentation is not None and (lanes is not None or not made_here):

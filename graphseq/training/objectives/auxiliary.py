@@ -53,7 +53,7 @@ class Step:
         values = self._aligned(f"the {name} of targets").get(f"y_{name}")
         if values is None:
             raise ValueError(
-                f"These batches do not tell the {name} of targets: pass a split or sessions, or "
+                f"These batches do not hold the {name} of targets: pass a split or sessions, or "
                 f"build SessionGraphDataset(target_fields=[{name!r}])."
             )
         return values[self.known]
@@ -132,7 +132,7 @@ def check_auxiliary(auxiliary: Sequence[Auxiliary]) -> None:
     names = [each.name for each in auxiliary]
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
-        raise ValueError(f"Auxiliary losses need names of their own, got {twice[0]!r} twice.")
+        raise ValueError(f"Auxiliary losses need different names, got {twice[0]!r} twice.")
 
 
 def width_of(model: SessionModel) -> int:

@@ -118,7 +118,7 @@ class Contrastive(Auxiliary):
         if augmentation is not None and same_target:
             raise ValueError(
                 "A Contrastive has one kind of views: pass an augmentation or same_target=True; "
-                "two of them, with names of their own, go together."
+                "two of them, with different names, go together."
             )
         if not temperature > 0:
             raise ValueError(f"temperature must be positive, got {temperature}.")
