@@ -1,4 +1,4 @@
-"""What ``fit`` is given, checked by type: one sentence says what was expected, and the way out."""
+"""Arguments of ``fit``, checked by type: one sentence states what was expected, and the way out."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ RULES: dict[str, Rule] = {
 
 
 def check_model(model: object, data: object) -> None:
-    """Refuses what is no model, or one that nothing of can be trained.
+    """Refuses anything but a model, and a model without trainable parts.
 
     Raises:
         ValueError: If it is not.

@@ -127,8 +127,8 @@ def fit(
     and the best epoch's weights come back. Without one, all ``max_epochs`` are run and the last
     weights stay. Ctrl-C and SIGTERM end the training in the same way. Order, negatives and dropout
     of a step are functions of ``(seed, epoch, step)`` alone, whatever other threads draw. Layers
-    and loaders that are not of this package may draw from torch's own random state, as
-    ``torch.nn.Dropout`` does: that is seeded for every step, and is one for all threads.
+    and loaders from outside this package may draw from torch's own random state, as
+    ``torch.nn.Dropout`` does. It is seeded for every step, and shared by all threads.
 
     Args:
         model: A model of this package or a subclass of
@@ -152,15 +152,15 @@ def fit(
             the same model, data, validation part, loss, augmentation and settings.
         progress: Whether to show a progress bar; where no bar can be drawn, one line per epoch.
         device: ``"cpu"``, ``"cuda"``, ``"cuda:1"``, ``"mps"`` or ``"auto"``.
-        devices: Processes a machine that train together, each on a device (on a CPU: one core or
-            more); ``None``: one, or those that torchrun has started. ``batch_size`` is that of one
-            process. Lightning starts the others by running this script again, and what follows
-            ``fit`` runs in all of them.
-        num_nodes: Machines that train together; ``None``: one, or those of torchrun.
+        devices: Processes per machine that train together, each on a device (on a CPU: one core or
+            more); ``None``: one, or the processes that torchrun has started. ``batch_size`` is that
+            of one process. Lightning starts the others by running this script again, and what
+            follows ``fit`` runs in all of them.
+        num_nodes: Machines that train together; ``None``: one, or the machines of torchrun.
         num_workers: Processes that build batches ahead.
         on_epoch: Called after every epoch with its row of the history; what it returns ends the
             training, if true, as early stopping does.
-        callbacks: Callbacks of Lightning, one or several, beside those of this package.
+        callbacks: Callbacks of Lightning, one or several, besides the callbacks of this package.
         logger: Loggers of Lightning, one or several, beside the log in ``out``.
         trainer_options: Further arguments of Lightning's ``Trainer``, as
             ``{"limit_train_batches": 10}``.
@@ -169,8 +169,8 @@ def fit(
 
     Raises:
         TypeError: If there is no setting of that name.
-        ValueError: If an argument is of another type or out of range, model and data do not fit
-            together, the model could not be saved in ``out``, another run is there, or a
+        ValueError: If an argument is of another type or out of range, or model and data do not fit
+            together. Also if the model could not be saved in ``out``, another run is there, or a
             checkpoint is of another training.
         OSError: If ``out`` cannot be written to.
     """
@@ -388,7 +388,7 @@ def _columns(module: SessionModule, data_module: SessionDataModule) -> list[str]
 
 
 def _draw(history: pd.DataFrame, folder: Path, monitor: str) -> None:
-    """Writes the history and its picture; a full disk is no reason to lose a training."""
+    """Writes the history and its picture; a full disk must not lose a training."""
     try:
         history.to_csv(folder / HISTORY, index=False)
         metric = monitor if monitor in history else None

@@ -1,4 +1,4 @@
-"""Rules that settings and arguments obey, each of which says in one sentence what it is."""
+"""Rules that settings and arguments obey, each of which states in one sentence what it is."""
 
 from __future__ import annotations
 

@@ -108,8 +108,8 @@ class TrainingSettings:
         max_epochs: Passes over the training data.
         batch_size: Graphs in a batch; a user's own loader keeps its own.
         max_clicks: Most clicks in a batch, instead of ``batch_size``: many short samples or few
-            long ones, of like length (:class:`~graphseq.data.ClickBatchSampler`); of
-            several ranks so many times the clicks, which they share by samples.
+            long ones, of similar length (:class:`~graphseq.data.ClickBatchSampler`). With several
+            ranks, that many times the clicks, which they share by samples.
         lanes: Sessions that are walked through side by side, one click per step, instead of batches
             of whole sessions (:class:`~graphseq.data.SessionParallelLoader`): for a model that
             keeps states between steps, as GRU4Rec does.
@@ -220,7 +220,7 @@ class TrainingSettings:
         """The settings that :meth:`to_dict` gave; what is not named has its default.
 
         Raises:
-            ValueError: If it names what is no setting, or a value is out of range.
+            ValueError: If it names an unknown setting, or a value is out of range.
         """
         loss = content.get("loss")
         try:

@@ -16,8 +16,8 @@ from graphseq.training.lightning.shared import Shared
 def asks_torch(modules: Iterable[torch.nn.Module]) -> bool:
     """Whether some module may draw from torch's own generator, which all threads share.
 
-    Those of this package never do on a CPU, nor do those of torch and PyG without dropout; of a
-    module of your own nobody knows.
+    Modules of this package never do on a CPU, nor do modules of torch and PyG without dropout; for
+    a custom module it is unknown.
 
     Args:
         modules: Modules, each of which is read with all its parts.

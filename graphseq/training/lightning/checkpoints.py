@@ -81,7 +81,7 @@ def read(path: Path) -> dict[str, Any]:
 
 
 class LastCheckpoint(Checkpoint):
-    """Keeps one file up to date: after epochs, every so many steps and minutes, and at an error.
+    """Keeps one file up to date: after epochs, at intervals of steps and minutes, and at an error.
 
     ``ModelCheckpoint`` takes one of steps, minutes and epochs, and writes none where Ctrl-C or an
     error ends the training. This one never writes in the middle of an update.

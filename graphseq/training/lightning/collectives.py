@@ -21,10 +21,10 @@ NONE, SPARSE, DENSE = 0, 1, 2
 
 
 class Collectives:
-    """This process among those that train together; alone, nothing is exchanged.
+    """This process among the processes that train together; alone, nothing is exchanged.
 
-    Every method is called by all ranks at the same place of the program. What comes back is the
-    same on all of them, bit by bit, but for what tells them apart.
+    Every method is called by all ranks at the same place of the program. Results are the same on
+    all of them, bit by bit, except what distinguishes the ranks.
 
     Args:
         rank, size: This process, from 0, among how many; by default those of
@@ -83,7 +83,7 @@ class Collectives:
 
     @torch.no_grad()
     def from_first(self, tensors: Iterable[Tensor]) -> None:
-        """Overwrites tensors by those of rank 0."""
+        """Overwrites tensors by the tensors of rank 0."""
         if self.size > 1:
             for tensor in tensors:
                 dist.broadcast(tensor.data, 0)

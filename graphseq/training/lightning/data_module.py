@@ -115,7 +115,7 @@ class SessionDataModule(pl.LightningDataModule):
 
     @cached_property
     def identity(self) -> dict[str, Any]:
-        """What must be the same where a training goes on."""
+        """What must be the same where a training is resumed."""
         return identity_of(
             self.model,
             self.source,
@@ -161,7 +161,7 @@ class SessionDataModule(pl.LightningDataModule):
 
     def train_dataloader(self) -> ResumableLoader:
         assert self.loader is not None
-        # Lightning asks a loader without a length for its first batch before it tells the epoch.
+        # Lightning asks a loader without a length for its first batch before it sets the epoch.
         progress: Any = self._trainer.fit_loop.epoch_progress.current
         self.loader.set_epoch(progress.processed)
         return self.loader
@@ -239,7 +239,7 @@ def sessions_and_catalog(
         data: A split, sessions, shards, a dataset or a loader of batches.
 
     Returns:
-        Both ``None`` for a loader that does not tell; no sessions of shards.
+        Both ``None`` for a loader that does not state them; no sessions of shards.
     """
     sessions: Sessions | None = None
     if isinstance(data, Shards):
@@ -387,12 +387,12 @@ def training_batches(
     """The batches of an epoch, or a process's share of them.
 
     Args:
-        model: What they are for: it says whether it reads whole sessions or prefixes.
+        model: What they are for: it states whether it reads whole sessions or prefixes.
         source: Sessions, shards, a dataset, or a loader of batches, which stays as it is.
         settings: Batch size or clicks, lanes, seed.
         collectives: The processes that train together.
         augmentation: What changes the samples.
-        target_fields: What batches tell of the targets' clicks.
+        target_fields: What batches hold of the targets' clicks.
         num_workers: Processes that build batches ahead.
     """
     if not isinstance(source, (Sessions, Shards, SessionGraphDataset)):
@@ -439,7 +439,8 @@ def training_batches(
 
 
 def oldest_first(sessions: Sessions) -> Sessions:
-    """The sessions by the time of their last click; those of one moment in the order of the log.
+    """The sessions by the time of their last click; sessions of one moment stay in the order of the
+    log.
 
     Raises:
         ValueError: If they have no times.

@@ -22,8 +22,8 @@ ACCELERATORS = {"cpu": "cpu", "cuda": "gpu", "mps": "mps"}
 class RowSparseDDP(DDPStrategy):
     """Lightning's strategy of one process per device, for row-sparse gradients.
 
-    torch's wrapper of the model would send whole tables where a step touches a few rows, and wait
-    for gradients of a process that has no session of a small batch. Here the rows travel
+    torch's wrapper of the model would send whole tables where a step touches a few rows. It would
+    also wait for gradients of a process that has no session of a small batch. Here the rows travel
     (:meth:`~graphseq.training.lightning.collectives.Collectives.add_gradients`), after the last
     batch of an update. As with the wrapper, the gradient is the mean over processes.
     """
@@ -83,7 +83,7 @@ class LaunchConfig:
     def from_arguments(
         cls, device: str | torch.device, devices: int | None = None, num_nodes: int | None = None
     ) -> LaunchConfig:
-        """The processes that are asked for, or those that were started, as by torchrun.
+        """The processes that are asked for, or the ones already started, as by torchrun.
 
         Args:
             device: As :func:`~graphseq.training.fit.fit` takes it.
@@ -91,8 +91,8 @@ class LaunchConfig:
             num_nodes: Machines; ``None``: those of the processes that were started, or one.
 
         Raises:
-            ValueError: If a device or so many of them are not there, the numbers are not those of
-                the processes that were started, or nothing says where other machines are.
+            ValueError: If a device or that many of them are not there, the numbers do not match the
+                processes that were started, or the place of other machines is not given.
         """
         check_sizes(devices=devices, num_nodes=num_nodes)
         accelerator, number = _one_device(device)

@@ -38,10 +38,10 @@ def identity_of(
     auxiliary: Sequence[Auxiliary],
     processes: int,
 ) -> dict[str, Any]:
-    """What must be the same where a training goes on, by the name that an error gives it.
+    """What must be the same where a training is resumed, by the name that an error gives it.
 
-    All of the sessions is read for their fingerprints, some seconds for 100 million clicks. Of a
-    loader of your own what it tells of its data is taken, and no more.
+    All of the sessions is read for their fingerprints, some seconds for 100 million clicks. From a
+    custom loader only what it states about its data is taken.
 
     Args:
         model: Its class and arguments.
@@ -65,7 +65,7 @@ def identity_of(
 def check_identity(saved: Mapping[str, Any], now: Mapping[str, Any]) -> None:
     """Refuses to go on with another model, other data or other parts.
 
-    What one of the two does not tell, as a loader of your own, is not compared.
+    What one of the two does not state, as a custom loader, is not compared.
 
     Args:
         saved: What :func:`identity_of` gave for the checkpoint.

@@ -28,7 +28,7 @@ class MetricsLog(Logger):
     """Rows of numbers with a fixed header; a resumed run cuts off the rows that it repeats.
 
     Lightning's ``CSVLogger`` rewrites the whole file where a new column comes, begins another file
-    when training resumes, and lets a full disk end the training. Here one warning says so.
+    when training resumes, and lets a full disk end the training. Here one warning reports it.
 
     Args:
         folder: The folder ``out`` of the run.
@@ -109,7 +109,7 @@ class MetricsLog(Logger):
 
 
 class TolerantTensorBoard(Logger):
-    """Lightning's log of TensorBoard, without which training goes on where the disk is full.
+    """Lightning's log of TensorBoard, without which training continues where the disk is full.
 
     Args:
         folder: The folder ``out`` of the run.
@@ -178,7 +178,7 @@ def run_loggers(folder: Path, columns: Sequence[str], *, resumes: bool) -> list[
     Args:
         folder: The folder ``out``.
         columns: Names of the numbers, beside ``epoch`` and ``step``.
-        resumes: Whether the run goes on from a checkpoint.
+        resumes: Whether the run resumes from a checkpoint.
     """
     found: list[Logger] = [MetricsLog(folder, ["epoch", "step", *columns], resumes=resumes)]
     try:

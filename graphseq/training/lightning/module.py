@@ -206,7 +206,8 @@ class SessionModule(pl.LightningModule):
 
     @property
     def trained(self) -> list[torch.nn.Parameter]:
-        """What the optimizer changes: the weights of the model, then those of further losses."""
+        """What the optimizer changes: the weights of the model, then the weights of further
+        losses."""
         return [*self.model.parameters(), *self.auxiliary.parameters()]
 
     def configure_optimizers(self) -> Any:
@@ -474,8 +475,8 @@ class SessionModule(pl.LightningModule):
         return self.trainer.accumulate_grad_batches > 1 or self.collectives.are_several
 
     def _log(self, values: Mapping[str, float], step: int) -> None:
-        """Hands numbers to all loggers, as they are: Lightning's ``log`` has 32 bits, and writes
-        the row of an epoch after its checkpoint, so that a kill between them would lose it."""
+        """Hands numbers to all loggers, as they are. Lightning's ``log`` has 32 bits, and writes
+        the row of an epoch after its checkpoint: a kill between them would lose it."""
         for each in self.trainer.loggers:
             each.log_metrics({**values, "epoch": self.current_epoch}, step)
 
@@ -570,7 +571,7 @@ class _Release(Callback):
 
 
 def _kept(batch: Batch, path: Path) -> str:
-    """Writes the tensors of a batch; says why, if that cannot be done."""
+    """Writes the tensors of a batch; reports why, if that cannot be done."""
     tensors = {name: value for name, value in batch.to_dict().items() if isinstance(value, Tensor)}
     try:
         save_file({name: value.cpu().contiguous() for name, value in tensors.items()}, path)

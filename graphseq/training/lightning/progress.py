@@ -35,7 +35,7 @@ HINTS = (
 class EpochBar(RichProgressBar):
     """Lightning's bar of an epoch, with targets per second, loss, best metric and time left.
 
-    Lightning's own numbers are those of logged steps, and each waits for the device.
+    Lightning's own numbers cover logged steps, and each waits for the device.
     """
 
     def __init__(self) -> None:
@@ -59,7 +59,7 @@ class EpochBar(RichProgressBar):
             super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
 
     def get_metrics(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> Any:
-        """What stands beside the bar."""
+        """The text next to the bar."""
         assert isinstance(pl_module, SessionModule)
         found: dict[str, str] = {}
         module, seconds = pl_module, max(pl_module.seconds, 1e-9)

@@ -43,9 +43,9 @@ class ResumableLoader:
     """A loader with the ``state_dict`` that Lightning asks for.
 
     Our own loaders start at any step without building the batches before it; batches of any other
-    loader are built and thrown away. What such a loader draws from torch's random state is a
-    function of seed, epoch and step too, unless it draws in worker processes of its own; that state
-    is one for all threads, so that two trainings at the same time disturb such loaders.
+    loader are built and thrown away. What such a loader draws from torch's random state is also a
+    function of seed, epoch and step, unless it draws in its own worker processes. All threads share
+    that state, so that two trainings at the same time disturb such loaders.
 
     It is not a ``DataLoader``: Lightning would build one again, with a sampler of its own, where
     several processes train.

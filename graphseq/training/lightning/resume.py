@@ -25,8 +25,8 @@ FREE = ("max_epochs", "patience", "checkpoint_steps", "checkpoint_minutes")
 def state_of(module: SessionModule) -> dict[str, Any]:
     """The state of a training between two updates, as tensors and plain values.
 
-    Nothing is changed for it: rows of tables that wait for their missed steps go on waiting, so
-    that a training of which the state was taken makes the same bits as one of which it was not.
+    Nothing is changed for it: rows of tables that wait for their missed steps keep waiting. A
+    training of which the state was taken therefore makes the same bits as one without.
 
     Args:
         module: A module between two updates.
@@ -135,7 +135,7 @@ def check_settings(saved: Mapping[str, Any], settings: TrainingSettings) -> None
 
     Args:
         saved: The settings of the checkpoint, as :meth:`TrainingSettings.to_dict` gave them.
-        settings: Those of the training that is to go on.
+        settings: The settings of the training to resume.
 
     Raises:
         ValueError: If one differs that matters.

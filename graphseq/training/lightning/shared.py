@@ -1,4 +1,4 @@
-"""Changes to the whole process that last as long as any training does, in whichever thread."""
+"""Changes to the whole process that last as long as any training does, in any thread."""
 
 from __future__ import annotations
 
