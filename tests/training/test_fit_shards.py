@@ -142,7 +142,7 @@ def test_what_cannot_be_had_of_shards_is_refused(
         quick(Popularity(NUM_ITEMS), shards)
     with pytest.raises(ValueError, match="The model has 5 items, the training data 12"):
         quick(SASRec(5, 8), shards)
-    with pytest.raises(ValueError, match=r"call model\.prepare\(sessions\) first"):
+    with pytest.raises(ValueError, match=r"call model\.attach\("):
         quick(GCEGNN(NUM_ITEMS, 8), shards)
     with pytest.raises(ValueError, match="pass a split, sessions or a dataset"):
         quick(sasrec(), shards, auxiliary=[Contrastive(same_target=True)])
