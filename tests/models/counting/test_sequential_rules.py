@@ -217,7 +217,10 @@ def test_rules_of_a_window_beyond_any_common_multiple_are_near_the_naive_ones() 
     [
         ({"window": 0}, "window must be at least 1 click, got 0"),
         ({"last_clicks": 0}, "last_clicks must be at least 1 click, got 0"),
-        ({"weight": "quadratic"}, "weight is 'reciprocal', 'linear' or 'constant', got 'quadratic'"),
+        (
+            {"weight": "quadratic"},
+            "weight is 'reciprocal', 'linear' or 'constant', got 'quadratic'",
+        ),
         ({"backoff": -1.0}, "backoff must be a finite number of at least 0, got -1"),
     ],
 )
