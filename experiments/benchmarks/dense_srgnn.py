@@ -45,7 +45,7 @@ def scores(model: SRGNN, padded: Padded) -> Tensor:
     """Scores [B, V] of SR-GNN's equations on padded matrices."""
     x, a_in, a_out, click, mask = padded
     conv, readout = model.conv, model.session_readout
-    h = model.embedding(x)  # [B, N, d]
+    h = model.items.rows(x)  # [B, N, d]
     for _ in range(conv.num_layers):
         m_in = a_in @ conv.lin_in(h) + conv.bias_in
         m_out = a_out @ conv.lin_out(h) + conv.bias_out
@@ -58,4 +58,4 @@ def scores(model: SRGNN, padded: Padded) -> Tensor:
     session = (alpha * v).sum(1)  # [B, d]
     if readout.lin_out is not None:
         session = readout.lin_out(torch.cat([session, v_last], dim=-1))
-    return session @ model.embedding.weight.t()
+    return model.items.scores(session)
