@@ -472,7 +472,7 @@ def book_crossing(folder: Path) -> Path:
 
 def uci_eshop(folder: Path) -> Path:
     header = "year;month;day;order;country;session ID;page 1 (main category);"
-    header += "page 2 (clothing model);color;location;model photography;price;price 2;page"
+    header += "page 2 (clothing model);colour;location;model photography;price;price 2;page"
     rows = _rows(
         lambda r: (
             f"2008;4;{r.session % 28 + 1};{r.position + 1};29;{r.session};{r.item % 4 + 1};"

@@ -221,7 +221,7 @@ def read_uci_eshop(path: StrPath) -> Sessions:
 
     An item is a clothing model (page 2). Clicks follow the log's ``order``; its times are dates
     only.
-    Click features: category (page 1), color, location, photography, price, above_average_price,
+    Click features: category (page 1), colour, location, photography, price, above_average_price,
     page, country. Color, location, photography, price, above_average_price and page belong to the
     model and are item features too.
 
