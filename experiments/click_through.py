@@ -65,7 +65,7 @@ def main(argv: list[str] | None = None) -> None:
                 with torch.random.fork_rng(devices=[]):
                     torch.manual_seed(seed)
                     ranker = gs.models.MODELS["bst_ranker"](split.num_items, **arguments)
-                # Negatives drawn all alike, as those that the pairs are measured on.
+                # Negatives drawn uniformly, as for the pairs that are measured.
                 loss = gs.SampledLoss("bce", num_negatives=options.negatives, alpha=0.0)
                 # Its ranking of all items would cost more than its training: epochs are fixed.
                 gs.fit(

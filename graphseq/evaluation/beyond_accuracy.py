@@ -38,7 +38,7 @@ class ListReport:
     metric             of what
     ================== ==========================================================================
     coverage           share of the catalog that is in any list
-    gini               inequality of the items' exposure (0: all alike, 1: one item only)
+    gini               inequality of the items' exposure (0: all equal, 1: one item only)
     personalization    1 - the mean overlap :math:`|L \cap L'| / k` of all pairs of lists
     average_popularity mean of :math:`c_j` over the list
     novelty            mean of :math:`-\log_2(c_j / N)` over the list (Zhou et al., PNAS 2010)

@@ -93,7 +93,7 @@ def evaluate_pairs(
     seed: int = 0,
     device: torch.device | str | None = None,
 ) -> PairReport:
-    """AUC and logloss of every target against items drawn from the catalog, all alike.
+    """AUC and logloss of every target against items drawn uniformly from the catalog.
 
     These are sampled figures: they tell models apart that saw the same draw, not how good a ranking
     is; :func:`~graphseq.evaluation.evaluate` and :func:`evaluate_reranker` do that.
