@@ -25,21 +25,22 @@ ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
 
 
 class SelfAttention(torch.nn.Module):
-    r"""Scaled dot-product attention of each click over its row, or over itself and those before it.
+    r"""Scaled dot-product attention of each click over its whole row, or over the clicks up to it.
 
     Vaswani et al., NeurIPS 2017, eq. 1, within each row of a view:
 
     .. math::
         \mathrm{softmax}(Q K^\top / \sqrt{d / heads}) \, V
 
-    Projections run over the clicks alone; only attention itself sees the dense view.
+    Projections run over the ragged clicks; only the attention itself uses the dense view.
 
     Args:
         hidden_channels: Width ``d`` of the clicks' states.
-        heads: Attention heads; they share out ``d``.
-        causal: Whether a click sees no later one; else it sees all clicks of its row.
-        dropout: Share of attention weights dropped in training.
-        project_out: Whether heads are mixed by an output projection.
+        heads: Attention heads; each has width ``d / heads``.
+        causal: Whether a click attends only to itself and earlier clicks; else to all clicks of its
+            row.
+        dropout: Fraction of attention weights dropped in training.
+        project_out: Whether an output projection mixes the heads.
 
     Shapes:
         query and source [num_clicks, d] -> [num_clicks, d]; with ``query_index`` [n], query [n, d]
@@ -67,7 +68,7 @@ class SelfAttention(torch.nn.Module):
         self.causal = causal
         self.dropout = dropout
         self.lin_query = Linear(hidden_channels, hidden_channels)
-        # A bias of the keys would add the same to all logits of a query: the softmax cancels it.
+        # A bias of the keys would add one constant to all logits of a query; softmax cancels it.
         self.lin_key = Linear(hidden_channels, hidden_channels, bias=False)
         self.lin_value = Linear(hidden_channels, hidden_channels)
         self.lin_out = Linear(hidden_channels, hidden_channels) if project_out else None
@@ -90,14 +91,14 @@ class SelfAttention(torch.nn.Module):
         """Attention from ``query`` over ``source``.
 
         Args:
-            query: What asks, [num_clicks, d], or [n, d] with ``query_index``.
-            source: What keys and values are made of, [num_clicks, d].
+            query: States that make the queries, [num_clicks, d], or [n, d] with ``query_index``.
+            source: States that make keys and values, [num_clicks, d].
             view: The rows within which clicks attend.
-            rotation: The angles of rotary positions (Su et al., 2021), [num_clicks, d / heads / 2],
-                by which queries and keys turn; or none.
-            query_index: The clicks that ask, in order, int64 [n]; ``None``: all.
-            seen: Which clicks of its row each queries one sees, bool [num_rows, 1, most clicks of a
-                row that ask, width]; ``None``: as ``causal`` says.
+            rotation: The angles of rotary positions (Su et al., 2021), [num_clicks, d / heads / 2];
+                ``None``: queries and keys are not rotated.
+            query_index: The query clicks, in order, int64 [n]; ``None``: all.
+            seen: Attention mask, ``True`` where a query may attend to a click, bool [num_rows, 1,
+                largest number of queries in a row, width]; ``None``: given by ``causal``.
 
         Returns:
             [num_clicks, d] or [n, d].
@@ -105,10 +106,12 @@ class SelfAttention(torch.nn.Module):
         queries, q, k = self._queries_and_keys(query, source, view, rotation, query_index)
         v = self._heads(self.lin_value(source), view)
         if self.training and self.dropout and q.device.type == "cpu":
-            # There torch mixes in the plain way, too, with dropout that costs more than the rest.
+            # torch also computes plain attention in this case, but its dropout costs more than the
+            # rest.
             mixed = dropout(self._weights(q, k, view, queries, query_index, seen), self.dropout) @ v
         else:
-            # Padding lies to the right of every real click: where all ask, causality hides it.
+            # Padding is to the right of every real click: if all clicks are queries, the causal
+            # mask hides it.
             simple = self.causal and query_index is None and seen is None
             mixed = scaled_dot_product_attention(
                 q,
@@ -130,13 +133,14 @@ class SelfAttention(torch.nn.Module):
         query_index: Tensor | None = None,
         seen: Tensor | None = None,
     ) -> Tensor:
-        """What :meth:`forward` mixes values by, before dropout; rows of padding mean nothing.
+        """The attention weights of :meth:`forward`, before dropout; rows of padding are undefined.
 
         Args:
             query, source, view, rotation, query_index, seen: As in :meth:`forward`.
 
         Returns:
-            [num_rows, heads, most clicks of a row that ask, width]; each click's sum to one.
+            [num_rows, heads, largest number of queries in a row, width]; the weights of a query sum
+            to one.
         """
         queries, q, k = self._queries_and_keys(query, source, view, rotation, query_index)
         return self._weights(q, k, view, queries, query_index, seen)
@@ -168,7 +172,7 @@ class SelfAttention(torch.nn.Module):
         rotation: Tensor | None,
         query_index: Tensor | None,
     ) -> tuple[DenseView, Tensor, Tensor]:
-        """The view of the clicks that ask, and q and k [num_rows, heads, clicks, d/heads]."""
+        """The view of the query clicks, and q and k [num_rows, heads, clicks, d/heads]."""
         queries = view if query_index is None else view.select(query_index)
         turn = rotation if rotation is None or query_index is None else rotation[query_index]
         q = self._heads(self.lin_query(query), queries, turn)
@@ -177,7 +181,7 @@ class SelfAttention(torch.nn.Module):
     def _seen(
         self, view: DenseView, queries: DenseView, query_index: Tensor | None, seen: Tensor | None
     ) -> Tensor | None:
-        """Which clicks each queries one sees, bool [num_rows, 1, 1 or queries, width]."""
+        """The attention mask of the queries, bool [num_rows, 1, 1 or queries, width]."""
         if seen is not None:
             return seen
         if self.causal and query_index is not None:
@@ -209,8 +213,8 @@ class TransformerBlock(torch.nn.Module):
     .. math::
         x' = \mathrm{LN}(x + A(x, x)), \quad y = \mathrm{LN}(x' + F(x'))
 
-    ``"published"``: the block of SASRec's code, with a ReLU and no output projection; its
-    residuals start from the normalized states:
+    ``"published"``: the block of SASRec's code, with a ReLU and no output projection. Its residual
+    connections start from the normalized states:
 
     .. math::
         q = \mathrm{LN}(x), \quad u = \mathrm{LN}(q + A(q, x)), \quad y = u + F(u)
@@ -218,18 +222,18 @@ class TransformerBlock(torch.nn.Module):
     Args:
         hidden_channels: Width ``d``.
         heads: Attention heads.
-        kind: Which of the three.
-        causal: Whether a click sees no later one.
-        activation: ``"gelu"``, ``"relu"`` or ``"leaky_relu"``; ``None``: the kind's own.
-        dropout: Share dropped in training of attention weights and of each branch's output.
-        expansion: Inner width of the feed-forward network, in units of ``d``.
+        kind: Which of these three blocks.
+        causal: Whether a click attends only to itself and earlier clicks.
+        activation: ``"gelu"``, ``"relu"`` or ``"leaky_relu"``; ``None``: the default of the kind.
+        dropout: Dropout rate of attention weights and of each branch's output.
+        expansion: Inner width of the feed-forward network, as a multiple of ``d``.
 
     Shapes:
         x [num_clicks, d] -> [num_clicks, d], or [n, d] for the clicks ``query_index`` [n] alone
 
     Raises:
-        ValueError: If ``kind`` is none of the three, ``activation`` is unknown or ``heads`` does
-            not divide the width.
+        ValueError: If ``kind`` or ``activation`` is unknown, or ``heads`` does not divide the
+            width.
     """
 
     def __init__(
@@ -280,14 +284,14 @@ class TransformerBlock(torch.nn.Module):
         rotation: Tensor | None = None,
         query_index: Tensor | None = None,
     ) -> Tensor:
-        """The states one block further.
+        """The states after this block.
 
         Args:
             x: [num_clicks, d].
             view: The rows within which clicks attend.
             rotation: As in :meth:`SelfAttention.forward`.
-            query_index: The clicks whose states are wanted, in order, int64 [n]; ``None``: all. A
-                last block need not compute the others.
+            query_index: The clicks whose states are needed, in order, int64 [n]; ``None``: all. The
+                last block can skip all other clicks.
 
         Returns:
             [num_clicks, d] or [n, d].
@@ -317,7 +321,7 @@ class TransformerBlock(torch.nn.Module):
         return out
 
     def feed_forward(self, x: Tensor) -> Tensor:
-        """The branch of the feed-forward network, of any leading shape."""
+        """The feed-forward branch, for any leading shape."""
         inner = ACTIVATIONS[self.activation](self.lin_in(x))
         out: Tensor = self.drop(self.lin_out(inner))
         return out
@@ -331,13 +335,13 @@ class TransformerBlock(torch.nn.Module):
 
 @contextmanager
 def recorded_attention(module: torch.nn.Module) -> Iterator[list[Tensor]]:
-    """Keeps the weights of every :class:`SelfAttention` of a module that is called meanwhile.
+    """Records the attention weights of every :class:`SelfAttention` call inside the context.
 
     Args:
         module: A model or a block.
 
     Yields:
-        A list that each call adds its :meth:`SelfAttention.weights` to, lowest layer first.
+        A list to which each call appends its :meth:`SelfAttention.weights`, lowest layer first.
     """
     recorded: list[Tensor] = []
 
@@ -358,17 +362,18 @@ def recorded_attention(module: torch.nn.Module) -> Iterator[list[Tensor]]:
 def attention_of_windows(
     module: torch.nn.Module, encode: Callable[..., Tensor], ptr: Tensor, max_length: int
 ) -> list[Tensor]:
-    """How much each of the newest clicks of a session looks at each other, before dropout.
+    """Attention weights between the newest clicks of each session, before dropout.
 
     Args:
-        module: What holds the attention layers, lowest first.
-        encode: Clicks and the pointer of windows -> states, through these layers.
+        module: The module with the attention layers, lowest first.
+        encode: Function of clicks and the windows' pointer that returns states, through these
+            layers.
         ptr: First click of each session, and the end, int64 [num_sessions + 1].
         max_length: Clicks of a window.
 
     Returns:
-        For each session [num_layers, heads, L, L], L of its clicks being the newest: the weight of
-        the click in the column for the one in the row. Each row sums to one.
+        For each session [num_layers, heads, L, L], with L its number of newest clicks: the weight
+        of the click in the column for the click in the row. Each row sums to one.
     """
     click, ptr = ragged_range(torch.maximum(ptr[:-1], ptr[1:] - max_length), ptr[1:])
     with recorded_attention(module) as recorded:
@@ -379,7 +384,7 @@ def attention_of_windows(
 
 
 def reset_linear(linear: Linear) -> None:
-    """Starts a projection normal with deviation 0.02 and its bias at zero."""
+    """Initializes a projection as normal with standard deviation 0.02, and its bias as zero."""
     torch.nn.init.normal_(linear.weight, std=0.02)
     if linear.bias is not None:
         torch.nn.init.zeros_(linear.bias)
@@ -402,7 +407,7 @@ def position_angles(position: Tensor, channels: int) -> Tensor:
 
 
 def rotate(values: Tensor, angles: Tensor) -> Tensor:
-    """Turns each pair of channels by its angle: channel ``i`` is paired with ``i + channels / 2``.
+    """Rotates pairs of channels by their angles: ``i`` is paired with ``i + channels / 2``.
 
     Args:
         values: [..., channels].

@@ -1,4 +1,4 @@
-"""Where random numbers of a training come from: a generator of the run's own, not torch's."""
+"""The source of a training's random numbers: the run's own generator instead of torch's."""
 
 from __future__ import annotations
 
@@ -16,12 +16,13 @@ _SOURCE: ContextVar[torch.Generator | None] = ContextVar("source", default=None)
 
 @contextmanager
 def drawing_from(generator: torch.Generator) -> Iterator[None]:
-    """Has dropout draw from a generator for a while, in this thread alone.
+    """Makes dropout draw from a generator inside the context, in this thread only.
 
-    What other threads draw, and torch's own random state, neither change it nor are changed by it.
+    Other threads and torch's own random state neither affect these draws nor are affected by them.
 
     Args:
-        generator: On the device of the values that are dropped; of others torch's own is asked.
+        generator: On the device of the dropped values. On other devices torch's own generator is
+            used.
     """
     before = _SOURCE.set(generator)
     try:
@@ -31,19 +32,20 @@ def drawing_from(generator: torch.Generator) -> Iterator[None]:
 
 
 def source(device: torch.device) -> torch.Generator | None:
-    """What dropout on a device draws from; ``None``: torch's own generator."""
+    """The generator that dropout uses on a device; ``None``: torch's own generator."""
     generator = _SOURCE.get()
     return generator if generator is not None and generator.device.type == device.type else None
 
 
 class OwnDraws(TorchDispatchMode):
-    """A block in which whatever torch draws comes from a generator, in this thread alone.
+    """A context in which all torch draws come from one generator, in this thread only.
 
-    For the first weights of modules, whose ``reset_parameters`` ask torch's own generator: they are
-    those that follow ``torch.manual_seed`` of the same seed, and that generator stays as it is.
+    Used for initial weights, because ``reset_parameters`` of modules draws from torch's own
+    generator. The weights are the same as after ``torch.manual_seed`` with this seed, and torch's
+    generator does not change.
 
     Args:
-        seed: Of the generator.
+        seed: Seed of the generator.
     """
 
     def __init__(self, seed: int) -> None:
@@ -65,7 +67,7 @@ class OwnDraws(TorchDispatchMode):
 
 
 def _with_generator(func: OpOverload) -> OpOverload:
-    """The form of an operator that takes a generator: ``rand`` has it beside another one."""
+    """The overload of an operator that takes a generator: ``rand`` has two overloads."""
     if any(argument.name == "generator" for argument in func._schema.arguments):
         return func
     own = func._overloadname

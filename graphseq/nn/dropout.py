@@ -1,4 +1,4 @@
-"""Dropout whose random numbers cost a CPU little."""
+"""Dropout with random numbers that are cheap on a CPU."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ LEVELS = 1 << 16
 
 
 class Dropout(torch.nn.Module):
-    """Dropout (Srivastava et al., JMLR 2014): in training, a share of values becomes zero.
+    """Dropout (Srivastava et al., JMLR 2014): in training, a fraction of the values becomes zero.
 
-    The others are divided by the share that is kept. torch draws a float a value, which on a CPU
-    costs more than a transformer's activations; here 64 random bits decide on four values, and
-    the share is rounded to a multiple of 1/65,536. Random numbers are those of the run, within
-    ``fit`` (:func:`~graphseq.nn.chance.drawing_from`), else torch's.
+    The other values are divided by the kept fraction. torch draws one float per value, which on a
+    CPU costs more than a transformer's activations. Here 64 random bits decide on four values, and
+    the fraction is rounded to a multiple of 1/65,536. Inside ``fit`` the random numbers come from
+    the run's generator (:func:`~graphseq.nn.chance.drawing_from`), otherwise from torch.
 
     Args:
-        share: Share of values that is dropped, in [0, 1).
+        share: Fraction of values that is dropped, in [0, 1).
 
     Raises:
-        ValueError: If ``share`` lies outside.
+        ValueError: If ``share`` is outside this range.
     """
 
     def __init__(self, share: float = 0.5) -> None:
@@ -40,12 +40,12 @@ class Dropout(torch.nn.Module):
 
 
 def dropout(x: Tensor, share: float, training: bool = True) -> Tensor:
-    """Values of which a share is dropped: :class:`Dropout` as a function.
+    """:class:`Dropout` as a function.
 
     Args:
         x: Values of any shape.
-        share: Share that is dropped, in [0, 1).
-        training: Whether any is.
+        share: Fraction that is dropped, in [0, 1).
+        training: Whether values are dropped at all.
     """
     if not training or share == 0:
         return x

@@ -1,4 +1,4 @@
-"""Embeddings of side features: of clicks as a batch brings them, of items as buffers by code."""
+"""Embeddings of side features: of clicks from the batch, of items from buffers."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ Codes = Tensor | tuple[Tensor, Tensor]
 
 
 class FeatureEmbedding(torch.nn.Module):
-    r"""Side features as one vector: the embeddings of all of them, one after the other.
+    r"""Side features as one vector: the embeddings of all features, concatenated.
 
-    A categorical feature is told by the embedding of its code, a number by that of its bucket, a
-    multi-hot feature by the mean of those of its values, a given vector by a projection. What is
-    missing (code -1, NaN, no value), and a code that the feature does not have, is zero.
+    A categorical feature becomes the embedding of its code, a number the embedding of its bucket, a
+    multi-hot feature the mean embedding of its values, and a given vector a projection. A missing
+    value (code -1, NaN, no value) and an unknown code become zero.
 
     Args:
         features: Specs, the arguments of :class:`~graphseq.data.Feature` as dicts.
-        channels: Width ``c`` of the part of each feature.
+        channels: Width ``c`` of each feature's embedding.
 
     Shapes:
         name -> values [n] or [n, size] or (codes, ptr [n + 1]) -> [n, c * number of features]
@@ -43,7 +43,7 @@ class FeatureEmbedding(torch.nn.Module):
         self.features = [Feature.from_spec(spec) for spec in features]
         names = [feature.name for feature in self.features]
         if len(set(names)) < len(names):
-            raise ValueError(f"Features need names of their own, got {', '.join(names)}.")
+            raise ValueError(f"Features need distinct names, got {', '.join(names)}.")
         self.channels = channels
         self.out_channels = channels * len(names)
         self.parts = ModuleList(
@@ -62,11 +62,11 @@ class FeatureEmbedding(torch.nn.Module):
                 part.reset_parameters()
 
     def forward(self, values: Mapping[str, Codes]) -> Tensor:
-        """The vectors of raw values, by name: numbers where a feature is numeric."""
+        """The vectors of raw values by name; numeric features are given as numbers."""
         return self.embed([self._encode(f, values[f.name]) for f in self.features])
 
     def embed(self, codes: Sequence[Codes]) -> Tensor:
-        """The vectors of codes, feature by feature: of a number its bucket."""
+        """The vectors of codes, in the order of the features; a number is given by its bucket."""
         parts = zip(self.parts, self.features, codes, strict=True)
         return torch.cat([_embed(part, feature, code) for part, feature, code in parts], dim=-1)
 
@@ -83,14 +83,14 @@ class FeatureEmbedding(torch.nn.Module):
 
 
 class ItemFeatures(torch.nn.Module):
-    """Embeddings of the side features of items, whose codes lie in buffers, item by item.
+    """Embeddings of the side features of items; the codes of all items are kept in buffers.
 
-    The buffers are empty until :meth:`fill`; they are part of the state, so that a saved model
-    knows its features without the table they came from.
+    The buffers are empty until :meth:`fill`. They are part of the state dict, so that a saved model
+    needs no feature table.
 
     Args:
-        features: Specs, as of :class:`FeatureEmbedding`.
-        channels: Width ``c`` of the part of each feature.
+        features: Specs, as in :class:`FeatureEmbedding`.
+        channels: Width ``c`` of each feature's embedding.
 
     Shapes:
         items [n] or ``None`` for all of them -> [n, c * number of features]
@@ -114,17 +114,17 @@ class ItemFeatures(torch.nn.Module):
 
     @property
     def is_filled(self) -> bool:
-        """Whether the items' features are known."""
+        """Whether the features of the items are known."""
         return all(
             getattr(self, f"{'ptr' if feature.kind == 'multi_hot' else 'codes'}_{number}").numel()
             for number, feature in enumerate(self.embedding.features)
         )
 
     def fill(self, table: pd.DataFrame) -> None:
-        """Takes the features of all items from a table with one row an item in code order.
+        """Reads the features of all items from a table with one row per item, in code order.
 
         Raises:
-            ValueError: If a column does not hold what its feature says.
+            ValueError: If a column does not match its feature's spec.
         """
         for number, feature in enumerate(self.embedding.features):
             arrays = encode_column(feature, table[feature.name])
@@ -147,7 +147,7 @@ class ItemFeatures(torch.nn.Module):
         return self.embedding.embed(codes)
 
     def _load_from_state_dict(self, state_dict: Any, prefix: str, *args: Any) -> None:
-        # The sizes of the buffers belong to the catalog that they were filled from.
+        # The sizes of the buffers depend on the catalog that filled them.
         for name, buffer in self.named_buffers(recurse=False):
             saved = state_dict.get(prefix + name)
             if saved is not None and saved.shape != buffer.shape:
@@ -159,7 +159,7 @@ class ItemFeatures(torch.nn.Module):
 
 
 def _embed(part: torch.nn.Module, feature: Feature, codes: Codes) -> Tensor:
-    """The part of one feature, [n, channels]."""
+    """The embedding of one feature, [n, channels]."""
     weight: Tensor = part.weight  # type: ignore[assignment]
     if isinstance(codes, tuple):
         values, ptr = codes

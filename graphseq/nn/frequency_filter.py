@@ -1,4 +1,4 @@
-"""BSARec's filter of slow and fast waves along a row of clicks, and a causal one in its place."""
+"""BSARec's filter of low and high frequencies along a row of clicks, and a causal alternative."""
 
 from __future__ import annotations
 
@@ -17,28 +17,28 @@ from graphseq.nn.ragged import DenseView
 FilterKind = Literal["fourier", "moving_average"]
 
 EPSILON = 1e-12
-"""Of the layer norms, as in the authors' code."""
+"""Epsilon of the layer norms, as in the authors' code."""
 
 
 class FrequencyFilter(torch.nn.Module):
-    r"""Slow and fast waves of each channel, weighed apart (Shin et al., AAAI 2024, eq. 5-6).
+    r"""Weighs low and high frequencies of each channel (Shin et al., AAAI 2024, eq. 5-6).
 
     .. math::
         y = \mathrm{LP}(x) + \beta^2 \odot (x - \mathrm{LP}(x))
 
-    ``"fourier"`` keeps the slowest :math:`\lfloor c / 2 \rfloor + 1` frequencies of a window of
-    exactly ``max_length`` places: :math:`\mathrm{LP} = F^{-1} \, \mathrm{cut}(F x)`. Each place
-    then sees all others.
+    ``"fourier"`` keeps the lowest :math:`\lfloor c / 2 \rfloor + 1` frequencies of a window of
+    exactly ``max_length`` positions: :math:`\mathrm{LP} = F^{-1} \, \mathrm{cut}(F x)`. Each
+    position then depends on all others.
 
-    ``"moving_average"`` is causal: :math:`\mathrm{LP}(x)_t` is the mean of the newest ``c`` places
-    up to ``t``, or of all where there are fewer.
+    ``"moving_average"`` is causal: :math:`\mathrm{LP}(x)_t` is the mean of the newest ``c``
+    positions up to ``t``, or of all of them if there are fewer.
 
-    Both are one product with a fixed matrix over places.
+    Both are one product with a fixed matrix over positions.
 
     Args:
         hidden_channels: Width ``d``.
-        max_length: Places of a row: exactly for ``"fourier"``, at most for ``"moving_average"``.
-        c: Width of the low pass: frequencies times two, or places.
+        max_length: Length of a row: exact for ``"fourier"``, maximum for ``"moving_average"``.
+        c: Width of the low pass: twice the number of frequencies, or positions of the average.
         kind: ``"fourier"`` or ``"moving_average"``.
 
     Shapes:
@@ -70,14 +70,14 @@ class FrequencyFilter(torch.nn.Module):
         Args:
             x: [num_clicks, d].
             view: The rows along which to filter.
-            query_index: The clicks whose values are wanted, in order, int64 [n]; ``None``: all.
+            query_index: The clicks whose values are needed, in order, int64 [n]; ``None``: all.
 
         Returns:
             [num_clicks, d] or [n, d].
 
         Raises:
-            ValueError: If a row is longer than ``max_length``, or not of that length for
-                ``"fourier"``.
+            ValueError: If a row is longer than ``max_length``, or for ``"fourier"`` not exactly
+                that long.
         """
         places = self.max_length
         if view.width > places or (
@@ -103,7 +103,7 @@ class FrequencyFilter(torch.nn.Module):
 
 
 class FrequencyBlock(torch.nn.Module):
-    r"""A block of BSARec (Shin et al., AAAI 2024, eq. 7-8): the filter beside attention.
+    r"""A block of BSARec (Shin et al., AAAI 2024, eq. 7-8): the filter and attention in parallel.
 
     .. math::
         x' = \alpha \, \mathrm{LN}(x + \mathrm{filter}(x))
@@ -113,18 +113,19 @@ class FrequencyBlock(torch.nn.Module):
 
     Args:
         hidden_channels: Width ``d``.
-        max_length: Places of a row (:class:`FrequencyFilter`).
+        max_length: Length of a row (:class:`FrequencyFilter`).
         heads: Attention heads.
         c: Width of the low pass.
-        alpha: Weight of the filter, in [0, 1]; attention has the rest.
-        kind: The filter's.
-        dropout: Share dropped in training of attention weights and of each branch's output.
+        alpha: Weight of the filter, in [0, 1]; attention has the weight ``1 - alpha``.
+        kind: Kind of the filter.
+        dropout: Dropout rate of attention weights and of each branch's output.
 
     Shapes:
         x [num_clicks, d] -> [num_clicks, d]; with ``query_index`` [n] -> [n, d]
 
     Raises:
-        ValueError: If ``alpha`` lies outside [0, 1], or as the filter and the attention say.
+        ValueError: If ``alpha`` is outside [0, 1], or for the reasons of the filter and the
+            attention.
     """
 
     def __init__(
@@ -168,14 +169,14 @@ class FrequencyBlock(torch.nn.Module):
         seen: Tensor | None = None,
         query_index: Tensor | None = None,
     ) -> Tensor:
-        """The states one block further.
+        """The states after this block.
 
         Args:
             x: [num_clicks, d].
             view: The rows within which clicks are filtered and attend.
-            seen: Which clicks each asking one attends to, bool [num_rows, 1, queries, width];
-                ``None``: itself and those before it for a causal filter, else all.
-            query_index: The clicks whose states are wanted, in order, int64 [n]; ``None``: all.
+            seen: Attention mask, bool [num_rows, 1, queries, width]; ``None``: causal if the filter
+                is causal, else all clicks of the row.
+            query_index: The clicks whose states are needed, in order, int64 [n]; ``None``: all.
 
         Returns:
             [num_clicks, d] or [n, d].
@@ -197,8 +198,8 @@ class FrequencyBlock(torch.nn.Module):
 
 
 def fourier_low_pass(places: int, c: int, device: torch.device) -> Tensor:
-    """What keeps the slowest ``c // 2 + 1`` frequencies of so many places, [places, places]."""
-    if places == 0:  # of a batch without sessions: torch transforms no less than one
+    """The matrix that keeps the lowest ``c // 2 + 1`` frequencies, [places, places]."""
+    if places == 0:  # for a batch without sessions: torch needs at least one place
         return torch.empty(0, 0, dtype=torch.float64, device=device)
     spectrum = torch.fft.rfft(torch.eye(places, dtype=torch.float64, device=device), dim=0)
     spectrum[c // 2 + 1 :] = 0
@@ -206,6 +207,6 @@ def fourier_low_pass(places: int, c: int, device: torch.device) -> Tensor:
 
 
 def moving_average(places: int, c: int, device: torch.device) -> Tensor:
-    """What takes the mean of the newest ``c`` places, or of as many as there are."""
+    """The matrix that takes the mean of the newest ``c`` places, or of all if there are fewer."""
     band = torch.ones(places, places, device=device).tril().triu(1 - c)
     return band / band.sum(1, keepdim=True)

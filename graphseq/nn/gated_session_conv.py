@@ -19,12 +19,12 @@ class GatedSessionConv(SessionConv):
         m &= [A_{in} (W_{in} h + b_{in}) + c_{in}, \; A_{out} (W_{out} h + b_{out}) + c_{out}] \\
         h' &= \mathrm{GRU}(m, h)
 
-    with both matrices row-normalized: a node shares out its incoming (outgoing) weight. A node
-    without incoming (outgoing) transitions receives :math:`c` alone. All steps share parameters.
+    with both matrices row-normalized: the incoming (outgoing) weights of a node sum to one. A node
+    without incoming (outgoing) transitions receives only :math:`c`. All steps share parameters.
 
     Args:
         hidden_channels: Width ``d`` of node states.
-        num_layers: Steps of propagation.
+        num_layers: Number of propagation steps.
 
     Shapes:
         h [num_nodes, d], edge_index [2, num_edges], edge_weight [num_edges] -> [num_nodes, d]
@@ -70,7 +70,7 @@ class GatedSessionConv(SessionConv):
         return norm.view(-1, 1) * h_j
 
     def aggregate(self, inputs: Tensor, index: Tensor, dim_size: int) -> Tensor:
-        # PyG's own sum would have its backward pass gather number by number, not row by row.
+        # The backward pass of PyG's own sum would gather single numbers instead of rows.
         return sum_by_group(inputs, index, dim_size)
 
     def __repr__(self) -> str:

@@ -16,13 +16,13 @@ from graphseq.nn.published import names_of_blocks, num_published_blocks, renamed
 from graphseq.nn.ragged import DenseView
 
 EPSILON = 1e-6
-"""Of the layer norms, as in the authors' code."""
+"""Epsilon of the layer norms, as in the authors' code."""
 
 NUM_BUCKETS = 129
-"""Buckets of time, as in the authors' code: the last one begins at e^38 seconds."""
+"""Time buckets, as in the authors' code: the last one begins at e^38 seconds."""
 
 BUCKET_WIDTH = 0.301
-"""Width of a bucket of time, in natural logarithms of seconds."""
+"""Width of a time bucket, in natural logarithms of seconds."""
 
 
 class HSTULayer(torch.nn.Module):
@@ -33,25 +33,25 @@ class HSTULayer(torch.nn.Module):
         A_{tj} &= \mathrm{silu}(q_t^\top k_j + p_{j - t} + b(t, j)) / L, \quad j \le t \\
         y &= x + \big(u \odot \mathrm{LN}(A v)\big) W_o + c_o
 
-    with a bias :math:`p` of the distance in clicks and a bias :math:`b` of the bucket that the
-    seconds between both clicks fall into; :math:`L` is ``max_length``.
+    with a bias :math:`p` for the distance in clicks and a bias :math:`b` for the bucket of the
+    seconds between both clicks; :math:`L` is ``max_length``.
 
     Args:
         hidden_channels: Width ``d``.
-        max_length: Clicks of a row, at most.
+        max_length: Maximum number of clicks in a row.
         heads: Attention heads.
         linear_channels: Width of ``u`` and ``v`` in each head; ``None``: ``d / heads``.
         attention_channels: Width of ``q`` and ``k`` in each head; ``None``: ``d / heads``.
         relative_position: Whether there is a bias of the distance in clicks.
-        num_buckets: Buckets of time; 0: there is no bias of time.
-        dropout: Share of the gated values dropped in training.
+        num_buckets: Number of time buckets; 0: no time bias.
+        dropout: Dropout rate of the gated values.
 
     Shapes:
         x [num_clicks, d] -> [num_clicks, d]
 
     Raises:
-        ValueError: If a size is not positive, or a width is not given and ``heads`` does not divide
-            ``hidden_channels``.
+        ValueError: If a size is not positive, or ``heads`` does not divide ``hidden_channels`` and
+            a width is not given.
     """
 
     def __init__(
@@ -107,13 +107,13 @@ class HSTULayer(torch.nn.Module):
         self.norm_out.reset_parameters()
 
     def forward(self, x: Tensor, view: DenseView, buckets: Tensor | None = None) -> Tensor:
-        """The states one layer further.
+        """The states after this layer.
 
         Args:
             x: [num_clicks, d].
             view: The rows within which clicks attend.
-            buckets: The bucket of time between each click and each earlier one, int64
-                [num_rows, width, width] (:func:`time_buckets`); ``None``: not known, no bias.
+            buckets: The time bucket between each pair of clicks, int64 [num_rows, width, width]
+                (:func:`time_buckets`); ``None``: times are unknown, and there is no time bias.
 
         Returns:
             [num_clicks, d].
@@ -132,7 +132,7 @@ class HSTULayer(torch.nn.Module):
         return y
 
     def _bias(self, view: DenseView, buckets: Tensor | None) -> Tensor | None:
-        """What is added to logits, [num_rows or 1, 1, width, width]."""
+        """The bias of the logits, [num_rows or 1, 1, width, width]."""
         bias = None
         if self.position_bias is not None:
             place = torch.arange(view.width, device=self.position_bias.device)
@@ -153,15 +153,15 @@ class HSTULayer(torch.nn.Module):
 
 
 class HSTULayers(torch.nn.Module):
-    """Layers of HSTU (Zhai et al., ICML 2024), one after another, over ragged rows of clicks.
+    """Stacked layers of HSTU (Zhai et al., ICML 2024), over ragged rows of clicks.
 
     Args:
         hidden_channels: Width ``d``.
-        max_length: Clicks of a row, at most.
-        num_layers: Layers.
+        max_length: Maximum number of clicks in a row.
+        num_layers: Number of layers.
         heads: Attention heads of a layer.
-        num_buckets: Buckets of time; 0: there is no bias of time.
-        options: What else :class:`HSTULayer` takes.
+        num_buckets: Number of time buckets; 0: no time bias.
+        options: Further arguments of :class:`HSTULayer`.
 
     Shapes:
         x [num_clicks, d], ptr [num_rows + 1], click_time [num_clicks], request_time [num_rows]
@@ -202,12 +202,13 @@ class HSTULayers(torch.nn.Module):
 
         Args:
             parameters: Name there -> array.
-            heads: Attention heads, which the weights do not tell.
-            max_length: Clicks of a row there, at most; ``None``: as the position biases tell.
+            heads: Attention heads, which the weights do not determine.
+            max_length: Maximum number of clicks in a row there; ``None``: taken from the position
+                biases.
 
         Raises:
-            ValueError: If a parameter is missing or unknown, sizes do not go together, or nothing
-                tells ``max_length``.
+            ValueError: If a parameter is missing or unknown, sizes do not match, or ``max_length``
+                cannot be determined.
         """
         biases = {k: v for k, v in BIAS_NAMES.items() if f"stu_blocks.0.{k}" in parameters}
         names = PUBLISHED_NAMES | biases
@@ -248,8 +249,8 @@ class HSTULayers(torch.nn.Module):
     ) -> Tensor:
         """The states after all layers.
 
-        With ``request_time`` each click knows when the next one comes, which is another task than
-        to tell the next item alone; without it, a click's own time stands in that place.
+        With ``request_time`` each click knows the time of the next one, which is a different task
+        from predicting only the next item. Without it, a click's own time is used instead.
 
         Args:
             x: [num_clicks, d].
@@ -295,9 +296,9 @@ def time_buckets(view: DenseView, asked: Tensor, click_time: Tensor, num_buckets
 
     Args:
         view: The rows of clicks.
-        asked: The time that stands for each click in the row of the table, [num_clicks].
-        click_time: The time of each click, in its column, [num_clicks].
-        num_buckets: Buckets; the last one holds whatever lies beyond.
+        asked: The time of each click as a query (a row of the table), [num_clicks].
+        click_time: The time of each click as a key (a column), [num_clicks].
+        num_buckets: Number of buckets; the last one holds all longer times.
 
     Returns:
         int64 [num_rows, width, width].
@@ -322,4 +323,4 @@ BIAS_NAMES = {
     "rel_attn.pos_weights": "position_bias",
     "rel_attn.time_weights": "time_bias",
 }
-"""Those that a layer may lack."""
+"""Parameters that a layer may lack."""

@@ -1,4 +1,4 @@
-"""The table of items: rows, bias, lengths and temperature of scores in one module."""
+"""The item table: rows, bias, normalization and temperature of scores in one module."""
 
 from __future__ import annotations
 
@@ -15,24 +15,25 @@ from graphseq.nn.features import ItemFeatures
 
 
 class ItemTable(Embedding):
-    r"""One row per item, with which session vectors are compared: :math:`r_j = v^\top w_j + b_j`.
+    r"""One row per item, compared with session vectors:
+    :math:`r_j = v^\top w_j + b_j`.
 
     With ``normalize``, scores are cosines times an inverse temperature (NISER, Gupta et al., 2019),
 
     .. math::
         r_j = \sigma \, \frac{h^\top w_j}{\lVert h \rVert \lVert w_j \rVert} + b_j
 
-    where :meth:`vectors` makes :math:`v = \sigma h / \lVert h \rVert` of a state :math:`h`. With
-    ``center``, state and row lose the mean of their channels first.
+    where :meth:`vectors` computes :math:`v = \sigma h / \lVert h \rVert` from a state :math:`h`.
+    With ``center``, the mean of the channels is first subtracted from state and row.
 
-    It is an ``Embedding`` of the rows as they are; called with items, it gives a model's input.
+    It is an ``Embedding`` of the unchanged rows: called with items, it returns the model's input.
 
     Args:
         num_items: Items of the catalog.
         channels: Width ``d`` of rows.
         bias: Whether each item has a bias.
-        normalize: Whether states and rows have length one in scores.
-        center: Whether their channels have the mean zero in scores.
+        normalize: Whether scores use states and rows of length one.
+        center: Whether scores use states and rows with the mean of their channels subtracted.
         scale: The inverse temperature :math:`\sigma` of normalized scores.
 
     Shapes:
@@ -71,15 +72,16 @@ class ItemTable(Embedding):
         return self.embedding_dim
 
     def vectors(self, states: Tensor) -> Tensor:
-        """What :meth:`scores` compares: states as they are, or of length ``scale``, [..., d]."""
+        """The input of :meth:`scores`: unchanged states, or states of length ``scale``, [...,
+        d]."""
         states = self._of_unit_length(states)
         return self.scale * states if self.normalize else states
 
     def rows(self, items: Tensor | None = None) -> Tensor:
-        """Rows as scores compare them: of all items [num_items, d], or of ``items`` [...].
+        """Rows as used in scores: of all items [num_items, d], or of ``items`` [..., d].
 
-        Rows of some items are looked up before they are made one long, so that no other row is
-        read, and the gradient of the table can be row-sparse.
+        Rows of some items are looked up before they are normalized. Other rows are then not read,
+        and the gradient of the table can be row-sparse.
 
         Args:
             items: Item codes, int64 of any shape [...]; ``None``: all.
@@ -90,7 +92,7 @@ class ItemTable(Embedding):
         """Scores of session vectors or click states.
 
         Args:
-            vectors: As :meth:`vectors` gives them, [n, d].
+            vectors: As returned by :meth:`vectors`, [n, d].
             items: ``None``: all items; else candidates, [C] for all rows or [n, C].
 
         Returns:
@@ -116,7 +118,7 @@ class ItemTable(Embedding):
 
 
 class FeatureItemTable(ItemTable):
-    r"""An item table whose rows know the items' side features: :math:`v_j = W [e_j ; f_j] + c`.
+    r"""An item table whose rows include side features: :math:`v_j = W [e_j ; f_j] + c`.
 
     Args:
         num_items: Items of the catalog.
@@ -136,14 +138,14 @@ class FeatureItemTable(ItemTable):
         self.lin = Linear(channels + self.features.out_channels, channels)  # W, c
 
     def fill(self, table: pd.DataFrame | None, owner: str) -> None:
-        """Takes the features of all items.
+        """Reads the features of all items.
 
         Args:
             table: One row per item in code order, or none.
-            owner: Whose items they are, for the message.
+            owner: Owner of the items, for error messages.
 
         Raises:
-            ValueError: If it lacks a feature.
+            ValueError: If the table lacks a feature.
         """
         table = pd.DataFrame() if table is None else table
         for feature in self.features.embedding.features:
@@ -159,7 +161,7 @@ class FeatureItemTable(ItemTable):
         """Rows of items with their features, [num_items, d] or [..., d].
 
         Raises:
-            ValueError: If the features of the items are not known yet.
+            ValueError: If the features of the items are not yet known.
         """
         if not self.features.is_filled:
             name = self.features.embedding.features[0].name

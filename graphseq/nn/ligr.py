@@ -18,7 +18,7 @@ from graphseq.nn.ragged import DenseView
 
 
 class LiGRBlock(torch.nn.Module):
-    r"""A block of LiGR (Borisyuk et al., 2025): each branch passes a gate before it is added.
+    r"""A block of LiGR (Borisyuk et al., 2025): each branch is gated before it is added.
 
     .. math::
         x' &= x + \sigma(W_1 x + b_1) \odot A(\mathrm{LN}(x)) \\
@@ -28,10 +28,10 @@ class LiGRBlock(torch.nn.Module):
     Args:
         hidden_channels: Width ``d``.
         heads: Attention heads.
-        causal: Whether a click sees no later one.
-        dropout: Share dropped in training of attention weights, of the feed-forward network's inner
-            values and of each branch's output.
-        expansion: Inner width of the feed-forward network, in units of ``d``.
+        causal: Whether a click attends only to itself and earlier clicks.
+        dropout: Dropout rate of attention weights, of the feed-forward network's inner values and
+            of each branch's output.
+        expansion: Inner width of the feed-forward network, as a multiple of ``d``.
 
     Shapes:
         x [num_clicks, d] -> [num_clicks, d], or [n, d] for the clicks ``query_index`` [n] alone
@@ -77,7 +77,7 @@ class LiGRBlock(torch.nn.Module):
         rotation: Tensor | None = None,
         query_index: Tensor | None = None,
     ) -> Tensor:
-        """The states one block further: as :meth:`graphseq.nn.TransformerBlock.forward`."""
+        """The states after this block, as in :meth:`graphseq.nn.TransformerBlock.forward`."""
         own = x if query_index is None else x[query_index]  # [n, d]
         source = self.norm_attention(x)
         query = source if query_index is None else source[query_index]
@@ -88,7 +88,7 @@ class LiGRBlock(torch.nn.Module):
         return y  # [n, d]
 
     def feed_forward(self, x: Tensor) -> Tensor:
-        """SwiGLU (Shazeer, 2020), of any leading shape."""
+        """SwiGLU (Shazeer, 2020), for any leading shape."""
         inner = silu(self.lin_gate(x)) * self.lin_in(x)
         out: Tensor = self.drop(self.lin_out(self.drop(inner)))
         return out
@@ -98,14 +98,14 @@ class LiGRBlock(torch.nn.Module):
 
 
 class LiGRLayers(torch.nn.Module):
-    """Causal LiGR blocks, one after another, over ragged rows of clicks.
+    """Stacked causal LiGR blocks over ragged rows of clicks.
 
     Args:
         hidden_channels: Width ``d``.
-        num_layers: Blocks.
+        num_layers: Number of blocks.
         heads: Attention heads of a block.
-        dropout: As of :class:`LiGRBlock`.
-        expansion: As of :class:`LiGRBlock`.
+        dropout: As in :class:`LiGRBlock`.
+        expansion: As in :class:`LiGRBlock`.
 
     Shapes:
         x [num_clicks, d], ptr [num_rows + 1] -> [num_clicks, d]
@@ -140,7 +140,7 @@ class LiGRLayers(torch.nn.Module):
 
         Args:
             parameters: Name there -> array.
-            heads: Attention heads, which the weights do not tell.
+            heads: Attention heads, which the weights do not determine.
 
         Raises:
             ValueError: If a parameter is missing or unknown.
@@ -173,7 +173,7 @@ PUBLISHED_NAMES: dict[str, str | tuple[str, ...]] = {
     "multi_head_attn.in_proj_weight": tuple(
         f"attention.lin_{part}.weight" for part in ("query", "key", "value")
     ),
-    # The keys' bias is not kept: the softmax cancels it.
+    # The bias of the keys is dropped: the softmax cancels it.
     "multi_head_attn.in_proj_bias": ("attention.lin_query.bias", "", "attention.lin_value.bias"),
     "multi_head_attn.out_proj.weight": "attention.lin_out.weight",
     "multi_head_attn.out_proj.bias": "attention.lin_out.bias",
@@ -189,4 +189,4 @@ PUBLISHED_NAMES: dict[str, str | tuple[str, ...]] = {
     "gating_linear_2.weight": "gate_feed_forward.weight",
     "gating_linear_2.bias": "gate_feed_forward.bias",
 }
-"""Parameters of a block there -> the equal parts that they are cut into here."""
+"""Parameters of a block there -> the equal parts they are split into here."""

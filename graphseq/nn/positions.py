@@ -1,4 +1,4 @@
-"""Where a click stands: learned positions, sinusoidal and rotary ones, times in buckets."""
+"""Positions of clicks: learned, sinusoidal, rotary, and times in buckets."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from graphseq.nn.attention import position_angles
 from graphseq.nn.ragged import DenseView
 
 Positions = Literal["start", "end", "rotary", "sinusoidal", "time", "none"]
-"""What positions count: ``"start"``, ``"end"``: learned, places from the start or to the end of a
-row; ``"rotary"``, ``"sinusoidal"``: places, without parameters; ``"time"``: times between clicks;
-``"none"``: nothing, so that order shows only in what a click may see."""
+"""Kinds of positions. ``"start"``, ``"end"``: learned, counted from the start or the end of a row;
+``"rotary"``, ``"sinusoidal"``: without parameters; ``"time"``: times between clicks; ``"none"``: no
+positions, so that only a causal mask shows the order."""
 
 
 class LearnedPositions(torch.nn.Module):
-    """One vector per place in a row, added to the clicks.
+    """One learned vector per position in a row, added to the clicks.
 
     Args:
-        max_length: Places of a row at most.
+        max_length: Maximum number of clicks in a row.
         channels: Width ``d`` of the clicks.
-        origin: Whether places count from the ``"start"`` or the ``"end"`` of a row. From the end,
-            the place of a click moves with every later click.
+        origin: Whether positions count from the ``"start"`` or the ``"end"`` of a row. Counted from
+            the end, the position of a click changes with every later click.
 
     Shapes:
         x [num_clicks, d] -> [num_clicks, d], and no rotation
@@ -55,9 +55,9 @@ class LearnedPositions(torch.nn.Module):
 
 
 class SinusoidalPositions(torch.nn.Module):
-    r"""Sines and cosines of places, added to clicks times :math:`\sqrt d` (Vaswani et al., 2017).
+    r"""Sines and cosines, added to clicks times :math:`\sqrt d` (Vaswani et al., 2017).
 
-    Section 3.4 has the factor, section 3.5 the waves.
+    Section 3.4 defines the factor, section 3.5 the sines and cosines.
 
     Args:
         channels: Width ``d`` of the clicks, even.
@@ -76,7 +76,7 @@ class SinusoidalPositions(torch.nn.Module):
 
 
 class RotaryPositions(torch.nn.Module):
-    """Angles by which attention turns queries and keys (RoFormer, Su et al., 2021).
+    """Angles by which attention rotates queries and keys (RoFormer, Su et al., 2021).
 
     Args:
         channels: Width ``d`` of the clicks.
@@ -98,18 +98,18 @@ class RotaryPositions(torch.nn.Module):
 
 
 class NoPositions(torch.nn.Module):
-    """Clicks as they are: order shows only in what a click may see."""
+    """No positions: only a causal mask shows the order of clicks."""
 
     def forward(self, x: Tensor, view: DenseView) -> tuple[Tensor, Tensor | None]:
-        """The clicks themselves, and no rotation."""
+        """The unchanged clicks, and no rotation."""
         return x, None
 
 
 class TimeBuckets(torch.nn.Module):
-    """One vector per bucket of a time span, two buckets to a doubling; one more for no span.
+    """One vector per bucket of a time span, two buckets per doubling; one more for a missing span.
 
     Args:
-        num_buckets: Buckets; the last one holds all longer spans.
+        num_buckets: Number of buckets; the last one holds all longer spans.
         channels: Width ``d`` of the clicks.
 
     Shapes:
@@ -128,8 +128,8 @@ class TimeBuckets(torch.nn.Module):
         """The vectors of time spans.
 
         Args:
-            seconds: In the log's unit, [n].
-            known: Where there is a span at all, bool [n]; ``None``: everywhere.
+            seconds: Spans in the log's unit, [n].
+            known: Which spans are known, bool [n]; ``None``: all.
         """
         last = len(self.weight) - 1
         bucket = time_bucket(seconds, last)
@@ -143,10 +143,10 @@ class TimeBuckets(torch.nn.Module):
 def positions_of(
     kind: Positions, max_length: int, channels: int, heads: int = 1
 ) -> LearnedPositions | SinusoidalPositions | RotaryPositions | NoPositions:
-    """The positions of that name, for clicks [num_clicks, channels] in rows of ``max_length``.
+    """The positions of this kind, for clicks [num_clicks, channels] in rows of ``max_length``.
 
     Raises:
-        ValueError: If the width is odd where channels go in pairs.
+        ValueError: If the width is odd but channels are paired.
     """
     if kind == "rotary":
         return RotaryPositions(channels, heads)
@@ -158,11 +158,11 @@ def positions_of(
 
 
 def time_bucket(seconds: Tensor, num_buckets: int) -> Tensor:
-    r"""The bucket of a time span, two to a doubling: :math:`\lfloor 2 \log_2(1 + t) \rfloor`.
+    r"""The bucket of a time span, two per doubling: :math:`\lfloor 2 \log_2(1 + t) \rfloor`.
 
     Args:
-        seconds: Spans in the log's unit; negative ones count as none.
-        num_buckets: The last bucket holds all longer spans.
+        seconds: Spans in the log's unit; negative spans count as 0.
+        num_buckets: Number of buckets; the last one holds all longer spans.
 
     Returns:
         int64 of the same shape.

@@ -1,4 +1,4 @@
-"""Weights of authors' code under their own names, read as ours."""
+"""Converts weights of the authors' code to the parameter names used here."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ import torch
 from torch import Tensor
 
 Names = Mapping[str, str | Sequence[str]]
-"""Name there -> name here, or names here of the equal parts that it is cut into; "" drops one."""
+"""Name there -> name here, or the names of the equal parts it is split into; "" drops a part."""
 
 
 def num_published_blocks(parameters: Mapping[str, Any], prefix: str) -> int:
-    """The number of blocks whose parameters are called ``{prefix}.{number}.`` something."""
+    """The number of blocks whose parameter names start with ``{prefix}.{number}.``."""
     pattern = re.compile(re.escape(prefix) + r"\.(\d+)\.")
     return max((int(m[1]) + 1 for m in map(pattern.match, parameters) if m), default=0)
 
 
 def names_of_blocks(names: Names, theirs: str, ours: str, num_blocks: int) -> dict[str, Any]:
-    """The names of the parameters of one block, for each of so many."""
+    """The parameter names of one block, repeated for every block."""
     blocks: dict[str, Any] = {}
     for block in range(num_blocks):
         for name, here in names.items():
@@ -32,15 +32,15 @@ def names_of_blocks(names: Names, theirs: str, ours: str, num_blocks: int) -> di
 
 
 def renamed_state(parameters: Mapping[str, Any], names: Names, whose: str) -> dict[str, Tensor]:
-    """The parameters under our names.
+    """The parameters under the names used here.
 
     Args:
         parameters: Name there -> array or tensor.
-        names: What becomes of each parameter there.
-        whose: The authors' model, for messages.
+        names: The new name or names of each parameter there.
+        whose: Name of the authors' model, for messages.
 
     Raises:
-        ValueError: If a parameter is missing, or there is one that ``names`` does not know.
+        ValueError: If a parameter is missing, or ``names`` does not contain it.
     """
     absent = [name for name in names if name not in parameters]
     if absent:

@@ -1,4 +1,4 @@
-"""Ragged clicks seen densely, as steps of time, or as windows: by index operations only."""
+"""Ragged clicks as a dense view, as time steps, or as windows; index operations only."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from torch import Tensor
 class DenseView:
     """A dense [num_rows, width] view of ragged rows, for layers that need one.
 
-    Rows are aligned on the left and padded on the right. A causal layer therefore never sees
-    padding from a real click, and needs no mask.
+    Rows are aligned on the left and padded on the right. In a causal layer a real click therefore
+    never attends to padding, and no mask is needed.
 
     Args:
         ptr: First click of each row, and the end, int64 [num_rows + 1]; rows may be empty.
 
     Attributes:
         batch: The row of each click, int64 [num_clicks].
-        position: The place of each click in its row, from 0, int64 [num_clicks].
-        width: Clicks of the longest row.
+        position: The position of each click in its row, from 0, int64 [num_clicks].
+        width: Number of clicks of the longest row.
     """
 
     def __init__(self, ptr: Tensor) -> None:
@@ -31,12 +31,12 @@ class DenseView:
 
     @property
     def is_full(self) -> bool:
-        """Whether no place is padding: all rows are of one length."""
+        """Whether there is no padding: all rows have the same length."""
         return self._place.numel() == self.num_rows * self.width
 
     @property
     def mask(self) -> Tensor:
-        """Which places hold a click, bool [num_rows, width]."""
+        """Which places are clicks and not padding, bool [num_rows, width]."""
         mask = torch.zeros(self.num_rows * self.width, dtype=torch.bool, device=self._place.device)
         mask[self._place] = True
         return mask.view(self.num_rows, self.width)
@@ -56,7 +56,7 @@ class DenseView:
         return places if self.is_full else places.index_select(0, self._place)
 
     def select(self, clicks: Tensor) -> DenseView:
-        """The view of the same rows that holds these clicks alone, in order, int64 [n]."""
+        """The view of the same rows with only these clicks, in order, int64 [n]."""
         lengths = torch.bincount(self.batch[clicks], minlength=self.num_rows)
         return DenseView(torch.nn.functional.pad(lengths.cumsum(0), (1, 0)))
 
@@ -65,22 +65,22 @@ class DenseView:
 
 
 class WindowView:
-    """For every click, the window of the newest clicks of its row that ends there.
+    """For every click, the window of the newest clicks of its row that ends with it.
 
-    Windows come fullest first, so that those which reach back so many clicks are the first ones.
-    They are laid out in blocks of like fill: what is computed of a window costs about as much as
-    the clicks it holds, not as many as the longest row has.
+    Windows are sorted by length, longest first, so that the windows with at least k clicks are the
+    first ones. They are stored in blocks of similar length: the cost of a window depends on its own
+    clicks, not on the longest row.
 
     Args:
-        position: The place of each click in its row, from 0, int64 [num_clicks]. A row may begin
-            before the clicks given: of clicks not given, windows hold nothing.
-        length: Places of a window.
+        position: The position of each click in its row, from 0, int64 [num_clicks]. A row may begin
+            before the given clicks; the windows leave out clicks that are not given.
+        length: Length of a window.
 
     Attributes:
         click: The click that each window ends with, int64 [num_clicks].
         window: The window that ends with each click, int64 [num_clicks].
-        reach: Windows that hold the click 0, 1, ... places before their last one.
-        width: Clicks of the fullest window; 1 if there is none.
+        reach: Number of windows that hold the click 0, 1, ... places before their last one.
+        width: Clicks of the longest window; 1 if there is none.
     """
 
     def __init__(self, position: Tensor, length: int) -> None:
@@ -94,11 +94,11 @@ class WindowView:
         self._before = before[self.click]
 
     def blocks(self, values: Tensor) -> list[Tensor]:
-        """Values of clicks [num_clicks, channels] as windows, [n, width, channels] a block.
+        """Values of clicks [num_clicks, channels] as windows, [n, width, channels] per block.
 
-        The blocks follow each other in the order of windows, from the widest one to the narrowest,
-        which is half as wide as the one before. A window is aligned on the right: its last place
-        holds the click itself; a place that holds no click is zero.
+        The blocks are in the order of the windows, from the widest to the narrowest; each is half
+        as wide as the one before. A window is aligned on the right: its last place holds the click
+        itself, and places without a click are zero.
         """
         nothing = len(values)
         values = torch.cat([values, values.new_zeros(1, values.size(1))])
@@ -113,7 +113,7 @@ class WindowView:
         return blocks
 
     def back(self, clicks: int) -> Tensor:
-        """The windows that end so many clicks earlier, int64 [reach[clicks]], of the first ones."""
+        """The windows that end ``clicks`` earlier than the first ones, int64 [reach[clicks]]."""
         return self.window[self.click[: self.reach[clicks]] - clicks]
 
     def __repr__(self) -> str:
@@ -121,14 +121,14 @@ class WindowView:
 
 
 def packed_order(ptr: Tensor) -> tuple[Tensor, Tensor]:
-    """The clicks step by step, as a ``PackedSequence`` wants them: longest session first.
+    """The clicks step by step, in the order of a ``PackedSequence``: longest session first.
 
     Args:
         ptr: First click of each session, and the end, int64 [num_sessions + 1].
 
     Returns:
         The click at each packed place, int64 [num_clicks] (all first clicks, then all second ones,
-        ...), and the sessions that reach each step, int64 [num_steps] on the CPU.
+        ...), and the number of sessions that reach each step, int64 [num_steps] on the CPU.
     """
     view = DenseView(ptr)
     lengths = ptr.diff()
@@ -143,7 +143,7 @@ def packed_order(ptr: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def ragged_range(start: Tensor, stop: Tensor) -> tuple[Tensor, Tensor]:
-    """The clicks ``start..stop - 1`` of every row, one row after another.
+    """The clicks ``start..stop - 1`` of every row, row by row.
 
     Args:
         start: First click of each row, int64 [num_rows].
@@ -159,12 +159,12 @@ def ragged_range(start: Tensor, stop: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def sum_by_group(values: Tensor, group: Tensor, num_groups: int) -> Tensor:
-    """The sum of the rows of each group, by the operation whose backward pass is a plain look-up.
+    """The sum of the rows of each group; its backward pass is a plain look-up.
 
     Args:
         values: [n, ...].
         group: The group of each row, int64 [n], in any order.
-        num_groups: Number of groups; one without rows has a sum of zero.
+        num_groups: Number of groups; the sum of a group without rows is zero.
 
     Returns:
         [num_groups, ...].
@@ -174,9 +174,9 @@ def sum_by_group(values: Tensor, group: Tensor, num_groups: int) -> Tensor:
 
 
 def cut_from_end(ptr: Tensor, length: int) -> Tensor:
-    """The pointer of consecutive windows that cut each row from its end: each click lies in one.
+    """The pointer of consecutive windows that split each row, starting from its end.
 
-    All windows of a row hold ``length`` clicks but its oldest, which holds the rest.
+    All windows of a row hold ``length`` clicks, except the oldest, which holds the rest.
 
     Args:
         ptr: First click of each row, and the end, int64 [num_rows + 1].

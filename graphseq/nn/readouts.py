@@ -1,4 +1,4 @@
-"""Session vectors from node states: SR-GNN's attention, its textbook form, and plain pooling."""
+"""Session vectors from node states: SR-GNN's attention, a softmax form of it, and plain pooling."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ class SRGNNReadout(torch.nn.Module):
         \alpha_i = q^\top \sigma(W_1 v_n + W_2 v_i + c), \quad
         s_g = \sum_i \alpha_i v_i, \quad s = W_3 [s_g ; v_n]
 
-    The sum runs over clicks, so that a repeated item counts each time. As in the authors' code,
-    and unlike the paper, :math:`W_1` and :math:`W_3` have a bias.
+    The sum is over clicks, so that a repeated item counts each time. As in the authors' code, and
+    unlike the paper, :math:`W_1` and :math:`W_3` have a bias.
 
-    With ``softmax``, the textbook's simplified form: a network over :math:`[v_n ; v_i]` gives
-    weights that sum to one,
+    With ``softmax``, a simplified form: a network over :math:`[v_n ; v_i]` computes weights that
+    sum to one,
 
     .. math::
         \alpha_i = \mathrm{softmax}_i\big(q^\top \tanh(W [v_n ; v_i] + c)\big),
@@ -33,8 +33,8 @@ class SRGNNReadout(torch.nn.Module):
 
     Args:
         hidden_channels: Width ``d`` of node states and session vectors.
-        hybrid: Whether the last click joins the session vector; if not, ``s = s_g``.
-        softmax: Whether attention is the textbook's.
+        hybrid: Whether the last click is part of the session vector; if not, ``s = s_g``.
+        softmax: Whether to use the softmax form of attention.
 
     Shapes:
         h [num_nodes, d], index and batch [num_clicks], ptr [num_sessions + 1] -> [num_sessions, d]
@@ -56,7 +56,7 @@ class SRGNNReadout(torch.nn.Module):
     def forward(self, h: Tensor, index: Tensor, batch: Tensor, ptr: Tensor) -> Tensor:
         size = ptr.numel() - 1
         v_last = h.index_select(0, index[ptr[1:] - 1])  # v_n: [num_sessions, d], none is empty
-        # W2 v_i is the same for every click on a node, so it is taken node by node.
+        # W2 v_i is the same for every click on a node, so it is computed once per node.
         w_last, w_node = self.lin_last(v_last), self.lin_click(h)
         inner = w_last.index_select(0, batch) + w_node.index_select(0, index)  # [num_clicks, d]
         if self.softmax:
@@ -76,7 +76,7 @@ class SRGNNReadout(torch.nn.Module):
 
 
 class PooledReadout(torch.nn.Module):
-    r"""Session vectors in which all clicks weigh alike, or the last one is all there is.
+    r"""Session vectors that weigh all clicks equally, or use only the last one.
 
     .. math::
         s_g = \tfrac{1}{n} \sum_i v_i \; \text{or} \; \sum_i v_i, \quad s = W_3 [s_g ; v_n]
@@ -85,7 +85,7 @@ class PooledReadout(torch.nn.Module):
 
     Args:
         hidden_channels: Width ``d`` of node states and session vectors.
-        hybrid: Whether the last click joins the session vector; if not, ``s = s_g``.
+        hybrid: Whether the last click is part of the session vector; if not, ``s = s_g``.
         pool: ``"mean"``, ``"sum"`` or ``"last"``.
 
     Shapes:
@@ -128,12 +128,12 @@ class PooledReadout(torch.nn.Module):
 def session_readout(
     kind: ReadoutKind, hidden_channels: int, hybrid: bool = True
 ) -> SRGNNReadout | PooledReadout:
-    """The readout of that name.
+    """The readout of this kind.
 
     Args:
         kind: ``"published"``, ``"softmax"``, ``"last"``, ``"mean"`` or ``"sum"``.
         hidden_channels: Width of node states and session vectors.
-        hybrid: Whether the last click joins the session vector.
+        hybrid: Whether the last click is part of the session vector.
 
     Raises:
         ValueError: If there is no such readout.
@@ -146,7 +146,7 @@ def session_readout(
 
 
 def reset_uniform(module: torch.nn.Module, hidden_channels: int) -> None:
-    """Starts every parameter as SR-GNN's code does, uniform within ``d ** -0.5`` of zero."""
+    """Initializes every parameter as SR-GNN's code does, uniform within ``d ** -0.5`` of zero."""
     bound = hidden_channels**-0.5
     for parameter in module.parameters():
         torch.nn.init.uniform_(parameter, -bound, bound)

@@ -1,4 +1,4 @@
-"""The session layer of GCE-GNN: attention along, against and both ways over transitions."""
+"""The session layer of GCE-GNN: attention over incoming, outgoing and two-way transitions."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ class SessionAttentionConv(SessionConv):
         e_{ij} = \mathrm{LeakyReLU}\big(a_{r_{ij}}^\top (h_i \odot h_j)\big), \quad
         h_i' = \sum_j \mathrm{softmax}_j(e_{ij}) \, h_j
 
-    over the node itself and every node one transition away; :math:`a_r` is one of four vectors, by
-    whether :math:`j` is the node itself, follows it, comes before it, or both. How often a
-    transition was made does not count.
+    over the node itself and every node one transition away. :math:`a_r` is one of four vectors,
+    depending on whether :math:`j` is the node itself, follows it, comes before it, or both. How
+    often a transition occurs does not matter.
 
     Args:
         hidden_channels: Width ``d`` of node states.
@@ -67,7 +67,7 @@ class SessionAttentionConv(SessionConv):
 
 
 def relations(edge_index: Tensor, num_nodes: int) -> tuple[Tensor, Tensor]:
-    """What each node attends to, and as what.
+    """The nodes that each node attends to, and their relation.
 
     Args:
         edge_index: Transitions, each once, int64 [2, num_edges].
@@ -80,7 +80,7 @@ def relations(edge_index: Tensor, num_nodes: int) -> tuple[Tensor, Tensor]:
     source, target = edge_index[:, edge_index[0] != edge_index[1]]
     both = torch.isin(target * num_nodes + source, source * num_nodes + target)
     itself = torch.arange(num_nodes, device=edge_index.device)
-    # A pair of nodes that transitions join both ways has an edge each way: one pair from each.
+    # Two nodes with transitions in both directions have two edges, and each edge gives one pair.
     attended = torch.cat([itself, target, source[~both]])
     attending = torch.cat([itself, source, target[~both]])
     relation = torch.cat(

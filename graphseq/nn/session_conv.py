@@ -11,10 +11,10 @@ from torch_geometric.nn import MessagePassing
 
 
 class SessionConv(MessagePassing):
-    """PyG's message passing, of which the generated modules live in memory alone.
+    """PyG's message passing, with its generated modules kept in memory only.
 
-    PyG writes a module for each class of layers to the system's temporary folder, imports it, and
-    leaves it there: one more in every process.
+    PyG writes a module for each layer class to the system's temporary folder, imports it, and
+    leaves it there: one more file per process.
     """
 
     def _set_jittable_templates(self, raise_on_error: bool = False) -> None:
@@ -24,7 +24,7 @@ class SessionConv(MessagePassing):
             if module is None or module.__file__ is None:
                 continue
             cached = Path(importlib.util.cache_from_source(module.__file__))
-            with contextlib.suppress(OSError):  # another thread, or the class's first layer, did it
+            with contextlib.suppress(OSError):  # another thread, or an earlier layer
                 Path(module.__file__).unlink()
                 cached.unlink(missing_ok=True)
-                cached.parent.rmdir()  # unless others have something in it
+                cached.parent.rmdir()  # unless it holds files of others

@@ -1,4 +1,4 @@
-"""SGNN-HN's layer: gated propagation beside a star node that all nodes of a session share."""
+"""SGNN-HN's layer: gated propagation with a star node that all nodes of a session share."""
 
 from __future__ import annotations
 
@@ -25,17 +25,17 @@ class StarSessionConv(torch.nn.Module):
         h_i'' = (1 - a_i) h_i' + a_i s \\
         s' &= \sum_i \mathrm{softmax}_i(h_i''^\top s) \, h_i''
 
-    After all steps the highway mixes where a node came from with where it went:
+    After all steps the highway mixes the first and the last state of a node:
 
     .. math::
         g = \sigma(W_g [h^0 ; h^L] + b_g), \quad h = g \odot h^0 + (1 - g) \odot h^L
 
     As in the authors' code, and unlike the paper: :math:`a` and the star node's attention have no
-    projections, the latter no scaling, and :math:`W_g` has a bias.
+    projections, the star node's attention has no scaling, and :math:`W_g` has a bias.
 
     Args:
         hidden_channels: Width ``d`` of node states.
-        num_layers: Steps; all share their parameters.
+        num_layers: Number of steps; all steps share their parameters.
 
     Shapes:
         h [num_nodes, d], edge_index [2, num_edges], edge_weight [num_edges], batch [num_nodes]

@@ -1,4 +1,4 @@
-"""A transformer block's state of a target that follows a history, for many targets at once."""
+"""States of many targets that follow the same history, from one transformer block."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from graphseq.nn.ragged import DenseView
 
 @dataclass(frozen=True)
 class HistoryKeys:
-    """What targets attend to: keys and values of histories, whatever the target is.
+    """Keys and values of histories, which are the same for all targets.
 
     Args:
         keys, values: [num_rows, heads, width, d / heads].
@@ -30,7 +30,7 @@ def history_keys(block: TransformerBlock, x: Tensor, view: DenseView) -> History
     """Keys and values of the clicks of histories.
 
     Args:
-        block: A ``"post_norm"`` block, whose keys and values are made of the states themselves.
+        block: A ``"post_norm"`` block, which computes keys and values from the states directly.
         x: Clicks of all histories, [num_clicks, d].
         view: The histories; a row may be empty.
     """
@@ -41,19 +41,19 @@ def history_keys(block: TransformerBlock, x: Tensor, view: DenseView) -> History
 
 
 def target_states(block: TransformerBlock, targets: Tensor, history: HistoryKeys) -> Tensor:
-    r"""The states that a block gives targets, each the last of a row of history and itself.
+    r"""The states of targets, each computed as the last click of its own row after the history.
 
     Each target attends to its history and to itself, and to no other target, exactly as
 
     .. math::
         \mathrm{softmax}\big([q_c K^\top, \; q_c k_c] / \sqrt{d / heads}\big) [V; v_c]
 
-    in a row of its own; but keys and values of the history are made once for all of them.
+    in its own row; but keys and values of the history are computed once for all targets.
 
     Args:
-        block: A ``"post_norm"`` block that looks both ways.
+        block: A bidirectional ``"post_norm"`` block.
         targets: [num_rows, C, d].
-        history: Of these rows.
+        history: Keys and values of these rows.
 
     Returns:
         [num_rows, C, d].

@@ -1,4 +1,4 @@
-"""The convolutions of Caser, over the window of newest clicks that ends at every click."""
+"""The convolutions of Caser, over the window of newest clicks that ends with every click."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ class HorizontalConv(torch.nn.Module):
         c_{k,h}(i) = \mathrm{ReLU}(\langle F_{k,h}, E_{i-h+1..i} \rangle + b_{k,h}), \quad
         o_{k,h} = \max_i c_{k,h}(i)
 
-    where :math:`i` runs over the clicks of a window at which a filter of height :math:`h` may end.
-    A filter sees zeros before the first click, and never ends there: in a short session the maximum
-    runs over fewer places, and padding alone, of which only the bias is left, is none of them.
-    What a filter gives at a click is the same in all windows, so it is computed once.
+    where :math:`i` runs over the clicks of a window at which a filter of height :math:`h` can end.
+    Positions before the first click are zero, and no filter ends there. In a short session the
+    maximum therefore covers fewer positions, and never padding alone. The output of a filter at a
+    click is the same in all windows, so it is computed once.
 
     Args:
         hidden_channels: Width ``d`` of embeddings.
-        heights: Clicks that a filter spans, rising.
+        heights: Clicks that a filter spans, ascending.
         num_filters: Filters of each height.
-        length: Clicks of a window.
+        length: Clicks per window.
 
     Shapes:
-        blocks of windows [n, width, d] as a :class:`WindowView` of this ``length`` lays them out ->
+        blocks of windows [n, width, d] from a :class:`WindowView` of this ``length`` ->
         [num_clicks, len(heights) * num_filters] in the order of its windows
     """
 
@@ -54,19 +54,19 @@ class HorizontalConv(torch.nn.Module):
     def forward(self, blocks: Sequence[Tensor], view: WindowView) -> Tensor:
         d = self.weights[0].size(-1)
         flat = torch.cat(
-            [  # filters as high as a window, empty above: one matrix product for all
+            [  # filters padded to the height of a window: one matrix product for all
                 torch.nn.functional.pad(weight.flatten(1), ((view.width - height) * d, 0))
                 for weight, height in zip(self.weights, self.heights, strict=True)
             ]
-        )  # [H n_h, width * d]; what is padded by less than nothing is cut
+        )  # [H n_h, width * d]; negative padding crops
         c = torch.cat(
             [
                 torch.nn.functional.linear(x.flatten(1), flat[:, -x.size(1) * d :], self.bias)
                 for x in blocks
             ]
         ).relu()  # [num_clicks, H n_h]
-        # A filter of height h may end at any of the newest length - h + 1 clicks. After a ReLU the
-        # zeros that stand for other places change no maximum.
+        # A filter of height h can end at any of the newest length - h + 1 clicks. After a ReLU,
+        # zeros at the other places do not change the maximum.
         done, newest = [], c
         for back in range(1, view.width):
             going = sum(height <= self.length - back for height in self.heights)
@@ -90,14 +90,14 @@ class VerticalConv(torch.nn.Module):
     .. math::
         \tilde o_k = \sum_{l=1}^{L} \tilde F_{k,l} \, E_l + \tilde b_k
 
-    without activation. The bias is the authors' code's.
+    without activation. The bias is in the authors' code only.
 
     Args:
         num_filters: Filters.
-        length: Clicks ``L`` of a window.
+        length: Clicks ``L`` per window.
 
     Shapes:
-        x [n, L, d], or its last places alone where all before are empty -> [n, num_filters * d]
+        x [n, L, d], or only its last places if all earlier ones are empty -> [n, num_filters * d]
     """
 
     def __init__(self, num_filters: int, length: int) -> None:
@@ -118,7 +118,7 @@ class VerticalConv(torch.nn.Module):
 
 
 def _reset_filters(weight: Tensor, bias: Tensor) -> None:
-    """Starts filters and biases uniform in one over the root of a filter's size, as torch does."""
+    """Initializes filters and biases uniformly within ``size ** -0.5``, as torch does."""
     bound = weight[0].numel() ** -0.5
     torch.nn.init.uniform_(weight, -bound, bound)
     torch.nn.init.uniform_(bias, -bound, bound)

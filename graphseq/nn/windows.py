@@ -1,4 +1,4 @@
-"""States of clicks from windows of the newest clicks, for models that see only so many at once."""
+"""States of clicks from windows of the newest clicks, for models with a ``max_length``."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from torch import Tensor
 from graphseq.nn.ragged import ragged_range
 
 CLICKS_AT_ONCE = 65_536
-"""Clicks encoded at once where every click has a window of its own: bounds memory."""
+"""Clicks encoded at once if every click has its own window; this bounds memory."""
 
 Encode = Callable[..., Tensor]
-"""From clicks [n], the windows' pointer into them and the places read [m] or ``None`` (all), to
+"""From clicks [n], the windows' pointer into them and the query places [m] or ``None`` (all), to
 states [m, d] or [n, d]."""
 
 
@@ -24,15 +24,15 @@ def last_states(encode: Encode, start: Tensor, stop: Tensor) -> Tensor:
 
 
 def states_of_windows(encode: Encode, ptr: Tensor, max_length: int) -> Tensor:
-    """The state after every click, each from the ``max_length`` clicks that end with it.
+    """The state after every click, each computed from the ``max_length`` clicks that end with it.
 
     The first ``max_length`` clicks of a session share a window, which a causal model reads in one
-    pass; each later click has its own.
+    pass; each later click has its own window.
 
     Args:
-        encode: The model: a state depends on its own window alone, and there on no later click.
+        encode: The model: a state depends only on its own window, and not on later clicks.
         ptr: First click of each session, and the end, int64 [num_sessions + 1].
-        max_length: Clicks of a window, at most.
+        max_length: Maximum number of clicks per window.
 
     Returns:
         [num_clicks, d].

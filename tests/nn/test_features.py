@@ -123,7 +123,7 @@ def test_item_features_without_any_value_count_as_known() -> None:
 @pytest.mark.parametrize(
     ("specs", "channels", "message"),
     [
-        (SPECS[:1] * 2, 4, "names of their own, got brand, brand"),
+        (SPECS[:1] * 2, 4, "distinct names, got brand, brand"),
         (SPECS, 0, "feature_channels must be at least 1, got 0"),
         ([{"name": "x", "kind": "categorical"}], 4, "either a size or its values"),
     ],

@@ -215,7 +215,7 @@ def test_bst_saved_and_loaded_keeps_the_features_without_the_table(tmp_path: Pat
             {"feature_channels": 0, "click_features": CLICK_FEATURES},
             "feature_channels must be at least 1, got 0",
         ),
-        ({"click_features": CLICK_FEATURES * 2}, "names of their own, got device, price, device"),
+        ({"click_features": CLICK_FEATURES * 2}, "distinct names, got device, price, device"),
         ({"item_features": [{"name": "x"}]}, "A feature is a dict with name, kind and"),
     ],
 )
