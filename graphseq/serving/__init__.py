@@ -20,6 +20,7 @@ from graphseq.serving.live import Click, LiveSessions, Reply, Request
 from graphseq.serving.persistence import load, load_recommender
 from graphseq.serving.recommender import Recommender
 from graphseq.serving.report import ServingReport, serving_report
+from graphseq.serving.scoring import Scored, score_log
 from graphseq.serving.stores import (
     LMDBStore,
     MemoryStore,
@@ -47,6 +48,7 @@ __all__ = [
     "RedisStore",
     "Reply",
     "Request",
+    "Scored",
     "ServingReport",
     "Store",
     "StoreUnavailable",
@@ -60,5 +62,6 @@ __all__ = [
     "model_version",
     "open_store",
     "query_vectors",
+    "score_log",
     "serving_report",
 ]

@@ -112,7 +112,7 @@ def build_shards(
             partial(_shard, coded, number, writer.path / name, item_features)
             for number, name in enumerate(names)
         ]
-        writer.content = {"shards": _run(client, tasks)}
+        writer.content = {"shards": run_tasks(client, tasks)}
         writer.write_array(COUNTS, coded.counts())
         shutil.rmtree(coded.folder)
         for name in names:
@@ -268,7 +268,16 @@ def _num_samples(sizes: Sequence[dict[str, int]], samples: str) -> list[int]:
     return [size["clicks"] - size["sessions"] for size in sizes]
 
 
-def _run(client: Any, tasks: Sequence[Callable[[], Any]]) -> list[Any]:
+def run_tasks(client: Any, tasks: Sequence[Callable[[], Any]]) -> list[Any]:
+    """What tasks return, in their order.
+
+    Args:
+        client: What works, as in :func:`build_shards`.
+        tasks: Functions of no arguments; what they hold goes to the workers.
+
+    Raises:
+        ValueError: If Dask is named and not installed.
+    """
     if client is None:
         return [task() for task in tasks]
     if hasattr(client, "submit"):
