@@ -148,7 +148,7 @@ def test_hashes_of_any_sessions_match_as_a_naive_loop_does(train, test, first):
 def test_audit_finds_session_ids_of_both_parts():
     train = replace(gs.Sessions.from_lists(TRAIN), session_ids=np.arange(240))
     test = replace(gs.Sessions.from_lists(TEST), session_ids=np.arange(238, 298))
-    finding = audit(gs.fixed_split(train, test))["shared sessions"]
+    finding = audit(gs.fixed_split(train, test, shared_ids=True))["shared sessions"]
     assert (finding.verdict, finding.count) == ("fault", 2)
     assert finding.examples == ("session id 238", "session id 239")
     other = replace(test, session_ids=np.arange(240, 300))

@@ -58,7 +58,7 @@ def test_what_is_not_there_is_said_in_one_sentence(call, message):
 
 def test_compare_of_parts_that_share_a_session_id_is_refused():
     parts = [replace(p, session_ids=np.arange(p.num_sessions)) for p in (SPLIT.train, SPLIT.test)]
-    split = gs.fixed_split(*parts)
+    split = gs.fixed_split(*parts, shared_ids=True)
     with pytest.raises(ValueError, match="the id of a training session, the first session id 0"):
         gs.compare(split, ["popularity"], seeds=1, progress=False)
     found = gs.compare(split, ["popularity"], seeds=1, progress=False, audit=False)

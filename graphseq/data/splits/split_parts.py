@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from itertools import combinations
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,9 @@ from numpy.typing import NDArray
 
 from graphseq.data.sessions.catalog import Catalog
 from graphseq.data.sessions.sessions import Sessions, only_sessions
+from graphseq.data.sessions.vocabulary import as_index
+from graphseq.ragged import ragged_arange
+from graphseq.typing import Ints
 
 logger = logging.getLogger(__name__)
 
@@ -259,6 +263,51 @@ def require_split(value: Any) -> None:
             "gs.session_split and gs.leave_last_split make one of Sessions, gs.load_split of a "
             "data set's name."
         )
+
+
+def require_own_ids(split: Split) -> None:
+    """Refuses a session id that names sessions of two parts.
+
+    The parts of a history are no such sessions: the earlier part ends before the targets of the
+    later one, which has the same clicks up to there.
+
+    Raises:
+        ValueError: If there is one; the message names the first.
+    """
+    parts = {"training": split.train, "validation": split.validation, "test": split.test}
+    named = [
+        (name, part, as_index(part.session_ids))
+        for name, part in parts.items()
+        if part is not None and part.session_ids is not None
+    ]
+    for (first, earlier, ids), (second, later, others) in combinations(named, 2):
+        mine, theirs = np.flatnonzero(ids.isin(others)), np.flatnonzero(others.isin(ids))
+        pairs = pd.DataFrame({"id": ids[mine], "earlier": mine}).merge(
+            pd.DataFrame({"id": others[theirs], "later": theirs}), on="id"
+        )
+        grown = _goes_on(earlier, pairs["earlier"].to_numpy(), later, pairs["later"].to_numpy())
+        shared = pairs["id"][~grown].drop_duplicates()
+        if len(shared):
+            raise ValueError(
+                f"The {first} and {second} parts share {len(shared):,} of their session ids, the "
+                f"first is {shared.tolist()[0]!r}: split whole sessions, or pass shared_ids=True "
+                "where each file numbers sessions of its own."
+            )
+
+
+def _goes_on(earlier: Sessions, mine: Ints, later: Sessions, theirs: Ints) -> NDArray[np.bool_]:
+    """Whether each later session has the clicks of the earlier one before its targets, bool [n]."""
+    lengths = earlier.lengths[mine]
+    goes_on: NDArray[np.bool_] = lengths <= later.targets_from[theirs]
+    some = np.flatnonzero(goes_on)
+    lengths = lengths[some]
+    same = (
+        earlier.items[ragged_arange(earlier.ptr[mine[some]], lengths)]
+        == later.items[ragged_arange(later.ptr[theirs[some]], lengths)]
+    )
+    wrong = np.repeat(some, lengths)[~same]
+    goes_on[wrong] = False
+    return goes_on
 
 
 def require_sessions(name: str, sessions: Sessions) -> None:

@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from graphseq.arguments import whole
+from graphseq.arguments import flag, whole
 from graphseq.data.logs.times import Duration, Moment, duration, seconds_of_moment
 from graphseq.data.sessions.sessions import Sessions
 from graphseq.data.sessions.statistics import date_of
-from graphseq.data.splits.split_parts import Split, assemble, require_sessions
+from graphseq.data.splits.split_parts import Split, assemble, require_own_ids, require_sessions
 from graphseq.random import stream
 
 __all__ = ["Split", "fixed_split", "leave_last_split", "session_split", "temporal_split"]
@@ -160,7 +160,11 @@ def session_split(
 
 
 def fixed_split(
-    train: Sessions, test: Sessions, validation: Sessions | float | None = None
+    train: Sessions,
+    test: Sessions,
+    validation: Sessions | float | None = None,
+    *,
+    shared_ids: bool = False,
 ) -> Split:
     """A split somebody has made before: the parts as they are, in the codes of training.
 
@@ -171,10 +175,15 @@ def fixed_split(
         train, test: The parts.
         validation: A third part. Or the share of ``train`` to cut from its end: the last sessions
             in the order of the file, since published files are in the order of time.
+        shared_ids: Whether one session id may name sessions of two parts, as in files that are
+            numbered from 0 each. A history of which a later part has more clicks, all of them
+            before its targets, may always have the same id in both.
 
     Raises:
-        ValueError: If a part is empty, a share out of range, or the click features differ.
+        ValueError: If a part is empty, a share out of range, or the click features differ. Also if
+            two parts share a session id, unless ``shared_ids`` allows it.
     """
+    shared_ids = flag("shared_ids", shared_ids)
     protocol: dict[str, Any] = {"split": "fixed"}
     require_sessions("train", train)
     if validation is not None and not isinstance(validation, Sessions):
@@ -182,7 +191,10 @@ def fixed_split(
         last = np.arange(train.num_sessions) >= kept
         protocol["validation"] = float(validation)
         train, validation = train.select(~last), train.select(last)
-    return assemble(train, test, validation, protocol)
+    split = assemble(train, test, validation, protocol)
+    if not shared_ids:
+        require_own_ids(split)
+    return split
 
 
 # -- parts -------------------------------------------------------------------------------------

@@ -1,6 +1,7 @@
 """Splits: parts, leaks and counts, against naive readings of the same sessions."""
 
 import re
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -386,7 +387,7 @@ def test_fixed_split_without_a_known_item_warns(caplog):
 def test_fixed_split_click_features_take_the_codes_of_training():
     train = timed([[("a", 0), ("b", 0)]], shop=["s", "t"])
     test = timed([[("b", 0), ("a", 0), ("a", 0)]], shop=["t", "s", "new"])
-    split = fixed_split(train, test)
+    split = fixed_split(train, test, shared_ids=True)
     assert split.test.click_features["shop"].tolist() == [1, 0, -1]
     assert split.test.feature_vocabularies["shop"] == train.feature_vocabularies["shop"]
 
@@ -394,6 +395,36 @@ def test_fixed_split_click_features_take_the_codes_of_training():
 def test_fixed_split_different_click_features_says_so():
     with pytest.raises(ValueError, match=r"click features of training are \['shop'\]"):
         fixed_split(timed([[("a", 0), ("b", 0)]], shop=["s", "t"]), timed([[("a", 0), ("b", 0)]]))
+
+
+def test_fixed_split_of_parts_that_share_a_session_id_is_refused():
+    def named(clicks, ids):
+        return replace(Sessions.from_lists(clicks), session_ids=np.array(ids, dtype=object))
+
+    train = named([list("ab"), list("bc"), list("ca")], ["s", "t", "u"])
+    test = named([list("ab"), list("bcb"), list("cab")], ["t", "v", "s"])
+    told = r"The training and test parts share 2 of their session ids, the first is 's': "
+    with pytest.raises(ValueError, match=told) as refused:
+        fixed_split(train, test)
+    assert "\n" not in str(refused.value)
+    assert fixed_split(train, test, shared_ids=True).test.num_sessions == 3
+    with pytest.raises(ValueError, match="The validation and test parts share 1 of .* is 'v'"):
+        fixed_split(train.select([2]), test, named([list("cb")], ["v"]))
+    with pytest.raises(ValueError, match="shared_ids"):
+        fixed_split(train, test, shared_ids="yes")
+
+
+def test_fixed_split_takes_histories_of_which_a_later_part_has_more():
+    log = replace(Sessions.from_lists([list("abcd"), list("bcda")]), session_ids=np.arange(2))
+    parts = leave_last_split(log, 1, validation=1)
+    again = fixed_split(parts.train, parts.test, parts.validation)
+    assert again.test.first_target.tolist() == [3, 3]
+    # The same clicks as targets of the test, and another history under the same id.
+    with pytest.raises(ValueError, match="training and test parts share 2 of .* is 0:"):
+        fixed_split(parts.test, parts.test)
+    other = replace(parts.train, items=parts.train.items[::-1].copy())
+    with pytest.raises(ValueError, match="training and test parts share 2 of"):
+        fixed_split(other, parts.test)
 
 
 def test_split_parts_keep_every_field():
