@@ -408,7 +408,7 @@ def test_fixed_split_of_parts_that_share_a_session_id_is_refused():
         fixed_split(train, test)
     assert "\n" not in str(refused.value)
     assert fixed_split(train, test, shared_ids=True).test.num_sessions == 3
-    with pytest.raises(ValueError, match="The validation and test parts share 1 of .* is 'v'"):
+    with pytest.raises(ValueError, match=r"The validation and test parts share 1 of .* is 'v'"):
         fixed_split(train.select([2]), test, named([list("cb")], ["v"]))
     with pytest.raises(ValueError, match="shared_ids"):
         fixed_split(train, test, shared_ids="yes")
@@ -420,7 +420,7 @@ def test_fixed_split_takes_histories_of_which_a_later_part_has_more():
     again = fixed_split(parts.train, parts.test, parts.validation)
     assert again.test.first_target.tolist() == [3, 3]
     # The same clicks as targets of the test, and another history under the same id.
-    with pytest.raises(ValueError, match="training and test parts share 2 of .* is 0:"):
+    with pytest.raises(ValueError, match=r"training and test parts share 2 of .* is 0:"):
         fixed_split(parts.test, parts.test)
     other = replace(parts.train, items=parts.train.items[::-1].copy())
     with pytest.raises(ValueError, match="training and test parts share 2 of"):
