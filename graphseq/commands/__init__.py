@@ -1,4 +1,4 @@
-"""The command line ``graphseq``: the main job on a data set with a name or a log of your own."""
+"""The command line ``graphseq``: the main tasks on a named data set or on your own log."""
 
 from graphseq.commands.command_line import main
 

@@ -1,4 +1,4 @@
-"""Reads the command line, and ends with one sentence where something is wrong."""
+"""Reads the command line, and reports errors in one sentence."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ examples:
 """
 
 WRONG, STOPPED = 2, 130
-"""Exit codes: an argument or a file is wrong; Ctrl-C, as shells have it."""
+"""Exit codes: an argument or a file is wrong; Ctrl-C, by shell convention."""
 
 
 def arguments() -> argparse.ArgumentParser:
@@ -46,7 +46,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: The arguments; ``None``: the arguments of the process.
 
     Returns:
-        The exit code: 0; 2 where an argument or a file is wrong; 130 after Ctrl-C.
+        The exit code: 0; 2 if an argument or a file is wrong; 130 after Ctrl-C.
     """
     options = arguments().parse_args(argv)
     options.line = shlex.join(["graphseq", *(sys.argv[1:] if argv is None else argv)])
@@ -56,7 +56,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt as stop:
         sys.stderr.write(f"{str(stop) or 'Stopped.'}\n")
         return STOPPED
-    except BrokenPipeError:  # the reader has seen enough, as `head` has
+    except BrokenPipeError:  # the reader closed the pipe, as `head` does
         sys.stderr.close()
         return 0
     except (ValueError, OSError, ModuleNotFoundError) as error:
@@ -67,7 +67,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 @contextmanager
 def lines_on_stderr() -> Iterator[None]:
-    """Shows on standard error how far a command is, and every warning of the package."""
+    """Writes the progress of a command and all warnings of the package to standard error."""
     package, ours = logging.getLogger("graphseq"), logging.getLogger("graphseq.comparison")
     handler = logging.StreamHandler()
     handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S"))

@@ -1,4 +1,4 @@
-"""``graphseq compare``: trains models on a log and ranks the same test cases with each."""
+"""``graphseq compare``: trains models on a log and evaluates them on the same test cases."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ logger = logging.getLogger("graphseq.comparison")
 
 EPILOG = """\
 examples:
-  graphseq compare                                                   # the data that comes along
+  graphseq compare                                                   # the bundled data set
   graphseq compare clicks.csv --session sid --item sku --time ts --out runs
   graphseq compare clicks.csv --user uid --item sku --time ts --gap 1h --models markov srgnn
   graphseq compare movielens-small --models all --seeds 3 --out runs
@@ -26,7 +26,7 @@ Under --out: results.json, results.csv, table.md, table.tex, comparison.png, cos
 of the lines (settings.json), and models/ with each trained model.
 """
 SETTINGS = "settings.json"
-"""The lines that were compared, in the folder ``--out``: what ``--settings`` reads."""
+"""File of the compared models' settings in the folder ``--out``; ``--settings`` reads it."""
 
 
 def add_to(commands: Any) -> None:
@@ -66,19 +66,21 @@ def add_to(commands: Any) -> None:
         help="runs of each model, of seeds 0, 1, ...; several numbers are the seeds themselves "
         "(default: 1)",
     )
-    group.add_argument("--exclude-seen", action="store_true", help="rank no item seen before")
+    group.add_argument(
+        "--exclude-seen", action="store_true", help="remove items of the history from the ranking"
+    )
     group.add_argument("--device", default="cpu", help="cpu, cuda, mps (default: cpu)")
     parser.add_argument(
         "--out", type=Path, default=Path("runs"), help="folder of the results (default: runs)"
     )
     parser.add_argument(
-        "--resume", action="store_true", help="take over what --out has of the same data"
+        "--resume", action="store_true", help="reuse the results in --out that are of the same data"
     )
     parser.set_defaults(run=run)
 
 
 def run(options: argparse.Namespace) -> None:
-    """Compares; writes the table to standard output and everything to ``--out``."""
+    """Compares models; writes the table to standard output and everything to ``--out``."""
     settings = _settings(options)
     split = read_split(options, settings.validation)
     logger.info("%s", split)
@@ -115,7 +117,7 @@ def run(options: argparse.Namespace) -> None:
 
 
 def _settings(options: argparse.Namespace) -> Settings:
-    """The settings: of a file, of what is resumed, of the data set; else none yet."""
+    """The settings from a file, from the resumed comparison or of the data set; else ``None``."""
     before = options.out / SETTINGS
     if options.settings is not None:
         return settings_of(options.settings)

@@ -29,7 +29,7 @@ def add_to(commands: Any) -> None:
         help="train the families, and name those that beat counting on the validation part",
     )
     group.add_argument(
-        "--minutes", type=float, default=1.25, help="about how long that takes (default: 1.25)"
+        "--minutes", type=float, default=1.25, help="approximate time for that (default: 1.25)"
     )
     parser.set_defaults(run=run)
 

@@ -1,4 +1,4 @@
-"""What every command reads: a data set by name or a log, and the parts of it."""
+"""The input of every command: a data set by name or a log, and its split."""
 
 from __future__ import annotations
 
@@ -22,21 +22,21 @@ from graphseq.data import (
 from graphseq.models import suggest
 
 NEWEST = 0.1
-"""Share of the sessions, the newest ones, that are the test where no size is given. The same share
-of the rest is the validation part."""
+"""Share of the newest sessions that form the test part if no size is given. The same share of the
+rest is the validation part."""
 
 
 def add_log(parser: argparse.ArgumentParser, default: str | None = None) -> None:
-    """Options for the place of the log and the meaning of its columns."""
+    """Adds options for the path of the log and the meaning of its columns."""
     parser.add_argument(
         "log",
         nargs="?" if default else None,
         default=default,
         metavar="LOG",
-        help="a CSV, TSV, JSON lines or Parquet file or a folder of such, or the name of a data "
+        help="a CSV, TSV, JSON lines or Parquet file or a folder of these, or the name of a data "
         f"set: {', '.join(DATASETS)}" + (" (default: %(default)s)" if default else ""),
     )
-    group = parser.add_argument_group("columns of a log of your own")
+    group = parser.add_argument_group("columns of your own log")
     group.add_argument("--session", metavar="COLUMN", help="the session (default: session_id)")
     group.add_argument("--item", metavar="COLUMN", help="the item (default: item_id)")
     group.add_argument("--time", metavar="COLUMN", help="the time, which orders the clicks")
@@ -61,14 +61,14 @@ def add_log(parser: argparse.ArgumentParser, default: str | None = None) -> None
         metavar="COLUMN",
         help="columns that describe an item",
     )
-    group.add_argument("--separator", help="between the values of a line of CSV (default: found)")
+    group.add_argument("--separator", help="separator of a CSV file (default: detected)")
     parser.add_argument(
         "--root", help="folder of the data sets with a name (default: $GRAPHSEQ_DATA)"
     )
 
 
 def add_split(parser: argparse.ArgumentParser) -> None:
-    """Options for the test part."""
+    """Adds options for the test part."""
     group = parser.add_argument_group("parts of the log")
     group.add_argument(
         "--split",
@@ -93,15 +93,15 @@ def add_split(parser: argparse.ArgumentParser) -> None:
 
 
 def is_named(log: str) -> bool:
-    """Whether this is the name of a data set, and no file."""
+    """Whether this is the name of a data set and not a file."""
     return log in DATASETS and not Path(log).exists()
 
 
 def read(options: argparse.Namespace) -> Sessions:
-    """The sessions of the log.
+    """Reads the sessions of the log.
 
     Raises:
-        ValueError: If there is no such log, or it cannot be read in this way.
+        ValueError: If there is no such log, or it cannot be read with these options.
     """
     columns = ("session", "item", "time", "user", "gap", "separator", "features", "item_features")
     given = [name for name in columns if getattr(options, name)]
@@ -109,7 +109,7 @@ def read(options: argparse.Namespace) -> Sessions:
         if given:
             raise ValueError(
                 f"{options.log} is a data set with a name, and its columns are known: leave "
-                f"--{given[0].replace('_', '-')} away."
+                f"out --{given[0].replace('_', '-')}."
             )
         return load_dataset(options.log, options.root)
     if not Path(options.log).exists() and not glob.glob(options.log):
@@ -149,7 +149,9 @@ def _of_columns(options: argparse.Namespace) -> Sessions:
             **more,
         )
     if options.gap:
-        raise ValueError("--gap cuts a user's clicks into sessions: pass --user, no --session.")
+        raise ValueError(
+            "--gap cuts a user's clicks into sessions: pass --user instead of --session."
+        )
     return Sessions.from_frame(
         options.log,
         session=options.session or "session_id",
@@ -161,11 +163,11 @@ def _of_columns(options: argparse.Namespace) -> Sessions:
 
 
 def read_split(options: argparse.Namespace, validation: float | None = None) -> Split:
-    """The log in parts.
+    """Reads the log and splits it.
 
     Args:
-        options: Of :func:`add_log` and :func:`add_split`.
-        validation: The validation part of a data set with a name, where the options name none.
+        options: Options of :func:`add_log` and :func:`add_split`.
+        validation: Size of the validation part of a named data set, if the options give none.
 
     Raises:
         ValueError: As :func:`read`; or if a part would be empty.
@@ -183,11 +185,11 @@ def read_split(options: argparse.Namespace, validation: float | None = None) -> 
 def split_of(
     sessions: Sessions, kind: str | None, test: float | None, validation: float | None
 ) -> Split:
-    """The parts of sessions, with a validation part.
+    """Splits sessions into training, validation and test.
 
     Args:
         sessions: The log.
-        kind: ``"temporal"``, ``"last"``, ``"sessions"``; ``None``: what suits the sessions.
+        kind: ``"temporal"``, ``"last"``, ``"sessions"``; ``None``: chosen by the sessions.
         test, validation: Sizes in the unit of the split; ``None``: a tenth, or one click.
 
     Raises:
@@ -218,5 +220,5 @@ def split_of(
 
 
 def _clicks(size: float | None) -> int | float:
-    """A number of clicks, or a share of them: argparse gives floats for both."""
+    """A number of clicks, or a share of them; argparse returns floats for both."""
     return 1 if size is None else int(size) if size == int(size) else size

@@ -35,7 +35,9 @@ def add_to(commands: Any) -> None:
     )
     add_log(parser)
     parser.add_argument("-k", type=int, default=10, help="items for each session (default: 10)")
-    parser.add_argument("--exclude-seen", action="store_true", help="no item of the session itself")
+    parser.add_argument(
+        "--exclude-seen", action="store_true", help="leave out items of the session itself"
+    )
     parser.add_argument(
         "--to", type=Path, help="a .csv or .parquet file (default: standard output, as CSV)"
     )
@@ -43,7 +45,7 @@ def add_to(commands: Any) -> None:
 
 
 def run(options: argparse.Namespace) -> None:
-    """Writes one row per recommendation, as ``recommend(as_frame=True)`` gives them."""
+    """Writes one row per recommendation, as ``recommend(as_frame=True)`` returns them."""
     if options.to is not None and options.to.suffix not in (".csv", ".parquet"):
         raise ValueError(f"--to is a .csv or a .parquet file, got {options.to}.")
     model = load(_folder(options.model))
@@ -58,7 +60,7 @@ def run(options: argparse.Namespace) -> None:
 
 
 def _folder(path: Path) -> Path:
-    """The folder of the model: the best one's, where the path is that of a comparison."""
+    """The folder of the model; for a comparison, the folder of its best model."""
     if not (path / "results.json").exists():
         return path
     comparison = Comparison.load(path)

@@ -31,7 +31,7 @@ def add_to(commands: Any) -> None:
         nargs="+",
         default=[],
         metavar="FOLDER",
-        help="further models, shown beside it on the page",
+        help="further models, shown next to it on the page",
     )
     parser.add_argument("--host", default="127.0.0.1", help="address (default: 127.0.0.1)")
     parser.add_argument("--port", type=int, default=8_000, help="port (default: 8000)")
@@ -61,8 +61,8 @@ def add_to(commands: Any) -> None:
 
 
 def run(options: argparse.Namespace) -> None:
-    """Serves until it is told to end."""
-    from graphseq.serving.service.run import Settings, serve  # other commands need none of it
+    """Serves until it is stopped."""
+    from graphseq.serving.service.run import Settings, serve  # only this command needs it
 
     names = Settings.__dataclass_fields__
     logging.getLogger("graphseq.serving").setLevel(logging.INFO)

@@ -1,4 +1,4 @@
-"""``graphseq tune``: searches the settings of one model on the validation part alone."""
+"""``graphseq tune``: searches the settings of one model on the validation part."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def add_to(commands: Any) -> None:
     """Adds the command to the command line."""
     parser: argparse.ArgumentParser = commands.add_parser(
         "tune",
-        help="search the settings of one model on the validation part",
+        help="search settings of one model on the validation part",
         description=__doc__,
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -34,20 +34,26 @@ def add_to(commands: Any) -> None:
     add_split(parser)
     group = parser.add_argument_group("search")
     group.add_argument("--model", required=True, help="a family, or a line of the settings")
-    group.add_argument("--space", type=Path, help="a file in place of the family's space")
+    group.add_argument("--space", type=Path, help="a file instead of the family's space")
     group.add_argument("--settings", type=Path, help="a settings file to start from")
-    group.add_argument("--trials", type=int, default=30, help="trials in all (default: 30)")
-    group.add_argument("--epochs", type=int, default=10, help="most epochs (default: 10)")
-    group.add_argument("--monitor", default="mrr@20", help="what is maximized (default: mrr@20)")
+    group.add_argument(
+        "--trials", type=int, default=30, help="total number of trials (default: 30)"
+    )
+    group.add_argument(
+        "--epochs", type=int, default=10, help="maximum number of epochs (default: 10)"
+    )
+    group.add_argument(
+        "--monitor", default="mrr@20", help="the metric to maximize (default: mrr@20)"
+    )
     group.add_argument("--seed", type=int, default=0)
     group.add_argument("--device", default="cpu", help="cpu, cuda, mps (default: cpu)")
     parser.add_argument("--out", type=Path, default=Path("runs/tune"))
-    parser.add_argument("--resume", action="store_true", help="go on with the study in --out")
+    parser.add_argument("--resume", action="store_true", help="resume the study in --out")
     parser.set_defaults(run=run)
 
 
 def run(options: argparse.Namespace) -> None:
-    """Searches; writes the best settings to ``--out``."""
+    """Runs the search; writes the best settings to ``--out``."""
     named = is_named(options.log)
     settings = settings_of(options.settings or (options.log if named else None))
     validation = settings.validation

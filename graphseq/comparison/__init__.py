@@ -1,4 +1,4 @@
-"""Models compared on one split, with intervals and tests; settings searched for."""
+"""Compares models on one split, with intervals and tests, and searches settings."""
 
 from graphseq.comparison.choice import choose
 from graphseq.comparison.compare import compare

@@ -1,4 +1,4 @@
-"""Models for a log that nobody has settings for, and how long each may train."""
+"""Chooses models for a log without settings, and their training time."""
 
 from __future__ import annotations
 
@@ -23,38 +23,38 @@ from graphseq.training.fit import fit
 logger = logging.getLogger(__name__)
 
 COUNTED = ("popularity", "markov", "sequential_rules")
-"""Families that count, in any comparison: seconds of training, and hard to beat."""
+"""Counting families in any comparison: they train in seconds and are hard to beat."""
 
 MOST_TRAINED = 3
-"""Families that are trained, at most."""
+"""Maximum number of trained families."""
 
 PILOT_CLICKS, PILOT_TARGETS = 3_000, 1_000
-"""Clicks of a pilot training, and targets of a pilot ranking."""
+"""Number of clicks of a pilot training, and of targets of a pilot ranking."""
 
 CLICKS_SEEN, MOST_EPOCHS = 1_500_000, 30
-"""Small logs are read more often than the default settings say: so many clicks in all, and so many
-epochs at most; the validation part ends a training that gets no better."""
+"""Small logs get more epochs than the default settings: up to this many clicks in total, and at
+most this many epochs. The validation part stops a training that no longer improves."""
 
 STEPS = 200
-"""Batches are made smaller until an epoch has so many, down to :data:`SMALLEST_BATCH`."""
+"""Batches are made smaller until an epoch has this many, down to :data:`SMALLEST_BATCH`."""
 
 SMALLEST_BATCH = 32
 
 MANY_ITEMS = 10_000
-"""Items from which training compares with drawn negatives: the exact loss takes too long here."""
+"""Number of items from which training uses drawn negatives: the exact loss takes too long here."""
 
 
 def choose(split: Split, seconds: float = 75.0, *, seeds: int = 1, seed: int = 0) -> list[Entry]:
-    """Lines for a comparison on any log: what counts, and what its figures suggest to train.
+    """Lines for a comparison on any log: counting models, and trained models that suit it.
 
-    Families come from :func:`graphseq.models.use.suggest`, and SR-GNN. A pilot of each on a few
-    thousand clicks shows how long an epoch takes; as many epochs are run as fit into the time. A
-    family of which not one epoch fits is left out with a warning.
+    The trained families are the suggestions of :func:`graphseq.models.use.suggest`, and SR-GNN. A
+    pilot run of each on a few thousand clicks measures how long an epoch takes; as many epochs are
+    run as fit into the time. A family is left out with a warning if not even one epoch fits.
 
     Args:
         split: The parts.
-        seconds: Time for the pilots, and for training and ranking of these families, about.
-        seeds: Runs of each.
+        seconds: Approximate time for the pilots, and for training and ranking of these families.
+        seeds: Number of runs of each model.
         seed: Seed of the sample for the pilots.
 
     Returns:
@@ -79,7 +79,7 @@ def choose(split: Split, seconds: float = 75.0, *, seeds: int = 1, seed: int = 0
             loss = {"name": "sampled_softmax", "num_negatives": 1024, "alpha": 0.75}
             entry = _with(entry, loss=loss)
         pilots.append((*_pilot(entry, split, seed), entry))
-    pilots.sort(key=lambda pilot: pilot[:2])  # what a fast family leaves goes to the others
+    pilots.sort(key=lambda pilot: pilot[:2])  # time that a fast family leaves goes to the others
     left = (seconds - (time.perf_counter() - started)) / max(1, seeds)
     trained: dict[str, Entry] = {}
     for place, (epoch, ranking, entry) in enumerate(pilots):
@@ -101,7 +101,7 @@ def choose(split: Split, seconds: float = 75.0, *, seeds: int = 1, seed: int = 0
 
 
 def _for_size(entry: Entry, split: Split) -> Entry:
-    """The line with epochs and batches for this many clicks."""
+    """The line with epochs and batch size for this many clicks."""
     family, training = MODELS[entry.model], entry.training
     of_prefixes = family.samples == "prefixes"
     samples = split.train.num_targets if of_prefixes else split.train.num_sessions
@@ -119,7 +119,7 @@ def _with(entry: Entry, **changed: Any) -> Entry:
 
 
 def _pilot(entry: Entry, split: Split, seed: int) -> tuple[float, float]:
-    """Seconds of an epoch, its validation included, and of ranking the test part, about."""
+    """Approximate seconds of an epoch, including validation, and of ranking the test part."""
     train = _sample(split.train, split.train.num_clicks, PILOT_CLICKS, seed)
     test = _sample(split.test, split.test.num_targets, PILOT_TARGETS, seed)
     model = entry.new_model(split.num_items, seed)
@@ -131,7 +131,7 @@ def _pilot(entry: Entry, split: Split, seed: int) -> tuple[float, float]:
 
 
 def _sample(sessions: Sessions, size: int, wanted: int, seed: int) -> Sessions:
-    """Whole sessions with about that many of ``size`` clicks or targets, drawn by the seed."""
+    """Whole sessions with about this many of ``size`` clicks or targets, drawn by the seed."""
     if size <= wanted:
         return sessions
     number = max(2, round(sessions.num_sessions * wanted / size))
@@ -141,7 +141,7 @@ def _sample(sessions: Sessions, size: int, wanted: int, seed: int) -> Sessions:
 
 
 def _features(train: Sessions) -> dict[str, object]:
-    """What a family with side features reads: all that there is, of clicks and else of items."""
+    """The features for a family that reads side features: all features of clicks, else of items."""
     of_items = [] if train.item_features is None else [str(name) for name in train.item_features]
     of_clicks = [name for name in train.click_features if name not in of_items]
     return {**feature_specs(train, click=of_clicks, item=of_items)}

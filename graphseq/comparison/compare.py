@@ -1,4 +1,4 @@
-"""Trains models on one split and ranks the same test cases with each."""
+"""Trains models on one split and evaluates them on the same test cases."""
 
 from __future__ import annotations
 
@@ -60,11 +60,11 @@ def compare(
     note: str | None = None,
     command: str = "graphseq.compare",
 ) -> Comparison:
-    """Trains models on a split, ranks its test part with each, and tests every pair of them.
+    """Trains models on a split, evaluates each on its test part, and tests every pair.
 
     Models are trained on ``split.train``; a validation part, where the split has one, chooses the
-    epoch. The test part is ranked once per model and seed. Counting models, and instances that were
-    trained before, are the same for every seed and run once.
+    epoch. The test part is ranked once per model and seed. Counting models and already trained
+    instances do not depend on the seed and run once.
 
     Args:
         split: The parts.
@@ -72,12 +72,12 @@ def compare(
             ``(name, {"hidden_channels": 64, "max_epochs": 5})`` of arguments and training settings.
             Your own classes or instances of :class:`~graphseq.models.SessionModel`, or
             ``(label, class or instance)``. A mapping from labels to these names the lines. An
-            instance is copied before it is trained; one that was trained before is ranked as it is.
+            instance is copied before training; an instance that is already trained is only ranked.
             ``None``: the default lines of the settings.
-        seeds: How many runs of each model, of seeds 0, 1, ...; or the seeds themselves.
-        settings: What names of models mean. The name of a data set with its own settings, the path
-            of a settings file, as a search writes it, or the settings themselves. ``None``:
-            settings for any data.
+        seeds: Number of runs of each model, with seeds 0, 1, ...; or the seeds themselves.
+        settings: Settings that names of models refer to. The name of a data set with its own
+            settings, the path of a settings file, such as a search writes, or the settings
+            themselves. ``None``: settings for any data.
         ks: Cut-offs of the metrics; ``None``: the settings' cut-offs, 5, 10 and 20.
         monitor: The metric that chooses the epoch and orders the models; ``None``: ``mrr`` at the
             largest cut-off.
@@ -85,22 +85,21 @@ def compare(
             :class:`~graphseq.evaluation.Protocol` or the name of a preset. ``None``: all targets
             among all items, and for histories of users (``leave_last_split``) with seen items and
             without, unless ``exclude_seen`` is given.
-        exclude_seen: Whether items of the history leave the ranking, in validation too; ``None``:
-            as the protocol or the settings have it, where the default is no.
-        cluster: Clusters of cases that are not independent: the cases of one session, or of one
-            user.
+        exclude_seen: Whether items of the history are removed from the ranking, also in validation;
+            ``None``: as in the protocol or the settings, whose default is no.
+        cluster: Clusters of dependent cases: ``"session"`` or ``"user"``.
         device: Where models are trained and ranked.
-        audit: Whether the split and every trained model are audited; the results carry what was
-            found (:func:`~graphseq.evaluation.audit`, :func:`~graphseq.evaluation.audit_model`).
+        audit: Whether to audit the split and every trained model; the results include the findings
+            (:func:`~graphseq.evaluation.audit`, :func:`~graphseq.evaluation.audit_model`).
         out: Folder for ``results.json``, ``results.csv``, the trained models with their logs and
             the places of all cases (``models/``), tables and pictures.
         resume: Whether to resume from what ``out`` holds. A row whose settings, seed and files
-            agree is taken over, lines that are not named now stay, and a training resumes from its
+            agree is reused, lines that are not named now are kept, and a training resumes from its
             checkpoint.
-        progress: Whether to show bars, or lines of the log, of training and ranking.
-        name: What tables and pictures call the data.
-        note: What a reader of the results should know.
-        command: What makes the same results again, for the reader.
+        progress: Whether to show progress bars or log lines of training and ranking.
+        name: Name of the data in tables and plots.
+        note: A note for readers of the results.
+        command: The command that reproduces the results, for the reader.
 
     Raises:
         ValueError: If there is no such model or setting, an option is out of range, or ``out``
@@ -148,7 +147,7 @@ def compare(
 def _protocol(
     split: Split, given: Protocol | str | None, exclude_seen: bool | None, by_settings: bool
 ) -> Protocol:
-    """The rules of the ranking; histories of users are ranked with seen items and without."""
+    """The protocol of the ranking; histories of users are ranked with and without seen items."""
     if exclude_seen is not None:
         return protocol_of(given, flag("exclude_seen", exclude_seen))
     if given is None and split.protocol.get("split") == "leave_last" and not by_settings:
@@ -157,7 +156,7 @@ def _protocol(
 
 
 def _seeds(seeds: Any) -> list[int]:
-    """The seeds of a number of runs, or these seeds themselves."""
+    """The seeds for a number of runs, or the given seeds."""
     if isinstance(seeds, Iterable) and not isinstance(seeds, str):
         listed = [whole("seeds", seed, at_least=0) for seed in seeds]
     else:
@@ -172,7 +171,7 @@ def _seeds(seeds: Any) -> list[int]:
 
 @dataclass
 class _Run:
-    """One comparison as it runs: the record so far, and the places of all cases by model."""
+    """One running comparison: the record so far, and the ranks of all cases by model."""
 
     split: Split
     content: dict[str, Any]
@@ -186,7 +185,7 @@ class _Run:
     reports: dict[str, dict[int, Report]] = field(default_factory=dict)
 
     def take_over(self, entries: list[Entry]) -> None:
-        """Rows of the folder that a present line would make again, and rows of other lines."""
+        """Reuses rows of the folder that equal a current line, and keeps rows of other lines."""
         assert self.folder is not None
         if not (self.folder / "results.json").exists():
             return
@@ -202,7 +201,7 @@ class _Run:
             if then != _as_json(now):
                 raise ValueError(
                     f"{self.folder} holds results of {_difference(key, then, now)}: choose another "
-                    "folder, or leave resume away to begin again."
+                    "folder, or leave out resume to start again."
                 )
         wanted = {entry.name: entry.settings for entry in entries}
         for row in before["rows"]:
@@ -216,7 +215,7 @@ class _Run:
             logger.info("%d rows of %s are taken over.", len(self.content["rows"]), self.folder)
 
     def line(self, entry: Entry, seed: int) -> None:
-        """Trains and ranks one model, unless its row is there."""
+        """Trains and ranks one model, unless its row exists."""
         if seed in self.reports.get(entry.name, {}):
             return
         protocol = self.content["protocol"]
@@ -272,7 +271,7 @@ class _Run:
         )
 
     def tests(self) -> list[dict[str, Any]]:
-        """Every model against every other, on what the table shows."""
+        """Tests every model against every other, on the metrics of the table."""
         shown = shown_metrics(self.content)
         shown = shown[:2] if len(shown) == 3 else [*shown[:2], *shown[3:5]]  # HR and MRR
         metrics = list(dict.fromkeys([*shown, self.content["monitor"]]))
@@ -283,7 +282,7 @@ class _Run:
         return None if self.folder is None else self.folder / "models" / f"{slug}-seed{seed}"
 
     def _begun(self, entry: Entry, folder: Path | None) -> bool:
-        """Whether the folder holds a training of this very line; another one is removed."""
+        """Whether the folder holds a training of exactly this line; a different one is removed."""
         if folder is None:
             return False
         path = folder / LINE
@@ -299,7 +298,7 @@ class _Run:
         return same
 
     def _saved_report(self, row: Mapping[str, Any]) -> Report | None:
-        """The places of the cases of a row, if its file is there and gives the same metrics."""
+        """The ranks of the cases of a row, if its file exists and gives the same metrics."""
         slug = Entry(row["model"], "").slug
         folder = self._folder(slug, row["seed"])
         assert folder is not None
@@ -320,16 +319,16 @@ class _Run:
 
 
 REPORT, LINE = "report.bin", "line.json"
-"""The places of all cases, and what the training is of, in the folder of a line."""
+"""Files in the folder of a line: the ranks of all cases, and the identity of the training."""
 
 
 def _as_json(content: Any) -> Any:
-    """The content as a file gives it back: tuples are lists."""
+    """The content after a round trip through JSON: tuples become lists."""
     return json.loads(json.dumps(content))
 
 
 def _difference(key: str, then: Any, now: Any) -> str:
-    """What differs, with both sides named."""
+    """Describes the difference, naming both sides."""
     if key == "data":
         parts = [part for part in now if then is None or then.get(part) != now[part]]
         return f"other data (the parts that differ: {', '.join(parts) or 'more parts than now'})"

@@ -1,4 +1,4 @@
-"""What a comparison of models found: frame, tests in words, tables and pictures."""
+"""The result of a comparison of models: frame, tests in words, tables and plots."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ from graphseq.visualization import plot_comparison, plot_cost
 
 @dataclass(frozen=True, eq=False)
 class Comparison:
-    """Models ranked on the same cases; made by :func:`graphseq.compare`.
+    """Models evaluated on the same cases; made by :func:`graphseq.compare`.
 
-    All that it shows comes from its record, the content of a ``results.json``, so that
-    :meth:`load` gives back the same.
+    Everything comes from its record, the content of a ``results.json``, so that :meth:`load`
+    restores it completely.
 
     Args:
         content: The record.
@@ -33,16 +33,16 @@ class Comparison:
 
     @classmethod
     def load(cls, path: str | os.PathLike[str], *more: str | os.PathLike[str]) -> Comparison:
-        """The comparison of a ``results.json``, or of the folder that holds it.
+        """Loads the comparison from a ``results.json``, or from the folder that holds it.
 
         Args:
             path: The file or folder.
-            *more: Further ones of the same data and protocol, whose rows join the table. Tests stay
-                within each comparison: models of two of them are not tested against each other.
+            *more: Further comparisons of the same data and protocol, whose rows join the table.
+                Models of different comparisons are not tested against each other.
 
         Raises:
-            ValueError: If there is none, it is of another form, or results of other data or another
-                protocol would be mixed into one table.
+            ValueError: If there is no such file, it has another format, or results of different
+                data or protocols would be mixed in one table.
         """
         content = dict(read_results(path))
         for other in more:
@@ -102,7 +102,7 @@ class Comparison:
         """Paired tests of every model against every other, clustered by session or user.
 
         Args:
-            metric: One of those tested; ``None``: all of them.
+            metric: One of the tested metrics; ``None``: all of them.
 
         Returns:
             One row per pair and metric, with ``model``, ``against``, ``metric``, ``cases``,
@@ -120,14 +120,15 @@ class Comparison:
 
         Args:
             metric: As for :meth:`tests`.
-            of: The model whose tests are told; ``None``: the best one, which leads the table.
+            of: The model whose tests are described; ``None``: the best one, at the top of the
+                table.
 
         Raises:
             ValueError: If there is no such model, or the metric was not tested.
         """
         order = self.models
         if of is not None and of not in order:
-            raise ValueError(f"There is no model {of!r} here, but {', '.join(order)}.")
+            raise ValueError(f"There is no model {of!r} here; the models are {', '.join(order)}.")
         of = order[0] if of is None else of
         told = [test for test in self._tests(metric) if of in (test["model"], test["against"])]
 
@@ -146,7 +147,7 @@ class Comparison:
         return tables.markdown(self.content)
 
     def to_latex(self) -> str:
-        """The same as a table of LaTeX with ``booktabs``, the best of each column in bold face."""
+        """The same as a LaTeX table with ``booktabs``; the best value of each column is bold."""
         return tables.latex(self.content)
 
     def plot(
@@ -158,8 +159,8 @@ class Comparison:
         """Bars of all models with their intervals: :func:`graphseq.visualization.plot_comparison`.
 
         Args:
-            metrics: One panel each, the first one orders the models; ``None``: that of the table,
-                and ``hr`` or ``mrr`` at the largest cut-off.
+            metrics: One panel each, the first one orders the models; ``None``: the table's leading
+                metric, and ``hr`` or ``mrr`` at the largest cut-off.
             path: File to write the figure to.
         """
         if metrics is None:

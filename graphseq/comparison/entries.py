@@ -1,4 +1,4 @@
-"""The lines of a comparison: models with their settings, by name or brought along."""
+"""The lines of a comparison: models with their settings, by name or as own classes."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ from graphseq.models.counting.counting import CountingModel
 from graphseq.training.settings import TrainingSettings
 
 Model = str | type[SessionModel] | SessionModel
-"""A model as a caller names it: a name in ``MODELS``, a class, or an instance."""
+"""A model as given by a caller: a name in ``MODELS``, a class, or an instance."""
 
 
 @dataclass(frozen=True)
 class Entry:
-    """One line of a comparison: a model with arguments, trained in one way.
+    """One line of a comparison: a model with arguments and training settings.
 
     Args:
-        name: How tables call it.
-        model: Its name in ``graphseq.models.MODELS``; or that of the class in ``own``.
+        name: Name in tables.
+        model: Its name in ``graphseq.models.MODELS``, or the name of the class in ``own``.
         arguments: Arguments of the model, besides ``num_items``.
-        fit: Fields of ``TrainingSettings``, as JSON has them.
+        fit: Fields of ``TrainingSettings``, as in JSON.
         own: Your own class or instance, instead of one of ``MODELS``.
     """
 
@@ -42,14 +42,14 @@ class Entry:
 
     @property
     def slug(self) -> str:
-        """The name as part of a file's name."""
+        """The name in a form that file names allow."""
         return re.sub(r"[^a-z0-9]+", "-", self.name.lower()).strip("-")
 
     @cached_property
     def settings(self) -> dict[str, Any]:
-        """What the line is made of, fit for JSON: two lines are the same where this is.
+        """The identity of the line, as JSON: two lines are the same if this is equal.
 
-        Of a class of your own the source is part of it, of an instance the weights.
+        It includes the source code of your own class, and the weights of an instance.
         """
         content = {"model": self.model, "arguments": self.arguments, "fit": self.fit}
         if isinstance(self.own, SessionModel):
@@ -58,7 +58,7 @@ class Entry:
 
     @property
     def training(self) -> TrainingSettings:
-        """The settings of its training.
+        """The training settings of the line.
 
         Raises:
             ValueError: If one is not a setting, or a value is out of range.
@@ -67,22 +67,22 @@ class Entry:
 
     @property
     def is_trained(self) -> bool:
-        """Whether it is an instance that was trained before: it is ranked as it is."""
+        """Whether it is an instance that is already trained, and is only ranked."""
         return isinstance(self.own, SessionModel) and self.own.catalog is not None
 
     @property
     def is_drawn(self) -> bool:
-        """Whether another seed gives another model: not of counting models and trained ones."""
+        """Whether the model depends on the seed: not for counting models and trained instances."""
         family = self.own or MODELS[self.model]
         family = family if isinstance(family, type) else type(family)
         return not (self.is_trained or issubclass(family, CountingModel))
 
     def new_model(self, num_items: int, seed: int) -> SessionModel:
-        """A model that is not trained yet; an instance is copied, so that it stays as it is.
+        """A new untrained model; an instance is copied and stays unchanged.
 
         Args:
             num_items: Items of the training part.
-            seed: Seed of the first weights.
+            seed: Seed of the initial weights.
 
         Raises:
             ValueError: If the arguments do not fit the model.
@@ -101,13 +101,13 @@ class Entry:
 def entries_of(
     models: Iterable[Any] | Mapping[str, Any], known: Iterable[Entry] = ()
 ) -> list[Entry]:
-    """The lines that a caller means.
+    """The lines for the models that a caller gives.
 
     Args:
-        models: Names of ``MODELS`` or of lines that are known; pairs ``(name, settings)``; pairs
-            ``(label, class or instance)``; classes and instances; lines. Or a mapping from a label
+        models: Names of ``MODELS`` or of known lines; pairs ``(name, settings)``; pairs
+            ``(label, class or instance)``; classes and instances; lines. Or a mapping from labels
             to any of these.
-        known: Lines with their own settings, which a name refers to.
+        known: Lines with their own settings, which names refer to.
 
     Raises:
         ValueError: If there is no such model or setting, or two lines have one name.
@@ -128,7 +128,7 @@ def entries_of(
         raise ValueError("A comparison needs a model at least: pass a name such as 'srgnn'.")
     slugs: dict[str, str] = {}
     for line in lines:
-        line.training  # noqa: B018 - a wrong setting is known before anything is trained
+        line.training  # noqa: B018 - raises for a wrong setting before anything is trained
         if line.slug in slugs:
             raise ValueError(
                 f"Two lines are called {slugs[line.slug]!r} and {line.name!r}: give each a label "
@@ -162,7 +162,7 @@ def _lines(model: Any, known: list[Entry]) -> list[Entry]:
 
 
 def _named(name: str, known: list[Entry]) -> list[Entry]:
-    """The known lines of that name or model; a model of ``MODELS`` as it is where there is none."""
+    """The known lines of this name or model; if none, a model of ``MODELS`` with defaults."""
     for attribute in ("name", "model"):
         found = [entry for entry in known if getattr(entry, attribute) == name]
         if found:
@@ -174,7 +174,7 @@ def _named(name: str, known: list[Entry]) -> list[Entry]:
 
 
 def _changed(entry: Entry, settings: Mapping[str, Any]) -> Entry:
-    """The line with other settings: ``{"arguments": ..., "fit": ...}``, or both in one mapping."""
+    """The line with changed settings: ``{"arguments": ..., "fit": ...}``, or one mapping."""
     parts: dict[str, dict[str, Any]] = {"arguments": {}, "fit": {}}
     if settings and set(settings) <= set(parts):
         parts |= {part: dict(values) for part, values in settings.items()}
@@ -202,7 +202,7 @@ def _changed(entry: Entry, settings: Mapping[str, Any]) -> Entry:
 
 
 def _class_name(family: type) -> str:
-    """The name in ``MODELS``, or that of the class with its module."""
+    """The name in ``MODELS``, or the name of the class with its module."""
     for name, known in MODELS.items():
         if known is family:
             return name
@@ -210,7 +210,7 @@ def _class_name(family: type) -> str:
 
 
 def _arguments(model: SessionModel) -> dict[str, Any]:
-    """The arguments that an instance was built with, where it keeps them."""
+    """The arguments that an instance was built with, if it stores them."""
     try:
         return {name: value for name, value in model.settings.items() if name != "num_items"}
     except AttributeError:
@@ -228,5 +228,5 @@ def _digest_of_weights(model: SessionModel) -> str:
 def _digest_of_source(family: type) -> str | None:
     try:
         return hashlib.sha256(inspect.getsource(family).encode()).hexdigest()
-    except (OSError, TypeError):  # typed at a prompt
+    except (OSError, TypeError):  # defined at a prompt
         return None

@@ -1,4 +1,4 @@
-"""Which families beat counting on a log, as a comparison on its validation part measures it."""
+"""Finds families that beat counting models on a log, by a comparison on its validation part."""
 
 from __future__ import annotations
 
@@ -11,23 +11,23 @@ from graphseq.data.splits.splits import Split, fixed_split
 from graphseq.models.use.suggest import Suggestion
 
 EPOCHS_CHOSEN_ON = 0.1
-"""Share of the training sessions, the last ones, on which the epoch of each model is chosen."""
+"""Share of the training sessions (the last ones) used to choose the epoch of each model."""
 
 
 def measured_suggestion(split: Split, minutes: float, *, seed: int = 0) -> Suggestion:
-    """Families that beat the best counting one on the validation part; the test is not looked at.
+    """Families that beat the best counting model on the validation part; the test part is not used.
 
     Families come from :func:`~graphseq.comparison.choose`. They are trained on the training part,
     whose last tenth chooses the epoch, and ranked on the validation part.
 
     Args:
         split: The parts, with a validation part.
-        minutes: About how long the models may train and rank.
+        minutes: Approximate time for training and ranking.
         seed: Seed of the models.
 
     Returns:
-        First those whose difference from the best counting family has an interval above zero, best
-        first; then the counting ones. Notes state what happened to the others.
+        First the families whose difference from the best counting family has an interval above
+        zero, best first; then the counting families. Notes state what happened to the others.
 
     Raises:
         ValueError: If there is no validation part, or the time is not positive.
@@ -63,7 +63,7 @@ def measured_suggestion(split: Split, minutes: float, *, seed: int = 0) -> Sugge
 
 
 def _against(tests: list[dict[str, Any]], name: str, floor: str, metric: str) -> dict[str, Any]:
-    """The paired test of two models, in either order."""
+    """The paired test of two models, found in either order."""
     return next(
         test
         for test in tests

@@ -1,4 +1,4 @@
-"""The one form in which every comparison writes what it found; tables and plots come from it."""
+"""The file format of all comparisons; tables and plots are made from it."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ from graphseq.models.base import SessionModel
 from graphseq.training.fit import FitResult
 
 FORMAT, FORMAT_VERSION = "graphseq.results", 1
-"""What a ``results.json`` says that it is."""
+"""The format name of a ``results.json``."""
 
 RULES: dict[str, Rule] = {
     "command": text(),
@@ -57,13 +57,13 @@ RULES: dict[str, Rule] = {
     ),
     "tests": absent_or(list_of(mapping_of(anything()))),
 }
-"""What is checked of a ``results.json``: numbers that tables and plots are made from."""
+"""The rules that a ``results.json`` is checked against: the numbers of tables and plots."""
 
 PACKAGES = ("torch", "torch-geometric", "pytorch-lightning", "numpy", "scipy", "pandas")
 
 
 def versions() -> dict[str, str]:
-    """Versions of what computed the numbers."""
+    """Versions of the software that computed the numbers."""
     named = {name: _version(name) for name in ("graphseq", *PACKAGES)}
     return {"python": platform.python_version(), **named}
 
@@ -71,12 +71,12 @@ def versions() -> dict[str, str]:
 def _version(name: str) -> str:
     try:
         return version(name)
-    except PackageNotFoundError:  # graphseq itself, in a checkout that was not installed
+    except PackageNotFoundError:  # graphseq itself, in a checkout that is not installed
         return "unknown"
 
 
 def machine() -> dict[str, Any]:
-    """What computed the numbers: processor, cores, threads, memory."""
+    """The machine that computed the numbers: processor, cores, threads, memory."""
     processor = platform.processor() or platform.machine()
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.exists():
@@ -95,7 +95,7 @@ def machine() -> dict[str, Any]:
 def record(
     command: str, name: str, split: Split, ks: tuple[int, ...], protocol: Protocol, note: str
 ) -> dict[str, Any]:
-    """The content of a ``results.json`` without a row yet."""
+    """The content of a ``results.json`` without rows."""
     parts = {"train": split.train, "validation": split.validation, "test": split.test}
     fingerprints = {part: s.fingerprint() for part, s in parts.items() if s is not None}
     if split.train.item_features is not None:
@@ -124,7 +124,7 @@ def record(
 
 
 def _ranking(protocol: Protocol) -> str:
-    """The rules of the ranking in words, for the reader of a file."""
+    """The protocol of the ranking in words, for the reader of the file."""
     among = "all items of training"
     if protocol.sampled:
         among = f"sampled: {protocol.candidates} drawn items ({protocol.sampling}) and the target"
@@ -161,16 +161,16 @@ def row_of(
 
 
 def intervals(report: Report, metrics: Iterable[str]) -> dict[str, list[float]]:
-    """Both ends of each interval, except where a single cluster shows no spread."""
+    """Both ends of each interval, except if there is only one cluster."""
     ends = {name: list(report.confidence_interval(name)) for name in metrics}
     return {name: pair for name, pair in ends.items() if all(map(math.isfinite, pair))}
 
 
 def writable(folder: Path) -> Path:
-    """Makes the folder of results, before hours of training are spent on them.
+    """Creates the folder of results and checks it before hours of training.
 
     Raises:
-        ValueError: If it cannot be made, or nothing can be written in it.
+        ValueError: If it cannot be created or written to.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -186,20 +186,20 @@ def writable(folder: Path) -> Path:
 
 
 def write_json(content: Mapping[str, Any], path: Path) -> None:
-    """Writes a JSON file whole or not at all; its folder is made."""
+    """Writes a JSON file atomically; its folder is created."""
     path.parent.mkdir(parents=True, exist_ok=True)
     documents.write_json(content, path)
 
 
 def write_text(text: str, path: Path) -> None:
-    """Writes a file whole or not at all; its folder is made."""
+    """Writes a text file atomically; its folder is created."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with documents.replacing_file(path) as file:
         file.write(text.encode())
 
 
 def write_results(content: Mapping[str, Any], folder: Path) -> None:
-    """Writes ``results.json`` with its checksum, and its rows, flat, as ``results.csv``."""
+    """Writes ``results.json`` with its checksum, and its flattened rows as ``results.csv``."""
     write_json(documents.seal(content, FORMAT, FORMAT_VERSION), folder / "results.json")
     flat = [
         {key: value for key, value in row.items() if not isinstance(value, (dict, list))}
@@ -210,12 +210,12 @@ def write_results(content: Mapping[str, Any], folder: Path) -> None:
 
 
 def read_results(path: str | os.PathLike[str]) -> dict[str, Any]:
-    """The content of a ``results.json``, or of the one in a folder.
+    """Reads a ``results.json``, or the one in a folder.
 
     Files of graphseq 0.1, which state no format, are read without a checksum.
 
     Raises:
-        ValueError: If there is none, it is of another form, damaged, or a field breaks its rule.
+        ValueError: If there is none, it has another format, is damaged, or a field breaks its rule.
     """
     path = Path(path)
     path = path / "results.json" if path.is_dir() else path

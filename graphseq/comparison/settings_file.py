@@ -1,4 +1,4 @@
-"""How a data set is used: its models with their settings, from one small file."""
+"""Settings of a data set: its models with their settings, from one small file."""
 
 from __future__ import annotations
 
@@ -22,15 +22,16 @@ FOLDER = files("graphseq") / "comparison" / "settings"
 
 @dataclass(frozen=True)
 class Settings:
-    """How a data set is used.
+    """Settings of a data set.
 
     Args:
         models: The lines of the table.
-        default: Names of the lines that run where none are named; empty: all.
-        ks: Cutoffs of the metrics; tests and the table's order go by ``mrr`` at the last.
-        exclude_seen: Whether items of the history leave the ranking.
-        validation: How much of training is held out; ``None``: nothing, all epochs are run.
-        note: Why it is so, for the reader of the file.
+        default: Names of the lines that run by default; empty: all.
+        ks: Cut-offs of the metrics; ``mrr`` at the last one orders the table and is tested.
+        exclude_seen: Whether items of the history are removed from the ranking.
+        validation: Size of the held-out validation part; ``None``: no validation, all epochs are
+            run.
+        note: The reason for these settings, for readers of the file.
     """
 
     models: tuple[Entry, ...] = ()
@@ -42,13 +43,13 @@ class Settings:
 
     @classmethod
     def for_dataset(cls, dataset: str) -> Settings:
-        """The settings of a data set, or the default ones where it has none."""
+        """The settings of a data set, or the default settings if it has none."""
         file = FOLDER / f"{dataset}.json"
         return cls._read(file if file.is_file() else FOLDER / "default.json")
 
     @classmethod
     def read(cls, path: str | os.PathLike[str]) -> Settings:
-        """The settings in a file, as ``best.json`` of a search is one.
+        """Reads a settings file, such as ``best.json`` of a search.
 
         Raises:
             ValueError: If there is no such file, or it holds no settings.
@@ -68,7 +69,7 @@ class Settings:
         return settings
 
     def to_dict(self) -> dict[str, Any]:
-        """The content of a settings file that :meth:`read` gives back."""
+        """The content of a settings file, as :meth:`read` takes it."""
         lines = [{"name": entry.name, **entry.settings} for entry in self.models]
         return {
             "note": self.note,
@@ -80,12 +81,11 @@ class Settings:
         }
 
     def select(self, names: Sequence[str] | None) -> list[Entry]:
-        """The lines of these models, by the name of line or model; ``["all"]``: every line.
+        """The lines with these names of lines or models; ``["all"]``: every line; ``None``:
+        default.
 
-        ``None``: the lines that the settings name as default.
-
-        Raises:
-            ValueError: If there is none of that name.
+                Raises:
+                    ValueError: If there is no line with a given name.
         """
         if names is None:
             names = self.default or ["all"]
@@ -93,7 +93,7 @@ class Settings:
 
 
 def settings_of(settings: str | os.PathLike[str] | Settings | None) -> Settings:
-    """The settings themselves, or read by the name of a data set, from a file, or the default."""
+    """The settings themselves, or read by data set name or from a file, or the default."""
     if isinstance(settings, Settings):
         return settings
     if isinstance(settings, (str, os.PathLike)) and Path(settings).suffix == ".json":
@@ -116,12 +116,12 @@ def ranked_by(
     """The cut-offs of a comparison, ascending, and the metric that orders its models.
 
     Args:
-        settings: Its cut-offs are used for ``ks=None``.
+        settings: Settings whose cut-offs are used for ``ks=None``.
         ks: Cut-offs.
         monitor: One of their metrics; ``None``: ``mrr`` at the largest of them.
 
     Raises:
-        ValueError: If these are not cut-offs, or the metric is unknown or at another cut-off.
+        ValueError: If a cut-off is invalid, or the metric is unknown or at another cut-off.
     """
     given = settings.ks if ks is None else ks
     listed = list(given) if isinstance(given, Iterable) else [given]

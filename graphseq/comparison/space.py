@@ -1,9 +1,8 @@
-"""Search spaces of the families: small files that a person reads, and what Optuna asks of them.
+"""Search spaces of the families: small readable files, and their interface to Optuna.
 
 A space is ``{"arguments": {...}, "fit": {...}}``, arguments of the model and fields of
-``TrainingSettings``. A list is a choice. ``{"low": 1, "high": 9}`` is a range, of whole numbers
-where both ends are; with ``"log": true`` it is uniform on a log scale. Anything else is a fixed
-value.
+``TrainingSettings``. A list is a choice. ``{"low": 1, "high": 9}`` is a range, of whole numbers if
+both ends are; with ``"log": true`` it is uniform on a log scale. Anything else is a fixed value.
 """
 
 from __future__ import annotations
@@ -25,14 +24,14 @@ FOLDER = files("graphseq") / "comparison" / "spaces"
 
 
 class Space:
-    """The settings that a search tries for one family, on top of those known to be good.
+    """The settings that a search tries for one family, on top of known good settings.
 
     Args:
-        base: Settings that are kept where the space does not name them.
-        content: The space, as its file has it.
+        base: Base settings, which are kept unless the space names them.
+        content: The space, as in its file.
 
     Raises:
-        ValueError: If the space names what no model or training takes, or a range is none.
+        ValueError: If the space names an unknown argument or setting, or a range is invalid.
     """
 
     def __init__(self, base: Entry, content: Mapping[str, Mapping[str, Any]]) -> None:
@@ -49,7 +48,7 @@ class Space:
 
     @classmethod
     def from_entry(cls, base: Entry) -> Space:
-        """The space of the family.
+        """The predefined space of a family.
 
         Raises:
             ValueError: If the family has none.
@@ -67,7 +66,7 @@ class Space:
 
     @classmethod
     def read(cls, base: Entry, path: str | os.PathLike[str]) -> Space:
-        """The space in a file.
+        """Reads a space from a file.
 
         Raises:
             ValueError: If there is no such file, or it holds no space.
@@ -78,7 +77,7 @@ class Space:
             raise ValueError(f"{path} holds no search space: {error}.") from error
 
     def searched(self) -> Iterator[tuple[str, Any]]:
-        """What the search varies: ``part.name``, and its list or range."""
+        """The searched settings: ``part.name``, and its list or range."""
         for part, values in self.content.items():
             for name, value in values.items():
                 if isinstance(value, list) or (isinstance(value, dict) and "low" in value):
@@ -90,7 +89,7 @@ class Space:
         return self.entry(chosen)
 
     def entry(self, chosen: Mapping[str, Any]) -> Entry:
-        """The settings with these values, ``part.name`` -> value, of what is searched."""
+        """The settings with these values of the searched settings, ``part.name`` -> value."""
         parts = {"arguments": dict(self.base.arguments), "fit": dict(self.base.fit)}
         for part, values in self.content.items():
             for name, value in values.items():
@@ -98,7 +97,7 @@ class Space:
         return replace(self.base, arguments=parts["arguments"], fit=parts["fit"])
 
     def of_base(self) -> dict[str, Any]:
-        """The settings known to be good, as a first trial, as far as they lie in the space."""
+        """The known good settings as a first trial, as far as they lie in the space."""
         known = {}
         for name, value in self.searched():
             part, _, field = name.partition(".")
@@ -117,14 +116,14 @@ class Space:
     @staticmethod
     def _draw(trial: Any, name: str, value: Any) -> Any:
         if isinstance(value, list):
-            labels = {_label(choice): choice for choice in value}  # Optuna keeps plain values only
+            labels = {_label(choice): choice for choice in value}  # Optuna stores plain values only
             return labels[trial.suggest_categorical(name, list(labels))]
         low, high, log = value["low"], value["high"], value.get("log", False)
         if isinstance(low, int) and isinstance(high, int):
             return trial.suggest_int(name, low, high, log=log)
         drawn = trial.suggest_float(name, low, high, log=log)
         digits = 3 - math.floor(math.log10(abs(drawn))) if drawn else 3
-        return round(drawn, digits)  # four digits: a file that a person reads
+        return round(drawn, digits)  # four digits: people read the file
 
 
 def _label(choice: Any) -> Any:

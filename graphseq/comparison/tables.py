@@ -1,4 +1,4 @@
-"""Tables of a comparison, from its record alone: for a page of Markdown and for a paper."""
+"""Tables of a comparison, made from its record: Markdown and LaTeX."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ Rows = list[dict[str, Any]]
 
 
 def protocol_in(content: Mapping[str, Any]) -> Protocol:
-    """The rules by which the rows were ranked."""
+    """The protocol under which the rows were ranked."""
     written = content["protocol"]
     seen = "remove" if written.get("exclude_seen") else "keep"  # of files of graphseq 0.1
     return Protocol.from_dict(written.get("evaluation", {"seen": seen}))
 
 
 def shown_metrics(content: Mapping[str, Any]) -> list[str]:
-    """The metrics of a table, at the largest cut-off, with and without seen items if both are."""
+    """The metrics of a table, at the largest cut-off, with and without seen items if both exist."""
     k = content["protocol"]["ks"][-1]
     return protocol_in(content).metrics([f"hr@{k}", f"mrr@{k}", f"ndcg@{k}"])
 
 
 def leading_metric(content: Mapping[str, Any]) -> str:
-    """The metric that orders the models: the one monitored, else ``mrr`` at the last cut-off."""
+    """The metric that orders the models: the monitored one, else ``mrr`` at the last cut-off."""
     found: str = content.get("monitor") or shown_metrics(content)[1]
     return found
 
@@ -42,12 +42,12 @@ def by_model(content: Mapping[str, Any]) -> dict[str, Rows]:
 
 
 def mean_metric(rows: Rows, metric: str) -> float:
-    """The mean over the rows of a model."""
+    """The mean of a metric over the rows of a model."""
     return float(np.mean([row["metrics"][metric] for row in rows]))
 
 
 def mean_interval(rows: Rows, metric: str) -> tuple[float, float] | None:
-    """The mean over the rows of both ends; ``None`` where a row has no interval."""
+    """The mean of both interval ends over the rows; ``None`` if a row has no interval."""
     if not all(metric in row["intervals"] for row in rows):
         return None
     low, high = np.mean([row["intervals"][metric] for row in rows], axis=0)
@@ -55,17 +55,17 @@ def mean_interval(rows: Rows, metric: str) -> tuple[float, float] | None:
 
 
 def mean_of(rows: Rows, key: str) -> float:
-    """The mean over the rows of a number that is not a metric."""
+    """The mean over the rows of a value that is not a metric."""
     return float(np.mean([row[key] for row in rows]))
 
 
 def repeated(rows: Rows) -> str:
-    """What several rows of one model are."""
+    """What the several rows of one model are called."""
     return "periods" if "period" in rows[0] else "seeds"
 
 
 def label(model: str, rows: Rows) -> str:
-    """The name of a line, and how many rows are behind it."""
+    """The name of a line with its number of rows."""
     return model if len(rows) == 1 else f"{model} ({len(rows)} {repeated(rows)})"
 
 
@@ -87,7 +87,7 @@ def markdown(content: Mapping[str, Any]) -> str:
 
 
 def audited(content: Mapping[str, Any]) -> list[str]:
-    """What the audits of split and models found, one sentence each; nothing where none was run."""
+    """The findings of the audits, one sentence each; empty if no audit was run."""
     if "audit" not in content["data"]:
         return []
     lines = [f"Audit of the split: {verdict_of(content['data']['audit'])}."]
@@ -97,7 +97,7 @@ def audited(content: Mapping[str, Any]) -> list[str]:
 
 
 def latex(content: Mapping[str, Any]) -> str:
-    """The same as a table of LaTeX (``booktabs``), the best of each column in bold face."""
+    """The same as a LaTeX table (``booktabs``); the best value of each column is bold."""
     names = shown_metrics(content)
     groups = by_model(content)
     best = {name: max(mean_metric(rows, name) for rows in groups.values()) for name in names}
@@ -150,5 +150,5 @@ SPECIAL = {
 
 
 def _escaped(text: str) -> str:
-    """Text as LaTeX prints it."""
+    """Text escaped for LaTeX."""
     return "".join(SPECIAL.get(sign, sign) for sign in text)

@@ -1,4 +1,4 @@
-"""Searches the settings of a family with Optuna, on the validation part alone."""
+"""Searches the settings of a family with Optuna, on the validation part only."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ NOTE = "Metrics are of the validation part; the test part was not ranked."
 
 @dataclass(frozen=True, eq=False)
 class Tuning:
-    """What a search found; made by :func:`graphseq.tune`.
+    """The result of a search; made by :func:`graphseq.tune`.
 
     Args:
         best: The best settings, as a line for :func:`graphseq.compare`.
@@ -49,7 +49,7 @@ class Tuning:
         return str(self.content["monitor"])
 
     def to_frame(self) -> pd.DataFrame:
-        """One row per trial: its state, the values chosen, the metric, and the epochs it took."""
+        """One row per trial: its state, the chosen values, the metric, and the number of epochs."""
         rows = [
             {
                 "trial": row["model"],
@@ -76,7 +76,7 @@ class Tuning:
         }
 
     def plot(self, path: str | os.PathLike[str] | None = None) -> Figure:
-        """The trials, and what was chosen: :func:`graphseq.visualization.plot_tuning`."""
+        """Plots the trials and the chosen values: :func:`graphseq.visualization.plot_tuning`."""
         return plot_tuning(self.content, path=path)
 
 
@@ -98,20 +98,19 @@ def tune(
     name: str = "your log",
     command: str = "graphseq.tune",
 ) -> Tuning:
-    """Searches settings of one model; trials are ranked on the validation part alone.
+    """Searches settings of one model; trials are ranked on the validation part only.
 
-    The test part is never looked at. The first trial has settings known to be good, as far as they
-    lie in the space. A trial that falls below the median of earlier ones at the same epoch ends
-    there.
+    The test part is never used. The first trial has known good settings, as far as they lie in the
+    space. A trial is stopped if it falls below the median of earlier trials at the same epoch.
 
     Args:
         split: The parts; it needs a validation part.
         model: One model, named as for :func:`graphseq.compare`.
-        space: What is searched, ``{"arguments": {...}, "fit": {...}}``, or the path of a file of
-            it. A list is a choice, ``{"low": 1, "high": 9, "log": True}`` a range, anything else a
-            fixed value. ``None``: the space of the family.
-        trials: Trials in all, including trials before a resumption.
-        epochs: Most epochs of a trial.
+        space: The search space, ``{"arguments": {...}, "fit": {...}}``, or the path of its file. A
+            list is a choice, ``{"low": 1, "high": 9, "log": True}`` a range, anything else a fixed
+            value. ``None``: the space of the family.
+        trials: Total number of trials, including trials before resuming.
+        epochs: Maximum number of epochs of a trial.
         settings: As for :func:`graphseq.compare`.
         ks, exclude_seen: As for :func:`graphseq.compare`.
         monitor: The metric that is maximized.
@@ -119,14 +118,15 @@ def tune(
         device: Where models are trained and ranked.
         out: Folder for the study (``study.db``), ``results.json`` and ``results.csv`` with one row
             per trial, the best settings (``best.json``) and a picture (``tuning.png``).
-        resume: Whether to resume the study in ``out``; it ends as if it had never stopped.
-        name: What tables and pictures call the data.
-        command: What makes the same results again, for the reader.
+        resume: Whether to resume the study in ``out``; the result is the same as without the
+            interruption.
+        name: Name of the data in tables and plots.
+        command: The command that reproduces the results, for the reader.
 
     Raises:
         ModuleNotFoundError: If Optuna is not installed.
-        ValueError: If there is no validation part, no trial came to an end, an option is out of
-            range, or ``out`` holds another study.
+        ValueError: If there is no validation part, no trial finished, an option is out of range, or
+            ``out`` holds another study.
         KeyboardInterrupt: If Ctrl-C ended a trial; earlier ones are in ``out``.
     """
     optuna = _optuna()
@@ -151,7 +151,7 @@ def tune(
     ks, monitor = ranked_by(known, ks, monitor)
     exclude_seen = known.exclude_seen if exclude_seen is None else exclude_seen
     exclude_seen = flag("exclude_seen", exclude_seen)
-    TrainingSettings(monitor=monitor, max_epochs=epochs)  # whether they are in range
+    TrainingSettings(monitor=monitor, max_epochs=epochs)  # raises if one is out of range
     trials, seed = whole("trials", trials), whole("seed", seed, at_least=0)
     if resume and out is None:
         raise ValueError("resume=True resumes the study in a folder: pass out=.")
@@ -173,7 +173,7 @@ def tune(
 
 @dataclass
 class _Search:
-    """One search as it runs."""
+    """One running search."""
 
     split: Split
     space: Space
@@ -184,7 +184,7 @@ class _Search:
     folder: Path | None
 
     def study(self, optuna: ModuleType, resume: bool) -> Any:
-        """The study of this folder; one of other data or another space is refused."""
+        """The study of this folder; raises if it is for other data or another space."""
         path = None if self.folder is None else self.folder / "study.db"
         if path is not None:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -211,7 +211,7 @@ class _Search:
             )
         study.set_user_attr("about", about)
         for trial in study.get_trials():
-            if not trial.state.is_finished():  # what a killed run has left
+            if not trial.state.is_finished():  # left by a killed run
                 study.tell(trial.number, state=optuna.trial.TrialState.FAIL)
         return study
 
@@ -220,7 +220,7 @@ class _Search:
         trial = study.ask()
         try:
             row, pruned = self._try(self.space.suggest(trial), trial)
-        except ValueError as error:  # settings that do not go together, or a loss that is none
+        except ValueError as error:  # settings that do not match, or a NaN loss
             trial.set_user_attr("error", str(error))
             study.tell(trial, state=optuna.trial.TrialState.FAIL)
             logger.warning("trial %d: %s", trial.number, error)
@@ -244,7 +244,7 @@ class _Search:
             self.finished(study)
 
     def _try(self, entry: Entry, trial: Any) -> tuple[dict[str, Any], bool]:
-        """A row, and whether the median of earlier trials ended it."""
+        """The row of a trial, and whether it was pruned by the median of earlier trials."""
         monitor, protocol = self.content["monitor"], self.content["protocol"]
         pruned = False
 
@@ -290,7 +290,7 @@ class _Search:
         return row, pruned
 
     def finished(self, study: Any) -> Tuning:
-        """What the study holds so far, from it alone; written where there is a folder."""
+        """The result of the study so far; written if there is a folder."""
         trials = [trial for trial in study.get_trials() if "row" in trial.user_attrs]
         if not trials:
             errors = [t.user_attrs["error"] for t in study.get_trials() if t.user_attrs]
@@ -303,7 +303,7 @@ class _Search:
         best = max(_complete(self.content), key=lambda row: row["metrics"][monitor])
         fit_settings = dict(best["settings"]["fit"])
         if best["epochs"]:
-            # Where the learning rate does not follow the schedule to its end, later epochs hurt.
+            # If the learning rate does not follow the schedule to its end, later epochs hurt.
             constant = fit_settings.get("schedule", "constant") == "constant"
             fit_settings["max_epochs"] = best["epochs"] if constant else self.epochs
         base = self.space.base
@@ -317,7 +317,7 @@ class _Search:
 
 
 def _complete(content: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """The rows of trials that ran to their end, or of all where none did."""
+    """The rows of finished trials, or of all trials if none finished."""
     rows: list[dict[str, Any]] = content["rows"]
     return [row for row in rows if row["state"] == "complete"] or rows
 

@@ -1,4 +1,4 @@
-"""Which model beats which: paired tests over the same cases, corrected for their number."""
+"""Paired tests of all models over the same cases, corrected for multiple tests."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ LEVEL = 0.95
 """Level of the intervals."""
 
 CHANCE = 0.05
-"""A model beats another where the corrected p of their difference is below this."""
+"""A model beats another if the corrected p-value of their difference is below this."""
 
 
 def paired_tests(
     reports: Mapping[str, Sequence[Report]], metrics: Sequence[str]
 ) -> list[dict[str, Any]]:
-    """Every model against every other, clustered, on the mean of its seeds case by case.
+    """Tests every model against every other, clustered, on the mean over seeds per case.
 
     Args:
-        reports: Model -> its reports, one per seed, all of the same cases.
-        metrics: What is compared; Holm's correction is within each.
+        reports: Model -> its reports, one per seed, all on the same cases.
+        metrics: Metrics to compare; Holm's correction is applied within each.
 
     Returns:
-        One row a metric and pair: ``difference`` is that of ``model`` minus ``against``.
+        One row per metric and pair: ``difference`` is ``model`` minus ``against``.
     """
     rows = []
     for metric in metrics:
@@ -63,7 +63,7 @@ def paired_tests(
 
 
 def sentence(test: Mapping[str, Any]) -> str:
-    """A test in words, in points of per cent, the better model first."""
+    """A test in words, in percentage points, the better model first."""
     model, against = test["model"], test["against"]
     difference, low, high = test["difference"], test["low"], test["high"]
     p = test.get("p_corrected", test.get("p_value"))
@@ -95,5 +95,5 @@ def _probability(p: float) -> str:
 
 
 def _plain(value: float) -> float | None:
-    """The number; ``None`` for NaN, which JSON does not have."""
+    """The number; ``None`` for NaN, which JSON does not support."""
     return value if math.isfinite(value) else None

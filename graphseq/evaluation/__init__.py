@@ -1,4 +1,4 @@
-"""Honest numbers: full rankings, metrics averaged over ties, intervals that know of clusters."""
+"""Evaluation: full rankings, metrics averaged over ties, cluster-robust intervals."""
 
 from graphseq.evaluation.audit import Audit, Finding, audit
 from graphseq.evaluation.beyond_accuracy import ListReport, evaluate_lists, gini, personalization

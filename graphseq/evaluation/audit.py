@@ -1,4 +1,4 @@
-"""Whether a split leaks: every way is searched for, counted, and shown by examples."""
+"""Searches a split for leaks: every kind is counted and shown by examples."""
 
 from __future__ import annotations
 
@@ -19,27 +19,27 @@ from graphseq.models.base import SessionModel
 Verdict = Literal["ok", "note", "fault", "unknown"]
 
 MOST_EXAMPLES = 3
-"""Examples that a finding shows."""
+"""Number of examples per finding."""
 
 SESSION_GAP = 30 * 60.0
-"""Seconds without a click after which a visit has ended, by the custom of web analytics."""
+"""Seconds without a click after which a visit ends, the convention of web analytics."""
 
 UNLIKELY = 0.01
-"""Chance coincidences below which two equal sessions are one session twice."""
+"""Expected chance coincidences below which two equal sessions count as copies of one."""
 
 
 @dataclass(frozen=True)
 class Finding:
-    """What one check of an audit found.
+    """The result of one check of an audit.
 
     Args:
         check: Name of the check.
-        verdict: ``"ok"``; ``"note"``: true, but within what the protocol claims; ``"fault"``: the
-            numbers are not those of unseen data; ``"unknown"``: the data cannot tell.
-        count: How many break the rule.
-        total: Of how many.
-        says: What was found, one sentence.
-        examples: Some of them.
+        verdict: ``"ok"``; ``"note"``: found, but allowed by the protocol; ``"fault"``: metrics do
+            not measure unseen data; ``"unknown"``: the data cannot show it.
+        count: Number of cases that break the rule.
+        total: Number of cases checked.
+        says: The finding in one sentence.
+        examples: Some of the cases that break the rule.
     """
 
     check: str
@@ -52,7 +52,7 @@ class Finding:
 
 @dataclass(frozen=True)
 class Audit:
-    """What an audit found; ``audit(split) + audit_model(model, split)`` holds both.
+    """The findings of an audit; ``audit(split) + audit_model(model, split)`` holds both.
 
     Args:
         findings: One per check.
@@ -62,7 +62,7 @@ class Audit:
 
     @property
     def passed(self) -> bool:
-        """Whether no check found a fault."""
+        """Whether all checks passed without a fault."""
         return not self.faults
 
     @property
@@ -71,7 +71,7 @@ class Audit:
         return tuple(finding for finding in self.findings if finding.verdict == "fault")
 
     def __getitem__(self, check: str) -> Finding:
-        """The finding of a check, by its name.
+        """The finding of the check with this name.
 
         Raises:
             KeyError: If there is no such check.
@@ -79,7 +79,9 @@ class Audit:
         for finding in self.findings:
             if finding.check == check:
                 return finding
-        raise KeyError(f"There is no check {check!r}, but {[f.check for f in self.findings]}.")
+        raise KeyError(
+            f"There is no check {check!r}; the checks are {[f.check for f in self.findings]}."
+        )
 
     def __add__(self, other: Audit) -> Audit:
         return Audit(self.findings + other.findings)
@@ -93,7 +95,7 @@ class Audit:
         return pd.DataFrame(rows, columns=columns).set_index("check")
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values, for a report or a ``results.json``."""
+        """Plain Python values, for a report or a ``results.json``."""
         rows = [vars(finding) | {"examples": list(finding.examples)} for finding in self.findings]
         return {"passed": self.passed, "findings": rows}
 
@@ -103,39 +105,39 @@ class Audit:
 
 
 def audit(split: Split, model: SessionModel | None = None) -> Audit:
-    """Searches a split for every way in which its test part is known before the test.
+    """Searches a split for information about its test part that leaks into training.
 
     ======================== =====================================================================
     check                    fault if
     ======================== =====================================================================
     copies                   a test session is a training session
-    prefixes                 a training session holds the beginning of a test session with a target
-                             of it, or begins with a whole test session
-    shared sessions          training and test share a session id, but for histories whose end alone
-                             is tested
-    cut sessions             note only: a visit of a user goes on from training into test
+    prefixes                 a training session starts with a prefix of a test session that includes
+                             a target, or with a whole test session
+    shared sessions          training and test share a session id, except histories of which only
+                             the end is tested
+    cut sessions             note only: a user's visit continues from training into test
     future                   a training click is later than the first test session's end (note only
-                             for splits that never claim otherwise: by user and at random)
-    ties of time             note only: clicks whose order is not known, within sessions and at the
-                             cut
-    catalog                  an item that training never clicks is ranked
-    popularity               counts that models know are not those of training
-    negatives                negatives can be drawn that training does not hold
+                             for splits that allow it: by user and at random)
+    ties of time             note only: clicks of unknown order, within sessions and at the cut
+    catalog                  an item without training clicks is ranked
+    popularity               the counts that models know differ from the counts of training
+    negatives                items without training clicks can be drawn as negatives
     core                     the test part decided which items exist: a k-core of the whole log
     targets in input         targets repeat the click before them far more often than in training
     duplicates               note only: clicks on one item at one time, training sessions twice
     ======================== =====================================================================
 
-    Sessions with the same items at the same times are one session. The same items alone can be
-    chance: then a fault needs sessions that are unlikely to meet (fewer than 0.01 expected, by the
-    popularity of their items), and more than twice as many as training repeats of itself.
+    Sessions with the same items at the same times count as one session. Equal items alone can be
+    chance. Then a fault needs sessions that are unlikely to coincide (fewer than 0.01 expected, by
+    the popularity of their items). It also needs more than twice as many of them as training
+    repeats of itself.
 
     Args:
         split: Any split.
-        model: A model whose catalog is compared with training; ``None``: that of the split.
+        model: A model whose catalog is compared with training; ``None``: the split's catalog.
 
     Raises:
-        ValueError: If it is no split.
+        ValueError: If ``split`` is not a split.
     """
     require_split(split)
     for name, part in (("training", split.train), ("test", split.test)):
@@ -159,7 +161,7 @@ def audit(split: Split, model: SessionModel | None = None) -> Audit:
 
 
 def _copies(split: Split) -> list[Finding]:
-    """Test sessions that training holds whole, as a beginning, or the beginning of."""
+    """Test sessions that are in training whole, as a prefix, or with a prefix of their own."""
     train, test = split.train, split.test
     learned = session_hashes.of(train, timed=False)
     found = session_hashes.matches(session_hashes.of(test, timed=False), learned, same=False)
@@ -176,7 +178,7 @@ def _copies(split: Split) -> list[Finding]:
     findings = []
     for check, said, here, own, sure in zip(
         ("copies", "prefixes"),
-        ("are training sessions", "begin with, or are the beginning of, a training session"),
+        ("are training sessions", "start with, or are a prefix of, a training session"),
         found,
         usual,
         exact,
@@ -184,12 +186,15 @@ def _copies(split: Split) -> list[Finding]:
     ):
         expected = float((own & rare_train).mean()) * test.num_sessions
         unlikely = here & rare
-        # Twice: training of just before the test resembles it more than it does itself.
+        # Twice: the training data just before the test resembles it more than training resembles
+        # itself.
         fault = sure.any() or unlikely.sum() > 2 * expected + 4 * expected**0.5
         says = f"{int(here.sum()):,} of {test.num_sessions:,} test sessions {said}: "
         says += f"{int(sure.sum()):,} at the same times, " if timed else ""
-        says += f"{int(unlikely.sum()):,} unlikely by chance, where {expected:,.0f} would be usual "
-        says += "by what training repeats of itself."
+        says += (
+            f"{int(unlikely.sum()):,} unlikely by chance, where {expected:,.0f} would be expected "
+        )
+        says += "from what training repeats of itself."
         shown = np.flatnonzero(sure if sure.any() else unlikely if unlikely.any() else here)
         verdict: Verdict = "fault" if fault else "note" if here.any() else "ok"
         examples = tuple(_session(test, number) for number in shown[:MOST_EXAMPLES])
@@ -199,7 +204,7 @@ def _copies(split: Split) -> list[Finding]:
 
 
 def _shared_sessions(split: Split) -> list[Finding]:
-    """Session ids of both parts, but for a history that goes on in the test."""
+    """Session ids in both parts, except histories that continue in the test."""
     train, test = split.train, split.test
     name = "shared sessions"
     if train.session_ids is None or test.session_ids is None:
@@ -209,7 +214,8 @@ def _shared_sessions(split: Split) -> list[Finding]:
     owner = first.reindex(pd.Index(test.session_ids)).to_numpy(dtype=float, na_value=-1)
     shared = np.flatnonzero(owner >= 0)
     theirs = owner[shared].astype(np.int64)
-    # By the protocol of a history: training is the test session up to its targets, or less.
+    # The protocol of histories allows it: training holds the test session up to its targets, or
+    # less.
     timed = train.time is not None and test.time is not None
     learned = session_hashes.of(train, timed=timed)
     asked = session_hashes.of(test, timed=timed)
@@ -222,7 +228,7 @@ def _shared_sessions(split: Split) -> list[Finding]:
         f"{len(wrong):,} of {test.num_sessions:,} test sessions have the id of a training session"
     )
     if own.any():
-        says += f"; {int(own.sum()):,} more are histories of which training has the beginning"
+        says += f"; {int(own.sum()):,} more are histories whose beginning is in training"
     ids = pd.Index(test.session_ids)
     return [
         Finding(
@@ -237,7 +243,7 @@ def _shared_sessions(split: Split) -> list[Finding]:
 
 
 def _cut_sessions(split: Split) -> list[Finding]:
-    """Test sessions that begin less than a session's gap after a training click of their user."""
+    """Test sessions that begin within the session gap after a training click of their user."""
     train, test = split.train, split.test
     name, total = "cut sessions", test.num_sessions
     if train.time is None or test.time is None or train.users is None or test.users is None:
@@ -268,13 +274,13 @@ def _cut_sessions(split: Split) -> list[Finding]:
 
 
 def _future(split: Split) -> list[Finding]:
-    """Training clicks of after the test has begun."""
+    """Training clicks after the start of the test."""
     train, test = split.train, split.test
     total = train.num_clicks
     if train.time is None or test.time is None:
         return [Finding("future", "unknown", 0, total, "There are no times.")]
     begins = _first_test_time(test)
-    # A cut by the ends of sessions lets a test session begin before it, beside training clicks.
+    # A cut by the ends of sessions allows a test session to begin before the cut, during training.
     ends = float(test.time[test.ptr[1:] - 1].min())
     late = train.time > begins
     count, surely = int(late.sum()), int((train.time > ends).sum())
@@ -295,7 +301,7 @@ def _future(split: Split) -> list[Finding]:
 
 
 def _first_test_time(test: Sessions) -> float:
-    """The time of the first click of the test: of a history, of its first target."""
+    """The time of the first test click; for a history, of its first target."""
     assert test.time is not None
     # The clicks of a history before its targets are training clicks.
     start = np.where(test.targets_from > 1, np.minimum(test.targets_from, test.lengths - 1), 0)
@@ -335,7 +341,7 @@ def _same_time(part: Sessions) -> NDArray[np.bool_]:
 
 
 def _catalog(split: Split, model: SessionModel | None) -> list[Finding]:
-    """Items, counts and negatives, which may come from training alone."""
+    """Items, counts and negatives, which must come from training only."""
     train = split.train
     catalog = split.catalog if model is None else model.catalog
     if catalog is None:
@@ -375,7 +381,7 @@ def _catalog(split: Split, model: SessionModel | None) -> list[Finding]:
 
 
 def _core(split: Split) -> list[Finding]:
-    """Whether items were kept or dropped by their number of clicks in all parts together."""
+    """Whether items were filtered by their number of clicks in all parts together."""
     train = split.train
     counts = count_codes(train.items, train.num_items)
     together: NDArray[np.int64] = counts
@@ -389,7 +395,7 @@ def _core(split: Split) -> list[Finding]:
             together = together + count_codes(items, train.num_items)
     least, size = int(together.min()), np.bincount(together)
     below = np.flatnonzero(counts < least)
-    # A cut-off shows where the rarest count is the most common one, as in a log with a long tail.
+    # A filter shows if the rarest count is the most common one, as in a log with a long tail.
     cut_off = least >= 2 and size[least] == size.max() and size[least] >= 3
     fault = bool(cut_off and len(below))
     says = f"{len(below):,} of {len(counts):,} items have fewer training clicks than any has in all"
@@ -431,7 +437,7 @@ def _targets_in_input(split: Split) -> list[Finding]:
 
 
 def _repeats(part: Sessions) -> tuple[int, int, int]:
-    """Known targets that are in their input, that repeat the last click, and all of them."""
+    """Numbers of known targets: those in their input, those that repeat the last click, and all."""
     items = np.asarray(part.items)
     session = np.repeat(np.arange(part.num_sessions), part.lengths)
     position = np.arange(part.num_clicks) - part.ptr[session]
@@ -471,7 +477,7 @@ def _duplicates(split: Split) -> list[Finding]:
 
 
 def _session(part: Sessions, number: int) -> str:
-    """A session, as an example is written."""
+    """A session as text, for an example."""
     clicks = part[int(number)]
     shown = ", ".join(map(repr, clicks[:6]))
     return f"test session {number}: [{shown}{', ...' if len(clicks) > 6 else ''}]"

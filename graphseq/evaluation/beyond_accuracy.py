@@ -1,4 +1,4 @@
-"""What recommendation lists are like, beside whether they hit: varied, new, personal, balanced."""
+"""Metrics of recommendation lists beyond accuracy: diversity, novelty, calibration and more."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ from graphseq.random import torch_stream
 from graphseq.typing import Floats, Ints
 
 SMOOTHING = 0.01
-"""Share of the history mixed into a list for its calibration: no category is missing then."""
+"""Share of the history mixed into a list for calibration, so that no category is missing."""
 
 
 @dataclass(frozen=True, eq=False)
 class ListReport:
-    r"""The first k recommendations of every case, and what they are like.
+    r"""The first k recommendations of every case, and their metrics.
 
     With L the list of a case, :math:`c_j` the training clicks of an item and N all of them:
 
@@ -52,10 +52,10 @@ class ListReport:
     ================== ==========================================================================
 
     Args:
-        k: Places of a list.
-        metrics: Name (``"coverage@20"``) -> value; the last two where categories are given.
-        lists: Item codes, best first, int64 [num_cases, k]; -1: nothing to recommend.
-        cases: Metric without its k -> its values case by case, of those that have them.
+        k: Length of a list.
+        metrics: Name (``"coverage@20"``) -> value; the last two need categories.
+        lists: Item codes, best first, int64 [num_cases, k]; -1: no recommendation.
+        cases: Metric without its k -> its values per case, for metrics that are defined per case.
         cluster: The session or user of each case, int64 [num_cases].
     """
 
@@ -66,18 +66,19 @@ class ListReport:
     cluster: Ints
 
     def values(self, metric: str) -> Floats:
-        """A metric case by case, float64 [num_cases]; NaN where it is not defined.
+        """The values of a metric per case, float64 [num_cases]; NaN if it is not defined.
 
         Raises:
-            ValueError: If the report has no such metric, or it is one of all lists together.
+            ValueError: If the report has no such metric, or the metric is defined only for all
+                lists together.
         """
         name = metric.removesuffix(f"@{self.k}")
         if name not in self.cases:
-            raise ValueError(f"Metrics case by case are {', '.join(self.cases)}, got {metric!r}.")
+            raise ValueError(f"Metrics per case are {', '.join(self.cases)}, got {metric!r}.")
         return self.cases[name]
 
     def confidence_interval(self, metric: str, level: float = 0.95) -> tuple[float, float]:
-        """The cluster-robust interval of a metric that has values case by case.
+        """The cluster-robust interval of a metric that has values per case.
 
         Raises:
             ValueError: As :meth:`values`, or if ``level`` is not between 0 and 1.
@@ -87,7 +88,7 @@ class ListReport:
         return mean_interval(values[known], self.cluster[known], level=level)
 
     def to_frame(self) -> pd.DataFrame:
-        """One row per metric: ``value``, and ``low`` and ``high`` where it has an interval."""
+        """One row per metric: ``value``, and ``low`` and ``high`` if it has an interval."""
         rows = {}
         for name, value in self.metrics.items():
             has = name.removesuffix(f"@{self.k}") in self.cases and not np.isnan(value)
@@ -112,26 +113,27 @@ def evaluate_lists(
     seed: int = 0,
     device: torch.device | str | None = None,
 ) -> ListReport:
-    """What the first k recommendations of every case are like.
+    """Measures the first k recommendations of every case.
 
-    Cases are those of :func:`~graphseq.evaluation.evaluate`; a case with no known click before its
-    target gets the most popular items. Lots decide among items that tie for the last places.
+    Cases are defined as in :func:`~graphseq.evaluation.evaluate`. A case with no known click before
+    its target gets the most popular items. Ties for the last places are broken at random.
 
     Args:
         model: Any model with a catalog.
         sessions: A part of a split, or lists of item ids.
-        k: Places of a list.
+        k: Length of a list.
         categories: The category of each item in the order of the catalog, [num_items]; or the name
-            of a column of ``model.catalog.item_features``; ``None``: no metrics of categories.
-        protocol: Which clicks are targets, and whether seen items leave the lists.
-        batch_size: Session graphs that the model reads at once.
-        cluster: Cases within which are not independent: those of one session, or of one user.
-        seed: Seed of the lots.
-        device: Where to run; ``None``: where the model is.
+            of a column of ``model.catalog.item_features``; ``None``: metrics of categories are left
+            out.
+        protocol: Which clicks are targets, and whether seen items are removed from the lists.
+        batch_size: Session graphs per batch.
+        cluster: Clusters of dependent cases: ``"session"`` or ``"user"``.
+        seed: Seed of the random tie breaking.
+        device: Device to run on; ``None``: the model's device.
 
     Raises:
-        ValueError: If the model has no catalog, categories do not fit it, the protocol draws
-            candidates or keeps and removes at once, or as ``evaluate``.
+        ValueError: If the model has no catalog, or categories do not match it. Also if the protocol
+            draws candidates or has ``seen="both"``, or as ``evaluate``.
     """
     k, batch_size = whole("k", k), whole("batch_size", batch_size)
     seed = whole("seed", seed, at_least=0)
@@ -179,7 +181,7 @@ def evaluate_lists(
 
 
 def coverage(lists: Ints, num_items: int) -> float:
-    """Share of the items that are in any list, int64 [n, k]; -1: no item (PyG's metric)."""
+    """Share of the items that occur in any list, int64 [n, k]; -1: no item (PyG's metric)."""
     from torch_geometric.metrics import LinkPredCoverage  # loads torchmetrics, slowly
 
     metric = LinkPredCoverage(max(1, lists.shape[1]), num_items)
@@ -198,7 +200,7 @@ def gini(exposure: ArrayLike) -> float:
     0.75
 
     Args:
-        exposure: Lists that hold each item, [num_items].
+        exposure: Number of lists that hold each item, [num_items].
     """
     ordered = np.sort(np.asarray(exposure, dtype=np.float64))
     total = ordered.sum()
@@ -209,14 +211,14 @@ def gini(exposure: ArrayLike) -> float:
 
 
 def personalization(lists: Ints, k: int) -> float:
-    """1 - the mean overlap of all pairs of lists, exactly, in time linear in their number.
+    """1 - the mean overlap of all pairs of lists, exact, in time linear in the number of lists.
 
-    Two lists share an item where both hold it: of an item in c lists, that is c (c - 1) / 2 pairs.
-    PyG's metric compares pairs one by one, hence only the first 4,096 lists.
+    An item in c lists is shared by c (c - 1) / 2 pairs. PyG's metric compares pairs one by one, and
+    therefore only the first 4,096 lists.
 
     Args:
-        lists: Item codes, int64 [n, k], no item twice in a row; -1: no item.
-        k: Places of a list.
+        lists: Item codes, int64 [n, k], each item at most once per row; -1: no item.
+        k: Length of a list.
     """
     n = len(lists)
     if n < 2:
@@ -228,7 +230,7 @@ def personalization(lists: Ints, k: int) -> float:
 def _by_case(
     lists: Ints, cases: Targets, counts: Ints, popular: Ints, codes: Ints | None, k: int
 ) -> dict[str, Floats]:
-    """Values of every metric case by case."""
+    """Values of every metric per case."""
     present = lists >= 0
     length = np.where(present.any(1), present.sum(1), np.nan)  # NaN: an empty list
 
@@ -253,7 +255,7 @@ def _by_case(
         return found
     category = np.where(present, codes[lists], -1 - np.arange(lists.shape[1]))
     ordered = np.sort(category, axis=1)
-    # Equal pairs of a row: a run of m equal ones holds m (m - 1) / 2.
+    # Equal pairs of a row: a run of m equal items has m (m - 1) / 2 pairs.
     run = np.zeros(len(lists))
     length_of_run = np.zeros(len(lists))
     for column in range(1, ordered.shape[1]):
@@ -292,7 +294,7 @@ def _categories(given: Any, model: SessionModel) -> Ints | None:
         columns = [] if table is None else [str(name) for name in table]
         if table is None or given not in columns:
             raise ValueError(
-                f"The catalog has no item feature {given!r}, but {', '.join(columns) or 'none'}."
+                f"The catalog has no item feature {given!r}; it has {', '.join(columns) or 'none'}."
             )
         given = table[given]
     values = pd.Series(list(given) if not isinstance(given, pd.Series) else given.to_numpy())

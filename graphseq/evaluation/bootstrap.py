@@ -1,4 +1,4 @@
-"""Intervals and tests by drawing clusters of cases again (Efron & Tibshirani, 1993)."""
+"""Bootstrap intervals and tests that resample clusters of cases (Efron & Tibshirani, 1993)."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from graphseq.random import stream
 from graphseq.typing import Floats
 
 DRAWS_AT_ONCE = 2**22
-"""Draws of clusters held at once."""
+"""Cluster draws held in memory at once."""
 
 
 def bootstrap_interval(
@@ -22,23 +22,23 @@ def bootstrap_interval(
     num_samples: int = 2_000,
     seed: int = 0,
 ) -> tuple[float, float]:
-    r"""The percentile interval of a mean over cases whose clusters are drawn with replacement.
+    r"""The percentile interval of a mean over cases, with clusters resampled with replacement.
 
     .. math::
         \bar v^* = \frac{\sum_{g \in G^*} \sum_{i \in g} v_i}{\sum_{g \in G^*} |g|}
 
-    A cluster, a session or a user, is drawn with all of its cases. With several seeds the runs are
-    drawn too, so that the interval holds both kinds of chance.
+    A cluster, which is a session or a user, is drawn with all of its cases. With several seeds the
+    runs are drawn too, so that the interval covers both kinds of randomness.
 
     Args:
         values: One value per case, [num_cases], or per seed and case, [num_seeds, num_cases].
         cluster: The cluster of each case, integers [num_cases].
-        level: Share of the drawn means within the interval.
-        num_samples: How often all clusters are drawn.
-        seed: Seed of the draws.
+        level: Fraction of the drawn means inside the interval.
+        num_samples: Number of bootstrap samples.
+        seed: Seed of the samples.
 
     Returns:
-        Lower and upper end; NaN both where there is only one cluster.
+        Lower and upper end; both are NaN if there is only one cluster.
 
     Raises:
         ValueError: If there is no case, shapes differ, or an option is out of range.
@@ -60,15 +60,15 @@ def paired_bootstrap(
     num_samples: int = 2_000,
     seed: int = 0,
 ) -> PairedTest:
-    """Whether two models differ in a mean over the same cases, by drawing clusters again.
+    """Tests whether two models differ in a mean over the same cases, by resampling clusters.
 
-    Both models are averaged over the same drawn clusters; each draws its own runs where there are
-    several seeds. The p-value is twice the share of drawn differences on the other side of zero.
+    Both models are averaged over the same drawn clusters; with several seeds, each draws its own
+    runs. The p-value is twice the share of drawn differences on the other side of zero.
 
     Args:
-        first, second: The metric of either model, [num_cases], or [num_seeds, num_cases].
+        first, second: The metric of each model, [num_cases], or [num_seeds, num_cases].
         cluster: The cluster of each case, integers [num_cases].
-        level, num_samples, seed: As of :func:`bootstrap_interval`.
+        level, num_samples, seed: As in :func:`bootstrap_interval`.
 
     Returns:
         The test of ``first - second``, with the percentile interval.
@@ -100,9 +100,9 @@ def paired_bootstrap(
 def _drawn_means(
     values: ArrayLike, cluster: ArrayLike, num_samples: int, seed: int, *, second: bool = False
 ) -> Floats | None:
-    """Means over drawn clusters, float64 [num_samples]; ``None`` for one cluster.
+    """Means over drawn clusters, float64 [num_samples]; ``None`` if there is one cluster.
 
-    The clusters drawn are a function of the seed alone; the runs drawn, of ``second`` too.
+    The drawn clusters depend only on the seed; the drawn runs also on ``second``.
     """
     table = np.atleast_2d(values).astype(np.float64)  # [num_seeds, num_cases]
     if table.ndim != 2 or table.size == 0 or np.shape(cluster) != table.shape[1:]:

@@ -1,4 +1,4 @@
-"""Candidates drawn for every target: what sampled metrics rank it among."""
+"""Candidates drawn for every target, among which sampled metrics rank it."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from graphseq.random import integers, substreams, uniform, words_of
 from graphseq.typing import Ints
 
 ROUNDS = 24
-"""Draws of a row before it is drawn over all items: popularity alone can repeat an item often."""
+"""Draws of a row before the exact method is used: popular items are often drawn twice."""
 
 
 class CandidateDraw:
-    """The items that each target is ranked among, a function of the seed and the case alone.
+    """The candidates of each target, which depend only on the seed and the case.
 
     Args:
         protocol: Its ``candidates``, ``sampling`` and ``seed``.
         num_items: Items of the catalog.
-        counts: Training counts of the items [num_items]; ``None``: not known.
+        counts: Training counts of the items [num_items]; ``None``: unknown.
 
     Raises:
-        ValueError: If there are fewer items to draw from, or no counts to draw by.
+        ValueError: If there are too few items to draw from, or no counts for ``"popularity"``.
     """
 
     def __init__(
@@ -55,7 +55,7 @@ class CandidateDraw:
             self._draw = self._popular
 
     def of(self, case: Ints, target: Ints) -> Ints:
-        """The candidates of cases, without the target, int64 [n, size]; no item twice in a row.
+        """The candidates of cases, int64 [n, size], distinct and without the target.
 
         Args:
             case: Numbers of the cases, int64 [n].
@@ -78,7 +78,7 @@ class CandidateDraw:
             open_rows = rows
         for (
             row
-        ) in open_rows:  # few: the size is near the number of items, or counts are very uneven
+        ) in open_rows:  # rare: the size is near the number of items, or counts are very uneven
             found[row] = self._exact(streams[row], int(target[row]))
         return found
 
@@ -90,8 +90,7 @@ class CandidateDraw:
         return np.searchsorted(self._cumulated, place, side="right").astype(np.int64)
 
     def _exact(self, row: np.uint64, target: int) -> Ints:
-        """Weighted without repeats (Efraimidis & Spirakis, IPL 2006): the largest ``u^(1/w)``."""
-        counter = ROUNDS * self.size + np.arange(self._num_items)
+        """Weighted draws without replacement: the largest ``u^(1/w)`` (Efraimidis et al., 2006)."""
         chance = uniform(np.asarray(row), counter)
         with np.errstate(divide="ignore", invalid="ignore"):
             key = np.where(self._weight > 0, np.log(chance) / self._weight, -np.inf)
@@ -101,7 +100,7 @@ class CandidateDraw:
 
 
 def _repeats(rows: Ints) -> NDArray[np.bool_]:
-    """Which numbers occurred before in their row, bool [n, size]."""
+    """Marks numbers that occurred before in their row, bool [n, size]."""
     order = np.argsort(rows, axis=1, kind="stable")
     ordered = np.take_along_axis(rows, order, axis=1)
     again = np.zeros(rows.shape, dtype=bool)

@@ -1,4 +1,4 @@
-"""Metrics of click-through models: how well pairs of session and item are told apart."""
+"""Metrics of click-through models, over labeled pairs of session and item."""
 
 from __future__ import annotations
 
@@ -20,13 +20,14 @@ from graphseq.random import stream
 
 @dataclass(frozen=True)
 class PairReport:
-    """What :func:`evaluate_pairs` found.
+    """The result of :func:`evaluate_pairs`.
 
     Args:
-        auc: Chance that a click scores higher than an item drawn, ties counting half.
-        logloss: Mean cross-entropy of clicks and items drawn.
-        num_pairs: Pairs scored.
-        num_left_out: Targets that no pair can be made of: unknown, or without a known click before.
+        auc: Probability that a click scores higher than a drawn item; ties count half.
+        logloss: Mean cross-entropy of clicks and drawn items.
+        num_pairs: Number of scored pairs.
+        num_left_out: Targets that form no pair: unknown targets, and targets without a known click
+            before them.
     """
 
     auc: float
@@ -36,7 +37,7 @@ class PairReport:
 
 
 def auc(labels: ArrayLike, scores: ArrayLike) -> float:
-    r"""Area under the ROC curve: the chance that a click scores higher than a non-click.
+    r"""Area under the ROC curve: the probability that a click scores higher than a non-click.
 
     .. math::
         \frac{1}{PN} \sum_{p, n} \big([s_p > s_n] + \tfrac{1}{2} [s_p = s_n]\big)
@@ -46,11 +47,11 @@ def auc(labels: ArrayLike, scores: ArrayLike) -> float:
 
     Args:
         labels: 1 where clicked, 0 where not, [n].
-        scores: Any numbers, higher for likelier, [n].
+        scores: Scores, higher for more likely clicks, [n].
 
     Raises:
-        ValueError: If shapes do not fit, a label is neither, only one of both occurs, or a score
-            is NaN.
+        ValueError: If shapes differ, a label is not 0 or 1, only one label occurs, or a score is
+            NaN.
     """
     clicked, numbers = _checked(labels, scores)
     positives = int(clicked.sum())
@@ -76,7 +77,7 @@ def logloss(labels: ArrayLike, logits: ArrayLike) -> float:
         logits: Scores before the sigmoid, [n].
 
     Raises:
-        ValueError: If shapes do not fit, there are none, a label is neither, or a logit is NaN.
+        ValueError: If shapes differ, there is no pair, a label is not 0 or 1, or a logit is NaN.
     """
     clicked, numbers = _checked(labels, logits)
     if clicked.size == 0:
@@ -95,27 +96,27 @@ def evaluate_pairs(
 ) -> PairReport:
     """AUC and logloss of every target against items drawn uniformly from the catalog.
 
-    These are sampled figures: they tell models apart that saw the same draw, not how good a ranking
-    is; :func:`~graphseq.evaluation.evaluate` and :func:`evaluate_reranker` do that.
+    These are sampled metrics: they compare models on the same draw, but do not measure the quality
+    of a ranking. Use :func:`~graphseq.evaluation.evaluate` or :func:`evaluate_reranker` for that.
 
     Args:
-        model: Any model whose scores are logits, as of a :class:`~graphseq.models.BSTRanker`.
-        sessions: A part of a split; brought into the vocabulary of ``model.catalog`` if it has one.
-        num_negatives: Items drawn for each target, none of them the target itself.
-        batch_size: Session graphs that the model reads at once.
-        seed: Seed of the draw, which is the same for all models of one catalog size.
-        device: Where to run; ``None``: where the model is.
+        model: Any model whose scores are logits, such as :class:`~graphseq.models.BSTRanker`.
+        sessions: A part of a split; recoded to the vocabulary of ``model.catalog`` if it has one.
+        num_negatives: Items drawn per target, excluding the target itself.
+        batch_size: Session graphs per batch.
+        seed: Seed of the draw, which is the same for all models with the same catalog size.
+        device: Device to run on; ``None``: the model's device.
 
     Raises:
-        ValueError: If an option is out of range, sessions and model do not fit together, or there
-            is no target to score.
+        ValueError: If an option is out of range, sessions and model do not match, or there is no
+            target to score.
     """
     num_negatives = whole("num_negatives", num_negatives)
     batch_size = whole("batch_size", batch_size)
     seed = whole("seed", seed, at_least=0)
     require_model(model, sessions)
     if model.num_items < 2:
-        raise ValueError("A catalog of one item has no other to compare a target with.")
+        raise ValueError("A catalog of one item has no other item to compare a target with.")
     sessions = read_inputs(model, sessions)[1]
     cases = Targets(sessions)
     dataset = SessionGraphDataset(sessions, max_length=model.max_length)

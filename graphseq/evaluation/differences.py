@@ -1,4 +1,4 @@
-"""Which of many models differ: all pairs, over many data sets, and what a test part can show."""
+"""Tests many models: all pairs, many data sets, and the smallest detectable difference."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ from graphseq.evaluation.report import Report
 from graphseq.evaluation.significance import check_level, mean_error, paired_test
 
 CHANCE = 0.05
-"""A difference is real where its corrected p-value is below this."""
+"""A difference is significant if its corrected p-value is below this."""
 
 
 def holm(p_values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """P values corrected for their number (Holm, Scandinavian Journal of Statistics 1979).
+    """P-values corrected for multiple tests (Holm, Scandinavian Journal of Statistics 1979).
 
     >>> holm(np.array([0.01, 0.04, 0.03])).tolist()
     [0.03, 0.06, 0.06]
 
     Args:
-        p_values: Of all tests of one family, [n].
+        p_values: P-values of all tests of one family, [n].
 
     Returns:
-        [n], each at most 1: the probability of one false rejection or more is kept below the level.
+        [n], each at most 1. They control the probability of one or more false rejections.
     """
     n = len(p_values)
     order = np.argsort(p_values, kind="stable")
@@ -42,12 +42,12 @@ def holm(p_values: NDArray[np.float64]) -> NDArray[np.float64]:
 
 @dataclass(frozen=True, eq=False)
 class Differences:
-    """Which differences are real: every model against every other, best model first.
+    """Significance of the differences between all pairs of models, best model first.
 
     Args:
-        metric: What is compared.
+        metric: The metric that is compared.
         mean: Mean of each model over its seeds, as a Series.
-        difference: That of the row's model minus that of the column's, models by models.
+        difference: Metric of the row's model minus metric of the column's model, models by models.
         p_value: Corrected by Holm over all pairs, models by models; 1 on the diagonal.
     """
 
@@ -58,7 +58,7 @@ class Differences:
 
     @property
     def real(self) -> pd.DataFrame:
-        """Whether each difference is real: its corrected p-value is below 0.05."""
+        """Whether each difference is significant: its corrected p-value is below 0.05."""
         return self.p_value < CHANCE
 
     def __repr__(self) -> str:
@@ -79,7 +79,8 @@ def differences(
     Args:
         reports: Model -> its report, or one report per seed.
         metric: As ``"mrr@20"``.
-        method: As of :func:`~graphseq.evaluation.paired_test`; ``"bootstrap"`` draws the seeds too.
+        method: As in :func:`~graphseq.evaluation.paired_test`; ``"bootstrap"`` resamples the seeds
+            too.
         seed: Seed of random tests.
 
     Raises:
@@ -90,9 +91,7 @@ def differences(
         for name, given in reports.items()
     }
     if len(groups) < 2 or not all(groups.values()):
-        raise ValueError(
-            f"Differences are between two models or more, got reports of {len(groups)}."
-        )
+        raise ValueError(f"Differences need at least two models, got reports of {len(groups)}.")
     leader = next(iter(groups.values()))[0]
     for group in groups.values():
         for report in group:
@@ -131,27 +130,27 @@ def smallest_difference(
     level: float = 0.95,
     power: float = 0.8,
 ) -> float:
-    r"""The smallest difference of two models that a test part of this size can show.
+    r"""The smallest difference between two models that a test part of this size can detect.
 
     .. math::
         \delta = (t_{G - 1, 1 - \alpha / 2} + t_{G - 1, \mathrm{power}}) \, \mathrm{SE}
 
     with the cluster-robust standard error of the paired difference. A true difference of this size
-    is found with probability ``power``; a smaller one more often stays hidden.
+    is detected with probability ``power``, a smaller one less often.
 
     Args:
         first: The report of a model on the test part.
-        second: That of another one, with which it is paired. ``None``: a model whose cases rise and
-            fall independently, for which the difference is the largest.
-        metric: What is compared.
+        second: The report of another model on the same cases. ``None``: a model with independent
+            results, for which the detectable difference is the largest.
+        metric: The metric that is compared.
         level: :math:`1 - \alpha`.
-        power: Probability to find the difference.
+        power: Probability of detecting the difference.
 
     Returns:
-        The difference in units of the metric; NaN where there is one cluster.
+        The difference in units of the metric; NaN if there is only one cluster.
 
     Raises:
-        ValueError: If the reports are of other cases, or a probability is not between 0 and 1.
+        ValueError: If the reports are of different cases, or a probability is not between 0 and 1.
     """
     check_level(level)
     check_level(power, "power")
@@ -169,13 +168,13 @@ def smallest_difference(
 
 @dataclass(frozen=True, eq=False)
 class CriticalDifference:
-    """Mean ranks of models over data sets, and what is too close to call.
+    """Mean ranks of models over data sets, and the distance below which they do not differ.
 
     Args:
-        ranks: Mean rank of each model, best first, as a Series; 1: best everywhere.
-        distance: Mean ranks that are closer than this cannot be told apart.
-        p_value: Of Friedman's test that all models are equal.
-        num_datasets: Data sets behind the ranks.
+        ranks: Mean rank of each model, best first, as a Series; 1 is best on all data sets.
+        distance: Models whose mean ranks are closer than this do not differ significantly.
+        p_value: P-value of Friedman's test of the hypothesis that all models are equal.
+        num_datasets: Number of data sets.
     """
 
     ranks: pd.Series
@@ -185,7 +184,7 @@ class CriticalDifference:
 
     @property
     def groups(self) -> list[list[str]]:
-        """Runs of models that cannot be told apart, each the longest possible."""
+        """Maximal runs of models that do not differ significantly."""
         names, ranks = list(self.ranks.index), self.ranks.to_numpy()
         found: list[list[str]] = []
         reached = 0
@@ -203,10 +202,11 @@ def critical_difference(scores: pd.DataFrame, *, level: float = 0.95) -> Critica
     .. math::
         \mathrm{CD} = q_\alpha \sqrt{\frac{k (k + 1)}{6 N}}
 
-    with k models on N data sets and Nemenyi's :math:`q_\alpha`; equal scores share their ranks.
+    with k models on N data sets and Nemenyi's :math:`q_\alpha`. Equal scores share the mean of
+    their ranks.
 
     Args:
-        scores: A metric of which more is better, data sets by models, without gaps.
+        scores: A metric for which higher is better, data sets by models, without missing values.
         level: :math:`1 - \alpha`.
 
     Raises:
@@ -218,7 +218,7 @@ def critical_difference(scores: pd.DataFrame, *, level: float = 0.95) -> Critica
     num_datasets, num_models = scores.shape
     if num_models < 2 or num_datasets < 2 or scores.isna().to_numpy().any():
         raise ValueError(
-            "A critical difference needs two models and two data sets or more and a score of each, "
+            "A critical difference needs at least two models, two data sets and every score, "
             f"got {num_datasets} data sets, {num_models} models and "
             f"{int(scores.isna().to_numpy().sum())} scores missing."
         )

@@ -1,4 +1,4 @@
-"""Full ranking of every target of some sessions by any model."""
+"""Ranks every target of some sessions among all items, with any model."""
 
 from __future__ import annotations
 
@@ -47,36 +47,36 @@ def evaluate(
     """Ranks all items for every target of ``sessions``, and averages the metrics over ties.
 
     A case is a click at or after ``first_target`` of its session; the model sees the known clicks
-    before it. One rule for all models: an unknown click is skipped; an unknown target is a miss
-    that stays in the denominator; a case with no known click before it is ranked by the catalog's
-    training counts, or by chance where the model has no catalog; a target that the model never
-    recommends (score ``-inf``) is a miss. Items tie by the rule of :mod:`graphseq.models.use.ties`.
-
-    Where the model's ``causal`` holds, one pass over a session scores all its
-    targets; else each prefix is scored on its own. Scores are made and counted block by block.
+    before it. The same rules hold for all models. An unknown click is skipped. An unknown target is
+    a miss that stays in the denominator. A case with no known click before it is ranked by the
+    catalog's training counts, or by chance if the model has no catalog. A target with score
+    ``-inf`` is a miss. Items tie by the rule of :mod:`graphseq.models.use.ties`. For a ``causal``
+    model, one pass over a session scores all its targets; otherwise each prefix is scored
+    separately. Scores are computed and counted block by block.
 
     Args:
         model: Any :class:`~graphseq.models.SessionModel`; its mode and device are restored.
-        sessions: A part of a split, or lists of item ids; brought into the vocabulary of
+        sessions: A part of a split, or lists of item ids; recoded to the vocabulary of
             ``model.catalog`` if it has one.
-        ks: Cut-offs of ``hr@k``, ``ndcg@k`` and ``mrr@k``; ``mrr`` without a cut-off comes always.
-        protocol: Which clicks are targets, what they are ranked among and how ties go: a
-            :class:`~graphseq.evaluation.Protocol`, or a preset by its name (``"srgnn"``,
+        ks: Cut-offs of ``hr@k``, ``ndcg@k`` and ``mrr@k``; ``mrr`` without a cut-off is always
+            included.
+        protocol: Which clicks are targets, which candidates they are ranked among, and how ties
+            count. A :class:`~graphseq.evaluation.Protocol`, or the name of a preset (``"srgnn"``,
             ``"gru4rec"``, ``"leave-one-out"``, ``"temporal"``, ``"rolling"``); ``None``: all
-            targets that the part has, among all items.
-        batch_size: Session graphs that the model reads at once.
-        exclude_seen: Whether items of the whole known history leave the ranking; a target that was
-            seen before is then a miss. The same as a protocol with ``seen="remove"``.
-        cluster: Cases within which are not independent: those of one session, or of one user.
-        device: Where to run; ``None``: where the model is.
-        audit: What :func:`~graphseq.evaluation.audit` and
-            :func:`~graphseq.evaluation.audit_model` found; the report carries it.
+            targets of the part, among all items.
+        batch_size: Session graphs per batch.
+        exclude_seen: Whether items of the known history are removed from the ranking. A target that
+            was seen before is then a miss. Equivalent to a protocol with ``seen="remove"``.
+        cluster: Clusters of dependent cases: ``"session"`` or ``"user"``.
+        device: Device to run on; ``None``: the model's device.
+        audit: The findings of :func:`~graphseq.evaluation.audit` and
+            :func:`~graphseq.evaluation.audit_model`, which the report then includes.
         progress: Whether to show a progress bar.
 
     Raises:
-        ValueError: If sessions and model have different items, or ids of different types, there is
-            no target, an argument is of the wrong type or out of range, or the model's scores are
-            NaN or of the wrong shape.
+        ValueError: If sessions and model have different items or ids of different types, or there
+            is no target. Also if an argument has the wrong type or is out of range, or the model's
+            scores are NaN or have the wrong shape.
     """
     started = time.perf_counter()
     names = metric_names(ks)
@@ -86,11 +86,13 @@ def evaluate(
     given, sessions = read_inputs(model, sessions)
     given, sessions, left_out = narrowed(given, sessions, protocol)
     cases = Targets(sessions)
-    groups = clusters_of(given, cases, cluster)  # users unknown to the model are users all the same
+    groups = clusters_of(given, cases, cluster)  # users unknown to the model still count as users
     counts = None if model.catalog is None else model.catalog.counts
     draw = CandidateDraw(protocol, model.num_items, counts) if protocol.sampled else None
     num_ranked = model.num_items if draw is None else draw.size + 1
-    rules = {"": protocol.seen == "remove"}  # the columns of ranks, and whether seen items leave
+    rules = {
+        "": protocol.seen == "remove"
+    }  # the columns of ranks, and whether seen items are removed
     if protocol.seen == "both":
         rules[UNSEEN_COLUMNS] = True
     better = {rule: np.empty(len(cases), dtype=np.int64) for rule in rules}
@@ -144,7 +146,7 @@ def evaluate(
 def narrowed(
     given: Sessions, recoded: Sessions, protocol: Protocol
 ) -> tuple[Sessions, Sessions, int]:
-    """The same sessions with the targets that the protocol has, and targets left out by history.
+    """The sessions with the protocol's targets, and the number of targets without enough history.
 
     Args:
         given, recoded: The sessions as given and in the codes of the model.
@@ -168,20 +170,20 @@ def counts_of(
     candidates: Tensor | None = None,
     excluded: tuple[Tensor, Tensor] | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """``rank_counts`` of scores that a model made in its own way, which tie as it says.
+    """``rank_counts`` of scores that a model computes itself, with the model's own tolerance.
 
     Args:
-        model: Whose ``score_tolerance`` holds, unless its item table made the scores.
+        model: Its ``score_tolerance`` is used, unless its item table computed the scores.
         scores: [B, num_items].
         targets: int64 [B]; -1: unknown.
-        candidates: What a target is ranked among, int64 [B, n]; ``None``: all items.
+        candidates: Candidates of each target, int64 [B, n]; ``None``: all items.
         excluded: As in :func:`~graphseq.evaluation.rank_counts`.
     """
     own = scores.gather(1, targets.clamp(min=0).unsqueeze(1))
     tolerance = None if model.scores_by_table else model.score_tolerance(own, scores).squeeze(1)
     if candidates is None:
         return rank_counts(scores, targets, excluded=excluded, tolerance=tolerance)
-    # The target takes the first place: the ranking of these few is one over as many items.
+    # The target is column 0: the candidates are ranked like a catalog of that many items.
     among = torch.cat([own, scores.gather(1, candidates)], dim=1)  # [B, 1 + n]
     place = torch.where(targets < 0, -1, 0)
     if excluded is not None:
@@ -206,7 +208,7 @@ def report_of(
     left_out: int,
     started: float,
 ) -> Report:
-    """The report of these places, with its metrics."""
+    """The report of these ranks, with its metrics."""
     report = Report(
         metrics={},
         ranks=pd.DataFrame({"session": cases.session, "position": cases.position, **places}),
@@ -226,7 +228,7 @@ def report_of(
 
 
 def clusters_of(sessions: Sessions, cases: Targets, cluster: str) -> Ints:
-    """The session, or the user, of each case, int64 [num_cases]."""
+    """The session or the user of each case, int64 [num_cases]."""
     if cluster == "session":
         return cases.session
     if cluster != "user" or sessions.users is None:
@@ -234,7 +236,7 @@ def clusters_of(sessions: Sessions, cases: Targets, cluster: str) -> Ints:
             "cluster is 'session', or 'user' where the sessions name their users, got "
             f"{cluster!r} and sessions {'without' if sessions.users is None else 'with'} users."
         )
-    # A session of an unknown user stands for itself.
+    # A session of an unknown user is its own cluster.
     own = -1 - np.arange(sessions.num_sessions)
     users = np.asarray(sessions.users, dtype=np.int64)
     return np.where(users < 0, own, users)[cases.session]
@@ -243,12 +245,12 @@ def clusters_of(sessions: Sessions, cases: Targets, cluster: str) -> Ints:
 def rank_by_popularity(
     model: SessionModel, target: Ints, candidates: Ints | None = None
 ) -> tuple[Ints, Ints]:
-    """Better and tied of targets [n] by training counts; all items tie where there are none.
+    """Better and tied items of targets [n] by training counts; without counts all items tie.
 
     Args:
-        model: Of whose catalog the counts are.
+        model: Its catalog has the counts.
         target: int64 [n]; -1: unknown.
-        candidates: What a target is ranked among, int64 [n, size]; ``None``: all items.
+        candidates: Candidates of each target, int64 [n, size]; ``None``: all items.
     """
     num_items = model.num_items
     counts = np.zeros(num_items) if model.catalog is None else model.catalog.counts

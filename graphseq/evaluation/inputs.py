@@ -1,4 +1,4 @@
-"""What an evaluation is given: a model, sessions in its codes, a device it may run on."""
+"""Checks the inputs of an evaluation: the model, the sessions in its codes, the device."""
 
 from __future__ import annotations
 
@@ -24,25 +24,26 @@ logger = logging.getLogger(__name__)
 
 
 def read_inputs(model: Any, sessions: Any) -> tuple[Sessions, Sessions]:
-    """The sessions as given, and in the model's own codes of items, users and click features.
+    """The sessions as given, and recoded to the model's codes of items, users and click features.
 
     Args:
-        model: A model that is built.
+        model: A model instance.
         sessions: A part of a split, or lists of item ids.
 
     Raises:
-        ValueError: If it is no model, these are no sessions, or they do not fit together.
+        ValueError: If the model is not a model, the sessions are not sessions, or they do not
+            match.
     """
     require_model(model, sessions)
     given = _sessions(sessions)
     if given.num_sessions == 0:
         raise ValueError("There is nothing to evaluate: the part is empty, it has no session.")
-    if model.catalog is None and given is not sessions:  # it speaks codes
+    if model.catalog is None and given is not sessions:  # it uses codes
         given = given.with_vocabulary(Vocabulary(pd.RangeIndex(model.num_items)))
     recoded = in_codes_of(model, given)
     if not (np.asarray(recoded.items) >= 0).any():
         clicked = np.unique(given.items)
-        clicked = clicked[clicked >= 0]  # the others are unknown to these sessions already
+        clicked = clicked[clicked >= 0]  # the other items are unknown to these sessions already
         first = f": {given.vocabulary.decode(clicked[:1])[0]!r} is not" if len(clicked) else ""
         logger.warning(
             "None of the %d clicks of these sessions is on an item that this %s knows%s, %r is.",
@@ -55,10 +56,10 @@ def read_inputs(model: Any, sessions: Any) -> tuple[Sessions, Sessions]:
 
 
 def require_model(model: Any, sessions: Any = None, name: str = "model") -> None:
-    """Refuses what is no model that is built.
+    """Raises unless this is a model instance.
 
     Raises:
-        ValueError: If it is none; the message tells what it is.
+        ValueError: If it is not; the message states what it is.
     """
     if isinstance(model, SessionModel):
         return
@@ -101,13 +102,13 @@ def _plain(session: Any) -> list[Any]:
 
 
 def in_codes_of(model: SessionModel, sessions: Sessions) -> Sessions:
-    """The sessions in the model's own codes of items, users and click features."""
+    """The sessions recoded to the model's codes of items, users and click features."""
     catalog = model.catalog
     if catalog is not None:
         sessions = catalog.encode(sessions)
     if sessions.num_items != model.num_items:
         way_out = (
-            "attach the training catalog as model.catalog, or bring them over with "
+            "attach the training catalog as model.catalog, or recode them with "
             "sessions.with_vocabulary"
             if catalog is None
             else "its catalog is of other data"
@@ -121,10 +122,10 @@ def in_codes_of(model: SessionModel, sessions: Sessions) -> Sessions:
 
 @contextmanager
 def inference_mode(model: SessionModel, device: torch.device | str | None) -> Iterator[None]:
-    """The model in evaluation mode on the device, without gradients; as it was afterwards.
+    """A context with the model in evaluation mode on the device, without gradients.
 
     Raises:
-        ValueError: If the device is not there.
+        ValueError: If the device is not available.
     """
     chosen = None if device is None else device_of(device)
     home = model.device

@@ -1,4 +1,4 @@
-"""The textbook metrics over ranked lists of ids; they agree with the rank-based ones."""
+"""The usual metrics over ranked lists of ids; they agree with the rank-based metrics."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from graphseq.arguments import whole
 
 
 def hit_rate_at_k(predictions: Iterable[Iterable[Any]], truth: Iterable[Any], k: int) -> float:
-    """The share of cases in which a true id is among the first k predicted ones.
+    """The fraction of cases in which a true id is among the first k predicted ids.
 
     Args:
-        predictions: One ranked list of ids a case, best first; a list may be shorter than k.
+        predictions: One ranked list of ids per case, best first; a list may be shorter than k.
         truth: The true id of each case, or a set or list of them.
-        k: Places that count.
+        k: Cut-off.
 
     Raises:
-        ValueError: If there is no case, numbers of cases differ, a case has no true id, a list
-            names an id twice, all ids are of another type than the true ones, or k is no whole
-            number of at least 1.
+        ValueError: If there is no case, numbers of cases differ, a case has no true id, or a list
+            contains an id twice. Also if all ids have another type than the true ids, or k is not a
+            whole number of at least 1.
     """
     return _mean(predictions, truth, k, lambda places, num_true: float(bool(places)))
 
@@ -51,11 +51,11 @@ def ndcg_at_k(predictions: Iterable[Iterable[Any]], truth: Iterable[Any], k: int
 
 
 def mrr(predictions: Iterable[Iterable[Any]], truth: Iterable[Any], k: int | None = None) -> float:
-    """The mean of 1 / place of the first true id; 0 where none is predicted.
+    """The mean of 1 / place of the first true id; 0 if none is predicted.
 
     Args:
         predictions, truth: As in :func:`hit_rate_at_k`.
-        k: Places that count; ``None``: all.
+        k: Cut-off; ``None``: the whole list.
 
     Raises:
         ValueError: As :func:`hit_rate_at_k`.
@@ -92,7 +92,7 @@ def _mean(
     wanted = [_true_ids(ids, case) for case, ids in enumerate(_plain(truth))]
     if not ranked or len(ranked) != len(wanted):
         raise ValueError(
-            f"A metric needs one truth for each of one or more ranked lists, got {len(ranked)} "
+            f"A metric needs at least one ranked list and one truth per list, got {len(ranked)} "
             f"lists and {len(wanted)} truths."
         )
     if not any(not true.isdisjoint(ids) for ids, true in zip(ranked, wanted, strict=True)):
@@ -107,7 +107,7 @@ def _mean(
 
 
 def _refuse_other_type(ranked: Iterable[Iterable[Any]], wanted: Iterable[Iterable[Any]]) -> None:
-    """Refuses ids of which none can ever be found, as text "1" for 1."""
+    """Raises if no id can ever be found, such as text "1" for 1."""
     kinds: list[dict[str, Any]] = [{}, {}]
     for shown, lists in zip(kinds, (ranked, wanted), strict=True):
         for ids in lists:
@@ -132,16 +132,16 @@ def _kind(item: Any) -> str:
 
 
 def _plain(values: Any) -> Sequence[Any]:
-    """A list of plain Python values, whatever sequence, array or tensor they came in."""
+    """A list of plain Python values, from any sequence, array or tensor."""
     listed = values.tolist() if hasattr(values, "tolist") else list(values)
     if not isinstance(listed, list):
         return [listed]
-    # Tensors of one number are hashed by where they lie, not by what they hold.
+    # Tensors of one number are hashed by identity, not by value.
     return [value.item() if getattr(value, "ndim", None) == 0 else value for value in listed]
 
 
 def _true_ids(ids: Any, case: int) -> AbstractSet[Any]:
-    """The set of true ids of a case: a set, list, array or tensor of them, or a lone id."""
+    """The set of true ids of a case, from a set, list, array or tensor, or a single id."""
     many = isinstance(ids, (AbstractSet, list, np.ndarray)) or hasattr(ids, "tolist")
     true = set(_plain(ids)) if many else {ids}
     if not true or any(item is None or item != item for item in true):

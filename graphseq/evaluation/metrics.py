@@ -1,4 +1,4 @@
-"""Metrics of a ranking from (better, tied), averaged over the places that a tie may take."""
+"""Metrics of a ranking from (better, tied), averaged over the possible places of a tie."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ GAINS: dict[str, Gain] = {
     "ndcg": lambda place: 1.0 / np.log2(place + 1.0),
     "mrr": lambda place: 1.0 / place,
 }
-"""What each metric gives for a target at a place, counted from 1, if the place is within k."""
+"""The gain of each metric for a target at a place, counted from 1, if the place is within k."""
 
 SHOWN = ("hr", "ndcg", "mrr")
 """The metrics of every report; with one target, recall is the hit rate, precision a k-th of it."""
@@ -50,29 +50,30 @@ def parse_metric(name: str) -> tuple[str, int | None]:
 def metric_values(
     name: str, better: ArrayLike, tied: ArrayLike, num_items: int
 ) -> NDArray[np.float64]:
-    r"""One metric, case by case, exactly averaged over the places of a tie.
+    r"""One metric per case, exactly averaged over the places of a tie.
 
     With one relevant item at place :math:`r` the gain is 1 for the hit rate,
     :math:`1 / \log_2(r + 1)` for NDCG (Järvelin & Kekäläinen, ACM TOIS 2002) and :math:`1 / r` for
-    the reciprocal rank, and 0 beyond place k. A target tied with t others takes each of the places
-    ``better + 1 .. better + 1 + t`` alike, so its value is the mean of their gains: a model that
-    scores all items alike gets chance, for the hit rate k / num_items.
+    the reciprocal rank, and 0 beyond place k. A target tied with t others is equally likely at each
+    of the places ``better + 1 .. better + 1 + t``, so its value is the mean of their gains. A model
+    with equal scores for all items gets chance level, for the hit rate k / num_items.
 
     ``recall@k`` of one relevant item is ``hr@k``, ``precision@k`` is ``hr@k / k``. ``mean_rank`` is
-    the mean place, a miss at place ``num_items + 1``; ``auc`` the share of other items that score
-    lower, ties half: the area under the ROC curve of one target against all others.
+    the mean place, with a miss at place ``num_items + 1``. ``auc`` is the fraction of other items
+    that score lower, with ties counted half: the area under the ROC curve of one target against all
+    others.
 
     Args:
-        name: A metric of :func:`parse_metric`; k may exceed ``num_items``.
+        name: A metric name as in :func:`parse_metric`; k may exceed ``num_items``.
         better: Items that score higher than the target, int [num_cases]; ``num_items``: a miss.
         tied: Other items that score the same, int [num_cases].
-        num_items: Items ranked; a target at a later place is a miss.
+        num_items: Number of ranked items; a target at a later place is a miss.
 
     Returns:
         Values in 0..1, places for ``mean_rank``; float64 [num_cases].
 
     Raises:
-        ValueError: If the name is no metric, or the counts do not fit together.
+        ValueError: If the name is not a metric, or the counts do not match.
     """
     kind, k = parse_metric(name)
     num_items = whole("num_items", num_items)
@@ -80,7 +81,7 @@ def metric_values(
     size = np.asarray(tied, dtype=np.int64) + 1
     if before.shape != size.shape or min(before.min(initial=0), size.min(initial=1) - 1) < 0:
         raise ValueError(
-            "better and tied are counts of at least 0, one of each a case, got shapes "
+            "better and tied are counts of at least 0, one of each per case, got shapes "
             f"{list(before.shape)} and {list(size.shape)}, from {before.min(initial=0)} and "
             f"{size.min(initial=1) - 1} on."
         )
@@ -96,12 +97,12 @@ def metric_values(
         # The list is k places long, however few items there are.
         return np.asarray(share / k if kind == "precision" else share, dtype=np.float64)
     gain = GAINS[kind]
-    if not (size > 1).any():  # no sums, hence no table as long as the catalog
+    if not (size > 1).any():  # no sums, so no table as long as the catalog
         return np.where(before < cutoff, gain(before + 1.0), 0.0)
     longest = int(high.max(initial=0))
     total = np.concatenate(([0.0], np.cumsum(gain(np.arange(1.0, longest + 1.0)))))
     mean = (total[high] - total[low]) / size
-    # A lone place needs no difference of sums, which would cost digits.
+    # A single place needs no difference of sums, which would lose digits.
     return np.where((size == 1) & (before < cutoff), gain(before + 1.0), mean)
 
 
@@ -109,16 +110,16 @@ def metric_names(ks: Any) -> list[str]:
     """``hr@k``, ``ndcg@k`` and ``mrr@k`` for each k, and ``mrr``.
 
     Raises:
-        ValueError: If ``ks`` is empty or holds anything but whole numbers of at least 1.
+        ValueError: If ``ks`` is empty, or one of them is not a whole number of at least 1.
     """
     return [f"{kind}@{k}" for k in cutoffs_of(ks) for kind in SHOWN] + ["mrr"]
 
 
 def cutoffs_of(ks: Any) -> list[int]:
-    """Cut-offs, each once, in the order given; one number is one of them.
+    """Distinct cut-offs in the given order; a single number is allowed.
 
     Raises:
-        ValueError: If there is none, or anything but whole numbers of at least 1.
+        ValueError: If there is none, or one is not a whole number of at least 1.
     """
     cutoffs = list(ks) if np.iterable(ks) else [ks]
     whole = all(isinstance(k, (int, np.integer)) and not isinstance(k, bool) for k in cutoffs)

@@ -1,4 +1,4 @@
-"""Whether a model reads what it cannot know: other sessions of its batch, later clicks, targets."""
+"""Checks whether a model reads what it must not know: batch mates, later clicks, targets."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ from graphseq.models.base import SessionModel
 from graphseq.random import stream
 
 CLOSE = 1e-4
-"""Share of the spread of a session's scores within which two of them are one, rounded otherwise."""
+"""Share of the spread of a session's scores below which a difference is rounding."""
 
 MOST_CASES = 256
-"""Prefixes that are scored alone: each is a pass of the model."""
+"""Prefixes that are scored alone; each takes one pass of the model."""
 
 MOST_SCORES = 2**25
-"""Scores held at once, unless eight prefixes of a very large catalog have more."""
+"""Maximum number of scores held at once, except that eight prefixes are always allowed."""
 
 NO_CASE = "audit_model needs sessions of two clicks or more that the model knows"
 
 PREFIXES = 8
-"""Last prefixes of a session that are scored side by side."""
+"""Number of last prefixes of a session that are scored in one batch."""
 
 
 def audit_model(
@@ -42,7 +42,7 @@ def audit_model(
     num_sessions: int = 32,
     seed: int = 0,
 ) -> Audit:
-    """Scores the prefixes of sessions side by side, and again one by one: nothing may change.
+    """Scores the prefixes of sessions in one batch and again one by one: nothing may change.
 
     ============ =================================================================================
     check        fault if
@@ -54,18 +54,18 @@ def audit_model(
                  (``causal``), depends on the clicks after it
     ============ =================================================================================
 
-    A graph over the whole batch is the first fault: it made 72 % of one published test set
-    readable from its neighbors.
+    A graph over the whole batch is a fault of the first kind: with it, 72 % of the targets of one
+    published test set could be read from batch mates.
 
     Args:
-        model: A model that is trained, or just built.
-        sessions: What it is tried on: the test part of a split, or sessions.
-        num_sessions: Sessions drawn; of each, at most 8 of its last prefixes are scored.
+        model: A model, trained or untrained.
+        sessions: Sessions to check it on, or a split, of which the test part is used.
+        num_sessions: Number of sessions drawn; at most the 8 last prefixes of each are scored.
         seed: Seed of the draw.
 
     Raises:
-        ValueError: If model and sessions do not fit together, or no session has two clicks that the
-            model knows.
+        ValueError: If model and sessions do not match, or no session has two clicks that the model
+            knows.
     """
     num_sessions = whole("num_sessions", num_sessions)
     given = sessions.test if isinstance(sessions, Split) else sessions
@@ -77,7 +77,7 @@ def audit_model(
     dataset = SessionGraphDataset(part, "prefixes", request_time=model.reads_request_time)
     most = max(8, min(MOST_CASES, MOST_SCORES // model.num_items))
     sample = np.arange(len(case))[:most]
-    sample = stream("audit_order", seed).permutation(sample)  # mates in no order of time
+    sample = stream("audit_order", seed).permutation(sample)  # batch mates in random order
     where = list(zip(cases.session[case[sample]], cases.position[case[sample]], strict=True))
     with inference_mode(model, None):
         home = model.device
@@ -99,7 +99,7 @@ def audit_model(
 
 
 def _drawn(part: Sessions, num_sessions: int, seed: int) -> Sessions:
-    """Some of the sessions with two clicks or more, their last prefixes as cases."""
+    """Some of the sessions with at least two clicks, with their last prefixes as cases."""
     fit = np.flatnonzero(part.lengths >= 2)
     chosen = stream("audit_sessions", seed).permutation(fit)[:num_sessions]
     if len(chosen) == 0:
@@ -115,7 +115,7 @@ def _states(
     case: NDArray[np.int64],
     sample: NDArray[np.int64],
 ) -> Tensor:
-    """The state of the last click of each prefix, out of one pass over the longest one."""
+    """The state of the last click of each prefix, from one pass over the longest prefix."""
     session, history = cases.session[case], cases.history[case]
     longest = np.flatnonzero(np.diff(session, append=-1))
     states = {
@@ -129,7 +129,7 @@ def _states(
 def _finding(
     check: str, expected: Tensor, found: Tensor, where: list[tuple[int, int]], said: str
 ) -> Finding:
-    """Whether rows are equal but for rounding."""
+    """Whether rows are equal up to rounding."""
     one, other = expected.double().cpu(), found.double().cpu()
     finite = one.isfinite() & other.isfinite()
     low = one.masked_fill(~finite, torch.inf).amin(1)

@@ -1,8 +1,8 @@
-r"""Off-policy evaluation: what a new policy would have earned, by the log of an old one.
+r"""Off-policy evaluation: estimates the reward of a new policy from the log of an old one.
 
 A log holds the item that was shown in each case, the probability with which the old policy showed
-it, and the reward: a click, a sale. The new policy is a probability for each item in each case; the
-weight of a case is :math:`w_i = \pi(a_i \mid x_i) / \mu(a_i \mid x_i)`.
+it, and the reward: a click, a sale. The new policy gives a probability for each item in each case.
+The weight of a case is :math:`w_i = \pi(a_i \mid x_i) / \mu(a_i \mid x_i)`.
 """
 
 from __future__ import annotations
@@ -17,22 +17,22 @@ from graphseq.evaluation.significance import mean_error, mean_interval
 from graphseq.typing import Floats
 
 FEW = 0.1
-"""Share of the cases that count, below which an estimate rests on too few of them."""
+"""Share of effective cases below which an estimate depends on too few of them."""
 
 
 @dataclass(frozen=True)
 class OffPolicyEstimate:
-    r"""What a policy would have earned per case.
+    r"""The estimated reward of a policy per case.
 
     Args:
         value: The estimate of the mean reward.
         low, high: Its cluster-robust interval.
         variance: Squared standard error of the estimate.
-        effective_size: Cases that the weights amount to, :math:`(\sum w)^2 / \sum w^2` (Kish).
+        effective_size: Effective number of cases, :math:`(\sum w)^2 / \sum w^2` (Kish).
         largest_weight: The largest weight of a case.
-        mean_weight: Their mean; 1 where the old policy shows whatever the new one would.
+        mean_weight: Mean weight; 1 if the old policy can show everything that the new one would.
         num_cases: Cases of the log.
-        warnings: What speaks against the estimate; empty: nothing found.
+        warnings: Reasons to doubt the estimate; empty if none were found.
     """
 
     value: float
@@ -60,15 +60,16 @@ def ips(
     .. math::
         \hat V = \frac1n \sum_i w_i r_i
 
-    Unbiased where the old policy can show everything that the new one would; its variance grows
-    with the weights.
+    Unbiased if the old policy can show everything that the new one would. Its variance grows with
+    the weights.
 
     Args:
-        rewards: Reward of the item shown, [num_cases].
+        rewards: Reward of the shown item, [num_cases].
         logged: Probability with which the old policy showed it, above 0, [num_cases].
         new: Probability with which the new policy would show it, [num_cases].
-        clip: Largest weight: lower variance for some bias; ``None``: weights are as they are.
-        cluster: Cases that are not independent, integers [num_cases]; ``None``: all are.
+        clip: Largest weight, to reduce the variance; ``None``: no clipping.
+        cluster: The cluster of each case, integers [num_cases]; ``None``: all cases are
+            independent.
         level: Level of the interval.
 
     Raises:
@@ -92,20 +93,20 @@ def snips(
     .. math::
         \hat V = \frac{\sum_i w_i r_i}{\sum_i w_i}
 
-    A little biased, far steadier than :func:`ips`, and always within the range of the rewards. The
-    variance is that of the ratio, by the delta method.
+    Slightly biased, with much less variance than :func:`ips`, and always within the range of the
+    rewards. The variance of the ratio comes from the delta method.
 
     Args:
-        rewards, logged, new, clip, cluster, level: As of :func:`ips`.
+        rewards, logged, new, clip, cluster, level: As in :func:`ips`.
 
     Raises:
-        ValueError: As :func:`ips`, or if the new policy shows nothing of what was shown.
+        ValueError: As :func:`ips`, or if the new policy shows none of the shown items.
     """
     reward, weight, groups = _read(rewards, logged, new, clip, cluster)
     total = weight.sum()
     if total == 0:
         raise ValueError(
-            "The new policy would show nothing of what was shown: this log holds no evidence of it."
+            "The new policy would show none of the shown items: this log gives no evidence of it."
         )
     value = float((weight * reward).sum() / total)
     # The estimate is the mean of its linear form.
@@ -130,13 +131,13 @@ def doubly_robust(
         \hat V = \frac1n \sum_i \Big( \sum_a \pi(a \mid x_i) \, \hat r(x_i, a)
             + w_i \big( r_i - \hat r(x_i, a_i) \big) \Big)
 
-    Unbiased if either the probabilities of the log or the predicted rewards are right; the better
-    the prediction, the lower the variance.
+    Unbiased if either the log's probabilities or the predicted rewards are right. Better
+    predictions give lower variance.
 
     Args:
-        rewards, logged, new, clip, cluster, level: As of :func:`ips`.
-        predicted: Predicted reward of the item shown, [num_cases].
-        predicted_new: Predicted reward of the new policy, its mean over all items, [num_cases].
+        rewards, logged, new, clip, cluster, level: As in :func:`ips`.
+        predicted: Predicted reward of the shown item, [num_cases].
+        predicted_new: Predicted reward of the new policy, averaged over all items, [num_cases].
 
     Raises:
         ValueError: As :func:`ips`.
@@ -200,7 +201,7 @@ def _numbers(name: str, values: ArrayLike) -> Floats:
 def _estimate(
     terms: Floats, weight: Floats, groups: NDArray[np.int64], level: float, clip: float | None
 ) -> OffPolicyEstimate:
-    """The mean of the terms, and what speaks against it."""
+    """The mean of the terms, and reasons to doubt it."""
     low, high = mean_interval(terms, groups, level=level)
     error, _ = mean_error(terms, groups)
     squares = float(weight @ weight)
@@ -214,7 +215,7 @@ def _estimate(
     largest = float(weight.max())
     if squares > 0 and largest > FEW * weight.sum():
         found.append(f"one case has {largest / weight.sum():.0%} of the weight")
-    # Where both policies can show the same, weights are 1 on average.
+    # If both policies can show the same items, weights are 1 on average.
     spread, _ = mean_error(weight, groups)
     if clip is None and abs(mean - 1) > max(0.05, 4 * (spread if spread == spread else 0.0)):
         found.append(

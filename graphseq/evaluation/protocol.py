@@ -1,4 +1,4 @@
-"""The rules of an evaluation: which clicks are targets, what they are ranked among, how ties go."""
+"""The rules of an evaluation: which clicks are targets, their candidates, and ties."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any, Literal
 from graphseq.arguments import whole
 
 SAMPLED, UNSEEN = "sampled ", "unseen "
-"""What stands before the name of a metric over sampled candidates, or without seen items."""
+"""Prefix of the name of a metric over sampled candidates, or without seen items."""
 
 
 @dataclass(frozen=True)
@@ -17,32 +17,32 @@ class Protocol:
     """The rules of an evaluation, the same for all models that are compared.
 
     An unknown target is always a miss that stays in the denominator, and a click before the
-    ``first_target`` of its session is never a target: a split has given it to training.
+    ``first_target`` of its session is never a target, because it belongs to training.
 
     >>> Protocol(targets="last", candidates=100, sampling="popularity").metric("hr@10")
     'sampled hr@10'
 
     Args:
-        targets: ``"all"``: every click from ``first_target`` on, each after its whole prefix;
+        targets: ``"all"``: every click from ``first_target``, each after its whole prefix;
             ``"last"``: the last click of each session; n: its last n clicks.
         seen: Whether items of the history before a target stay in its ranking: ``"keep"``,
             ``"remove"`` (a target that was seen is then a miss), or ``"both"``: metrics with seen
-            items, and beside them ``unseen hr@10`` and so on without.
-        candidates: What a target is ranked among: ``"all"`` items, or n items drawn for each target
-            and the target itself. Every metric of drawn candidates is called ``sampled``: it does
-            not order models as the full ranking does (Krichene & Rendle, KDD 2020).
+            items, and also ``unseen hr@10`` and so on without them.
+        candidates: Items that a target is ranked among: ``"all"`` items, or n items drawn for each
+            target and the target itself. Every metric over drawn candidates is called ``sampled``,
+            because it does not order models as the full ranking does (Krichene & Rendle, KDD 2020).
         sampling: Whether candidates are drawn ``"uniform"`` over the items, or by ``"popularity"``,
-            in proportion to the training counts; never one twice, never the target.
+            in proportion to the training counts; without replacement, and without the target.
         seed: Seed of the draw, which is the same for all models of one catalog.
-        min_history: Clicks that a target needs before it, else it is no case; 0: none.
-        ties: Place of a target among items of the same score: ``"expected"``, the mean of each
-            metric over the places of the tie; ``"optimistic"``, the first of them;
-            ``"pessimistic"``, the last.
-        name: Name of the preset, if it is one.
-        note: What else belongs to the habit that the preset names.
+        min_history: Minimum number of clicks before a target; targets with fewer are not cases.
+        ties: Place of a target among items with the same score: ``"expected"``, the mean of each
+            metric over the places of the tie; ``"optimistic"``, the first place; ``"pessimistic"``,
+            the last.
+        name: Name of the preset, if any.
+        note: Other parts of the practice that the preset names.
 
     Raises:
-        ValueError: If a value is none of these.
+        ValueError: If a value is not allowed.
     """
 
     targets: Literal["all", "last"] | int = "all"
@@ -83,17 +83,17 @@ class Protocol:
 
         Args:
             name: As ``"hr@10"``.
-            unseen: Whether it is the second figure of ``seen="both"``, without seen items.
+            unseen: Whether it is the second metric of ``seen="both"``, without seen items.
         """
         return (SAMPLED if self.sampled else "") + (UNSEEN if unseen else "") + name
 
     def metrics(self, names: list[str]) -> list[str]:
-        """The names of all figures that these rules give: twice as many for ``seen="both"``."""
+        """The names of all metrics under these rules; twice as many for ``seen="both"``."""
         both = (False, True) if self.seen == "both" else (False,)
         return [self.metric(name, unseen=unseen) for unseen in both for name in names]
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values, for a ``results.json``; what does not apply is left out."""
+        """Plain values, for a ``results.json``; fields that do not apply are left out."""
         values = {part.name: getattr(self, part.name) for part in fields(self)}
         values["unknown_targets"] = "miss"
         if not self.sampled:
@@ -105,12 +105,14 @@ class Protocol:
         """The protocol that :meth:`to_dict` wrote.
 
         Raises:
-            ValueError: If a value is none that a protocol has.
+            ValueError: If a field or value is unknown.
         """
         known = {part.name for part in fields(cls)}
         unknown = sorted(set(values) - known - {"unknown_targets"})
         if unknown:
-            raise ValueError(f"A protocol has no {unknown[0]!r}, but {', '.join(sorted(known))}.")
+            raise ValueError(
+                f"A protocol has no field {unknown[0]!r}; it has {', '.join(sorted(known))}."
+            )
         return cls(**{key: value for key, value in values.items() if key in known})
 
 
@@ -147,24 +149,24 @@ PRESETS: dict[str, Protocol] = {
         ),
     )
 }
-"""The habits of the literature by name."""
+"""The evaluation practices of the literature, by name."""
 
 
 def protocol_of(given: Protocol | str | None, exclude_seen: bool | None = None) -> Protocol:
-    """The protocol itself, a preset by its name, or that of ``exclude_seen`` alone.
+    """The protocol itself, a preset by its name, or the protocol that ``exclude_seen`` implies.
 
     Args:
         given: A protocol, the name of a preset, or ``None``: all targets among all items.
-        exclude_seen: ``True``: as ``seen="remove"``; ``None``: as ``given`` has it.
+        exclude_seen: ``True``: ``seen="remove"``; ``None``: as in ``given``.
 
     Raises:
-        ValueError: If there is no such preset, or both say different things of seen items.
+        ValueError: If there is no such preset, or both arguments disagree on seen items.
     """
     if given is None:
         return Protocol(seen="remove" if exclude_seen else "keep")
     if isinstance(given, str):
         if given not in PRESETS:
-            raise ValueError(f"There is no protocol {given!r}, but {', '.join(PRESETS)}.")
+            raise ValueError(f"There is no protocol {given!r}; choose from {', '.join(PRESETS)}.")
         given = PRESETS[given]
     if not isinstance(given, Protocol):
         raise ValueError(

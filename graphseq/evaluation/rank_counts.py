@@ -1,4 +1,4 @@
-"""The place of a target among all items, exactly: how many are better, how many are tied."""
+"""The exact place of a target among all items: numbers of better and tied items."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 CACHE_BYTES = 2**21
-"""Scores compared at once on a CPU: a block that its cache holds is read from memory only once."""
+"""Scores compared at once on a CPU: a block that fits the cache is read from memory only once."""
 
 DEVICE_BYTES = 2**28
 """Scores compared at once on an accelerator, which bounds the memory that comparing takes."""
@@ -24,29 +24,28 @@ def rank_counts(
 ) -> tuple[Tensor, Tensor]:
     r"""How many items score higher than the target, and how many others score the same.
 
-    The target's place is anywhere in ``better + 1 .. better + 1 + tied``; metrics average over
-    these places, so that neither item numbers nor sorting decide. Without a tolerance scores are
-    compared, never computed with, so that counts are exact in every floating type.
+    The target's place is anywhere in ``better + 1 .. better + 1 + tied``. Metrics average over
+    these places, so that neither item numbers nor sorting matter. Without a tolerance scores are
+    only compared, so that counts are exact in every floating-point type.
 
     A target that cannot be found gets ``better = num_items`` and ``tied = 0``, which every metric
-    counts as a miss: an unknown target (-1), one that the model never recommends (score ``-inf``),
-    or one that is excluded.
+    counts as a miss. This holds for an unknown target (-1), a target with score ``-inf``, and an
+    excluded target.
 
     Args:
-        scores: [B, num_items]; never written to.
+        scores: [B, num_items]; not modified.
         targets: Item codes, int64 [B]; -1: unknown.
-        excluded: Items that leave the ranking, as row numbers and item codes, both int64 [n]; each
-            pair at most once.
-        tolerance: How far from the target's score others may lie that tie with it, [B];
-            ``None``: they are the same to the last bit. :mod:`graphseq.models.use.ties` has the
-            rule
-            of ``evaluate``.
+        excluded: Items removed from the ranking, as row numbers and item codes, both int64 [n];
+            each pair at most once.
+        tolerance: Maximum distance from the target's score at which items tie with it, [B];
+            ``None``: scores must be bit-equal. :mod:`graphseq.models.use.ties` defines the rule of
+            ``evaluate``.
 
     Returns:
         ``better`` and ``tied``, both int64 [B]; ``tied`` does not count the target itself.
 
     Raises:
-        ValueError: If shapes do not fit, a target is no item, or a score is NaN.
+        ValueError: If shapes do not match, a target is not an item, or a score is NaN.
     """
     if scores.dim() != 2 or targets.shape != scores.shape[:1] or scores.size(1) == 0:
         raise ValueError(
@@ -70,8 +69,8 @@ def rank_counts(
     if tolerance is not None:
         low, high = own - tolerance.unsqueeze(1), own + tolerance.unsqueeze(1)
 
-    # Flags are floats of the scores' own type: summing booleans, or converting, costs several times
-    # more than comparing.
+    # Flags are floats of the scores' type: summing or converting booleans costs several times more
+    # than comparing.
     flag_type = scores.dtype if scores.dtype in (torch.float32, torch.float64) else torch.float32
     if num_items > EXACT_IN_FLOAT32:
         flag_type = torch.float64
@@ -102,7 +101,7 @@ def rank_counts(
 
 
 def _refuse_nan(block: Tensor, first_row: int) -> None:
-    # The sum is NaN where a score is (or where both infinities occur), and far cheaper than isnan.
+    # The sum is NaN if a score is NaN (or both infinities occur), and much cheaper than isnan.
     if block.is_floating_point() and bool(block.sum().isnan()):
         nan = block.isnan()
         if bool(nan.any()):

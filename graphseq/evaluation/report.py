@@ -37,11 +37,11 @@ UNSEEN_COLUMNS = "unseen_"
 
 
 _WORDS = ("name", "note")
-"""What of a protocol is no rule."""
+"""Fields of a protocol that are not rules."""
 
 
 def verdict_of(audit: Mapping[str, Any]) -> str:
-    """What an audit found, in a word: ``"passed"``, or the checks that found faults."""
+    """The verdict of an audit: ``"passed"``, or the names of the checks that found faults."""
     faults = [f["check"] for f in audit["findings"] if f["verdict"] == "fault"]
     return "refuted (" + ", ".join(faults) + ")" if faults else "passed"
 
@@ -57,7 +57,7 @@ def _column(value: Any, where: str) -> None:
 
 
 def _share(value: Any, where: str) -> None:
-    if type(value) is not float:  # NaN, where there was no case
+    if type(value) is not float:  # NaN if there was no case
         raise ValueError(f"{where} must be a fraction.")
 
 
@@ -84,7 +84,7 @@ RULES: dict[str, Rule] = {
     "seconds": number(0),
     "fingerprint": absent_or(_fingerprint),
 }
-"""What is checked of a saved report."""
+"""The rules that a saved report is checked against."""
 
 LATER_RULES: dict[str, Rule] = {
     "exclude_seen": absent_or(flag()),
@@ -93,30 +93,33 @@ LATER_RULES: dict[str, Rule] = {
     "cases": absent_or(optional(mapping_of(_column))),
     "audit": absent_or(optional(mapping_of(anything()))),
 }
-"""What reports of graphseq 0.1 lack, or alone have."""
+"""Fields that only reports of graphseq 0.1 have, or that they lack."""
 
 
 @dataclass(frozen=True, eq=False)
 class Report:
-    """The full ranking of every target by one model.
+    """The ranks of every target among all items, by one model.
 
     Args:
         metrics: Name -> mean over all cases, as a fraction.
-        ranks: One row a case, in the order of session and position: ``session`` and ``position`` of
-            the target, ``better`` and ``tied`` of :func:`~graphseq.evaluation.rank_counts`, and
-            ``unseen_better`` and ``unseen_tied`` where the protocol's ``seen`` is ``"both"``.
-        cluster: The group of each case within which cases are not independent, int64 [num_cases].
-        num_items: Items ranked: those of the catalog, or the drawn candidates and the target.
-        num_unknown_targets: Targets outside the catalog: misses that stay in the denominator.
-        num_without_history: Cases with no known click before the target, ranked by popularity.
-        num_unknown_clicks: Clicks outside the catalog, skipped in every history.
+        ranks: One row per case, in the order of session and position: ``session`` and ``position``
+            of the target, ``better`` and ``tied`` of :func:`~graphseq.evaluation.rank_counts`, and
+            ``unseen_better`` and ``unseen_tied`` if the protocol's ``seen`` is ``"both"``.
+        cluster: The cluster of each case; cases of one cluster are dependent, int64 [num_cases].
+        num_items: Number of ranked items: the catalog, or the drawn candidates and the target.
+        num_unknown_targets: Number of targets outside the catalog: misses that stay in the
+            denominator.
+        num_without_history: Number of cases with no known click before the target, ranked by
+            popularity.
+        num_unknown_clicks: Number of clicks outside the catalog, skipped in every history.
         protocol: The rules of the evaluation.
-        seconds: Time that the evaluation took.
-        fingerprint: Hash of the test cases, by the ids of their items; empty: not known.
-        num_left_out: Targets with less than the protocol's ``min_history`` before them: no cases.
-        audit: What an audit of split and model found, as ``Audit.to_dict`` has it; ``None``: none
-            was run.
-        cases: What tells the cases apart, of which :meth:`strata` are made; ``None``: not known.
+        seconds: Duration of the evaluation.
+        fingerprint: Hash of the test cases by their item ids; empty: unknown.
+        num_left_out: Number of targets with fewer clicks before them than the protocol's
+            ``min_history``; they are not cases.
+        audit: The findings of an audit of split and model, from ``Audit.to_dict``; ``None``: no
+            audit was run.
+        cases: Properties of the cases, from which :meth:`strata` are made; ``None``: unknown.
     """
 
     metrics: dict[str, float]
@@ -138,14 +141,14 @@ class Report:
         return len(self.ranks)
 
     def values(self, metric: str) -> NDArray[np.float64]:
-        """A metric case by case, at any k: float64 [num_cases].
+        """A metric per case, at any k: float64 [num_cases].
 
         Args:
-            metric: As ``"hr@20"``, with the words that the protocol puts before it
-                (``"sampled "``, ``"unseen "``) or without ``"sampled "``.
+            metric: Name such as ``"hr@20"``, with the protocol's prefix (``"sampled "``,
+                ``"unseen "``); ``"sampled "`` may be left out.
 
         Raises:
-            ValueError: If the name is no metric, or one of another protocol.
+            ValueError: If the name is not a metric, or belongs to another protocol.
         """
         plain, columns = self._read_name(metric)
         better, tied = (self.ranks[f"{columns}{name}"].to_numpy() for name in ("better", "tied"))
@@ -156,7 +159,7 @@ class Report:
         return metric_values(plain, better, tied, self.num_items)
 
     def _read_name(self, metric: str) -> tuple[str, str]:
-        """A metric without the words of the protocol, and what its columns begin with."""
+        """A metric without the protocol's prefix, and the prefix of its columns."""
         plain = metric.removeprefix(SAMPLED) if isinstance(metric, str) else metric
         if plain != metric and not self.protocol.sampled:
             raise ValueError(f"{metric!r} is of drawn candidates, but here all items are ranked.")
@@ -171,22 +174,22 @@ class Report:
 
     @property
     def exclude_seen(self) -> bool:
-        """Whether items of the history were taken out of the ranking."""
+        """Whether items of the history were removed from the ranking."""
         return self.protocol.seen == "remove"
 
     def confidence_interval(self, metric: str, level: float = 0.95) -> tuple[float, float]:
-        """The cluster-robust interval of a metric's mean, within what the metric can be.
+        """The cluster-robust interval of a metric's mean, within the range of the metric.
 
         Args:
             metric: ``"hr@k"``, ``"ndcg@k"``, ``"mrr@k"`` or ``"mrr"``, at any k.
-            level: Probability that the interval covers.
+            level: Coverage probability of the interval.
 
         Raises:
-            ValueError: If the name is no metric or ``level`` is not between 0 and 1.
+            ValueError: If the name is not a metric or ``level`` is not between 0 and 1.
         """
         low, high = mean_interval(self.values(metric), self.cluster, level=level)
         most = self.num_items + 1.0 if metric.endswith("mean_rank") else 1.0
-        return max(low, 0.0), min(high, most)  # in this order, so that NaN stays NaN
+        return max(low, 0.0), min(high, most)  # in this order, so that NaN remains NaN
 
     def compare(
         self,
@@ -204,7 +207,7 @@ class Report:
             metric: ``"hr@k"``, ``"ndcg@k"``, ``"mrr@k"`` or ``"mrr"``, at any k.
             method: ``"t"``, ``"sign_flip"`` (:func:`~graphseq.evaluation.paired_test`) or
                 ``"bootstrap"`` (:func:`~graphseq.evaluation.paired_bootstrap`).
-            level, seed: As there.
+            level, seed: As in these tests.
 
         Returns:
             The test of ``self - other``.
@@ -226,10 +229,10 @@ class Report:
         )
 
     def require_same_cases(self, other: Report) -> None:
-        """Refuses a report of other cases or under another protocol.
+        """Raises if a report has other cases or another protocol.
 
         Raises:
-            ValueError: If it is one.
+            ValueError: If it does.
         """
         places = ["session", "position"]
         known = bool(self.fingerprint and other.fingerprint)
@@ -259,15 +262,15 @@ class Report:
         edges: Sequence[float] | None = None,
         level: float = 0.95,
     ) -> pd.DataFrame:
-        """Metrics by kinds of cases: where a model is good, and where it is not.
+        """Metrics by strata of cases: where a model is good, and where it is not.
 
         Args:
             by: ``"length"`` of the session, ``"position"`` of the target in it (clicks before it),
                 ``"popularity"`` of the target (training clicks), ``"repeat"`` (targets in their own
                 history, and others), ``"gap"`` (seconds since the click before) or ``"new"``
                 (targets that training does not hold, and others).
-            metrics: Names of metrics; ``None``: those of the report.
-            edges: Where strata of numbers begin, ascending; ``None``:
+            metrics: Names of metrics; ``None``: the metrics of the report.
+            edges: Lower edges of numeric strata, ascending; ``None``:
                 :data:`~graphseq.evaluation.strata.EDGES`.
             level: Level of the intervals.
 
@@ -276,7 +279,7 @@ class Report:
             low`` and ``<metric> high``. Strata without a case are left out.
 
         Raises:
-            ValueError: If there is no such kind of cases, or the report does not know it.
+            ValueError: If there is no such kind of strata, or the report does not know it.
         """
         wanted = self.metrics if metrics is None else metrics
         values = {metric: self.values(metric) for metric in wanted}
@@ -284,7 +287,7 @@ class Report:
         return strata_of(by, self.cases, position, values, self.cluster, edges, level)
 
     def to_frame(self, level: float = 0.95) -> pd.DataFrame:
-        """One row a metric: ``value``, and ``low`` and ``high`` of its interval."""
+        """One row per metric: ``value``, and ``low`` and ``high`` of its interval."""
         rows = {
             name: (value, *self.confidence_interval(name, level))
             for name, value in self.metrics.items()
@@ -293,10 +296,10 @@ class Report:
         return frame.rename_axis("metric")
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Writes the report to one file, whole or not at all, with a checksum of each part.
+        """Writes the report to one file, atomically, with a checksum of each part.
 
         Args:
-            path: The file; its folder exists.
+            path: The file; its folder must exist.
 
         Raises:
             OSError: If it cannot be written.
@@ -310,22 +313,22 @@ class Report:
 
     @classmethod
     def load(cls, path: str | os.PathLike[str], *, verify: bool = True) -> Report:
-        """The report that :meth:`save` wrote.
+        """Loads a report that :meth:`save` wrote.
 
         Args:
             path: The file.
             verify: Whether checksums are compared. Without it, damage can go unnoticed.
 
         Raises:
-            ValueError: If the file is not there, holds no report or a damaged one.
+            ValueError: If the file does not exist, is not a report, or is damaged.
         """
         content = read_file(path, FORMAT, FORMAT_VERSION, "Report.save", rules=RULES, verify=verify)
         check_record(content, LATER_RULES, str(path))
-        old = content.pop("exclude_seen", False)  # graphseq 0.1 knew this rule alone
+        old = content.pop("exclude_seen", False)  # the only rule of graphseq 0.1
         content.setdefault("protocol", {"seen": "remove" if old else "keep"})
         unknown = sorted(content.keys() - cls.__dataclass_fields__.keys())
         if unknown:
-            raise ValueError(f"{path} is broken: it says {unknown[0]!r:.60}, which no report does.")
+            raise ValueError(f"{path} is broken: a report has no field {unknown[0]!r:.60}.")
         num_cases = len(content["cluster"])
         facts = content.get("cases") or {}
         for name, values in {**facts, **content["ranks"]}.items():

@@ -1,4 +1,4 @@
-"""Two stages: a retrieval model finds candidates of every case, another model orders them."""
+"""Two stages: a retrieval model finds the candidates of every case, another model ranks them."""
 
 from __future__ import annotations
 
@@ -45,19 +45,19 @@ def evaluate_reranker(
 ) -> Report:
     """Ranks the candidates that one model retrieves by the scores of another.
 
-    Cases, ties and misses are those of :func:`~graphseq.evaluation.evaluate`, so that reports can
-    be compared. A target that is not among the candidates is a miss, hence ``hr@num_candidates`` is
-    the share that the retrieval finds. Where items tie for the last places among the candidates,
-    lots are drawn; ties of the ranker's scores are averaged over. A case with no known click before
-    it has nothing to retrieve by, and is ranked by training counts as there.
+    Cases, ties and misses follow :func:`~graphseq.evaluation.evaluate`, so that reports can be
+    compared. A target that is not among the candidates is a miss; ``hr@num_candidates`` is
+    therefore the fraction that the retrieval finds. Ties for the last places among the candidates
+    are broken at random; ties of the ranker's scores are averaged over. A case with no known click
+    before it is ranked by training counts, as in ``evaluate``.
 
     Args:
-        ranker: Scores candidates [num_sessions, num_candidates]: any model.
-        retriever: Chooses the candidates: any model with the same items.
-        sessions: A part of a split; brought into the models' vocabulary.
-        num_candidates: Candidates of a case; all items where there are fewer.
-        ks, batch_size, exclude_seen, cluster, device: As of ``evaluate``.
-        seed: Seed of the lots.
+        ranker: Any model; it scores candidates [num_sessions, num_candidates].
+        retriever: Any model with the same items; it chooses the candidates.
+        sessions: A part of a split; recoded to the models' vocabulary.
+        num_candidates: Candidates per case; all items if there are fewer.
+        ks, batch_size, exclude_seen, cluster, device: As in ``evaluate``.
+        seed: Seed of the random tie breaking.
 
     Raises:
         ValueError: If the models have different items, or as ``evaluate``.
@@ -94,7 +94,7 @@ def evaluate_reranker(
             candidates, present = shortlist(scores, num_candidates, generator, tolerance)
             target = torch.from_numpy(cases.target[case]).to(candidates.device)
             hits = (candidates == target.unsqueeze(1)) & present  # [n, num_candidates]
-            # What was not retrieved is a miss whatever the ranker says.
+            # A target that was not retrieved is a miss, independent of the ranker.
             found = hits.any(1).nonzero().view(-1)
             clicks = cases.history[case[found.cpu().numpy()]]
             for part in (found[cut] for cut in blocks(clicks, batch_size)):
@@ -121,8 +121,8 @@ def _refuse_nan(scores: Tensor) -> None:
 def _equal(
     ranker: SessionModel, first: Tensor | None, order: Tensor, candidates: Tensor, hits: Tensor
 ) -> Tensor:
-    """Which candidates tie with the target, bool [n, C]; ``first``: of the ranker's item table."""
-    own = order[hits].unsqueeze(1)  # one hit a row
+    """Which candidates tie with the target, bool [n, C]; ``first`` maps equal items."""
+    own = order[hits].unsqueeze(1)  # one hit per row
     if first is None:
         close = (order - own).abs() <= ranker.score_tolerance(own, order)
     else:
@@ -134,8 +134,8 @@ def _equal(
 def _places(
     order: Tensor, hits: Tensor, present: Tensor, same: Tensor
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Candidates better than the target and tied with it, int64 [n]; -1 better: not recommended."""
-    own = order[hits].unsqueeze(1)  # one hit a row
+    """Numbers of better and tied candidates, int64 [n]; better = -1: not recommended."""
+    own = order[hits].unsqueeze(1)  # one hit per row
     better = ((order > own) & present & ~same).sum(1)
     tied = (same & present).sum(1) - 1
     missed = own.squeeze(1) == -torch.inf

@@ -1,4 +1,4 @@
-"""Vectors and scores of all cases by any model, block after block, in the fewest passes."""
+"""Vectors and scores of all cases by any model, block by block, in as few passes as possible."""
 
 from __future__ import annotations
 
@@ -20,33 +20,35 @@ from graphseq.ragged import ragged_arange
 from graphseq.typing import Ints
 
 MOST_SCORES = 2**24
-"""Scores held at once, unless :data:`FEWEST_ROWS` of a very large catalog are more."""
+"""Maximum number of scores held at once; :data:`FEWEST_ROWS` rows are always allowed."""
 
 FEWEST_ROWS = 8
-"""Rows scored at once at least: each pass over the item table should serve several cases."""
+"""Minimum number of rows scored at once: a pass over the item table should serve several cases."""
 
 Blocks = Iterator[tuple[Ints, Tensor]]
-"""Case numbers [n] and their scores [n, num_items] or vectors [n, d], block after block."""
+"""Case numbers [n] and their scores [n, num_items] or vectors [n, d], block by block."""
 
 
 def score_cases(model: SessionModel, sessions: Sessions, cases: Targets, batch_size: int) -> Blocks:
     """The scores of all cases that have a history.
 
-    A model with a ``score`` of its own is asked for it prefix by prefix; of others the vectors come
-    as :func:`case_vectors` has them. Items with equal rows of an item table share one score.
+    A model that overrides ``score`` scores prefix by prefix; for other models the vectors come from
+    :func:`case_vectors`. Items with equal rows in the item table share one score.
 
     Args:
-        model: In evaluation mode.
-        sessions: In the codes of the model.
-        cases: Of these sessions.
-        batch_size: Session graphs that the model reads at once.
+        model: A model in evaluation mode.
+        sessions: Sessions in the codes of the model.
+        cases: Cases of these sessions.
+        batch_size: Session graphs per batch.
 
     Raises:
-        ValueError: If the model gives scores or states of the wrong shape.
+        ValueError: If the model returns scores or states of the wrong shape.
     """
     rows = max(FEWEST_ROWS, MOST_SCORES // model.num_items)
     if not model.scores_by_table:
-        case = np.flatnonzero(cases.history > 0)  # these are the dataset's samples, in its order
+        case = np.flatnonzero(
+            cases.history > 0
+        )  # the dataset has the same samples in the same order
         if len(case) == 0:
             return
         dataset = SessionGraphDataset(
@@ -76,11 +78,11 @@ def case_batches(
     """The prefixes of all cases that have a history, as batches of session graphs.
 
     Args:
-        sessions: In the codes of the model.
-        cases: Of these sessions.
-        batch_size: Session graphs of a batch.
+        sessions: Sessions in the codes of the model.
+        cases: Cases of these sessions.
+        batch_size: Session graphs per batch.
     """
-    case = np.flatnonzero(cases.history > 0)  # these are the dataset's samples, in its order
+    case = np.flatnonzero(cases.history > 0)  # the dataset has the same samples in the same order
     if len(case):
         dataset = SessionGraphDataset(sessions, samples="prefixes")
         for sample in _batches(cases.history[case], batch_size):
@@ -92,21 +94,21 @@ def case_vectors(
 ) -> Blocks:
     """The session vectors of all cases that have a history.
 
-    Where states equal prefixes, one pass over a session gives the vectors of all its cases, unless
-    the session has only one, or more clicks than a model with a ``max_length`` sees at once: there
-    a pass would compute a window for every click, but only some are wanted. Where windows share
-    their work, it pays all the same.
+    For a causal model, one pass over a session gives the vectors of all its cases. This is not done
+    for a session with only one case, or with more clicks than ``max_length``: there a pass would
+    compute a window for every click, although only some are needed. If windows share their work,
+    the pass is still used.
 
     Args:
-        model: In evaluation mode.
-        sessions: In the codes of the model.
-        cases: Of these sessions.
-        batch_size: Session graphs that the model reads at once.
+        model: A model in evaluation mode.
+        sessions: Sessions in the codes of the model.
+        cases: Cases of these sessions.
+        batch_size: Session graphs per batch.
 
     Raises:
-        ValueError: If the model gives states of the wrong shape.
+        ValueError: If the model returns states of the wrong shape.
     """
-    case = np.flatnonzero(cases.history > 0)  # these are the dataset's samples, in its order
+    case = np.flatnonzero(cases.history > 0)  # the dataset has the same samples in the same order
     if len(case) == 0:
         return
     window = model.max_length
@@ -130,7 +132,7 @@ def case_vectors(
     last, counts = last[shared], counts[shared]
     dataset = SessionGraphDataset(sessions, "prefixes")
     for batch in _batches(history[last], batch_size):
-        # The prefix of a session's last sample holds every known click that its others see.
+        # The prefix of a session's last sample holds every known click that its other samples see.
         whole, size, lengths = last[batch], counts[batch], history[last[batch]]
         states = model.click_states(dataset.batch(whole).to(model.device))
         expected = [int(lengths.sum()), states.size(-1)]
@@ -142,7 +144,7 @@ def case_vectors(
 
 
 def table_of(model: SessionModel) -> tuple[Tensor, Tensor | None, Tensor]:
-    """The item table, computed once, its biases, and for every item the first with an equal row."""
+    """The item table, its biases, and for every item the first item with an equal row."""
     weight, bias = model.items.rows(), model.items.bias
     return weight, bias, first_equal(weight, bias)
 
@@ -155,7 +157,7 @@ def _by_table(weight: Tensor, bias: Tensor | None, first: Tensor, vectors: Tenso
 
 
 def in_larger_blocks(blocks: Blocks, rows: int) -> Blocks:
-    """The same cases and values, small blocks joined until there are so many rows or more."""
+    """The same cases and values, with small blocks joined to at least this many rows."""
     cases: list[Ints] = []
     values: list[Tensor] = []
     held = 0
@@ -171,7 +173,7 @@ def in_larger_blocks(blocks: Blocks, rows: int) -> Blocks:
 
 
 def _batches(lengths: Ints, batch_size: int) -> Iterator[Ints]:
-    """Numbers of samples by length, so that a batch needs little padding, within its memory."""
+    """Sample numbers ordered by length, in batches with little padding and bounded memory."""
     order = np.argsort(lengths, kind="stable")
     return (order[part] for part in blocks_of(lengths[order], batch_size))
 

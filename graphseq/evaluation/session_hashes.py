@@ -1,4 +1,4 @@
-"""Numbers that are equal where sessions, or beginnings of sessions, are: 64 bits each."""
+"""64-bit hashes of sessions and their prefixes: equal for equal sessions."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ Words = NDArray[np.uint64]
 
 
 class SessionHashes(NamedTuple):
-    """Hashes of all beginnings of some sessions.
+    """Hashes of all prefixes of some sessions.
 
     Attributes:
-        prefix: Of the session up to each click, that click included, uint64 [num_clicks].
-        whole: Of each whole session, uint64 [num_sessions].
+        prefix: Hash of the session up to and including each click, uint64 [num_clicks].
+        whole: Hash of each whole session, uint64 [num_sessions].
         length: Clicks up to each click, int64 [num_clicks].
         session: The session of each click, int64 [num_clicks].
-        first: The first click that a match must hold, int64 [num_sessions].
+        first: The first click that a match must include, int64 [num_sessions].
     """
 
     prefix: Words
@@ -32,11 +32,11 @@ class SessionHashes(NamedTuple):
 
 
 def of(sessions: Sessions, *, timed: bool) -> SessionHashes:
-    """Hashes of items by their place, and of times where ``timed``.
+    """Hashes of items by position, and of times if ``timed``.
 
     Args:
-        sessions: In the codes of a split.
-        timed: Whether clicks at other times are other clicks.
+        sessions: Sessions in the codes of a split.
+        timed: Whether clicks at different times are different clicks.
     """
     session = np.repeat(np.arange(sessions.num_sessions), sessions.lengths)
     place = np.arange(sessions.num_clicks) - sessions.ptr[session]
@@ -56,14 +56,14 @@ def of(sessions: Sessions, *, timed: bool) -> SessionHashes:
 def matches(
     asked: SessionHashes, learned: SessionHashes, *, same: bool
 ) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-    """Sessions that others hold whole, and those that begin another or begin with one.
+    """Sessions that equal another one, and sessions that are a prefix of one or start with one.
 
-    A beginning counts where it holds a target: what a split gave to training is no leak.
+    A prefix counts only if it includes a target: clicks that belong to training are not a leak.
 
     Args:
-        asked: The sessions asked about.
-        learned: The others.
-        same: Whether both are the same sessions: then a session is no match of itself.
+        asked: The sessions to look up.
+        learned: The sessions to search.
+        same: Whether both are the same sessions; a session then does not match itself.
 
     Returns:
         Both bool [num_sessions].
@@ -89,12 +89,12 @@ def matches(
 
 
 def unlikely(sessions: Sessions, counts: NDArray[np.int64], bound: float) -> NDArray[np.bool_]:
-    """Sessions whose items meet by chance with a log-probability below a bound.
+    """Sessions whose items coincide by chance with a log-probability below a bound.
 
     Args:
-        sessions: In the codes of the counts.
+        sessions: Sessions in the codes of the counts.
         counts: Training clicks of each item.
-        bound: Natural logarithm of the chance, items drawn by their popularity.
+        bound: Natural logarithm of the probability, with items drawn by popularity.
     """
     chance = np.log(np.maximum(counts, 1) / max(1, counts.sum()))
     items = np.asarray(sessions.items)
@@ -103,7 +103,7 @@ def unlikely(sessions: Sessions, counts: NDArray[np.int64], bound: float) -> NDA
 
 
 def _place(ordered: Words, values: Words) -> NDArray[np.int64]:
-    """Where values stand in an ascending list; -1 where they do not."""
+    """Index of values in an ascending list; -1 if absent."""
     if len(ordered) == 0:
         return np.full(len(values), -1)
     place = np.minimum(np.searchsorted(ordered, values), len(ordered) - 1)

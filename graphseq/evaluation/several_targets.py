@@ -1,4 +1,4 @@
-"""Cases with several targets: the next basket, or all that remains of a session."""
+"""Cases with several targets: the next basket, or the rest of a session."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ KINDS = ("recall", "precision", "ndcg")
 """Metrics of several targets."""
 
 MOST_SCORES = 2**24
-"""Scores copied at once, one row for each target of a case."""
+"""Scores copied at once, one row per target of a case."""
 
 
 @dataclass(frozen=True, eq=False)
 class SeveralTargetsReport:
-    r"""The places of all targets of every case.
+    r"""The ranks of all targets of every case.
 
     With R the distinct targets of a case and k places:
 
@@ -42,16 +42,16 @@ class SeveralTargetsReport:
         \mathrm{ndcg@}k = \frac{\sum_{j \in R, r_j \le k} 1 / \log_2(r_j + 1)}
                                {\sum_{r \le \min(k, |R|)} 1 / \log_2(r + 1)}
 
-    All are sums over the targets, so that a tie is averaged over exactly, target by target.
+    All are sums over the targets, so that ties can be averaged exactly, target by target.
 
     Args:
         metrics: Name -> mean over all cases.
         places: One row per target: ``case``, ``better`` and ``tied``.
         cases: One row per case: ``session``, ``position`` of its first target, ``num_targets``.
         cluster: The session or user of each case, int64 [num_cases].
-        num_items: Items ranked.
-        relevant: What the targets are: ``"remaining"`` or ``"basket"``.
-        seconds: Time that the evaluation took.
+        num_items: Number of ranked items.
+        relevant: Kind of targets: ``"remaining"`` or ``"basket"``.
+        seconds: Duration of the evaluation.
     """
 
     metrics: dict[str, float]
@@ -67,10 +67,10 @@ class SeveralTargetsReport:
         return len(self.cases)
 
     def values(self, metric: str) -> Floats:
-        """A metric case by case, at any k: float64 [num_cases].
+        """A metric per case, at any k: float64 [num_cases].
 
         Raises:
-            ValueError: If it is none of recall@k, precision@k and ndcg@k.
+            ValueError: If it is not recall@k, precision@k or ndcg@k.
         """
         kind, k = parse_metric(metric)
         if kind not in KINDS or k is None:
@@ -124,20 +124,20 @@ def evaluate_several(
 ) -> SeveralTargetsReport:
     """Ranks all items for every case, and counts all of its targets.
 
-    Rules are those of :func:`~graphseq.evaluation.evaluate`: an unknown target is a miss that stays
-    in the denominator (every unknown click counts as a target of its own), ties are averaged over.
+    The rules of :func:`~graphseq.evaluation.evaluate` apply. An unknown target is a miss that stays
+    in the denominator, and every unknown click counts as a separate target. Ties are averaged over.
 
     Args:
         model: Any :class:`~graphseq.models.base.SessionModel`.
         sessions: A part of a split, or lists of item ids.
         relevant: ``"remaining"``: after each prefix, all distinct items of the rest of the session;
-            ``"basket"``: before each basket, the clicks of one time, all of its distinct items.
+            ``"basket"``: before each basket (the clicks at one time), all of its distinct items.
         ks: Cut-offs.
-        batch_size, exclude_seen, cluster, device: As of ``evaluate``.
+        batch_size, exclude_seen, cluster, device: As in ``evaluate``.
 
     Raises:
-        ValueError: If ``relevant`` is neither, sessions have no times to tell baskets apart, or as
-            ``evaluate``.
+        ValueError: If ``relevant`` is unknown, baskets are asked for but sessions have no times, or
+            as ``evaluate``.
     """
     started = time.perf_counter()
     cutoffs = cutoffs_of(ks)
@@ -191,27 +191,27 @@ def evaluate_several(
 
 
 def _targets(sessions: Sessions, cases: Targets, relevant: str) -> tuple[Ints, Ints, Ints]:
-    """Cases that are looked at, and the case and item of each distinct target of these."""
+    """The evaluated cases, and the case and item of each of their distinct targets."""
     click = cases.ptr[cases.session] + cases.position
     end = cases.ptr[cases.session + 1]
     chosen = np.arange(len(cases))
     if relevant == "basket":
         if sessions.time is None:
             raise ValueError(
-                "Baskets are clicks of one time, and these sessions have none: name the log's time "
-                "column when reading it."
+                "Baskets are clicks at one time, but these sessions have no times: name the log's "
+                "time column when reading it."
             )
         time = np.asarray(sessions.time)
         starts = np.ones(len(time) + 1, dtype=bool)
         starts[1:-1] = time[1:] != time[:-1]
         starts[sessions.ptr[:-1]] = True
-        # The first click that begins another basket, from each click on.
+        # For each click, the first later click that begins another basket.
         begins = np.flatnonzero(starts)
         end = begins[np.searchsorted(begins, click, side="right")]
         chosen = np.flatnonzero(starts[click])
         if len(chosen) == 0:
             raise ValueError(
-                "No target begins a basket: all clicks of these sessions have one time."
+                "No target begins a basket: all clicks of these sessions are at one time."
             )
     length = (end - click)[chosen]
     pair = np.repeat(chosen, length)

@@ -1,4 +1,4 @@
-"""The best items of every row of scores; lots decide who gets the last places."""
+"""The best items of every row of scores; ties for the last places are broken at random."""
 
 from __future__ import annotations
 
@@ -11,16 +11,17 @@ from graphseq.models.use.ties import Tolerance
 def shortlist(
     scores: Tensor, k: int, generator: torch.Generator, tolerance: Tolerance | None = None
 ) -> tuple[Tensor, Tensor]:
-    """The ``k`` best items of every row; lots decide among those that tie for the last places.
+    """The ``k`` best items of every row; ties for the last places are broken at random.
 
     Args:
         scores: [n, num_items]; ``-inf`` is never chosen.
-        k: Items to choose, at most all.
-        generator: Of the lots, on the CPU.
-        tolerance: How far apart equal scores lie; ``None``: they are the same to the last bit.
+        k: Number of items to choose, at most all.
+        generator: Generator of the random tie breaking, on the CPU.
+        tolerance: Maximum distance of equal scores; ``None``: scores must be bit-equal.
 
     Returns:
-        Items, int64 [n, k], and which of them count, bool [n, k]: a row may have fewer than ``k``.
+        Items, int64 [n, k], and which of them are valid, bool [n, k]: a row may have fewer than
+        ``k``.
     """
     k = min(k, scores.size(1))
     best, items = scores.topk(k)  # [n, k], descending

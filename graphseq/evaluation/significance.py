@@ -1,8 +1,8 @@
-"""Intervals and tests for means over cases that are not independent of each other.
+"""Intervals and tests for means over dependent cases.
 
-Prefixes of one session, and sessions of one user, rise and fall together. Taking such cases as
-independent makes intervals too narrow, so cases are grouped into clusters and only clusters are
-taken as independent.
+Prefixes of one session, and sessions of one user, are correlated. Treating them as independent
+makes intervals too narrow. Cases are therefore grouped into clusters, and only clusters are treated
+as independent.
 """
 
 from __future__ import annotations
@@ -18,19 +18,19 @@ from graphseq.arguments import whole
 from graphseq.random import stream
 
 SIGNS_AT_ONCE = 2**22
-"""Random signs held at once by the sign-flip test."""
+"""Random signs held in memory at once by the sign-flip test."""
 
 
 @dataclass(frozen=True)
 class PairedTest:
-    """A mean difference over paired cases, its interval, and how surprising it is.
+    """A mean difference over paired cases, its interval, and its p-value.
 
     Args:
         difference: Mean of ``first - second``.
         low, high: Cluster-robust interval of the difference at ``level``.
-        p_value: Two-sided, for no difference.
+        p_value: Two-sided p-value for the hypothesis of no difference.
         level: Level of the interval.
-        num_cases, num_clusters: What the test rests on.
+        num_cases, num_clusters: Sizes of the sample.
     """
 
     difference: float
@@ -51,16 +51,16 @@ def mean_interval(
         \widehat{\mathrm{Var}}(\bar v) = \frac{G}{G - 1} \frac{1}{n^2}
             \sum_g \Big( \sum_{i \in g} (v_i - \bar v) \Big)^2
 
-    with quantiles of Student's t with G - 1 degrees of freedom, G the number of clusters. Values
-    that are all alike give an interval without width: they hold no trace of their own spread.
+    with quantiles of Student's t with G - 1 degrees of freedom, where G is the number of clusters.
+    If all values are equal, the interval has zero width.
 
     Args:
-        values: One value a case, [num_cases].
+        values: One value per case, [num_cases].
         cluster: The cluster of each case, integers [num_cases].
-        level: Probability that the interval covers, between 0 and 1.
+        level: Coverage probability of the interval, between 0 and 1.
 
     Returns:
-        Lower and upper end; NaN both where there is only one cluster.
+        Lower and upper end; both are NaN if there is only one cluster.
 
     Raises:
         ValueError: If there is no case, shapes differ, or ``level`` is not between 0 and 1.
@@ -83,15 +83,15 @@ def paired_test(
     """Tests whether two models differ in the mean of a metric over the same cases.
 
     ``"t"`` divides the mean difference by its cluster-robust standard error. ``"sign_flip"`` flips
-    the signs of the clusters' summed differences at random, as they might as well have fallen if
-    the models were alike, and holds for few clusters too.
+    the signs of the clusters' summed differences at random, since both signs are equally likely if
+    the models are equal. It is also valid for few clusters.
 
     Args:
-        first, second: The metric of either model, case by case, [num_cases].
+        first, second: The metric of each model per case, [num_cases].
         cluster: The cluster of each case, integers [num_cases].
         method: ``"t"`` or ``"sign_flip"``; both give the same interval.
         level: Level of the interval.
-        num_permutations: Random sign flips of ``"sign_flip"``.
+        num_permutations: Number of random sign flips for ``"sign_flip"``.
         seed: Seed of those flips.
 
     Raises:
@@ -113,7 +113,7 @@ def paired_test(
         p_value = _sign_flip(sums, num_permutations, stream("sign_flip", seed))
     elif error > 0:
         p_value = float(2 * stdtr(num_clusters - 1, -abs(mean) / error))
-    else:  # no spread: either no difference at all, or the same one in every case
+    else:  # no spread: the difference is zero, or the same in every case
         p_value = float("nan") if num_clusters < 2 else float(mean == 0)
     return PairedTest(
         mean, mean - reach, mean + reach, p_value, level, difference.size, num_clusters
@@ -153,10 +153,10 @@ def mean_error(values: ArrayLike, cluster: ArrayLike) -> tuple[float, int]:
 
 
 def check_level(level: float, name: str = "level") -> None:
-    """Refuses what is no probability between 0 and 1.
+    """Raises unless the level is strictly between 0 and 1.
 
     Raises:
-        ValueError: If it is none.
+        ValueError: If it is not.
     """
     if not 0 < level < 1:
         raise ValueError(f"{name} must lie between 0 and 1, as 0.95 does, got {level}.")
@@ -172,9 +172,9 @@ def _quantile(level: float, num_clusters: int) -> float:
 def _sign_flip(
     sums: NDArray[np.float64], num_permutations: int, generator: np.random.Generator
 ) -> float:
-    """Share of sign flips, the observed signs included, whose sum is at least as far from 0."""
+    """Fraction of sign flips, including the observed signs, whose sum is at least as far from 0."""
     sums = sums[sums != 0]  # their sign makes no difference
-    # Sums of the same numbers in another order differ in their last digits.
+    # Sums of the same numbers in a different order differ in their last digits.
     observed = abs(sums.sum()) - 1e-12 * abs(sums).sum()
     at_once = max(1, SIGNS_AT_ONCE // max(1, sums.size))
     extreme = 1

@@ -1,7 +1,7 @@
-"""Places of targets where few items have evidence: only these are compared one by one.
+"""Ranks of targets when few items have evidence: only these items are compared one by one.
 
-All others stand in the order of popularity, of which it is enough to know how many lie above a
-score. A catalog of any size then costs what the evidence costs.
+All other items are ordered by popularity, so it is enough to count how many are above a score. The
+cost depends only on the evidence, not on the size of the catalog.
 """
 
 from __future__ import annotations
@@ -22,13 +22,15 @@ from graphseq.typing import Floats, Ints
 
 
 def has_evidence(model: SessionModel) -> TypeGuard[CountingModel]:
-    """Whether a model's scores are those of its ``evidence``, and tie as these do."""
+    """Whether a model's scores are computed from its ``evidence``, with the same ties."""
     if (
         not isinstance(model, CountingModel)
         or type(model).score_tolerance is not CountingModel.score_tolerance
     ):
         return False
-    for kind in type(model).__mro__:  # who speaks last: a subclass may score in another way
+    for kind in type(
+        model
+    ).__mro__:  # the most derived class decides: a subclass may override the scores
         if kind is CountingModel:
             return False
         if "evidence" in vars(kind):
@@ -41,11 +43,11 @@ def has_evidence(model: SessionModel) -> TypeGuard[CountingModel]:
 class EvidenceRanks:
     """Counts of better and tied items by :meth:`CountingModel.evidence`, without dense scores.
 
-    Scores are those of ``CountingModel.score``, and so are places: items tie within the same
-    tolerance, items that are never recommended are behind all others.
+    Scores and ranks equal those of ``CountingModel.score``: items tie within the same tolerance,
+    and items that are never recommended come after all others.
 
     Args:
-        model: That :func:`has_evidence`.
+        model: A model for which :func:`has_evidence` holds.
     """
 
     def __init__(self, model: CountingModel) -> None:
@@ -55,19 +57,19 @@ class EvidenceRanks:
     def counts(
         self, batch: Batch, targets: Tensor, *, excluded: tuple[Tensor, Tensor] | None = None
     ) -> tuple[Tensor, Tensor]:
-        """Better and tied items of each target, as ``rank_counts`` of the scores.
+        """Better and tied items of each target, equal to ``rank_counts`` of the scores.
 
         Args:
             batch: Session graphs.
             targets: Item codes, int64 [num_sessions]; -1: unknown.
-            excluded: Row numbers and item codes that leave the ranking, both int64 [m]; each pair
-                at most once.
+            excluded: Items removed from the ranking, as row numbers and item codes, both int64 [m];
+                each pair at most once.
 
         Returns:
             ``better`` and ``tied``, both int64 [num_sessions].
 
         Raises:
-            ValueError: If nothing was counted yet, or a score is NaN.
+            ValueError: If the model is not fitted yet, or a score is NaN.
         """
         evidence = self.model.evidence(batch.to(self.model.device))
         share = self._shares(evidence)
@@ -100,7 +102,9 @@ class EvidenceRanks:
             self._share = share
             self._levels, counts = np.unique(share, return_counts=True)
             at_or_below = ptr_of(counts)
-            self._above = len(share) - at_or_below  # items from each level on, and none
+            self._above = (
+                len(share) - at_or_below
+            )  # number of items at or above each level, and none
         return share
 
     def _block(
@@ -138,10 +142,10 @@ class EvidenceRanks:
         return better, tied
 
     def _num_above(self, bound: Floats, scale: Floats, *, strict: bool) -> Ints:
-        """Items whose popularity alone scores above a bound, or at it where not ``strict``: [n].
+        """Numbers of items whose popularity alone scores above a bound (at it if not ``strict``).
 
-        Products round upwards together with their factors, so that a bisection over the levels of
-        popularity finds the very products that scores hold.
+        Rounded products increase with their factors, so that a bisection over the levels of
+        popularity finds exactly the products in the scores.
         """
         low = np.zeros(len(bound), dtype=np.int64)
         high = np.full(len(bound), len(self._levels))
@@ -152,18 +156,18 @@ class EvidenceRanks:
             open_rows = low < high
             high = np.where(open_rows & above, middle, high)
             low = np.where(open_rows & ~above, middle + 1, low)
-        # Without popularity, what has no evidence is never recommended.
+        # Without popularity, an item without evidence is never recommended.
         return np.where(scale > 0, self._above[low], 0)
 
 
 class _Scores:
-    """The scores of a block: of the cells with evidence, and of any other cell.
+    """The scores of a block: cells with evidence, and all other cells.
 
     Args:
         block: Sums of evidence, [num_rows, num_items].
         share: Popularity, [num_items].
         scale: Weight of popularity in each row, [num_rows].
-        unit: What the sums count in.
+        unit: Unit of the sums.
     """
 
     def __init__(self, block: csr_matrix, share: Floats, scale: Floats, unit: float) -> None:
@@ -194,7 +198,7 @@ class _Scores:
         return self._sum(self._base(row, item), evidence, row)
 
     def _base(self, row: Ints, item: NDArray[Any]) -> Floats:
-        """What popularity alone gives a cell; ``-inf`` where it has no weight."""
+        """The score of a cell from popularity alone; ``-inf`` if popularity has no weight."""
         scale = self.scale[row]
         return np.where(scale > 0, self.share[item] * scale, -np.inf)
 

@@ -1,4 +1,4 @@
-"""Metrics by kinds of cases: of short and long sessions, rare and popular targets, new and seen."""
+"""Metrics by strata of cases: short and long sessions, rare and popular targets, new and seen."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ EDGES: Mapping[str, Sequence[float]] = MappingProxyType(
         "gap": (0, 10, 60, 600, 3600, 86_400),
     }
 )
-"""Where strata of numbers begin: clicks, clicks, training clicks, seconds."""
+"""Lower edges of numeric strata: clicks, clicks, training clicks, seconds."""
 
 FLAGS: Mapping[str, tuple[str, str]] = MappingProxyType(
     {"repeat": ("new to the session", "repeat"), "new": ("known item", "new item")}
 )
-"""Names of the strata of flags: not set, set."""
+"""Names of the strata of flags: false, true."""
 
 
 def strata_of(
@@ -42,9 +42,9 @@ def strata_of(
 
     Args:
         by, edges, level: As there.
-        cases: What tells the cases apart, if it is known.
-        position: Place of each target in its session, int64 [num_cases].
-        values: Metric -> its values case by case.
+        cases: Properties of the cases, if known.
+        position: Position of each target in its session, int64 [num_cases].
+        values: Metric -> its values per case.
         groups: The cluster of each case, int64 [num_cases].
     """
     number, names = _strata(by, cases, position, edges)

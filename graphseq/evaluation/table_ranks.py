@@ -1,4 +1,4 @@
-"""Places of targets under inner products with an item table, whose scores are never held."""
+"""Ranks of targets by inner products with an item table, without holding all scores in memory."""
 
 from __future__ import annotations
 
@@ -12,34 +12,34 @@ from graphseq.evaluation.rank_counts import rank_counts
 from graphseq.models.use.ties import first_equal
 
 ROWS_AT_ONCE = 2048
-"""Vectors multiplied at once: a product of fewer costs up to a fourth more for each."""
+"""Vectors multiplied at once: with fewer, each costs up to a quarter more."""
 
 ITEMS_AT_ONCE = 1024
-"""Items multiplied at once: a tile of scores is compared while the cache still holds it."""
+"""Items multiplied at once: a tile of scores is compared while it is still in the cache."""
 
 OWN_AT_ONCE = 64
-"""Vectors multiplied at once with their own targets, of which only the diagonal is wanted."""
+"""Vectors multiplied at once with their own targets; only the diagonal is needed."""
 
 FEWEST_ROWS = 32
-"""Below so many vectors a product takes other paths for other shapes, and rounds differently."""
+"""With fewer vectors, the kernel of a product depends on its shape, and so does rounding."""
 
 MOST_SCORES = 2**24
-"""Scores held at once where they are held."""
+"""Maximum number of scores held at once, if they are held."""
 
 
 class TableRanks:
     r"""Ranks of targets by :math:`r = W x + b`, for many blocks of vectors against one table.
 
-    On a CPU the product is made tile by tile and each tile is compared with the targets' scores at
-    once. These are needed before their own tile is made; they come from a product of the targets'
-    rows alone, and where one does not turn out equal to its own tile's, to the last bit, that row
-    is done again with all its scores held. Counts are thus exact counts of one set of scores, as
-    those of :func:`~graphseq.evaluation.rank_counts`; items with equal rows and biases have one
-    score in it, that of the first of them (:mod:`graphseq.models.use.ties`).
+    On a CPU the product is computed tile by tile, and each tile is compared with the targets'
+    scores immediately. The targets' scores are needed before their own tile exists, so they come
+    from a separate product of the targets' rows. If such a score is not bit-equal to the one in its
+    tile, that row is computed again with all its scores held. Counts are therefore exact for one
+    set of scores, as in :func:`~graphseq.evaluation.rank_counts`. Items with equal rows and biases
+    share the score of the first of them (:mod:`graphseq.models.use.ties`).
 
     Args:
         weight: The item table W, [num_items, d].
-        bias: Of each item, [num_items], or ``None``.
+        bias: Bias of each item, [num_items], or ``None``.
     """
 
     def __init__(self, weight: Tensor, bias: Tensor | None = None) -> None:
@@ -52,25 +52,25 @@ class TableRanks:
         self._equal = (first != torch.arange(len(first), device=first.device)).nonzero().view(-1)
         self._first = first[self._equal]  # of each of these
         self._shared, self._column = self._first.unique(return_inverse=True)
-        # The scores of items that others share are held for a block of rows.
+        # The scores of items with duplicates are held for a block of rows.
         self._rows = min(ROWS_AT_ONCE, max(1, MOST_SCORES // max(1, len(self._shared))))
         self._tiled = weight.device.type == "cpu" and weight.dtype in (torch.float32, torch.float64)
 
     def counts(
         self, vectors: Tensor, targets: Tensor, *, excluded: tuple[Tensor, Tensor] | None = None
     ) -> tuple[Tensor, Tensor]:
-        """Better and tied items of each target, as ``rank_counts`` of the scores.
+        """Better and tied items of each target, equal to ``rank_counts`` of the scores.
 
         Args:
             vectors: [n, d].
             targets: Item codes, int64 [n]; -1: unknown.
-            excluded: Row numbers and item codes that leave the ranking, both int64 [m].
+            excluded: Items removed from the ranking, as row numbers and item codes, both int64 [m].
 
         Returns:
             ``better`` and ``tied``, both int64 [n].
 
         Raises:
-            ValueError: If a score is NaN or a target is no item.
+            ValueError: If a score is NaN or a target is not an item.
         """
         better = torch.empty(len(vectors), dtype=torch.long, device=vectors.device)
         tied = torch.empty_like(better)
@@ -81,7 +81,7 @@ class TableRanks:
     def _block(
         self, vectors: Tensor, targets: Tensor, excluded: tuple[Tensor, Tensor] | None
     ) -> tuple[Tensor, Tensor]:
-        # By Cauchy and Schwarz no score is larger than this: none is infinite or NaN.
+        # By the Cauchy-Schwarz inequality no score exceeds this bound: none is infinite or NaN.
         largest = float(torch.linalg.vector_norm(vectors, dim=1).max()) * self._largest
         safe = largest + self._largest < torch.finfo(vectors.dtype).max / 2
         if not self._tiled or not safe or len(vectors) < FEWEST_ROWS:
@@ -113,14 +113,14 @@ class TableRanks:
     def _by_tiles(
         self, vectors: Tensor, targets: Tensor, excluded: tuple[Tensor, Tensor] | None
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Better, tied, and whether a target's score was not the one of its tile, all [n]."""
+        """Better, tied, and whether a target's score differs from the one in its tile, all [n]."""
         known = targets.clamp(min=0)
         shared = vectors.new_empty(len(vectors), len(self._shared))
         own = self._own(vectors, known)  # [n]
         mine = own.unsqueeze(1).contiguous()  # [n, 1]
-        met = torch.empty_like(own)  # the targets' scores as their tiles have them
+        met = torch.empty_like(own)  # the targets' scores from their tiles
         better = torch.zeros(len(vectors), dtype=torch.long)
-        reached = torch.zeros_like(better)  # scores as high as the target's, its own included
+        reached = torch.zeros_like(better)  # scores as high as the target's, including its own
         by_target = _Cuts(known)
         by_item = None if excluded is None else _Cuts(excluded[1])
 
@@ -147,7 +147,7 @@ class TableRanks:
                 row, item = excluded[0][pair], excluded[1][pair]
                 theirs = tile[row, item - start]
                 better.index_add_(0, row, (theirs > own[row]).long(), alpha=-1)
-                # The target is taken off below, once for all.
+                # The target itself is subtracted once, below.
                 other = (theirs >= own[row]) & (item != known[row])
                 reached.index_add_(0, row, other.long(), alpha=-1)
 
@@ -160,8 +160,8 @@ class TableRanks:
         return better, tied, (met != own) & ~missed
 
     def _own(self, vectors: Tensor, items: Tensor) -> Tensor:
-        """The score of one item for each vector, [n], as a product of many has it."""
-        parts = max(1, len(vectors) // OWN_AT_ONCE)  # none is too small to round as a tile does
+        """The score of one item for each vector, [n], rounded as in a product of many."""
+        parts = max(1, len(vectors) // OWN_AT_ONCE)  # no block is too small to round as a tile does
         pairs = zip(vectors.tensor_split(parts), items.tensor_split(parts), strict=True)
         own = torch.cat([torch.mm(x, self.weight[item].t()).diagonal() for x, item in pairs])
         return own if self.bias is None else own + self.bias[items]
@@ -170,7 +170,7 @@ class TableRanks:
 def _cut(
     num_rows: int, step: int, excluded: tuple[Tensor, Tensor] | None
 ) -> Iterator[tuple[slice, tuple[Tensor, Tensor] | None]]:
-    """So many rows at a time, and what is excluded of these, by their place among them."""
+    """Blocks of rows with their excluded items; row numbers count within the block."""
     for start in range(0, num_rows, step):
         part = None
         if excluded is not None:
@@ -180,18 +180,18 @@ def _cut(
 
 
 class _Cuts:
-    """Where items lie in a list, cut by ranges of items."""
+    """Positions of items in a list, split by ranges of items."""
 
     def __init__(self, items: Tensor) -> None:
         self.ordered, self.order = items.sort()
 
     def within(self, start: int, end: int) -> Tensor:
-        """Places in the list of items start..end - 1."""
+        """Positions in the list of items start..end - 1."""
         low, high = _range(self.ordered, start, end)
         return self.order[low:high]
 
 
 def _range(ordered: Tensor, start: int, end: int) -> tuple[int, int]:
-    """Where items start..end - 1 lie in an ascending list."""
+    """The range of items start..end - 1 in an ascending list."""
     low, high = torch.searchsorted(ordered, torch.tensor([start, end])).tolist()
     return low, high

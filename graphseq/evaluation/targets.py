@@ -1,4 +1,4 @@
-"""What is evaluated: every target of every session, and the known clicks before it."""
+"""The evaluated cases: every target of every session, and the known clicks before it."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ from graphseq.ragged import ptr_of, ragged_arange
 from graphseq.typing import Ints
 
 CLICKS_AT_ONCE = 1 << 22
-"""Clicks whose ids are hashed at a time: bounds memory."""
+"""Number of clicks whose ids are hashed at once; this bounds memory."""
 
 
 def fingerprint_of(sessions: Sessions) -> str:
-    """SHA-256, in hex, over the items of all clicks, by their ids, and what of them are targets.
+    """SHA-256, in hex, of the item ids of all clicks, and of which clicks are targets.
 
-    Equal for equal test cases, in whatever codes the sessions are.
+    Equal for equal test cases, independent of the item codes.
 
     Args:
-        sessions: Sessions as ``evaluate`` was given them.
+        sessions: Sessions as passed to ``evaluate``.
     """
     items = np.asarray(sessions.items)
-    occurs = np.zeros(len(sessions.vocabulary) + 1, dtype=bool)  # the last: unknown
+    occurs = np.zeros(len(sessions.vocabulary) + 1, dtype=bool)  # the last row: unknown
     occurs[items] = True
     codes = np.flatnonzero(occurs[:-1])
-    # By their text as well as their kind: 1 and "1" are two items.
+    # By text and type: 1 and "1" are two items.
     ids = pd.Series([f"{type(v).__name__} {v!r}" for v in sessions.vocabulary.ids[codes].tolist()])
     hashes = np.zeros(len(occurs), dtype=np.uint64)
     hashes[codes] = pd.util.hash_pandas_object(ids, index=False).to_numpy()
@@ -49,8 +49,8 @@ class Targets:
 
     Attributes:
         session: The session of each case, int64 [num_cases].
-        position: The place of its target in the session, int64 [num_cases].
-        target: The item to be found, int64 [num_cases]; -1: unknown.
+        position: The position of its target in the session, int64 [num_cases].
+        target: The target item, int64 [num_cases]; -1: unknown.
         history: Known clicks before it, int64 [num_cases].
 
     Raises:
@@ -80,19 +80,19 @@ class Targets:
         return len(self.session)
 
     def facts(self, sessions: Sessions, counts: Ints | None) -> pd.DataFrame:
-        """What tells cases apart: one row per case, for :meth:`Report.strata`.
+        """Properties of the cases: one row per case, for :meth:`Report.strata`.
 
         Args:
-            sessions: Those of the cases, in the codes of the model.
+            sessions: The sessions of the cases, in the codes of the model.
             counts: Training clicks of each item; ``None``: not known.
 
         Returns:
             ``length``: clicks of the session; ``popularity``: training clicks of the target, 0 if
             it is unknown, -1 where there are no counts; ``repeat``: whether it is in the known
-            history; ``gap``: seconds since the click before it, NaN where there are none.
+            history; ``gap``: seconds since the click before it, NaN without times.
         """
         click = self.ptr[self.session] + self.position
-        order = np.lexsort((self.items, sessions.session_index))  # stable: the oldest one first
+        order = np.lexsort((self.items, sessions.session_index))  # stable: the oldest click first
         item, owner = self.items[order], sessions.session_index[order]
         again = np.zeros(len(order), dtype=bool)
         again[order[1:]] = (item[1:] == item[:-1]) & (owner[1:] == owner[:-1]) & (item[1:] >= 0)
@@ -114,13 +114,13 @@ class Targets:
         )
 
     def seen(self, case: Ints) -> tuple[Ints, Ints]:
-        """The distinct items in the whole known history of cases.
+        """The distinct items in the known history of cases.
 
         Args:
             case: Numbers of cases, int64 [n].
 
         Returns:
-            Place in ``case`` and item code of each, both int64 [num_seen].
+            Index into ``case`` and item code of each, both int64 [num_seen].
         """
         if self._first_visits is None:
             self._first_visits = self._find_first_visits()
@@ -131,7 +131,7 @@ class Targets:
         return row, self.items[visits[ragged_arange(start, stop - start)]].astype(np.int64)
 
     def _find_first_visits(self) -> tuple[Ints, Ints]:
-        """Clicks that are their session's first on a known item; how many precede each click."""
+        """First clicks of a session on known items; the number of such clicks before each click."""
         session = np.repeat(np.arange(len(self.ptr) - 1), np.diff(self.ptr))
         order = np.lexsort((self.items, session))  # stable: the oldest of equal clicks comes first
         is_first = np.ones(len(order), dtype=bool)

@@ -1,4 +1,4 @@
-"""Checks for a model of your own: all that the families of this package are asked."""
+"""Checks for your own model: the same that every model of this package must pass."""
 
 from graphseq.testing.check_model import ModelCheck, check_model, model_checks
 from graphseq.testing.checks import ModelCheckError

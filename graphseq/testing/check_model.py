@@ -1,4 +1,4 @@
-"""One checker for models of all kinds: those of this package, and your own."""
+"""One checker for all models: the models of this package and your own."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from graphseq.testing.subject import Subject
 
 @dataclass(frozen=True)
 class ModelCheck:
-    """One check of one model: call it; it raises :class:`ModelCheckError` or returns nothing.
+    """One check of one model; a call raises :class:`ModelCheckError` or returns nothing.
 
     Args:
-        name: Of the check.
-        asks: What it asks of a model, one sentence.
+        name: Name of the check.
+        asks: What it requires of a model, in one sentence.
         subject: The model.
         check: The check.
     """
@@ -49,17 +49,17 @@ def model_checks(
     leave_out: Collection[str] = (),
     **arguments: Any,
 ) -> list[ModelCheck]:
-    """The checks of a model, each of which can be called; for a test of each.
+    """The checks of a model as callables, so that each can be a separate test.
 
     Args:
         model: A class, built as ``model(num_items, **arguments)``, or a function of ``num_items``
             that builds one.
-        leave_out: Names of checks that the model need not pass, as ``"item_codes"`` of one that
-            reads the numbers of items.
+        leave_out: Names of checks to skip, such as ``"item_codes"`` for a model that uses item
+            codes as numbers.
         **arguments: Further arguments of the class.
 
     Raises:
-        ValueError: If ``model`` builds no model, or there is no check of a name.
+        ValueError: If ``model`` does not build a model, or a check does not exist.
 
     Example:
         >>> import graphseq as gs
@@ -86,9 +86,9 @@ def check_model(
     leave_out: Collection[str] = (),
     **arguments: Any,
 ) -> list[str]:
-    """Checks a model as those of this package are checked, and raises the first failure.
+    """Runs all checks on a model, and raises the first failure.
 
-    The checks go from simple to complex, so that the first one that fails says most.
+    The checks go from simple to complex, so that the first failure is the most informative.
 
     Args:
         model, leave_out, arguments: As in :func:`model_checks`.
@@ -97,8 +97,8 @@ def check_model(
         The names of the checks, all passed.
 
     Raises:
-        ModelCheckError: With one sentence on what the model does wrong.
-        ValueError: If ``model`` builds no model, or there is no check of a name.
+        ModelCheckError: With one sentence that states what the model does wrong.
+        ValueError: If ``model`` does not build a model, or a check does not exist.
 
     Example:
         >>> import graphseq as gs

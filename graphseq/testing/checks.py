@@ -1,4 +1,4 @@
-"""What is asked of every model, from simple to complex; each failure is one sentence."""
+"""The checks of every model, from simple to complex; each failure is one sentence."""
 
 from __future__ import annotations
 
@@ -33,17 +33,17 @@ from graphseq.testing.subject import Subject
 from graphseq.training.fit import fit
 
 LONGEST = 4096
-"""A ``max_length`` above so many clicks is not tried."""
+"""A ``max_length`` above this number of clicks is not checked."""
 
 
 class ModelCheckError(AssertionError):
-    """A model fails a check; the message is one sentence on what it does wrong."""
+    """Raised if a model fails a check; the message is one sentence on what it does wrong."""
 
 
 Check = Callable[[Subject], None]
 
 CHECKS: dict[str, Check] = {}
-"""Name of a check -> the check, in the order in which they are made."""
+"""Name of a check -> the check, in the order in which they run."""
 
 
 def _check(function: Check) -> Check:
@@ -57,12 +57,12 @@ def _ask(holds: bool | Tensor, sentence: str) -> None:
 
 
 def _close(one: Tensor, other: Tensor) -> bool:
-    """Equal but for rounding; infinities where the other has them."""
+    """Equal up to rounding, with the same infinities."""
     return one.shape == other.shape and torch.allclose(one, other, rtol=1e-5, atol=1e-5)
 
 
 def _apart(one: Tensor, other: Tensor) -> str:
-    """How far two tensors are apart, for a message."""
+    """The difference of two tensors, for a message."""
     if one.shape != other.shape:
         return f"shapes {list(one.shape)} and {list(other.shape)}"
     difference = (one.double() - other.double()).nan_to_num(nan=0.0).abs()
@@ -70,7 +70,7 @@ def _apart(one: Tensor, other: Tensor) -> str:
 
 
 def _states(model: SessionModel, batch: Batch) -> Tensor | None:
-    """The state after every click of a model that has one."""
+    """The state after every click, if the model has such states."""
     try:
         return model.click_states(batch)
     except NotImplementedError:
@@ -84,11 +84,11 @@ def _scores(model: SessionModel, lists: Sequence[Sequence[int]]) -> Tensor:
 
 @_check
 def declarations(subject: Subject) -> None:
-    """What the class declares goes together with what it defines."""
+    """The declarations of the class agree with the methods it defines."""
     family, model = subject.family, subject.new()
     _ask(
         model.num_items == NUM_ITEMS,
-        f"{subject.name} built for {NUM_ITEMS} items says num_items={model.num_items}: hand "
+        f"{subject.name} built for {NUM_ITEMS} items has num_items={model.num_items}: hand "
         "num_items to super().__init__(num_items).",
     )
     counts = isinstance(model, CountingModel)
@@ -119,7 +119,7 @@ def declarations(subject: Subject) -> None:
 
 @_check
 def arguments_kept(subject: Subject) -> None:
-    """The constructor's arguments are kept as settings and build the same model again."""
+    """The constructor's arguments are stored as settings and rebuild the same model."""
     model = subject.new()
     named = list(inspect.signature(type(model).__init__).parameters.values())[1:]
     for parameter in named:
@@ -156,7 +156,7 @@ def arguments_kept(subject: Subject) -> None:
 
 @_check
 def wrong_arguments(subject: Subject) -> None:
-    """A number of items that is none is refused when the model is built."""
+    """A wrong number of items raises an error when the model is built."""
     for wrong in (0, -1, 1.5, "12", None):
         try:
             subject.new(wrong)  # type: ignore[arg-type]
@@ -170,7 +170,7 @@ def wrong_arguments(subject: Subject) -> None:
 
 @_check
 def finite_scores(subject: Subject) -> None:
-    """Every session has a finite score of some items, of one click and of repeated items too."""
+    """Every session has a finite score for some items, even of one click or repeated items."""
     model = subject.ready()
     scores = _scores(model, QUERIES)
     _ask(
@@ -183,13 +183,13 @@ def finite_scores(subject: Subject) -> None:
         _ask(
             (row.isfinite() | row.isneginf()).all(),
             f"{subject.name} scores the session {session} with NaN or infinity: only -inf, for "
-            "what is never recommended, may stand beside numbers.",
+            "what is never recommended, is allowed besides numbers.",
         )
     _ask(scores.isfinite().any(), f"{subject.name} scores every item of every session with -inf.")
     _ask(
         _close(_scores(model, QUERIES), scores),
         f"{subject.name} in evaluation mode scores the same sessions differently the second time: "
-        "drop out, and draw, in training mode alone (self.training).",
+        "use dropout and random draws in training mode only (self.training).",
     )
 
 
@@ -240,7 +240,7 @@ def alone_or_in_a_batch(subject: Subject) -> None:
 
 @_check
 def empty_batch(subject: Subject) -> None:
-    """No session has no scores; a session without a known item gets what is popular."""
+    """An empty batch has no scores; a session without a known item gets popular items."""
     model = subject.ready()
     with torch.no_grad():
         scores = model.score(graphs_of([]))
@@ -256,7 +256,7 @@ def empty_batch(subject: Subject) -> None:
 
 @_check
 def candidates(subject: Subject) -> None:
-    """Scores of candidates are columns of those of all items."""
+    """Scores of candidates equal the columns of the scores of all items."""
     model, batch = subject.ready(), graphs_of(QUERIES)
     with torch.no_grad():
         everything = model.score(batch)
@@ -275,11 +275,12 @@ def candidates(subject: Subject) -> None:
 
 @_check
 def gradients(subject: Subject) -> None:
-    """Every parameter gets a gradient from scores or from what is trained."""
+    """Every parameter gets a gradient from the scores or from the training vectors."""
     model = subject.ready()
     if isinstance(model, CountingModel):
         return
-    # Some lie behind a ReLU, which at this width may be shut for a few sessions: ask many.
+    # Some parameters are behind a ReLU, which can be zero for a few sessions at this width: use
+    # many.
     generator = torch_stream("model_checks", 1)
     lists = [torch.randint(NUM_ITEMS, (9,), generator=generator).tolist() for _ in range(20)]
     model.score(graphs_of([*lists, *QUERIES])).log_softmax(-1)[:, 0].sum().backward()
@@ -301,14 +302,14 @@ def gradients(subject: Subject) -> None:
 
 @_check
 def item_codes(subject: Subject) -> None:
-    """Items numbered in another order have the same scores, in that order."""
+    """Renumbering the items renumbers the scores and changes nothing else."""
     order = torch.randperm(NUM_ITEMS, generator=torch_stream("model_checks", 2))
     code = order.argsort()  # new code of each item
     model = subject.ready()
     other = subject.ready(training_sessions(order.tolist()))
     tables = _item_tables(subject)
     state = dict(model.named_parameters())
-    # What attach made of the catalog is in the new codes already.
+    # The parts that attach computed from the catalog already use the new codes.
     kept = {**other.state_dict(), **state}
     for key, first in tables.items():
         rows = torch.arange(len(state[key]))
@@ -337,7 +338,7 @@ def _item_tables(subject: Subject) -> dict[str, int]:
 
 
 def _first_row_is_no_item(model: SessionModel, value: Tensor) -> bool:
-    """Whether rows before those of the items are others, as that of a padding item is."""
+    """Whether the table has extra rows before the items, such as a padding row."""
     for module in model.modules():
         if isinstance(module, torch.nn.Embedding) and module.weight is value:
             return module.padding_idx == 0
@@ -346,7 +347,7 @@ def _first_row_is_no_item(model: SessionModel, value: Tensor) -> bool:
 
 @_check
 def samples(subject: Subject) -> None:
-    """What is trained is as declared: rows per click or per session, each with its target."""
+    """Training rows match the declaration: per click or per session, each with its target."""
     model = subject.ready()
     if isinstance(model, CountingModel) or model.samples == "pairs":
         return
@@ -373,7 +374,7 @@ def samples(subject: Subject) -> None:
 
 @_check
 def causal(subject: Subject) -> None:
-    """The state of a click equals the session vector of its prefix exactly where it is declared."""
+    """Click states equal the session vectors of prefixes if and only if ``causal`` is declared."""
     model = subject.ready()
     if isinstance(model, CountingModel):
         return
@@ -410,7 +411,7 @@ def causal(subject: Subject) -> None:
 
 @_check
 def streaming(subject: Subject) -> None:
-    """The state after each click scores as the session from its start."""
+    """Scores from the streamed state equal the scores of the whole session."""
     model: Any = subject.ready()
     if isinstance(model, CountingModel):
         return
@@ -428,7 +429,10 @@ def streaming(subject: Subject) -> None:
             state = model.update_state(state, item)
             scores = model.score_state(state)
             batch = graphs_of([session[:end]], users=[-1])
-            del batch["click_session"], batch["click_time"]  # a click says its item alone
+            del (
+                batch["click_session"],
+                batch["click_time"],
+            )  # only the item of a click is known here
             wanted = model.score(batch)[0]
             _ask(
                 _close(scores, wanted),
@@ -437,7 +441,7 @@ def streaming(subject: Subject) -> None:
             )
             _ask(
                 end == 1 or _close(model.score_state(before), earlier),
-                f"{subject.name}.update_state changes the state that it is given: give a new one.",
+                f"{subject.name}.update_state changes its input state: return a new state.",
             )
             earlier = scores
             if isinstance(state, Tensor):
@@ -455,7 +459,7 @@ def streaming(subject: Subject) -> None:
 
 @_check
 def evaluation(subject: Subject) -> None:
-    """Evaluation ranks every target as ``score`` of the clicks before it does."""
+    """Evaluation ranks every target as ``score`` of the preceding clicks does."""
     model = subject.ready()
     sessions = sessions_of(QUERIES)
     places = evaluate(model, sessions).ranks[["better", "tied"]].to_numpy()
@@ -475,7 +479,7 @@ def evaluation(subject: Subject) -> None:
 
 @_check
 def more_items_than_exist(subject: Subject) -> None:
-    """Asked for more items than there are, it recommends each once."""
+    """If more items are requested than exist, each is recommended once."""
     model = subject.ready()
     scores = _scores(model, QUERIES)
     answers = model.recommend([list(each) for each in QUERIES], k=3 * NUM_ITEMS)
@@ -491,7 +495,7 @@ def more_items_than_exist(subject: Subject) -> None:
 
 @_check
 def unknown_item(subject: Subject) -> None:
-    """A click on an item that it does not know is skipped in recommend and in evaluate."""
+    """A click on an unknown item is skipped in recommend and in evaluate."""
     model, stranger = subject.ready(), NUM_ITEMS + 99
     known = model.recommend([[3, 5]], k=4)
     _ask(
@@ -510,7 +514,7 @@ def unknown_item(subject: Subject) -> None:
 
 @_check
 def max_length(subject: Subject) -> None:
-    """Clicks before the newest ``max_length`` change nothing, in training as in use."""
+    """Clicks before the newest ``max_length`` change nothing, in training and in use."""
     model = subject.ready()
     length = model.max_length
     if length is None or length > LONGEST:
@@ -533,7 +537,7 @@ def max_length(subject: Subject) -> None:
         f"{subject.name} declares max_length={length}, but evaluate ranks the target of a longer "
         "session otherwise than after its newest clicks alone.",
     )
-    whole = any(True for _ in model.buffers())  # it may count whole training sessions
+    whole = any(True for _ in model.buffers())  # a counting model may count whole training sessions
     if whole or model.samples not in ("prefixes", "pairs"):
         return
     trained = []
@@ -553,7 +557,7 @@ def max_length(subject: Subject) -> None:
 
 @_check
 def save_and_load(subject: Subject) -> None:
-    """A saved model that is loaded again has the same settings, scores and recommendations."""
+    """A saved and loaded model has the same settings, scores and recommendations."""
     model = subject.ready()
     sessions = [*(list(each) for each in QUERIES), []]
     with tempfile.TemporaryDirectory() as root:
@@ -568,7 +572,7 @@ def save_and_load(subject: Subject) -> None:
         one, other = _scores(loaded, QUERIES), _scores(model, QUERIES)
         _ask(
             torch.equal(one, other),
-            f"{subject.name} loaded again scores otherwise ({_apart(one, other)}): what scores "
+            f"{subject.name} loaded again scores differently ({_apart(one, other)}): what scores "
             "depend on is a parameter, a buffer (register_buffer) or an argument of __init__.",
         )
         _ask(
@@ -579,7 +583,7 @@ def save_and_load(subject: Subject) -> None:
 
 @_check
 def fit_again(subject: Subject) -> None:
-    """A second fit equals a fresh one: counts are forgotten, and the same seed gives the same."""
+    """A second fit equals a fresh one: counts are reset, and the same seed repeats the result."""
     model, fresh = subject.ready(), subject.new()
     sessions = training_sessions()
     if isinstance(model, CountingModel) and isinstance(fresh, CountingModel):

@@ -1,4 +1,4 @@
-"""What a model is checked on: a small log, and sessions that it is asked about."""
+"""The data of the checks: a small training log, and sessions to score."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from graphseq.data.sessions.vocabulary import Vocabulary
 NUM_ITEMS = 12
 NUM_USERS = 3
 SESSION_CLICKS = 3
-"""Clicks of each session of a history, where a model reads the history of a user."""
+"""Clicks of each session of a history, for models that read the history of a user."""
 
 TRAIN = ([0, 3, 5, 3], [5, 3], [7], [1, 1, 1, 2], [11, 0, 3], [4, 8, 9, 10, 6, 0], [2, 2, 5])
-"""The sessions that a model learns from; every item is clicked."""
+"""The training sessions; every item is clicked."""
 
 QUERIES = (
     [3, 5, 3, 0],
@@ -29,7 +29,7 @@ QUERIES = (
     [0, 3],
     [10, 9, 4, 9, 10, 1, 6, 8, 0, 3, 5, 5],
 )
-"""The sessions that a model is asked about."""
+"""The sessions that a model scores."""
 
 ITEM_FEATURES = pd.DataFrame(
     {
@@ -50,19 +50,19 @@ def training_sessions(order: Sequence[int] | None = None) -> Sessions:
 
 
 def sessions_of(lists: Sequence[Sequence[int]], order: Sequence[int] | None = None) -> Sessions:
-    """Sessions of these ids, with features of items; ``order`` as in :func:`training_sessions`."""
+    """Sessions with these ids and item features; ``order`` as in :func:`training_sessions`."""
     ids = np.arange(NUM_ITEMS) if order is None else np.array(order)
     sessions = Sessions.from_lists([list(each) for each in lists], vocabulary=Vocabulary(ids))
     return replace(sessions, item_features=ITEM_FEATURES.take(ids).reset_index(drop=True))
 
 
 def graphs_of(lists: Sequence[Sequence[int]], users: Sequence[int] | None = None) -> Batch:
-    """The session graphs of these codes, with times and a user each, as histories of sessions.
+    """The session graphs of these codes, with times and users, as histories of sessions.
 
     Args:
         lists: Codes of items.
-        users: Of each session; ``None``: by its length, so that a session has the same in any
-            batch.
+        users: User of each session; ``None``: given by its length, so that a session has the same
+            user in any batch.
     """
     lengths = [len(each) for each in lists]
     place = [place for n in lengths for place in range(n)]

@@ -1,4 +1,4 @@
-"""The model that is checked: how it is built, and built again with the same weights."""
+"""The checked model: builds it, any number of times, with the same weights."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Subject:
         arguments: Further arguments of the class.
 
     Raises:
-        ValueError: If it builds no model.
+        ValueError: If it does not build a model.
     """
 
     def __init__(
@@ -63,15 +63,15 @@ class Subject:
         self.name = self.family.__name__
 
     def new(self, num_items: int = NUM_ITEMS) -> SessionModel:
-        """A model with first weights, the same each time; torch's random state stays as it was."""
+        """A new model with the same initial weights each time; torch's random state is restored."""
         with OwnDraws(0):
             return self.model(num_items, **self.arguments)
 
     def ready(self, sessions: Sessions | None = None) -> SessionModel:
-        """A model that knows its training sessions, in evaluation mode; only counts are trained.
+        """A model attached to its training sessions, in evaluation mode; counting models are fitted.
 
         Args:
-            sessions: Training sessions; ``None``: those of the checks.
+            sessions: Training sessions; ``None``: the sessions of the checks.
         """
         known = training_sessions() if sessions is None else sessions
         model = self.new(known.num_items)

@@ -1,4 +1,4 @@
-"""Pictures: session graphs, models side by side, cost, learning curves, searches, periods."""
+"""Plots: session graphs, model comparisons, cost, learning curves, setting searches, periods."""
 
 from graphseq.visualization.comparison import plot_comparison
 from graphseq.visualization.cost import plot_cost

@@ -1,4 +1,4 @@
-"""Quality against cost: what each model reaches, and the time that it takes."""
+"""Plots of quality against cost: a metric of each model, and the time it takes."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from numpy.typing import NDArray
 from graphseq.visualization.figures import BLUE, GRAY, INK, ORANGE, new_figure, save_figure
 
 LEAST_SECONDS = 0.01
-"""Counting a small log takes less than the clock tells: such times are drawn here."""
+"""Smallest time drawn: counting a small log takes less than the clock resolves."""
 
 LINE_HEIGHT = 0.042
-"""Height of a name in units of the panel: names are moved apart by it."""
+"""Height of a name relative to the panel: names are moved apart by this much."""
 
 NAME_WIDTH = 0.7
-"""Width of a name in powers of ten: names of points further apart do not meet."""
+"""Width of a name in powers of ten: names of points further apart do not overlap."""
 
 
 def plot_cost(
@@ -29,15 +29,16 @@ def plot_cost(
     cost: Literal["train_seconds", "eval_seconds", "num_parameters"] = "train_seconds",
     path: str | os.PathLike[str] | None = None,
 ) -> Figure:
-    """Draws each model as a point: its cost, on a logarithmic axis, and its quality.
+    """Draws each model as a point: cost on a logarithmic axis, quality on the other.
 
-    Seeds of one model become one point, their means, with the mean of their intervals. Models that
-    no other beats at less cost are joined by a line.
+    Seeds of one model become one point: their mean, with the mean of their intervals. A line joins
+    the models that no cheaper model beats.
 
     Args:
         results: The content of a ``results.json``.
-        metric: What is reached.
-        cost: What it takes: seconds of training or of ranking the test part, or parameters.
+        metric: The metric on the quality axis.
+        cost: The cost: seconds of training, seconds of ranking the test part, or number of
+            parameters.
         path: File to write the figure to.
 
     Raises:
@@ -46,7 +47,7 @@ def plot_cost(
     """
     rows = list(results.get("rows", ()))
     if not rows:
-        raise ValueError("A picture of cost needs a row at least, got none.")
+        raise ValueError("A plot of cost needs at least one row, got none.")
     groups: dict[str, list[Mapping[str, Any]]] = {}
     for row in rows:
         if metric not in row["metrics"] or row.get(cost) is None:
@@ -92,7 +93,7 @@ def plot_cost(
                 x[place] / 1.35 if covers else x[place] * 1.35,
                 bottom + heights[place] * (top - bottom),
             ),
-            ha="right" if covers else "left",  # no name over another point
+            ha="right" if covers else "left",  # no name covers another point
             va="center",
             fontsize=9,
             color=INK,
@@ -123,7 +124,7 @@ def plot_cost(
 
 
 def pareto(cost: NDArray[np.float64], value: NDArray[np.float64]) -> NDArray[np.int64]:
-    """The points that no other beats at the same cost or less, cheapest first.
+    """The points that no other beats at the same or lower cost, cheapest first.
 
     Args:
         cost, value: [n].
@@ -137,11 +138,11 @@ def pareto(cost: NDArray[np.float64], value: NDArray[np.float64]) -> NDArray[np.
 
 
 def neighbors(places: NDArray[np.float64], reach: float) -> list[NDArray[np.int64]]:
-    """Chains of points of which each is within ``reach`` of the next.
+    """Chains of points, each within ``reach`` of the next.
 
     Args:
         places: [n].
-        reach: Most distance between two that follow one another.
+        reach: Maximum distance between two consecutive points.
 
     Returns:
         The numbers of the points of each chain, int64; every point is in one.
@@ -151,16 +152,16 @@ def neighbors(places: NDArray[np.float64], reach: float) -> list[NDArray[np.int6
 
 
 def moved_apart(places: NDArray[np.float64], gap: float) -> NDArray[np.float64]:
-    """Places at least ``gap`` apart, in the same order, each as near to where it was as can be.
+    """Places at least ``gap`` apart, in the same order, moved as little as possible.
 
-    Places that crowd form a block, which lies around the mean of what its members want.
+    Crowded places form a block, centered on the mean of the places its members had.
 
     Args:
         places: [n].
-        gap: Least distance between two.
+        gap: Minimum distance between two places.
     """
     order = np.argsort(places, kind="stable")
-    blocks: list[list[float]] = []  # sum of wanted starts, members
+    blocks: list[list[float]] = []  # sum of original starts, members
     for member, place in enumerate(places[order]):
         blocks.append([place - member * gap, 1.0])
         while len(blocks) > 1 and blocks[-2][0] / blocks[-2][1] >= blocks[-1][0] / blocks[-1][1]:

@@ -1,4 +1,4 @@
-"""Figures that belong to the caller: none is made through pyplot, so none stays behind in it."""
+"""Figures that belong to the caller: pyplot is not used, so no figure stays open in it."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from typing import Literal
 from matplotlib.figure import Figure
 
 BLUE, ORANGE, INK, GRAY = "#0072B2", "#E69F00", "#1F2933", "#6B7785"
-"""Blue and orange of Okabe and Ito (2008), which color-blind readers tell apart; text; lines."""
+"""Blue and orange of Okabe and Ito (2008), safe for color-blind readers; text; lines."""
 
 DOTS_PER_INCH = 150
 
 
 def new_figure(width: float, height: float, *, constrained: bool = False) -> Figure:
-    """An empty figure of this many inches; if constrained, axes give way to what surrounds them."""
+    """An empty figure of this size in inches, if ``constrained`` with constrained layout."""
     layout: Literal["constrained"] | None = "constrained" if constrained else None
     return Figure(figsize=(width, height), dpi=DOTS_PER_INCH, layout=layout)
 
 
 def save_figure(figure: Figure, path: str | os.PathLike[str]) -> Path:
-    """Writes a figure whole or not at all.
+    """Writes a figure atomically.
 
     Args:
         figure: The figure.

@@ -23,7 +23,7 @@ TITLE_INCHES, LEGEND_INCHES = 0.45, 0.45
 
 
 class Labels(Protocol):
-    """What gives the label of an item code: a list, a dict, a pandas Series or Index."""
+    """A mapping from item codes to labels: a list, a dict, a pandas Series or Index."""
 
     def __getitem__(self, item: int, /) -> Any: ...
 
@@ -83,12 +83,12 @@ def draw_session_graph(
     """Draws a session: its items clockwise from the top, in the order of the first visit.
 
     The number in a node is that order; the node of the last click is orange with a second ring. The
-    width of an edge, and the number on it, is how often the transition was made. With many edges,
+    width of an edge, and the number on it, is how often the transition occurs. With many edges,
     only numbers above 1 are written.
 
     Args:
         data: One session graph.
-        labels: As in :func:`to_networkx`; long ones are wrapped and shortened.
+        labels: As in :func:`to_networkx`; long labels are wrapped and shortened.
         ax: Where to draw; ``None``: on a new figure, ``ax.figure``.
         path: File to write the figure to.
 
@@ -120,13 +120,13 @@ def draw_session_graphs(
 ) -> Figure:
     """Draws several sessions side by side, as :func:`draw_session_graph` does.
 
-    The widths of edges are on one scale.
+    All drawings use one scale for the widths of edges.
 
     Args:
         graphs: Session graphs, or a batch of them.
         labels: As in :func:`to_networkx`.
-        titles: What to write over each; ``None``: its numbers of clicks and items.
-        columns: Sessions in a row.
+        titles: Title of each drawing; ``None``: its numbers of clicks and items.
+        columns: Drawings per row.
         path: File to write the figure to.
 
     Raises:
@@ -136,10 +136,10 @@ def draw_session_graphs(
     data = graphs.to_data_list() if isinstance(graphs, Batch) else list(graphs)
     if not data or columns < 1:
         raise ValueError(
-            f"A grid needs a session graph and a column at least, got {len(data)} and {columns}."
+            f"A grid needs at least one graph and one column, got {len(data)} and {columns}."
         )
     if titles is not None and len(titles) != len(data):
-        raise ValueError(f"titles needs one text a session: {len(data)}, got {len(titles)}.")
+        raise ValueError(f"titles needs one text per session: {len(data)}, got {len(titles)}.")
     drawn = [to_networkx(graph, labels) for graph in data]
     columns = min(columns, len(drawn))
     rows = math.ceil(len(drawn) / columns)
@@ -173,7 +173,7 @@ def draw_session_graphs(
 
 
 def _inches(graphs: Sequence[nx.DiGraph[int]]) -> tuple[float, float]:
-    """Width and height of one drawing, of the largest of these graphs."""
+    """Width and height of one drawing, from the largest of these graphs."""
     num_nodes = max(map(len, graphs))
     if num_nodes <= MAX_UPRIGHT:
         height = 2.2 + 0.3 * num_nodes
@@ -189,7 +189,7 @@ def _label(labels: Labels | None, item: int) -> Any:
         label = labels[item]
     except (KeyError, IndexError):
         raise ValueError(
-            f"labels has none for item {item} of this session: give one to each item code, as in "
+            f"labels has none for item {item} of this session: give every item code a label, as in "
             "sessions.vocabulary.ids."
         ) from None
     return item if pd.isna(label) else label

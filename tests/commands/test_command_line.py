@@ -63,7 +63,7 @@ def test_command_outside_the_repository_ends_with_one_sentence_and_code_2(tmp_pa
         (["describe", "LOG"], "'item_id'; it has 'sid', 'sku'"),
         (["describe", "LOG", "--user", "uid", "--item", "sku"], "pass --time"),
         (["describe", "LOG", *COLUMNS, "--gap", "1h"], "--gap cuts a user's clicks"),
-        (["describe", "uci-eshop", "--item", "x"], "its columns are known: leave --item away"),
+        (["describe", "uci-eshop", "--item", "x"], "its columns are known: leave out --item"),
         (["compare", "LOG", *COLUMNS, "--models", "srgn"], "no model 'srgn': choose from"),
         (["compare", "LOG", *COLUMNS, "--test", "2"], "pass --split"),
         (

@@ -121,7 +121,7 @@ def test_comparison_tests_and_sentences_are_of_the_pairs(ring: gs.Split) -> None
     assert first.startswith(f"markov beats {comparison.models[1]} by ")
     assert second.startswith(f"markov beats {comparison.models[2]} by ")
     assert len(comparison.sentences("mrr@20", of="popularity")) == 2
-    with pytest.raises(ValueError, match="no model 'x' here, but markov"):
+    with pytest.raises(ValueError, match="no model 'x' here; the models are markov"):
         comparison.sentences(of="x")
     with pytest.raises(ValueError, match=r"'ndcg@3' was not tested, but hr@20, mrr@20"):
         comparison.tests("ndcg@3")

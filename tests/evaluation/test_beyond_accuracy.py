@@ -141,7 +141,7 @@ def test_list_report_has_intervals_case_by_case(report):
     )
     assert np.isnan(frame.loc["coverage@4", "low"])
     assert "coverage@4=" in repr(report)
-    with pytest.raises(ValueError, match="Metrics case by case are average_popularity"):
+    with pytest.raises(ValueError, match="Metrics per case are average_popularity"):
         report.values("coverage@4")
 
 
@@ -159,7 +159,7 @@ def test_categories_are_a_column_of_the_catalog():
     [
         ({"k": 0}, "k must be at least 1, got 0"),
         ({"categories": [1, 2]}, r"one category per item, \[12\], got 2"),
-        ({"categories": "kind"}, "The catalog has no item feature 'kind', but none"),
+        ({"categories": "kind"}, "The catalog has no item feature 'kind'; it has none"),
         ({"protocol": Protocol(candidates=3)}, "Lists are of all items"),
         ({"protocol": "leave-one-out"}, "and seen='both'"),
     ],

@@ -95,7 +95,7 @@ def test_differences_of_other_cases_or_protocols_are_refused():
     other = replace(REPORTS["weak"], fingerprint="b")
     with pytest.raises(ValueError, match="cases that are not the same"):
         differences({"a": replace(REPORTS["weak"], fingerprint="a"), "b": other}, "mrr")
-    with pytest.raises(ValueError, match="between two models or more, got reports of 1"):
+    with pytest.raises(ValueError, match="Differences need at least two models, got reports of 1"):
         differences({"weak": REPORTS["weak"]}, "mrr")
 
 

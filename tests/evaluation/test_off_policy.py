@@ -107,7 +107,7 @@ def test_estimates_without_overlap_warn():
     assert found.warnings[1] == "one case has 100% of the weight"
     assert "weights are 0.02 on average, not 1" in found.warnings[2]
     new[0] = 0.0
-    with pytest.raises(ValueError, match="would show nothing of what was shown"):
+    with pytest.raises(ValueError, match="would show none of the shown items"):
         snips(rewards, logged, new)
 
 

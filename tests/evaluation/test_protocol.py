@@ -265,7 +265,7 @@ def test_protocol_with_a_rule_that_is_none_says_so(options, message):
 @pytest.mark.parametrize(
     ("protocol", "message"),
     [
-        ("sr-gnn", "There is no protocol 'sr-gnn', but srgnn, gru4rec, leave-one-out"),
+        ("sr-gnn", "There is no protocol 'sr-gnn'; choose from srgnn, gru4rec, leave-one-out"),
         ({"seen": "keep"}, "protocol is a gs.evaluation.Protocol or the name of a preset"),
     ],
 )

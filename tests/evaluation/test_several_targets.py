@@ -140,7 +140,7 @@ def test_several_targets_report_has_intervals_and_any_k():
     ("call", "message"),
     [
         (lambda m, s: evaluate_several(m, s, "all"), "relevant is 'remaining' or 'basket'"),
-        (lambda m, s: evaluate_several(m, s, "basket"), "Baskets are clicks of one time"),
+        (lambda m, s: evaluate_several(m, s, "basket"), "Baskets are clicks at one time"),
         (lambda m, s: evaluate_several(m, s, ks=0), "ks must be whole numbers"),
         (lambda m, s: evaluate_several(m, s).values("mrr@3"), "are recall@k, precision@k and ndcg"),
         (

@@ -290,7 +290,7 @@ class EmptyFails(Own):
 @pytest.mark.parametrize(
     ("family", "name", "message"),
     [
-        (WrongNumItems, "declarations", "built for 12 items says num_items=3"),
+        (WrongNumItems, "declarations", "built for 12 items has num_items=3"),
         (NoForward, "declarations", "defines neither forward(batch) nor score(batch, items=None)"),
         (NothingLearns, "declarations", "has no parameter that learns"),
         (CausalWithoutStates, "declarations", "causal=True, but defines no click_states(batch)"),
@@ -299,7 +299,7 @@ class EmptyFails(Own):
         (TakesAnyNumber, "wrong_arguments", "is built with num_items=0: call super().__init__"),
         (NotANumber, "finite_scores", "scores the session [7] with NaN or infinity"),
         (AllInfinite, "finite_scores", "scores every item of every session with -inf"),
-        (Dropping, "finite_scores", "differently the second time: drop out, and draw, in training"),
+        (Dropping, "finite_scores", "differently the second time: use dropout and random draws in"),
         (
             PerNode,
             "finite_scores",
@@ -328,7 +328,7 @@ class EmptyFails(Own):
         (StateTakesUnknown, "streaming", "update_state with -1, an unknown item, changes"),
         (StateGrows, "streaming", "its states have shapes [(2,), (3,)"),
         (SeesLater, "evaluation", "check causal, max_length and score"),
-        (Unsaved, "save_and_load", "loaded again scores otherwise (by up to"),
+        (Unsaved, "save_and_load", "loaded again scores differently (by up to"),
         (ForgetsNothing, "fit_again", "fitted a second time remembers the first in item_counts"),
         (Fails, "finite_scores", "RuntimeError: mat1 and mat2"),
     ],

@@ -44,7 +44,7 @@ def test_row_without_cost_or_metric_is_named() -> None:
         plot_cost(results(row("a", 0.2, None)))
     with pytest.raises(ValueError, match=r"no hr@10 .* metrics are mrr@20"):
         plot_cost(results(row("a", 0.2, 1.0)), metric="hr@10")
-    with pytest.raises(ValueError, match="needs a row at least"):
+    with pytest.raises(ValueError, match="needs at least one row"):
         plot_cost(results())
 
 

@@ -298,7 +298,7 @@ def test_grid_of_a_batch_equals_grid_of_its_graphs() -> None:
     [
         ([], {}, "got 0 and 3"),
         ([graph_of(0)], {"columns": 0}, "got 1 and 0"),
-        ([graph_of(0)], {"titles": ["a", "b"]}, "one text a session: 1, got 2"),
+        ([graph_of(0)], {"titles": ["a", "b"]}, "one text per session: 1, got 2"),
     ],
     ids=["no graph", "no column", "titles"],
 )
