@@ -91,6 +91,7 @@ class CandidateDraw:
 
     def _exact(self, row: np.uint64, target: int) -> Ints:
         """Weighted draws without replacement: the largest ``u^(1/w)`` (Efraimidis et al., 2006)."""
+        counter = ROUNDS * self.size + np.arange(self._num_items)
         chance = uniform(np.asarray(row), counter)
         with np.errstate(divide="ignore", invalid="ignore"):
             key = np.where(self._weight > 0, np.log(chance) / self._weight, -np.inf)

@@ -68,7 +68,7 @@ class Subject:
             return self.model(num_items, **self.arguments)
 
     def ready(self, sessions: Sessions | None = None) -> SessionModel:
-        """A model attached to its training sessions, in evaluation mode; counting models are fitted.
+        """A model attached to its training sessions, in evaluation mode (counting: fitted).
 
         Args:
             sessions: Training sessions; ``None``: the sessions of the checks.

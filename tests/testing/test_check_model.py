@@ -323,7 +323,7 @@ class EmptyFails(Own):
         (SeesLaterSecretly, "causal", "it sees what it is to predict"),
         (CausalSecretly, "causal", "declares causal=False, but the states of its clicks are"),
         (NoState, "streaming", "declares keeps_state=True, but has no initial_state()"),
-        (StateInPlace, "streaming", "changes the state that it is given"),
+        (StateInPlace, "streaming", "changes its input state"),
         (StateOfTheFirst, "streaming", "scores [10, 9] differently click by click and from its"),
         (StateTakesUnknown, "streaming", "update_state with -1, an unknown item, changes"),
         (StateGrows, "streaming", "its states have shapes [(2,), (3,)"),
