@@ -34,6 +34,7 @@ from graphseq.models.sequence.bert4rec import BERT4Rec
 from graphseq.models.sequence.caser import Caser
 from graphseq.models.sequence.hgru4rec import HGRU4Rec
 from graphseq.models.features.with_user import WithUser
+from graphseq.models.features.with_features import WithFeatures
 from graphseq.models.features.bst import BST
 from graphseq.models.features.bst_ranker import BSTRanker
 # isort: on
@@ -68,6 +69,7 @@ __all__ = [
     "SessionPopularity",
     "Suggestion",
     "Traits",
+    "WithFeatures",
     "WithUser",
     "grow",
     "in_model_codes",

@@ -6,7 +6,7 @@ from graphseq.nn.features import FeatureEmbedding, ItemFeatures
 from graphseq.nn.frequency_filter import FrequencyBlock, FrequencyFilter
 from graphseq.nn.gated_session_conv import GatedSessionConv
 from graphseq.nn.hstu import HSTULayer, HSTULayers
-from graphseq.nn.item_table import FeatureItemTable, ItemTable
+from graphseq.nn.item_table import EncodedItemTable, FeatureItemTable, ItemTable
 from graphseq.nn.ligr import LiGRBlock, LiGRLayers
 from graphseq.nn.positions import (
     LearnedPositions,
@@ -24,6 +24,7 @@ from graphseq.nn.window_conv import HorizontalConv, VerticalConv
 __all__ = [
     "DenseView",
     "Dropout",
+    "EncodedItemTable",
     "FeatureEmbedding",
     "FeatureItemTable",
     "FrequencyBlock",

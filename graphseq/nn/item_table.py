@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any, Literal
 
+import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor
-from torch.nn import Embedding, Linear, Parameter
+from torch.nn import Embedding, Linear, ModuleList, Parameter
 from torch.nn.functional import linear, normalize
 
+from graphseq.arguments import check_choice, check_shares
+from graphseq.data.sessions.catalog import Catalog
 from graphseq.data.sessions.features import Spec
+from graphseq.nn.dropout import dropout
 from graphseq.nn.features import ItemFeatures
 
 
@@ -147,15 +152,7 @@ class FeatureItemTable(ItemTable):
         Raises:
             ValueError: If the table lacks a feature.
         """
-        table = pd.DataFrame() if table is None else table
-        for feature in self.features.embedding.features:
-            if feature.name not in table:
-                present = ", ".join(map(repr, table)) or "none"
-                raise ValueError(
-                    f"{owner} was built with the item feature {feature.name!r}, but the catalog "
-                    f"has {present}: give the sessions item_features with that column."
-                )
-        self.features.fill(table)
+        self.features.fill(columns_of(self.features, table, owner))
 
     def rows(self, items: Tensor | None = None) -> Tensor:
         """Rows of items with their features, [num_items, d] or [..., d].
@@ -163,12 +160,7 @@ class FeatureItemTable(ItemTable):
         Raises:
             ValueError: If the features of the items are not yet known.
         """
-        if not self.features.is_filled:
-            name = self.features.embedding.features[0].name
-            raise ValueError(
-                f"The model was built with the item feature {name!r}, but knows no item's: call "
-                "model.attach(train.catalog()), as fit does."
-            )
+        check_filled(self.features)
         if items is None:
             e, f = self.weight, self.features()
         else:
@@ -176,3 +168,145 @@ class FeatureItemTable(ItemTable):
             f = f.view(*items.shape, f.size(-1))
         v: Tensor = self.lin(torch.cat([e, f], dim=-1))
         return v
+
+
+def columns_of(features: ItemFeatures, table: pd.DataFrame | None, owner: str) -> pd.DataFrame:
+    """The table of items, which has a column for each feature.
+
+    Raises:
+        ValueError: If it lacks one.
+    """
+    table = pd.DataFrame() if table is None else table
+    for feature in features.embedding.features:
+        if feature.name not in table:
+            present = ", ".join(map(repr, table)) or "none"
+            raise ValueError(
+                f"{owner} was built with the item feature {feature.name!r}, but the catalog "
+                f"has {present}: give the sessions item_features with that column."
+            )
+    return table
+
+
+def check_filled(features: ItemFeatures) -> None:
+    """Refuses features of items that are not known yet."""
+    if not features.is_filled:
+        name = features.embedding.features[0].name
+        raise ValueError(
+            f"The model was built with the item feature {name!r}, but knows no item's: call "
+            "model.attach(train.catalog()), as fit does."
+        )
+
+
+class EncodedItemTable(ItemTable):
+    r"""An item table whose rows are made of the id and the side features, in input and in scores:
+
+    .. math::
+        v_j = m_j e_j + \sum_k W_k f_{jk} \quad\text{or}\quad
+        v_j = g_{j0} m_j e_j + \sum_k g_{jk} W_k f_{jk}
+
+    with :math:`f_{jk}` the embedding of feature k. :math:`m_j` is 0 for an item without a training
+    click, which is told by its features alone. In training it is 0 for a share of the lookups, too,
+    so that features learn to stand for the id (id dropout; Volkovs et al., NeurIPS 2017, drop the
+    vectors of users and items in the same way).
+
+    With ``fusion="gate"``, shares :math:`g_j = \mathrm{softmax}(a_k^\top W_k f_{jk} + b_k)` weigh
+    the parts; those of features that an item lacks are 0, and that of an id that :math:`m_j` drops.
+
+    Args:
+        num_items: Items of the catalog.
+        channels: Width ``d`` of rows.
+        features: Specs of the features, columns of the catalog's table; vectors that another model
+            made of text, image or audio are features of the kind ``"vector"``.
+        feature_channels: Width of the embedding of each feature.
+        id_dropout: Share of lookups without the id in training, in [0, 1).
+        fusion: ``"sum"`` or ``"gate"``.
+        **options: ``bias``, ``normalize``, ``center`` and ``scale`` of :class:`ItemTable`.
+
+    Raises:
+        ValueError: If a spec is wrong, a size is not positive, or a share or ``fusion`` is.
+    """
+
+    clicked: Tensor
+
+    def __init__(
+        self,
+        num_items: int,
+        channels: int,
+        features: Sequence[Spec],
+        *,
+        feature_channels: int = 16,
+        id_dropout: float = 0.1,
+        fusion: Literal["sum", "gate"] = "sum",
+        **options: Any,
+    ) -> None:
+        super().__init__(num_items, channels, **options)
+        check_shares(id_dropout=id_dropout)
+        check_choice("fusion", fusion, ("sum", "gate"))
+        self.features = ItemFeatures(features, feature_channels)  # f
+        self.id_dropout = id_dropout
+        self.fusion = fusion
+        self.lins = ModuleList(
+            Linear(feature_channels, channels, bias=False) for _ in self.features.embedding.features
+        )  # W
+        number = len(self.lins)
+        if fusion == "gate":
+            self.gate_weight = Parameter(torch.empty(number, channels))  # a
+            self.gate_bias = Parameter(torch.empty(number + 1))  # b, the id's last
+        self.register_buffer("clicked", torch.ones(num_items, dtype=torch.bool))
+        self.reset_features()
+
+    def reset_features(self) -> None:
+        """First weights of all but the rows of ids, which the family sets."""
+        self.features.reset_parameters()
+        for lin in self.lins:
+            assert isinstance(lin, Linear)
+            torch.nn.init.normal_(lin.weight, std=lin.in_features**-0.5)
+        if self.fusion == "gate":
+            torch.nn.init.zeros_(self.gate_weight)
+            torch.nn.init.zeros_(self.gate_bias)
+
+    def fill(self, catalog: Catalog, owner: str) -> None:
+        """Takes the features of all items, and which of them have training clicks.
+
+        Raises:
+            ValueError: If the catalog lacks a feature.
+        """
+        self.features.fill(columns_of(self.features, catalog.item_features, owner))
+        self.clicked = torch.from_numpy(np.asarray(catalog.counts) > 0).to(self.weight.device)
+
+    def forward(self, items: Tensor) -> Tensor:
+        """The encoded rows of items, [...] -> [..., d]."""
+        flat = items.reshape(-1)
+        return self._encoded(super().forward(flat), flat).view(*items.shape, self.channels)
+
+    def rows(self, items: Tensor | None = None) -> Tensor:
+        """Rows as scores compare them, [num_items, d] or [..., d]."""
+        encoded = self._encoded(self.weight, None) if items is None else self(items)
+        return self._of_unit_length(encoded)
+
+    def _encoded(self, e: Tensor, items: Tensor | None) -> Tensor:
+        """``v`` of ``items`` [n], or of all, from the rows ``e`` of their ids: [n, d]."""
+        check_filled(self.features)
+        clicked = self.clicked if items is None else self.clicked[items]
+        m = clicked.to(e.dtype).unsqueeze(1)  # [n, 1]
+        if self.training and self.id_dropout:
+            m = dropout(m, self.id_dropout) * (1 - self.id_dropout)
+        f = self.features(items).unflatten(1, (len(self.lins), -1))  # [n, K, c]
+        several = [lin(part) for lin, part in zip(self.lins, f.unbind(1), strict=True)]  # [n, d]
+        if self.fusion == "sum":
+            v = m * e
+            for part in several:
+                v = v + part
+            return v
+        p = torch.stack(several, dim=1)  # [n, K, d]
+        there = torch.cat([(f != 0).any(-1), m > 0], dim=1)
+        logits = torch.cat(
+            [
+                (p * self.gate_weight).sum(-1) + self.gate_bias[:-1],
+                self.gate_bias[-1:].expand(len(p), 1),
+            ],
+            dim=1,
+        )  # [n, K + 1]
+        lowest = torch.finfo(logits.dtype).min
+        g = logits.masked_fill(~there, lowest).softmax(1) * there  # nothing at all: zeros
+        return (g.unsqueeze(-1) * torch.cat([p, (m * e).unsqueeze(1)], dim=1)).sum(1)

@@ -109,6 +109,13 @@ VARIANTS: dict[str, Callable[[int], SessionModel]] = {
     "with_user-srgnn": lambda n: MODELS["with_user"](
         n, NUM_USERS, "srgnn", arguments={"hidden_channels": 8}
     ),
+    "with_features": lambda n: MODELS["with_features"](n, arguments={"hidden_channels": 8}),
+    "with_features-gate": lambda n: MODELS["with_features"](
+        n, ITEM_FEATURES, "srgnn", fusion="gate", arguments={"hidden_channels": 8}
+    ),
+    "with_features-sum": lambda n: MODELS["with_features"](
+        n, ITEM_FEATURES, "gru4rec", arguments={"hidden_channels": 8}
+    ),
     "bst": lambda n: BST(n, 8),
     "bst-features": lambda n: BST(n, 8, 2, max_length=3, item_features=ITEM_FEATURES),
     "bst_ranker": lambda n: BSTRanker(n, 8, mlp_channels=[16, 8]),

@@ -15,13 +15,14 @@ from graphseq.data.sessions.catalog import Catalog
 from graphseq.data.sessions.sessions import Sessions
 from graphseq.deprecation import old_classmethod
 from graphseq.models.base import SessionModel, TrainingRows, Traits
-from graphseq.models.registry import MODELS, name_of, register
+from graphseq.models.features.around import AroundBase, base_of
+from graphseq.models.registry import register
 
 logger = logging.getLogger(__name__)
 
 
 @register("with_user")
-class WithUser(SessionModel):
+class WithUser(AroundBase):
     r"""Scores of another family with a long-term taste of the user:
 
     .. math::
@@ -56,9 +57,6 @@ class WithUser(SessionModel):
         side_features=False,
         best_for="users who come back, with tastes that last",
     )
-    # Those of the default base; a model has those of its own.
-    samples = "sessions"
-    causal = True
 
     def __init__(
         self,
@@ -68,19 +66,10 @@ class WithUser(SessionModel):
         *,
         arguments: Mapping[str, Any] | None = None,
     ) -> None:
-        super().__init__(num_items)
+        super().__init__(num_items, base, arguments)
         if num_users is not None and num_users < 1:
             raise ValueError(f"num_users must be at least 1, got {num_users}.")
-        if base not in MODELS or not _takes_user(MODELS[base]):
-            able = [name for name, family in MODELS.items() if _takes_user(family)]
-            raise ValueError(f"base is one of {', '.join(able)}, got {base!r}.")
         self.num_users = num_users
-        self.inner = MODELS[base](num_items, **(arguments or {}))
-        self.samples = self.inner.samples
-        self.causal = self.inner.causal
-        self.keeps_state = self.inner.keeps_state
-        self.shares_windows = self.inner.shares_windows
-        self.max_length = self.inner.max_length
         self.user_embedding = Embedding(num_users or 0, self.inner.items.channels)  # p
         self.reset_parameters()
 
@@ -100,10 +89,7 @@ class WithUser(SessionModel):
         Raises:
             ValueError: If the model is of another class, or of a family that takes no user.
         """
-        name = name_of(type(model))
-        if name is None:
-            raise ValueError(f"{type(model).__name__} is no family of MODELS: with_user needs one.")
-        arguments = {key: value for key, value in model.settings.items() if key != "num_items"}
+        name, arguments = base_of(model, "with_user")
         made = cls(model.num_items, num_users, name, arguments=arguments)
         made.inner.load_state_dict(model.state_dict())
         if model.catalog is not None:
@@ -124,7 +110,6 @@ class WithUser(SessionModel):
             ValueError: If the catalog has another number of items, or of users.
         """
         super().attach(catalog, sessions)
-        self.inner.attach(catalog, sessions)
         if catalog is None:
             return
         if catalog.users is None:
@@ -161,15 +146,6 @@ class WithUser(SessionModel):
         vectors = vectors if user is None else vectors + user[session]
         return TrainingRows(vectors, targets, session)
 
-    def training_state(self) -> dict[str, Tensor]:
-        return self.inner.training_state()
-
-    def load_training_state(self, state: Mapping[str, Tensor]) -> None:
-        self.inner.load_training_state(state)
-
-    def __getattr__(self, name: str) -> Any:
-        return self.inner.items if name == "items" else super().__getattr__(name)
-
     def _user(self, batch: Batch) -> Tensor | None:
         """``p_u`` of every session, zero where unknown, [num_sessions, d]; ``None``: no users."""
         user: Tensor | None = batch.get("user")
@@ -181,9 +157,3 @@ class WithUser(SessionModel):
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.num_users} users, {self.inner!r})"
-
-
-def _takes_user(family: type[SessionModel]) -> bool:
-    """Whether a family scores by an item table, and is trained on vectors against it."""
-    trained = family.samples in ("sessions", "prefixes", "cloze")
-    return trained and family.scores_by_table and not issubclass(family, WithUser)

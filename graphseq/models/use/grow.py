@@ -23,6 +23,7 @@ from graphseq.models.base import SessionModel
 from graphseq.models.counting.counting import CountingModel
 from graphseq.nn.chance import OwnDraws
 from graphseq.nn.features import ItemFeatures
+from graphseq.nn.item_table import EncodedItemTable
 
 logger = logging.getLogger(__name__)
 
@@ -53,7 +54,9 @@ def grow(
     times that i stands within three clicks of j in ``data``; with ``"features"`` the sum, over the
     feature values that i and j share, of one over the number of known items that have it, so that
     :math:`e_j` is the mean of the means of its values. Numbers are shared by decile. Where all
-    :math:`w_{ji}` are zero, it is the mean. New users start at zero, as unknown ones are scored.
+    :math:`w_{ji}` are zero, it is the mean. In a model whose item rows are made of features
+    (:class:`~graphseq.models.WithFeatures`), ``"features"`` tells new items by these alone. New
+    users start at zero, as unknown ones are scored.
 
     ``fit(grown, sessions)`` then trains on: it reads sessions in the codes of the model
     (:func:`in_model_codes`). A counting model of the larger catalog counts ``data`` again, so give
@@ -106,6 +109,10 @@ def grow(
     rows = _rows(model, grown_catalog, log, initial)
     with torch.no_grad():
         _fill(model, grown, rows)
+    if initial == "features":
+        for module in grown.modules():
+            if isinstance(module, EncodedItemTable):  # features stand for the ids of new items
+                module.clicked[model.num_items :] = False
     logger.info(
         "%s grew from %d to %d items.", type(model).__name__, model.num_items, grown.num_items
     )

@@ -11,6 +11,7 @@ from graphseq.data.graphs.dataset import SessionGraphDataset
 from graphseq.data.graphs.session_graph import build_session_graphs
 from graphseq.data.sessions.sessions import Sessions
 from graphseq.models import MODELS, SRGNN, CountingModel, GRU4Rec, SessionModel, WithUser
+from graphseq.models.features.around import AroundBase
 
 USERS = [2, -1, 0]
 
@@ -137,7 +138,7 @@ def test_with_user_is_trained_and_evaluated_as_its_base(base):
 def test_with_user_hands_every_hook_of_a_model_on_to_its_base():
     hooks = {"attach", "forward", "click_states", "training_rows"}
     hooks |= {"training_state", "load_training_state"}
-    assert hooks <= set(vars(SessionModel)) & set(vars(WithUser))
+    assert hooks <= set(vars(SessionModel)) & {*vars(AroundBase), *vars(WithUser)}
 
 
 def test_with_user_base_that_reads_all_sessions_is_given_them():

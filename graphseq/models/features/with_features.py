@@ -1,0 +1,138 @@
+"""Side features in the item table of any family, so that new items are told by what they are."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal, Self
+
+import torch
+from torch import Tensor
+
+from graphseq.data.sessions.catalog import Catalog
+from graphseq.data.sessions.features import Spec
+from graphseq.data.sessions.sessions import Sessions
+from graphseq.models.base import SessionModel, Traits
+from graphseq.models.features.around import AroundBase, base_of
+from graphseq.models.registry import register
+from graphseq.nn.item_table import EncodedItemTable, ItemTable
+
+
+@register("with_features")
+class WithFeatures(AroundBase):
+    r"""Another family, whose item table holds features beside ids:
+
+    .. math::
+        v_j = m_j e_j + \sum_k W_k f_{jk}
+
+    in its input and in its scores (:class:`~graphseq.nn.item_table.EncodedItemTable`). An item
+    without a training click has its features alone; id dropout trains them for that. A catalog that
+    grows (``gs.grow(model, data, initial="features")``) gives new items no id until ``fit``.
+
+    Args:
+        num_items: Items of the catalog.
+        item_features: Specs of the features of items, as ``gs.data.feature_specs(sessions,
+            item=[...])["item_features"]`` gives them; ``None``: the base as it is.
+        base: Name of a family in :data:`graphseq.models.MODELS` that scores by an item table and is
+            trained by gradients. One with a separate input table, as GRU4Rec with
+            ``embedding="separate"``, reads features in its scores alone.
+        feature_channels: Width of the embedding of each feature.
+        id_dropout: Share of lookups without the id in training, in [0, 1).
+        fusion: ``"sum"``, or ``"gate"``: shares by item weigh id and features, which several
+            modalities need, and items that lack some of them.
+        arguments: Arguments of the base, beside ``num_items``.
+
+    Raises:
+        ValueError: If ``base`` is no such family, a spec is wrong, or a size or share is.
+    """
+
+    traits = Traits(
+        architecture="another family, its item rows made of ids and features",
+        parallel=True,
+        reach="that of its base",
+        side_features=True,
+        best_for="new items, and items with few clicks",
+    )
+
+    def __init__(
+        self,
+        num_items: int,
+        item_features: Sequence[Spec] | None = None,
+        base: str = "sasrec",
+        *,
+        feature_channels: int = 16,
+        id_dropout: float = 0.1,
+        fusion: Literal["sum", "gate"] = "sum",
+        arguments: Mapping[str, Any] | None = None,
+    ) -> None:
+        super().__init__(num_items, base, arguments)
+        ids = self.inner.items
+        if item_features:
+            table = EncodedItemTable(
+                num_items,
+                ids.channels,
+                item_features,
+                feature_channels=feature_channels,
+                id_dropout=id_dropout,
+                fusion=fusion,
+                bias=ids.bias is not None,
+                normalize=ids.normalize,
+                center=ids.center,
+                scale=ids.scale,
+            )
+            self.inner.items = table
+            with torch.no_grad():
+                table.weight.copy_(ids.weight)
+                if ids.bias is not None and table.bias is not None:
+                    table.bias.copy_(ids.bias)
+
+    def reset_parameters(self) -> None:
+        inner: Any = self.inner  # each family has this method, their common base has not
+        inner.reset_parameters()
+        if isinstance(self.inner.items, EncodedItemTable):
+            self.inner.items.reset_features()
+
+    @classmethod
+    def from_model(cls, model: SessionModel, item_features: Sequence[Spec], **options: Any) -> Self:
+        """This model around a base that exists, and may be trained; the base itself is copied.
+
+        Args:
+            model: Of a family in :data:`graphseq.models.MODELS`.
+            item_features: As above.
+            **options: The other arguments above, but for ``base`` and its ``arguments``.
+
+        Raises:
+            ValueError: If the model is of another class, or of a family without an item table.
+        """
+        base, arguments = base_of(model, "with_features")
+        made = cls(model.num_items, item_features, base, arguments=arguments, **options)
+        made.inner.load_state_dict(model.state_dict(), strict=False)
+        if model.catalog is not None:
+            made.attach(model.catalog)
+        return made.to(model.device)
+
+    def attach(self, catalog: Catalog | None, sessions: Sessions | None = None) -> None:
+        """Makes model and base know their training data, and the features of all items.
+
+        Raises:
+            ValueError: If the catalog has another number of items, or lacks a feature.
+        """
+        super().attach(catalog, sessions)
+        table: ItemTable = self.inner.items
+        if catalog is not None and isinstance(table, EncodedItemTable):
+            table.fill(catalog, type(self).__name__)
+
+    def initial_state(self, num_sessions: int | None = None, *, user: Any = -1) -> Any:
+        return self.inner.initial_state(num_sessions, user=user)
+
+    def update_state(self, state: Any, item: Any, *, ids: bool | None = None, **fields: Any) -> Any:
+        return self.inner.update_state(state, item, ids=ids, **fields)
+
+    def score_state(self, state: Any, items: Tensor | None = None) -> Tensor:
+        return self.inner.score_state(state, items)
+
+    def step(self, state: Any, items: Tensor) -> tuple[Tensor, Any]:
+        return self.inner.step(state, items)
+
+    def __repr__(self) -> str:
+        names = ", ".join(str(spec["name"]) for spec in self.settings["item_features"] or ())
+        return f"{type(self).__name__}({names or 'no features'}, {self.inner!r})"
