@@ -11,6 +11,7 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 import torch
+from numpy.typing import NDArray
 from rich.progress import Progress
 from torch import Tensor
 
@@ -24,6 +25,7 @@ from graphseq.evaluation.protocol import Protocol, protocol_of
 from graphseq.evaluation.rank_counts import rank_counts
 from graphseq.evaluation.report import UNSEEN_COLUMNS, Report
 from graphseq.evaluation.scoring import case_batches, case_vectors, in_larger_blocks, score_cases
+from graphseq.evaluation.softmax_loss import LOGLOSS, check_logloss, softmax_loss, table_loss
 from graphseq.evaluation.sparse_ranks import EvidenceRanks, has_evidence
 from graphseq.evaluation.table_ranks import ROWS_AT_ONCE, TableRanks
 from graphseq.evaluation.targets import Targets, fingerprint_of
@@ -42,6 +44,7 @@ def evaluate(
     cluster: Literal["session", "user"] = "session",
     device: torch.device | str | None = None,
     audit: Audit | None = None,
+    logloss: bool = False,
     progress: bool = False,
 ) -> Report:
     """Ranks all items for every target of ``sessions``, and averages the metrics over ties.
@@ -71,19 +74,26 @@ def evaluate(
         device: Device to run on; ``None``: the model's device.
         audit: The findings of :func:`~graphseq.evaluation.audit` and
             :func:`~graphseq.evaluation.audit_model`, which the report then includes.
+        logloss: Whether the report includes ``logloss``, in nats: the mean cross-entropy of the
+            targets under the softmax over all items, for models whose scores are logits. A target
+            that is unknown or has no known click before it costs as much as chance.
         progress: Whether to show a progress bar.
 
     Raises:
         ValueError: If sessions and model have different items or ids of different types, or there
             is no target. Also if an argument has the wrong type or is out of range, or the model's
-            scores are NaN or have the wrong shape.
+            scores are NaN or have the wrong shape. Also if ``logloss`` is requested for scores that
+            are no logits, or for a ranking without some of the items.
     """
     started = time.perf_counter()
     names = metric_names(ks)
     exclude_seen = flag("exclude_seen", exclude_seen)
     protocol = protocol_of(protocol, exclude_seen)
     batch_size = whole("batch_size", batch_size)
+    logloss = flag("logloss", logloss)
     given, sessions = read_inputs(model, sessions)
+    if logloss:
+        check_logloss(model, protocol)
     given, sessions, left_out = narrowed(given, sessions, protocol)
     cases = Targets(sessions)
     groups = clusters_of(given, cases, cluster)  # users unknown to the model still count as users
@@ -97,6 +107,7 @@ def evaluate(
         rules[UNSEEN_COLUMNS] = True
     better = {rule: np.empty(len(cases), dtype=np.int64) for rule in rules}
     tied = {rule: np.empty(len(cases), dtype=np.int64) for rule in rules}
+    loss = np.full(len(cases), np.log(model.num_items))
 
     without = np.flatnonzero(cases.history == 0)
     for rule in rules:
@@ -110,8 +121,10 @@ def evaluate(
     with inference_mode(model, device), Progress(disable=not progress) as bar:
         task = bar.add_task("Evaluating", total=len(cases), completed=len(without))
         count: Callable[..., tuple[Tensor, Tensor]] = partial(counts_of, model)
+        lose: Callable[..., Tensor] = softmax_loss
         if by_table:
-            count = TableRanks(model.items.rows(), model.items.bias).counts
+            weight, bias = model.items.rows(), model.items.bias
+            count, lose = TableRanks(weight, bias).counts, partial(table_loss, weight, bias)
             vectors = case_vectors(model, sessions, cases, batch_size)
             blocks: Iterable[tuple[Ints, Any]] = in_larger_blocks(vectors, ROWS_AT_ONCE)
         elif draw is None and has_evidence(model):
@@ -131,13 +144,17 @@ def evaluate(
                     options["excluded"] = row.to(model.device), item.to(model.device)
                 higher, level = count(found, targets, **options)
                 better[rule][case], tied[rule][case] = higher.cpu().numpy(), level.cpu().numpy()
+            if logloss:
+                loss[case] = lose(found, targets).cpu().numpy()
             bar.advance(task, len(case))
 
-    places = {
+    places: dict[str, NDArray[Any]] = {
         f"{rule}{name}": values[rule]
         for rule in rules
         for name, values in (("better", better), ("tied", tied))
     }
+    if logloss:
+        places[LOGLOSS] = loss
     report = report_of(given, cases, groups, places, num_ranked, protocol, names, left_out, started)
     found = None if audit is None else audit.to_dict()
     return replace(report, audit=found, cases=cases.facts(sessions, counts))
@@ -201,7 +218,7 @@ def report_of(
     given: Sessions,
     cases: Targets,
     groups: Ints,
-    places: Mapping[str, Ints],
+    places: Mapping[str, NDArray[Any]],
     num_ranked: int,
     protocol: Protocol,
     names: list[str],
@@ -222,7 +239,7 @@ def report_of(
         fingerprint=fingerprint_of(given),
         num_left_out=left_out,
     )
-    for name in protocol.metrics(names):
+    for name in protocol.metrics(names) + [LOGLOSS] * (LOGLOSS in places):
         report.metrics[name] = float(report.values(name).mean())
     return report
 

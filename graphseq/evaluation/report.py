@@ -28,6 +28,7 @@ from graphseq.evaluation.bootstrap import paired_bootstrap
 from graphseq.evaluation.metrics import metric_values
 from graphseq.evaluation.protocol import SAMPLED, UNSEEN, Protocol
 from graphseq.evaluation.significance import PairedTest, mean_interval, paired_test
+from graphseq.evaluation.softmax_loss import LOGLOSS
 from graphseq.evaluation.strata import strata_of
 
 FORMAT, FORMAT_VERSION = "graphseq.report", 1
@@ -74,6 +75,7 @@ RULES: dict[str, Rule] = {
             **dict.fromkeys(
                 (f"{UNSEEN_COLUMNS}better", f"{UNSEEN_COLUMNS}tied"), absent_or(_places)
             ),
+            LOGLOSS: absent_or(_column),
         }
     ),
     "cluster": _places,
@@ -105,6 +107,7 @@ class Report:
         ranks: One row per case, in the order of session and position: ``session`` and ``position``
             of the target, ``better`` and ``tied`` of :func:`~graphseq.evaluation.rank_counts`, and
             ``unseen_better`` and ``unseen_tied`` if the protocol's ``seen`` is ``"both"``.
+            Also ``logloss`` where it was requested.
         cluster: The cluster of each case; cases of one cluster are dependent, int64 [num_cases].
         num_items: Number of ranked items: the catalog, or the drawn candidates and the target.
         num_unknown_targets: Number of targets outside the catalog: misses that stay in the
@@ -151,6 +154,13 @@ class Report:
             ValueError: If the name is not a metric, or belongs to another protocol.
         """
         plain, columns = self._read_name(metric)
+        if plain == LOGLOSS:
+            if columns or LOGLOSS not in self.ranks:
+                raise ValueError(
+                    f"This report has no {metric!r}: evaluate with logloss=True, for logloss over "
+                    "all items."
+                )
+            return self.ranks[LOGLOSS].to_numpy(dtype=np.float64)
         better, tied = (self.ranks[f"{columns}{name}"].to_numpy() for name in ("better", "tied"))
         if self.protocol.ties == "pessimistic":
             better = better + tied
@@ -188,7 +198,7 @@ class Report:
             ValueError: If the name is not a metric or ``level`` is not between 0 and 1.
         """
         low, high = mean_interval(self.values(metric), self.cluster, level=level)
-        most = self.num_items + 1.0 if metric.endswith("mean_rank") else 1.0
+        most = {"mean_rank": self.num_items + 1.0, LOGLOSS: np.inf}.get(metric.split()[-1], 1.0)
         return max(low, 0.0), min(high, most)  # in this order, so that NaN remains NaN
 
     def compare(

@@ -1,0 +1,73 @@
+"""What targets cost under the softmax over all items: the logloss of next-item prediction."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+from torch.nn.functional import linear
+
+from graphseq.evaluation.protocol import Protocol
+from graphseq.models.base import SessionModel
+
+LOGLOSS = "logloss"
+"""The name of the metric, and of its column in the places of a report."""
+
+MOST_SCORES = 2**24
+"""Scores held at once where vectors and an item table make them."""
+
+
+def check_logloss(model: SessionModel, protocol: Protocol) -> None:
+    """Refuses a model whose scores are no logits, and rules under which no softmax is full.
+
+    Raises:
+        ValueError: If it is one.
+    """
+    ways_out = {
+        "counts": "its scores are counts: leave logloss out",
+        "pairs": "its scores are logits of single pairs: use gs.evaluation.evaluate_pairs",
+    }
+    if model.samples in ways_out:
+        raise ValueError(
+            f"logloss is of logits over all items, which {type(model).__name__} does not give; "
+            f"{ways_out[model.samples]}."
+        )
+    if protocol.sampled or protocol.seen == "remove":
+        rule = f"candidates={protocol.candidates!r}" if protocol.sampled else "seen='remove'"
+        raise ValueError(
+            f"logloss is of the softmax over all items, but the protocol has {rule}: leave logloss "
+            "out, or rank all items with seen='keep' or 'both'."
+        )
+
+
+def softmax_loss(scores: Tensor, targets: Tensor) -> Tensor:
+    r"""The cross-entropy of each target, :math:`\log \sum_j e^{s_j} - s_y`, as torch has it.
+
+    An unknown target costs what chance costs, :math:`\log` of the number of items, for all models
+    of one catalog.
+
+    Args:
+        scores: Logits, [n, num_items].
+        targets: Item codes, int64 [n]; -1: unknown.
+
+    Returns:
+        float64 [n], in nats.
+    """
+    own = scores.gather(1, targets.clamp(min=0).unsqueeze(1)).squeeze(1)
+    loss = (scores.logsumexp(1) - own).double()
+    return torch.where(targets < 0, math.log(scores.size(1)), loss)
+
+
+def table_loss(weight: Tensor, bias: Tensor | None, vectors: Tensor, targets: Tensor) -> Tensor:
+    """:func:`softmax_loss` of the scores by an item table, a bounded part of them at once.
+
+    Args:
+        weight: The item table, [num_items, d].
+        bias: Of each item, [num_items], or ``None``.
+        vectors: [n, d].
+        targets: Item codes, int64 [n]; -1: unknown.
+    """
+    rows = max(1, MOST_SCORES // len(weight))
+    parts = zip(vectors.split(rows), targets.split(rows), strict=True)
+    return torch.cat([softmax_loss(linear(x, weight, bias), y) for x, y in parts])
