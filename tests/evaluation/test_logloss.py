@@ -98,5 +98,5 @@ def test_logloss_of_counts_is_refused_and_of_a_report_without_it():
     gs.fit(model, TRAIN)
     with pytest.raises(ValueError, match="which MarkovChain does not give; its scores are counts"):
         gs.evaluate(model, TEST, logloss=True)
-    with pytest.raises(ValueError, match="no .logloss.: evaluate with logloss=True"):
+    with pytest.raises(ValueError, match=r"no .logloss.: evaluate with logloss=True"):
         gs.evaluate(model, TEST).values("logloss")
