@@ -2,43 +2,46 @@
 
 ``experiments/published/<table>.json`` names the data, the held-out part, the published numbers with
 their source and how their epochs were chosen, and the minutes that each row takes. Settings of the
-rows are those of the data set, ``graphseq/comparison/settings/<dataset>.json``.
+rows are those of the data set, ``graphseq/comparison/settings/<dataset>.json``, or those that the
+table names. Minutes of each row are said before the first one starts. A call that was stopped goes
+on with ``--resume``: finished rows of the same settings are kept, a training goes on from its
+checkpoint. ``--out`` then holds ``results.json`` and, beside the published numbers, ``page.md``.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
+import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import graphseq as gs
+from experiments.lib.published import TABLES, goal_of, published, side_by_side
 from experiments.lib.results import command, said
 from graphseq.comparison import settings_of
-
-FOLDER = Path(__file__).parent / "published"
-TABLES = sorted(file.stem for file in FOLDER.glob("*.json"))
 
 
 def arguments() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m experiments.reproduce", description=__doc__)
-    parser.add_argument("--table", "--dataset", required=True, choices=TABLES)
+    parser.add_argument(
+        "--table", "--dataset", required=True, metavar="NAME", help=f"one of {', '.join(TABLES)}"
+    )
     parser.add_argument("--root", help="folder of the data sets (default: $GRAPHSEQ_DATA)")
     parser.add_argument(
         "--models", nargs="+", metavar="NAME", help="rows of the table (default: all)"
     )
-    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
+    parser.add_argument(
+        "--seeds",
+        nargs="+",
+        type=int,
+        default=[0, 1, 2],
+        help="default: 0 1 2; counted rows run once",
+    )
     parser.add_argument("--out", type=Path, help="default: runs/<table>")
     parser.add_argument("--resume", action="store_true", help="go on from what --out holds")
     parser.add_argument("--no-progress", action="store_true")
     return parser
-
-
-def published(table: str) -> dict[str, Any]:
-    """What is published on a table, from its committed file."""
-    content: dict[str, Any] = json.loads((FOLDER / f"{table}.json").read_text(encoding="utf-8"))
-    return content
 
 
 def cost(table: Mapping[str, Any], lines: list[str], seeds: int) -> str:
@@ -53,40 +56,12 @@ def cost(table: Mapping[str, Any], lines: list[str], seeds: int) -> str:
     return text + (f" Not measured yet: {', '.join(unknown)}." if unknown else "")
 
 
-def page(content: Mapping[str, Any], table: Mapping[str, Any]) -> str:
-    """Our mean and interval beside the published number of each row, as a table of Markdown."""
-    metrics = table["metrics"]
-    frame = gs.Comparison(content).to_frame()
-    lines = [
-        "| model | ours: " + " / ".join(metrics) + " | published | source | epochs chosen on |",
-        "| --- | --- | --- | --- | --- |",
-    ]
-    rows = [dict(row) for row in table["rows"]]
-    named = {row["line"] for row in rows}
-    rows = [{"line": str(name)} for name in frame.index if name not in named] + rows
-    order = {str(name): place for place, name in enumerate(frame.index)}
-    for row in sorted(rows, key=lambda row: order.get(row["line"], len(order))):
-        ours = "not run here"
-        if row["line"] in frame.index:
-            found = frame.loc[row["line"]]
-            ours = " / ".join(
-                f"{found[name]:.4f} ± {(found[f'{name} high'] - found[f'{name} low']) / 2:.4f}"
-                for name in metrics
-            )
-            ours += f" ({found['seeds']:.0f} seeds)" if found["seeds"] > 1 else ""
-        theirs = " / ".join(f"{row[name]:.4f}" for name in metrics if name in row) or "-"
-        lines.append(
-            f"| {row['line']} | {ours} | {theirs} | {row.get('source', '-')} "
-            f"| {row.get('chosen', '-')} |"
-        )
-    return "\n".join(lines)
-
-
 def main(argv: list[str] | None = None) -> None:
     options = arguments().parse_args(argv)
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
     with said():
         table = published(options.table)
-        settings = settings_of(table["dataset"])
+        settings = settings_of(table.get("settings", table["dataset"]))
         entries = settings.select(options.models or ["all"])
         print(cost(table, [entry.name for entry in entries], len(options.seeds)), flush=True)
         out = options.out or Path("runs") / options.table
@@ -104,7 +79,9 @@ def main(argv: list[str] | None = None) -> None:
             name=table["dataset"],
             command=command("experiments.reproduce", argv),
         )
-        text = page(comparison.content, table)
+        text = side_by_side(comparison.content, table)
+        if "goal" in table:
+            text += f"\n\n{goal_of(comparison.content, table)}"
         (out / "page.md").write_text(text + "\n", encoding="utf-8")
     print(text)
     print(out / "page.md")

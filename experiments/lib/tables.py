@@ -1,8 +1,9 @@
 """Fills the tables of README and docs from the committed JSON files, so that none is typed.
 
-A table stands between ``<!-- table: FILE -->`` (``FILE brief``: fewer tests) and ``<!-- end -->``;
-FILE lies in docs/results.
-``<!-- table: models -->`` is that of the families, made from their classes.
+A table stands between ``<!-- table: FILE -->`` and ``<!-- end -->``; FILE lies in docs/results.
+``FILE brief`` has fewer tests; ``FILE published`` has the published numbers beside ours, the goal
+and the verdict of the audit. ``<!-- table: models -->`` is that of the families, made from their
+classes.
 """
 
 from __future__ import annotations
@@ -14,8 +15,10 @@ from pathlib import Path
 from typing import Any
 
 import graphseq as gs
+from experiments.lib.published import TABLES, audit_of, goal_of, published, side_by_side
 
 ROOT = Path(__file__).parent.parent.parent
+RESULTS = ROOT / "docs" / "results"
 PAGES = (
     "README.md",
     "docs/evaluation.md",
@@ -23,8 +26,9 @@ PAGES = (
     "docs/formats.md",
     "docs/models/README.md",
     "docs/results/README.md",
+    *(f"docs/results/{name}.md" for name in TABLES),
 )
-TABLE = re.compile(r"(<!-- table: (\S+)( brief)? -->\n).*?(<!-- end -->)", re.DOTALL)
+TABLE = re.compile(r"(<!-- table: (\S+)( brief| published)? -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
 def comparison(content: dict[str, Any], *, brief: bool = False) -> str:
@@ -35,6 +39,15 @@ def comparison(content: dict[str, Any], *, brief: bool = False) -> str:
     compared = gs.Comparison(content)
     said = [f"- {line}" for line in compared.sentences(compared.monitor if brief else None)]
     return "\n".join([compared.to_markdown(), *([""] if said else []), *said])
+
+
+def beside_published(content: dict[str, Any], name: str, audits: dict[str, Any]) -> str:
+    """The rows of a published table: ours beside theirs, the goal, and the audit of the split."""
+    table = published(name)
+    parts = [side_by_side(content, table)]
+    if "goal" in table:
+        parts.append(goal_of(content, table))
+    return "\n\n".join([*parts, audit_of(table["dataset"], audits)])
 
 
 def benchmark(content: dict[str, Any]) -> str:
@@ -62,7 +75,7 @@ def page_of(name: str) -> Path | None:
 def families() -> str:
     """The rows of ``gs.models.table()``, each name a link to its page."""
     frame = gs.models.table()
-    head = ["name", *(column.replace("_", " ") for column in frame)]
+    head = ["name", *(str(column).replace("_", " ") for column in frame)]
     lines = ["| " + " | ".join(head) + " |", "| " + " | ".join("---" for _ in head) + " |"]
     for name, row in frame.iterrows():
         page = page_of(str(name))
@@ -82,15 +95,20 @@ def origin(content: dict[str, Any]) -> str:
     )
 
 
-def fill(page: str, folder: Path = ROOT / "docs" / "results") -> str:
+def fill(page: str, folder: Path = RESULTS) -> str:
     """The page with every table made again from its file or, that of the models, the classes."""
 
     def table(match: re.Match[str]) -> str:
         if match[2] == "models":
             return f"{match[1]}{families()}\n{match[4]}"
         content = json.loads((folder / match[2]).read_text())
-        brief = match[3] is not None
-        body = comparison(content, brief=brief) if "protocol" in content else benchmark(content)
+        if match[3] == " published":
+            audits = json.loads((folder / "audit.json").read_text())
+            body = beside_published(content, Path(match[2]).stem, audits)
+        elif "protocol" in content:
+            body = comparison(content, brief=match[3] is not None)
+        else:
+            body = benchmark(content)
         return f"{match[1]}{body}\n\n{origin(content)}\n{match[4]}"
 
     return TABLE.sub(table, page)

@@ -21,6 +21,7 @@ from graphseq.comparison.record import (
     read_results,
     record,
     row_of,
+    rules_of,
     writable,
     write_json,
     write_results,
@@ -192,12 +193,13 @@ class _Run:
         before = read_results(self.folder)
         for key, now in (
             ("data", self.content["data"]["fingerprint"]),
-            ("protocol", self.content["protocol"]),
+            ("protocol", rules_of(self.content["protocol"])),
             ("versions", self.content["versions"]),
             ("monitor", self.content["monitor"]),
         ):
             then = before.get(key)
             then = then["fingerprint"] if key == "data" and then is not None else then
+            then = rules_of(then) if key == "protocol" and then is not None else then
             if then != _as_json(now):
                 raise ValueError(
                     f"{self.folder} holds results of {_difference(key, then, now)}: choose another "

@@ -13,7 +13,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from graphseq.comparison import tables
-from graphseq.comparison.record import read_results, write_text
+from graphseq.comparison.record import read_results, rules_of, write_text
 from graphseq.comparison.verdicts import sentence
 from graphseq.visualization import plot_comparison, plot_cost
 
@@ -51,6 +51,8 @@ class Comparison:
                 ours, theirs = content[key], found[key]
                 if key == "data":
                     ours, theirs = ours.get("fingerprint"), theirs.get("fingerprint")
+                else:
+                    ours, theirs = rules_of(ours), rules_of(theirs)
                 if ours != theirs:
                     raise ValueError(
                         f"{other} holds results of {what} than {path}: they belong in two tables."

@@ -123,6 +123,11 @@ def record(
     }
 
 
+def rules_of(protocol: Mapping[str, Any]) -> dict[str, Any]:
+    """The protocol of a record without its note: words for the reader, by which no row changes."""
+    return {key: value for key, value in protocol.items() if key != "note"}
+
+
 def _ranking(protocol: Protocol) -> str:
     """The protocol of the ranking in words, for the reader of the file."""
     among = "all items of training"

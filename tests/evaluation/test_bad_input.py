@@ -71,7 +71,7 @@ def test_results_of_other_data_or_protocol_are_not_mixed_in_a_table(tmp_path):
         return tmp_path / folder
 
     one = run("one", ["popularity"])
-    two = run("two", ["recency"])
+    two = run("two", ["recency"], note="A note is words, by which rows do not differ.")
     joined = gs.Comparison.load(one, two)
     assert set(joined.models) == {"popularity", "recency"}
     with pytest.raises(ValueError, match="other data than"):

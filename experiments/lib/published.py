@@ -1,0 +1,116 @@
+"""Published tables: what their files hold, and our rows beside theirs."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+import graphseq as gs
+
+FOLDER = Path(__file__).parent.parent / "published"
+TABLES = sorted(file.stem for file in FOLDER.glob("*.json"))
+
+NORMAL = 1.96
+"""Standard errors in half of a 95 % interval."""
+
+
+def published(table: str) -> dict[str, Any]:
+    """What is published on a table, from its committed file.
+
+    Raises:
+        ValueError: If there is no such table.
+    """
+    if table not in TABLES:
+        raise ValueError(f"There is no table {table!r}: choose one of {', '.join(TABLES)}.")
+    content: dict[str, Any] = json.loads((FOLDER / f"{table}.json").read_text(encoding="utf-8"))
+    return content
+
+
+def side_by_side(content: Mapping[str, Any], table: Mapping[str, Any]) -> str:
+    """Our mean and interval beside the published number of each row, as a table of Markdown.
+
+    Rows are in the order of our figures; published ones without a row of ours come last.
+    ``reached``: no metric of ours lies more than one standard error below the published one.
+
+    Args:
+        content: The record of a comparison.
+        table: What is published.
+    """
+    metrics, also = table["metrics"], table.get("also", [])
+    frame = gs.Comparison(content).to_frame().sort_values(metrics[-1], ascending=False)
+    theirs = {row["line"]: row for row in table["rows"]}
+    head = ["model", "seeds", "epochs", f"here: {_names(metrics)}"]
+    head += [f"here: {_names(also)}"] if also else []
+    head += ["published", "reached", "source", "its epochs chosen on"]
+    lines = [_line(head), _line(["---"] * len(head))]
+    for name, found in frame.iterrows():
+        row = theirs.pop(str(name), {})
+        epochs = f"{found['epochs']:.0f}" if found["epochs"] else "-"
+        cells = [str(name), f"{found['seeds']:.0f}", epochs]
+        cells += [_ours(found, names) for names in (metrics, also) if names]
+        lines.append(_line([*cells, *_theirs(row, metrics, found)]))
+    for name, row in theirs.items():
+        cells = [name, "-", "-", "not run here", *(["-"] if also else [])]
+        lines.append(_line([*cells, *_theirs(row, metrics)]))
+    return "\n".join(lines)
+
+
+def goal_of(content: Mapping[str, Any], table: Mapping[str, Any]) -> str:
+    """One sentence on the goal of a table: the row nearest to it, and how far that is.
+
+    Args:
+        content: The record of a comparison.
+        table: What is published, with a ``goal`` per metric.
+    """
+    goal = table["goal"]
+    frame = gs.Comparison(content).to_frame()
+    share = pd.concat([frame[name] / value for name, value in goal.items()], axis=1).min(axis=1)
+    best = str(share.idxmax())
+    ours = " / ".join(f"{frame.loc[best, name]:.4f}" for name in goal)
+    wanted = " / ".join(f"{value:.4f}" for value in goal.values())
+    verdict = "reached" if share.max() >= 1 else f"not reached ({100 * share.max():.1f} % of it)"
+    return f"Goal of this project, {_names(goal)}: {wanted}. {best} has {ours}: {verdict}."
+
+
+def audit_of(name: str, audits: Mapping[str, Any]) -> str:
+    """What the audit of a data set found, in a few words: its verdict, and every fault.
+
+    Args:
+        name: The data set.
+        audits: The committed audits of all data sets.
+    """
+    (found,) = (row for row in audits["rows"] if row["name"] == name)
+    faults = [f"{f['check']}: {f['says']}" for f in found["findings"] if f["verdict"] == "fault"]
+    verdict = "passed" if found["passed"] else "**refuted**"
+    return " ".join([f"Audit of the split: {verdict}.", *faults])
+
+
+def _names(metrics: Iterable[str]) -> str:
+    return " / ".join(metrics)
+
+
+def _line(cells: Iterable[str]) -> str:
+    return "| " + " | ".join(cells) + " |"
+
+
+def _ours(found: pd.Series, metrics: Iterable[str]) -> str:
+    """Mean and half of the interval of each metric."""
+    halves = {name: (found[f"{name} high"] - found[f"{name} low"]) / 2 for name in metrics}
+    return " / ".join(f"{found[name]:.4f} ± {half:.4f}" for name, half in halves.items())
+
+
+def _theirs(
+    row: Mapping[str, Any], metrics: Iterable[str], found: pd.Series | None = None
+) -> list[str]:
+    """Cells of a published row: numbers, whether ours reach them, source, and the choice."""
+    numbers = {name: row[name] for name in metrics if name in row}
+    reached = "-"
+    if found is not None and numbers:
+        error = {n: (found[f"{n} high"] - found[f"{n} low"]) / 2 / NORMAL for n in numbers}
+        reached = "yes" if all(found[n] >= v - error[n] for n, v in numbers.items()) else "no"
+    shown = " / ".join(f"{value:.4f}" for value in numbers.values()) or "-"
+    return [shown, reached, row.get("source", "-"), row.get("chosen", "-")]
