@@ -10,7 +10,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check -qq
 LISTS := pyproject.toml constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help compare test test-fast lint bench wheel
+.PHONY: help compare demo test test-fast lint bench wheel
 .DELETE_ON_ERROR:
 
 help: ## list the targets
@@ -18,6 +18,9 @@ help: ## list the targets
 
 compare: $(VENV)/.graphseq-core ## train and compare models on the embedded data, into runs/
 	$(BIN)/graphseq compare uci-eshop --out $(RUNS)
+
+demo: $(VENV)/.graphseq-test ## open a page with three models of the embedded data, on port 8000
+	$(BIN)/graphseq demo --folder $(RUNS)/demo
 
 test: $(VENV)/.graphseq-test ## run the whole test suite
 	$(BIN)/python -m pytest -q

@@ -20,6 +20,7 @@ from graphseq.serving.service.app import (
     page,
     ready,
     recommendations,
+    why,
 )
 from graphseq.serving.service.app import reload as reload_route
 
@@ -61,6 +62,7 @@ def test_serving_page_names_every_index_and_every_path() -> None:
         ready,
         recommendations,
         reload_route,
+        why,
     )
     paths = {re.sub(r"\{session:str\}", "{id}", path) for route in routes for path in route.paths}
     assert [path for path in paths if path not in text] == []

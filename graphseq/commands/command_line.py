@@ -9,7 +9,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
-from graphseq.commands import compare, describe, recommend, score, serve, tune
+from graphseq.commands import compare, demo, describe, recommend, score, serve, tune
 from graphseq.comparison.record import versions
 
 EPILOG = """\
@@ -34,7 +34,7 @@ def arguments() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=versions()["graphseq"])
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    for command in (describe, compare, tune, recommend, score, serve):
+    for command in (describe, compare, tune, recommend, score, serve, demo):
         command.add_to(commands)
     return parser
 

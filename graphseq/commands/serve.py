@@ -34,7 +34,9 @@ def add_to(commands: Any) -> None:
         help="further models, shown next to it on the page",
     )
     parser.add_argument("--host", default="127.0.0.1", help="address (default: 127.0.0.1)")
-    parser.add_argument("--port", type=int, default=8_000, help="port (default: 8000)")
+    parser.add_argument(
+        "--port", type=int, default=8_000, help="port; 0: one that is free (default: 8000)"
+    )
     parser.add_argument(
         "--store",
         default="memory",

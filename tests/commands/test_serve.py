@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -88,3 +90,21 @@ def test_wrong_argument_of_serve_is_one_sentence(
     error = capsys.readouterr().err
     assert message in error
     assert len(error.splitlines()) == 1
+
+
+def test_service_says_its_address_and_ends_in_peace(tmp_path: Path) -> None:
+    gs.models.GRU4Rec(3, 4).save(tmp_path / "model")
+    command = [sys.executable, "-m", "graphseq", "serve", str(tmp_path / "model"), "--port", "0"]
+    path = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
+    with subprocess.Popen(
+        command, env=os.environ | {"PYTHONPATH": path}, stderr=subprocess.PIPE, text=True
+    ) as run:
+        assert run.stderr is not None
+        said = run.stderr.readline()
+        (address,) = re.findall(r"answers at (http://127\.0\.0\.1:\d+/) \(page\)", said)
+        assert httpx.get(address).status_code == 200
+        line = json.loads(run.stderr.readline())
+        assert (line["route"], line["status"]) == ("page", 200)
+        run.send_signal(signal.SIGINT)
+        assert run.wait(30) == 130
+        assert run.stderr.read() == "Stopped.\n"

@@ -22,7 +22,9 @@ import torch
 import graphseq as gs
 from graphseq.serving import LiveSessions, MemoryStore, Recommender, StoreUnavailable
 from graphseq.serving.service.app import Service, build_app
+from graphseq.serving.service.reasons import reasons_of
 from graphseq.serving.service.run import Settings, app_of, on_loopback
+from graphseq.serving.service.titles import Titles
 from graphseq.training import fit
 
 
@@ -91,7 +93,24 @@ def test_batch_answers_sessions_that_are_not_kept(started: Started, world: Any) 
     found = [[each["item"] for each in one] for one in answer["answers"]]
     assert found == [[item for item, _ in one] for one in wanted]
     assert answer["model_version"] == service.live.recommender.version
+    assert answer["milliseconds"] > 0
     assert len(service.live.store) == before
+
+
+def test_why_says_what_an_item_loses_without_each_click_and_transition(
+    started: Started, world: Any
+) -> None:
+    client, _ = started
+    session, item = world.lists[0][:4], "i3"
+    answer = client.post("/why", json={"session": session, "item": item}).json()
+    wanted = reasons_of(world.neural, session, item)
+    found = [(each["position"], each["loss"]) for each in answer["clicks"]]
+    assert found == [pytest.approx(each, abs=1e-5) for each in wanted.clicks]
+    edges = [(each["source"], each["target"]) for each in answer["edges"]]
+    assert edges == [(source, target) for source, target, _ in wanted.edges]
+    response = client.post("/why", json={"session": session, "item": "none"})
+    assert response.status_code == 400
+    assert "item 'none' is none that the model knows" in response.json()["error"]
 
 
 @pytest.mark.parametrize(
@@ -161,7 +180,7 @@ def test_page_comes_whole_and_asks_nothing_of_others(started: Started) -> None:
     assert "http" not in text.replace("http-equiv", "")
     assert re.findall(r"<(?:script|link|img)[^>]*(?:src|href)=\"([^\"]*)", text) == ["data:,"]
     asked = set(re.findall(r'ask\("(/\w+)', text))
-    assert asked == {"/items", "/batch", "/models"}
+    assert asked == {"/items", "/batch", "/models", "/why"}
 
 
 def test_items_are_found_by_title_or_id_the_most_clicked_first(world: Any) -> None:
@@ -192,6 +211,16 @@ def test_items_are_found_by_title_or_id_the_most_clicked_first(world: Any) -> No
         assert "other, got 'none'" in response.json()["error"]
 
 
+def test_item_that_is_the_query_comes_before_those_that_hold_it() -> None:
+    clicks = [[item] * 3 for item in (13, 30, 33)]
+    sessions = gs.Sessions.from_lists([[n] for n in range(40)] + clicks)
+    model = gs.models.MODELS["markov"](40)
+    fit(model, sessions)
+    found = [each["item"] for each in Titles(Recommender(model)).find(" 3 ")]
+    assert found[:4] == [3, 13, 30, 33]
+    assert len(found) == 10
+
+
 def test_log_names_neither_sessions_nor_items(
     started: Started, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -200,7 +229,7 @@ def test_log_names_neither_sessions_nor_items(
         client.post("/sessions/secret-name/clicks", json={"item": "i77"})
     (line,) = [json.loads(each.message) for each in caplog.records if "route" in each.message]
     assert (line["route"], line["method"], line["status"]) == ("sessions", "POST", 200)
-    assert set(line) == {"route", "method", "status", "ms"}
+    assert set(line) == {"time", "route", "method", "status", "ms"}
     assert "secret-name" not in caplog.text
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
+import time
 import uuid
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -28,9 +29,14 @@ from graphseq.serving.service.messages import (
     BatchAnswer,
     BatchBody,
     ClickBody,
+    ClickReason,
+    EdgeReason,
     SessionAnswer,
+    WhyAnswer,
+    WhyBody,
     recommended,
 )
+from graphseq.serving.service.reasons import reasons_of
 from graphseq.serving.service.titles import Titles
 from graphseq.serving.stores import StoreUnavailable
 
@@ -185,12 +191,30 @@ async def batch(data: JSONBody[BatchBody], request: Asking) -> BatchAnswer:
     recommender = service.recommender(data.model)
 
     def answer() -> BatchAnswer:
+        started = time.perf_counter()
         found = recommender.recommend(data.sessions, data.k, exclude_seen=data.exclude_seen)
+        milliseconds = round((time.perf_counter() - started) * 1e3, 3)
         listed = list(dict.fromkeys(item for each in found for item, _ in each))
         return BatchAnswer(
             [recommended(each) for each in found],
             recommender.version,
+            milliseconds,
             service.titles().of(listed),
+        )
+
+    return await asyncio.to_thread(answer)
+
+
+@post("/why", status_code=200)
+async def why(data: JSONBody[WhyBody], request: Asking) -> WhyAnswer:
+    """Why an item is recommended: what its score loses without each click and each transition."""
+    model = request.app.state.service.recommender(data.model).model
+
+    def answer() -> WhyAnswer:
+        found = reasons_of(model, data.session, data.item)
+        return WhyAnswer(
+            [ClickReason(*each) for each in found.clicks],
+            [EdgeReason(*each) for each in found.edges],
         )
 
     return await asyncio.to_thread(answer)
@@ -300,6 +324,7 @@ def build_app(service: Service, *, key: str | None = None, rate: float = 0.0) ->
             recommendations,
             forget,
             batch,
+            why,
             models,
             items,
             page,

@@ -7,6 +7,7 @@ import json
 import logging
 import time
 from collections.abc import Awaitable, Callable, MutableMapping
+from datetime import UTC, datetime
 from typing import Any
 
 from graphseq.serving.extras import need
@@ -22,10 +23,32 @@ App = Callable[[Scope, Receive, Send], Awaitable[None]]
 OPEN = ("/health", "/ready", "/")
 """Paths that need no key: what watches a service asks them; the page holds nothing of a model."""
 
-ROUTES = ("sessions", "batch", "items", "models", "reload", "metrics", "health", "ready", "docs")
+ROUTES = (
+    "sessions",
+    "batch",
+    "why",
+    "items",
+    "models",
+    "reload",
+    "metrics",
+    "health",
+    "ready",
+    "docs",
+)
 """First parts of paths that are named in measures; all others are ``other``."""
 
 MOST_CLIENTS = 100_000
+
+
+def log_requests() -> None:
+    """Writes one line of JSON per request to standard error, and nothing else on these lines."""
+    if logger.handlers:
+        return
+    handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("%(message)s"))
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    logger.propagate = False
 
 
 class Gate:
@@ -74,8 +97,14 @@ class Gate:
             route = first if first in ROUTES else "page" if not first else "other"
             self.measures.answered(route, status, seconds)
             if logger.isEnabledFor(logging.INFO):
-                line = {"route": route, "method": scope["method"], "status": status}
-                logger.info(json.dumps({**line, "ms": round(seconds * 1e3, 2)}))
+                line = {
+                    "time": datetime.now(UTC).isoformat(timespec="milliseconds"),
+                    "route": route,
+                    "method": scope["method"],
+                    "status": status,
+                    "ms": round(seconds * 1e3, 2),
+                }
+                logger.info(json.dumps(line))
 
     def _refused(self, scope: Scope) -> tuple[int, str] | None:
         """Status and reason, if this request is refused."""

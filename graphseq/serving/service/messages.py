@@ -68,6 +68,20 @@ class BatchBody(Struct, forbid_unknown_fields=True):
     model: str | None = None
 
 
+class WhyBody(Struct, forbid_unknown_fields=True):
+    """A session, and one of the items that it is recommended.
+
+    Args:
+        session: Items, oldest first.
+        item: The item that is asked about.
+        model: A name that ``/models`` tells; left out: the model that answers clicks.
+    """
+
+    session: Annotated[list[Id], Meta(min_length=1, max_length=MOST_LENGTH)]
+    item: Id
+    model: str | None = None
+
+
 class Recommended(Struct):
     """An item and its score."""
 
@@ -99,11 +113,34 @@ class SessionAnswer(Struct):
 
 
 class BatchAnswer(Struct):
-    """What several sessions get, in their order."""
+    """What several sessions get, in their order, and how long the model took."""
 
     answers: list[list[Recommended]]
     model_version: str
+    milliseconds: float
     titles: list[dict[str, Any]] = []
+
+
+class ClickReason(Struct):
+    """What the item's score loses without a click; positions begin at 0."""
+
+    position: int
+    loss: float
+
+
+class EdgeReason(Struct):
+    """What the item's score loses without a transition of the session graph."""
+
+    source: Any
+    target: Any
+    loss: float
+
+
+class WhyAnswer(Struct):
+    """Why an item is recommended: what its lead over the mean of all items loses."""
+
+    clicks: list[ClickReason]
+    edges: list[EdgeReason]
 
 
 def recommended(items: list[tuple[Any, float]]) -> list[Recommended]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import socket
 import threading
@@ -17,8 +18,13 @@ from graphseq.serving.extras import need
 from graphseq.serving.live import LiveSessions
 from graphseq.serving.persistence import load
 from graphseq.serving.recommender import Recommender
-from graphseq.serving.service.gate import App
+from graphseq.serving.service.gate import App, log_requests
 from graphseq.serving.stores import open_store
+
+logger = logging.getLogger(__name__)
+
+BACKLOG = 2_048
+"""Connections that may wait to be taken."""
 
 SETTINGS = "GRAPHSEQ_SERVICE"
 """The variable by which the processes of a service know what to serve."""
@@ -93,36 +99,75 @@ def app_of(settings: Settings, key: str | None = None) -> App:
 
 def app_of_process() -> App:
     """The application of a process that a service started."""
+    log_requests()
     return app_of(Settings(**json.loads(os.environ[SETTINGS])), os.environ.get(KEY))
 
 
-def serve(settings: Settings) -> None:
-    """Serves until it is told to end; requests that are being answered are finished first.
+@contextmanager
+def listening(host: str, port: int) -> Iterator[socket.socket]:
+    """A socket that listens, taken before any model is loaded.
+
+    Args:
+        host: The address.
+        port: The port; 0: one that is free.
 
     Raises:
-        ValueError: If the folder, the store or a setting is wrong, or a library is missing.
+        ValueError: If another program has the port, or this machine does not have the address.
     """
+    try:
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        listener = socket.create_server((host, port), family=family, backlog=BACKLOG)
+    except (OSError, OverflowError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise ValueError(
+            f"Port {port} of {host} cannot be opened ({reason}): pass another --port or --host."
+        ) from error
+    with listener:
+        yield listener
+
+
+def serve(settings: Settings, listener: socket.socket | None = None) -> None:
+    """Serves until it is told to end; requests that are being answered are finished first.
+
+    Args:
+        settings: What to serve.
+        listener: Where it listens, of :func:`listening`; ``None``: at the host and port of the
+            settings.
+
+    Raises:
+        ValueError: If the folder, the store or a setting is wrong, a library is missing, or the
+            port cannot be opened.
+    """
+    if listener is None:
+        with listening(settings.host, settings.port) as made:
+            serve(settings, made)
+        return
     uvicorn: Any = need("uvicorn", "The service", extra="server")
     options = {
-        "host": settings.host,
-        "port": settings.port,
         "access_log": False,
         "log_level": "warning",
         "server_header": False,
         "timeout_graceful_shutdown": 30,
-        "backlog": 2_048,
+        "backlog": BACKLOG,
     }
+    log_requests()
+    app = app_of(settings, os.environ.get(KEY))  # whatever is wrong is said here, once
+    host = f"[{settings.host}]" if ":" in settings.host else settings.host
+    address = f"http://{host}:{listener.getsockname()[1]}/"
+    logger.info("graphseq answers at %s (page), %sdocs (paths); Ctrl-C ends it.", address, address)
     if settings.processes == 1:
-        uvicorn.run(app_of(settings, os.environ.get(KEY)), **options)
+        uvicorn.Server(uvicorn.Config(app, **options)).run(sockets=[listener])
         return
-    app_of(settings)  # whatever is wrong is said here, once
+    del app
     os.environ[SETTINGS] = json.dumps(asdict(settings))
-    uvicorn.run(
+    supervisors: Any = need("uvicorn.supervisors", "The service", extra="server")
+    config = uvicorn.Config(
         "graphseq.serving.service.run:app_of_process",
         factory=True,
         workers=settings.processes,
         **options,
     )
+    supervisors.Multiprocess(config, target=uvicorn.Server(config).run, sockets=[listener]).run()
 
 
 @contextmanager

@@ -31,16 +31,19 @@ class Titles:
         values: Any = self.ids if not named else features[named[0]].array  # type: ignore[index]
         self.titles = pd.Series(values).astype("str").fillna("")
         self._lower = self.titles.str.casefold()
+        self._lower_ids = pd.Series(self.ids.astype("str")).str.casefold()
         counts = np.zeros(len(self.ids)) if model.catalog is None else model.catalog.counts
         self._popular = np.argsort(-counts, kind="stable")
 
     def find(self, query: str) -> list[dict[str, Any]]:
-        """The most clicked items whose title, or whole id, is or holds the query."""
+        """The item whose id or title is the query, then the most clicked whose title holds it."""
         wanted = query.casefold().strip()
-        fits = self._lower.str.contains(wanted, regex=False).to_numpy(dtype=bool)
-        whole = self.ids.astype("str").str.casefold() == wanted
-        fits = fits | np.asarray(whole, dtype=bool)
-        return self.of(self.ids.take(self._popular[fits[self._popular]][:MOST_FOUND]).tolist())
+        whole = ((self._lower_ids == wanted) | (self._lower == wanted)).to_numpy(dtype=bool)
+        holds = self._lower.str.contains(wanted, regex=False).to_numpy(dtype=bool)
+        found = np.concatenate(
+            [self._popular[part[self._popular]] for part in (whole, holds & ~whole)]
+        )
+        return self.of(self.ids.take(found[:MOST_FOUND]).tolist())
 
     def of(self, items: list[Any]) -> list[dict[str, Any]]:
         """Items with their titles."""
