@@ -37,6 +37,9 @@ from graphseq.models.features.with_user import WithUser
 from graphseq.models.features.with_features import WithFeatures
 from graphseq.models.features.bst import BST
 from graphseq.models.features.bst_ranker import BSTRanker
+from graphseq.models.hybrid.content_knn import ContentKNN
+from graphseq.models.hybrid.ials import IALS
+from graphseq.models.hybrid.ensemble import Ensemble
 # isort: on
 
 __all__ = [
@@ -44,6 +47,7 @@ __all__ = [
     "CORE",
     "GCEGNN",
     "HSTU",
+    "IALS",
     "MODELS",
     "SGNNHN",
     "SRGNN",
@@ -54,7 +58,9 @@ __all__ = [
     "BSARec",
     "BSTRanker",
     "Caser",
+    "ContentKNN",
     "CountingModel",
+    "Ensemble",
     "ForExplainer",
     "GRU4Rec",
     "HGRU4Rec",

@@ -588,6 +588,7 @@ def fit_again(subject: Subject) -> None:
     sessions = training_sessions()
     if isinstance(model, CountingModel) and isinstance(fresh, CountingModel):
         other = Sessions.from_lists([[6, 7, 6], [9, 0]], vocabulary=sessions.vocabulary)
+        other = replace(other, item_features=sessions.item_features)
         model.fit_counts(other)
         fresh.fit_counts(other)
         what = "fitted a second time remembers the first in"

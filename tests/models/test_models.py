@@ -27,6 +27,7 @@ from graphseq.models import (
 )
 from graphseq.models.use.grow import grow
 from graphseq.testing import ModelCheck, model_checks
+from graphseq.testing.examples import ITEM_FEATURES as EXAMPLES_FEATURES
 from graphseq.testing.examples import NUM_ITEMS, NUM_USERS, QUERIES, TRAIN, graphs_of
 from graphseq.testing.subject import Subject
 
@@ -116,6 +117,13 @@ VARIANTS: dict[str, Callable[[int], SessionModel]] = {
     "with_features-sum": lambda n: MODELS["with_features"](
         n, ITEM_FEATURES, "gru4rec", arguments={"hidden_channels": 8}
     ),
+    "content_knn": lambda n: MODELS["content_knn"](n),
+    "content_knn-features": lambda n: MODELS["content_knn"](n, ITEM_FEATURES, last_clicks=2),
+    "ials": lambda n: MODELS["ials"](n, 4),
+    "ensemble": lambda n: MODELS["ensemble"](n),
+    "ensemble-scores": lambda n: MODELS["ensemble"](
+        n, ["markov", "item_knn"], fusion="scores", weights=[0.7, 0.3]
+    ),
     "bst": lambda n: BST(n, 8),
     "bst-features": lambda n: BST(n, 8, 2, max_length=3, item_features=ITEM_FEATURES),
     "bst_ranker": lambda n: BSTRanker(n, 8, mlp_channels=[16, 8]),
@@ -184,9 +192,13 @@ def test_grown_model_scores_known_items_and_sessions_as_before(name: str, initia
 @pytest.mark.parametrize("name", COUNTING)
 def test_grown_counting_model_equals_a_fresh_one_in_the_codes_kept(name: str) -> None:
     model = build(name)
-    log = Sessions.from_lists([*map(list, TRAIN), [NUM_ITEMS, 3, NUM_ITEMS + 1], [3, NUM_ITEMS]])
-    grown = grow(model, log)
     vocabulary = Vocabulary(np.arange(NUM_ITEMS + 2))
+    lists = [*map(list, TRAIN), [NUM_ITEMS, 3, NUM_ITEMS + 1], [3, NUM_ITEMS]]
+    log = Sessions.from_lists(lists, vocabulary=vocabulary)
+    two = pd.DataFrame({"kind": [1, 0], "price": [1.0, np.nan], "tags": ["a", "b|c"]})
+    table = pd.concat([EXAMPLES_FEATURES, two], ignore_index=True)
+    log = replace(log, item_features=table)
+    grown = grow(model, log)
     fresh = type(model)(**{**model.settings, "num_items": NUM_ITEMS + 2})
     assert isinstance(fresh, CountingModel)
     fresh.fit_counts(log.with_vocabulary(vocabulary))

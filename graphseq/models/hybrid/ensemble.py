@@ -1,0 +1,293 @@
+"""Late fusion: several families as one, by places or by scores, with weights of their own."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from itertools import product
+from typing import Any, Literal, Self
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import ModuleList
+from torch_geometric.data import Batch
+
+from graphseq.arguments import check_choice, whole
+from graphseq.data.graphs.dataset import SessionGraphDataset
+from graphseq.data.loading.loader import SessionGraphLoader
+from graphseq.data.sessions.catalog import Catalog
+from graphseq.data.sessions.sessions import Sessions
+from graphseq.models.base import SessionModel, Traits
+from graphseq.models.counting.counting import CountingModel
+from graphseq.models.features.around import base_of
+from graphseq.models.registry import MODELS, register
+from graphseq.models.use.inference import inference
+
+CONSTANT = 60.0
+"""What is added to a place, as Cormack et al. do."""
+
+Member = Mapping[str, Any]
+"""``{"model": name of a family, "arguments": {...}}``."""
+
+
+@register("ensemble")
+class Ensemble(CountingModel):
+    r"""Several models as one: weighted sums of what they say of each item.
+
+    .. math::
+        \hat y_{sj} = \sum_m \frac{w_m}{60 + \mathrm{place}_m(j)} \quad\text{or}\quad
+        \hat y_{sj} = \sum_m w_m \frac{\hat y^m_{sj} - \mu^m_s}{\sigma^m_s}
+
+    With ``fusion="places"`` (reciprocal rank fusion; Cormack et al., SIGIR 2009) tied items of a
+    model share the mean of their places. With ``"scores"`` the scores of each model have mean 0
+    and deviation 1 in every session; what a model never recommends has its lowest score.
+
+    ``fit`` counts the members that count. Members that are trained by gradients are fitted on their
+    own, before: :meth:`from_models` joins models as they are. :meth:`learn_weights` chooses the
+    weights on a validation part.
+
+    Args:
+        num_items: Items of the catalog.
+        members: Names of families, or dicts of ``"model"`` and ``"arguments"``, at least one.
+        fusion: ``"places"`` or ``"scores"``.
+        weights: One number of at least 0 per member, not all 0; ``None``: the same for all.
+
+    Raises:
+        ValueError: If there is no member, a name is unknown, or the weights are wrong.
+    """
+
+    traits = Traits(
+        architecture="weighted sum of other families",
+        parallel=True,
+        reach="that of its members",
+        side_features=True,
+        best_for="the last points of quality, where several models may be served",
+    )
+    num_roundings = 64
+
+    joined: Tensor
+
+    def __init__(
+        self,
+        num_items: int,
+        members: Sequence[str | Member] = ("sequential_rules", "vsknn"),
+        *,
+        fusion: Literal["places", "scores"] = "places",
+        weights: Sequence[float] | None = None,
+    ) -> None:
+        super().__init__(num_items)
+        check_choice("fusion", fusion, ("places", "scores"))
+        self.members = ModuleList(_member(num_items, each) for each in members)
+        if not len(self.members):
+            raise ValueError("An ensemble needs at least one member.")
+        self.fusion = fusion
+        self.weights = _checked(weights, len(self.members))
+        self.register_buffer("joined", torch.tensor(False))  # from fitted models
+
+    @classmethod
+    def from_models(
+        cls,
+        models: Sequence[SessionModel],
+        *,
+        fusion: Literal["places", "scores"] = "places",
+        weights: Sequence[float] | None = None,
+    ) -> Self:
+        """An ensemble of models that are fitted already; it holds the models themselves.
+
+        Args:
+            models: Of the same catalog, each of a family in :data:`graphseq.models.MODELS`.
+            fusion, weights: As above.
+
+        Raises:
+            ValueError: If there is none, or two have other items or the same items in another
+                order.
+        """
+        if not len(models):
+            raise ValueError("An ensemble needs at least one model.")
+        first = models[0]
+        for number, model in enumerate(models):
+            same = model.num_items == first.num_items
+            if same and model.catalog is not None and first.catalog is not None:
+                same = model.catalog.items == first.catalog.items
+            if not same:
+                raise ValueError(
+                    f"Member {number}, a {type(model).__name__}, has other items than member 0, a "
+                    f"{type(first).__name__}: fit all on the same split."
+                )
+        named = (base_of(model, "an ensemble") for model in models)
+        members = [{"model": name, "arguments": arguments} for name, arguments in named]
+        made = cls(first.num_items, members, fusion=fusion, weights=weights)
+        made.members = ModuleList(models)
+        made.joined = torch.tensor(True)
+        if first.catalog is not None:
+            SessionModel.attach(made, first.catalog)
+            made.item_counts = torch.from_numpy(first.catalog.counts.copy())
+        return made
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The arguments, with the weights of now."""
+        members = [
+            {"model": each, "arguments": {}} if isinstance(each, str) else dict(each)
+            for each in super().settings["members"]
+        ]
+        return {**super().settings, "members": members, "weights": list(self.weights)}
+
+    def attach(self, catalog: Catalog | None, sessions: Sessions | None = None) -> None:
+        """Makes the ensemble, and members that know none, know their training data."""
+        super().attach(catalog, sessions)
+        for member in self._models:
+            if member.catalog is None:
+                member.attach(catalog, sessions)
+
+    def fit_counts(self, sessions: Sessions) -> Self:
+        """Has the members count that do; those that are trained by gradients must be fitted.
+
+        Raises:
+            ValueError: If a member is trained by gradients and is not fitted yet.
+        """
+        for member in self._models:
+            if not isinstance(member, CountingModel) and not self.joined:
+                raise ValueError(
+                    f"{type(member).__name__} is trained by gradients: fit it first, and join it "
+                    "by gs.models.Ensemble.from_models([...])."
+                )
+        for member in self._models:
+            if isinstance(member, CountingModel):
+                member.fit_counts(sessions)
+        return super().fit_counts(sessions)
+
+    def score(self, batch: Batch, items: Tensor | None = None) -> Tensor:
+        """Weighted sums over the members.
+
+        Args:
+            batch: Session graphs.
+            items: ``None``: all items; else candidates, [C] or [num_sessions, C]; places and
+                deviations are those among all items nevertheless.
+
+        Returns:
+            float64 [num_sessions, num_items] or [num_sessions, C].
+        """
+        self.popularity()  # says so where nothing was counted
+        parts = self._parts(batch)  # [num_members, num_sessions, num_items]
+        weights = parts.new_tensor(self.weights)
+        scores = torch.einsum("m,msj->sj", weights, parts)
+        if items is None:
+            return scores
+        return scores[:, items] if items.dim() == 1 else scores.gather(1, items)
+
+    def learn_weights(
+        self, sessions: Sessions, *, steps: int = 10, max_cases: int = 5000, batch_size: int = 256
+    ) -> Self:
+        """Chooses the weights that rank the targets of a validation part best, by mean MRR.
+
+        All weights that are multiples of ``1 / steps`` and sum to one are tried; those that tie go
+        to the most even ones.
+
+        Args:
+            sessions: A part that no member was trained on, as ``split.validation``.
+            steps: Parts that the weight is cut into.
+            max_cases: Targets at most, spread evenly over the part.
+            batch_size: Targets that are scored at once.
+
+        Raises:
+            ValueError: If the part has no target that is known.
+        """
+        whole("steps", steps)
+        simplex = _simplex(len(self.members), steps)
+        dataset = SessionGraphDataset(sessions, samples="prefixes")
+        wanted = np.linspace(0, len(dataset) - 1, min(max_cases, len(dataset))).astype(np.int64)
+        loader = SessionGraphLoader(dataset[np.unique(wanted)], batch_size=batch_size)
+        total = np.zeros(len(simplex))
+        number = 0
+        with inference(self):
+            for batch in loader:
+                known = batch.y >= 0
+                if not bool(known.any()):
+                    continue
+                parts = self._parts(batch)[:, known]  # [num_members, n, num_items]
+                target = batch.y[known].view(-1, 1)
+                number += len(target)
+                for row, weights in enumerate(simplex):
+                    scores = torch.einsum("m,msj->sj", parts.new_tensor(weights), parts)
+                    own = scores.gather(1, target)
+                    room = 1e-12 * own.abs()
+                    better = (scores > own + room).sum(1)
+                    tied = (scores >= own - room).sum(1) - better
+                    total[row] += float((1 / (better + (tied + 1) / 2)).sum())
+        if number == 0:
+            raise ValueError("These sessions have no target that is known: give a validation part.")
+        best = np.flatnonzero(total >= total.max() - 1e-9 * number)
+        even = np.square(simplex[best]).sum(1)
+        self.weights = [float(value) for value in simplex[best[even.argmin()]]]
+        return self
+
+    @property
+    def _models(self) -> list[SessionModel]:
+        return list(self.members)  # type: ignore[arg-type]
+
+    def _parts(self, batch: Batch) -> Tensor:
+        """What each member says of all items, float64 [num_members, num_sessions, num_items]."""
+        as_parts = _reciprocal_places if self.fusion == "places" else _standardized
+        return torch.stack([as_parts(member.score(batch).double()) for member in self._models])
+
+    def __repr__(self) -> str:
+        members = ", ".join(
+            f"{weight:g} {type(member).__name__}"
+            for weight, member in zip(self.weights, self._models, strict=True)
+        )
+        return f"{type(self).__name__}({members})"
+
+
+def _member(num_items: int, given: str | Member) -> SessionModel:
+    told: dict[str, Any] = {"model": given} if isinstance(given, str) else dict(given)
+    name, arguments = told.pop("model", None), told.pop("arguments", None) or {}
+    if told or name not in MODELS:
+        raise ValueError(
+            f"A member is one of {', '.join(MODELS)}, or a dict of 'model' and 'arguments', got "
+            f"{given!r}."
+        )
+    made: SessionModel = MODELS[name](num_items, **arguments)
+    return made
+
+
+def _checked(weights: Sequence[float] | None, number: int) -> list[float]:
+    given = [1 / number] * number if weights is None else [float(weight) for weight in weights]
+    values = np.asarray(given)
+    if len(values) != number or not np.isfinite(values).all() or (values < 0).any():
+        raise ValueError(
+            f"weights are {number} numbers of at least 0, one per member, got {weights}."
+        )
+    if values.sum() == 0:
+        raise ValueError("Not all weights can be 0.")
+    return given
+
+
+def _simplex(number: int, steps: int) -> np.ndarray[Any, np.dtype[np.float64]]:
+    """All weights of so many members that are multiples of ``1 / steps``, [n, number]."""
+    heads = [head for head in product(range(steps + 1), repeat=number - 1) if sum(head) <= steps]
+    return np.array([[*head, steps - sum(head)] for head in heads], dtype=np.float64) / steps
+
+
+def _reciprocal_places(scores: Tensor) -> Tensor:
+    """``1 / (60 + place)``; tied items share the mean of their places, [n, V]."""
+    ordered, order = scores.sort(dim=1, descending=True, stable=True)
+    place = torch.arange(1, scores.size(1) + 1, device=scores.device).expand_as(scores)
+    starts = torch.ones_like(ordered, dtype=torch.bool)
+    starts[:, 1:] = ordered[:, 1:] != ordered[:, :-1]
+    first = torch.where(starts, place, 0).cummax(1).values
+    ends = torch.ones_like(starts)
+    ends[:, :-1] = starts[:, 1:]
+    last = torch.where(ends, place, scores.size(1)).flip(1).cummin(1).values.flip(1)
+    mean = (first + last).to(scores.dtype) / 2
+    return torch.empty_like(scores).scatter_(1, order, 1 / (CONSTANT + mean))
+
+
+def _standardized(scores: Tensor) -> Tensor:
+    """Scores with mean 0 and deviation 1 in every session, [n, V]."""
+    told = scores > -torch.inf
+    lowest = scores.masked_fill(~told, torch.inf).amin(1, keepdim=True)
+    scores = torch.where(told, scores, torch.where(lowest < torch.inf, lowest, 0))
+    centered = scores - scores.mean(1, keepdim=True)
+    deviation = centered.square().mean(1, keepdim=True).sqrt()
+    return centered / torch.where(deviation > 0, deviation, 1)
