@@ -108,7 +108,7 @@ LAYERS = {
         {"graphs", "datasets"},
         {"loading"},
     ],
-    "models": [{"counting", "use", "published"}, {"graph", "sequence", "features"}],
+    "models": [{"counting", "use", "published"}, {"graph", "sequence", "features"}, {"hybrid"}],
     "training": [{"losses", "optim"}, {"negatives"}, {"objectives", "lightning"}],
     "serving": [{"indexes", "stores"}, {"live"}, {"service"}],
 }
