@@ -186,7 +186,7 @@ MODULES = {
     "training.lightning": "chance checkpoints feed>resumable_loader identity"
     " inputs>data_module launch>distributed log>loggers loop>module progress ranks>collectives"
     " run_folder running>interrupt shared state>resume",
-    "visualization": "circle>circular_layout periods>rolling",
+    "visualization": "circle>timeline circular_layout>timeline periods>rolling",
 }
 """Package -> the modules that moved into it, ``name`` or ``old_name>name``, from its room."""
 

@@ -14,6 +14,7 @@ from graphseq.data.graphs.augment import (
     Substitute,
 )
 from graphseq.data.graphs.dataset import NO_TARGET, UNKNOWN_TARGET, SessionGraphDataset
+from graphseq.data.graphs.item_graph import transition_graph
 from graphseq.data.graphs.session_graph import SessionGraph, SessionGraphBatch, build_session_graphs
 from graphseq.data.graphs.transforms import (
     AddReverseEdges,
@@ -110,5 +111,6 @@ __all__ = [
     "suggest_max_length",
     "temporal_split",
     "transformed",
+    "transition_graph",
     "with_history",
 ]

@@ -42,6 +42,8 @@ from graphseq.models.hybrid.ials import IALS
 from graphseq.models.hybrid.ensemble import Ensemble
 # isort: on
 
+from graphseq.models.use.attention import Attention, Gates, attention_of, gates_of
+
 __all__ = [
     "BST",
     "CORE",
@@ -54,6 +56,7 @@ __all__ = [
     "TAGNN",
     "VSKNN",
     "VSTAN",
+    "Attention",
     "BERT4Rec",
     "BSARec",
     "BSTRanker",
@@ -63,6 +66,7 @@ __all__ = [
     "Ensemble",
     "ForExplainer",
     "GRU4Rec",
+    "Gates",
     "HGRU4Rec",
     "ItemFilter",
     "ItemKNN",
@@ -77,6 +81,8 @@ __all__ = [
     "Traits",
     "WithFeatures",
     "WithUser",
+    "attention_of",
+    "gates_of",
     "grow",
     "in_model_codes",
     "load",

@@ -119,17 +119,33 @@ class HSTULayer(torch.nn.Module):
             [num_clicks, d].
         """
         u, v, q, k = silu(self.norm_in(x) @ self.weight).split(self.widths, dim=-1)
-        q, k, v = (self._heads(values, view) for values in (q, k, v))
-        bias = self._bias(view, buckets)
-        logits = q @ k.transpose(-2, -1)  # [num_rows, heads, width, width]
-        if bias is not None:
-            logits = logits + bias
-        causal = torch.ones(view.width, view.width, dtype=torch.bool, device=x.device).tril()
-        weights = silu(logits) * (causal / self.max_length)
+        weights = self._weights(q, k, view, buckets)
+        v = self._heads(v, view)
         mixed = view.flat((weights @ v).transpose(1, 2)).flatten(1)  # [num_clicks, heads * linear]
         gated = self.drop(u * self.norm_out(mixed))
         y: Tensor = x + self.lin_out(gated)
         return y
+
+    def weights(self, x: Tensor, view: DenseView, buckets: Tensor | None = None) -> Tensor:
+        """What :meth:`forward` mixes values by, :math:`A`; rows of padding mean nothing.
+
+        Args:
+            x, view, buckets: As in :meth:`forward`.
+
+        Returns:
+            [num_rows, heads, width, width], zero above the diagonal; rows sum to no fixed number.
+        """
+        _, _, q, k = silu(self.norm_in(x) @ self.weight).split(self.widths, dim=-1)
+        return self._weights(q, k, view, buckets)
+
+    def _weights(self, q: Tensor, k: Tensor, view: DenseView, buckets: Tensor | None) -> Tensor:
+        q, k = self._heads(q, view), self._heads(k, view)
+        bias = self._bias(view, buckets)
+        logits = q @ k.transpose(-2, -1)  # [num_rows, heads, width, width]
+        if bias is not None:
+            logits = logits + bias
+        causal = torch.ones(view.width, view.width, dtype=torch.bool, device=q.device).tril()
+        return silu(logits) * (causal / self.max_length)
 
     def _bias(self, view: DenseView, buckets: Tensor | None) -> Tensor | None:
         """The bias of the logits, [num_rows or 1, 1, width, width]."""

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import os
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from pathlib import Path as FilePath
 from typing import Any, Protocol
 
 import networkx as nx
@@ -16,10 +18,30 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from torch_geometric.data import Batch, Data
 
-from graphseq.visualization.circular_layout import MAX_UPRIGHT, PALE_BLUE, draw_on_circle
-from graphseq.visualization.figures import BLUE, GRAY, INK, ORANGE, new_figure, save_figure
+from graphseq.arguments import whole
+from graphseq.visualization.figures import (
+    BLUE,
+    CATEGORIES,
+    GRAY,
+    INK,
+    ORANGE,
+    PALE_BLUE,
+    VERMILION,
+    blend,
+    colors_of,
+    image_of,
+    new_figure,
+    save_figure,
+    save_frames,
+)
+from graphseq.visualization.timeline import Look, draw_on_line, inches_of
 
-TITLE_INCHES, LEGEND_INCHES = 0.45, 0.45
+logger = logging.getLogger(__name__)
+
+TITLE_INCHES, LEGEND_INCHES = 0.45, 0.6
+
+MAX_ITEMS = 60
+"""Items of a session that are drawn, unless told otherwise."""
 
 
 class Labels(Protocol):
@@ -65,7 +87,7 @@ def to_networkx(data: Data, labels: Labels | None = None) -> nx.DiGraph[int]:
     for node, item in enumerate(data.x.tolist()):
         graph.nodes[node].update(
             item=item,
-            label=_label(labels, item),
+            label=label_of(labels, item),
             order=order[node],
             clicks=visits[node],
             last=node == clicks[-1],
@@ -77,33 +99,59 @@ def draw_session_graph(
     data: Data,
     *,
     labels: Labels | None = None,
+    categories: Labels | None = None,
+    candidates: Sequence[tuple[Any, float]] | None = None,
+    click_weights: Sequence[float] | None = None,
+    edge_weights: Sequence[float] | None = None,
+    max_items: int = MAX_ITEMS,
     ax: Axes | None = None,
     path: str | os.PathLike[str] | None = None,
 ) -> Axes:
-    """Draws a session: its items clockwise from the top, in the order of the first visit.
+    """Draws a session: its items from left to right, in the order of the first visit.
 
-    The number in a node is that order; the node of the last click is orange with a second ring. The
-    width of an edge, and the number on it, is how often the transition occurs. With many edges,
-    only numbers above 1 are written.
+    The number in a node is that order, its size how often the item was clicked; the node of the
+    last click has a second ring. Arcs in vermilion lead back to an earlier item. The width of an
+    edge, and the number on it, is how often the transition was made. With many edges, only numbers
+    above 1 are written.
 
     Args:
         data: One session graph.
         labels: As in :func:`to_networkx`; long labels are wrapped and shortened.
+        categories: Category of each item code, in the forms of ``labels``: nodes are colored by it.
+        candidates: Items that may follow, ``(name, score)`` as ``recommend`` gives them, best
+            first: ghosts on the right.
+        click_weights: A strength of each click, [num_clicks], such as attention: the color of its
+            node, which holds the sum over its clicks. Negative ones are vermilion, others blue.
+        edge_weights: A strength of each edge, [num_edges]: its color and the number on it.
+        max_items: Items drawn; of a larger session the most visited, and the title says so.
         ax: Where to draw; ``None``: on a new figure, ``ax.figure``.
         path: File to write the figure to.
 
     Raises:
-        ValueError: As :func:`to_networkx`, or if ``path`` cannot be written.
+        ValueError: As :func:`to_networkx`, if weights have another length, ``max_items`` is not
+            positive, or ``path`` cannot be written.
     """
-    graph = to_networkx(data, labels)
+    graph = _picked(to_networkx(data, labels), whole("max_items", max_items))
+    look = _look(graph, data, categories, candidates, click_weights, edge_weights)
     if ax is None:
-        width, height = _inches([graph])
+        width, height = inches_of([graph], look)
         height += TITLE_INCHES + LEGEND_INCHES
         above, below = 1 - TITLE_INCHES / height, LEGEND_INCHES / height
         ax = new_figure(width, height).add_axes((0.02, below, 0.96, above - below))
-    draw_on_circle(graph, ax, heaviest=_heaviest([graph]))
+    draw_on_line(graph, ax, heaviest=_heaviest([graph]), look=look)
+    handles = _legend(
+        [graph],
+        categories,
+        of_clicks=click_weights is not None,
+        of_edges=edge_weights is not None,
+        ghosts=bool(candidates),
+    )
+    columns = 2 if ax.bbox.width / ax.figure.dpi < 5 else 4
     ax.legend(
-        handles=_legend([graph]), loc="upper center", bbox_to_anchor=(0.5, 0.0), **_LEGEND_STYLE
+        handles=handles,
+        loc="upper center",
+        bbox_to_anchor=(0.5, 0.0),
+        **{**_LEGEND_STYLE, "ncols": min(columns, len(handles))},
     )
     if path is not None:
         save_figure(ax.figure.get_figure(root=True), path)
@@ -114,19 +162,23 @@ def draw_session_graphs(
     graphs: Iterable[Data] | Batch,
     *,
     labels: Labels | None = None,
+    categories: Labels | None = None,
     titles: Sequence[str] | None = None,
     columns: int = 3,
+    max_items: int = MAX_ITEMS,
     path: str | os.PathLike[str] | None = None,
 ) -> Figure:
     """Draws several sessions side by side, as :func:`draw_session_graph` does.
 
-    All drawings use one scale for the widths of edges.
+    All drawings use one scale for the widths of edges and one for the colors of categories.
 
     Args:
         graphs: Session graphs, or a batch of them.
         labels: As in :func:`to_networkx`.
+        categories: As in :func:`draw_session_graph`.
         titles: Title of each drawing; ``None``: its numbers of clicks and items.
         columns: Drawings per row.
+        max_items: As in :func:`draw_session_graph`.
         path: File to write the figure to.
 
     Raises:
@@ -140,11 +192,15 @@ def draw_session_graphs(
         )
     if titles is not None and len(titles) != len(data):
         raise ValueError(f"titles needs one text per session: {len(data)}, got {len(titles)}.")
-    drawn = [to_networkx(graph, labels) for graph in data]
+    drawn = [_picked(to_networkx(graph, labels), max_items) for graph in data]
+    for graph in drawn:
+        _set_categories(graph, categories)
+    color = _colors(drawn, categories)
     columns = min(columns, len(drawn))
     rows = math.ceil(len(drawn) / columns)
-    width, cell = _inches(drawn)
-    height = rows * (cell + TITLE_INCHES) + LEGEND_INCHES
+    width, cell = inches_of(drawn)
+    legend = LEGEND_INCHES * (2 if categories is not None else 1)
+    height = rows * (cell + TITLE_INCHES) + legend
     figure = new_figure(width * columns, height)
     axes = figure.subplots(
         rows,
@@ -155,41 +211,179 @@ def draw_session_graphs(
             "right": 0.99,
             "wspace": 0.04,
             "top": 1 - TITLE_INCHES / height,
-            "bottom": LEGEND_INCHES / height,
+            "bottom": legend / height,
             "hspace": TITLE_INCHES / cell,
         },
     ).ravel()
     heaviest = _heaviest(drawn)
     for place, (graph, ax) in enumerate(zip(drawn, axes, strict=False)):
-        draw_on_circle(graph, ax, heaviest=heaviest)
+        fill = {node: color[graph.nodes[node]["category"]] for node in graph} if color else {}
+        draw_on_line(graph, ax, heaviest=heaviest, look=Look(fill=fill))
         if titles is not None:
             ax.set_title(titles[place], fontsize=10, color=INK)
     for ax in axes[len(drawn) :]:
         ax.set_axis_off()
-    figure.legend(handles=_legend(drawn), loc="lower center", **_LEGEND_STYLE)
+    handles = _legend(drawn, categories)
+    style = {**_LEGEND_STYLE, "ncols": min(len(handles), 2 if width * columns < 5 else 5)}
+    figure.legend(handles=handles, loc="lower center", **style)
     if path is not None:
         save_figure(figure, path)
     return figure
 
 
-def _inches(graphs: Sequence[nx.DiGraph[int]]) -> tuple[float, float]:
-    """Width and height of one drawing, from the largest of these graphs."""
-    num_nodes = max(map(len, graphs))
-    if num_nodes <= MAX_UPRIGHT:
-        height = 2.2 + 0.3 * num_nodes
-        return max(1.4 * height, 5.2), height
-    side = min(8.0 + 0.07 * num_nodes, 20.0)
-    return side, side
+def animate_session(
+    data: Data,
+    path: str | os.PathLike[str],
+    *,
+    labels: Labels | None = None,
+    categories: Labels | None = None,
+    seconds: float = 1.0,
+    max_items: int = MAX_ITEMS,
+) -> FilePath:
+    """Writes a GIF in which the clicks of a session arrive one after another.
+
+    Items keep their places from the first picture to the last; those to come are not shown yet.
+
+    Args:
+        data: One session graph.
+        path: File to write, a ``.gif``.
+        labels, categories, max_items: As in :func:`draw_session_graph`. Of a larger session the
+            clicks on other items are left out.
+        seconds: How long each click is shown.
+
+    Returns:
+        The file written.
+
+    Raises:
+        ValueError: As :func:`draw_session_graph`, or if ``seconds`` is not positive.
+    """
+    if not seconds > 0:
+        raise ValueError(f"seconds is how long each click is shown, above 0, got {seconds}.")
+    if not str(path).endswith(".gif"):
+        raise ValueError(f"An animation is a GIF: name it like session.gif, got {str(path)!r}.")
+    whole_graph = _picked(to_networkx(data, labels), max_items)
+    _set_categories(whole_graph, categories)
+    color = _colors([whole_graph], categories)
+    width, height = inches_of([whole_graph])
+    figure = new_figure(width, height + TITLE_INCHES)
+    ax = figure.add_axes((0.02, 0.02, 0.96, 0.98 - TITLE_INCHES / (height + TITLE_INCHES)))
+    fill = {n: color[whole_graph.nodes[n]["category"]] for n in whole_graph} if color else {}
+    clicks = [node for node in data.click_index.tolist() if node in whole_graph]
+    frames = []
+    for count in range(1, len(clicks) + 1):
+        ax.clear()
+        draw_on_line(
+            whole_graph,
+            ax,
+            heaviest=_heaviest([whole_graph]),
+            look=Look(fill=fill),
+            arrived=clicks[:count],
+        )
+        frames.append(image_of(figure))
+    return save_frames(frames, path, seconds)
 
 
-def _label(labels: Labels | None, item: int) -> Any:
+def _picked(graph: nx.DiGraph[int], max_items: int) -> nx.DiGraph[int]:
+    """The most visited items, and always the last one; a graph that is small enough as it is."""
+    if len(graph) <= max_items:
+        return graph
+    value = graph.nodes
+    order = sorted(
+        graph, key=lambda n: (not value[n]["last"], -value[n]["clicks"], value[n]["order"])
+    )
+    logger.warning(
+        "The session has %d items: the %d most visited are drawn, the others are left out.",
+        len(graph),
+        max_items,
+    )
+    picked = graph.subgraph(order[:max_items]).copy()
+    picked.graph["num_items"] = len(graph)
+    for place, node in enumerate(sorted(picked, key=lambda n: value[n]["order"]), 1):
+        picked.nodes[node]["order"] = place
+    return picked
+
+
+def _look(
+    graph: nx.DiGraph[int],
+    data: Data,
+    categories: Labels | None,
+    candidates: Sequence[tuple[Any, float]] | None,
+    click_weights: Sequence[float] | None,
+    edge_weights: Sequence[float] | None,
+) -> Look:
+    _set_categories(graph, categories)
+    color = _colors([graph], categories)
+    fill: dict[int, Any] = {}
+    inside: dict[int, str] = {}
+    if color:
+        fill = {node: color[graph.nodes[node]["category"]] for node in graph}
+    if click_weights is not None:
+        clicks = data.click_index.tolist()
+        sums = dict.fromkeys(graph, 0.0)
+        given = _strengths("click_weights", click_weights, len(clicks))
+        for node, weight in zip(clicks, given, strict=True):
+            if node in sums:
+                sums[node] += weight
+        most = max(map(abs, sums.values())) or 1.0
+        fill = {node: blend(value / most) for node, value in sums.items()}
+        inside = {node: _number(value) for node, value in sums.items()}
+    edge_color: dict[tuple[int, int], Any] = {}
+    edge_text: dict[tuple[int, int], str] = {}
+    if edge_weights is not None:
+        edges = [(a, b) for a, b in data.edge_index.T.tolist()]
+        strength = dict(
+            zip(edges, _strengths("edge_weights", edge_weights, len(edges)), strict=True)
+        )
+        most = max(map(abs, strength.values()), default=0.0) or 1.0
+        for edge in graph.edges:
+            share = strength[edge] / most
+            edge_color[edge] = blend(math.copysign(0.15 + 0.85 * abs(share), share))
+            edge_text[edge] = _number(strength[edge])
+    named = [(str(name), float(score)) for name, score in candidates or ()]
+    return Look(fill, inside, edge_color, edge_text, named)
+
+
+def _strengths(name: str, values: Sequence[float], size: int) -> list[float]:
+    found = [float(value) for value in values]
+    if len(found) != size:
+        what = "click" if name == "click_weights" else "edge"
+        raise ValueError(
+            f"{name} holds one number per {what} of the session, {size}, got {len(found)}."
+        )
+    return found
+
+
+def _number(value: float) -> str:
+    text = f"{value:.2f}" if abs(value) < 10 else f"{value:.3g}"
+    return text.replace("0.", ".", 1) if text.lstrip("-").startswith("0.") else text
+
+
+def _set_categories(graph: nx.DiGraph[int], categories: Labels | None) -> None:
+    for node in graph if categories is not None else ():
+        category = label_of(categories, graph.nodes[node]["item"], "categories")
+        known = category is not None and category != graph.nodes[node]["item"]
+        graph.nodes[node]["category"] = str(category) if known else "unknown"
+
+
+def _colors(graphs: Sequence[nx.DiGraph[int]], categories: Labels | None) -> dict[str, str]:
+    if categories is None:
+        return {}
+    return colors_of([graph.nodes[node]["category"] for graph in graphs for node in graph])
+
+
+def label_of(labels: Labels | None, item: int, name: str = "labels") -> Any:
+    """The label of an item code; the code itself where there is none or it is missing.
+
+    Raises:
+        ValueError: If ``labels`` lacks the item.
+    """
     if labels is None:
         return item
     try:
         label = labels[item]
     except (KeyError, IndexError):
         raise ValueError(
-            f"labels has none for item {item} of this session: give every item code a label, as in "
+            f"{name} has none for item {item} of this session: give one to each item code, as in "
             "sessions.vocabulary.ids."
         ) from None
     return item if pd.isna(label) else label
@@ -211,13 +405,46 @@ _LEGEND_STYLE: dict[str, Any] = {
 }
 
 
-def _legend(graphs: Sequence[nx.DiGraph[int]]) -> list[Line2D]:
+def _legend(
+    graphs: Sequence[nx.DiGraph[int]],
+    categories: Labels | None = None,
+    *,
+    of_clicks: bool = False,
+    of_edges: bool = False,
+    ghosts: bool = False,
+) -> list[Line2D]:
     node: dict[str, Any] = {"marker": "o", "linestyle": "none", "markersize": 11}
-    handles = [
-        Line2D([], [], **node, color=PALE_BLUE, markeredgecolor=BLUE, label="item, by first visit"),
-        Line2D([], [], **node, color=ORANGE, markeredgecolor=INK, label="last click"),
+    handles = []
+    colors = _colors(graphs, categories)
+    for category in list(colors)[: len(CATEGORIES) - 1]:
+        handles.append(
+            Line2D([], [], **node, color=colors[category], markeredgecolor=BLUE, label=category)
+        )
+    if len(colors) >= len(CATEGORIES):
+        others = f"{len(colors) - len(CATEGORIES) + 1} others"
+        handles.append(
+            Line2D([], [], **node, color=CATEGORIES[-1], markeredgecolor=BLUE, label=others)
+        )
+    if of_clicks:
+        strength = Line2D([], [], **node, color=blend(0.8), markeredgecolor=BLUE, label="strength")
+        handles.append(strength)
+    elif not colors:
+        label = "item, by first visit"
+        handles.append(Line2D([], [], **node, color=PALE_BLUE, markeredgecolor=BLUE, label=label))
+    fill = ORANGE if not of_clicks and not colors else "white"
+    handles.append(Line2D([], [], **node, color=fill, markeredgecolor=INK, label="last click"))
+    edges = [
+        (graph.nodes[a]["order"], graph.nodes[b]["order"])
+        for graph in graphs
+        for a, b in graph.edges
     ]
-    if any(graph.number_of_edges() for graph in graphs):
-        times = Line2D([], [], color=GRAY, linewidth=2.2, label="transition, and how often")
-        handles.append(times)
+    if edges:
+        label = "transition, by strength" if of_edges else "transition, and how often"
+        color = BLUE if of_edges else GRAY
+        handles.append(Line2D([], [], color=color, linewidth=2.2, label=label))
+    if not of_edges and any(a >= b for a, b in edges):
+        handles.append(Line2D([], [], color=VERMILION, linewidth=2.2, label="back again"))
+    if ghosts:
+        style: dict[str, Any] = {**node, "color": "white", "markeredgecolor": GRAY}
+        handles.append(Line2D([], [], **style, label="candidate, and its score"))
     return handles

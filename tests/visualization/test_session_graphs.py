@@ -17,12 +17,20 @@ from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyArrowPatch
 from matplotlib.text import Text
+from PIL import Image
 from torch_geometric.data import Batch, Data
 
+import graphseq.visualization
 from graphseq.data.graphs.session_graph import build_session_graphs
-from graphseq.visualization import draw_session_graph, draw_session_graphs, to_networkx
-from graphseq.visualization.figures import ORANGE
+from graphseq.visualization import (
+    animate_session,
+    draw_session_graph,
+    draw_session_graphs,
+    to_networkx,
+)
+from graphseq.visualization.figures import BLUE, ORANGE, VERMILION
 
+AGG = "matplotlib.backends.backend_agg"
 TITLES = [
     "Toy Story (1995)",
     "Star Wars: Episode IV - A New Hope (1977)",
@@ -307,3 +315,137 @@ def test_grid_with_a_wrong_argument_is_refused(
 ) -> None:
     with pytest.raises(ValueError, match=message):
         draw_session_graphs(graphs, **options)
+
+
+# -- time, categories, weights, candidates ---------------------------------------------------------
+
+
+def spots_of(ax: Axes) -> np.ndarray:
+    return np.asarray(next(c for c in ax.collections if c.get_gid() == "nodes").get_offsets())
+
+
+@given(st.lists(st.integers(0, 9), min_size=1, max_size=25))
+@settings(max_examples=15)
+def test_items_run_from_left_to_right_in_the_order_of_their_first_visit(items: list[int]) -> None:
+    x, y = spots_of(draw_session_graph(graph_of(*items))).T
+    assert (np.diff(x) > 0).all()
+    assert len(set(y)) == 1
+
+
+def test_arcs_back_are_vermilion_and_steps_to_the_next_item_straight() -> None:
+    ax = draw_session_graph(graph_of(0, 1, 2, 0, 3, 3))
+    color = {gid: patch.get_edgecolor() for gid, patch in edges_of(ax).items()}
+    back = {gid for gid, each in color.items() if each == to_rgba(VERMILION)}
+    assert back == {"edge-2-0", "edge-3-3"}
+    ax.figure.draw_without_rendering()
+    line = spots_of(ax)[0, 1]
+
+    def height(gid: str) -> float:
+        return ax.transData.inverted().transform(middle(ax, gid))[1] - line
+
+    assert height("edge-0-1") == pytest.approx(0, abs=1e-6)
+    assert height("edge-2-0") > 20  # over the line, as every arc
+    assert height("edge-0-3") > 20
+
+
+def test_size_grows_with_visits() -> None:
+    ax = draw_session_graph(graph_of(0, 1, 0, 2, 0))
+    sizes = next(c for c in ax.collections if c.get_gid() == "nodes").get_sizes()
+    assert sizes[0] > sizes[1] == sizes[2]
+
+
+def test_categories_color_nodes_and_stand_in_the_legend() -> None:
+    kinds = ["shoes", "hats", "shoes", None]
+    ax = draw_session_graph(graph_of(0, 1, 2, 3), categories=kinds)
+    colors = [tuple(c) for c in ax.collections[0].get_facecolors()]
+    assert colors[0] == colors[2]
+    assert len(set(colors)) == 3
+    legend = ax.get_legend()
+    assert legend is not None
+    assert {"shoes", "hats", "unknown"} <= {text.get_text() for text in legend.get_texts()}
+    grid = draw_session_graphs([graph_of(0), graph_of(1), graph_of(2)], categories=kinds)
+    own = [tuple(ax.collections[0].get_facecolors()[0]) for ax in grid.axes]
+    assert own[0] == own[2] != own[1]
+
+
+def test_candidates_are_ghosts_with_their_scores_best_on_top() -> None:
+    ax = draw_session_graph(graph_of(0, 1), candidates=[("x", 2.5), (7, 0.25)])
+    assert texts_of(ax, "score") == {"0": "x  2.5", "1": "7  0.25"}
+    ghosts = [c for c in ax.collections if str(c.get_gid()).startswith("ghost")]
+    (x0, y0), (x1, y1) = (c.get_offsets()[0] for c in ghosts)
+    assert x0 == x1 > spots_of(ax)[:, 0].max()
+    assert y0 > y1
+    links = [gid for gid in edges_of(ax) if gid.startswith("candidate")]
+    assert len(links) == 2
+
+
+def test_click_weights_are_summed_on_nodes_and_edge_weights_stand_on_edges() -> None:
+    data = graph_of(0, 1, 0)
+    ax = draw_session_graph(data, click_weights=[0.5, -0.2, 0.25], edge_weights=[1.0, -0.5])
+    assert list(texts_of(ax, "order").values()) == [".75", "-.20"]
+    assert list(texts_of(ax, "weight").values()) == ["1.00", "-.50"]
+    strong, weak = ax.collections[0].get_facecolors()
+    assert tuple(strong) == pytest.approx(to_rgba(BLUE))
+    assert weak[0] > weak[2]  # negative: towards vermilion
+    with pytest.raises(ValueError, match="one number per click of the session, 3, got 2"):
+        draw_session_graph(data, click_weights=[1, 2])
+    with pytest.raises(ValueError, match="one number per edge of the session, 2, got 1"):
+        draw_session_graph(data, edge_weights=[1])
+
+
+def test_session_too_large_shows_the_most_visited_items_and_says_so(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    items = [*range(30), 7, 12, 7, 12, 3, 29, 0, 18]
+    ax = draw_session_graph(graph_of(*items), max_items=6)
+    assert set(texts_of(ax, "label").values()) == {"7", "12", "3", "29", "0", "18"}
+    assert ax.get_title() == "14 clicks on 6 items, the most visited of 30"
+    assert "30 items: the 6 most visited are drawn" in caplog.text
+    x = spots_of(ax)[:, 0]
+    assert (np.diff(x) > 0).all()
+    with pytest.raises(ValueError, match="max_items"):
+        draw_session_graph(graph_of(0), max_items=0)
+
+
+@pytest.mark.parametrize("suffix", ["svg", "pdf"])
+def test_drawing_is_written_as_vectors(tmp_path: Path, suffix: str) -> None:
+    draw_session_graph(graph_of(0, 1, 0), labels=TITLES, path=tmp_path / f"a.{suffix}")
+    assert (tmp_path / f"a.{suffix}").stat().st_size > 1000
+
+
+def test_drawings_need_no_display() -> None:
+    sources = Path(graphseq.visualization.__file__).parent.glob("*.py")
+    texts = {file.name: file.read_text(encoding="utf-8") for file in sources}
+    assert not [name for name, text in texts.items() if "import matplotlib.pyplot" in text]
+    canvas = draw_session_graph(graph_of(0)).figure.canvas
+    assert type(canvas).__module__ in ("matplotlib.backend_bases", AGG)
+
+
+# -- animate_session -------------------------------------------------------------------------------
+
+
+def test_animation_has_a_frame_per_click_and_items_keep_their_places(tmp_path: Path) -> None:
+    path = animate_session(graph_of(0, 1, 2, 1), tmp_path / "deep" / "a.gif", seconds=0.5)
+    with Image.open(path) as film:
+        assert film.n_frames == 4
+        assert film.info["loop"] == 0
+        frames = []
+        times = []
+        for number in range(4):
+            film.seek(number)
+            frames.append(np.asarray(film.convert("L"), dtype=float))
+            times.append(film.info["duration"])
+    assert times == [500, 500, 500, 1000]
+    ink = [float((frame < 128).sum()) for frame in frames]
+    assert ink[0] < ink[1] < ink[2]
+    assert [file.name for file in path.parent.iterdir()] == ["a.gif"]
+
+
+def test_animation_of_another_kind_or_pace_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"name it like session\.gif"):
+        animate_session(graph_of(0), tmp_path / "a.mp4")
+    with pytest.raises(ValueError, match="seconds is how long each click is shown"):
+        animate_session(graph_of(0), tmp_path / "a.gif", seconds=0)
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(ValueError, match="could not be written"):
+        animate_session(graph_of(0), tmp_path / "file" / "a.gif")

@@ -1,12 +1,15 @@
-"""The graph of all items: which items occur near which in the training sessions."""
+"""The graph of all items: which items follow, or occur near, which in the sessions."""
 
 from __future__ import annotations
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
+from torch_geometric.data import Data
 
-from graphseq.data.sessions.sessions import Sessions
+from graphseq.arguments import whole
+from graphseq.data.sessions.sessions import Sessions, only_sessions
 
 
 def nearest_items(
@@ -68,3 +71,41 @@ def _pairs(
     near = (session[:-step] == session[step:]) & (left != right)
     ones = np.ones(int(near.sum()), dtype=np.int64)
     return csr_matrix((ones, (left[near], right[near])), shape=(size, size))
+
+
+def transition_graph(sessions: Sessions, *, min_count: int = 1) -> Data:
+    """The graph of all items and of all transitions of the sessions, for PyG's samplers and models.
+
+    Args:
+        sessions: Any sessions; unknown clicks are skipped, and the clicks around one are no
+            transition.
+        min_count: Transitions made less often are left out.
+
+    Returns:
+        A PyG ``Data``: ``x`` [num_items] the item codes, ``clicks`` [num_items] how often each was
+        clicked, ``edge_index`` [2, num_edges] sorted by source and target, each transition once,
+        a repeat as a loop, and ``edge_weight`` float32 [num_edges], how often it was made.
+
+    Raises:
+        ValueError: If ``min_count`` is not positive, or these are no sessions.
+
+    Example:
+        >>> import graphseq as gs
+        >>> graph = gs.data.transition_graph(gs.Sessions.from_lists([["a", "b", "a", "b"]]))
+        >>> graph.edge_index.tolist(), graph.edge_weight.tolist()
+        ([[0, 1], [1, 0]], [2.0, 1.0])
+    """
+    only_sessions("sessions", sessions)
+    min_count = whole("min_count", min_count)
+    items, session, size = np.asarray(sessions.items), sessions.session_index, sessions.num_items
+    source, target = items[:-1].astype(np.int64), items[1:].astype(np.int64)
+    made = (session[:-1] == session[1:]) & (source >= 0) & (target >= 0)
+    key, counts = np.unique(source[made] * size + target[made], return_counts=True)
+    kept = counts >= min_count
+    edges = np.stack([key[kept] // size, key[kept] % size]) if size else np.zeros((2, 0), np.int64)
+    return Data(
+        x=torch.arange(size),
+        clicks=torch.from_numpy(np.bincount(items[items >= 0], minlength=size)),
+        edge_index=torch.from_numpy(edges),
+        edge_weight=torch.from_numpy(counts[kept].astype(np.float32)),
+    )

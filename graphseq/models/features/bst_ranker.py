@@ -159,11 +159,8 @@ class BSTRanker(BehaviorModel):
         """
         if items is None:
             items = torch.arange(self.num_items, device=self.device)
-        ptr = batch.click_ptr
-        num_sessions = ptr.numel() - 1
-        click, ptr = ragged_range(torch.maximum(ptr[:-1], ptr[1:] - self.max_length), ptr[1:])
-        view = DenseView(ptr)
-        x = self.drop(self.clicks(batch)[click] + self._positions(batch, click, view))
+        x, ptr = self._history(batch)
+        view, num_sessions = DenseView(ptr), ptr.numel() - 1
         about = self._about(batch)
         top = self.blocks[-1]
         assert isinstance(top, TransformerBlock)
@@ -182,6 +179,22 @@ class BSTRanker(BehaviorModel):
                 h = self._deep_states(x, ptr, targets)
             parts.append(self._logits(h, about))
         return torch.cat(parts, dim=1)
+
+    def states_in_rows(self, batch: Batch, items: Tensor) -> Tensor:
+        """The states that :meth:`score` reads, of candidates in rows of their own.
+
+        Slower, as nothing of the history is shared: every block sees history and candidate as one
+        row, the candidate last, so that its attention can be read.
+
+        Args:
+            batch: Session graphs.
+            items: Candidates, [C] alike for all or [num_sessions, C].
+
+        Returns:
+            [num_sessions, C, d].
+        """
+        x, ptr = self._history(batch)
+        return self._deep_states(x, ptr, self._targets(items).expand(ptr.numel() - 1, -1, -1))
 
     def score_candidates(self, batch: Batch, candidates: Tensor) -> Tensor:
         """Logits of each session's own candidates, as a retrieval model found them.
@@ -202,6 +215,14 @@ class BSTRanker(BehaviorModel):
                 f"{list(candidates.shape)}."
             )
         return self.score(batch, candidates)
+
+    def _history(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """The newest clicks with their positions, [n, d], and the sessions' pointer into them."""
+        ptr = batch.click_ptr
+        click, ptr = ragged_range(torch.maximum(ptr[:-1], ptr[1:] - self.max_length), ptr[1:])
+        return self.drop(
+            self.clicks(batch)[click] + self._positions(batch, click, DenseView(ptr))
+        ), ptr
 
     def _positions(self, batch: Batch, click: Tensor, view: DenseView) -> Tensor:
         """The position vectors of the clicks of histories, [n, d]; the candidate's is number 0."""

@@ -1,0 +1,233 @@
+"""What a model looks at in one session: attention of its layers and clicks, and a GRU's gates."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch_geometric.data import Batch
+
+from graphseq.data.graphs.session_graph import newest_clicks
+from graphseq.models.base import SessionModel, SessionsLike
+from graphseq.models.features.bst_ranker import BSTRanker
+from graphseq.models.graph.gcegnn import GCEGNN
+from graphseq.models.graph.sgnnhn import SGNNHN
+from graphseq.models.sequence.core import CORE
+from graphseq.models.sequence.gru4rec import GRU4Rec
+from graphseq.models.use.inference import inference
+from graphseq.models.use.recommend import item_vocabulary
+from graphseq.models.use.requests import read_queries
+from graphseq.nn.readouts import SRGNNReadout
+from graphseq.nn.recording import recorded_outputs, recorded_weights
+
+FAMILIES = (
+    "sasrec",
+    "bert4rec",
+    "bst",
+    "bst_ranker",
+    "hstu",
+    "bsarec",
+    "core",
+    "srgnn",
+    "tagnn",
+    "gcegnn",
+    "sgnnhn",
+)
+"""Families whose attention can be read."""
+
+
+@dataclass(frozen=True)
+class Attention:
+    """What a model looks at in one session.
+
+    Attributes:
+        family: Name of the model's class.
+        batch: The graph of the session, of the clicks that the model sees.
+        places: What the rows and columns of ``layers`` are: the item code of each click, and -1 for
+            a masked place or -2 for the candidate at the end, int64 [n].
+        layers: One per layer, the lowest first: [heads, rows, n], where the last row is the last
+            place. A layer has fewer rows where it was asked for the last places alone.
+        clicks: The weight of each click in the session vector, [num_clicks], or ``None``.
+    """
+
+    family: str
+    batch: Batch
+    places: NDArray[np.int64]
+    layers: tuple[NDArray[np.float32], ...]
+    clicks: NDArray[np.float32] | None
+
+
+def one_session(model: SessionModel, session: SessionsLike) -> Batch:
+    """The graph of one session, of the newest clicks that the model sees.
+
+    Args:
+        model: Any model.
+        session: A list of item ids, or whatever ``recommend`` takes, of one session.
+
+    Raises:
+        ValueError: If it is not one session, or the model knows none of its items.
+    """
+    flat = getattr(session, "ndim", None) == 1 and not hasattr(session, "columns")
+    if isinstance(session, (list, tuple)):
+        flat = not any(isinstance(each, (list, tuple, dict)) or np.ndim(each) for each in session)
+    if flat:
+        session = [list(session)]
+    queries = read_queries(model, session, None, item_vocabulary(model))
+    if queries.size != 1:
+        raise ValueError(f"One session is looked at, got {queries.size}: pass a list of its items.")
+    batch, _ = queries.batch(0, 1)
+    if batch is None:
+        raise ValueError("The session has no item that the model knows: there is nothing to see.")
+    if model.max_length is not None:
+        # A masked click takes a place of its own.
+        batch = newest_clicks(batch, model.max_length - (model.samples == "cloze"))
+    return batch.to(model.device)
+
+
+def attention_of(model: SessionModel, session: SessionsLike, *, item: Any = None) -> Attention:
+    """How much a model looks at each click of a session, in evaluation.
+
+    Args:
+        model: Of a family with attention.
+        session: A list of item ids, or whatever ``recommend`` takes, of one session.
+        item: The candidate that ``bst_ranker`` puts at the end; ``None``: its best one.
+
+    Raises:
+        ValueError: If the model has no attention, or it is not one known session.
+    """
+    if model.samples == "counts":
+        raise ValueError(_without(model))
+    batch = one_session(model, session)
+    softmax = isinstance(model, CORE)
+
+    def tells_clicks(name: str, module: torch.nn.Module) -> bool:
+        nonlocal softmax
+        if isinstance(module, SRGNNReadout):
+            softmax = softmax or module.softmax
+        owner = model.get_submodule(name.rpartition(".")[0]) if name else model
+        kinds = (SRGNNReadout, GCEGNN, SGNNHN, CORE)
+        return name.rpartition(".")[2] == "lin_score" and isinstance(owner, kinds)
+
+    places = batch.click_item
+    with (
+        inference(model),
+        recorded_weights(model) as weights,
+        recorded_outputs(model, tells_clicks) as outputs,
+    ):
+        if isinstance(model, BSTRanker):
+            candidate = _candidate(model, batch, item)
+            weights.clear()
+            model.states_in_rows(batch, candidate)
+            places = torch.cat([places, places.new_tensor([-2])])
+        else:
+            model.score(batch)
+    if model.samples == "cloze":
+        places = torch.cat([places, places.new_tensor([-1])])
+    if not weights and not outputs:
+        raise ValueError(_without(model))
+    size = len(places)
+    clicks = None
+    if outputs:
+        alpha = outputs[-1][-1].flatten()
+        clicks = (alpha.softmax(0) if softmax else alpha).float().cpu().numpy()
+    return Attention(
+        family=type(model).__name__,
+        batch=batch.cpu(),
+        places=places.cpu().numpy(),
+        layers=tuple(_cut(layer, size) for layer in weights),
+        clicks=clicks,
+    )
+
+
+def _without(model: SessionModel) -> str:
+    return f"{type(model).__name__} has no attention; these families have: {', '.join(FAMILIES)}."
+
+
+def _cut(weights: Tensor, size: int) -> NDArray[np.float32]:
+    """The real places of a row that padding fills up on its left, [heads, rows, size]."""
+    found: NDArray[np.float32] = weights[0, :, -size:, -size:].float().cpu().numpy()
+    return found
+
+
+def _candidate(model: BSTRanker, batch: Batch, item: Any) -> Tensor:
+    if item is None:
+        return model.score(batch).argmax(1)
+    return torch.tensor([code_of(model, item)], device=model.device)
+
+
+def code_of(model: SessionModel, item: Any) -> int:
+    """The code of an item of a model, by its id.
+
+    Raises:
+        ValueError: If the model does not know it.
+    """
+    code = int(item_vocabulary(model).encode([item])[0])
+    if not 0 <= code < model.num_items:
+        raise ValueError(f"{type(model).__name__} knows no item {item!r}.")
+    return code
+
+
+@dataclass(frozen=True)
+class Gates:
+    """What the gates of a GRU let through, click by click.
+
+    Attributes:
+        items: Item code of each click, int64 [num_clicks].
+        update: Share of each unit's old state that is kept, [layers, num_clicks, widest]; NaN where
+            a layer is narrower.
+        reset: Share of it that the new content reads, of the same shape.
+    """
+
+    items: NDArray[np.int64]
+    update: NDArray[np.float32]
+    reset: NDArray[np.float32]
+
+
+def gates_of(model: SessionModel, session: SessionsLike) -> Gates:
+    r"""The gates of GRU4Rec over the clicks of a session, in evaluation.
+
+    .. math::
+        r &= \sigma(W_r x + U_r h + b_r), \quad z = \sigma(W_z x + U_z h + b_z), \\
+        h' &= (1 - z) \odot n + z \odot h
+
+    Args:
+        model: Of the family ``gru4rec``.
+        session: As in :func:`attention_of`.
+
+    Raises:
+        ValueError: If the model is of another family, or it is not one known session.
+    """
+    if not isinstance(model, GRU4Rec):
+        raise ValueError(f"{type(model).__name__} has no gates; gru4rec has.")
+    batch = one_session(model, session)
+    with inference(model):
+        x = model._input(batch.click_item)  # [num_clicks, in_channels]
+        update, reset = [], []
+        for gru, place in model._cells():
+            w_x, w_h, b_x, b_h = (
+                getattr(gru, f"{kind}_l{place}")
+                for kind in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
+            )
+            h = x.new_zeros(gru.hidden_size)
+            of_layer = []
+            for content in x @ w_x.t() + b_x:
+                r_x, z_x, n_x = content.chunk(3)
+                r_h, z_h, n_h = (w_h @ h + b_h).chunk(3)
+                r, z = (r_x + r_h).sigmoid(), (z_x + z_h).sigmoid()
+                h = (1 - z) * (n_x + r * n_h).tanh() + z * h
+                of_layer.append((z, r, h))
+            z, r, x = (torch.stack(parts) for parts in zip(*of_layer, strict=True))
+            update.append(z)
+            reset.append(r)
+    widest = max(gate.size(1) for gate in update)
+
+    def filled(gates: list[Tensor]) -> NDArray[np.float32]:
+        rows = [torch.nn.functional.pad(g, (0, widest - g.size(1)), value=np.nan) for g in gates]
+        found: NDArray[np.float32] = torch.stack(rows).cpu().numpy()
+        return found
+
+    return Gates(batch.click_item.cpu().numpy(), filled(update), filled(reset))
