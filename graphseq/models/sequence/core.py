@@ -63,6 +63,7 @@ class CORE(SessionModel):
     causal = True
 
     max_length: int
+    softmax = True  # of what lin_score gives, over the clicks
 
     def __init__(
         self,

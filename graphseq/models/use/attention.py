@@ -13,11 +13,6 @@ from torch_geometric.data import Batch
 
 from graphseq.data.graphs.session_graph import newest_clicks
 from graphseq.models.base import SessionModel, SessionsLike
-from graphseq.models.features.bst_ranker import BSTRanker
-from graphseq.models.graph.gcegnn import GCEGNN
-from graphseq.models.graph.sgnnhn import SGNNHN
-from graphseq.models.sequence.core import CORE
-from graphseq.models.sequence.gru4rec import GRU4Rec
 from graphseq.models.use.inference import inference
 from graphseq.models.use.recommend import item_vocabulary
 from graphseq.models.use.requests import read_queries
@@ -102,23 +97,24 @@ def attention_of(model: SessionModel, session: SessionsLike, *, item: Any = None
     if model.samples == "counts":
         raise ValueError(_without(model))
     batch = one_session(model, session)
-    softmax = isinstance(model, CORE)
+    softmax = False
 
-    def tells_clicks(name: str, module: torch.nn.Module) -> bool:
+    def weighs_clicks(name: str, _: torch.nn.Module) -> bool:
+        # A layer of that name gives the weight of each click, or what a softmax makes one of.
         nonlocal softmax
-        if isinstance(module, SRGNNReadout):
-            softmax = softmax or module.softmax
-        owner = model.get_submodule(name.rpartition(".")[0]) if name else model
-        kinds = (SRGNNReadout, GCEGNN, SGNNHN, CORE)
-        return name.rpartition(".")[2] == "lin_score" and isinstance(owner, kinds)
+        owner = model.get_submodule(name.rpartition(".")[0])
+        found = name.rpartition(".")[2] == "lin_score"
+        found = found and isinstance(owner, (SRGNNReadout, SessionModel))
+        softmax = softmax or (found and bool(getattr(owner, "softmax", False)))
+        return found
 
     places = batch.click_item
     with (
         inference(model),
         recorded_weights(model) as weights,
-        recorded_outputs(model, tells_clicks) as outputs,
+        recorded_outputs(model, weighs_clicks) as outputs,
     ):
-        if isinstance(model, BSTRanker):
+        if hasattr(model, "states_in_rows"):  # the candidate is part of the sequence
             candidate = _candidate(model, batch, item)
             weights.clear()
             model.states_in_rows(batch, candidate)
@@ -153,7 +149,7 @@ def _cut(weights: Tensor, size: int) -> NDArray[np.float32]:
     return found
 
 
-def _candidate(model: BSTRanker, batch: Batch, item: Any) -> Tensor:
+def _candidate(model: SessionModel, batch: Batch, item: Any) -> Tensor:
     if item is None:
         return model.score(batch).argmax(1)
     return torch.tensor([code_of(model, item)], device=model.device)
@@ -201,13 +197,15 @@ def gates_of(model: SessionModel, session: SessionsLike) -> Gates:
     Raises:
         ValueError: If the model is of another family, or it is not one known session.
     """
-    if not isinstance(model, GRU4Rec):
+    cells: Any = getattr(model, "_cells", None)
+    embedded: Any = getattr(model, "_input", None)
+    if cells is None:
         raise ValueError(f"{type(model).__name__} has no gates; gru4rec has.")
     batch = one_session(model, session)
     with inference(model):
-        x = model._input(batch.click_item)  # [num_clicks, in_channels]
+        x = embedded(batch.click_item)  # [num_clicks, in_channels]
         update, reset = [], []
-        for gru, place in model._cells():
+        for gru, place in cells():
             w_x, w_h, b_x, b_h = (
                 getattr(gru, f"{kind}_l{place}")
                 for kind in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
