@@ -52,6 +52,10 @@ STREAMS = {
     "bootstrap_runs": 41,
     "lists": 42,
     "model_checks": 32,
+    "held_out_items": 50,
+    "exploration": 51,
+    "simulated_rewards": 52,
+    "first_factors": 53,
 }
 """Name -> the number that tells a stream from all others. A number is never used again."""
 

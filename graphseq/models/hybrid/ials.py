@@ -15,6 +15,7 @@ from graphseq.arguments import check_sizes
 from graphseq.models.base import Traits
 from graphseq.models.counting.counting import CountingModel
 from graphseq.models.registry import register
+from graphseq.random import stream
 
 
 @register("ials")
@@ -110,8 +111,7 @@ class IALS(CountingModel):
         place = np.full(self.num_items, len(items))
         place[items[first]] = first
         size = (self.num_items, self.settings["hidden_channels"])
-        random = np.random.default_rng(self.settings["seed"])
-        drawn = random.normal(scale=0.01, size=size)
+        drawn = stream("first_factors", self.settings["seed"]).normal(scale=0.01, size=size)
         model.item_factors = np.empty(size)
         model.item_factors[np.argsort(place, kind="stable")] = drawn
         model.user_factors = np.zeros((len(sessions), size[1]))  # the first to be solved for

@@ -1,0 +1,167 @@
+"""New items: who recommends an item without a training click, and what it costs on known ones.
+
+Each seed takes a share of the items out of the training part (--hold random), or those whose first
+click is latest (--hold time). Models are trained on the rest, grown to the whole catalog
+(gs.grow), and ranked on the test part among all items.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+import graphseq as gs
+from experiments.benchmarks.report import Benchmark
+from experiments.lib.results import said
+from graphseq.evaluation.significance import mean_interval, paired_test
+from graphseq.models import SessionModel
+from graphseq.random import stream
+
+FEATURES: dict[str, list[Any]] = {
+    "uci-eshop": ["colour", "location", "photography", "price", "page"],
+    "movielens-small": [{"name": "genres", "kind": "multi_hot", "separator": "|"}, "year"],
+    "ml-100k": [{"name": "genres", "kind": "multi_hot", "separator": "|"}, "year"],
+    "ml-1m": [{"name": "genres", "kind": "multi_hot", "separator": "|"}, "year"],
+    "beauty": [{"name": "attributes", "kind": "multi_hot", "separator": "|"}],
+    "toys": [{"name": "attributes", "kind": "multi_hot", "separator": "|"}],
+}
+"""What items of a data set are told by."""
+
+METRICS = ("hr@20", "mrr@20")
+
+
+def main(argv: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(
+        prog="python -m experiments.studies.cold_items", description=__doc__
+    )
+    parser.add_argument("--dataset", default="uci-eshop", choices=sorted(FEATURES))
+    parser.add_argument("--root", help="folder of the data sets (default: $GRAPHSEQ_DATA)")
+    parser.add_argument("--hold", default="random", choices=["random", "time"])
+    parser.add_argument("--share", type=float, default=0.2, help="of the items, that are new")
+    parser.add_argument("--epochs", type=int, default=8)
+    parser.add_argument("--max-length", type=int, default=50, help="clicks that SASRec sees")
+    parser.add_argument("--sessions", type=int, help="only so many of the newest of training")
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
+    parser.add_argument("--out", type=Path, default=Path("runs/cold_items"))
+    options = parser.parse_args(argv)
+    with said():
+        if not 0 < options.share < 1:
+            raise ValueError(f"--share lies between 0 and 1, got {options.share}.")
+        split = gs.load_split(options.dataset, root=options.root)
+    train = split.train if options.sessions is None else split.train[-options.sessions :]
+    benchmark = Benchmark.start(
+        "experiments.studies.cold_items", argv, options.dataset, split.train
+    )
+    found: dict[str, list[tuple[gs.evaluation.Report, NDArray[np.bool_]]]] = {}
+    for seed in options.seeds:
+        new = new_items(train, options.hold, options.share, seed)
+        for name, model in models(train, new, options, seed).items():
+            assert model.catalog is not None
+            report = gs.evaluate(model, model.catalog.encode(split.test), ks=(20,))
+            assert report.cases is not None
+            cold = report.cases["popularity"].to_numpy() == 0
+            found.setdefault(name, []).append((report, cold))
+            print(f"seed {seed} {name}: {report.values('hr@20')[cold].mean():.4f}", flush=True)
+    for name, runs in found.items():
+        benchmark.add(**row_of(options, name, runs, found["content kNN"], train.num_items))
+        benchmark.write(options.out / "results.json")
+    benchmark.finish(options.out / "results.json")
+
+
+def new_items(train: gs.Sessions, hold: str, share: float, seed: int) -> NDArray[np.int64]:
+    """Codes of the items that training is not to know."""
+    clicked = np.unique(train.items[train.items >= 0]).astype(np.int64)
+    number = max(1, round(share * len(clicked)))
+    if hold == "random":
+        return np.sort(stream("held_out_items", seed).choice(clicked, number, replace=False))
+    if train.time is None:
+        raise SystemExit("--hold time needs a log with times: take --hold random.")
+    first = np.full(train.num_items, np.inf)
+    known = train.items >= 0
+    np.minimum.at(first, train.items[known], np.asarray(train.time)[known])
+    return np.sort(clicked[np.argsort(first[clicked], kind="stable")[-number:]])
+
+
+def models(
+    train: gs.Sessions, new: NDArray[np.int64], options: argparse.Namespace, seed: int
+) -> dict[str, SessionModel]:
+    """Models that never saw the new items, grown to the whole catalog."""
+    items = np.where(np.isin(train.items, new), -1, train.items)
+    whole = replace(train, items=items.astype(train.items.dtype))  # clicks on them are unknown
+    ids = np.delete(np.arange(train.num_items), new)
+    known = whole.with_vocabulary(gs.data.Vocabulary(train.vocabulary.ids[ids]))
+    specs = gs.data.feature_specs(known, item=FEATURES[options.dataset])["item_features"]
+    base = {"hidden_channels": 64, "num_layers": 1, "max_length": options.max_length}
+    sasrec = base
+    number = known.num_items
+    builds: dict[str, tuple[Callable[[], SessionModel], str]] = {
+        "popularity": (lambda: gs.models.Popularity(number), "mean"),
+        "content kNN": (lambda: gs.models.ContentKNN(number, specs), "mean"),
+        "SASRec, new rows: mean": (lambda: gs.models.SASRec(number, **sasrec), "mean"),
+        "SASRec, new rows: by features": (
+            lambda: gs.models.SASRec(number, **sasrec),
+            "features",
+        ),
+        "SASRec with features": (
+            lambda: gs.models.WithFeatures(number, specs, id_dropout=0.3, arguments=sasrec),
+            "features",
+        ),
+    }
+    grown: dict[str, SessionModel] = {}
+    trained: SessionModel | None = None
+    for name, (build, initial) in builds.items():
+        same = trained is not None and type(trained) is gs.models.SASRec and "new rows" in name
+        if not same:
+            torch.manual_seed(seed)
+            trained = build()
+            counted = isinstance(trained, gs.models.CountingModel)
+            more = {} if counted else {"max_epochs": options.epochs, "learning_rate": 0.002}
+            gs.fit(trained, known, seed=seed, progress=False, **more)
+        assert trained is not None
+        grown[name] = gs.grow(trained, whole, initial=initial)
+    return grown
+
+
+def row_of(
+    options: argparse.Namespace,
+    name: str,
+    runs: list[tuple[gs.evaluation.Report, NDArray[np.bool_]]],
+    rivals: list[tuple[gs.evaluation.Report, NDArray[np.bool_]]],
+    num_items: int,
+) -> dict[str, Any]:
+    """Metrics of new and of known targets in per cent, over all seeds, clustered by session."""
+    row: dict[str, Any] = {"data": options.dataset, "new items": options.hold, "model": name}
+    for kind in ("new", "known"):
+        inside = [cold if kind == "new" else ~cold for _, cold in runs]
+        cluster = np.concatenate([r.cluster[i] for (r, _), i in zip(runs, inside, strict=True)])
+        for metric in METRICS:
+            values = np.concatenate(
+                [r.values(metric)[i] for (r, _), i in zip(runs, inside, strict=True)]
+            )
+            low, high = mean_interval(values, cluster)
+            row[f"{metric} of {kind}"] = (
+                f"{100 * values.mean():.2f} ({100 * max(low, 0):.2f} to {100 * high:.2f})"
+            )
+        if kind == "new":
+            row["cases of new"] = len(cluster)
+            rival = np.concatenate([r.values("hr@20")[i] for (r, i) in rivals])
+            own = np.concatenate([r.values("hr@20")[i] for (r, i) in runs])
+            test = paired_test(own, rival, cluster)
+            row["beats content kNN by (hr@20 of new)"] = (
+                "-"
+                if runs is rivals
+                else f"{100 * test.difference:.2f} ({100 * test.low:.2f} to {100 * test.high:.2f})"
+            )
+    row["chance"] = f"{100 * 20 / num_items:.2f}"
+    return row
+
+
+if __name__ == "__main__":
+    main()
