@@ -28,6 +28,7 @@ from graphseq.models.graph.sgnnhn import SGNNHN
 from graphseq.models.sequence.gru4rec import GRU4Rec
 from graphseq.models.sequence.sasrec import SASRec
 from graphseq.models.sequence.hstu import HSTU
+from graphseq.models.sequence.lrurec import LRURec
 from graphseq.models.sequence.bsarec import BSARec
 from graphseq.models.sequence.core import CORE
 from graphseq.models.sequence.bert4rec import BERT4Rec
@@ -70,6 +71,7 @@ __all__ = [
     "HGRU4Rec",
     "ItemFilter",
     "ItemKNN",
+    "LRURec",
     "MarkovChain",
     "Popularity",
     "Recency",

@@ -17,6 +17,7 @@ from graphseq.nn.positions import (
 )
 from graphseq.nn.ragged import DenseView, WindowView
 from graphseq.nn.readouts import PooledReadout, SRGNNReadout
+from graphseq.nn.recurrences import LinearAttention, LinearRecurrentUnit
 from graphseq.nn.session_attention_conv import SessionAttentionConv
 from graphseq.nn.star_session_conv import StarSessionConv
 from graphseq.nn.window_conv import HorizontalConv, VerticalConv
@@ -38,6 +39,8 @@ __all__ = [
     "LearnedPositions",
     "LiGRBlock",
     "LiGRLayers",
+    "LinearAttention",
+    "LinearRecurrentUnit",
     "NoPositions",
     "PooledReadout",
     "RotaryPositions",

@@ -96,6 +96,10 @@ VARIANTS: dict[str, Callable[[int], SessionModel]] = {
     "hstu-plain": lambda n: MODELS["hstu"](
         n, 8, 1, heads=2, max_length=3, time="none", normalize=False
     ),
+    "lrurec": lambda n: MODELS["lrurec"](n, 8),
+    "lrurec-attention": lambda n: MODELS["lrurec"](
+        n, 8, 3, layer="linear_attention", heads=2, normalize=True, scale=5.0
+    ),
     "core": lambda n: MODELS["core"](n, 8),
     "core-mean": lambda n: MODELS["core"](n, 8, 0, max_length=3),
     "caser": lambda n: Caser(n, 8),
