@@ -69,7 +69,7 @@ def no_waiting_for_the_disk(monkeypatch: pytest.MonkeyPatch) -> None:
 def data_root() -> Path:
     """The folder of the shared data sets."""
     root = Path(os.environ["GRAPHSEQ_DATA"])
-    assert root.is_dir(), f"GRAPHSEQ_DATA names {root}, which is no folder."
+    assert root.is_dir(), f"GRAPHSEQ_DATA names {root}, which is not a folder."
     return root
 
 

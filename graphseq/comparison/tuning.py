@@ -189,7 +189,7 @@ class _Search:
         if path is not None:
             path.parent.mkdir(parents=True, exist_ok=True)
             if path.exists() and not resume:
-                raise ValueError(f"{path} holds a study: go on by resume, or choose another out.")
+                raise ValueError(f"{path} holds a study: pass resume=True, or choose another out.")
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         study = optuna.create_study(
             storage=None if path is None else f"sqlite:///{path}",

@@ -74,7 +74,7 @@ def sentence(test: Mapping[str, Any]) -> str:
     if low is None or p is None:
         return (
             f"{model} is {_points(difference)} of {test['metric']} ahead of {against}, and one "
-            "cluster of cases tells nothing of chance."
+            "cluster of cases shows nothing about chance."
         )
     told = p < CHANCE
     figures = f"interval {100 * low:.1f} to {100 * high:.1f}, {_probability(p)}"

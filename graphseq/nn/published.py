@@ -49,7 +49,7 @@ def renamed_state(parameters: Mapping[str, Any], names: Names, whose: str) -> di
     if unknown:
         raise ValueError(
             f"The published weights of {whose} hold {', '.join(unknown)}, which no part of the "
-            "model here query_index: pass the weights of that model alone."
+            "model here uses: pass only the weights of that model."
         )
     state: dict[str, Tensor] = {}
     for name, here in names.items():

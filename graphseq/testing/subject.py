@@ -43,7 +43,7 @@ class Subject:
             )
         if inspect.isclass(model) and not issubclass(model, SessionModel):
             raise ValueError(
-                f"{model.__name__} is no model: let it inherit from graphseq.models.SessionModel."
+                f"{model.__name__} is not a model: inherit from graphseq.models.SessionModel."
             )
         self.model = model
         self.arguments = dict(arguments)

@@ -39,7 +39,7 @@ def plot_comparison(
     rows = list(results.get("rows", ()))
     if not rows or not metrics:
         raise ValueError(
-            f"A comparison needs a row and a metric at least, got {len(rows)} and {len(metrics)}."
+            f"A comparison needs a row and a metric, got {len(rows)} and {len(metrics)}."
         )
     for row in rows:
         absent = [metric for metric in metrics if metric not in row["metrics"]]

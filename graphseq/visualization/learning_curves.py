@@ -48,7 +48,7 @@ def plot_learning_curves(
     """
     histories = _named(runs)
     if not histories:
-        raise ValueError("Learning curves need a run at least, got none.")
+        raise ValueError("Learning curves need at least one run, got none.")
     shared = [str(name) for name in next(iter(histories.values())) if _is_metric(str(name))]
     shared = [name for name in shared if all(name in history for history in histories.values())]
     if metric is None:

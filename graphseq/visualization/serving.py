@@ -25,7 +25,7 @@ def plot_serving(
         ValueError: If there is no index, or ``path`` cannot be written.
     """
     if len(frame) == 0:
-        raise ValueError("A picture of indexes needs one at least, got none.")
+        raise ValueError("A plot of indexes needs at least one, got none.")
     place = np.arange(len(frame))
     figure = new_figure(10.0, 1.4 + 0.42 * len(frame), constrained=True)
     axes = figure.subplots(1, 3, sharey=True)

@@ -34,7 +34,7 @@ def plot_tuning(
     """
     rows, monitor = list(results.get("rows", ())), results.get("monitor")
     if not rows:
-        raise ValueError("A search needs a trial to be drawn, got none.")
+        raise ValueError("A plot of a search needs at least one trial, got none.")
     lacking = [row["model"] for row in rows if monitor not in row["metrics"]]
     if lacking:
         raise ValueError(f"The trial {lacking[0]!r} has no metric {monitor!r}.")

@@ -99,7 +99,7 @@ def test_settings_that_do_not_go_together_fail_their_trial_alone(ring: gs.Split)
 
 def test_study_is_not_mixed_with_another(tmp_path: Path, ring: gs.Split) -> None:
     gs.tune(ring, "markov", trials=1, out=tmp_path)
-    with pytest.raises(ValueError, match="go on by resume"):
+    with pytest.raises(ValueError, match="pass resume=True"):
         gs.tune(ring, "markov", trials=1, out=tmp_path)
     with pytest.raises(ValueError, match="another model, space, metric or seed"):
         gs.tune(ring, "markov", trials=1, out=tmp_path, seed=1, resume=True)

@@ -360,7 +360,10 @@ def test_check_that_is_left_out_is_not_made() -> None:
     ("given", "message"),
     [
         (Own(12), r"got one that is built: pass its class, check_model\(Own, ...\)"),
-        (torch.nn.Linear, "Linear is no model: let it inherit from graphseq.models.SessionModel"),
+        (
+            torch.nn.Linear,
+            "Linear is not a model: inherit from graphseq.models.SessionModel",
+        ),
         (lambda num_items: 3, r"gave int\."),
         ("srgnn", "a class of models or a function of num_items that builds one, got 'srgnn'"),
     ],

@@ -89,7 +89,7 @@ def test_folders_are_read_and_named_after_themselves(tmp_path: Path) -> None:
 def test_what_is_no_run_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"history\.csv holds no history of a training"):
         plot_learning_curves(tmp_path)
-    with pytest.raises(ValueError, match="need a run at least"):
+    with pytest.raises(ValueError, match="need at least one run"):
         plot_learning_curves([])
     with pytest.raises(ValueError, match="4 rows without seconds"):
         plot_learning_curves(history().drop(columns="seconds"))

@@ -39,7 +39,7 @@ def test_search_shows_every_trial_and_the_best_complete_one_so_far(tmp_path: Pat
 
 
 def test_search_without_trials_or_metric_is_refused() -> None:
-    with pytest.raises(ValueError, match="needs a trial to be drawn"):
+    with pytest.raises(ValueError, match="needs at least one trial"):
         plot_tuning({"monitor": "mrr@20", "rows": []})
     with pytest.raises(ValueError, match="trial 'm' has no metric 'hr@5'"):
         plot_tuning({"monitor": "hr@5", "rows": [row(0.1)]})

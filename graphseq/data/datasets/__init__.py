@@ -1,1 +1,1 @@
-"""Data sets with a name: where they lie and how they are prepared."""
+"""Named data sets: their files and their preparation."""

@@ -1,4 +1,4 @@
-"""How each data set that has a name is read: from its files to the parts it was published in."""
+"""Reads each named data set from its files into its published parts."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from graphseq.data.sessions.sessions import Sessions
 def movielens_small(
     ratings: Traversable, movies: Traversable, *, gap: str | float | None = None
 ) -> list[Sessions]:
-    """Ratings as clicks, in the order of their times; title, year and genres of each movie.
+    """Ratings as clicks, ordered by time; title, year and genres of each movie.
 
     Args:
         ratings, movies: The Parquet files.
@@ -42,7 +42,7 @@ def movielens_small(
 
 
 def train_and_test(train: Path, test: Path, features: Path | None = None) -> list[Sessions]:
-    """The two files of the session-based line of papers, one session per line.
+    """The two files of the session-based papers, one session per line.
 
     Args:
         train, test: The parts.
@@ -60,7 +60,7 @@ def train_and_test(train: Path, test: Path, features: Path | None = None) -> lis
 
 
 def published_pickles(train: Path, test: Path) -> list[Sessions]:
-    """The two pickles of the session-based line of papers: sessions, and samples of the test.
+    """The two pickles of the session-based papers: training sessions, and test samples.
 
     Args:
         train, test: ``all_train_seq.txt`` and ``test.txt``.
@@ -78,13 +78,13 @@ def amazon(reviews: Path, attributes: Path) -> list[Sessions]:
 
 
 def ml_1m(pairs: Path, movies: Path) -> list[Sessions]:
-    """A pair ``user item`` a line; MovieLens id, title, year and genres of each movie."""
+    """A pair ``user item`` per line; MovieLens id, title, year and genres of each movie."""
     table = pd.read_csv(movies, sep="\t").set_index("item")
     return [read_pairs(pairs).with_item_features(table)]
 
 
 def ml_100k(ratings: Path, movies: Path, *, gap: str | float | None = None) -> list[Sessions]:
-    """RecBole's atomic files; title, year (NaN where the file has none) and genres of a movie.
+    """RecBole's atomic files; title, year (NaN if missing) and genres of a movie.
 
     Args:
         ratings, movies: The ``.inter`` and the ``.item`` file.
@@ -104,7 +104,7 @@ def ml_100k(ratings: Path, movies: Path, *, gap: str | float | None = None) -> l
 
 
 def uci_eshop(clicks: Traversable, models: Traversable) -> list[Sessions]:
-    """Clicks of an online shop, with their dates; what belongs to an item describes its clicks too.
+    """Clicks of an online shop with dates; features of an item also describe its clicks.
 
     Args:
         clicks, models: The Parquet files; an item is a model of clothing.

@@ -1,4 +1,4 @@
-"""From a publisher's download to the files of a data set: what several preparations share."""
+"""Shared steps from a publisher's download to the files of a data set."""
 
 from __future__ import annotations
 
@@ -29,26 +29,26 @@ def sessions_by_date(
     most_clicks: int | None = None,
     min_support: int = 5,
 ) -> tuple[Sessions, Sessions, pd.Index]:
-    """Training and test sessions as the code of SR-GNN (Wu et al., AAAI 2019) cuts a log.
+    """Training and test sessions, split as in the code of SR-GNN (Wu et al., AAAI 2019).
 
-    Sessions of one click are dropped; then clicks on items with fewer than ``min_support`` clicks;
-    then sessions left with fewer than two. The date of a session is that of its last row. Sessions
-    dated within ``test_seconds`` of the newest one are the test; a session dated exactly at the cut
-    is in neither part, as there. Both parts are in the order of dates. Items are numbered from 1 in
-    the order in which training clicks them; test clicks on other items are dropped, and test
-    sessions left with fewer than two clicks.
+    First sessions of one click are dropped, then clicks on items with fewer than ``min_support``
+    clicks, then sessions with fewer than two remaining clicks. The date of a session is the date of
+    its last row. Sessions within ``test_seconds`` of the newest one are the test; a session dated
+    exactly at the cut is in neither part, as in that code. Both parts are ordered by date. Items
+    are numbered from 1 in the order of training clicks. Test clicks on other items are dropped, and
+    then test sessions with fewer than two clicks.
 
     Args:
         clicks: Columns ``session``, ``item`` and ``date`` (seconds), in the order of clicks within
             each session.
-        test_seconds: Length of the test.
-        newest: Share of the training samples (a prefix and its target) to keep, the newest ones;
-            the session of the oldest of them is kept whole. ``None``: all.
-        most_clicks: Longer sessions are dropped; ``None``: none is.
-        min_support: Clicks that an item needs.
+        test_seconds: Length of the test part.
+        newest: Share of the newest training samples (a prefix and its target) to keep; the session
+            of the oldest one is kept whole. ``None``: all.
+        most_clicks: Longer sessions are dropped; ``None``: no limit.
+        min_support: Minimum number of clicks per item.
 
     Returns:
-        Both parts, and the log's own id of each item, that of item 1 first.
+        Both parts, and the log's own id of each item, starting with item 1.
 
     Raises:
         ValueError: If a part is empty.
@@ -90,12 +90,12 @@ def sessions_by_date(
 
 
 def write_lines(sessions: Sessions, path: Path, *, numbered: bool = False) -> None:
-    """Writes one session per line, its items with blanks between them, gzip-compressed.
+    """Writes one session per line, its items separated by blanks, gzip-compressed.
 
     Args:
         sessions: The sessions.
-        path: The file, whose bytes depend on the sessions alone.
-        numbered: Whether each line begins with the number of its session, from 1, as a user's does.
+        path: The file; its bytes depend only on the sessions.
+        numbered: Whether each line begins with the number of its session, from 1, like a user id.
     """
     lines = (
         " ".join(map(str, [number, *items] if numbered else items))
@@ -105,12 +105,12 @@ def write_lines(sessions: Sessions, path: Path, *, numbered: bool = False) -> No
 
 
 def write_pickles(train: Sessions, test: Sessions, folder: Path) -> None:
-    """Writes ``all_train_seq.txt`` and ``test.txt``, as the line of papers of SR-GNN pickles them.
+    """Writes ``all_train_seq.txt`` and ``test.txt``, pickled as for SR-GNN and later papers.
 
     Args:
         train: Written as a list of lists.
         test: Written as samples, a prefix and its target each, the longest prefix first.
-        folder: Where to write.
+        folder: Folder to write to.
     """
     samples = [
         (items[:stop], items[stop])
@@ -124,7 +124,7 @@ def write_pickles(train: Sessions, test: Sessions, folder: Path) -> None:
 
 
 def write_gzip(text: str, path: Path) -> None:
-    """Writes a text, gzip-compressed, without the time that gzip adds."""
+    """Writes gzip-compressed text, without gzip's timestamp."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(gzip.compress(text.encode(), mtime=0))
 
@@ -132,15 +132,16 @@ def write_gzip(text: str, path: Path) -> None:
 def amazon_files(reviews: Path, metadata: Path, attribute_support: int = 0) -> tuple[Sessions, str]:
     """Users' histories and the attributes of items of a category of Amazon's reviews.
 
-    Users and items with fewer than five reviews are dropped until none is left (5-core). Reviews of
-    a user are ordered by time; reviews of equal time keep the order of the file. Users are numbered
-    from 1 by their first line, items as the users' histories name them. Attributes are the brand,
-    then all categories but the main one, numbered from 1 as the lines of ``metadata`` name them.
+    Users and items with fewer than five reviews are dropped repeatedly until none is left (5-core).
+    Reviews of a user are ordered by time; reviews of equal time keep the order of the file. Users
+    are numbered from 1 by their first line, items by their first place in the histories. Attributes
+    are the brand, then all categories except the main one, numbered from 1 in the order of
+    ``metadata``.
 
     Args:
         reviews: ``reviews_<category>_5.json.gz``.
         metadata: ``meta_<category>.json.gz``.
-        attribute_support: Items that an attribute needs.
+        attribute_support: Minimum number of items per attribute.
 
     Returns:
         The histories, and JSON: number of an item -> numbers of its attributes.

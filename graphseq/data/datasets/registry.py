@@ -1,4 +1,4 @@
-"""Data sets by name: the files each needs, their checksums, and its standard split."""
+"""Data sets by name: their files, checksums, and standard splits."""
 
 from __future__ import annotations
 
@@ -19,23 +19,24 @@ from graphseq.data.splits.split_parts import Split
 from graphseq.data.splits.splits import fixed_split, leave_last_split, temporal_split
 
 ROOT_VARIABLE = "GRAPHSEQ_DATA"
-"""The environment variable that names the folder of the data sets where no ``root`` is given."""
+"""Environment variable with the folder of the data sets, used if no ``root`` is given."""
 
 
 @dataclass(frozen=True)
 class Dataset:
-    """A data set that has a name.
+    """A named data set.
 
     Args:
         name: The name, also of the folder in ``datasets/`` with its card.
-        files: Path below the root -> SHA-256 of the file, in the order in which ``reader`` takes
-            them. Files of an embedded data set lie in its own folder.
-        reader: From the files, and options by keyword, to the parts the data set comes in.
-        splitter: From the parts, and a size of the validation part or ``None``, to the split.
+        files: Path below the root -> SHA-256 of the file, in the order of the arguments of
+            ``reader``. Files of an embedded data set are in its own folder.
+        reader: Function from the files, and options by keyword, to the parts of the data set.
+        splitter: Function from the parts, and a size of the validation part or ``None``, to the
+            split.
         protocol: The split in words.
         validation: A good size of the validation part, in the unit of the split: a share of the
             training sessions, clicks per user, or days.
-        embedded: Whether the files come with the package, so that no root is needed.
+        embedded: Whether the files are part of the package, so that no root is needed.
     """
 
     name: str
@@ -56,18 +57,19 @@ class Dataset:
 def load_dataset(
     name: str, root: str | os.PathLike[str] | None = None, *, verify: bool = True, **options: object
 ) -> Sessions:
-    """All sessions of a data set; of one in two files the training file first, then the test file.
+    """All sessions of a data set; if it has two files, the training file comes first.
 
     Args:
         name: One of :data:`DATASETS`.
-        root: Folder of the data sets; ``None``: the one that the environment variable
-            ``GRAPHSEQ_DATA`` names. Embedded data (``uci-eshop``, ``movielens-small``) needs none.
-        verify: Compare the checksums first (a GB takes a second or two).
+        root: Folder of the data sets; ``None``: the folder in the environment variable
+            ``GRAPHSEQ_DATA``. Embedded data (``uci-eshop``, ``movielens-small``) needs none.
+        verify: Whether to check the checksums first (one or two seconds per GB).
         **options: ``gap`` for ``movielens-small`` and ``ml-100k``: the longest pause within a
             session, as ``"30min"`` or in seconds; without it a user's history is one session.
 
     Raises:
-        ValueError: If the name or an option is unknown, or a file is missing or another one.
+        ValueError: If the name or an option is unknown, or a file is missing or differs from the
+            expected one.
     """
     return Sessions.concat(_read(_dataset(name), root, verify, options))
 
@@ -145,7 +147,7 @@ def _root(dataset: Dataset, root: str | os.PathLike[str] | None) -> Path:
 
 
 def embedded_folder(name: str) -> Traversable:
-    """The folder of an embedded data set: inside an installed wheel, else in the checkout."""
+    """The folder of an embedded data set: in an installed wheel, else in the checkout."""
     package = files("graphseq")
     installed = package / "_datasets" / name
     return installed if installed.is_dir() else Path(str(package)).parent / "datasets" / name

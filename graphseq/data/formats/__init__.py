@@ -1,1 +1,1 @@
-"""Formats of published files, each read into Sessions."""
+"""Readers of published file formats, which return Sessions."""

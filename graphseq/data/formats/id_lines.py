@@ -1,4 +1,4 @@
-"""Text files whose lines are ids between blanks, read in blocks without a Python object per id."""
+"""Reads text files with lines of ids, in blocks, without a Python object per id."""
 
 from __future__ import annotations
 
@@ -20,29 +20,31 @@ from graphseq.data.logs.paths import files_of, open_bytes, readable
 CHARACTERS_PER_BLOCK = 1 << 24
 
 SUSPECT = r'[,;|\[\]{}"]|:$'
-"""What looks like another separator, or like a list, in an id."""
+"""Characters in an id that look like another separator, or like a list."""
 
 
 EMPTY_ID = -1
-"""Stands for the number of ids in a line with an empty one."""
+"""Marks a line with an empty id, in place of its number of ids."""
 
 
 def read_tokens(path: Path, separator: str | None = None) -> tuple[pd.Series, NDArray[np.int64]]:
-    """The ids of a text file, compressed or not, and how many each line has.
+    """Reads the ids of a text file, compressed or not, and the number of ids per line.
 
-    Ids are integers where every one is written as that integer, else text as written.
+    Ids are integers if every one is written as that integer, else text as written.
 
     Args:
         path: The file.
-        separator: Between ids; blanks around it are not part of the ids. ``None``: blanks or tabs,
-            and an id with a character that may be a separator is refused. ``" "``: blanks or tabs.
+        separator: Separator of ids; blanks around it are not part of the ids. ``None``: blanks or
+            tabs, and an id with a character that may be a separator raises an error. ``" "``:
+            blanks or tabs.
 
     Returns:
         Ids of all lines [n], and ids per line, int64 [num_lines].
 
     Raises:
-        ValueError: If the file is missing, empty, broken or cut off, or a line or an id is empty.
-            Also if other characters seem to separate the ids, or the first line seems a header.
+        ValueError: If the file is missing, empty, damaged or truncated, or a line or an id is
+            empty. Also if other characters seem to separate the ids, or the first line seems to be
+            a header.
     """
     if not path.is_file():
         raise ValueError(f"There is no file {path}.")
@@ -62,7 +64,7 @@ def read_tokens(path: Path, separator: str | None = None) -> tuple[pd.Series, ND
         if (lengths == number).any():
             raise ValueError(
                 f"{path} has {int((lengths == number).sum())} {what}, the first of them line "
-                f"{int(np.argmax(lengths == number)) + 1}: take them out."
+                f"{int(np.argmax(lengths == number)) + 1}: remove them."
             )
     codes = pa.chunked_array(chunks).unify_dictionaries().combine_chunks()
     ids = ids_of_text(codes)
@@ -72,14 +74,14 @@ def read_tokens(path: Path, separator: str | None = None) -> tuple[pd.Series, ND
 
 
 def ids_of_text(tokens: Any) -> pd.Series:
-    """Integers where every text is written as that integer, else the texts, as codes of them."""
+    """Integers if every text is written as that integer, else the texts, as codes."""
     codes = tokens if pa.types.is_dictionary(tokens.type) else tokens.dictionary_encode()
     whole = integers_of_text(codes.dictionary)
     return series_of_arrow(codes if whole is None else whole.take(codes.indices), "id")
 
 
 def _lines(path: Path) -> Iterator[pa.Array]:
-    """Blocks of whole lines, without their ends; no line after the last line end."""
+    """Blocks of whole lines, without line ends; there is no line after the last line end."""
     (file,) = files_of([path])
     with readable(path), open_bytes(file) as start:
         encoding = encoding_of(start.read(4), "utf-8")
@@ -105,7 +107,7 @@ def _array(text: str) -> pa.Array:
 def split_tokens(
     lines: pa.Array, separator: str | None = None
 ) -> tuple[pa.Array, NDArray[np.int64]]:
-    """The ids of lines, and how many each has; ``EMPTY_ID`` where one of them is empty."""
+    """The ids of lines, and the number of ids per line; ``EMPTY_ID`` if one of them is empty."""
     between = separator is not None and separator.strip() != ""
     lists = pc.split_pattern(lines, separator) if between else pc.ascii_split_whitespace(lines)
     lengths = pc.list_value_length(lists).to_numpy().astype(np.int64)
@@ -136,7 +138,7 @@ def _refuse_suspects(path: Path, ids: Any, lengths: NDArray[np.int64], before: i
 
 
 def _refuse_header(path: Path, ids: Any, in_first: int) -> None:
-    """A line of names over integers would turn all of them to text."""
+    """Raises if the first line is a header above integers, which would turn all ids into text."""
     whole = pc.match_substring_regex(ids.dictionary, INTEGER)
     first, others = ids.indices.slice(0, in_first), ids.indices.slice(in_first)
     if len(others) and pc.all(whole.take(pc.unique(others))).as_py():
@@ -144,6 +146,6 @@ def _refuse_header(path: Path, ids: Any, in_first: int) -> None:
         if not pc.any(pc.match_substring_regex(names, r"[0-9]")).as_py():
             raise ValueError(
                 f"{path} has only integers below line 1, which holds "
-                f"{names[0].as_py()!r}: if it is a header, take it out; if an id, pass ids as text "
+                f"{names[0].as_py()!r}: if it is a header, remove it; if an id, pass ids as text "
                 "to Sessions.from_lists."
             )

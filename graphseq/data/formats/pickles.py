@@ -1,8 +1,8 @@
-"""Pickled sessions of the SR-GNN line of papers, read without executing any pickle code.
+"""Reads pickled sessions of SR-GNN and later papers, without executing any pickle code.
 
-``pickle.load`` runs whatever code a file names, and takes what memory a file asks for. Here the
-opcodes are first checked: only the opcodes of lists, tuples, integers and text are allowed. The
-standard library's ``Unpickler`` then reads them, without looking any name up.
+``pickle.load`` runs any code that a file names, and allocates any memory that a file asks for. Here
+the opcodes are checked first: only the opcodes of lists, tuples, integers and text are allowed. The
+standard library's ``Unpickler`` then reads them, without looking up any name.
 """
 
 from __future__ import annotations
@@ -32,16 +32,16 @@ from graphseq.typing import StrPath
 def read_published_pickle(path: StrPath) -> Sessions:
     """Sessions of a pickled list of lists of item ids, such as ``all_train_seq.txt``.
 
-    Wu et al., "Session-based Recommendation with Graph Neural Networks" (AAAI 2019), and the papers
-    that use its preparation, publish whole training sessions so.
+    Wu et al., "Session-based Recommendation with Graph Neural Networks" (AAAI 2019), and papers
+    that use its preparation, publish whole training sessions in this format.
 
     Args:
         path: The pickle, of any protocol.
 
     Raises:
-        ValueError: If the file is missing, not a pickle, or cut off. Also if it holds anything but
-            lists, tuples, integers and text (the opcode is named), is not a list of lists of ids,
-            or expands to more clicks than it has bytes.
+        ValueError: If the file is missing, not a pickle, or truncated. Also if it holds anything
+            but lists, tuples, integers and text (the opcode is named), is not a list of lists of
+            ids, or expands to more clicks than it has bytes.
     """
     path = Path(fspath(path))
     content, size = read_plain_pickle(path)
@@ -87,10 +87,10 @@ def read_published_prefixes(path: StrPath) -> Sessions:
 
 
 def read_plain_pickle(path: Path) -> tuple[Any, int]:
-    """The lists, tuples, integers and texts of a pickle, and how many bytes it has.
+    """The lists, tuples, integers and texts of a pickle, and its number of bytes.
 
     Raises:
-        ValueError: If the file is missing, no pickle, cut off, or holds anything else.
+        ValueError: If the file is missing, not a pickle, truncated, or holds anything else.
     """
     if not path.is_file():
         raise ValueError(f"{path} cannot be read: there is no such file.")
@@ -105,18 +105,18 @@ def read_plain_pickle(path: Path) -> tuple[Any, int]:
 
 
 def parse_plain_pickle(data: bytes) -> Any:
-    """The lists, tuples, integers and texts of a pickle, whose code is never run.
+    """The lists, tuples, integers and texts of a pickle; its code is never run.
 
     Raises:
-        ValueError: If this is not a pickle, is cut off, or holds anything else.
+        ValueError: If this is not a pickle, is truncated, or holds anything else.
     """
     _check_opcodes(data)
-    # A mark before and TUPLE at the end: all that is left on the stack comes back, not its top.
+    # A mark before and TUPLE at the end return the whole stack, not only its top.
     stream = io.BufferedReader(io.BytesIO(b"(" + data[:-1] + b"t."))
     try:
         (value,) = _PlainUnpickler(stream, encoding="utf-8").load()
         return value
-    # Any failure, as an append without a list or a text that is not UTF-8, has one reason.
+    # Any failure, such as an append without a list or text that is not UTF-8, has the same reason.
     except (
         pickle.UnpicklingError,
         ArithmeticError,
@@ -131,7 +131,7 @@ def parse_plain_pickle(data: bytes) -> Any:
 
 
 class _PlainUnpickler(pickle.Unpickler):
-    """The unpickler of the standard library, without the two ways in which it finds objects."""
+    """The standard library's unpickler, without the two ways in which it looks up objects."""
 
     def find_class(self, module: str, name: str) -> Never:
         raise pickle.UnpicklingError(f"{module}.{name} is not looked up.")
@@ -140,7 +140,7 @@ class _PlainUnpickler(pickle.Unpickler):
         raise pickle.UnpicklingError(f"The object {pid!r} is not looked up.")
 
 
-BROKEN = "this is no pickle, or one that is broken or cut off."
+BROKEN = "this is not a pickle, or it is damaged or truncated."
 OPCODES = {ord(opcode.code): opcode.name for opcode in pickletools.opcodes}
 PLAIN = frozenset(b"(])eatl\x85\x86\x87\x94.Kqh\x80MJjrX\x8c\x8dTU\x8a\x95pgVIL")
 """The opcodes of lists, tuples, integers, text, and of the memo by which a pickle shares them."""
@@ -176,10 +176,10 @@ def _check_opcodes(data: bytes) -> None:
 
 @cache
 def _plain_opcodes(bits: int) -> re.Pattern[bytes]:
-    """Any number of plain opcodes, each with what belongs to it; numbers in the memo have ``bits``.
+    """A pattern of any number of plain opcodes with their arguments; memo numbers have ``bits``.
 
-    A number in the memo makes the unpickler reserve a place for every number below it. No pickler
-    numbers more objects than its pickle has bytes, so what lies far above that matches nothing.
+    For a memo number the unpickler allocates a place for every smaller number. No pickler numbers
+    more objects than its pickle has bytes, so much larger numbers are not matched.
     """
     zeros = 3 - (bits - 1) // 8  # bytes of the number that are zero
     number = b"." * (3 - zeros) + rb"[\x00-\x%02x]" % (2 ** (bits - 8 * (3 - zeros)) - 1)
@@ -213,15 +213,15 @@ def _refusal(opcode: str, position: int) -> str:
 
 
 def _lengths(content: Any, size: int, what: str) -> NDArray[np.int64]:
-    """Ids in each list of ``content``, if it is a list of lists that a file of this size may hold.
+    """Number of ids in each list of ``content``, if a file of this size can hold these lists.
 
-    A pickle can name the same list again and again: a short one could expand to any number.
+    A pickle can refer to the same list many times, so a short file could expand to any size.
     """
     if not isinstance(content, (list, tuple)):
         raise ValueError(f"{what}: needs a list of lists of item ids, got {_name(content)}.")
     if not set(map(type, content)) <= {list, tuple}:
         number, ids = next((n, x) for n, x in enumerate(content) if type(x) not in (list, tuple))
-        raise ValueError(f"{what}: entry {number} is no list of item ids, but {_name(ids)}.")
+        raise ValueError(f"{what}: entry {number} is not a list of item ids but {_name(ids)}.")
     lengths = np.fromiter(map(len, content), dtype=np.int64, count=len(content))
     if not lengths.all():
         raise ValueError(f"{what}: entry {int(np.argmin(lengths))} is empty.")
@@ -234,7 +234,7 @@ def _lengths(content: Any, size: int, what: str) -> NDArray[np.int64]:
 
 
 def _sessions(clicks: Iterable[Any], lengths: NDArray[np.int64], what: str) -> Sessions:
-    """Sessions of these many of the clicks each."""
+    """Sessions with these numbers of clicks."""
     ids = list(clicks)
     kinds = set(map(type, ids))
     if not kinds <= {int, str}:
@@ -252,7 +252,7 @@ def _sessions(clicks: Iterable[Any], lengths: NDArray[np.int64], what: str) -> S
     try:
         "".join(value for value in set(ids) if isinstance(value, str)).encode()
     except UnicodeEncodeError as error:
-        raise ValueError(f"{what}: the ids hold text that is no Unicode ({error}).") from error
+        raise ValueError(f"{what}: the ids hold text that is not Unicode ({error}).") from error
     objects = pd.Series(np.fromiter(ids, dtype=object, count=len(ids)))
     return Sessions.from_ragged(id_column(objects, what=f"content of {what}"), ptr)
 

@@ -1,4 +1,4 @@
-"""Readers of the file formats in which public session and recommendation data come."""
+"""Readers of the file formats of public session and recommendation data."""
 
 from __future__ import annotations
 
@@ -75,15 +75,15 @@ ESHOP_COLUMNS = {
 def read_session_lines(path: StrPath, *, separator: str | None = None) -> Sessions:
     """Sessions of a text file with one session per line: its item ids, oldest first.
 
-    Ids are integers where every one is written as that integer, else text.
+    Ids are integers if every one is written as that integer, else text.
 
     Args:
         path: The file, compressed (``.gz``, ``.zst``, ``.bz2``, ``.xz``, ``.lz4``) or not.
-        separator: Between the ids of a line; ``None``: blanks or tabs, and whatever looks like
-            another separator is refused.
+        separator: Separator of the ids of a line; ``None``: blanks or tabs, and characters that
+            look like another separator raise an error.
 
     Raises:
-        ValueError: If the file is missing, empty, broken or cut off, or a line is empty.
+        ValueError: If the file is missing, empty, damaged or truncated, or a line is empty.
     """
     ids, lengths = read_tokens(Path(fspath(path)), separator)
     return Sessions.from_ragged(ids, np.append(0, np.cumsum(lengths)))
@@ -92,14 +92,14 @@ def read_session_lines(path: StrPath, *, separator: str | None = None) -> Sessio
 def read_user_lines(path: StrPath, *, separator: str | None = None) -> Sessions:
     """Sessions of a text file with one user per line: the user's id, then its item ids in order.
 
-    Kang and McAuley's Amazon files come so. Each user is one session.
+    Kang and McAuley's Amazon files have this format. Each user is one session.
 
     Args:
         path, separator: As for :func:`read_session_lines`.
 
     Raises:
-        ValueError: If the file is missing, empty, broken or cut off, a line has no item, or a user
-            has two lines.
+        ValueError: If the file is missing, empty, damaged or truncated, a line has no item, or a
+            user has two lines.
     """
     path = Path(fspath(path))
     ids, lengths = read_tokens(path, separator)
@@ -128,14 +128,15 @@ def read_user_lines(path: StrPath, *, separator: str | None = None) -> Sessions:
 def read_pairs(path: StrPath, *, separator: str | None = None) -> Sessions:
     """Sessions of a text file with a pair ``user item`` per line, in the order of the lines.
 
-    Each user is one session; users come in order of their first line, which need not be adjacent to
-    their others.
+    Each user is one session. Users are in the order of their first line; lines of a user need not
+    be adjacent.
 
     Args:
         path, separator: As for :func:`read_session_lines`.
 
     Raises:
-        ValueError: If the file is missing, empty, broken or cut off, or a line has not two ids.
+        ValueError: If the file is missing, empty, damaged or truncated, or a line does not have two
+            ids.
     """
     path = Path(fspath(path))
     ids, lengths = read_tokens(path, separator)
@@ -162,13 +163,13 @@ def read_clicks(
     features: Sequence[str] = (),
     separator: str = "\t",
 ) -> Sessions:
-    """Sessions of a click log with a header line, as the GRU4Rec line of papers prepares it.
+    """Sessions of a click log with a header line, as prepared for GRU4Rec and later papers.
 
     Args:
         path: The file, compressed or not.
         session, item, time, user: Names of its columns.
         features: Columns that describe the click.
-        separator: Between the values of a line.
+        separator: Separator of the values of a line.
 
     Raises:
         ValueError: As :meth:`Sessions.from_frame`.
@@ -188,7 +189,7 @@ def read_diginetica_views(path: StrPath) -> Sessions:
     """Sessions of ``train-item-views.csv`` of the CIKM Cup 2016 (Diginetica), as published.
 
     The time of a click is its ``eventdate`` plus its ``timeframe``, milliseconds since the session
-    began. A few sessions name two users: which one it was is unknown, so theirs is -1.
+    began. A few sessions have two users; their user is unknown and becomes -1.
 
     Args:
         path: The file, compressed or not, with the columns ``sessionId``, ``userId``, ``itemId``,
@@ -206,7 +207,7 @@ def read_diginetica_views(path: StrPath) -> Sessions:
     users = frame.groupby("session_id")["user_id"].transform("nunique")
     if (users > 1).any():
         several = frame.loc[users > 1, "session_id"].nunique()
-        logger.info("%s: %d sessions name several users, theirs is unknown.", path, several)
+        logger.info("%s: %d sessions have several users; their user is unknown.", path, several)
     return Sessions.from_frame(
         frame.assign(
             time=began.seconds() + passed.seconds(), user_id=frame["user_id"].where(users <= 1)
@@ -226,10 +227,10 @@ def read_uci_eshop(path: StrPath) -> Sessions:
     model and are item features too.
 
     Args:
-        path: The zip file as UCI hands it out, or the CSV file in it.
+        path: The zip file as published by UCI, or the CSV file in it.
 
     Raises:
-        ValueError: If the file is missing, broken or cut off, or lacks a column.
+        ValueError: If the file is missing, damaged or truncated, or lacks a column.
     """
     path = Path(fspath(path))
     if not path.is_file():
@@ -253,7 +254,7 @@ def read_uci_eshop(path: StrPath) -> Sessions:
 
 @contextmanager
 def _csv_of_zip(path: Path) -> Iterator[Path]:
-    """The one CSV file of a zip archive, unpacked as long as it is needed; or the path as it is."""
+    """A context with the CSV file of a zip archive, unpacked temporarily, or the path itself."""
     if path.suffix.lower() != ".zip":
         yield path
         return

@@ -1,4 +1,4 @@
-"""The atomic files of RecBole: tab-separated, with a type to each column's name."""
+"""Reads the atomic files of RecBole: tab-separated, with a type after each column name."""
 
 from __future__ import annotations
 
@@ -38,11 +38,11 @@ def read_atomic(path: StrPath, *, exact: Collection[str] = ()) -> pd.DataFrame:
 
     Args:
         path: The file, compressed or not.
-        exact: ``float`` columns that stay integers where all of their values are integers: columns
+        exact: ``float`` columns that become integers if all of their values are integers: columns
             of times.
 
     Raises:
-        ValueError: If the file is missing, broken or cut off, its header has no such types, or a
+        ValueError: If the file is missing, damaged or truncated, its header has no such types, or a
             ``float`` column holds something else.
     """
     path = Path(fspath(path))
@@ -95,16 +95,16 @@ def read_inter(
 
     Args:
         path: The file, compressed or not; see :func:`read_atomic`, which also reads ``.user``.
-        session: Column of sessions; ``None``: a user's clicks are one session, or, with ``gap``,
-            several.
+        session: Column of sessions; ``None``: a user's clicks are one session, or several with
+            ``gap``.
         user, item, time: Names of columns, without their types.
         gap: The longest pause within a session, as ``"30min"`` or in seconds.
         features: Columns that describe the click.
         item_file: The ``.item`` file: its other columns become ``item_features``.
-        time_unit: Of times, as ``"ms"``; ``None``: they are seconds, or counters.
+        time_unit: Unit of times, such as ``"ms"``; ``None``: seconds, or counters.
 
     Raises:
-        ValueError: If a file is missing, broken or cut off, or a column is missing.
+        ValueError: If a file is missing, damaged or truncated, or a column is missing.
     """
     frame = read_atomic(path, exact=() if time is None else [time])
     if f"{item}_list" in frame.columns:
@@ -166,13 +166,13 @@ def read_recbole_split(
 
     Args:
         train: The folder of the files, or the file of the training part.
-        test, validation: The other files, where ``train`` is a file; the second may be missing.
+        test, validation: The other files, if ``train`` is a file; ``validation`` is optional.
         item: Column of the target, without its type.
         item_list: Column of the clicks before it, a ``token_seq``.
-        user: Column of users, read where the files have it.
+        user: Column of users, read if the files have it.
 
     Raises:
-        ValueError: If a file is missing, broken or cut off, a column is missing, or a row has no
+        ValueError: If a file is missing, damaged or truncated, a column is missing, or a row has no
             click before its target.
     """
     files = _benchmark_files(train, test, validation)
@@ -189,7 +189,7 @@ def _benchmark_files(
     if not folder.is_dir():
         if test is None:
             raise ValueError(
-                f"{folder} is no folder: pass the one that holds the files, or test= and, where "
+                f"{folder} is not a folder: pass the folder of the files, or test= and, where "
                 "there is one, validation= as well."
             )
         given = {"train": folder, "valid": validation, "test": test}

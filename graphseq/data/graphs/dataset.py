@@ -286,7 +286,7 @@ class SessionGraphDataset(Dataset):
         Args:
             index: Numbers of samples, int [n], with ``samples="sessions"``.
             position: Which of its :meth:`num_clicks` known clicks, from 0, int [n].
-            session_fields: Further fields, one value a view, [n].
+            session_fields: Further fields, one value per view, [n].
 
         Raises:
             ValueError: If samples are prefixes.

@@ -570,7 +570,7 @@ def _check_fields(
     for name, values, size, owner in sizes:
         if values.dim() == 0 or len(values) != size:
             raise ValueError(
-                f"{name} must have one value a {owner}, {size} of them, got shape "
+                f"{name} must have one value per {owner}, {size} of them, got shape "
                 f"{list(values.shape)}."
             )
     if y_ptr is not None:

@@ -27,7 +27,7 @@ def open_log(log: Log, options: LogOptions | None = None) -> LogSource:
         return log
     options = LogOptions() if options is None else options
     if hasattr(log, "readline"):
-        raise ValueError(f"An open file ({type(log).__name__}) is no log: pass its path.")
+        raise ValueError(f"An open file ({type(log).__name__}) is not a log: pass its path.")
     if isinstance(log, Iterator) and not hasattr(log, "__arrow_c_stream__"):
         log = list(log)  # it can be read once, a list can be looked at
     paths = [log] if isinstance(log, (str, PathLike)) else log

@@ -248,7 +248,7 @@ def features_by_id(table: pd.DataFrame, vocabulary: Vocabulary) -> pd.DataFrame:
     index = as_index(table.index)
     if not index.is_unique:
         raise ValueError(
-            "item_features needs one row an item, but its index names "
+            "item_features needs one row per item, but its index names "
             f"{index[index.duplicated()][0]!r} twice."
         )
     rows = Vocabulary.from_unique(index).encode(vocabulary.ids)

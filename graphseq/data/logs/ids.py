@@ -73,7 +73,7 @@ def id_column(
         kind = column.dtype
     if isinstance(kind, pd.PeriodDtype | pd.IntervalDtype) or kind.kind in "mcV":
         raise ValueError(
-            f"The {what} holds {kind}, which are no ids: integers, text, floats, booleans and "
+            f"The {what} holds {kind}, which are not ids: integers, text, floats, booleans and "
             "dates are."
         )
     if rule == "text" and not isinstance(kind, pd.StringDtype):
@@ -193,7 +193,7 @@ def _of_objects(column: pd.Series, what: str, place: Callable[[int], str] | None
         except UnicodeEncodeError as error:
             lone = column.map(lambda v: isinstance(v, str) and not _is_unicode(v)).to_numpy(bool)
             raise ValueError(
-                f"The {what} holds text that is no Unicode in {rows_named(lone, place)} "
+                f"The {what} holds text that is not Unicode in {rows_named(lone, place)} "
                 f"({error.reason}): decode the log again, or drop these rows."
             ) from error
     if kind == "integer":

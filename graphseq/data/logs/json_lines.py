@@ -211,7 +211,7 @@ class JsonLog(FileLog):
                 f"SELECT n FROM (SELECT row_number() OVER () AS n, j FROM "
                 f"{self._objects([plain])}) WHERE j IS NULL"
             ).fetchall()
-            bad += [BadLine(str(file.path), n, "it is no JSON object") for (n,) in rows]
+            bad += [BadLine(str(file.path), n, "it is not a JSON object") for (n,) in rows]
         if bad and not isinstance(self.options.bad_lines, str):
             self.options.bad_lines.extend(bad)
         if bad:

@@ -110,7 +110,7 @@ def _of_folder(folder: Path) -> list[LogFile]:
 
 def _file(path: Path, base: Path | None = None) -> LogFile:
     if not path.is_file():
-        raise ValueError(f"{path} is not a file: a log is a file or a folder of such.")
+        raise ValueError(f"{path} is not a file: a log is a file or a folder of files.")
     with readable(path), path.open("rb") as file:
         start = file.read(8)
     compression = next((name for magic, name in MAGIC.items() if start.startswith(magic)), None)

@@ -227,7 +227,7 @@ def _of_text(column: pd.Series, is_id: bool, separator: str, place: Place) -> Li
         if not pd.api.types.is_integer_dtype(column.dtype):
             raise ValueError(
                 f"item_separator takes texts apart, but column {column.name!r} holds "
-                f"{column.dtype}: leave it away, or name a column of text."
+                f"{column.dtype}: leave it out, or name a column of text."
             )
         text = pa.array(column.astype("str").where(column.notna()), pa.large_string())
     tokens, lengths = split_tokens(pc.fill_null(text, ""), separator)

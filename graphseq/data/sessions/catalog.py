@@ -1,4 +1,4 @@
-"""What a model knows of the world: the items, users and features of its training data."""
+"""The catalog of a model: the items, users and features of its training data."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ S_co = TypeVar("S_co", covariant=True)
 
 
 class Recodable(Protocol[S_co]):
-    """What a catalog encodes: :class:`~graphseq.data.Sessions`."""
+    """The interface that a catalog encodes, as :class:`~graphseq.data.Sessions` has it."""
 
     def in_codes_of(self, catalog: Catalog) -> S_co:
-        """The same in the codes of the catalog."""
+        """The same data in the codes of the catalog."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,13 +34,14 @@ class Catalog:
     Args:
         items: Ids of the items; codes are ``0..num_items-1``.
         counts: Training clicks of each item, int64 [num_items].
-        users: Ids of the users, if the log names them.
+        users: Ids of the users, if the log has users.
         item_features: One row per item in code order, if the log has item features.
         click_vocabularies: Name of a categorical click feature -> the values behind its codes.
-        delisted: Codes of the items not to be recommended any more, ascending, int64 [n].
+        delisted: Codes of items that are no longer recommended, ascending, int64 [n].
 
     Raises:
-        ValueError: If counts or features are not one to an item, or a code is that of no item.
+        ValueError: If there is not one count and one row of features per item, or a code does not
+            exist.
     """
 
     items: Vocabulary
@@ -58,7 +59,7 @@ class Catalog:
             )
         if self.item_features is not None and len(self.item_features) != len(self.items):
             raise ValueError(
-                f"Item features need one row an item in code order: {len(self.items)} items, "
+                f"Item features need one row per item in code order: {len(self.items)} items, "
                 f"{len(self.item_features)} rows."
             )
 
@@ -76,10 +77,10 @@ class Catalog:
         return len(self.items)
 
     def delist(self, items: Iterable[Any]) -> Catalog:
-        """The same catalog, with these items too never to be recommended.
+        """The same catalog with these items added to the items that are never recommended.
 
         Args:
-            items: Ids; one that the catalog lacks is left out, and a warning counts them.
+            items: Ids; unknown ids are ignored, and a warning counts them.
 
         Raises:
             ValueError: If none of the ids is known.
@@ -87,7 +88,7 @@ class Catalog:
         return replace(self, delisted=np.union1d(self.delisted, self._codes_of(items, "delist")))
 
     def relist(self, items: Iterable[Any] | None = None) -> Catalog:
-        """The same catalog, with these items, or all of them, to be recommended again.
+        """The same catalog in which these items, or all items, can be recommended again.
 
         Args:
             items: Ids, as for :meth:`delist`; ``None``: all.
@@ -99,7 +100,7 @@ class Catalog:
         return replace(self, delisted=np.setdiff1d(self.delisted, again))
 
     def delisted_as(self, other: Catalog) -> Catalog:
-        """The same catalog, with those items delisted too that another one has delisted."""
+        """The same catalog in which the delisted items of another catalog are also delisted."""
         codes = self.items.encode(other.items.ids.take(other.delisted))
         return replace(self, delisted=np.union1d(self.delisted, codes[codes >= 0]))
 
@@ -127,14 +128,14 @@ class Catalog:
     def encode(self, sessions: Recodable[S_co]) -> S_co:
         """The same sessions in the codes of these items, users and values of click features.
 
-        What the catalog lacks becomes -1. An item keeps the features that the sessions have of it;
-        other items get the catalog's.
+        Unknown ids become -1. An item keeps the features from the sessions; other items get the
+        catalog's features.
 
         Args:
-            sessions: In their own codes.
+            sessions: Sessions in their own codes.
 
         Raises:
-            ValueError: If none of the ids is known, and all are of another type.
+            ValueError: If none of the ids is known, and all have another type.
         """
         return sessions.in_codes_of(self)
 

@@ -1,4 +1,4 @@
-"""What a set of sessions looks like, in numbers."""
+"""Statistics of a set of sessions."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ def describe(sessions: Sessions) -> pd.DataFrame:
       lengths excludes them, as session graphs do;
     - ``length_min``, ``length_mean``, ``length_25%`` ... ``length_99%``, ``length_max``, in clicks;
       a quantile is the smallest length that at least this share of sessions does not exceed;
-    - ``repeat_rate``: share of the clicks that are on an item visited before in their session;
-    - ``repeated_transitions``: share of the transitions made before in their session, which is
-      what edge weights above 1 are made of;
+    - ``repeat_rate``: share of the clicks on an item that was visited before in the session;
+    - ``repeated_transitions``: share of the transitions that occurred before in the session, which
+      give edge weights above 1;
     - ``density``: share of all pairs of a session and an item that occur;
     - ``first_click``, ``last_click`` (UTC), ``days`` between them; ``None`` without times.
 
     Args:
-        sessions: Any sessions; the values are plain numbers and strings, fit for JSON.
+        sessions: Any sessions. The values are plain numbers and strings, ready for JSON.
 
     Raises:
         ValueError: If there is no session.

@@ -1,4 +1,4 @@
-"""Side features of clicks and items: what each one is, and the codes of its values."""
+"""Side features of clicks and items: their specs, and the codes of their values."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ BELONGS: dict[str, tuple[str, ...]] = {
     "multi_hot": ("size", "values", "separator"),
     "vector": ("size",),
 }
-"""What describes a feature of each kind, beside its name."""
+"""The arguments that describe a feature of each kind, besides its name."""
 
 Spec = Mapping[str, Any]
 """A feature as a dict of numbers, text and lists: the keys are the arguments of Feature."""
@@ -36,21 +36,22 @@ Spec = Mapping[str, Any]
 class Feature:
     """One side feature of clicks or of items.
 
-    A missing value, and one outside ``size`` or ``values``, is told by a zero vector.
+    A missing value, and a value outside ``size`` or ``values``, is encoded as a zero vector.
 
     Args:
         name: The column of ``item_features``, or the key of ``click_features``.
-        kind: ``"categorical"``: one of several values; ``"numeric"``: a number, told by its bucket;
-            ``"multi_hot"``: several of several values at once; ``"vector"``: numbers that another
-            model made.
-        size: Number of values, where the data holds their codes ``0..size-1``; of a vector, its
+        kind: ``"categorical"``: one of several values; ``"numeric"``: a number, encoded by its
+            bucket; ``"multi_hot"``: several values at once; ``"vector"``: numbers from another
+            model.
+        size: Number of values, if the data holds their codes ``0..size-1``; for a vector, its
             width.
         values: The values themselves, in the order of their codes.
         boundaries: Ascending; bucket ``i`` holds ``boundaries[i-1] <= x < boundaries[i]``.
-        separator: Between the values of one text, as in ``"Comedy|Drama"``.
+        separator: Separator of the values in one text, as in ``"Comedy|Drama"``.
 
     Raises:
-        ValueError: If the kind is unknown, or lacks what describes it, or has what does not.
+        ValueError: If the kind is unknown, or an argument is missing or does not belong to the
+            kind.
     """
 
     name: str
@@ -88,10 +89,10 @@ class Feature:
 
     @classmethod
     def from_spec(cls, spec: Spec) -> Feature:
-        """The feature of a dict.
+        """The feature that a dict describes.
 
         Raises:
-            ValueError: If the dict has no name or kind, or a key that no feature has.
+            ValueError: If the dict has no name or kind, or an unknown key.
         """
         known = [field.name for field in fields(cls)]
         wrong = [key for key in spec if key not in known]
@@ -103,30 +104,31 @@ class Feature:
         return cls(**spec)
 
     def to_spec(self) -> dict[str, Any]:
-        """The dict that makes the same feature again: a setting of a model, ready for JSON."""
+        """The dict that describes this feature: a setting of a model, ready for JSON."""
         return {key: value for key, value in asdict(self).items() if value is not None}
 
     @property
     def num_codes(self) -> int:
-        """How many embeddings it has; of a vector, its width."""
+        """Number of embeddings; for a vector, its width."""
         if self.kind == "numeric":
             return len(self.boundaries or ()) + 1
         return len(self.values) if self.values is not None else int(self.size or 0)
 
 
 def encode_column(feature: Feature, column: pd.Series) -> list[NDArray[Any]]:
-    """The values of a column as codes; -1 or nothing at all where one is missing.
+    """The values of a column as codes; a missing value is -1, or empty.
 
     Args:
-        feature: What the column holds.
-        column: [n]; of a multi-hot feature lists or joined texts, of a vector arrays of numbers.
+        feature: The feature that the column holds.
+        column: Values, [n]. For a multi-hot feature lists or joined texts, for a vector arrays of
+            numbers.
 
     Returns:
         Codes, int32 [n], of a categorical or numeric feature. Codes [num_values] and the rows'
         pointer into them, int64 [n + 1], of a multi-hot one. float32 [n, size] of a vector.
 
     Raises:
-        ValueError: If values are not of the kind, or codes lie outside ``0..size-1``.
+        ValueError: If values do not match the kind, or codes are outside ``0..size-1``.
     """
     if feature.kind == "categorical":
         return [_codes(feature, column).astype(np.int32)]
@@ -146,22 +148,22 @@ def feature_specs(
 ) -> dict[str, list[dict[str, Any]]]:
     """The features of training sessions as models take them: ``BST(n, **feature_specs(...))``.
 
-    Numbers become numeric features with quantiles of the data as boundaries, all else categorical
-    ones with the values that occur; cells that hold lists are multi-hot, arrays of numbers vectors.
-    A dict gives more than a name, and what it leaves out is found in the data:
+    Numbers become numeric features with quantiles of the data as boundaries. Cells with lists
+    become multi-hot features, arrays of numbers vectors, and everything else categorical features
+    with the values that occur. A dict can give more than a name; the rest is found in the data:
     ``{"name": "genres", "kind": "multi_hot", "separator": "|"}``.
 
     Args:
-        sessions: The training part, so that nothing is learned from the test.
+        sessions: The training part, so that nothing is learned from the test part.
         click: Click features to use, from ``sessions.click_features``.
         item: Item features to use, columns of ``sessions.item_features``.
-        num_buckets: Buckets of a number, at most.
+        num_buckets: Maximum number of buckets of a numeric feature.
 
     Returns:
         ``click_features`` and ``item_features``, lists of JSON-able dicts.
 
     Raises:
-        ValueError: If there is no such feature, or nothing in it tells what it needs.
+        ValueError: If there is no such feature, or its data does not determine its spec.
     """
     num_buckets = whole("num_buckets", num_buckets, at_least=2)
     table = sessions.item_features
@@ -198,7 +200,7 @@ def feature_specs(
 def _completed_clicks(
     given: dict[str, Any], values: NDArray[Any], known: Vocabulary | None, num_buckets: int
 ) -> dict[str, Any]:
-    """A spec of a click feature: its values are codes already, or numbers."""
+    """The spec of a click feature, whose values are codes or numbers."""
     kinds = {"b": "multi_hot", "f": "vector"}
     kind = kinds.get(values.dtype.kind, "vector") if values.ndim == 2 else "numeric"
     spec = {"kind": "categorical" if known is not None else kind, **given}
@@ -214,7 +216,7 @@ def _completed_clicks(
 
 
 def _completed(given: dict[str, Any], column: pd.Series, num_buckets: int) -> dict[str, Any]:
-    """A spec of an item feature, from its column."""
+    """The spec of an item feature, from its column."""
     cells = column.dropna()
     first = cells.iloc[0] if len(cells) else None
     numbers = pd.api.types.is_numeric_dtype(column) and not pd.api.types.is_bool_dtype(column)
@@ -231,7 +233,7 @@ def _completed(given: dict[str, Any], column: pd.Series, num_buckets: int) -> di
     elif "size" not in spec and "values" not in spec:
         if spec["kind"] == "multi_hot":
             cells = _exploded(spec.get("separator"), cells)
-        # In the order of the values, not of the items, whose order may reveal their popularity.
+        # In the order of values, not of items: the order of items may reveal their popularity.
         spec["values"] = sorted(pd.unique(cells).tolist(), key=lambda v: (str(type(v)), v))
     return spec
 
@@ -240,9 +242,9 @@ def _quantiles(name: str, values: NDArray[Any], num_buckets: int) -> list[float]
     numbers = values.astype(np.float64)
     numbers = numbers[np.isfinite(numbers)]
     if numbers.size == 0:
-        raise ValueError(f"Feature {name!r} has no value, hence no quantiles: leave it out.")
+        raise ValueError(f"Feature {name!r} has no values, so it has no quantiles: leave it out.")
     edges = np.unique(np.quantile(numbers, np.linspace(0, 1, num_buckets + 1)[1:-1]))
-    above = edges[edges > numbers.min()]  # below the least number there would be an empty bucket
+    above = edges[edges > numbers.min()]  # a boundary at the minimum would make an empty bucket
     return (above if len(above) else edges[:1]).tolist()
 
 
@@ -296,7 +298,7 @@ def _several(feature: Feature, column: pd.Series) -> list[NDArray[Any]]:
 
 
 def _exploded(separator: str | None, cells: pd.Series) -> pd.Series:
-    """One row a value; a cell without any has none."""
+    """One row per value; an empty cell has no row."""
     lists = cells if separator is None else cells.astype(str).str.split(separator, regex=False)
     values = lists.explode().dropna()
     return values[values != ""] if values.dtype == object or values.dtype == "str" else values

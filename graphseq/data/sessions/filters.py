@@ -1,12 +1,12 @@
-"""Filters of sessions and of splits: each returns what it was given, without what it filters out.
+"""Filters of sessions and of splits; each returns the same kind of object as its input.
 
 A filter of sessions may leave items out of the vocabulary. Filters of a split keep its parts
 comparable. :func:`keep_min_length` and :func:`collapse_repeats` look at one session at a time and
 act on every part. :func:`keep_min_support` counts only the clicks of training. :func:`keep_newest`
-cuts only training, since a model applies its own ``max_length`` in evaluation. What that leaves of
-the split counts test clicks on items that are gone as unknown.
+cuts only training, since a model applies its own ``max_length`` in evaluation. In the filtered
+split, test clicks on removed items are unknown.
 
-Each logs what it removed; with ``report=True`` it returns a pair, the report second.
+Each filter logs what it removed; with ``report=True`` it returns a pair, with the report second.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from graphseq.data.splits.split_parts import Split
 logger = logging.getLogger(__name__)
 
 Data = TypeVar("Data", Sessions, Split)
-"""Sessions or a split: a filter returns the same kind."""
+"""Sessions or a split: a filter returns the same kind as its input."""
 
 
 @dataclass(frozen=True)
@@ -48,14 +48,13 @@ class Counts:
 
 @dataclass(frozen=True)
 class FilterReport:
-    """What a filter found and what it left.
+    """The effect of a filter: counts before and after.
 
     Args:
         filter: The filter with its arguments.
-        before, after: Counts of the sessions that went in and that came out; for a split, of its
-            training part.
-        rounds: How often the filter went over the clicks.
-        parts: Of a split, the report of every part by its name.
+        before, after: Counts of the input and the output; for a split, of its training part.
+        rounds: Number of passes over the clicks.
+        parts: For a split, the report of every part by its name.
     """
 
     filter: str
@@ -67,7 +66,7 @@ class FilterReport:
     def to_frame(self) -> pd.DataFrame:
         """Rows ``before``, ``after`` and ``removed``; columns sessions, clicks, items, targets.
 
-        Of a split, these rows for every part: the index has the part first.
+        For a split, these rows for every part, with the part as first index level.
         """
         if self.parts:
             frames = {name: part.to_frame() for name, part in self.parts.items()}
@@ -91,14 +90,14 @@ class FilterReport:
 
 @overload
 def keep_min_length(sessions: Data, min_length: int = 2, *, report: Literal[False] = False) -> Data:
-    """What is left."""
+    """The filtered sessions or split."""
 
 
 @overload
 def keep_min_length(
     sessions: Data, min_length: int = 2, *, report: Literal[True]
 ) -> tuple[Data, FilterReport]:
-    """What is left, and the report."""
+    """The filtered sessions or split, and the report."""
 
 
 def keep_min_length(sessions: Any, min_length: int = 2, *, report: bool = False) -> Any:
@@ -106,11 +105,11 @@ def keep_min_length(sessions: Any, min_length: int = 2, *, report: bool = False)
 
     Args:
         sessions: Sessions, or a split, all parts of which are filtered.
-        min_length: Clicks a session needs, at least 1.
-        report: Whether to return a pair, with what was removed second.
+        min_length: Minimum number of clicks per session, at least 1.
+        report: Whether to return a pair, with the report second.
 
     Returns:
-        What is left, of the kind that was given; or the pair with a :class:`FilterReport`.
+        The filtered sessions or split, or a pair with a :class:`FilterReport`.
 
     Raises:
         ValueError: If the number is below 1, or no session is left.
@@ -133,7 +132,7 @@ def keep_min_support(
     min_length: int | None = None,
     report: Literal[False] = False,
 ) -> Data:
-    """What is left."""
+    """The filtered sessions or split."""
 
 
 @overload
@@ -145,7 +144,7 @@ def keep_min_support(
     min_length: int | None = None,
     report: Literal[True],
 ) -> tuple[Data, FilterReport]:
-    """What is left, and the report."""
+    """The filtered sessions or split, and the report."""
 
 
 def keep_min_support(
@@ -164,13 +163,14 @@ def keep_min_support(
 
     Args:
         sessions: Sessions, or a split, whose training part is counted and filtered.
-        min_support: Clicks an item needs, at least 1.
-        core: Whether to repeat, in turn with the sessions' length.
-        min_length: Clicks a session needs, with ``core`` only; ``None``: as many as an item.
-        report: Whether to return a pair, with what was removed second.
+        min_support: Minimum number of clicks per item, at least 1.
+        core: Whether to repeat both filters until nothing changes.
+        min_length: Minimum number of clicks per session, with ``core`` only; ``None``:
+            ``min_support``.
+        report: Whether to return a pair, with the report second.
 
     Returns:
-        What is left, of the kind that was given; or the pair with a :class:`FilterReport`.
+        The filtered sessions or split, or a pair with a :class:`FilterReport`.
 
     Raises:
         ValueError: If a number is below 1, ``min_length`` is given without ``core``, or no session
@@ -198,12 +198,12 @@ def keep_min_support(
 
 @overload
 def collapse_repeats(sessions: Data, *, report: Literal[False] = False) -> Data:
-    """What is left."""
+    """The filtered sessions or split."""
 
 
 @overload
 def collapse_repeats(sessions: Data, *, report: Literal[True]) -> tuple[Data, FilterReport]:
-    """What is left, and the report."""
+    """The filtered sessions or split, and the report."""
 
 
 def collapse_repeats(sessions: Any, *, report: bool = False) -> Any:
@@ -213,10 +213,10 @@ def collapse_repeats(sessions: Any, *, report: bool = False) -> Any:
 
     Args:
         sessions: Sessions, or a split, all parts of which are filtered.
-        report: Whether to return a pair, with what was removed second.
+        report: Whether to return a pair, with the report second.
 
     Returns:
-        What is left, of the kind that was given; or the pair with a :class:`FilterReport`.
+        The filtered sessions or split, or a pair with a :class:`FilterReport`.
 
     Raises:
         ValueError: If there is no session.
@@ -234,14 +234,14 @@ def collapse_repeats(sessions: Any, *, report: bool = False) -> Any:
 
 @overload
 def keep_newest(sessions: Data, max_length: int, *, report: Literal[False] = False) -> Data:
-    """What is left."""
+    """The filtered sessions or split."""
 
 
 @overload
 def keep_newest(
     sessions: Data, max_length: int, *, report: Literal[True]
 ) -> tuple[Data, FilterReport]:
-    """What is left, and the report."""
+    """The filtered sessions or split, and the report."""
 
 
 def keep_newest(sessions: Any, max_length: int, *, report: bool = False) -> Any:
@@ -253,10 +253,10 @@ def keep_newest(sessions: Any, max_length: int, *, report: bool = False) -> Any:
     Args:
         sessions: Sessions, or a split, whose training part is cut.
         max_length: Clicks to keep, at least 1.
-        report: Whether to return a pair, with what was removed second.
+        report: Whether to return a pair, with the report second.
 
     Returns:
-        What is left, of the kind that was given; or the pair with a :class:`FilterReport`.
+        The filtered sessions or split, or a pair with a :class:`FilterReport`.
 
     Raises:
         ValueError: If the number is below 1, or there is no session.

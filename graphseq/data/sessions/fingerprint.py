@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from graphseq.data.sessions.vocabulary import Vocabulary
 
 IDS_PER_CHUNK = 1 << 20
-"""How many ids are Python objects at a time."""
+"""Number of ids that are Python objects at once."""
 
 
 def fingerprint(
@@ -20,11 +20,12 @@ def fingerprint(
 ) -> str:
     """SHA-256, in hex, over named arrays and named ids, in the order of their names.
 
-    Name, type and length go in too, so that the same bytes cut elsewhere give another hash.
+    Names, types and lengths are hashed too, so that the same bytes split differently give another
+    hash.
 
     Args:
-        arrays: Arrays; ``None`` is the same as not there.
-        vocabularies: Ids; ``None`` is the same as not there.
+        arrays: Arrays; ``None`` is the same as a missing array.
+        vocabularies: Ids; ``None`` is the same as missing ids.
     """
     digest = hashlib.sha256()
     for name, array in sorted(arrays.items()):

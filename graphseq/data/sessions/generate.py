@@ -1,4 +1,4 @@
-"""Seeded sessions with planted structure: what a model should find in them is known."""
+"""Synthetic sessions with planted structure, so that the right predictions are known."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from graphseq.ragged import ptr_of
 from graphseq.typing import Floats, Ints
 
 STRENGTH = 0.9
-"""How often a planted step is taken where it could be; otherwise the next click is random."""
+"""Probability that a planted step is taken; otherwise the next click is random."""
 
 STAY = 0.8
-"""How often a browsing click stays in the category of its session."""
+"""Probability that a browsing click stays in the category of its session."""
 
 RETURN = 0.5
-"""How often a click of a looping session goes to a return item."""
+"""Probability that a click of a looping session goes to a return item."""
 
 FIRST_CLICKS = 3
-"""A looping session's hub is one of so many first clicks."""
+"""A looping session's hub is one of this many first clicks."""
 
 MAX_LENGTH = 100
 START = 1_577_836_800.0  # 2020-01-01, in seconds since 1970
@@ -43,10 +43,10 @@ def generate_sessions(
     days: float = 30.0,
     seed: int = 0,
 ) -> Sessions:
-    r"""Sessions of three kinds, in the order of their start, made by one loop over positions.
+    r"""Generates sessions of three kinds, ordered by start, in one loop over positions.
 
-    *Browsing* sessions draw items of their category by a Zipf law, the head of which moves on with
-    time, and come back to an earlier click now and then. *Pattern* sessions walk over few items
+    *Browsing* sessions draw items of their category by a Zipf law whose head drifts over time, and
+    sometimes return to an earlier click. *Pattern* sessions walk over few items
     :math:`0..m-1` by :math:`x_{t+1} = (x_t + x_{t-1}) \bmod m`: given only the last click every
     item is equally likely, given the last two the next one is known. *Looping* sessions have a hub,
     one of their first clicks; after each return item they come back to it. The return items are the
@@ -57,22 +57,22 @@ def generate_sessions(
     Args:
         num_sessions: Number of sessions.
         num_items: Number of items, ids ``0..num_items-1``; some may never be clicked.
-        mean_length: Mean clicks of a session, at least 2: two and a geometric rest, cut at
-            :data:`MAX_LENGTH`.
+        mean_length: Mean number of clicks per session, at least 2: two plus a geometric number, cut
+            at :data:`MAX_LENGTH`.
         num_categories: Number of categories.
         skew: Exponent of the Zipf law of items and categories; 0: uniform.
-        drift: Share of a category by which its most popular item moves on over the whole span.
+        drift: Share of a category by which its most popular item drifts over the whole time span.
         repeats: Probability that a browsing click repeats an earlier one of its session.
         pattern, loops: Shares of pattern and looping sessions; the others browse.
-        days: Span of the sessions' starts, in days.
-        seed: Seed of everything random.
+        days: Time span of the sessions' starts, in days.
+        seed: Seed of all random numbers.
 
     Returns:
         Sessions with times (seconds), click features ``category`` and ``price``, and item features
         ``category``, ``price`` and ``role`` (``"pattern"``, ``"return"`` or ``"browse"``).
 
     Raises:
-        ValueError: If an argument lies outside its range or the items are too few.
+        ValueError: If an argument is out of range or there are too few items.
     """
     given = locals()
     check_annotated(generate_sessions.__annotations__, given)
@@ -119,7 +119,7 @@ def generate_sessions(
         items[at] = browse(looping)
         looping = looping[hub[looping] < position]
         at = ptr[looping] + position
-        if len(at):  # and there are return items
+        if len(at):  # and return items exist
             before = items[at - 1]
             returned = (num_pattern <= before) & (before < first_browse)
             chance = rng.random(len(at))
@@ -159,12 +159,12 @@ def generate_sessions(
 def zipf_ranks(uniform: Floats, size: int | Ints, skew: float) -> Ints:
     """Ranks ``0..size-1`` with density ``x ** -skew`` over ``1 <= x < size + 1``, rounded down.
 
-    The inverse of the distribution in closed form: no table of the items is needed, and every draw
-    may have its own size.
+    The inverse of the distribution has a closed form: no table of the items is needed, and every
+    draw can have its own size.
 
     Args:
         uniform: Uniform numbers in [0, 1), [n].
-        size: Number of ranks, for all draws or of each, [n].
+        size: Number of ranks, for all draws or for each, [n].
         skew: Exponent.
 
     Returns:
@@ -176,11 +176,11 @@ def zipf_ranks(uniform: Floats, size: int | Ints, skew: float) -> Ints:
     else:
         power = 1.0 - skew
         x = (1.0 + uniform * (end**power - 1.0)) ** (1.0 / power)
-    return np.minimum(x.astype(np.int64), size) - 1  # rounding may reach the end itself
+    return np.minimum(x.astype(np.int64), size) - 1  # rounding may reach the end
 
 
 def _times(start: Floats, ptr: Ints, rng: np.random.Generator) -> Floats:
-    """Starts and exponential pauses, summed up session by session: seconds, [num_clicks]."""
+    """Starts plus exponential pauses, cumulated per session: seconds, [num_clicks]."""
     pauses = rng.exponential(SECONDS_BETWEEN_CLICKS, ptr[-1])
     pauses[ptr[:-1]] = 0.0
     total = np.cumsum(pauses)

@@ -1,4 +1,4 @@
-"""Sessions of a user joined with those before: histories in which sessions can still be told."""
+"""Joins the sessions of a user into histories, in which sessions can still be distinguished."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ def join_sessions(sessions: Sessions) -> Sessions:
     For training: any family then looks back over all sessions of the user. The click feature
     ``session`` (``batch.click_session``) is the number of the session within its history; families
     that distinguish sessions, as HGRU4Rec, read it. It is a number and not a mark at the first
-    click, so that it stays true where clicks are left out.
+    click, so that it stays valid if clicks are left out.
 
-    Sessions keep their clicks together also where they overlap: the one that starts first comes
-    first. With equal times, or none, the order of the sessions decides. A session whose user is
-    unknown (-1) is a separate history. Session ids are dropped.
+    Clicks of a session stay together even if sessions overlap: the session that starts first comes
+    first. With equal times, or without times, the order of the sessions decides. A session whose
+    user is unknown (-1) is a separate history. Session ids are dropped.
 
     A history's targets start with the first target of its first session that has one. From there on
-    all clicks are targets, also the first click of a later session, which no session by itself
-    predicts. :func:`with_history` keeps the targets as they are.
+    all clicks are targets, including the first click of a later session, which separate sessions
+    cannot predict. :func:`with_history` keeps the targets as they are.
 
     Args:
         sessions: Sessions with users.
@@ -49,7 +49,7 @@ def join_sessions(sessions: Sessions) -> Sessions:
     alone = users.max(initial=-1) + 1 + np.arange(len(users))
     owner = np.where(users < 0, alone, users)
     order = np.lexsort((_starts(sessions), owner))
-    first = np.flatnonzero(np.diff(owner[order], prepend=-1))  # of each history, into order
+    first = np.flatnonzero(np.diff(owner[order], prepend=-1))  # clicks of each history, in order
     counts = np.diff(first, append=len(order))
     lengths = sessions.lengths[order]
     session_ptr, clicks = window_clicks(sessions.ptr, order, np.zeros_like(order), lengths)
@@ -74,16 +74,16 @@ def with_history(
     """Each session with the earlier sessions of its user before it; its targets stay the same.
 
     For evaluation: the scores can then be compared with the scores of single sessions, target by
-    target. Earlier sessions, of ``history`` and of these, have their last click before the first of
-    this one, so that nothing later is ever seen. Without times, earlier are all of ``history``, and
-    of these the sessions that come before. Joined clicks carry ``session`` as in
+    target. Earlier sessions, in ``history`` and in ``sessions``, end before the first click of this
+    one, so that nothing later is ever seen. Without times, all sessions of ``history`` are earlier,
+    and in ``sessions`` those that come before. Joined clicks carry ``session`` as in
     :func:`join_sessions`.
 
     Args:
         sessions: Sessions with users, the test part for one.
         history: Further sessions with users, the training part for one.
-        max_clicks: Newest clicks of the earlier sessions to keep, so that users with thousands do
-            not cost each of their sessions as many; ``None``: all.
+        max_clicks: Number of newest clicks of the earlier sessions to keep, which limits the cost
+            of users with thousands of clicks; ``None``: all.
 
     Returns:
         One history per session, in the order of ``sessions``.
@@ -114,7 +114,7 @@ def with_history(
     by_end = who[order[is_end[order]]]  # sessions by user, then by end
     stop = place[pool.num_sessions :]  # ends before each session: [num_sessions]
     first = np.searchsorted(pool.users[by_end], pool.users[own], side="left")
-    first = np.where(pool.users[own] < 0, stop, first)  # an unknown user has no past
+    first = np.where(pool.users[own] < 0, stop, first)  # an unknown user has no history
 
     flat_ptr, flat = window_clicks(pool.ptr, by_end, np.zeros_like(by_end), pool.lengths[by_end])
     flat = np.arange(pool.num_clicks)[flat] if isinstance(flat, slice) else flat
@@ -148,7 +148,7 @@ def _check(sessions: Sessions) -> None:
 
 
 def _starts(sessions: Sessions) -> NDArray[Any]:
-    """What orders sessions: time of the first click, or their number."""
+    """The key that orders sessions: time of the first click, or their number."""
     if sessions.time is None:
         return np.arange(sessions.num_sessions)
     return np.asarray(sessions.time[sessions.ptr[:-1]])
@@ -161,7 +161,7 @@ def _ends(sessions: Sessions) -> NDArray[Any]:
 
 
 def _first_targets(first_target: Ints, lengths: Ints, session_ptr: Ints, first: Ints) -> Ints:
-    """Position of the first target of each history; its length where there is none."""
+    """Position of the first target of each history; its length if there is none."""
     target = np.maximum(first_target, 1)
     history = np.repeat(np.arange(len(first)), np.diff(first, append=len(lengths)))
     has = np.flatnonzero(target < lengths)
@@ -182,7 +182,7 @@ def _first_targets(first_target: Ints, lengths: Ints, session_ptr: Ints, first: 
 
 
 def _after(history: Sessions, sessions: Sessions) -> Sessions:
-    """Both in one, history first, in the codes of ``sessions``."""
+    """Both parts in one, history first, in the codes of ``sessions``."""
     history = history.with_vocabulary(sessions.vocabulary)
     history = history.with_feature_vocabularies(sessions.feature_vocabularies)
     if sessions.user_vocabulary is not None and history.user_vocabulary is not None:

@@ -1,4 +1,4 @@
-"""Tables with one row per item: rows by number, and several tables as one."""
+"""Tables with one row per item: takes rows by number, and joins tables."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ def take_rows(table: pd.DataFrame, row: NDArray[np.integer[Any]]) -> pd.DataFram
 def join_tables(
     items: Vocabulary, tables: Iterable[tuple[Vocabulary, pd.DataFrame | None]]
 ) -> pd.DataFrame | None:
-    """The features of all items, each item's from the first table that has a row for it.
+    """The features of all items; each item takes the row of the first table that has one.
 
     Args:
-        items: The items in the order of the rows to make; one that no table has is missing.
+        items: The items in the order of the new rows; an item without a row gets missing values.
         tables: Items and their rows; ``None``: there is no table for these items.
 
     Returns:
-        One row per item, or ``None`` where there is no table at all.
+        One row per item, or ``None`` if there is no table at all.
     """
     given = [(known, table) for known, table in tables if table is not None]
     if not given:

@@ -8,15 +8,15 @@ from numpy.typing import ArrayLike, NDArray
 from graphseq.ragged import ptr_of, ragged_arange
 
 CODES_PER_PIECE = 1 << 22
-"""Codes of which NumPy makes 64-bit copies at a time."""
+"""Number of codes that NumPy copies to 64 bits at once."""
 
 
 def session_numbers(index: ArrayLike, num_sessions: int) -> NDArray[np.int64]:
-    """Numbers ``0..num_sessions-1`` of an index, from the end where negative, or of a mask.
+    """Session numbers ``0..num_sessions-1`` from an index (negative: from the end) or a mask.
 
     Args:
         index: int [n], or bool [num_sessions].
-        num_sessions: How many there are.
+        num_sessions: Number of sessions.
 
     Raises:
         ValueError: If the mask has another length, or the index is not an integer or out of range.
@@ -56,8 +56,8 @@ def window_clicks(
         start, stop: Positions within the session, [n].
 
     Returns:
-        The pointer of the windows, int64 [n + 1], and where their clicks lie in the flat arrays.
-        This is a slice, without a copy, where they are adjacent and in order, else an index.
+        The pointer of the windows, int64 [n + 1], and the places of their clicks in the flat
+        arrays: a slice, without a copy, if they are adjacent and in order, else an index.
 
     Raises:
         ValueError: If a window is empty or outside its session.
@@ -79,11 +79,11 @@ def window_clicks(
 
 
 def count_codes(codes: NDArray[np.int32], size: int) -> NDArray[np.int64]:
-    """How often each code ``0..size - 1`` occurs, int64 [size]; a piece of the array at a time.
+    """How often each code ``0..size - 1`` occurs, int64 [size]; counted piece by piece.
 
     Args:
-        codes: Codes, -1 where there is none, int32 [n].
-        size: How many codes there are.
+        codes: Codes, -1 for none, int32 [n].
+        size: Number of codes.
     """
     counts = np.zeros(size + 1, dtype=np.int64)
     for start in range(0, len(codes), CODES_PER_PIECE):

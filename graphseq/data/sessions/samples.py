@@ -1,4 +1,4 @@
-"""Published samples, a prefix and its target each, back to the sessions that they were made of."""
+"""Rebuilds sessions from published samples, each a prefix and its target."""
 
 from __future__ import annotations
 
@@ -14,11 +14,12 @@ from graphseq.data.sessions.sessions import Sessions
 def merge_samples(samples: Sessions) -> Sessions:
     """Sessions whose targets, with the clicks before each, are exactly these samples.
 
-    A session of n clicks is published as neighboring samples, the longest prefix first or the
-    shortest. Each run of samples that lose, or gain, one click at their end becomes one session:
-    the clicks of its longest sample, with ``first_target`` at the target of its shortest. Where a
-    sample could join either neighbor, the order that more samples follow decides, and at a tie the
-    longest first. A sample that joins none is a session by itself, with one target, its last click.
+    A session of n clicks is published as consecutive samples, with the longest or the shortest
+    prefix first. Each run of samples that lose (or gain) one click at the end becomes one session:
+    the clicks of its longest sample, with ``first_target`` at the target of its shortest. If a
+    sample could join either neighbor, the more common order decides, and at a tie the longest
+    prefix comes first. A sample that joins no neighbor is a session by itself, with its last click
+    as the only target.
 
     Args:
         samples: One session per sample: its prefix, then its target.
@@ -34,7 +35,7 @@ def merge_samples(samples: Sessions) -> Sessions:
 def _runs(
     items: NDArray[np.int32], ptr: NDArray[np.int64], users: NDArray[np.int32] | None
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """First and last sample of each run that loses, or gains, one click per step."""
+    """First and last sample of each run that loses (or gains) one click per step."""
     lengths = np.diff(ptr)
     step = np.diff(lengths)
     step[np.abs(step) != 1] = 0
@@ -48,7 +49,9 @@ def _runs(
     if len(at):
         step[at] *= np.logical_and.reduceat(items[left] == items[right], window[:-1])
     usual = step == (1 if (step > 0).sum() > (step < 0).sum() else -1)
-    taken = usual.copy()  # steps next to one of the usual order: their samples have a neighbor
+    taken = (
+        usual.copy()
+    )  # steps next to a step of the common order: their samples already have a neighbor
     taken[1:] |= usual[:-1]
     taken[:-1] |= usual[1:]
     joined = usual | ((step != 0) & ~taken)

@@ -34,8 +34,8 @@ from graphseq.ragged import ptr_of
 class Sessions:
     """Ragged sessions: session ``s`` is ``items[ptr[s]:ptr[s + 1]]``, oldest click first.
 
-    Made by :meth:`from_frame`, :meth:`from_lists`, :meth:`from_events` and their kin; arrays may be
-    memory-mapped and are never written to.
+    Made by :meth:`from_frame`, :meth:`from_lists`, :meth:`from_events` and similar methods. Arrays
+    can be memory-mapped and are never modified.
 
     Args:
         items: Item codes of all clicks, int32 [num_clicks]; -1: not in ``vocabulary``.
@@ -48,13 +48,13 @@ class Sessions:
         feature_vocabularies: Name -> ids behind the codes of a categorical click feature.
         item_features: One row per item in code order.
         session_ids: The log's own name of each session, [num_sessions]; text in Arrow's memory.
-        first_target: Position in its session of the first click that is a target, int64
-            [num_sessions]; ``None``: 1 everywhere, so that every prefix counts.
-        listed: Items that are in the catalog also without a click, bool [num_items]; see
-            :meth:`with_items`. ``None``: there is none.
+        first_target: Position of the first target in each session, int64 [num_sessions]; ``None``:
+            1 for all sessions, so that every prefix counts.
+        listed: Items that stay in the catalog without a click, bool [num_items]; see
+            :meth:`with_items`. ``None``: none.
 
     Raises:
-        ValueError: If the arrays do not fit together.
+        ValueError: If the arrays do not match.
     """
 
     items: NDArray[np.int32]
@@ -71,7 +71,7 @@ class Sessions:
     listed: NDArray[np.bool_] | None = None
 
     def __post_init__(self) -> None:
-        # Shapes and ends only: a look at all values would page in the whole of a memory-mapped log.
+        # Only shapes and ends are checked: reading all values would load a whole memory-mapped log.
         shapes_fit = self.items.ndim == 1 and self.ptr.ndim == 1 and self.ptr.size > 0
         if not shapes_fit or self.items.dtype != np.int32 or self.ptr.dtype != np.int64:
             raise ValueError(
@@ -88,12 +88,12 @@ class Sessions:
         named = ("users", "session_ids", "first_target")
         per_session = {name: getattr(self, name) for name in named}
         for fields, size, unit in (
-            (per_click, self.num_clicks, "value a click"),
-            (per_session, self.num_sessions, "value a session"),
+            (per_click, self.num_clicks, "value per click"),
+            (per_session, self.num_sessions, "value per session"),
             (
                 {"item_features": self.item_features, "listed": self.listed},
                 self.num_items,
-                "row an item",
+                "row per item",
             ),
         ):
             for name, v in fields.items():
@@ -116,7 +116,7 @@ class Sessions:
         Args:
             item_ids: Ids of all clicks, session after session, [num_clicks].
             ptr: First click of each session, and the end, [num_sessions + 1].
-            vocabulary: Item ids to count with; others become -1. ``None``: those that occur.
+            vocabulary: Known item ids; others become -1. ``None``: the ids that occur.
             **fields: Any further field of :class:`Sessions`.
 
         Raises:
@@ -150,16 +150,16 @@ class Sessions:
     def concat(cls, parts: Sequence[Sessions]) -> Sessions:
         """The sessions of all parts, one part after the other, in one vocabulary.
 
-        Parts of one log keep their codes. Else the vocabulary of the first part comes first,
-        followed by what the next parts have beyond it. Users and values of click features are
-        joined in the same way. An item has the features of the first part that knows it.
+        Parts of one log keep their codes. Otherwise the vocabulary of the first part comes first,
+        followed by the new ids of the next parts. Users and values of click features are joined in
+        the same way. An item has the features of the first part that knows it.
 
         Args:
-            parts: At least one; a part without sessions counts for its vocabulary alone.
+            parts: At least one part; a part without sessions contributes only its vocabulary.
 
         Raises:
             ValueError: If there is no part, one is not a :class:`Sessions`, or one has times,
-                users, session ids or click features and another has not.
+                users, session ids or click features and another does not.
         """
         parts = list(parts)
         if not parts:
@@ -241,12 +241,12 @@ class Sessions:
         Args:
             sessions: One list, array, tensor or column of item ids per session; an array or tensor
                 [num_sessions, num_clicks]; or a column of lists of pandas, polars or Arrow.
-            vocabulary: Item ids to count with; others become -1. ``None``: those that occur.
+            vocabulary: Known item ids; others become -1. ``None``: the ids that occur.
             users: The user of each session.
 
         Raises:
-            ValueError: If there is no session, one is empty or missing, or an item id is missing
-                or of a type that cannot be saved; its position is named.
+            ValueError: If there is no session, one is empty or missing, or an item id is missing or
+                of a type that cannot be saved. The message gives its position.
         """
         items, ptr = read_lists(sessions)
         fields: dict[str, Any] = {}
@@ -254,7 +254,7 @@ class Sessions:
             named = id_column(column_of(users, "users"))
             if len(named) != len(ptr) - 1:
                 raise ValueError(
-                    f"users needs one user a session: {len(ptr) - 1}, got {len(named)}."
+                    f"users needs one user per session: {len(ptr) - 1}, got {len(named)}."
                 )
             fields["user_vocabulary"], codes = Vocabulary.factorize(named)
             fields["users"] = codes.astype(np.int32)
@@ -278,7 +278,7 @@ class Sessions:
         """Sessions of a log with one click per row, or with one session per row.
 
         Clicks of one session are ordered by time; clicks of equal time keep the log's order.
-        Without ``time`` the log's order is the order. Only the columns named are read.
+        Without ``time`` the order of the log is kept. Only the named columns are read.
 
         Args:
             log: A frame of pandas or polars, a table of Arrow, a relation of DuckDB, or any other
@@ -289,23 +289,23 @@ class Sessions:
                 as numbers (seconds, or see ``time_unit``). A session whose user is missing has
                 user -1. Where items are lists, each row is a session, and lists of times and
                 features belong to them; ``events.aid`` is a part of a list of objects.
-            gap: Cuts a session further where the pause is longer, as ``"30min"`` or in seconds;
-                its parts keep its name.
+            gap: Longest pause within a session, as ``"30min"`` or in seconds; a session with a
+                longer pause is split, and its parts keep its name.
             features: Columns that describe the click: numbers stay numbers, all else gets codes
                 (-1: missing).
             item_features: Columns that describe the item (its first click decides), or a frame
                 indexed by item id.
-            out: A folder to build the sessions in, of a log larger than memory; see
+            out: A folder to build the sessions in, for a log larger than memory; see
                 :func:`graphseq.data.logs.conversion.convert`.
             **options: How the log is read, see :class:`~graphseq.data.logs.source.LogOptions`:
                 ``names``, ``separator``, ``encoding``, ``quote``, ``null_values``, ``ids``,
                 ``time_unit``, ``time_format``, ``bad_lines``, ``item_separator``.
 
         Raises:
-            ValueError: If it is not a log or an empty one, or a column is missing (existing ones
-                are listed). Also if a value is missing or cannot be read (rows are counted and
-                named), numbers cannot be seconds, a session has two users, or a file is broken or
-                cut off.
+            ValueError: If it is not a log or is empty, or a column is missing (existing ones are
+                listed). Also if a value is missing or cannot be read (rows are counted and named),
+                numbers cannot be seconds, a session has two users, or a file is damaged or
+                truncated.
             TypeError: If there is no such option.
         """
         columns: dict[str, Any] = {
@@ -333,7 +333,7 @@ class Sessions:
         out: str | PathLike[str] | None = None,
         **options: Any,
     ) -> Sessions:
-        """Sessions of users' logs, cut where a user was inactive for longer than ``gap``.
+        """Sessions from a log of users, split where a user was inactive for longer than ``gap``.
 
         Each session keeps its user and its time: see :meth:`session_table`.
 
@@ -341,8 +341,8 @@ class Sessions:
             log: The log, one event per row: anything that :meth:`from_frame` takes.
             user, item, time: Names of its columns. ``user`` may be several columns, as
                 ``["user_id", "cookie"]``: the first one with a value determines the user of a row.
-                Ids of the other columns get the name of their column, as ``"cookie=7"``, since a
-                cookie 7 is not the user 7.
+                Ids of the other columns are prefixed with the column name, as ``"cookie=7"``,
+                because cookie 7 is not user 7.
             gap: The longest pause within a session, as ``"30min"`` or in seconds; ``None``: one
                 session per user.
             features, item_features, out, options: As in :meth:`from_frame`.
@@ -417,14 +417,14 @@ class Sessions:
 
     @property
     def targets_from(self) -> NDArray[np.int64]:
-        """``first_target``, written out where it is ``None``: int64 [num_sessions]."""
+        """``first_target`` of every session, also if it is ``None``: int64 [num_sessions]."""
         if self.first_target is None:
             return np.ones(self.num_sessions, dtype=np.int64)
         return self.first_target
 
     @property
     def num_targets(self) -> int:
-        """Clicks that are targets: those from ``first_target`` on in every session."""
+        """Number of targets: the clicks from ``first_target`` on in every session."""
         return int(np.maximum(self.lengths - self.targets_from, 0).sum())
 
     def __len__(self) -> int:
@@ -437,7 +437,7 @@ class Sessions:
     def __getitem__(self, index: slice) -> Sessions: ...
 
     def __getitem__(self, index: int | slice) -> list[Any] | Sessions:
-        """The item ids of one session; of a slice, its sessions.
+        """The item ids of one session; for a slice, its sessions.
 
         ``None`` stands for a click outside the vocabulary.
 
@@ -471,9 +471,9 @@ class Sessions:
         """The same sessions with features of their items.
 
         Args:
-            table: One row per item, indexed by item id, in any order; items that it lacks have
-                missing values, and rows of other items are left out. It takes the place of features
-                that are there.
+            table: One row per item, indexed by item id, in any order. Items without a row get
+                missing values, and rows of unknown items are ignored. It replaces existing
+                features.
 
         Raises:
             ValueError: If an item has two rows, or no item of the sessions has one.
@@ -488,19 +488,18 @@ class Sessions:
         return replace(self, item_features=take_rows(table, row))
 
     def with_items(self, items: Any) -> Sessions:
-        """The same sessions with further items in their catalog, which need no click.
+        """The same sessions with more items in their catalog, which need no clicks.
 
-        A model of these sessions knows the items, with a training count of 0: a neural one scores
-        them, and does so better where item features describe them. Splits and filters keep them, so
+        A model of these sessions knows the items, with a training count of 0: a neural model can
+        score them, and does so better with item features. Splits and filters keep these items, so
         that a test click on one is known.
 
         Args:
-            items: Ids of items, in any order, also of clicked items. Or a frame indexed by item id,
-                whose columns are item features: it replaces features that the sessions have of
-                these items.
+            items: Ids of items, in any order, including clicked items. Or a frame indexed by item
+                id, whose columns are item features and replace existing features of these items.
 
         Raises:
-            ValueError: If an item is given twice, or ids are not of the type of the sessions' ids.
+            ValueError: If an item is given twice, or ids have another type than the sessions' ids.
         """
         table = None
         if isinstance(items, pd.DataFrame):
@@ -540,7 +539,7 @@ class Sessions:
         return pd.DataFrame(columns)
 
     def session_table(self) -> pd.DataFrame:
-        """One row per session, in their order: whose it is, and when it was.
+        """One row per session, in their order, with user and times.
 
         Returns:
             Columns ``session_id`` (the log's own name, else the number), with users ``user_id``,
@@ -571,8 +570,8 @@ class Sessions:
     def fingerprint(self) -> str:
         """SHA-256 over clicks, sessions, targets, times, users, click features and all ids.
 
-        Equal for equal data only; names of sessions and features of items are not data in this
-        sense. All of a memory-mapped log is read.
+        Equal for equal data only; session ids and item features do not count. A memory-mapped log
+        is read completely.
         """
         return fingerprint(
             {
@@ -602,9 +601,10 @@ class Sessions:
         return self.window(index, np.zeros(len(index), dtype=np.int64), self.lengths[index])
 
     def window(self, index: ArrayLike, start: ArrayLike, stop: ArrayLike) -> Sessions:
-        """Clicks ``start..stop-1`` of these sessions; ``first_target`` moves along.
+        """Clicks ``start..stop-1`` of these sessions; ``first_target`` is adjusted.
 
-        Whole neighbors in their old order stay views of these arrays; all else is copied.
+        Adjacent whole sessions in their old order stay views of these arrays; anything else is
+        copied.
 
         Args:
             index: Session numbers, int [n], or a mask, bool [num_sessions].
@@ -663,10 +663,10 @@ class Sessions:
         )
 
     def with_vocabulary(self, vocabulary: Vocabulary) -> Sessions:
-        """The same sessions in the codes of another vocabulary; what it lacks becomes -1.
+        """The same sessions in the codes of another vocabulary; unknown items become -1.
 
         Raises:
-            ValueError: If none of the items is in it, and all are of another type.
+            ValueError: If none of the items is in it, and all have another type.
         """
         if vocabulary is self.vocabulary:
             return self
@@ -687,10 +687,10 @@ class Sessions:
         )
 
     def with_user_vocabulary(self, vocabulary: Vocabulary | None) -> Sessions:
-        """The same sessions in another vocabulary of users; what it lacks becomes -1.
+        """The same sessions in another vocabulary of users; unknown users become -1.
 
         Raises:
-            ValueError: If none of the users is in it, and all are of another type.
+            ValueError: If none of the users is in it, and all have another type.
         """
         if vocabulary is None or self.users is None or self.user_vocabulary is None:
             return replace(self, users=None, user_vocabulary=None)
@@ -703,11 +703,11 @@ class Sessions:
         """The same sessions with values of click features in the codes of other vocabularies.
 
         Args:
-            vocabularies: Name of a categorical click feature -> its values; what one lacks becomes
-                -1. Names that these sessions do not have are passed over.
+            vocabularies: Name of a categorical click feature -> its values; unknown values become
+                -1. Names that these sessions do not have are ignored.
 
         Raises:
-            ValueError: If no value of a feature is in it, and all are of another type.
+            ValueError: If no value of a feature is in it, and all have another type.
         """
         features, owned = dict(self.click_features), dict(self.feature_vocabularies)
         for name, vocabulary in vocabularies.items():
@@ -721,7 +721,7 @@ class Sessions:
         return replace(self, click_features=features, feature_vocabularies=owned)
 
     def in_codes_of(self, catalog: Catalog) -> Sessions:
-        """What :meth:`Catalog.encode` does."""
+        """The implementation of :meth:`Catalog.encode`."""
         own = self.item_features
         if self.vocabulary != catalog.items:
             recoded = replace(self, item_features=None).with_vocabulary(catalog.items)
@@ -734,7 +734,7 @@ class Sessions:
         return recoded.with_feature_vocabularies(catalog.click_vocabularies)
 
     def drop_unused_items(self) -> Sessions:
-        """The same sessions with a vocabulary of the items that occur, or are :attr:`listed`."""
+        """The same sessions with a vocabulary of items that occur or are :attr:`listed`."""
         used = count_codes(self.items, self.num_items) > 0
         if self.listed is not None:
             used |= self.listed
@@ -754,10 +754,10 @@ def _joined(values: Sequence[Any]) -> Any:
 
 
 def only_sessions(name: str, value: Any) -> None:
-    """Refuses anything but :class:`Sessions`.
+    """Raises unless the value is :class:`Sessions`.
 
     Raises:
-        ValueError: If it is not one; the message names the argument and shows how to make one.
+        ValueError: If it is not; the message names the argument and shows how to make sessions.
     """
     if isinstance(value, Sessions):
         return

@@ -1,4 +1,4 @@
-"""What a set of sessions looks like, in numbers."""
+"""Statistics of a set of sessions."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ LENGTH_QUANTILES = (0.25, 0.5, 0.75, 0.9, 0.99)
 
 
 class Clicks(Protocol):
-    """What statistics are made of; :class:`~graphseq.data.Sessions` have it."""
+    """The fields that statistics need; :class:`~graphseq.data.Sessions` has them."""
 
     @property
     def items(self) -> NDArray[np.int32]: ...
@@ -73,7 +73,7 @@ def statistics_of(sessions: Clicks) -> pd.DataFrame:
 
 
 def date_of(seconds: float) -> str:
-    """Seconds since 1970 as a date in UTC, or as the number where that is not a date."""
+    """Seconds since 1970 as a date in UTC, or the number itself if that is not a date."""
     try:
         return pd.Timestamp(seconds, unit="s").isoformat(sep=" ", timespec="seconds")
     except (ValueError, OverflowError):
@@ -81,13 +81,13 @@ def date_of(seconds: float) -> str:
 
 
 def _repeats(items: NDArray[np.int32], session: NDArray[np.int64]) -> tuple[int, int, int]:
-    """Number of pairs (session, item), of transitions made before, and of transitions."""
+    """Numbers of pairs (session, item), of repeated transitions, and of all transitions."""
     if len(items) == 0:
         return 0, 0, 0
     key = session * (int(items.max()) + 1) + items
     _, node, clicks_of_node = np.unique(key, return_inverse=True, return_counts=True)
     follows = session[1:] == session[:-1]
-    # A transition can only be a repeated one if both its clicks lie on repeated items.
+    # A transition can only be repeated if both its clicks are on repeated items.
     often = clicks_of_node[node] > 1
     suspect = np.flatnonzero(follows & often[1:] & often[:-1])
     pair = node[suspect] * len(clicks_of_node) + node[suspect + 1]

@@ -1,4 +1,4 @@
-"""Ids of a user's own (strings, 64-bit integers) on one side, codes 0..n-1 on the other."""
+"""Maps a user's ids (strings, 64-bit integers) to codes 0..n-1 and back."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pyarrow as pa
 from numpy.typing import ArrayLike, NDArray
 
 UNKNOWN = -1
-"""The code of an id that a vocabulary does not hold."""
+"""The code of an unknown id."""
 
 IntArray = NDArray[np.integer[Any]]
 
@@ -19,8 +19,8 @@ IntArray = NDArray[np.integer[Any]]
 class Vocabulary:
     """A two-way map between ids of any hashable type and the codes ``0..n-1``.
 
-    Ids of one type are held in an array of that type (text in Arrow's memory, not as Python
-    objects). Integers and text of any type are int64 and ``str`` here.
+    Ids of one type are stored in an array of that type (text in Arrow's memory, not as Python
+    objects). All integers become int64, and all text ``str``.
 
     Args:
         ids: Distinct ids; the id at position ``c`` gets code ``c``.
@@ -43,14 +43,14 @@ class Vocabulary:
 
     @classmethod
     def from_unique(cls, ids: Iterable[Any]) -> Vocabulary:
-        """The vocabulary of ids known to be distinct and present: they are not looked at."""
+        """The vocabulary of ids that are known to be distinct and present; they are not checked."""
         vocabulary = cls.__new__(cls)
         vocabulary.ids = as_index(ids)
         return vocabulary
 
     @classmethod
     def factorize(cls, values: Iterable[Any]) -> tuple[Vocabulary, IntArray]:
-        """Codes in order of first appearance, and the vocabulary that undoes them.
+        """Codes in order of first appearance, and the vocabulary that decodes them.
 
         Args:
             values: Ids, [n]; a missing value gets code -1.
@@ -63,15 +63,15 @@ class Vocabulary:
         return cls.from_unique(ids), codes
 
     def encode(self, values: Iterable[Any], *, what: str | None = None) -> IntArray:
-        """Codes of ``values``, int64 [n]; -1 where the id is unknown.
+        """Codes of ``values``, int64 [n]; -1 for unknown ids.
 
         Args:
             values: Ids, [n].
-            what: What they are, in a message. Then ids of which none is known, as all are of
-                another type (text "1" for 1), are refused.
+            what: Name of the ids in messages. If given, an error is raised when no id is known
+                because all have another type (text "1" for 1).
 
         Raises:
-            ValueError: If they are.
+            ValueError: If no id is known and all have another type.
         """
         wanted = values if isinstance(values, (pd.Index, pd.Series)) else as_ids(values)
         if len(wanted) == 0 or len(self) == 0:
@@ -82,7 +82,7 @@ class Vocabulary:
                 return self._encode_by_value(np.asarray(wanted))
         if isinstance(wanted.dtype, np.dtype) and wanted.dtype.kind in "iu":
             codes = self.ids.get_indexer(pd.Index(wanted)).astype(np.int64, copy=False)
-        else:  # Each distinct id is looked up once: as text it becomes a Python object there.
+        else:  # Each distinct id is looked up once, because text becomes a Python object for it.
             place, distinct = pd.factorize(wanted)
             table = self.ids.get_indexer(as_index(distinct)).astype(np.int64, copy=False)
             codes = np.append(table, UNKNOWN)[place]
@@ -91,14 +91,14 @@ class Vocabulary:
         return codes
 
     def map_to(self, other: Vocabulary, what: str = "ids") -> IntArray:
-        """The code in ``other`` of every code here, int64 [n + 1]; the last one, -1, of -1.
+        """The code in ``other`` of every code here, int64 [n + 1]; the last entry maps -1 to -1.
 
         Args:
-            other: What it lacks becomes -1.
-            what: The ids, in a message.
+            other: The other vocabulary; ids that it lacks become -1.
+            what: Name of the ids in messages.
 
         Raises:
-            ValueError: If the ids are not of the type of the ids of ``other``.
+            ValueError: If the ids have another type than the ids of ``other``.
         """
         if other is self or other == self:
             return np.append(np.arange(len(self)), UNKNOWN)
@@ -117,9 +117,9 @@ class Vocabulary:
         )
 
     def _encode_by_value(self, wanted: NDArray[Any]) -> IntArray:
-        """Codes of floats among integers, or of integers among floats.
+        """Codes of floats in a vocabulary of integers, or of integers in one of floats.
 
-        Beyond 53 bits one float represents several integers, so that none of them is the same.
+        Beyond 53 bits one float represents several integers, so that none of them matches.
         """
         exact = (wanted >= -(2**53)) & (wanted <= 2**53) & (wanted == np.floor(wanted))
         whole = np.where(exact, wanted, 0).astype(np.int64)
@@ -130,7 +130,7 @@ class Vocabulary:
         """Ids of ``codes`` [n], as plain Python values.
 
         Raises:
-            ValueError: If a code lies outside ``0..n-1``.
+            ValueError: If a code is outside ``0..n-1``.
         """
         codes = np.asarray(codes, dtype=np.int64)
         if codes.size and not (0 <= codes.min() and codes.max() < len(self)):
@@ -141,27 +141,27 @@ class Vocabulary:
         return self.ids.take(codes).tolist()
 
     def column(self, codes: ArrayLike) -> pd.Series:
-        """Ids of ``codes`` [n] as a column that keeps their type; missing where the code is -1."""
+        """Ids of ``codes`` [n] as a column that keeps their type; a code of -1 is missing."""
         codes = np.asarray(codes, dtype=np.int64)
         if (codes >= 0).all():
             return pd.Series(self.ids.take(codes).array)
-        # A NumPy integer has no missing value, and as a float it would lose its last digits.
+        # NumPy integers have no missing value, and floats would lose the last digits.
         ids = self.ids.astype("Int64") if self.ids.dtype.kind in "iu" else self.ids
         return pd.Series(pd.api.extensions.take(ids.array, codes, allow_fill=True))
 
     def subset(self, codes: ArrayLike) -> Vocabulary:
-        """The vocabulary of these codes alone, renumbered in the order given."""
+        """The vocabulary of only these codes, renumbered in the given order."""
         return Vocabulary(self.ids.take(np.asarray(codes, dtype=np.int64)))
 
     def extended(self, others: Iterable[Vocabulary], what: str = "ids") -> Vocabulary:
-        """These ids under their codes, followed by what the others have beyond them, in order.
+        """These ids under their codes, followed by the new ids of the others, in order.
 
         Args:
             others: Vocabularies of ids of the same kind.
-            what: The ids, in a message.
+            what: Name of the ids in messages.
 
         Raises:
-            ValueError: If the ids of one are of another type than those before it.
+            ValueError: If the ids of one have another type than the ids before it.
         """
         found = self
         for other in others:
@@ -186,7 +186,7 @@ class Vocabulary:
 
 
 def _kind(ids: pd.Index) -> str | None:
-    """What ids are, in words; ``None``: nothing, or things of several kinds."""
+    """The type of ids in words; ``None``: no ids, or ids of several types."""
     if len(ids) == 0:
         return None
     if isinstance(ids.dtype, pd.StringDtype):
@@ -199,26 +199,26 @@ def _kind(ids: pd.Index) -> str | None:
         return f"a {ids.dtype}"
     inferred = pd.api.types.infer_dtype(ids, skipna=False)
     named = {"string": "text", "integer": "a whole number", "floating": "a float"}
-    if inferred.startswith("mixed"):  # of objects of one class, too
+    if inferred.startswith("mixed"):  # also for objects of one class
         classes = {type(value).__name__ for value in ids}
         return f"a {classes.pop()}" if len(classes) == 1 else None
     return named.get(inferred, f"of type {inferred}")
 
 
 def as_ids(values: Iterable[Any]) -> Any:
-    """Ids as an array in which each keeps its own type: NumPy alone would turn [1, "a"] to text."""
+    """Ids as an array in which each keeps its type: NumPy would convert [1, "a"] to text."""
     if isinstance(values, (np.ndarray, pd.api.extensions.ExtensionArray)):
         return values
     listed = list(values)
     if all(isinstance(value, (int, np.integer)) for value in listed):
         array = np.asarray(listed, dtype=None if listed else np.int64)
-        if array.dtype.kind in "iub":  # mixed signs beyond 63 bits would turn to floats
+        if array.dtype.kind in "iub":  # mixed signs beyond 63 bits would become floats
             return array
     return np.fromiter(listed, dtype=object, count=len(listed))
 
 
 def as_index(values: Iterable[Any]) -> pd.Index:
-    """Ids as an index of int64, ``str``, or whatever else they are; missing ones stay missing."""
+    """Ids as an index of int64, ``str`` or their own type; missing ids stay missing."""
     if isinstance(values, (pd.Categorical, pd.CategoricalIndex)):
         values = values.categories.take(values.codes)
     if isinstance(values, (pd.Index, pd.api.extensions.ExtensionArray)):

@@ -1,4 +1,4 @@
-"""Long histories cut into overlapping windows, so that each click is predicted once."""
+"""Splits long histories into overlapping windows, so that each click is predicted once."""
 
 from __future__ import annotations
 
@@ -11,17 +11,16 @@ from graphseq.data.sessions.sessions import Sessions, only_sessions
 
 
 def sliding_windows(sessions: Sessions, length: int, stride: int | None = None) -> Sessions:
-    """Windows of at most ``length`` clicks, from the end of each session on, oldest first.
+    """Windows of at most ``length`` clicks, placed from the end of each session, oldest first.
 
     Each target of a session is a target of exactly one window. It has at least ``length - stride``
-    clicks before it, where the session has them. The authors' code of BERT4Rec (Sun et al., CIKM
-    2019) cuts long histories in the same way. For training parts: evaluation needs no cut sessions.
-
-    Clicks in several windows are copied, ``length / stride`` times at most.
+    clicks before it, if the session has them. The authors' code of BERT4Rec (Sun et al., CIKM 2019)
+    splits long histories in the same way. Use it for training parts: evaluation needs no windows.
+    Clicks in several windows are copied, at most ``length / stride`` times.
 
     Args:
         sessions: Training sessions.
-        length: Most clicks of a window, its targets included, at least 2.
+        length: Maximum number of clicks per window, including its targets, at least 2.
         stride: Clicks from one window to the next, 1 to ``length - 1``; ``None``: half of
             ``length``.
 
@@ -36,7 +35,7 @@ def sliding_windows(sessions: Sessions, length: int, stride: int | None = None) 
     if not 1 <= whole("stride", stride, at_least=0) < length:
         raise ValueError(f"stride lies in 1..{length - 1}, below length, got {stride}.")
     lengths, first_target = sessions.lengths, sessions.targets_from
-    # A window ends at the session's end, and strides before that as long as targets are left.
+    # Windows end at the session's end, and every stride before it as long as targets are left.
     more = -(-np.maximum(lengths - length, 0) // stride)
     windows = 1 + more  # [num_sessions]
     session = np.repeat(np.arange(sessions.num_sessions), windows)

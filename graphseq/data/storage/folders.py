@@ -518,7 +518,7 @@ def _open_directory(path: Path, kind: FolderKind) -> int:
         raise ValueError(f"There is no folder {path}.") from error
     except NotADirectoryError as error:
         raise ValueError(
-            f"{path} is no folder, so it holds no {kind.holds}: {kind.made_by} makes one."
+            f"{path} is not a folder, so it holds no {kind.holds}: {kind.made_by} makes one."
         ) from error
     except (OSError, ValueError) as error:
         raise ValueError(f"{path} cannot be opened: {error}.") from error

@@ -63,7 +63,7 @@ class BSTRanker(BehaviorModel):
         time_buckets: Buckets of the time to the request, two to a doubling of the log's unit.
         click_features, item_features: Specs, as of :class:`~graphseq.models.BST`.
         context_features: Specs of the features of the request; the batch's fields
-            ``context_<name>``, one value a session.
+            ``context_<name>``, one value per session.
         feature_channels: Width of the embedding of each feature.
         num_users: Users of the training log; ``None``: users are not told apart.
         mlp_channels: Widths of the layers before the logit.
@@ -211,7 +211,7 @@ class BSTRanker(BehaviorModel):
         """
         if candidates.dim() != 2 or candidates.size(0) != batch.num_graphs:
             raise ValueError(
-                f"candidates must be [{batch.num_graphs}, C], one row a session, got "
+                f"candidates must be [{batch.num_graphs}, C], one row per session, got "
                 f"{list(candidates.shape)}."
             )
         return self.score(batch, candidates)

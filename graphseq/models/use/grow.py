@@ -213,7 +213,7 @@ def _fill(model: SessionModel, grown: SessionModel, rows: Rows) -> None:
             raise ValueError(
                 f"{name} of {type(model).__name__} has shape {list(old.shape)} for "
                 f"{items[0]} items and {list(tensor.shape)} for {items[1]}: grow knows tables with "
-                "one row an item or a user."
+                "one row per item or user."
             )
         tensor[: sizes[0]] = old
         if name in learnt and sizes == items:

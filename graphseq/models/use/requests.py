@@ -150,7 +150,7 @@ def _users(
     codes = np.asarray(vocabulary.encode(named, what="users"), dtype=np.int64)
     if len(codes) != num_sessions:
         raise ValueError(
-            f"users= needs one user a session: {num_sessions} sessions, {len(codes)} users."
+            f"users= needs one user per session: {num_sessions} sessions, {len(codes)} users."
         )
     unknown = np.flatnonzero(codes < 0)
     if unknown.size:

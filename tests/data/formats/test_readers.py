@@ -302,7 +302,7 @@ def test_read_recbole_split_what_is_missing_is_named(tmp_path: Path) -> None:
         read_recbole_split(tmp_path)
     folder = benchmark(tmp_path)
     train = folder / "x.train.inter"
-    with pytest.raises(ValueError, match=r"pass the one that holds the files, or test="):
+    with pytest.raises(ValueError, match=r"pass the folder of the files, or test="):
         read_recbole_split(train)
     write(folder / "y.test.inter", SAMPLES)
     with pytest.raises(ValueError, match=r"one file named x\.test\.inter, it has x.*, y"):

@@ -190,13 +190,19 @@ def test_wrong_input_is_named(items: Tensor, ptr: Tensor, message: str) -> None:
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"y": torch.tensor([1])}, r"y must have one value a session, 2 of them, got shape \[1\]"),
+        (
+            {"y": torch.tensor([1])},
+            r"y must have one value per session, 2 of them, got shape \[1\]",
+        ),
         ({"y": torch.tensor(1)}, r"got shape \[\]"),
         ({"y": torch.tensor([1]), "y_ptr": torch.tensor([0, 2])}, "targets, 1, got 0..2"),
         ({"y": torch.tensor([1]), "y_ptr": torch.tensor([0, 1])}, "3 of them, got 2"),
         ({"y": torch.tensor([1]), "y_ptr": torch.tensor([0, 2, 1])}, "y_ptr must never fall"),
-        ({"click_fields": {"click_time": torch.ones(2)}}, "click_time must have one value a click"),
-        ({"session_fields": {"user": torch.ones(3)}}, "user must have one value a session, 2 of"),
+        (
+            {"click_fields": {"click_time": torch.ones(2)}},
+            "click_time must have one value per click",
+        ),
+        ({"session_fields": {"user": torch.ones(3)}}, "user must have one value per session, 2 of"),
     ],
 )
 def test_fields_of_the_wrong_size_are_named(fields: dict[str, Any], message: str) -> None:

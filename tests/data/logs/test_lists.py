@@ -110,5 +110,5 @@ def test_what_is_no_list_of_sessions_is_refused_with_the_way_out(sessions: Any, 
 def test_from_lists_users_are_one_a_session() -> None:
     sessions = Sessions.from_lists([[1], [2]], users=torch.tensor([2**53 + 1, 5]))
     assert sessions.user_vocabulary.decode(sessions.users) == [2**53 + 1, 5]
-    with pytest.raises(ValueError, match="users needs one user a session: 2, got 1"):
+    with pytest.raises(ValueError, match="users needs one user per session: 2, got 1"):
         Sessions.from_lists([[1], [2]], users=[1])

@@ -191,7 +191,7 @@ def test_from_frame_what_is_no_log_is_refused_by_its_type(log: Any) -> None:
 def test_from_frame_open_file_is_refused_with_the_way_out() -> None:
     with Path(__file__).open() as file:
         for log in (file, io.BytesIO(b"session_id,item_id")):
-            with pytest.raises(ValueError, match=r"open file .* is no log: pass its path"):
+            with pytest.raises(ValueError, match=r"open file .* is not a log: pass its path"):
                 Sessions.from_frame(log)
 
 

@@ -85,7 +85,7 @@ def test_durations_of_parquet_are_times_and_refused_by_name_with_out(tmp_path: P
 def test_text_that_is_no_unicode_is_named_by_its_row() -> None:
     frame = pd.DataFrame({"session_id": [1, 1]})
     frame["item_id"] = pd.Series(["a", "\ud800"], dtype=object)
-    with pytest.raises(ValueError, match="'item_id' holds text that is no Unicode in 1 of"):
+    with pytest.raises(ValueError, match="'item_id' holds text that is not Unicode in 1 of"):
         Sessions.from_frame(frame)
-    with pytest.raises(ValueError, match="holds text that is no Unicode"):
+    with pytest.raises(ValueError, match="holds text that is not Unicode"):
         Sessions.from_lists([["a", "\ud800"]])

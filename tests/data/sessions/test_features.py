@@ -116,7 +116,7 @@ def test_feature_specs_of_movielens_tell_ratings_years_and_genres() -> None:
             {"click": [{"name": "device", "kind": "vector", "colour": 1}]},
             "A feature is a dict with name, kind",
         ),
-        ({"click": ["device"]}, "has no value, hence no quantiles"),
+        ({"click": ["device"]}, "has no values, so it has no quantiles"),
     ],
 )
 def test_feature_specs_of_what_is_not_there_raise(options: dict, message: str) -> None:

@@ -292,11 +292,11 @@ def test_sessions_wrong_types_and_lengths_are_refused() -> None:
         Sessions(items.astype(np.int64), ptr, ids)
     with pytest.raises(ValueError, match=r"got 0\.\.3"):
         Sessions(items, np.array([0, 3]), ids)
-    with pytest.raises(ValueError, match=r"time needs one value a click: 2, got 1"):
+    with pytest.raises(ValueError, match=r"time needs one value per click: 2, got 1"):
         Sessions(items, ptr, ids, time=np.zeros(1))
-    with pytest.raises(ValueError, match="one value a session: 1, got 2"):
+    with pytest.raises(ValueError, match="one value per session: 1, got 2"):
         Sessions(items, ptr, ids, users=np.zeros(2, np.int32))
-    with pytest.raises(ValueError, match="one row an item: 1, got 2"):
+    with pytest.raises(ValueError, match="one row per item: 1, got 2"):
         Sessions(items, ptr, ids, item_features=pd.DataFrame({"a": [1, 2]}))
 
 
@@ -636,7 +636,7 @@ def test_with_items_that_are_wrong_are_refused() -> None:
         sessions.with_items(["z", "z"])
     with pytest.raises(ValueError, match="None of these 1 items is known, as they are of another"):
         sessions.with_items([1])
-    with pytest.raises(ValueError, match="listed needs one row an item: 2, got 1"):
+    with pytest.raises(ValueError, match="listed needs one row per item: 2, got 1"):
         replace(sessions, listed=np.array([True]))
 
 

@@ -255,7 +255,7 @@ def test_open_folder_that_is_none_or_another_is_refused(tmp_path: Path) -> None:
     (tmp_path / "sessions.json").write_text('{"format": "graph')
     with pytest.raises(ValueError, match=r"sessions\.json is broken"):
         Sessions.open(tmp_path)
-    with pytest.raises(ValueError, match="is no folder"):
+    with pytest.raises(ValueError, match="is not a folder"):
         Sessions.open(tmp_path / "sessions.json")
 
 

@@ -151,7 +151,7 @@ def test_bst_ranker_no_candidates_and_no_sessions_give_no_scores() -> None:
 
 @pytest.mark.parametrize("shape", [(2,), (4, 2), (5, 2, 1)])
 def test_bst_ranker_candidates_of_the_wrong_shape_raise(shape: tuple[int, ...]) -> None:
-    with pytest.raises(ValueError, match=r"candidates must be \[5, C\], one row a session, got"):
+    with pytest.raises(ValueError, match=r"candidates must be \[5, C\], one row per session, got"):
         small_model().score_candidates(batch_of(SESSIONS), torch.zeros(shape).long())
 
 

@@ -205,7 +205,7 @@ def test_table_that_is_not_one_row_an_item_is_refused() -> None:
             super().__init__(num_items)
             self.pairs = torch.nn.Parameter(torch.zeros(num_items, num_items))
 
-    with pytest.raises(ValueError, match=r"pairs of Wide has shape \[4, 4\] .* one row an item"):
+    with pytest.raises(ValueError, match=r"pairs of Wide has shape \[4, 4\] .* one row per item"):
         grow(known(Wide(4)), Sessions.from_lists([["e", "a"]]))
 
 
