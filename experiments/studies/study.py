@@ -1,0 +1,342 @@
+"""What all studies share: data bounded on purpose, lines trained once, tests, costs, a record.
+
+A study is a comparison (``gs.compare``) whose lines differ in one thing. ``--out`` holds the rows
+of every finished line, so that ``--resume`` trains only what is missing and refuses other data.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
+
+import graphseq as gs
+from experiments.lib.results import command, said
+from graphseq.comparison import Entry, entries_of
+from graphseq.comparison.record import write_results
+from graphseq.comparison.verdicts import sentence
+from graphseq.evaluation import Report, paired_test
+from graphseq.evaluation.differences import holm
+from graphseq.visualization.figures import GRAY, INK
+from graphseq.visualization.learning_curves import COLORS
+
+GENERATED = "generated"
+ROOT = Path(__file__).parent.parent.parent
+RESULTS, IMAGES = ROOT / "docs" / "results", ROOT / "docs" / "images"
+
+
+@dataclass
+class Plan:
+    """What one run of a study trains.
+
+    Args:
+        split: The data, bounded.
+        lines: Line -> model and settings, as ``gs.compare`` reads them.
+        facts: Line -> what tells it from the others, for tables and pictures.
+        pairs: The tests: line and the line that it is held against.
+        exclude_seen: Whether items of the history leave the ranking.
+        ks: Cut-offs of the metrics.
+        monitor: The metric that orders the lines.
+        bounded: What is smaller than it could be, in a sentence.
+        cluster: Whose cases are not independent: ``"session"`` or ``"user"``.
+        name: What tables call the data; ``None``: as the data set is called.
+    """
+
+    split: gs.Split
+    lines: dict[str, Any]
+    facts: dict[str, dict[str, Any]]
+    pairs: list[tuple[str, str]]
+    bounded: str
+    exclude_seen: bool = False
+    ks: tuple[int, ...] = (10, 20)
+    monitor: str = "mrr@20"
+    cluster: Any = "session"
+    name: str | None = None
+
+
+def arguments(module: str, doc: str | None, datasets: Sequence[str]) -> argparse.ArgumentParser:
+    """The command line of a study."""
+    parser = argparse.ArgumentParser(prog=f"python -m {module}", description=doc)
+    parser.add_argument("--dataset", default=datasets[0], choices=datasets)
+    parser.add_argument("--root", help="folder of the data sets (default: $GRAPHSEQ_DATA)")
+    parser.add_argument("--models", nargs="+", metavar="NAME", help="some lines only")
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1])
+    parser.add_argument("--out", type=Path, help="default: runs/<study>/<data set>")
+    parser.add_argument("--quick", action="store_true", help="a tiny form, to see that it runs")
+    parser.add_argument("--resume", action="store_true", help="go on from what --out holds")
+    return parser
+
+
+def run(
+    name: str,
+    module: str,
+    options: argparse.Namespace,
+    argv: list[str] | None,
+    plan: Callable[[argparse.Namespace], Plan],
+    finish: Callable[[Plan, dict[str, Any], dict[str, list[Report]]], None],
+) -> dict[str, Any]:
+    """Trains the lines of a plan, tests the pairs, and writes the record of the study.
+
+    Args:
+        name: Of the study.
+        module: What ``python -m`` runs.
+        options: The command line, read.
+        argv: The command line as it was given.
+        plan: From the options to what is trained.
+        finish: Adds to the record what belongs to this study alone.
+    """
+    out = options.out or Path("runs") / name / options.dataset
+    seeds = [0] if options.quick else options.seeds
+    logging.basicConfig(format="%(message)s")
+    logging.getLogger("graphseq.comparison").setLevel(logging.INFO)
+    with said():
+        planned = plan(options)
+        wanted = planned.lines
+        if options.models:
+            wanted = {
+                line: model
+                for line, model in planned.lines.items()
+                if line in options.models or planned.facts[line].get("family") in options.models
+            }
+            if not wanted:
+                known = dict.fromkeys(f.get("family", n) for n, f in planned.facts.items())
+                raise ValueError(f"No line is of {options.models}: choose from {', '.join(known)}.")
+        comparison = gs.compare(
+            planned.split,
+            wanted,
+            seeds=seeds,
+            ks=planned.ks,
+            monitor=planned.monitor,
+            exclude_seen=planned.exclude_seen,
+            cluster=planned.cluster,
+            out=out / "lines",
+            resume=options.resume,
+            progress=False,
+            name=planned.name or options.dataset,
+            note=planned.bounded,
+            command=command(module, argv),
+        )
+    content = dict(comparison.content)
+    content["study"] = name
+    for row in content["rows"]:
+        row.pop("history", None)
+        row |= planned.facts[row["model"]]
+    reports = reports_of(content, out / "lines")
+    metrics = [planned.monitor, *(f"hr@{k}" for k in planned.ks[:1])]
+    content["tests"] = paired(reports, planned.pairs, metrics)
+    finish(planned, content, reports)
+    write_results(content, out)
+    (out / "study.json").write_text(json.dumps(trimmed(content), indent=1) + "\n")
+    return content
+
+
+def trimmed(content: Mapping[str, Any]) -> dict[str, Any]:
+    """The record without what no table of a study needs, numbers to six digits: for docs."""
+
+    def short(value: Any) -> Any:
+        if isinstance(value, float):
+            return float(f"{value:.6g}")
+        if isinstance(value, dict):
+            return {key: short(inner) for key, inner in value.items()}
+        return [short(inner) for inner in value] if isinstance(value, (list, tuple)) else value
+
+    kept = {key: value for key, value in content.items() if key not in ("format", "checksum")}
+    kept["data"] = {key: value for key, value in kept["data"].items() if key != "audit"}
+    found: dict[str, Any] = short(kept)
+    return found
+
+
+def reports_of(content: Mapping[str, Any], folder: Path) -> dict[str, list[Report]]:
+    """Line -> the places of all cases of each of its seeds."""
+    reports: dict[str, list[Report]] = {}
+    for row in content["rows"]:
+        slug = Entry(row["model"], "").slug
+        path = folder / "models" / f"{slug}-seed{row['seed']}" / "report.bin"
+        reports.setdefault(row["model"], []).append(Report.load(path))
+    return reports
+
+
+def mean_values(group: Sequence[Report], metric: str) -> np.ndarray:
+    """A metric case by case, averaged over the seeds."""
+    return np.asarray(np.mean([report.values(metric) for report in group], axis=0))
+
+
+def paired(
+    reports: Mapping[str, Sequence[Report]],
+    pairs: Iterable[tuple[str, str]],
+    metrics: Iterable[str],
+    inside: np.ndarray | None = None,
+) -> list[dict[str, Any]]:
+    """Paired tests of these pairs, corrected by Holm within each metric.
+
+    Args:
+        reports: Line -> its reports.
+        pairs: Line, and the one that it is held against; those that were not trained are left out.
+        metrics: What is compared.
+        inside: Which cases count, bool [num_cases]; ``None``: all.
+    """
+    rows: list[dict[str, Any]] = []
+    for metric in metrics:
+        found = []
+        for line, against in pairs:
+            if line not in reports or against not in reports:
+                continue
+            one, other = (mean_values(reports[name], metric) for name in (line, against))
+            cluster = reports[line][0].cluster
+            kept = np.ones(len(one), dtype=bool) if inside is None else inside
+            if not kept.any():
+                continue
+            test = paired_test(one[kept], other[kept], cluster[kept])
+            found.append(
+                {
+                    "model": line,
+                    "against": against,
+                    "metric": metric,
+                    "difference": test.difference,
+                    "low": plain(test.low),
+                    "high": plain(test.high),
+                    "p_value": plain(test.p_value),
+                    "cases": test.num_cases,
+                    "clusters": test.num_clusters,
+                }
+            )
+        known = np.array([1.0 if row["p_value"] is None else row["p_value"] for row in found])
+        for row, corrected in zip(found, holm(known), strict=True):
+            row["p_corrected"] = None if row["p_value"] is None else float(corrected)
+        rows += found
+    return rows
+
+
+def plain(value: float) -> float | None:
+    """The number; ``None`` for NaN, which JSON does not have."""
+    return float(value) if np.isfinite(value) else None
+
+
+def told(content: Mapping[str, Any], metric: str) -> list[str]:
+    """The tests of a metric in words."""
+    return [sentence(test) for test in content["tests"] if test["metric"] == metric]
+
+
+def bounded(split: gs.Split, newest: int | None, targets: int | None) -> gs.Split:
+    """The newest training sessions, and test sessions drawn from all, as a split of their own."""
+    train, test = split.train, split.test
+    if newest is not None and newest < train.num_sessions:
+        train = train[-newest:].drop_unused_items()
+    if targets is not None and targets < test.num_sessions:
+        kept = np.random.default_rng(0).choice(test.num_sessions, targets, replace=False)
+        test = test.select(np.sort(kept))
+    return gs.fixed_split(train, test)
+
+
+# -- what a line costs ---------------------------------------------------------------------------
+
+
+def cost(
+    line: Any, split: gs.Split, *, sessions: int = 64, train_sessions: int = 200, repeats: int = 3
+) -> dict[str, float | None]:
+    """What a line costs: processor time and counted operations, whatever else the machine does.
+
+    Args:
+        line: The model and its settings, as ``gs.compare`` reads them.
+        split: The data: the last of its test histories are ranked, some of training is trained on.
+        sessions: Histories in the batch that is ranked.
+        train_sessions: Training sessions of the measured epochs.
+        repeats: Of the ranking; the least counts.
+
+    Returns:
+        ``rank_ms``: CPU milliseconds to score all items after one history. ``rank_mflop``: millions
+        of multiplications and additions to read it (matrix products and convolutions alone).
+        ``train_ms``: CPU milliseconds of training per 1,000 targets; ``None`` for counting models.
+    """
+    (entry,) = entries_of([line])
+    model = entry.new_model(split.num_items, 0)
+    part = split.train[-train_sessions:]
+    small = gs.Sessions(part.items, part.ptr, part.vocabulary, time=part.time)
+    counts = isinstance(model, gs.models.CountingModel)
+    train_ms = None
+    if counts:
+        gs.fit(model, split, entry.training, progress=False)
+    else:
+        spent = []
+        for epochs in (1, 3):
+            fresh = entry.new_model(split.num_items, 0)
+            start = time.process_time()
+            gs.fit(fresh, small, entry.training, max_epochs=epochs, progress=False)
+            spent.append(time.process_time() - start)
+        targets = int((small.lengths - 1).clip(min=0).sum())
+        train_ms = max(spent[1] - spent[0], 0.0) / 2 / targets * 1e6
+    model.eval()
+    batch = batch_of(split, sessions)
+    best = float("inf")
+    with torch.no_grad():
+        for _ in range(repeats):
+            start = time.process_time()
+            model.score(batch)
+            best = min(best, time.process_time() - start)
+        operations = None
+        if not counts:
+            with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
+                model(batch)
+            operations = counter.get_total_flops() / batch.num_graphs / 1e6
+    return {
+        "rank_ms": best / batch.num_graphs * 1e3,
+        "rank_mflop": operations,
+        "train_ms": train_ms,
+    }
+
+
+def batch_of(split: gs.Split, sessions: int) -> Any:
+    """A batch of the longest of some test histories without their last click."""
+    test = split.test
+    drawn = np.random.default_rng(0).permutation(test.num_sessions)[: 8 * sessions]
+    longest = drawn[np.argsort(-test.lengths[drawn], kind="stable")[:sessions]]
+    items = [np.asarray(test.items[test.ptr[s] : test.ptr[s + 1] - 1]) for s in longest]
+    known = [part[part >= 0] for part in items]
+    known = [part for part in known if len(part)]
+    ptr = np.concatenate([[0], np.cumsum([len(part) for part in known])])
+    clicks = torch.from_numpy(np.concatenate(known).astype(np.int64))
+    return gs.data.build_session_graphs(clicks, torch.from_numpy(ptr.astype(np.int64)))
+
+
+# -- pictures and tables --------------------------------------------------------------------------
+
+
+def color_of(names: Sequence[str]) -> dict[str, str]:
+    """One color per name, in order."""
+    return {name: COLORS[number % len(COLORS)] for number, name in enumerate(names)}
+
+
+def dress(ax: Any, title: str, x: str, y: str) -> None:
+    """Titles with units, a grid behind the lines, no frame."""
+    ax.set_title(title, fontsize=11, color=INK)
+    ax.set_xlabel(x, fontsize=10, color=INK)
+    ax.set_ylabel(y, fontsize=10, color=INK)
+    ax.tick_params(labelsize=9, colors=GRAY)
+    ax.grid(color="#E3E8ED", linewidth=0.8)
+    ax.set_axisbelow(True)
+    ax.spines[["top", "right"]].set_visible(False)
+
+
+def table(head: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
+    """A table of Markdown."""
+    lines = ["| " + " | ".join(head) + " |", "| " + " | ".join("---" for _ in head) + " |"]
+    lines += ["| " + " | ".join(map(str, row)) + " |" for row in rows]
+    return "\n".join(lines)
+
+
+def percent(content: Mapping[str, Any], line: str, metric: str) -> str:
+    """``12.3 ± 0.4``: the mean over the seeds and half of the mean of their intervals."""
+    rows = [row for row in content["rows"] if row["model"] == line]
+    mean = np.mean([row["metrics"][metric] for row in rows])
+    low, high = np.mean([row["intervals"][metric] for row in rows], axis=0)
+    return f"{100 * mean:.2f} ± {50 * (high - low):.2f}"
