@@ -10,7 +10,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check -qq
 LISTS := pyproject.toml constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help compare demo test test-fast lint bench wheel
+.PHONY: help compare demo test test-fast lint docs bench wheel
 .DELETE_ON_ERROR:
 
 help: ## list the targets
@@ -32,6 +32,11 @@ lint: $(VENV)/.graphseq-dev ## check style, formatting and types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+docs: $(VENV)/.graphseq-docs ## build the documentation site and run its examples, into build/docs
+	$(BIN)/sphinx-build -W --keep-going -q -d build/doctrees -c docs -b doctest . build/doctest
+	$(BIN)/sphinx-build -W --keep-going -q -d build/doctrees -c docs -b html . build/docs
+	@echo "Open build/docs/index.html; no server is needed."
 
 bench: $(VENV)/.graphseq-core ## measure speed and memory (minutes), into runs/benchmarks
 	$(BIN)/python -m experiments.benchmarks.graphs --out $(RUNS)/benchmarks
@@ -70,6 +75,11 @@ $(VENV)/.graphseq-test: $(VENV)/.graphseq-core
 	@touch $@
 
 $(VENV)/.graphseq-dev: $(VENV)/.graphseq-test
-	@echo "[set-up] installing what linting, types, docs and wheels need on top"
+	@echo "[set-up] installing what linting, types and wheels need on top"
 	@$(call part,dev)
+	@touch $@
+
+$(VENV)/.graphseq-docs: $(VENV)/.graphseq-dev
+	@echo "[set-up] installing what the documentation site needs on top"
+	@$(call part,docs)
 	@touch $@

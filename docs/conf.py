@@ -43,6 +43,7 @@ nb_execution_mode = "force"
 nb_execution_raise_on_error = True
 nb_execution_timeout = 300
 nb_execution_show_tb = True
+nb_output_stderr = "remove"  # bars and remarks of the libraries beneath
 copybutton_exclude = ".linenos, .gp, .go"
 
 # -- reference -----------------------------------------------------------------------------------

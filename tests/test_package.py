@@ -249,7 +249,7 @@ def pins_of_parts() -> dict[str, dict[str, list[str]]]:
 
 def test_constraints_are_exact_pins_with_hashes() -> None:
     parts = pins_of_parts()
-    assert list(parts) == ["core", "test", "dev", "scatter", "end"]
+    assert list(parts) == ["core", "test", "dev", "docs", "scatter", "end"]
     assert parts["end"] == {}
     pins = {pin: hashes for part in parts.values() for pin, hashes in part.items()}
     assert all(re.fullmatch(r"[a-z0-9-]+==[\w.!]+", pin) for pin in pins)
@@ -262,7 +262,12 @@ def test_constraints_are_exact_pins_with_hashes() -> None:
 
 @pytest.mark.parametrize(
     ("part", "extra"),
-    [(("core",), ""), (("core", "test"), "test"), (("core", "test", "dev"), "all")],
+    [
+        (("core",), ""),
+        (("core", "test"), "test"),
+        (("core", "test", "dev"), "dev"),
+        (("core", "test", "dev", "docs"), "all"),
+    ],
 )
 def test_constraints_hold_all_that_the_project_asks_for(part: tuple[str, ...], extra: str) -> None:
     parts = pins_of_parts()

@@ -1,9 +1,9 @@
 """Fills the tables of README and docs from the committed JSON files, so that none is typed.
 
 A table stands between ``<!-- table: FILE -->`` and ``<!-- end -->``; FILE lies in docs/results.
-``FILE brief`` has fewer tests; ``FILE published`` has the published numbers beside ours, the goal
-and the verdict of the audit. ``<!-- table: models -->`` is that of the families, made from their
-classes.
+``FILE brief`` has fewer tests, ``FILE only a; b`` these rows; ``FILE published`` has the published
+numbers beside ours, the goal and the verdict of the audit. ``<!-- table: models -->`` is that of
+the families, made from their classes. The file of a study is told by the study itself.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import json
 import re
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -24,11 +25,42 @@ PAGES = (
     "docs/evaluation.md",
     "docs/files.md",
     "docs/formats.md",
+    "docs/howto/million_items.md",
     "docs/models/README.md",
+    "docs/questions/README.md",
+    "docs/questions/cold_start.md",
+    "docs/questions/combine.md",
+    "docs/questions/two_sided_attention.md",
+    "docs/questions/which_length.md",
+    "docs/questions/which_metric.md",
+    "docs/questions/which_model.md",
+    "docs/questions/why_transformers.md",
     "docs/results/README.md",
     *(f"docs/results/{name}.md" for name in TABLES),
+    "docs/studies/graph_ablation.md",
 )
-TABLE = re.compile(r"(<!-- table: (\S+)( brief| published)? -->\n).*?(<!-- end -->)", re.DOTALL)
+TABLE = re.compile(
+    r"(<!-- table: (\S+)( brief| published)?(?: only ([^>]+?))? -->\n).*?(<!-- end -->)", re.DOTALL
+)
+
+
+def part_of(content: dict[str, Any], names: list[str]) -> dict[str, Any]:
+    """The rows of these models, or those of a benchmark that hold one of these words."""
+    rows = [row for row in content["rows"] if any(name in row.values() for name in names)]
+    if missing := [name for name in names if not any(name in row.values() for row in rows)]:
+        raise ValueError(f"No row is of {missing[0]!r}: see the file.")
+    kept = content | {"rows": rows}
+    if "tests" in content:
+        kept["tests"] = [
+            test for test in content["tests"] if {test["model"], test["against"]} <= set(names)
+        ]
+    return kept
+
+
+def study(content: dict[str, Any]) -> str:
+    """What a study found, in its own words."""
+    module = import_module(f"experiments.studies.{content['study']}")
+    return str(module.page(content))
 
 
 def comparison(content: dict[str, Any], *, brief: bool = False) -> str:
@@ -100,16 +132,20 @@ def fill(page: str, folder: Path = RESULTS) -> str:
 
     def table(match: re.Match[str]) -> str:
         if match[2] == "models":
-            return f"{match[1]}{families()}\n{match[4]}"
+            return f"{match[1]}{families()}\n{match[5]}"
         content = json.loads((folder / match[2]).read_text())
+        if match[4] is not None:
+            content = part_of(content, [name.strip() for name in match[4].split(";")])
         if match[3] == " published":
             audits = json.loads((folder / "audit.json").read_text())
             body = beside_published(content, Path(match[2]).stem, audits)
+        elif "study" in content:
+            body = study(content)
         elif "protocol" in content:
             body = comparison(content, brief=match[3] is not None)
         else:
             body = benchmark(content)
-        return f"{match[1]}{body}\n\n{origin(content)}\n{match[4]}"
+        return f"{match[1]}{body}\n\n{origin(content)}\n{match[5]}"
 
     return TABLE.sub(table, page)
 

@@ -259,6 +259,115 @@ def plot(content: Mapping[str, Any], path: Path) -> Figure:
     return figure
 
 
+SHOWN = ("0 layers", "edges shuffled", "2 layers", "gce-gnn", "sgnn-hn")
+"""The changes whose strata the page shows."""
+
+
+def page(content: Mapping[str, Any]) -> str:
+    """Answers and tables of one data set."""
+    metric = content["monitor"]
+    cost = {row["model"]: row for row in content["rows"]}
+    tests = {t["model"]: t for t in content["tests"] if t["metric"] == metric}
+    base = cost[BASE]
+    rows = [[BASE, study.percent(content, BASE, metric), "", "", _milli(base["train_ms"])]]
+    for line, test in sorted(tests.items(), key=lambda item: -item[1]["difference"]):
+        rows.append(
+            [
+                line,
+                study.percent(content, line, metric),
+                _points(test),
+                _probability(test["p_corrected"]),
+                _milli(cost[line]["train_ms"]),
+            ]
+        )
+    kinds = list(content["cases"])
+    strata = {(t["stratum"], t["model"]): t for t in content["strata"]}
+    shown = [line for line in SHOWN if line in tests]
+    by_kind = [
+        [
+            f"{kind} ({content['cases'][kind]:,})",
+            *(_points(strata[kind, line]) if (kind, line) in strata else "" for line in shown),
+        ]
+        for kind in kinds
+    ]
+    seeds = len({row["seed"] for row in content["rows"]})
+    parts = [
+        "\n".join(f"- {line}" for line in findings(content)),
+        f"{metric.upper()} in per cent, mean of {seeds} {'seed' if seeds == 1 else 'seeds'}; the "
+        "difference to SR-GNN in points with its interval; p corrected for the number of lines; "
+        "CPU milliseconds of training per 1,000 targets:",
+        study.table(["line", metric.upper(), "difference", "p", "CPU ms"], rows),
+        "The same difference by kind of case (cases in brackets):",
+        study.table(["cases", *shown], by_kind),
+        content["protocol"]["note"],
+    ]
+    return "\n\n".join(parts)
+
+
+def findings(content: Mapping[str, Any]) -> list[str]:
+    """What propagation, order and direction are worth, in words."""
+    metric = content["monitor"]
+    tests = {t["model"]: t for t in content["tests"] if t["metric"] == metric}
+    cost = {row["model"]: row["train_ms"] for row in content["rows"]}
+    words = {
+        "0 layers": "Propagation over the graph",
+        "edges shuffled": "The true transitions, against shuffled ones,",
+        "no direction": "The direction of transitions",
+        "readout last": "The readout over all clicks, against the last click alone,",
+    }
+    said = []
+    for line, what in words.items():
+        if line not in tests:
+            continue
+        test = tests[line]
+        low, high = -100 * test["high"], -100 * test["low"]
+        verb = "is worth" if _real(test) and test["difference"] < 0 else "costs"
+        if not _real(test):
+            said.append(
+                f"{what} changes {metric.upper()} by {-100 * test['difference']:+.1f} points "
+                f"({low:.1f} to {high:.1f}): chance alone could do that."
+            )
+            continue
+        low, high = (low, high) if verb == "is worth" else (-high, -low)
+        said.append(
+            f"{what} {verb} {abs(100 * test['difference']):.1f} points of {metric.upper()} "
+            f"({low:.1f} to {high:.1f})."
+        )
+    deeper = [tests[name] for name in ("2 layers", "3 layers", "4 layers") if name in tests]
+    better = [test["model"] for test in deeper if _real(test) and test["difference"] > 0]
+    if deeper:
+        said.append(
+            f"More steps: {' and '.join(better)} beat one layer."
+            if better
+            else "More steps of propagation do not beat one."
+        )
+    if cost.get("0 layers"):
+        said.append(
+            f"Training with the graph takes {cost[BASE] / cost['0 layers']:.1f} x the time."
+        )
+    return said
+
+
+def _real(test: Mapping[str, Any]) -> bool:
+    return test["p_corrected"] is not None and test["p_corrected"] < 0.05
+
+
+def _points(test: Mapping[str, Any]) -> str:
+    if test["low"] is None:
+        return f"{100 * test['difference']:+.2f}"
+    star = "**" if _real(test) else ""
+    ends = f"{100 * test['low']:+.2f} to {100 * test['high']:+.2f}"
+    return f"{star}{100 * test['difference']:+.2f}{star} ({ends})"
+
+
+def _probability(p: float | None) -> str:
+    return "" if p is None else "< 0.001" if p < 0.001 else f"{p:.3f}"
+
+
+def _milli(value: float | None) -> str:
+    return "-" if value is None else f"{value:.0f}"
+
+
 def main(argv: list[str] | None = None) -> None:
     parser = study.arguments("experiments.graph_ablation", __doc__, DATASETS)
     parser.add_argument("--loops", type=float, default=0.4, help="of generated sessions")
