@@ -6,11 +6,14 @@ here and there.
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # of the notebooks: small work, slower on several
+os.environ["PYTHONPATH"] = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
 
 import graphseq  # noqa: E402
 
@@ -21,7 +24,16 @@ release = version = graphseq.__version__
 
 root_doc = "docs/index"
 include_patterns = ["docs/**", "datasets/README.md", "datasets/*/README.md", "C*.md"]
-exclude_patterns = ["docs/site", "**/.ipynb_checkpoints"]
+exclude_patterns = [
+    "docs/site",
+    "**/.ipynb_checkpoints",
+    "graphseq",
+    "tests",
+    "experiments",
+    "build",
+    "runs",
+    ".venv",
+]
 source_suffix = {".md": "myst-nb", ".ipynb": "myst-nb"}
 
 extensions = [
@@ -41,7 +53,7 @@ myst_heading_anchors = 4
 suppress_warnings = ["myst.header"]  # a card may begin below a heading of its own level
 nb_execution_mode = "force"
 nb_execution_raise_on_error = True
-nb_execution_timeout = 300
+nb_execution_timeout = 600
 nb_execution_show_tb = True
 nb_output_stderr = "remove"  # bars and remarks of the libraries beneath
 copybutton_exclude = ".linenos, .gp, .go"
