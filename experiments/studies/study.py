@@ -128,6 +128,7 @@ def run(
         )
     content = dict(comparison.content)
     content["study"] = name
+    content["command"] = content["command"].replace(str(out), f"runs/{name}/{options.dataset}")
     for row in content["rows"]:
         row.pop("history", None)
         row |= planned.facts[row["model"]]
