@@ -12,6 +12,7 @@ from graphseq.arguments import whole
 from graphseq.data.graphs.dataset import SessionGraphDataset
 from graphseq.data.sessions.sessions import Sessions
 from graphseq.evaluation.inputs import inference_mode, read_inputs, require_model
+from graphseq.evaluation.scoring import checked
 from graphseq.evaluation.targets import Targets
 from graphseq.models.base import SessionModel
 from graphseq.models.use.inference import blocks
@@ -136,7 +137,8 @@ def evaluate_pairs(
         for part in (sample[cut] for cut in blocks(clicks, batch_size)):
             candidates = torch.from_numpy(pairs[part]).to(model.device)
             scores = model.score(dataset.batch(part).to(model.device), candidates)
-            found.append(scores.double().cpu().numpy())
+            source = f"{type(model).__name__}.score of candidates"
+            found.append(checked(scores, list(candidates.shape), source).double().cpu().numpy())
     logits = np.concatenate(found)  # [n, 1 + num_negatives]
     labels = np.zeros_like(logits)
     labels[:, 0] = 1

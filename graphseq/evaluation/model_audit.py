@@ -16,6 +16,7 @@ from graphseq.data.sessions.sessions import Sessions
 from graphseq.data.splits.split_parts import Split
 from graphseq.evaluation.audit import MOST_EXAMPLES, Audit, Finding
 from graphseq.evaluation.inputs import inference_mode, read_inputs
+from graphseq.evaluation.scoring import checked
 from graphseq.evaluation.targets import Targets
 from graphseq.models.base import SessionModel
 from graphseq.random import stream
@@ -81,7 +82,8 @@ def audit_model(
     where = list(zip(cases.session[case[sample]], cases.position[case[sample]], strict=True))
     with inference_mode(model, None):
         home = model.device
-        together = model.score(dataset.batch(sample).to(home))
+        expected, source = [len(sample), model.num_items], f"{type(model).__name__}.score"
+        together = checked(model.score(dataset.batch(sample).to(home)), expected, source)
         alone = torch.cat([model.score(dataset.batch([number]).to(home)) for number in sample])
         asked = dataset.batch(sample)
         asked.y = (asked.y + 1 + torch.arange(len(asked.y))) % model.num_items

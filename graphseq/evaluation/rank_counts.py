@@ -47,11 +47,25 @@ def rank_counts(
     Raises:
         ValueError: If shapes do not match, a target is not an item, or a score is NaN.
     """
+    if not isinstance(scores, Tensor) or not isinstance(targets, Tensor):
+        raise ValueError(
+            "rank_counts needs tensors of torch, got "
+            f"{type(scores).__name__} and {type(targets).__name__}: torch.as_tensor makes them."
+        )
     if scores.dim() != 2 or targets.shape != scores.shape[:1] or scores.size(1) == 0:
         raise ValueError(
             "rank_counts needs scores [B, num_items] and targets [B], got shapes "
             f"{list(scores.shape)} and {list(targets.shape)}."
         )
+    if targets.is_floating_point():
+        raise ValueError(f"Targets must be whole numbers, item codes, got {targets.dtype}.")
+    if tolerance is not None and tolerance.shape != targets.shape:
+        raise ValueError(
+            f"tolerance must have one value per target, {list(targets.shape)}, got "
+            f"{list(tolerance.shape)}."
+        )
+    if excluded is not None:
+        _check_excluded(*excluded, scores.shape)
     num_rows, num_items = scores.shape
     better = torch.empty(num_rows, dtype=torch.long, device=scores.device)
     tied = torch.empty_like(better)
@@ -98,6 +112,20 @@ def rank_counts(
     better[missed] = num_items
     tied[missed] = 0
     return better, tied
+
+
+def _check_excluded(row: Tensor, item: Tensor, shape: torch.Size) -> None:
+    if row.dim() != 1 or row.shape != item.shape:
+        raise ValueError(
+            "excluded needs one row number per item code, both [n], got shapes "
+            f"{list(row.shape)} and {list(item.shape)}."
+        )
+    for name, values, size in (("rows", row, shape[0]), ("items", item, shape[1])):
+        if len(values) and not 0 <= int(values.min()) <= int(values.max()) < size:
+            raise ValueError(
+                f"Excluded {name} must be in 0..{size - 1}, got "
+                f"{int(values.min())}..{int(values.max())}."
+            )
 
 
 def _refuse_nan(block: Tensor, first_row: int) -> None:

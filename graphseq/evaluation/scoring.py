@@ -60,7 +60,7 @@ def score_cases(model: SessionModel, sessions: Sessions, cases: Targets, batch_s
         for sample in _batches(cases.history[case], min(batch_size, rows)):
             scores = model.score(dataset.batch(sample).to(model.device))
             expected = [len(sample), model.num_items]
-            yield case[sample], _checked(scores, expected, f"{type(model).__name__}.score")
+            yield case[sample], checked(scores, expected, f"{type(model).__name__}.score")
         return
 
     score = partial(_by_table, *table_of(model))
@@ -69,7 +69,7 @@ def score_cases(model: SessionModel, sessions: Sessions, cases: Targets, batch_s
             part = case[start : start + rows]
             scores = score(vectors[start : start + rows])
             expected = [len(part), model.num_items]
-            yield part, _checked(scores, expected, f"{type(model).__name__} by its item table")
+            yield part, checked(scores, expected, f"{type(model).__name__} by its item table")
 
 
 def case_batches(
@@ -127,7 +127,7 @@ def case_vectors(
         sample = alone[batch]
         vectors = model(dataset.batch(sample).to(model.device))
         expected = [len(sample), vectors.size(-1)]
-        yield case[sample], _checked(vectors, expected, f"{type(model).__name__}.forward")
+        yield case[sample], checked(vectors, expected, f"{type(model).__name__}.forward")
 
     last, counts = last[shared], counts[shared]
     dataset = SessionGraphDataset(sessions, "prefixes")
@@ -136,7 +136,7 @@ def case_vectors(
         whole, size, lengths = last[batch], counts[batch], history[last[batch]]
         states = model.click_states(dataset.batch(whole).to(model.device))
         expected = [int(lengths.sum()), states.size(-1)]
-        _checked(states, expected, f"{type(model).__name__}.click_states")
+        checked(states, expected, f"{type(model).__name__}.click_states")
         sample = ragged_arange(whole - size + 1, size)
         # The state of the last known click before each target.
         row = np.repeat(np.cumsum(lengths) - lengths, size) + history[sample] - 1
@@ -178,7 +178,17 @@ def _batches(lengths: Ints, batch_size: int) -> Iterator[Ints]:
     return (order[part] for part in blocks_of(lengths[order], batch_size))
 
 
-def _checked(values: Tensor, expected: list[int], source: str) -> Tensor:
+def checked(values: Tensor, expected: list[int], source: str) -> Tensor:
+    """The values themselves, if they have the expected shape.
+
+    Args:
+        values: Scores or states of a model.
+        expected: The shape.
+        source: What gave the values, for the message.
+
+    Raises:
+        ValueError: If the shape is another one.
+    """
     if list(values.shape) != expected:
         raise ValueError(f"{source} must give shape {expected} here, got {list(values.shape)}.")
     return values

@@ -7,7 +7,14 @@ import pytest
 import torch
 
 import graphseq as gs
-from graphseq.evaluation import audit, evaluate_lists, evaluate_several
+from graphseq.evaluation import (
+    audit,
+    audit_model,
+    evaluate_lists,
+    evaluate_pairs,
+    evaluate_several,
+    rank_counts,
+)
 from graphseq.models.base import SessionModel
 
 SPLIT = gs.session_split(gs.generate_sessions(num_sessions=60, num_items=20, seed=0))
@@ -30,6 +37,36 @@ class Shaped(SessionModel):
 def test_scores_that_do_not_fit_name_both_shapes(shape, evaluate):
     with pytest.raises(ValueError, match=r"Shaped\.score must give shape \[\d+, \w+\] here,.* got"):
         evaluate(Shaped(*shape), SPLIT.test)
+
+
+@pytest.mark.parametrize("shape", [(None, 3), (1, None)])
+@pytest.mark.parametrize("evaluate", [evaluate_pairs, audit_model])
+def test_scores_that_do_not_fit_are_refused_of_pairs_and_audits(shape, evaluate):
+    with pytest.raises(ValueError, match=r"Shaped\.score.* must give shape \[\d+, \w+\] here,.* got"):
+        evaluate(Shaped(*shape), SPLIT.test)
+
+
+ROWS = torch.tensor([0, 1])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"scores": np.zeros((2, 5))}, "tensors of torch, got ndarray and Tensor"),
+        ({"targets": [1, 2]}, "tensors of torch, got Tensor and list"),
+        ({"targets": torch.tensor([1.5, 2.0])}, "whole numbers, item codes, got torch.float32"),
+        ({"targets": torch.tensor([1])}, r"got shapes \[2, 5\] and \[1\]"),
+        ({"tolerance": torch.zeros(3)}, r"one value per target, \[2\], got \[3\]"),
+        ({"excluded": (ROWS, ROWS[:1])}, r"both \[n\], got shapes \[2\] and \[1\]"),
+        ({"excluded": (ROWS + 1, ROWS)}, r"Excluded rows must be in 0\.\.1, got 1\.\.2"),
+        ({"excluded": (ROWS, ROWS - 1)}, r"Excluded items must be in 0\.\.4, got -1\.\.0"),
+    ],
+)
+def test_places_of_what_does_not_fit_are_refused(arguments, message):
+    given = {"scores": torch.zeros(2, 5), "targets": torch.tensor([1, 2]), **arguments}
+    with pytest.raises(ValueError, match=message) as refused:
+        rank_counts(given.pop("scores"), given.pop("targets"), **given)
+    assert "\n" not in str(refused.value)
 
 
 @pytest.mark.parametrize(
