@@ -1,6 +1,7 @@
 """Serving: from a trained model to live recommendations."""
 
 from graphseq.serving.cache import AnswerCache
+from graphseq.serving.exploration import Choice, Explorer, Replayed, replay_policy
 from graphseq.serving.indexes import (
     INDEXES,
     ExactIndex,
@@ -33,8 +34,10 @@ from graphseq.serving.stores import (
 __all__ = [
     "INDEXES",
     "AnswerCache",
+    "Choice",
     "Click",
     "ExactIndex",
+    "Explorer",
     "FaissFlat",
     "FaissHNSW",
     "FaissIVFPQ",
@@ -46,6 +49,7 @@ __all__ = [
     "MemoryStore",
     "Recommender",
     "RedisStore",
+    "Replayed",
     "Reply",
     "Request",
     "Scored",
@@ -62,6 +66,7 @@ __all__ = [
     "model_version",
     "open_store",
     "query_vectors",
+    "replay_policy",
     "score_log",
     "serving_report",
 ]
