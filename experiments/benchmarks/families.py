@@ -38,7 +38,7 @@ import graphseq as gs
 from experiments.benchmarks.losses import peak_resident_bytes
 from experiments.benchmarks.report import Benchmark
 from graphseq.models import MODELS, CountingModel, SessionModel
-from graphseq.models.base import TrainingRows
+from graphseq.models.reading import TrainingRows
 
 DIGINETICA_ITEMS = 43_097
 LOSSES: dict[str, str | gs.SampledLoss] = {

@@ -6,10 +6,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+import pandas as pd
 import torch
 from torch import Tensor
 from torch_geometric.data import Batch
 
+from graphseq.arguments import whole
 from graphseq.data.graphs.session_graph import build_session_graphs
 from graphseq.nn.ragged import ragged_range
 
@@ -98,3 +101,167 @@ class LiveClicks:
         return all(torch.equal(*pair) for pair in zip(mine, theirs, strict=True))
 
     __hash__ = None  # type: ignore[assignment]
+
+
+class LiveSessions(torch.nn.Module):
+    """A model asked click by click.
+
+    Here the state is the newest clicks themselves. A family with a state of fixed size overrides
+    the methods, and defines :meth:`step` where lanes train it.
+    """
+
+    num_items: int
+    max_length: int | None
+    catalog: Any
+    score: Any
+
+    def initial_state(self, num_sessions: int | None = None, *, user: Any = -1) -> Any:
+        """The state before any click.
+
+        Args:
+            num_sessions: Live sessions that go on together; ``None``: one, whose scores have no
+                row for it.
+            user: Whose session it is: a code, -1 for an unknown one, or an id that is no whole
+                number; of several sessions one each.
+
+        Returns:
+            A state for :meth:`update_state` and :meth:`score_state`, which change no state.
+
+        Raises:
+            ValueError: If ``num_sessions`` is not positive, or there is no such user.
+        """
+        size = 1 if num_sessions is None else whole("num_sessions", num_sessions)
+        users = codes_of(self, "user", user, size)
+        nothing = torch.empty(0, dtype=torch.long, device=self.device)
+        ptr = torch.zeros(size + 1, dtype=torch.long, device=self.device)
+        return LiveClicks(nothing, ptr, users, num_sessions is not None)
+
+    def update_state(self, state: Any, item: Any, *, ids: bool | None = None, **fields: Any) -> Any:
+        """The state one click later.
+
+        Scores of the new state equal those of the whole session computed at once.
+
+        Args:
+            state: Of one session, or of several.
+            item: What was clicked, of several sessions one each: codes, whole numbers, -1 for an
+                unknown item, whose click is skipped; or ids that are no whole numbers.
+            ids: Whether whole numbers are ids too.
+            **fields: What graphs say of the click, as ``time=`` for ``click_time``.
+
+        Raises:
+            ValueError: If there is not one item per session, or one is no item.
+        """
+        codes = codes_of(self, "item", item, state.num_sessions, ids, one=not state.is_batch)
+        values = {}
+        for name, value in fields.items():
+            value = torch.as_tensor(value, device=self.device).reshape(-1)
+            values[f"click_{name}"] = value.expand(state.num_sessions)
+        return state.with_clicks(codes, self.max_length, values)
+
+    def score_state(self, state: Any, items: Tensor | None = None) -> Tensor:
+        """Scores of the next item.
+
+        Args:
+            state: Of one session, or of several; one without a click gets the items' popularity.
+            items: ``None``: all items; else candidates, [C] or [num_sessions, C].
+
+        Returns:
+            [num_items] or [C] of one session, [num_sessions, ...] of several.
+
+        Raises:
+            ValueError: If a session has no click, and the model no catalog that tells what is
+                popular.
+        """
+        batch, clicked = state.graphs()
+        scores: Tensor | None = None
+        if batch is not None:
+            each = items is not None and items.dim() == 2
+            scores = self.score(batch, items[clicked] if each and items is not None else items)
+        if not bool(clicked.all()):
+            if self.catalog is None:
+                raise ValueError(
+                    f"{type(self).__name__} has no state before the first click: update_state "
+                    "first, or attach a catalog, which tells what is popular."
+                )
+            counts = torch.from_numpy(np.asarray(self.catalog.counts, dtype=np.float32))
+            share = (counts / counts.sum().clamp(min=1)).to(self.device)
+            share = share if items is None else share[items]
+            rows = share.expand(state.num_sessions, share.size(-1)).clone()
+            scores = (
+                rows
+                if scores is None
+                else rows.index_copy(0, clicked.nonzero().view(-1), scores.to(rows.dtype))
+            )
+        assert scores is not None
+        return scores if state.is_batch else scores.squeeze(0)
+
+    def step(self, state: Any, items: Tensor) -> tuple[Tensor, Any]:
+        """The vectors and the state after one more click, of a model that keeps its state.
+
+        Args:
+            state: As :meth:`initial_state` gives it for several sessions.
+            items: Item codes, int64 [num_sessions].
+
+        Returns:
+            What is compared with items, [num_sessions, hidden_channels], and the new state.
+        """
+        raise NotImplementedError(
+            f"{type(self).__name__} keeps no state from click to click: one that declares "
+            "keeps_state=True defines step(state, items)."
+        )
+
+    @property
+    def device(self) -> torch.device:
+        tensor: Tensor | None = next(self.parameters(), None)
+        tensor = next(self.buffers(), None) if tensor is None else tensor
+        return torch.device("cpu") if tensor is None else tensor.device
+
+
+def codes_of(
+    model: Any, what: str, given: Any, size: int, ids: bool | None = None, *, one: bool = False
+) -> Tensor:
+    """Codes of items or users, -1 for an unknown one: int64 [size].
+
+    Raises:
+        ValueError: If there is not one per session, or one is no item or user.
+    """
+    known = model.num_items if what == "item" else _num_users(model)
+    given = -1 if given is None and what == "user" else given
+    listed = isinstance(given, (Tensor, np.ndarray, list, tuple, pd.Series, pd.Index))
+    shape = list(np.shape(given)) if listed else []
+    if shape and (one or shape != [size]):
+        raise ValueError(
+            f"{what} must be one per session, and {type(model).__name__} has the state of "
+            f"{size} here, got shape {shape}."
+        )
+    codes = given if isinstance(given, Tensor) else np.asarray(given)
+    kind = str(codes.dtype).removeprefix("torch.")
+    vocabulary = None
+    if model.catalog is not None:
+        vocabulary = model.catalog.items if what == "item" else model.catalog.users
+    numbers = kind.startswith(("int", "uint"))
+    if vocabulary is not None and (ids or (ids is None and not numbers)):
+        listed_ids = list(given) if listed and shape else [given]
+        if ids or all(isinstance(value, (str, bytes)) for value in listed_ids):
+            codes, numbers = vocabulary.encode(listed_ids, what=f"{what}s"), True
+    named = "the code of an item" if what == "item" else "the code of a user"
+    if not numbers:
+        raise ValueError(
+            f"{what} must be {named}, a whole number in 0..{known - 1}, or -1 for an unknown "
+            f"one, got {given!r}: model.catalog, where there is one, knows ids, too."
+        )
+    found = torch.as_tensor(codes, dtype=torch.long, device=model.device)
+    outside = (found < -1) | (found >= known)
+    if bool(outside.any()):
+        raise ValueError(
+            f"{what} must be {named} in 0..{known - 1}, or -1 for an unknown one (whole "
+            f"numbers that are ids go with ids=True), got {int(found[outside][0])}."
+        )
+    return found.reshape(-1).expand(size)
+
+
+def _num_users(model: Any) -> int:
+    """Users that have a code: those of the model's own table, else those of its catalog."""
+    users = None if model.catalog is None else model.catalog.users
+    own: int | None = model.settings.get("num_users")
+    return own if own is not None else 0 if users is None else len(users)

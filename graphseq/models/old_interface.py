@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn.functional import linear
 
 from graphseq.deprecation import warn_of_old_name
+from graphseq.models.reading import TrainingRows
 
 DECLARATIONS = {"trained_on": "samples", "states_equal_prefixes": "causal"}
 """Old name of a declaration -> its name."""
@@ -64,8 +65,26 @@ class OldItemTable:
         return scores
 
 
+class Renamed:
+    """A declaration under its old name: it reads and sets the new one, with a warning."""
+
+    def __init__(self, old: str) -> None:
+        self.old, self.new = old, DECLARATIONS[old]
+
+    def __get__(self, model: Any, family: type[Any]) -> Any:
+        warn_of_old_name(f"{family.__name__}.{self.old}", f"{family.__name__}.{self.new}")
+        return getattr(family if model is None else model, self.new)
+
+    def __set__(self, model: Any, value: Any) -> None:
+        warn_of_old_name(f"{type(model).__name__}.{self.old}", f"{type(model).__name__}.{self.new}")
+        setattr(model, self.new, value)
+
+
 class OldMethods:
-    """The old methods, for callers and for classes that override some of them."""
+    """The old names, for callers and for classes that declare or override some of them."""
+
+    trained_on = Renamed("trained_on")
+    states_equal_prefixes = Renamed("states_equal_prefixes")
 
     def item_weight(self) -> Tensor:
         return _table(self, "item_weight").rows()
@@ -161,7 +180,7 @@ def rows_of_old_vectors(self: Any, batch: Any, generator: torch.Generator) -> An
             f"sessions of {batch.click_index.numel()} clicks, and does not tell by training_rows "
             "which session each belongs to."
         )
-    return self.rows_type(vectors, targets, session)
+    return TrainingRows(vectors, targets, session)
 
 
 ADOPTED.add(rows_of_old_vectors)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import wraps
-from typing import Any
+from typing import Any, NamedTuple
 
 from torch import Tensor
 from torch_geometric.data import Data
@@ -13,6 +13,21 @@ from graphseq.data.graphs.session_graph import SessionGraph
 
 ROWS = {"forward": "session", "click_states": "click", "score": "session"}
 """Methods of a model that read session graphs -> what each gives a row for."""
+
+
+class TrainingRows(NamedTuple):
+    """What one training step compares with items.
+
+    Attributes:
+        vectors: What is compared, [n, hidden_channels].
+        targets: The item that each must find, int64 [n]; a negative one (-1: unknown, -100: none)
+            takes its row out of the loss.
+        session: The session of the batch that each belongs to, int64 [n].
+    """
+
+    vectors: Tensor
+    targets: Tensor
+    session: Tensor
 
 
 def check_readers(family: type[Any]) -> None:

@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 from graphseq.arguments import flag, whole
 from graphseq.data.storage import write_folder
 from graphseq.evaluation.inputs import require_model
-from graphseq.models.base import SessionModel, SessionsLike
+from graphseq.models.base import SessionModel
+from graphseq.models.recommender import SessionsLike
 from graphseq.models.use.item_filter import Items, read_items
 from graphseq.models.use.persistence import MODEL
 from graphseq.models.use.recommend import item_vocabulary

@@ -537,12 +537,13 @@ def max_length(subject: Subject) -> None:
         f"{subject.name} declares max_length={length}, but evaluate ranks the target of a longer "
         "session otherwise than after its newest clicks alone.",
     )
-    whole = any(True for _ in model.buffers())  # a counting model may count whole training sessions
-    if whole or model.samples not in ("prefixes", "pairs"):
+    if model.samples not in ("prefixes", "pairs"):  # of others, each click has a window
         return
     trained = []
     for lists in ([long], [cut]):
         fresh = subject.ready()
+        # What it counts over whole training sessions stays the same.
+        object.__setattr__(fresh, "attach", lambda catalog, sessions=None: None)
         sessions = sessions_of(lists)
         sessions = replace(sessions, first_target=sessions.lengths - 1)
         fit(fresh, sessions, max_epochs=1, progress=False)

@@ -7,7 +7,7 @@ import logging
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +30,7 @@ from graphseq.models.use.persistence import check_can_save
 from graphseq.training.arguments import check_data, check_model, check_others, check_samples
 from graphseq.training.lightning.checkpoints import DurableCheckpointIO, LastCheckpoint
 from graphseq.training.lightning.data_module import SessionDataModule, attach, check_combination
-from graphseq.training.lightning.distributed import LaunchConfig
+from graphseq.training.lightning.distributed import LaunchConfig, check_strategy
 from graphseq.training.lightning.interrupt import TwoStageInterrupt
 from graphseq.training.lightning.loggers import EVERY, METRICS, run_loggers
 from graphseq.training.lightning.module import SessionModule
@@ -195,13 +195,15 @@ def fit(
     folder = None if out is None else Path(out)
     if resume and folder is None:
         raise ValueError("resume=True resumes from the checkpoint in a folder: pass out=.")
-    extra = _Extra(callbacks, logger, trainer_options)
+    own = {
+        **_trainer_options(trainer_options),
+        "callbacks": _listed("callbacks", callbacks, Callback),
+        "logger": [] if logger is None else _listed("logger", logger, Logger),
+    }
     # Of several processes the first has the folder for all.
     with only_run(folder, FILES) if folder is not None and world.rank == 0 else nullcontext():
         if isinstance(model, CountingModel):
             sessions = attach(model, data)
-            _check_folder(model, folder, world)
-            result = _counted(model, sessions, augmentation, auxiliary, folder, world)
         else:
             check_hardware(settings.precision, world.accelerator, compiled=settings.compile)
             check_combination(model, data, settings, augmentation, auxiliary, world.size)
@@ -213,19 +215,20 @@ def fit(
                 augmentation=augmentation,
                 num_workers=num_workers,
             )
-            _check_folder(model, folder, world)
+        if folder is not None and world.rank == 0:
+            check_can_save(model, folder / MODEL)  # now rather than at the end
+        if isinstance(model, CountingModel):
+            result = _counted(model, sessions, augmentation, auxiliary)
+        else:
             module = SessionModule(model, settings, auxiliary=auxiliary)
             module.folder, module.on_epoch = folder, on_epoch
-            result = _trained(module, data_module, world, resume, progress, extra)
+            result = _trained(module, data_module, world, resume, progress, own)
+        if folder is not None:
+            saved = _saved(model, folder / MODEL) if world.rank == 0 else folder / MODEL
+            result = replace(result, checkpoint=saved)
     if folder is not None and world.size > 1 and torch.distributed.is_initialized():
         torch.distributed.barrier()  # all may read it now, and train there again
     return result
-
-
-def _check_folder(model: SessionModel, folder: Path | None, world: LaunchConfig) -> None:
-    """Refuses now what could not be saved at the end."""
-    if folder is not None and world.rank == 0:
-        check_can_save(model, folder / MODEL)
 
 
 def _counted(
@@ -233,8 +236,6 @@ def _counted(
     sessions: Sessions | None,
     augmentation: Augmentation | None,
     auxiliary: Sequence[Auxiliary],
-    folder: Path | None,
-    world: LaunchConfig,
 ) -> FitResult:
     """Has a model count its sessions once."""
     if sessions is None:
@@ -249,8 +250,7 @@ def _counted(
         )
     start = time.perf_counter()
     model.fit_counts(sessions)
-    seconds = time.perf_counter() - start
-    return _finished(model, folder, world, pd.DataFrame(), 0, seconds, False)
+    return FitResult(pd.DataFrame(), 0, time.perf_counter() - start)
 
 
 def _trained(
@@ -259,12 +259,13 @@ def _trained(
     world: LaunchConfig,
     resume: bool,
     progress: bool,
-    extra: _Extra,
+    own: dict[str, Any],
 ) -> FitResult:
     """Has Lightning train a model, alone in its folder."""
     settings, folder, model = module.settings, module.folder, module.model
     interrupt = TwoStageInterrupt()
-    callbacks, loggers, plugins = list(extra.callbacks), list(extra.loggers), []
+    callbacks, loggers = own.pop("callbacks"), own.pop("logger")
+    plugins = _listed("plugins", own.pop("plugins", None) or [], object)
     checkpoint: Path | None = None
     if folder is not None:
         path = folder / CHECKPOINT
@@ -277,14 +278,6 @@ def _trained(
     progress = progress and world.rank == 0
     if progress and is_interactive():
         callbacks.append(EpochBar())
-    options = {
-        "strategy": world.strategy,
-        "log_every_n_steps": EVERY,
-        "num_sanity_val_steps": 0,
-        "enable_model_summary": False,
-        "default_root_dir": folder,
-        **extra.options,
-    }
     with (
         silence_lightning(),
         lines_shown() if progress and not is_interactive() else nullcontext(),
@@ -298,9 +291,16 @@ def _trained(
             max_epochs=settings.max_epochs,
             logger=loggers or False,
             callbacks=callbacks,
-            plugins=[*plugins, *extra.plugins],
+            plugins=plugins,
             enable_progress_bar=progress and is_interactive(),
-            **options,
+            **{
+                "strategy": world.strategy,
+                "log_every_n_steps": EVERY,
+                "num_sanity_val_steps": 0,
+                "enable_model_summary": False,
+                "default_root_dir": folder,
+                **own,
+            },
         )
         model.train()
         try:
@@ -322,59 +322,49 @@ def _trained(
     if folder is not None and world.rank == 0 and len(history):
         _draw(history, folder, settings.monitor)
     seconds = float(history["seconds"].sum()) if len(history) else 0.0
-    interrupted, best = interrupt.interrupted, module.best_epoch
-    return _finished(model, folder, world, history, best, seconds, interrupted)
+    return FitResult(history, module.best_epoch, seconds, interrupted=interrupt.interrupted)
 
 
-class _Extra:
-    """What the caller adds to Lightning's trainer, checked.
+def _trainer_options(options: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Further arguments of Lightning's trainer, checked.
 
     Raises:
-        ValueError: If something is not what Lightning takes, or has a name of its own here.
+        ValueError: If the trainer has no such argument, ``fit`` calls it otherwise, or the strategy
+            cannot train a session model.
     """
-
-    def __init__(
-        self,
-        callbacks: Callback | Sequence[Callback],
-        logger: Logger | Sequence[Logger] | None,
-        options: Mapping[str, Any] | None,
-    ) -> None:
-        self.callbacks = _each_of("callbacks", callbacks, Callback)
-        self.loggers = _each_of("logger", () if logger is None else logger, Logger)
-        if options is not None and not isinstance(options, Mapping):
-            raise ValueError(
-                "trainer_options is a mapping of arguments of Lightning's Trainer, got "
-                f"{type(options).__name__}: trainer_options={{'limit_train_batches': 10}}."
-            )
-        self.options = dict(options or {})
-        known = list(inspect.signature(pl.Trainer.__init__).parameters)[1:]
-        for name, value in self.options.items():
-            if name not in known:
-                raise ValueError(
-                    f"Lightning's Trainer has no argument {name!r}{did_you_mean(name, known)}."
-                )
-            if name in OWN_NAMES:
-                raise ValueError(
-                    f"trainer_options has {name}={value!r}, which fit calls {OWN_NAMES[name]}: "
-                    f"pass fit(..., {OWN_NAMES[name]}=...)."
-                )
-        # Checkpoints go where out says, or where a ModelCheckpoint among the callbacks says.
-        self.options.pop("enable_checkpointing", None)
-        plugins = self.options.pop("plugins", None)
-        plugins = [] if plugins is None else plugins
-        self.plugins = list(plugins) if isinstance(plugins, (list, tuple)) else [plugins]
-
-
-def _each_of(name: str, given: Any, kind: type) -> list[Any]:
-    found = [given] if isinstance(given, kind) else given
-    odd = found if not isinstance(found, (list, tuple)) else None
-    if odd is None:
-        odd = next((each for each in found if not isinstance(each, kind)), None)
-    if odd is not None:
+    if options is not None and not isinstance(options, Mapping):
         raise ValueError(
-            f"{name} takes a {kind.__name__} of pytorch_lightning or a list of them, got "
-            f"{odd!r:.60}."
+            "trainer_options is a mapping of arguments of Lightning's Trainer, got "
+            f"{type(options).__name__}: trainer_options={{'limit_train_batches': 10}}."
         )
+    known = list(inspect.signature(pl.Trainer.__init__).parameters)[1:]
+    for name, value in (options or {}).items():
+        if name not in known:
+            near = did_you_mean(name, known)
+            raise ValueError(f"Lightning's Trainer has no argument {name!r}{near}.")
+        if name in OWN_NAMES:
+            raise ValueError(
+                f"trainer_options has {name}={value!r}, which fit calls {OWN_NAMES[name]}: "
+                f"pass fit(..., {OWN_NAMES[name]}=...)."
+            )
+    given = dict(options or {})
+    check_strategy(given.get("strategy", "auto"))
+    if given.get("strategy") == "auto":  # which devices= decides
+        del given["strategy"]
+    # Checkpoints go where out says, or where a ModelCheckpoint among the callbacks says.
+    given.pop("enable_checkpointing", None)
+    return given
+
+
+def _listed(name: str, given: Any, kind: type) -> list[Any]:
+    """One or several callbacks, loggers or plugins, as a list."""
+    found = given if isinstance(given, (list, tuple)) else [given]
+    for each in found:
+        if not isinstance(each, kind):
+            raise ValueError(
+                f"{name} takes a {kind.__name__} of pytorch_lightning or a list of them, got "
+                f"{each!r:.60}."
+            )
     return list(found)
 
 
@@ -395,23 +385,6 @@ def _draw(history: pd.DataFrame, folder: Path, monitor: str) -> None:
         plot_learning_curves(history, metric=metric, path=folder / CURVES)
     except (OSError, ValueError) as error:
         log.warning("The learning curves could not be written in %s (%s).", folder, error)
-
-
-def _finished(
-    model: SessionModel,
-    folder: Path | None,
-    world: LaunchConfig,
-    history: pd.DataFrame,
-    best_epoch: int,
-    seconds: float,
-    interrupted: bool,
-) -> FitResult:
-    checkpoint = None
-    if folder is not None:
-        checkpoint = folder / MODEL
-        if world.rank == 0:
-            checkpoint = _saved(model, checkpoint)
-    return FitResult(history, best_epoch, seconds, checkpoint, interrupted)
 
 
 def _saved(model: SessionModel, folder: Path) -> Path | None:

@@ -14,8 +14,9 @@ from torch import Tensor
 from torch_geometric.data import Batch
 
 from graphseq.data.logs.times import Duration, half_life_of
-from graphseq.models.base import SessionsLike, Traits
+from graphseq.models.base import Traits
 from graphseq.models.counting.counting import CountingModel, Evidence, searchsorted_exact
+from graphseq.models.recommender import SessionsLike
 from graphseq.models.registry import register
 from graphseq.models.use import inference
 from graphseq.nn.ragged import ragged_range

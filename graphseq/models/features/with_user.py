@@ -14,8 +14,9 @@ from torch_geometric.data import Batch
 from graphseq.data.sessions.catalog import Catalog
 from graphseq.data.sessions.sessions import Sessions
 from graphseq.deprecation import old_classmethod
-from graphseq.models.base import SessionModel, TrainingRows, Traits
+from graphseq.models.base import SessionModel, Traits
 from graphseq.models.features.around import AroundBase, base_of
+from graphseq.models.reading import TrainingRows
 from graphseq.models.registry import register
 
 logger = logging.getLogger(__name__)

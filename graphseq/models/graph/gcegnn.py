@@ -13,7 +13,8 @@ from graphseq.data.graphs.item_graph import nearest_items
 from graphseq.data.graphs.session_graph import newest_clicks
 from graphseq.data.sessions.catalog import Catalog
 from graphseq.data.sessions.sessions import Sessions
-from graphseq.models.base import SessionModel, TrainingRows, Traits
+from graphseq.models.base import SessionModel, Traits
+from graphseq.models.reading import TrainingRows
 from graphseq.models.registry import register
 from graphseq.nn.dropout import dropout as drop
 from graphseq.nn.item_table import ItemTable

@@ -15,7 +15,8 @@ from torch_geometric.utils import segment
 
 from graphseq.arguments import check_shares, check_sizes
 from graphseq.data.graphs.dataset import NO_TARGET
-from graphseq.models.base import SessionModel, TrainingRows, Traits
+from graphseq.models.base import SessionModel, Traits
+from graphseq.models.reading import TrainingRows
 from graphseq.models.registry import register
 from graphseq.nn.attention import TransformerBlock
 from graphseq.nn.dropout import Dropout

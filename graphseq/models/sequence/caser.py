@@ -14,9 +14,10 @@ from graphseq.arguments import check_shares, check_sizes
 from graphseq.data.sessions.catalog import Catalog
 from graphseq.data.sessions.sessions import Sessions
 from graphseq.deprecation import renamed
-from graphseq.models.base import SessionModel, TrainingRows, Traits
+from graphseq.models.base import SessionModel, Traits
 from graphseq.models.published.caser import read_caser
 from graphseq.models.published.loading import fill
+from graphseq.models.reading import TrainingRows
 from graphseq.models.registry import register
 from graphseq.nn.dropout import Dropout
 from graphseq.nn.item_table import ItemTable

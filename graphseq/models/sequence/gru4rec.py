@@ -16,6 +16,7 @@ from torch_geometric.data import Batch
 from graphseq.arguments import check_shares, check_sizes
 from graphseq.deprecation import renamed
 from graphseq.models.base import SessionModel, Traits
+from graphseq.models.live_clicks import codes_of
 from graphseq.models.published.gru4rec import KINDS, read_gru4rec
 from graphseq.models.published.loading import fill
 from graphseq.models.registry import register
@@ -193,7 +194,7 @@ class GRU4Rec(SessionModel):
     ) -> Tensor:
         """The state one click later, [layers, widest] or [layers, num_sessions, widest]."""
         several = state if state.dim() == 3 else state.unsqueeze(1)
-        items = self._codes_of("item", item, several.size(1), ids, one=state.dim() == 2)
+        items = codes_of(self, "item", item, several.size(1), ids, one=state.dim() == 2)
         return self.step(several, items)[1].view_as(state)
 
     def score_state(self, state: Tensor, items: Tensor | None = None) -> Tensor:

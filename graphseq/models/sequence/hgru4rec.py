@@ -15,7 +15,9 @@ from torch_geometric.data import Batch
 from graphseq.arguments import check_shares, check_sizes
 from graphseq.data.graphs.dataset import NO_TARGET
 from graphseq.deprecation import renamed
-from graphseq.models.base import SessionModel, TrainingRows, Traits
+from graphseq.models.base import SessionModel, Traits
+from graphseq.models.live_clicks import codes_of
+from graphseq.models.reading import TrainingRows
 from graphseq.models.registry import register
 from graphseq.nn.dropout import dropout
 from graphseq.nn.item_table import ItemTable
@@ -194,7 +196,7 @@ class HGRU4Rec(SessionModel):
     ) -> Tensor:
         """The state one click of the same session later, of the shape that it had."""
         rows = state if state.dim() == 2 else state.unsqueeze(0)
-        items = self._codes_of("item", item, len(rows), ids, one=state.dim() == 1)
+        items = codes_of(self, "item", item, len(rows), ids, one=state.dim() == 1)
         s, c, clicked = self._parts(rows)
         x = self._beside(self._input(items.clamp(min=0)), c).unsqueeze(0)  # [1, num_sessions, d]
         _, s = self.session_gru(x, s.unsqueeze(0).contiguous())

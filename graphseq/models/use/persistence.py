@@ -38,7 +38,8 @@ from graphseq.data.storage.rules import (
     text,
 )
 from graphseq.deprecation import in_new_names
-from graphseq.models.base import SessionModel, model_method
+from graphseq.models.base import SessionModel
+from graphseq.models.recommender import model_method
 from graphseq.models.registry import MODELS, name_of
 from graphseq.nn.chance import OwnDraws
 

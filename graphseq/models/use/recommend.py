@@ -17,7 +17,8 @@ from torch_geometric.data import Batch
 from graphseq.arguments import flag, whole
 from graphseq.data.graphs.session_graph import newest_clicks
 from graphseq.data.sessions.vocabulary import Vocabulary
-from graphseq.models.base import SessionModel, SessionsLike, model_method
+from graphseq.models.base import SessionModel
+from graphseq.models.recommender import SessionsLike, model_method
 from graphseq.models.use.inference import blocks, inference
 from graphseq.models.use.item_filter import ItemLists, Items, read_items, without
 from graphseq.models.use.requests import Queries, read_queries

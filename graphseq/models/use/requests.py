@@ -23,7 +23,8 @@ from graphseq.data.logs.lists import read_lists
 from graphseq.data.logs.memory import column_of
 from graphseq.data.sessions.sessions import Sessions
 from graphseq.data.sessions.vocabulary import Vocabulary
-from graphseq.models.base import SessionModel, SessionsLike
+from graphseq.models.base import SessionModel
+from graphseq.models.recommender import SessionsLike
 from graphseq.ragged import ptr_of
 
 logger = logging.getLogger(__name__)

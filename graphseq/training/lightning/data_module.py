@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytorch_lightning as pl
 import torch
+from lightning_fabric.utilities.data import sized_len
 from torch_geometric.data import Batch
 
 from graphseq.data.graphs.augment import Augmentation
@@ -49,7 +50,7 @@ PART = 16_384
 class SessionDataModule(pl.LightningDataModule):
     """The batches that a session model is trained on, and the sessions that it is validated on.
 
-    The model gets to know the catalog of the data at once; see
+    The model gets to know the data at once (:meth:`SessionModel.attach`); see
     :class:`~graphseq.training.lightning.module.SessionModule`.
 
     Args:
@@ -89,7 +90,6 @@ class SessionDataModule(pl.LightningDataModule):
         self.augmentation = augmentation
         self.num_workers = num_workers
         self.sessions = attach(model, data)
-        check_combination(model, data, self.settings, augmentation)
         if isinstance(data, Split) and validation is None:
             validation = data.validation
         if validation is not None:
@@ -107,11 +107,7 @@ class SessionDataModule(pl.LightningDataModule):
     @property
     def num_batches(self) -> int | None:
         """Batches of an epoch, if the loader has a length."""
-        assert self.loader is not None
-        try:
-            return len(self.loader)
-        except TypeError:
-            return None
+        return sized_len(self.loader)
 
     @cached_property
     def identity(self) -> dict[str, Any]:
@@ -143,7 +139,6 @@ class SessionDataModule(pl.LightningDataModule):
         check_combination(self.model, self.data, settings, self.augmentation, auxiliary, size)
         if stage != "fit":
             return
-        self.model.attach(None, self.sessions)
         with OwnDraws(settings.seed):
             for each in auxiliary:
                 each.prepare(self.model, self.sessions)
@@ -210,7 +205,7 @@ class SessionParts:
 
 
 def attach(model: SessionModel, data: object) -> Sessions | None:
-    """Makes a model know the catalog of its training data.
+    """Makes a model know its training data.
 
     Returns:
         The sessions behind the data in the codes of the model; ``None`` of shards and loaders.
@@ -219,13 +214,7 @@ def attach(model: SessionModel, data: object) -> Sessions | None:
         ValueError: If model and data have different items.
     """
     sessions, catalog = sessions_and_catalog(model, data)
-    if catalog is not None:
-        if catalog.num_items != model.num_items:
-            raise ValueError(
-                f"The model has {model.num_items} items, the training data {catalog.num_items}: "
-                "build it with num_items=split.num_items."
-            )
-        model.attach(catalog)
+    model.attach(catalog, sessions)
     return sessions
 
 
@@ -241,23 +230,19 @@ def sessions_and_catalog(
     Returns:
         Both ``None`` for a loader that does not state them; no sessions of shards.
     """
-    sessions: Sessions | None = None
     if isinstance(data, Shards):
         return None, _catalog_of_shards(model, data)
     if isinstance(data, (Split, Sessions)):
         sessions = data.train if isinstance(data, Split) else data
         if not isinstance(model, CountingModel):
             sessions = in_model_codes(model, sessions)
-    elif isinstance(data, SessionGraphDataset):
-        sessions = data.sessions
-    elif isinstance(data, EpochLoader):
-        sessions = data.graphs.sessions
     else:
-        # PyG's own loader over our dataset.
-        dataset = getattr(data, "dataset", None)
-        if isinstance(dataset, SessionGraphDataset):
-            sessions = dataset.sessions
-    return sessions, None if sessions is None else sessions.catalog()
+        graphs = data.graphs if isinstance(data, EpochLoader) else data
+        graphs = getattr(graphs, "dataset", graphs)  # of PyG's own loader over our dataset
+        if not isinstance(graphs, SessionGraphDataset):
+            return None, None
+        sessions = graphs.sessions
+    return sessions, sessions.catalog()
 
 
 def _catalog_of_shards(model: SessionModel, shards: Shards) -> Catalog:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from pytorch_lightning.strategies import DDPStrategy, Strategy
+from pytorch_lightning.strategies import DDPStrategy, SingleDeviceStrategy, Strategy
 from torch import Tensor
 
 from graphseq.arguments import check_sizes
@@ -50,6 +50,26 @@ class RowSparseDDP(DDPStrategy):
             for parameter in parameters:
                 if parameter.grad is not None:
                     parameter.grad.div_(self.world_size)
+
+
+def check_strategy(strategy: object) -> None:
+    """Refuses strategies that cannot train a session model.
+
+    torch's wrapper waits for gradients of every process, and one may have no session of a small
+    batch; strategies that split the model leave no process the whole item table.
+
+    Args:
+        strategy: One of Lightning's, or its name.
+
+    Raises:
+        ValueError: If it is neither of one device nor :class:`RowSparseDDP`.
+    """
+    if strategy != "auto" and not isinstance(strategy, (RowSparseDDP, SingleDeviceStrategy)):
+        name = strategy if isinstance(strategy, str) else type(strategy).__name__
+        raise ValueError(
+            f"The strategy {name!r} cannot train a session model on several devices: use "
+            "fit(..., devices=2), or strategy=gs.training.RowSparseDDP() for a trainer of your own."
+        )
 
 
 @dataclass(frozen=True)

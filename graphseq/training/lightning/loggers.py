@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
-import csv
 import errno
-import io
 import logging
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -24,11 +22,24 @@ EVERY = 10
 """Updates between two rows."""
 
 
+@contextmanager
+def _training_goes_on(log: MetricsLog | TensorBoardLog, name: str) -> Iterator[None]:
+    """A block in which a full disk ends no training: one warning says that the log lacks rows."""
+    try:
+        yield
+    except (OSError, ValueError) as error:  # Lightning takes any failure for a wrong value
+        if not log.has_warned:
+            log.has_warned = True
+            cause = error.__cause__ or error
+            text = "The log of %s could not be written (%s). Training goes on without."
+            logger.warning(text, name, cause)
+
+
 class MetricsLog(Logger):
     """Rows of numbers with a fixed header; a resumed run cuts off the rows that it repeats.
 
-    Lightning's ``CSVLogger`` rewrites the whole file where a new column comes, begins another file
-    when training resumes, and lets a full disk end the training. Here one warning reports it.
+    Lightning's ``CSVLogger`` rewrites the whole file where a new column comes, and begins another
+    file when training resumes.
 
     Args:
         folder: The folder ``out`` of the run.
@@ -36,23 +47,17 @@ class MetricsLog(Logger):
         resumes: Whether rows of steps before the first new one stay.
     """
 
+    name, version = "metrics", ""
+    has_warned = False
+
     def __init__(self, folder: Path, columns: Sequence[str], *, resumes: bool = False) -> None:
         super().__init__()
         self.path = folder / METRICS
         self.columns = list(columns)
         self.resumes = resumes
         self.position: int | None = None  # bytes that are written
-        self.has_warned = False
 
-    @property
-    def name(self) -> str:
-        return "metrics"
-
-    @property
-    def version(self) -> str:
-        return ""
-
-    def log_hyperparams(self, params: Any, *args: Any, **kwargs: Any) -> None:
+    def log_hyperparams(self, *_: Any, **__: Any) -> None:
         """Nothing: the settings have a file of their own."""
 
     @rank_zero_only
@@ -61,115 +66,67 @@ class MetricsLog(Logger):
         row: dict[str, Any] = {**metrics, "step": step}
         if "epoch" in row:
             row["epoch"] = int(row["epoch"]) + 1
-        if not set(row) - {"epoch", "step"} & set(self.columns):
-            return
-        try:
-            if self.position is None:
-                self._open(step or 0)
-            self._append([row.get(name, "") for name in self.columns])
-        except OSError as error:
-            if not self.has_warned:
-                self.has_warned = True
-                logger.warning(
-                    "The log %s could not be written (%s). Training goes on.", self.path, error
-                )
+        if (set(row) - {"epoch", "step"}) & set(self.columns):
+            line = ",".join(str(row.get(name, "")) for name in self.columns) + "\n"
+            with _training_goes_on(self, str(self.path)):
+                self._append(line, step or 0)
 
-    def _open(self, step: int) -> None:
-        """Makes the file, with the rows before this step if it resumes."""
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        kept = ",".join(self.columns) + "\n"
-        if self.resumes and self.path.exists():
-            place = self.columns.index("step")
-            lines = self.path.read_text().splitlines(keepends=True)[1:]
-            steps = [line.split(",")[place : place + 1] for line in lines if line.endswith("\n")]
-            earlier = (
-                line
-                for line, (at,) in zip(lines, steps, strict=False)
-                if at.isdigit() and int(at) < step
-            )
-            kept += "".join(earlier)
-        self.path.write_text(kept)
-        self.position = self.path.stat().st_size
-
-    def _append(self, values: Sequence[Any]) -> None:
-        assert self.position is not None
-        text = io.StringIO()
-        csv.writer(text, lineterminator="\n").writerow(values)
-        line = text.getvalue().encode()
+    def _append(self, line: str, step: int) -> None:
+        if self.position is None:
+            kept = ",".join(self.columns) + "\n"
+            if self.resumes and self.path.exists():
+                place = self.columns.index("step")
+                for row in self.path.read_text().splitlines(keepends=True)[1:]:
+                    # A kill may have left half of a row at the end.
+                    if row.endswith("\n") and int(row.split(",")[place]) < step:
+                        kept += row
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self.path.write_text(kept)
+            self.position = self.path.stat().st_size
         with self.path.open("ab", buffering=0) as file:
             try:
-                written = file.write(line)
-                if written != len(line):
+                if file.write(line.encode()) != len(line):
                     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-            except OSError:  # no half of a row stays for the next one to follow
-                with contextlib.suppress(OSError):
-                    file.truncate(self.position)
-                raise
-        self.position += len(line)
+                self.position += len(line)
+            finally:
+                file.truncate(self.position)  # no half of a row stays for the next one to follow
 
 
-class TolerantTensorBoard(Logger):
-    """Lightning's log of TensorBoard, without which training continues where the disk is full.
+class TensorBoardLog(TensorBoardLogger):
+    """Lightning's log of TensorBoard; a resumed run hides the rows that it repeats.
 
     Args:
         folder: The folder ``out`` of the run.
-        resumes: Whether what a later step has written is to be hidden.
+        resumes: Whether what later steps have written is to be hidden.
 
     Raises:
         ModuleNotFoundError: If TensorBoard is not installed.
     """
 
-    def __init__(self, folder: Path, *, resumes: bool = False) -> None:
-        super().__init__()
-        self.resumes = resumes
-        self.folder = folder
-        self.inner: TensorBoardLogger | None = TensorBoardLogger(
-            folder, name="", version="tensorboard"
-        )
-        self.is_open = False
+    has_warned = False
 
-    @property
-    def name(self) -> str:
-        return "tensorboard"
-
-    @property
-    def version(self) -> str:
-        return ""
-
-    def log_hyperparams(self, params: Any, *args: Any, **kwargs: Any) -> None:
-        """Nothing: the settings have a file of their own."""
+    def __init__(self, folder: Path, *, resumes: bool = False, **options: Any) -> None:
+        super().__init__(folder, name="", version="tensorboard", **options)
+        self.folder, self.resumes = folder, resumes
 
     @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
         """Adds numbers of a step."""
-        if self.inner is None:
+        if self.has_warned:  # the thread that writes for TensorBoard has ended for good
             return
-        if self.resumes and not self.is_open:
-            self.inner = TensorBoardLogger(
-                self.folder, name="", version="tensorboard", purge_step=step
-            )
-        self.is_open = True
+        if self.resumes:
+            TensorBoardLog.__init__(self, self.folder, purge_step=step)
         values = {name: value for name, value in metrics.items() if name != "epoch"}
-        try:
-            self.inner.log_metrics(values, step)
-        except (OSError, ValueError) as error:  # Lightning takes any failure for a wrong value
-            self._give_up(error)
+        with _training_goes_on(self, "TensorBoard"):
+            super().log_metrics(values, step)
+
+    def save(self) -> None:
+        """Nothing: Lightning would begin a file before it is known that the training begins."""
 
     def finalize(self, status: str) -> None:
         """Writes what waits to be written."""
-        if self.inner is not None and self.is_open:
-            try:
-                self.inner.finalize(status)
-            except (OSError, ValueError) as error:
-                self._give_up(error)
-
-    def _give_up(self, error: Exception) -> None:
-        """Goes on without: the thread that writes for TensorBoard has ended for good."""
-        cause = error.__cause__ or error
-        logger.warning(
-            "The log of TensorBoard could not be written (%s). Training goes on without.", cause
-        )
-        self.inner = None
+        with _training_goes_on(self, "TensorBoard"):
+            super().finalize(status)
 
 
 def run_loggers(folder: Path, columns: Sequence[str], *, resumes: bool) -> list[Logger]:
@@ -182,7 +139,7 @@ def run_loggers(folder: Path, columns: Sequence[str], *, resumes: bool) -> list[
     """
     found: list[Logger] = [MetricsLog(folder, ["epoch", "step", *columns], resumes=resumes)]
     try:
-        found.append(TolerantTensorBoard(folder, resumes=resumes))
+        found.append(TensorBoardLog(folder, resumes=resumes))
     except ModuleNotFoundError:
         logger.debug("TensorBoard is not installed: the log is CSV alone.")
     return found

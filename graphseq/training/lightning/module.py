@@ -13,8 +13,7 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
-from pytorch_lightning.callbacks import Callback, EarlyStopping
-from pytorch_lightning.strategies import DDPStrategy, SingleDeviceStrategy
+from pytorch_lightning.callbacks import Callback, EarlyStopping, LambdaCallback
 from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
@@ -29,6 +28,7 @@ from graphseq.training.lightning import resume
 from graphseq.training.lightning.chance import asks_torch, callers_state, draws_of, seed_step
 from graphseq.training.lightning.collectives import SINGLE_PROCESS, Collectives
 from graphseq.training.lightning.data_module import SessionDataModule
+from graphseq.training.lightning.distributed import check_strategy
 from graphseq.training.lightning.loggers import epoch_line
 from graphseq.training.lightning.precision import PRECISIONS, compiled_readers
 from graphseq.training.objectives.auxiliary import Auxiliary, auxiliary_names, auxiliary_sums
@@ -80,12 +80,9 @@ class SessionModule(pl.LightningModule):
         best_epoch: The epoch whose weights are kept, from 1; 0 before the first.
     """
 
-    loss_sum: Tensor
-    part_sums: Tensor
+    sums: Tensor  # of the losses over targets: what is trained, and each loss that is a part of it
     num_targets: int
-    num_without_negatives: int
-    data_seconds: float
-    validation_seconds: float
+    num_without_negatives: int  # batches in which nothing is compared
 
     def __init__(
         self,
@@ -120,9 +117,13 @@ class SessionModule(pl.LightningModule):
 
     def configure_callbacks(self) -> list[Callback]:
         """Early stopping by the settings, unless the trainer has one."""
-        callbacks: list[Callback] = [_Release()]
+        trainer: Any = self.trainer
+        if trainer.state.fn == "fit":
+            self._agree_with(trainer)
+        # Lightning calls no teardown where an error ends a training.
+        callbacks: list[Callback] = [LambdaCallback(on_exception=lambda *_: self.release())]
         patience = self.settings.patience
-        given = any(isinstance(each, EarlyStopping) for each in self.trainer.callbacks)  # type: ignore[attr-defined]
+        given = any(isinstance(each, EarlyStopping) for each in trainer.callbacks)
         if patience is not None and not given:
             self.early_stopping = EarlyStopping(
                 self.settings.monitor, patience=patience, mode="max", strict=False
@@ -135,7 +136,6 @@ class SessionModule(pl.LightningModule):
         self.collectives = Collectives() if trainer.world_size > 1 else SINGLE_PROCESS
         if stage != "fit":
             return
-        self._agree_with(trainer)
         self.objective = Objective(
             settings.loss,
             self.model.num_items,
@@ -156,7 +156,7 @@ class SessionModule(pl.LightningModule):
         if settings.compile:
             self.objective.readers = begin(compiled_readers(self.model, self.device.type))
 
-    def _agree_with(self, trainer: pl.Trainer) -> None:
+    def _agree_with(self, trainer: Any) -> None:
         """Takes over what trainer and settings both have a name for.
 
         Raises:
@@ -164,36 +164,28 @@ class SessionModule(pl.LightningModule):
                 by targets cannot have.
         """
         settings = self.settings
-        if settings.accumulate not in (1, trainer.accumulate_grad_batches):
-            if trainer.accumulate_grad_batches != 1:
+        precision = "32-true" if settings.precision == "32" else settings.precision
+        for name, value, option, unset in (
+            ("accumulate", settings.accumulate, "accumulate_grad_batches", 1),
+            ("gradient_clip", settings.gradient_clip, "gradient_clip_val", None),
+            ("precision", precision, "precision", "32-true"),
+        ):
+            theirs = getattr(trainer, option)
+            applies = theirs == unset and name != "precision"  # where the trainer leaves it out
+            if value not in (unset, theirs) and not applies:
                 raise ValueError(
-                    f"The settings have accumulate={settings.accumulate}, the trainer "
-                    f"accumulate_grad_batches={trainer.accumulate_grad_batches}: leave one out."
+                    f"The settings have {name}={value!r}, the trainer {option}={theirs!r}: "
+                    f"leave one out, or pass {option}={value!r} to the trainer."
                 )
+        if settings.accumulate != 1:
             trainer.accumulate_grad_batches = settings.accumulate
-        clips = {settings.gradient_clip, trainer.gradient_clip_val} - {None}
-        if len(clips) > 1:
-            raise ValueError(
-                f"The settings have gradient_clip={settings.gradient_clip}, the trainer "
-                f"gradient_clip_val={trainer.gradient_clip_val}: leave one out."
-            )
-        wanted = "32-true" if settings.precision == "32" else settings.precision
-        if settings.precision != "32" and trainer.precision != wanted:
-            raise ValueError(
-                f"The settings have precision={wanted!r}, the trainer {trainer.precision!r}: pass "
-                f"precision={wanted!r} to the trainer."
-            )
         if trainer.precision not in PRECISIONS:
             raise ValueError(
                 f"The weights of a session model have 32 bits, got precision={trainer.precision!r} "
                 f"of the trainer: use one of {', '.join(PRECISIONS)}."
             )
-        if not isinstance(trainer.strategy, (DDPStrategy, SingleDeviceStrategy)):
-            raise ValueError(
-                f"A {type(trainer.strategy).__name__} splits the model, whose item table each "
-                "process needs whole: use one device, 'ddp', or gs.training.RowSparseDDP()."
-            )
-        if trainer.overfit_batches:  # type: ignore[attr-defined]
+        check_strategy(trainer.strategy)
+        if trainer.overfit_batches:
             raise ValueError(
                 "overfit_batches replaces the sampler, which the order of this training comes "
                 "from: use limit_train_batches."
@@ -247,8 +239,7 @@ class SessionModule(pl.LightningModule):
 
     def on_train_start(self) -> None:
         resume.load_rest(self)
-        self.loss_sum = self.loss_sum.to(self.device)
-        self.part_sums = self.part_sums.to(self.device)
+        self.sums = self.sums.to(self.device)
         self.started = self._since = time.perf_counter()
         stopping = self.early_stopping
         if stopping is not None:
@@ -273,15 +264,18 @@ class SessionModule(pl.LightningModule):
         with draws_of(seed, self.device, from_torch=self.from_torch):
             loss = self.objective(self.model, batch, self.current_epoch, step)
         own = self.objective.num_targets
+        sums = torch.zeros(1 + len(self.part_names), dtype=torch.double, device=self.device)
+        if own:
+            parts = [self.objective.parts[name] for name in self.part_names]
+            sums = torch.stack([loss, *parts]).detach().double() * own
+        sums = self.collectives.summed(torch.cat([sums, sums.new_full((1,), own)]))  # of all
+        total, *_, count = sums.tolist()
+        if not math.isfinite(total):  # before the step spoils the weights
+            self._stop_at(float(loss), total, batch, step)
+        self.sums += sums[:-1]
+        self.num_targets += int(count)
+        self.pending_targets += int(count)
         self.num_without_negatives += not self.objective.compares
-        total, count = self._of_all(loss.detach().double() * own, own)
-        if not bool(total.isfinite()):  # before the step spoils the weights
-            self._stop_at(loss, total, batch, step)
-        self.loss_sum += total
-        if self.part_names:
-            self.part_sums = self.part_sums + self._parts_of_all(own)
-        self.num_targets += count
-        self.pending_targets += count
         self.pending += 1
         self.step += 1
         self._mean = total / max(count, 1)
@@ -292,7 +286,7 @@ class SessionModule(pl.LightningModule):
     def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
         trainer: Any = self.trainer
         if trainer.loggers and self.global_step % trainer.log_every_n_steps == 0:
-            row = {"loss": float(self._mean), "learning_rate": self.learning_rate}
+            row = {"loss": self._mean, "learning_rate": self.learning_rate}
             self._log(row, self.global_step)
         if self._adds_up:  # the sum over targets becomes the mean, now that their number is known
             share = self.trainer.accumulate_grad_batches / max(self.pending_targets, 1)
@@ -328,9 +322,12 @@ class SessionModule(pl.LightningModule):
         if self.average is not None:
             self._validation.enter_context(self.average.in_place())
         self.metrics = metric_names(ks_of(self.settings.monitor))
-        self.rank_sums = torch.zeros(len(self.metrics) + 1, dtype=torch.double)
-        names = auxiliary_names(self.further)
-        self.auxiliary_sums = torch.zeros(2, len(names), dtype=torch.double)
+        # Of each metric and each further loss: its sum over targets, and their number.
+        self.measures = torch.zeros(2, len(self._measured_names), dtype=torch.double)
+
+    @property
+    def _measured_names(self) -> list[str]:
+        return [*self.metrics, *auxiliary_names(self.further)]
 
     def validation_step(self, part: Sessions, batch_idx: int) -> None:
         """Ranks all items for every target of some sessions."""
@@ -341,18 +338,14 @@ class SessionModule(pl.LightningModule):
             ks = ks_of(settings.monitor)
             report = evaluate(self.model, part, ks=ks, exclude_seen=settings.exclude_seen)
             means = torch.tensor([report.metrics[n] for n in self.metrics], dtype=torch.double)
-            self.rank_sums[:-1] += means * report.num_cases
-            self.rank_sums[-1] += report.num_cases
-            self.auxiliary_sums = self.auxiliary_sums + auxiliary_sums(
-                self.model, self.further, part
-            )
+            ranks = torch.stack([means, torch.ones_like(means)]) * report.num_cases
+            further = auxiliary_sums(self.model, self.further, part)
+            self.measures += torch.cat([ranks, further], dim=1)
 
     def on_validation_epoch_end(self) -> None:
-        sums = self.collectives.summed(self.rank_sums.to(self.device)).cpu()
-        further = self.collectives.summed(self.auxiliary_sums.to(self.device)).cpu()
-        metrics = dict(zip(self.metrics, (sums[:-1] / sums[-1]).tolist(), strict=True))
-        values = (further[0] / further[1].clamp(min=1)).tolist()
-        metrics |= dict(zip(auxiliary_names(self.further), values, strict=True))
+        sums, counts = self.collectives.summed(self.measures.to(self.device)).cpu()
+        values = (sums / counts.clamp(min=1)).tolist()
+        metrics = dict(zip(self._measured_names, values, strict=True))
         if not self.trainer.sanity_checking:
             fits = self.trainer.state.fn == "fit"
             # What Trainer.validate returns; in a training, the row of the epoch has it.
@@ -383,13 +376,11 @@ class SessionModule(pl.LightningModule):
     def on_train_epoch_end(self) -> None:
         self._check_negatives()
         self._settle()
+        losses = ["loss", *(f"{name}_loss" for name in self.part_names)]
+        means = (self.sums / max(self.num_targets, 1)).tolist()
         row = {
             "epoch": self.current_epoch + 1,
-            "loss": float(self.loss_sum) / max(self.num_targets, 1),
-            **{
-                f"{name}_loss": total / max(self.num_targets, 1)
-                for name, total in zip(self.part_names, self.part_sums.tolist(), strict=True)
-            },
+            **dict(zip(losses, means, strict=True)),
             "learning_rate": self.learning_rate,
             "targets": self.num_targets,
             "seconds": self.seconds,
@@ -408,7 +399,7 @@ class SessionModule(pl.LightningModule):
         self._log(values, self.global_step - 1)
         epochs = self.trainer.max_epochs
         logger.info(epoch_line(row, epochs, self.settings.monitor, self.best_epoch))
-        self.step = 0
+        self._start_epoch()  # what a checkpoint holds now is the beginning of the next one
         ended = False
         if self.on_epoch is not None and self.collectives.rank == 0:
             ended = bool(self.on_epoch(dict(row)))
@@ -449,10 +440,9 @@ class SessionModule(pl.LightningModule):
 
     def _start_epoch(self) -> None:
         self.step = self.pending = self.pending_targets = 0  # batches of this epoch, of this update
-        self.loss_sum = torch.zeros((), dtype=torch.double, device=self.device)
-        self.part_sums = torch.zeros(len(self.part_names), dtype=torch.double, device=self.device)
+        self.sums = torch.zeros(1 + len(self.part_names), dtype=torch.double, device=self.device)
         self.num_targets = 0
-        self.num_without_negatives = 0  # batches in which nothing is compared
+        self.num_without_negatives = 0
         self.measured = {}
         self.earlier_seconds = self.data_seconds = self.validation_seconds = 0.0
         self.started = self._since = time.perf_counter()
@@ -487,40 +477,22 @@ class SessionModule(pl.LightningModule):
             # Rows that caught up at other times on other processes differ in their last digits.
             self.collectives.from_first(self.optimizer.row_sparse_tensors())
 
-    def _of_all(self, total: Tensor, count: int) -> tuple[Tensor, int]:
-        """The sum of the losses, and the number, of the targets of all processes."""
-        if not self.collectives.are_several:
-            return total, count
-        total, number = self.collectives.summed(torch.stack([total, total.new_tensor(count)]))
-        return total, int(number)
-
-    def _parts_of_all(self, own: int) -> Tensor:
-        """The sum of each loss that is added up, over the targets of all processes."""
-        sums = torch.zeros_like(self.part_sums)
-        if own:
-            sums = torch.stack([self.objective.parts[name] for name in self.part_names])
-            sums = sums.double() * own
-        return self.collectives.summed(sums)
-
-    def _stop_at(self, loss: Tensor, total: Tensor, batch: Batch, step: int) -> None:
+    def _stop_at(self, loss: float, total: float, batch: Batch, step: int) -> None:
         """Stops at a loss that is NaN or infinite, and saves the batch for inspection."""
-        where = ""
-        own = not bool(loss.isfinite())
-        flags = self.collectives.numbers(int(own), loss.device)
+        own, where = not math.isfinite(loss), ""
+        flags = self.collectives.numbers(int(own), self.device)
         guilty = flags.index(1) if any(flags) else 0  # its batch alone is worth a look
         if self.folder is not None:
             path = self.folder / NOT_FINITE_BATCH
-            where = f" The batch lies in {path}."
-            if self.collectives.are_several:
-                where = f" The batch of process {guilty} lies in {path}."
+            of = f" of process {guilty}" if self.collectives.are_several else ""
+            where = f" The batch{of} lies in {path}."
             if guilty == self.collectives.rank:
                 where = _kept(batch, path) or where
             self.collectives.any(own)  # nobody ends before it is written
-        loss = loss if own else total
         raise ValueError(
-            f"The loss is {loss.item()} in epoch {self.current_epoch + 1}, step {step}, at a "
-            f"learning rate of {self.learning_rate:g}: lower learning_rate or set gradient_clip."
-            f"{where}"
+            f"The loss is {loss if own else total} in epoch {self.current_epoch + 1}, step {step}, "
+            f"at a learning rate of {self.learning_rate:g}: lower learning_rate or set "
+            f"gradient_clip.{where}"
         )
 
     def _check_negatives(self) -> None:
@@ -557,17 +529,6 @@ class SessionModule(pl.LightningModule):
                 "gradient_clip.",
                 stacklevel=2,
             )
-
-
-class _Release(Callback):
-    """Takes back what a training has changed where an error ends it, at which Lightning calls no
-    ``teardown``."""
-
-    def on_exception(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException
-    ) -> None:
-        assert isinstance(pl_module, SessionModule)
-        pl_module.release()
 
 
 def _kept(batch: Batch, path: Path) -> str:

@@ -64,7 +64,7 @@ class EpochBar(RichProgressBar):
         found: dict[str, str] = {}
         module, seconds = pl_module, max(pl_module.seconds, 1e-9)
         if module.num_targets:
-            found["loss"] = f"{float(module.loss_sum) / module.num_targets:.4f}"
+            found["loss"] = f"{float(module.sums[0]) / module.num_targets:.4f}"
             found["targets/s"] = f"{module.num_targets / seconds:,.0f}"
         if module.best_weights is not None:
             found[f"best {module.settings.monitor}"] = f"{module.best_value:.4f}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -15,26 +16,25 @@ from graphseq.random import seed_of
 
 
 @contextmanager
-def worker_errors_named(epoch: Callable[[], int], is_theirs: bool = False) -> Iterator[None]:
+def worker_errors_named(epoch: Callable[[], int]) -> Iterator[None]:
     """Says what to do where a process that builds batches dies.
 
     torch raises that error wherever the main process is, also in the middle of a step.
 
     Args:
         epoch: Gives the epoch, from 0.
-        is_theirs: Whether any error of this block comes from those processes.
 
     Raises:
         RuntimeError: If one has died.
     """
     try:
         yield
-    except (RuntimeError, OSError, EOFError) as error:
-        if not is_theirs and not str(error).startswith("DataLoader worker"):
+    except RuntimeError as error:
+        if not str(error).startswith("DataLoader worker"):
             raise
         raise RuntimeError(
             f"A process that builds batches died in epoch {epoch() + 1} ({error!r}). It may have "
-            "run out of memory: use fewer num_workers or smaller batches. Training goes on from "
+            "run out of memory: use fewer num_workers or smaller batches. Training resumes from "
             "the last checkpoint with resume=True."
         ) from error
 
@@ -85,41 +85,31 @@ class ResumableLoader:
         return len(self.loader)  # type: ignore[arg-type]  # a TypeError says that there is none
 
     def __iter__(self) -> Iterator[Batch]:
-        own, first = isinstance(self.loader, EpochLoader), self.first_step
-        self.first_step = 0
-        self._begin(first)
+        own, first, self.first_step = isinstance(self.loader, EpochLoader), self.first_step, 0
         if own and first == len(self):
-            self._begin(0)
             return
-        batches, given = iter(self.loader), 0
-        self._batches = batches
-        while True:
+        self._begin(first)
+        self._batches = batches = iter(self.loader)
+        for number in itertools.count():
             if not own:
-                torch.manual_seed(seed_of("foreign_loader", self.seed, self.epoch, given))
+                torch.manual_seed(seed_of("foreign_loader", self.seed, self.epoch, number))
             try:
                 batch = next(batches)
             except StopIteration:
                 return
-            except (RuntimeError, OSError, EOFError) as error:
-                has_workers = getattr(self.loader, "num_workers", 0) > 0
-                is_theirs = has_workers and isinstance(error, (OSError, EOFError))
-                with worker_errors_named(lambda: self.epoch, is_theirs):
+            except (OSError, EOFError) as error:  # a worker died while it sent a batch
+                if not getattr(self.loader, "num_workers", 0):
                     raise
-            given += 1
-            if own or given > first:
+                raise RuntimeError(f"DataLoader worker sent no batch: {error!r}") from error
+            if own or number >= first:
                 yield batch
 
     def _begin(self, step: int) -> None:
         """Tells the loader and its samplers which epoch comes, where they want to know."""
         loader: Any = self.loader
-        batch_sampler = getattr(loader, "batch_sampler", None)
-        for sampler in (
-            getattr(loader, "sampler", None),
-            batch_sampler,
-            getattr(batch_sampler, "sampler", None),
-        ):
-            set_epoch = getattr(sampler, "set_epoch", None)
-            if callable(set_epoch):
+        batches = getattr(loader, "batch_sampler", None)
+        for each in (getattr(loader, "sampler", None), batches, getattr(batches, "sampler", None)):
+            if callable(set_epoch := getattr(each, "set_epoch", None)):
                 set_epoch(self.epoch)
         if not isinstance(loader, EpochLoader):
             torch.manual_seed(seed_of("foreign_loader", self.seed, self.epoch))

@@ -6,6 +6,8 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+import torch
+
 from graphseq.training.lightning.data_module import SessionDataModule
 from graphseq.training.lightning.identity import check_identity
 from graphseq.training.optim.layout import check_layout, check_names
@@ -22,6 +24,13 @@ FREE = ("max_epochs", "patience", "checkpoint_steps", "checkpoint_minutes")
 """Settings that may differ when training resumes; ``max_epochs`` not with every schedule."""
 
 
+KEPT = (
+    *("step", "num_targets", "num_without_negatives", "data_seconds", "measured", "history"),
+    *("best_epoch", "best_value", "best_weights"),
+)
+"""Attributes of a module that a checkpoint has as they are."""
+
+
 def state_of(module: SessionModule) -> dict[str, Any]:
     """The state of a training between two updates, as tensors and plain values.
 
@@ -33,7 +42,6 @@ def state_of(module: SessionModule) -> dict[str, Any]:
     """
     data = module.trainer.datamodule
     own = isinstance(data, SessionDataModule)
-    running = module.step > 0
     return {
         "identity": data.identity if own else {},
         "settings": module.settings.to_dict(),
@@ -42,19 +50,10 @@ def state_of(module: SessionModule) -> dict[str, Any]:
         "loss_state": module.objective.training_state(),
         "average": None if module.average is None else module.average.state_dict(),
         "num_steps": data.num_batches if own else None,
-        "step": module.step,
-        "loss_sum": module.loss_sum,
-        "part_sums": module.part_sums,
-        "num_targets": module.num_targets,
-        "num_without_negatives": module.num_without_negatives,
-        "measured": module.measured,
-        "seconds": module.seconds if running else 0.0,
-        "data_seconds": module.data_seconds if running else 0.0,
-        "validation_seconds": module.validation_seconds if running else 0.0,
-        "history": module.history,
-        "best_epoch": module.best_epoch,
-        "best_value": module.best_value,
-        "best_weights": module.best_weights,
+        "loss_sum": module.sums[0],
+        "part_sums": module.sums[1:],
+        "seconds": module.seconds,
+        **{name: getattr(module, name) for name in KEPT},
     }
 
 
@@ -90,16 +89,13 @@ def load_state(module: SessionModule, checkpoint: Mapping[str, Any]) -> None:
         num_parts=len(module.part_names),
     )
     _check_end(module, state["history"])
-    for prefix, part, further in (
-        ("model.", module.model, f"its model ({state['model']}) has other weights: delete it"),
-        ("auxiliary.", module.auxiliary, "its auxiliary losses are others: give it the same"),
-    ):
-        own = {prefix + name: value.shape for name, value in part.state_dict().items()}
-        there = {n: v.shape for n, v in checkpoint["state_dict"].items() if n.startswith(prefix)}
-        if there != own:
-            raise ValueError(
-                f"The checkpoint does not fit this training, {further}, or train without resume."
-            )
+    own = {name: value.shape for name, value in module.state_dict().items()}
+    there = {name: value.shape for name, value in checkpoint["state_dict"].items()}
+    if there != own:
+        raise ValueError(
+            f"The checkpoint does not fit this training, its model ({state['model']}) or auxiliary "
+            "losses have other weights: give it the same, or train without resume."
+        )
     if (state["average"] is None) != (module.settings.ema is None):
         raise ValueError("average of the checkpoint must be there where ema is set, and only then.")
     try:
@@ -110,11 +106,9 @@ def load_state(module: SessionModule, checkpoint: Mapping[str, Any]) -> None:
             f"The checkpoint does not fit this training, what {state['model']} or the loss carries "
             f"from step to step is of another kind ({error!r}): train without resume."
         ) from error
-    for name in (
-        *("step", "loss_sum", "part_sums", "num_targets", "num_without_negatives", "measured"),
-        *("history", "best_epoch", "best_value", "best_weights", "data_seconds"),
-    ):
+    for name in KEPT:
         setattr(module, name, state[name])
+    module.sums = torch.cat([state["loss_sum"].view(1), state["part_sums"]])
     module.earlier_seconds = state["seconds"]
     module.loaded = dict(state)
 
