@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, Self
-
 import torch
 from torch import Tensor
 from torch.nn import Embedding, Linear
@@ -13,10 +10,11 @@ from torch_geometric.data import Batch
 from graphseq.arguments import check_shares, check_sizes
 from graphseq.data.graphs.session_graph import newest_clicks
 from graphseq.models.base import SessionModel, Traits
+from graphseq.models.published.loading import from_weights
+from graphseq.models.published.sgnnhn import read_sgnnhn
 from graphseq.models.registry import register
 from graphseq.nn.dropout import dropout as drop
 from graphseq.nn.item_table import ItemTable
-from graphseq.nn.published import renamed_state
 from graphseq.nn.ragged import sum_by_group
 from graphseq.nn.readouts import reset_uniform
 from graphseq.nn.star_session_conv import StarSessionConv
@@ -94,27 +92,7 @@ class SGNNHN(SessionModel):
     def reset_parameters(self) -> None:
         reset_uniform(self, self.items.channels)
 
-    @classmethod
-    def from_published(
-        cls, parameters: Mapping[str, Any], num_layers: int = 1, scale: float = 12.0
-    ) -> Self:
-        """The model with the weights of the authors' code.
-
-        Args:
-            parameters: Name there -> array; row 0 of ``embedding.weight`` is its padding.
-            num_layers: Its ``step``.
-            scale: Its ``tau``.
-
-        Raises:
-            ValueError: If a parameter is missing or unknown.
-        """
-        state = renamed_state(parameters, PUBLISHED_NAMES, "SGNN-HN")
-        state["items.weight"] = state["items.weight"][1:]
-        num_items, hidden_channels = state["items.weight"].shape
-        max_length = len(state["positions.weight"])
-        model = cls(num_items, hidden_channels, num_layers, scale=scale, max_length=max_length)
-        model.load_state_dict(state)
-        return model
+    from_published = from_weights(read_sgnnhn)
 
     def forward(self, batch: Batch) -> Tensor:
         """Session vectors, centered, of length :math:`\tau`: [num_sessions, d]."""
@@ -133,33 +111,3 @@ class SGNNHN(SessionModel):
         s_global = sum_by_group(alpha * v, session, size)  # [num_sessions, d]
         s = self.lin_out(torch.cat([s_global, v_last], dim=1))  # [num_sessions, d]
         return self.items.vectors(s)
-
-
-PUBLISHED_NAMES = {
-    "embedding.weight": "items.weight",
-    "pos_embedding.weight": "positions.weight",
-    "gnn.linear_edge_in.weight": "conv.conv.lin_in.weight",
-    "gnn.linear_edge_in.bias": "conv.conv.lin_in.bias",
-    "gnn.linear_edge_out.weight": "conv.conv.lin_out.weight",
-    "gnn.linear_edge_out.bias": "conv.conv.lin_out.bias",
-    "gnn.linear_edge_f.weight": "",  # which the authors' code never reads
-    "gnn.linear_edge_f.bias": "",
-    "gnn.b_iah": "conv.conv.bias_in",
-    "gnn.b_oah": "conv.conv.bias_out",
-    "gnn.w_ih": "conv.conv.gru.weight_ih",
-    "gnn.w_hh": "conv.conv.gru.weight_hh",
-    "gnn.b_ih": "conv.conv.gru.bias_ih",
-    "gnn.b_hh": "conv.conv.gru.bias_hh",
-    "linear_hn.weight": "conv.lin_highway.weight",
-    "linear_hn.bias": "conv.lin_highway.bias",
-    "linear_one.weight": "lin_last.weight",
-    "linear_one.bias": "lin_last.bias",
-    "linear_two.weight": "lin_star.weight",
-    "linear_two.bias": "lin_star.bias",
-    "linear_three.weight": "lin_click.weight",
-    "linear_three.bias": "lin_click.bias",
-    "linear_four.weight": "lin_score.weight",
-    "linear_transform.weight": "lin_out.weight",
-    "linear_transform.bias": "lin_out.bias",
-}
-"""Parameters in the authors' code -> here."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any, Literal
 
 import torch
@@ -11,19 +10,18 @@ from torch_geometric.data import Batch
 
 from graphseq.arguments import check_shares, check_sizes
 from graphseq.data.graphs.session_graph import newest_clicks
-from graphseq.data.graphs.transforms import DecayedWeights
 from graphseq.data.logs.times import Duration
 from graphseq.models.base import SessionModel, Traits
+from graphseq.models.published.loading import from_weights
 from graphseq.models.published.srgnn import read_srgnn
 from graphseq.models.registry import register
 from graphseq.nn.dropout import dropout as drop
+from graphseq.nn.edge_weights import EdgeWeight, EdgeWeights
 from graphseq.nn.gated_session_conv import GatedSessionConv
 from graphseq.nn.item_table import ItemTable
 from graphseq.nn.positions import LearnedPositions
 from graphseq.nn.ragged import DenseView
 from graphseq.nn.readouts import ReadoutKind, session_readout
-
-EdgeWeight = Literal["count", "binary", "decayed"]
 
 
 @register("srgnn")
@@ -95,24 +93,18 @@ class SRGNN(SessionModel):
         super().__init__(num_items)
         check_sizes(max_length=max_length)
         check_shares(dropout=dropout)
-        if (half_life is None) == (edge_weight == "decayed"):
-            raise ValueError(
-                "half_life is the age at which a decayed transition counts half: it goes with "
-                f"edge_weight='decayed' and with no other, got {half_life} and {edge_weight!r}."
-            )
         if positions != "none" and max_length is None:
             raise ValueError(
                 f"positions={positions!r} have one vector per place: give max_length, the newest "
                 "clicks that the model sees, or take positions='none'."
             )
-        self.decay = None if half_life is None else DecayedWeights(half_life, half_life_unit)
+        self.edge_weights = EdgeWeights(edge_weight, half_life, half_life_unit)
         self.conv = GatedSessionConv(hidden_channels, num_layers)
         self.session_readout = session_readout(readout, hidden_channels, hybrid)
         self.items = ItemTable(num_items, hidden_channels, normalize=normalize, scale=scale)  # e
         self.click_positions: LearnedPositions | None = None  # p
         if positions != "none" and max_length is not None:
             self.click_positions = LearnedPositions(max_length, hidden_channels, positions)
-        self.edge_weight = edge_weight
         self.dropout = dropout
         self.max_length = max_length
         self.reset_parameters()
@@ -120,8 +112,7 @@ class SRGNN(SessionModel):
     @property
     def settings(self) -> dict[str, Any]:
         """The arguments, with the half-life as a number."""
-        half_life = None if self.decay is None else self.decay.half_life
-        return {**super().settings, "half_life": half_life}
+        return {**super().settings, "half_life": self.edge_weights.half_life}
 
     def reset_parameters(self) -> None:
         bound = self.items.channels**-0.5
@@ -131,15 +122,7 @@ class SRGNN(SessionModel):
         if self.click_positions is not None:
             torch.nn.init.uniform_(self.click_positions.weight, -bound, bound)
 
-    @classmethod
-    def from_published(
-        cls, parameters: Mapping[str, Any], num_layers: int = 1, hybrid: bool = True
-    ) -> SRGNN:
-        """The model with the weights of the authors' code: :func:`read_srgnn`."""
-        settings, weights = read_srgnn(parameters, num_layers, hybrid)
-        model = cls(**settings)
-        model.load_state_dict(weights)
-        return model
+    from_published = from_weights(read_srgnn)
 
     def forward(self, batch: Batch) -> Tensor:
         """Session vectors ``s``, [num_sessions, d]."""
@@ -156,16 +139,5 @@ class SRGNN(SessionModel):
     def node_states(self, batch: Batch) -> Tensor:
         """The state of every node, [num_nodes, d]."""
         e = drop(self.items.rows(batch.x), self.dropout, self.training)  # [num_nodes, d]
-        h: Tensor = self.conv(e, batch.edge_index, self._edge_weights(batch))
+        h: Tensor = self.conv(e, batch.edge_index, self.edge_weights(batch))
         return h  # [num_nodes, d]
-
-    def _edge_weights(self, batch: Batch) -> Tensor:
-        """[num_edges], as ``edge_weight`` has them."""
-        weight: Tensor = batch.edge_weight
-        if self.edge_weight == "binary":
-            return torch.ones_like(weight)
-        if self.decay is not None:
-            _, weight = self.decay.edges(batch)
-            # A node whose transitions are all too old for float32 still shares out something.
-            weight = weight.clamp(min=torch.finfo(weight.dtype).tiny)
-        return weight

@@ -15,8 +15,9 @@ from torch_geometric.utils import scatter
 from graphseq.data.graphs.session_graph import newest_clicks
 from graphseq.data.logs.times import Duration
 from graphseq.models.base import Traits
-from graphseq.models.graph.srgnn import SRGNN, EdgeWeight
+from graphseq.models.graph.srgnn import SRGNN
 from graphseq.models.registry import register
+from graphseq.nn.edge_weights import EdgeWeight
 from graphseq.nn.ragged import DenseView
 from graphseq.ragged import ptr_of
 

@@ -35,12 +35,15 @@ BLOCK_NAMES = {
 """Parameters of a block there -> here; the softmax cancels its bias of the keys."""
 
 
-def read_sasrec(parameters: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Tensor]]:
+def read_sasrec(
+    parameters: Mapping[str, Any], heads: int = 1
+) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """Arguments and weights of :class:`~graphseq.models.SASRec`.
 
     Args:
         parameters: Name there -> array. Items are the rows 1..V of its item table of V + 2 rows;
-            row 0 is unused and the last one is padding. The number of heads is not among them.
+            row 0 is unused and the last one is padding.
+        heads: Attention heads of a block, which the weights do not tell.
 
     Raises:
         ValueError: If a parameter is missing.
@@ -60,6 +63,7 @@ def read_sasrec(parameters: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str
         "num_items": num_items,
         "hidden_channels": hidden_channels,
         "num_layers": num_layers,
+        "heads": heads,
         "max_length": weights["positions.weight"].size(0),
         "block": "published",
         "positions": "end",

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, Self
-
 import torch
 from torch import Tensor
 from torch.nn import Embedding, LayerNorm, ModuleList, Parameter
@@ -12,11 +9,12 @@ from torch_geometric.data import Batch
 
 from graphseq.arguments import check_sizes
 from graphseq.models.base import Samples, SessionModel, Traits
+from graphseq.models.published.bsarec import read_bsarec
+from graphseq.models.published.loading import from_weights
 from graphseq.models.registry import register
 from graphseq.nn.dropout import Dropout
 from graphseq.nn.frequency_filter import EPSILON, FilterKind, FrequencyBlock
 from graphseq.nn.item_table import ItemTable
-from graphseq.nn.published import names_of_blocks, num_published_blocks, renamed_state
 from graphseq.nn.ragged import DenseView, ragged_range
 from graphseq.nn.windows import Encode, last_states, states_of_windows
 
@@ -117,38 +115,7 @@ class BSARec(SessionModel):
         for block in self.blocks:
             block.reset_parameters()  # type: ignore[operator]
 
-    @classmethod
-    def from_published(
-        cls, parameters: Mapping[str, Any], heads: int = 1, c: int = 5, alpha: float = 0.7
-    ) -> Self:
-        """The model with the weights of the authors' code, in evaluation mode.
-
-        Args:
-            parameters: Name there -> array. Row 0 of its item table is the padding.
-            heads, c, alpha: The settings there, which its weights do not tell.
-
-        Raises:
-            ValueError: If a parameter is missing or unknown.
-        """
-        num_layers = max(1, num_published_blocks(parameters, "item_encoder.blocks"))
-        blocks = names_of_blocks(PUBLISHED_BLOCK_NAMES, "item_encoder.blocks", "blocks", num_layers)
-        state = renamed_state(parameters, PUBLISHED_NAMES | blocks, "BSARec")
-        table = state["items.weight"]
-        state["padding"], state["items.weight"] = table[0], table[1:]
-        for layer in range(num_layers):
-            beta = f"blocks.{layer}.filter.beta"
-            state[beta] = state[beta].flatten()
-        model = cls(
-            len(table) - 1,
-            table.size(1),
-            num_layers,
-            heads=heads,
-            c=c,
-            alpha=alpha,
-            max_length=len(state["positions.weight"]),
-        )
-        model.load_state_dict(state)
-        return model.eval()
+    from_published = from_weights(read_bsarec)
 
     def forward(self, batch: Batch) -> Tensor:
         """The state after the last click of every session, [num_sessions, d]."""
@@ -213,35 +180,3 @@ class BSARec(SessionModel):
             f"{type(self).__name__}({self.num_items}, {self.hidden_channels}, "
             f"num_layers={self.num_layers}, filter={self.filter!r})"
         )
-
-
-PUBLISHED_NAMES = {
-    "item_embeddings.weight": "items.weight",
-    "position_embeddings.weight": "positions.weight",
-    "LayerNorm.weight": "norm.weight",
-    "LayerNorm.bias": "norm.bias",
-}
-"""Parameters in the authors' code -> here, outside its blocks."""
-
-PUBLISHED_BLOCK_NAMES = {
-    "layer.filter_layer.sqrt_beta": "filter.beta",
-    "layer.filter_layer.LayerNorm.weight": "norm_filter.weight",
-    "layer.filter_layer.LayerNorm.bias": "norm_filter.bias",
-    "layer.attention_layer.query.weight": "attention.lin_query.weight",
-    "layer.attention_layer.query.bias": "attention.lin_query.bias",
-    "layer.attention_layer.key.weight": "attention.lin_key.weight",
-    "layer.attention_layer.key.bias": "",  # the softmax cancels it
-    "layer.attention_layer.value.weight": "attention.lin_value.weight",
-    "layer.attention_layer.value.bias": "attention.lin_value.bias",
-    "layer.attention_layer.dense.weight": "attention.lin_out.weight",
-    "layer.attention_layer.dense.bias": "attention.lin_out.bias",
-    "layer.attention_layer.LayerNorm.weight": "norm_attention.weight",
-    "layer.attention_layer.LayerNorm.bias": "norm_attention.bias",
-    "feed_forward.dense_1.weight": "lin_in.weight",
-    "feed_forward.dense_1.bias": "lin_in.bias",
-    "feed_forward.dense_2.weight": "lin_out.weight",
-    "feed_forward.dense_2.bias": "lin_out.bias",
-    "feed_forward.LayerNorm.weight": "norm_feed_forward.weight",
-    "feed_forward.LayerNorm.bias": "norm_feed_forward.bias",
-}
-"""Parameters of a block there -> here."""

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from collections.abc import Sequence
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -16,7 +16,7 @@ from graphseq.data.sessions.sessions import Sessions
 from graphseq.deprecation import renamed
 from graphseq.models.base import SessionModel, Traits
 from graphseq.models.published.caser import read_caser
-from graphseq.models.published.loading import fill
+from graphseq.models.published.loading import from_weights
 from graphseq.models.reading import TrainingRows
 from graphseq.models.registry import register
 from graphseq.nn.dropout import Dropout
@@ -148,13 +148,7 @@ class Caser(SessionModel):
                 if name.endswith("bias"):
                     torch.nn.init.zeros_(parameter)
 
-    @classmethod
-    def from_published(cls, parameters: Mapping[str, Any]) -> Caser:
-        """The model with the weights of the authors' PyTorch code: :func:`read_caser`."""
-        settings, weights = read_caser(parameters)
-        model = cls(**settings)
-        fill(model, weights)
-        return model
+    from_published = from_weights(read_caser)
 
     def attach(self, catalog: Catalog | None, sessions: Sessions | None = None) -> None:
         """Makes the model know its training data.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any, Literal
 
@@ -18,7 +18,7 @@ from graphseq.deprecation import renamed
 from graphseq.models.base import SessionModel, Traits
 from graphseq.models.live_clicks import codes_of
 from graphseq.models.published.gru4rec import KINDS, read_gru4rec
-from graphseq.models.published.loading import fill
+from graphseq.models.published.loading import from_weights
 from graphseq.models.registry import register
 from graphseq.nn.dropout import dropout
 from graphseq.nn.item_table import ItemTable
@@ -127,13 +127,7 @@ class GRU4Rec(SessionModel):
             bound = (6 / (parameter.size(0) / gates + parameter.size(1))) ** 0.5
             torch.nn.init.uniform_(parameter, -bound, bound)
 
-    @classmethod
-    def from_published(cls, parameters: Mapping[str, Any]) -> GRU4Rec:
-        """The model with the weights of the authors' code: :func:`read_gru4rec`."""
-        settings, weights = read_gru4rec(parameters)
-        model = cls(**settings)
-        fill(model, weights)
-        return model
+    from_published = from_weights(read_gru4rec)
 
     def forward(self, batch: Batch) -> Tensor:
         """The state after the last click of every session, [num_sessions, d]."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from functools import partial
 from typing import Any, Literal
 
@@ -13,6 +12,7 @@ from torch_geometric.data import Batch
 
 from graphseq.arguments import check_shares, check_sizes
 from graphseq.models.base import SessionModel, Traits
+from graphseq.models.published.loading import from_weights
 from graphseq.models.published.sasrec import read_sasrec
 from graphseq.models.registry import register
 from graphseq.nn.attention import TransformerBlock, attention_of_windows
@@ -31,22 +31,20 @@ class SASRec(SessionModel):
     .. math::
         x_t = e_{i_t} + p_t, \quad h = \mathrm{LN}(B_N(\dots B_1(x)))
 
-    with causal blocks :math:`B` (:class:`~graphseq.nn.attention.TransformerBlock`) over the newest
-    ``max_length`` clicks. In evaluation every click's state comes from the ``max_length`` clicks
-    that end with it, so states equal those of prefixes however long the session is. In training a
-    longer session is cut from its end into consecutive windows, each click in one.
+    with causal blocks :math:`B` (:class:`~graphseq.nn.attention.TransformerBlock`). The state of a
+    click comes from the ``max_length`` clicks that end with it, in evaluation. In training a longer
+    session is cut from its end into consecutive windows, each click in one.
 
     Different from paper and authors' code by default: pre-norm blocks with a GELU, and positions
     counted from the start of the window. ``block="published", positions="end", expansion=1`` is the
     authors' code (:meth:`from_published`). Positions from the end move with every later click, so
-    there the state of a click differs from that of its prefix, also in evaluation.
+    the state of a click then differs from the state of its prefix.
     ``block="post_norm", positions="sinusoidal"`` is the transformer of Vaswani et al. (2017), with
     embeddings times :math:`\sqrt d`; ``block="ligr"`` has gated residuals and SwiGLU, as eSASRec
     (:class:`~graphseq.nn.ligr.LiGRBlock`; Borisyuk et al., 2025).
 
-    With ``normalize``, scores are cosines times :math:`\sigma`
-    (:class:`~graphseq.nn.item_table.ItemTable`), as in the strongest published runs of SASRec with
-    a sampled softmax (Zhai et al., ICML 2024), where :math:`\sigma = 20`.
+    With ``normalize``, scores are cosines times :math:`\sigma`, as in the strongest published runs
+    of SASRec with a sampled softmax (Zhai et al., ICML 2024), where :math:`\sigma = 20`.
 
     Args:
         num_items: Items of the catalog.
@@ -95,19 +93,17 @@ class SASRec(SessionModel):
         scale: float = 20.0,
     ) -> None:
         super().__init__(num_items)
-        check_sizes(hidden_channels=hidden_channels, num_layers=num_layers)
-        check_sizes(max_length=max_length, expansion=expansion)
+        check_sizes(hidden_channels=hidden_channels, num_layers=num_layers, expansion=expansion)
         check_shares(dropout=dropout)
         self.max_length = max_length
         self.causal = positions != "end"
         self.items = ItemTable(num_items, hidden_channels, normalize=normalize, scale=scale)  # e
         self.positions = positions_of(positions, max_length, hidden_channels, heads)  # p
+        inner: dict[str, Any] = {"dropout": dropout, "expansion": expansion}
         self.blocks = ModuleList(
-            LiGRBlock(hidden_channels, heads, dropout=dropout, expansion=expansion)
+            LiGRBlock(hidden_channels, heads, **inner)
             if block == "ligr"
-            else TransformerBlock(
-                hidden_channels, heads, kind=block, dropout=dropout, expansion=expansion
-            )
+            else TransformerBlock(hidden_channels, heads, kind=block, **inner)
             for _ in range(num_layers)
         )
         self.norm = LayerNorm(hidden_channels)
@@ -121,22 +117,11 @@ class SASRec(SessionModel):
             elif isinstance(module, TransformerBlock | LiGRBlock | LayerNorm):
                 module.reset_parameters()
 
-    @classmethod
-    def from_published(cls, parameters: Mapping[str, Any], heads: int = 1) -> SASRec:
-        """The model with the weights of the authors' code: :func:`read_sasrec`."""
-        settings, weights = read_sasrec(parameters)
-        model = cls(**settings, heads=heads)
-        model.load_state_dict(weights)
-        return model
+    from_published = from_weights(read_sasrec)
 
     def forward(self, batch: Batch, return_attention: bool = False) -> Any:
-        """The state after the last click of every session, [num_sessions, d].
-
-        Args:
-            batch: Session graphs.
-            return_attention: Whether to give, too, how much each click looks at each other:
-                :func:`~graphseq.nn.attention.attention_of_windows`.
-        """
+        """The state after the last click of every session, [num_sessions, d]; with attention, also
+        what :func:`~graphseq.nn.attention.attention_of_windows` gives."""
         encode = partial(self._encode, batch.click_item)
         states = newest_states(encode, batch.click_ptr, self.max_length)
         if not return_attention:
