@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import operator
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -121,6 +122,17 @@ def check_sizes(**sizes: int | None) -> None:
     for name, value in sizes.items():
         if value is not None and value < 1:
             raise ValueError(f"{name} must be at least 1, got {value}.")
+
+
+def check_not_negative(**numbers: float) -> None:
+    """Refuses what is negative, infinite or NaN.
+
+    Raises:
+        ValueError: If one is.
+    """
+    for name, value in numbers.items():
+        if not 0 <= value < math.inf:
+            raise ValueError(f"{name} must be a finite number of at least 0, got {value}.")
 
 
 def check_shares(**shares: float) -> None:

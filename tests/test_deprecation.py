@@ -12,7 +12,15 @@ from typing import Any
 import pytest
 
 import graphseq
-from graphseq.deprecation import MOVED, old_classmethod, old_name, old_names, renamed, renamed_value
+from graphseq.deprecation import (
+    MOVED,
+    in_new_names,
+    old_classmethod,
+    old_name,
+    old_names,
+    renamed,
+    renamed_value,
+)
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -157,3 +165,43 @@ def test_import_of_an_old_name_from_a_package_warns_once() -> None:
         f"<string>:{number}: DeprecationWarning: {old}.{name}"
         for number, (old, name, _) in enumerate(PACKAGES, start=1)
     ]
+
+
+@renamed(values={"weight": {"linear": "1/n", "same": "equal"}}, weights="weight")
+def weighed(number: int, *, weight: object = "1/n") -> object:
+    return weight
+
+
+def test_old_value_by_name_becomes_the_new_one_with_one_warning() -> None:
+    with pytest.warns(DeprecationWarning, match="weighed") as caught:
+        assert weighed(3, weight="linear") == "1/n"
+    assert [str(each.message) for each in caught] == [
+        "weighed(weight='linear') is now weighed(weight='1/n'); the old name will be removed in "
+        "graphseq 0.3."
+    ]
+    assert caught[0].filename == __file__
+
+
+def test_values_that_were_not_renamed_pass_without_a_warning() -> None:
+    with warnings.catch_warnings(action="error"):
+        assert [weighed(3, weight=each) for each in ("1/n", "equal", "other", 2, None)] == [
+            "1/n",
+            "equal",
+            "other",
+            2,
+            None,
+        ]
+        assert weighed(3) == "1/n"
+
+
+def test_old_value_under_the_old_name_of_its_argument_is_renamed_too() -> None:
+    with pytest.warns(DeprecationWarning, match=r"weighed\(weights=\.\.\.\) is now weighed"):
+        assert weighed(3, weights="same") == "equal"  # type: ignore[call-arg]
+
+
+def test_saved_arguments_are_read_in_new_names_and_values_without_a_warning() -> None:
+    with warnings.catch_warnings(action="error"):
+        found = in_new_names(weighed, {"number": 3, "weights": "same"})
+        assert found == {"number": 3, "weight": "equal"}
+        assert in_new_names(weighed, {"weight": ["linear"]}) == {"weight": ["linear"]}
+        assert in_new_names(len, {"weight": "linear"}) == {"weight": "linear"}

@@ -44,25 +44,38 @@ class OldItemTable:
         looked_up: Tensor = self.model._modules["items"](items)
         return looked_up
 
+    def _beneath(self, method: str) -> Any:
+        """The table beneath, where the class does not override this method; else ``None``."""
+        own = getattr(type(self.model), method) is not getattr(OldMethods, method)
+        return None if own else self.model._modules.get("items")
+
     @property
     def bias(self) -> Tensor | None:
-        bias: Tensor | None = self.model.item_bias()
+        table = self._beneath("item_bias")
+        bias: Tensor | None = self.model.item_bias() if table is None else table.bias
         return bias
 
     @property
     def channels(self) -> int:
-        return int(self.model.item_weight().size(1))
+        return int(self.rows().size(1))
 
     def vectors(self, states: Tensor) -> Tensor:
         return states
 
     def rows(self, items: Tensor | None = None) -> Tensor:
-        rows: Tensor = self.model.item_weight() if items is None else self.model.item_rows(items)
+        table = self._beneath("item_weight" if items is None else "item_rows")
+        if table is None:
+            table = self.model
+            rows: Tensor = table.item_weight() if items is None else table.item_rows(items)
+            return rows
+        rows = table.rows(items)
         return rows
 
     def scores(self, vectors: Tensor, items: Tensor | None = None) -> Tensor:
-        scores: Tensor = self.model.score_vectors(vectors, items)
-        return scores
+        if type(self.model).score_vectors is not OldMethods.score_vectors:
+            scores: Tensor = self.model.score_vectors(vectors, items)
+            return scores
+        return _scores(vectors, self.rows(items), self.bias, items)
 
 
 class Renamed:
@@ -104,12 +117,7 @@ class OldMethods:
 
     def score_vectors(self, vectors: Tensor, items: Tensor | None = None) -> Tensor:
         rows = self.item_weight() if items is None else self.item_rows(items)
-        bias = self.item_bias()
-        bias = bias if items is None or bias is None else bias[items]
-        if rows.dim() == 2:
-            return linear(vectors, rows, bias)
-        scores = torch.einsum("nd,ncd->nc", vectors, rows)
-        return scores if bias is None else scores + bias
+        return _scores(vectors, rows, self.item_bias(), items)
 
     def training_vectors(self, batch: Any, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         warn_of_old_name(
@@ -124,6 +132,15 @@ class OldMethods:
             f"{type(self).__name__}.attach(catalog, sessions)",
         )
         _above(self, "attach")(self, None, sessions)
+
+
+def _scores(vectors: Tensor, rows: Tensor, bias: Tensor | None, items: Tensor | None) -> Tensor:
+    """Inner products of vectors and rows of items, [C, d] or [n, C, d], plus the items' bias."""
+    bias = bias if items is None or bias is None else bias[items]
+    if rows.dim() == 2:
+        return linear(vectors, rows, bias)
+    scores = torch.einsum("nd,ncd->nc", vectors, rows)
+    return scores if bias is None else scores + bias
 
 
 def _above(model: Any, method: str) -> Any:
@@ -160,7 +177,7 @@ def adopt(family: Any) -> None:
                 super(family, self).attach(catalog, sessions)
             elif catalog is not None:
                 attach(self, catalog)
-            if "prepare" in own:
+            if "prepare" in own and sessions is not None:
                 self.prepare(sessions)
 
         family.attach = attach_and_prepare

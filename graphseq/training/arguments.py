@@ -71,10 +71,10 @@ def check_model(model: object, data: object) -> None:
 
 
 def check_data(data: object) -> None:
-    """Refuses what holds no samples, with the way to make them of what it is.
+    """Refuses data without samples, and says how to make them.
 
     Raises:
-        ValueError: If it does not.
+        ValueError: If data is of another kind.
     """
     if isinstance(data, (NodeLoader, LinkLoader)):
         raise ValueError(
@@ -94,7 +94,7 @@ def check_data(data: object) -> None:
         odd = next((each for each in data if not isinstance(each, SessionGraph)), None)
         if isinstance(odd, Data):
             raise ValueError(
-                f"{got} of {type(odd).__name__}, which does not tell the order of clicks: "
+                f"{got} of {type(odd).__name__}, which lacks the order of clicks: "
                 "gs.data.build_session_graphs(items, ptr, y=targets) makes batches of session "
                 "graphs."
             )
@@ -112,7 +112,7 @@ def check_data(data: object) -> None:
 
 
 def check_samples(model: SessionModel, data: object) -> None:
-    """Refuses samples that a model is not trained on.
+    """Refuses samples on which a model is not trained.
 
     Raises:
         ValueError: If whole sessions, with one target per click, go to one trained on prefixes, or
@@ -146,14 +146,14 @@ def check_others(
     on_epoch: object,
     **ruled: Any,
 ) -> None:
-    """Refuses further arguments of another type than they have.
+    """Refuses further arguments of a wrong type.
 
     Args:
         settings, validation, augmentation, auxiliary, out, on_epoch: As ``fit`` was given them.
-        **ruled: Those that have a rule.
+        **ruled: Arguments that have a rule.
 
     Raises:
-        ValueError: If one has.
+        ValueError: If one is wrong.
     """
     for name, rule in RULES.items():
         rule.check(name, ruled[name])
@@ -194,7 +194,7 @@ def check_others(
 
 
 def _kind(value: object) -> str:
-    """A value by its type, with an article; of a small one the value too."""
+    """The type of a value, with an article; a plain value itself."""
     if value is None or isinstance(value, (bool, int, float, str)):
         return repr(value)
     if isinstance(value, type):

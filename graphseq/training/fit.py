@@ -51,7 +51,7 @@ from graphseq.visualization.learning_curves import HISTORY, plot_learning_curves
 log = logging.getLogger(__name__)
 
 SETTINGS, CHECKPOINT = "settings.json", "checkpoints/last.ckpt"
-"""The settings of the run and the state that it goes on from, in the folder ``out``."""
+"""The settings of the run and the state that it resumes from, in the folder ``out``."""
 
 MODEL = "model"
 """The trained model, in the folder ``out``."""
@@ -60,7 +60,7 @@ CURVES = "learning_curves.png"
 """The picture of the history, in the folder ``out``."""
 
 FILES = (SETTINGS, CHECKPOINT, HISTORY, METRICS, CURVES)
-"""What a training writes in the folder ``out``, beside the model."""
+"""What a training writes in the folder ``out``, besides the model."""
 
 
 OWN_NAMES = {
@@ -84,7 +84,7 @@ class FitResult:
 
     Args:
         history: One row per epoch: ``epoch`` (from 1), ``loss`` (the mean over its ``targets``),
-            ``learning_rate`` (that of the step that comes next), ``seconds`` of
+            ``learning_rate`` (of the next step), ``seconds`` of
             training and ``data_seconds`` of them waiting for batches, ``targets``, and the metrics
             on the validation part with the ``validation_seconds`` they took.
         best_epoch: The epoch whose weights the model has now; 0 for counting models.
@@ -139,8 +139,8 @@ def fit(
             :class:`~graphseq.data.Shards` each process reads its own.
         settings: The settings of this run; ``None``: all defaults.
         validation: Sessions to watch, instead of the split's own.
-        augmentation: Changes the clicks of training samples, differently in every epoch; those of
-            :mod:`graphseq.data.graphs.augment`, several of them in PyG's ``Compose``.
+        augmentation: Changes the clicks of training samples, differently in every epoch: one of
+            :mod:`graphseq.data.graphs.augment`, or several in PyG's ``Compose``.
         auxiliary: Further losses on the same vectors, trained with the model's:
             :class:`~graphseq.training.Contrastive`,
             :class:`~graphseq.training.NextFeature`,
@@ -148,8 +148,8 @@ def fit(
         out: Folder of this run alone while it lasts, for the settings (``settings.json``), the log
             (``logs/metrics.csv``), the history (``history.csv``) and its picture
             (``learning_curves.png``), the checkpoint (``checkpoints/last.ckpt``) and the model.
-        resume: Whether to go on from the last checkpoint in ``out``, if there is one; it must be of
-            the same model, data, validation part, loss, augmentation and settings.
+        resume: Whether to resume from the last checkpoint in ``out``, if there is one. It must be
+            of the same model, data, validation part, loss, augmentation and settings.
         progress: Whether to show a progress bar; where no bar can be drawn, one line per epoch.
         device: ``"cpu"``, ``"cuda"``, ``"cuda:1"``, ``"mps"`` or ``"auto"``.
         devices: Processes per machine that train together, each on a device (on a CPU: one core or
@@ -161,14 +161,14 @@ def fit(
         on_epoch: Called after every epoch with its row of the history; what it returns ends the
             training, if true, as early stopping does.
         callbacks: Callbacks of Lightning, one or several, besides the callbacks of this package.
-        logger: Loggers of Lightning, one or several, beside the log in ``out``.
+        logger: Loggers of Lightning, one or several, besides the log in ``out``.
         trainer_options: Further arguments of Lightning's ``Trainer``, as
             ``{"limit_train_batches": 10}``.
-        **options: Fields of :class:`~graphseq.training.TrainingSettings`, which go
-            before those of ``settings``: ``fit(model, split, max_epochs=5, loss="bpr")``.
+        **options: Fields of :class:`~graphseq.training.TrainingSettings`, which
+            override ``settings``: ``fit(model, split, max_epochs=5, loss="bpr")``.
 
     Raises:
-        TypeError: If there is no setting of that name.
+        TypeError: If a setting has no such name.
         ValueError: If an argument is of another type or out of range, or model and data do not fit
             together. Also if the model could not be saved in ``out``, another run is there, or a
             checkpoint is of another training.
@@ -369,7 +369,7 @@ def _listed(name: str, given: Any, kind: type) -> list[Any]:
 
 
 def _columns(module: SessionModule, data_module: SessionDataModule) -> list[str]:
-    """Numbers of the log, beside ``epoch`` and ``step``."""
+    """Columns of the log, besides ``epoch`` and ``step``."""
     columns = ["loss", "learning_rate", "epoch_loss", "targets"]
     if data_module.validation is not None:
         columns += metric_names(ks_of(module.settings.monitor))

@@ -1,4 +1,4 @@
-"""Rules that settings and arguments obey, each of which states in one sentence what it is."""
+"""Rules of settings and arguments; each states in one sentence what a value must be."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ LARGEST = 2**63 - 1
 
 
 class Rule(Protocol):
-    """What a value is to be."""
+    """What a value must be."""
 
     def check(self, name: str, value: Any) -> Any:
-        """The value as a plain one of Python.
+        """The value as a plain Python value.
 
         Raises:
             ValueError: If it breaks the rule.
@@ -26,11 +26,11 @@ class Rule(Protocol):
 
 @dataclass(frozen=True)
 class Whole:
-    """A whole number; ``True`` is none, nor is ``1.0``.
+    """A whole number; ``True`` and ``1.0`` are not.
 
     Args:
         least: The smallest.
-        none: What ``None`` does, where it may stand for a number.
+        none: What ``None`` does, where it is allowed.
     """
 
     least: int
@@ -52,13 +52,13 @@ class Whole:
 
 @dataclass(frozen=True)
 class Number:
-    """A finite number; ``True`` is none.
+    """A finite number; ``True`` is not.
 
     Args:
         positive: Whether it is above 0; else it is not below.
         below: What it is below.
         most: The largest.
-        none: What ``None`` does, where it may stand for a number.
+        none: What ``None`` does, where it is allowed.
     """
 
     positive: bool = True
@@ -89,10 +89,10 @@ class Number:
 
 @dataclass(frozen=True)
 class Flag:
-    """``True`` or ``False``, and nothing that merely acts as one.
+    """``True`` or ``False``; 0 and 1 are not.
 
     Args:
-        none: What ``None`` does, where it may stand for one.
+        none: What ``None`` does, where it is allowed.
     """
 
     none: str = ""
@@ -117,7 +117,7 @@ class OneOf:
 
     def check(self, name: str, value: Any) -> str:
         if not isinstance(value, str) or value not in self.names:
-            text = "" if isinstance(value, str) else ", which is no text"
+            text = "" if isinstance(value, str) else ", which is not text"
             near = did_you_mean(value, self.names)
             raise ValueError(
                 f"{name} is one of {', '.join(self.names)}, got {_short(value)}{text}{near}."

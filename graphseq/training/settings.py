@@ -94,7 +94,7 @@ RULES: dict[str, Rule] = {
     "checkpoint_steps": Whole(1, none="writes none by steps"),
     "checkpoint_minutes": Number(none="writes none by time"),
 }
-"""What each setting is to be, apart from loss and metric."""
+"""The rule of each setting, apart from loss and metric."""
 
 
 @dataclass(frozen=True)
@@ -187,7 +187,7 @@ class TrainingSettings:
         """These settings with some of them changed.
 
         Raises:
-            TypeError: If there is no setting of such a name.
+            TypeError: If a setting has no such name.
             ValueError: If a value is out of range.
         """
         unknown = [name for name in options if name not in self.names()]
@@ -217,7 +217,7 @@ class TrainingSettings:
 
     @classmethod
     def from_dict(cls, content: Mapping[str, Any]) -> TrainingSettings:
-        """The settings that :meth:`to_dict` gave; what is not named has its default.
+        """The settings that :meth:`to_dict` gave; others have their defaults.
 
         Raises:
             ValueError: If it names an unknown setting, or a value is out of range.
@@ -240,10 +240,10 @@ class TrainingSettings:
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> TrainingSettings:
-        """The settings of a file that :meth:`save` or a hand wrote.
+        """The settings of a file, written by :meth:`save` or by hand.
 
         Raises:
-            ValueError: If there is no such file, it is no JSON, or it names what is no setting.
+            ValueError: If there is no such file, it is not JSON, or it has an unknown setting.
         """
         try:
             # Infinity and NaN are read, so that the rule of their setting is what refuses them.
@@ -255,7 +255,7 @@ class TrainingSettings:
             raise ValueError(f"{path} holds no settings of a training: {error}") from error
 
     def __str__(self) -> str:
-        """One line a setting."""
+        """One line per setting."""
         width = max(map(len, self.names()))
         return "\n".join(f"{name:{width}}  {getattr(self, name)}" for name in self.names())
 
@@ -265,7 +265,7 @@ def _each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(content) < len(pairs):
         names = [name for name, _ in pairs]
         twice = next(name for name in names if names.count(name) > 1)
-        raise ValueError(f"{twice} stands there twice")
+        raise ValueError(f"{twice} is there twice")
     return content
 
 
@@ -276,7 +276,7 @@ def ks_of(monitor: str) -> tuple[int, ...]:
         monitor: The metric.
 
     Raises:
-        ValueError: If there is no such metric.
+        ValueError: If the metric is unknown.
     """
     if not isinstance(monitor, str):
         raise ValueError(f"monitor is text, 'hr@k', 'ndcg@k', 'mrr@k' or 'mrr', got {monitor!r}.")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import numpy as np
@@ -12,6 +11,7 @@ from scipy.sparse import csr_matrix
 from torch import Tensor
 from torch_geometric.data import Batch
 
+from graphseq.arguments import check_not_negative
 from graphseq.models.base import Traits
 from graphseq.models.counting.counting import CountingModel, Evidence, last_visit
 from graphseq.models.counting.lists import highest, weighted_sums
@@ -81,9 +81,7 @@ class ItemKNN(CountingModel):
             raise ValueError(f"k must be at least 1 neighbor, got {k}.")
         if last_clicks is not None and last_clicks < 1:
             raise ValueError(f"last_clicks must be at least 1 click, or None, got {last_clicks}.")
-        for name, value in (("regularization", regularization), ("backoff", backoff)):
-            if not 0 <= value < math.inf:
-                raise ValueError(f"{name} must be a finite number of at least 0, got {value}.")
+        check_not_negative(regularization=regularization, backoff=backoff)
         self.k = k
         self.regularization = regularization
         self.last_clicks = last_clicks

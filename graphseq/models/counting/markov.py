@@ -13,6 +13,7 @@ from scipy.sparse import csr_matrix
 from torch import Tensor
 from torch_geometric.data import Batch
 
+from graphseq.arguments import check_not_negative
 from graphseq.data.logs.times import Duration, half_life_of
 from graphseq.models.base import Traits
 from graphseq.models.counting.counting import CountingModel, Evidence, searchsorted_exact
@@ -88,9 +89,7 @@ class MarkovChain(CountingModel):
         super().__init__(num_items)
         if order < 1:
             raise ValueError(f"order must be at least 1, got {order}: order 0 is Popularity.")
-        for name, value in (("backoff", backoff), ("smoothing", smoothing)):
-            if not 0 <= value < float("inf"):
-                raise ValueError(f"{name} must be a finite number of at least 0, got {value}.")
+        check_not_negative(backoff=backoff, smoothing=smoothing)
         self.order = order
         self.backoff = backoff
         self.smoothing = smoothing
@@ -170,8 +169,7 @@ class MarkovChain(CountingModel):
         """
         model = copy.copy(self)  # with the same counts
         if backoff is not None:
-            if not 0 <= backoff < float("inf"):
-                raise ValueError(f"backoff must be a finite number of at least 0, got {backoff}.")
+            check_not_negative(backoff=backoff)
             model.backoff = backoff
         return model.recommend(sessions, k, **options)
 

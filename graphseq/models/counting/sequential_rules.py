@@ -12,6 +12,7 @@ from scipy.sparse import csr_matrix
 from torch import Tensor
 from torch_geometric.data import Batch
 
+from graphseq.arguments import check_not_negative
 from graphseq.models.base import Traits
 from graphseq.models.counting.counting import CountingModel, Evidence
 from graphseq.models.counting.lists import weighted_sums
@@ -85,8 +86,7 @@ class SequentialRules(CountingModel):
                 raise ValueError(f"{name} must be at least 1 click, got {number}.")
         if weight not in ("reciprocal", "linear", "constant"):
             raise ValueError(f"weight must be reciprocal, linear or constant, got {weight!r}.")
-        if not 0 <= backoff < math.inf:
-            raise ValueError(f"backoff must be a finite number of at least 0, got {backoff}.")
+        check_not_negative(backoff=backoff)
         self.window = window
         self.weight = weight
         self.last_clicks = last_clicks

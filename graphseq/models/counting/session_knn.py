@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -14,6 +13,7 @@ from scipy.sparse import csr_matrix
 from torch import Tensor
 from torch_geometric.data import Batch
 
+from graphseq.arguments import check_not_negative
 from graphseq.data.logs.times import Duration, half_life_of
 from graphseq.models.counting.counting import CountingModel, Evidence, last_visit
 from graphseq.models.counting.lists import entries_of, highest, weighted_sums
@@ -110,9 +110,7 @@ class SessionKNN(CountingModel):
                 raise ValueError(f"{name} must be at least 1 session, got {number}.")
         if last_clicks is not None and last_clicks < 1:
             raise ValueError(f"last_clicks must be at least 1 click, or None, got {last_clicks}.")
-        for name, value in (("idf_weight", idf_weight), ("backoff", backoff)):
-            if not 0 <= value < math.inf:
-                raise ValueError(f"{name} must be a finite number of at least 0, got {value}.")
+        check_not_negative(idf_weight=idf_weight, backoff=backoff)
         self.k = k
         self.sample_size = sample_size
         self.half_life = half_life_of(half_life)

@@ -1,4 +1,4 @@
-"""What a training draws: functions of seed, epoch and step, whatever else the process does."""
+"""Random numbers of a training: functions of seed, epoch and step, and of nothing else."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def seed_step(seed: int, epoch: int, step: int, rank: int = 0) -> int:
 
 @contextmanager
 def draws_of(state: int, device: torch.device, *, from_torch: bool) -> Iterator[None]:
-    """A block whose random numbers are those of a seed: dropout's, and all that torch draws.
+    """A block whose random numbers follow from a seed: dropout's, and what torch draws.
 
     Args:
         state: The seed.
@@ -63,5 +63,4 @@ def _callers_state() -> Iterator[None]:
 
 
 callers_state = Shared(_callers_state)
-"""A block after which torch's own random state is what it was; of several that overlap, the last
-brings it back."""
+"""A block after which torch's own random state is restored; of overlapping blocks, by the last."""

@@ -19,19 +19,19 @@ from graphseq.training.settings import TrainingSettings
 logger = logging.getLogger(__name__)
 
 AGREE_EVERY = 10
-"""Updates after which several processes ask each other whether the minutes are over."""
+"""Updates between two checks of several processes whether the minutes have passed."""
 
 FORMAT, FORMAT_VERSION = "graphseq.training", 3
 
 
 class DurableCheckpointIO(TorchCheckpointIO):
-    """Writes the checkpoint of a run as a file that is whole or not there, and reads no code.
+    """Writes the checkpoint of a run as one whole file or not at all, and reads no code.
 
     Lightning's own writer lets a full disk end the training, leaves half a file behind a kill, and
     unpickles what it reads. Other files, of a ``ModelCheckpoint`` of your own, are Lightning's.
 
     Args:
-        path: The file that is written so; its folder is made.
+        path: The file; its folder is made.
     """
 
     def __init__(self, path: Path) -> None:
@@ -88,8 +88,8 @@ class LastCheckpoint(Checkpoint):
 
     Args:
         path: The file.
-        settings: ``checkpoint_steps`` and ``checkpoint_minutes``; they are saved beside it.
-        settings_path: Where to, once it is known that the training is theirs.
+        settings: ``checkpoint_steps`` and ``checkpoint_minutes``; all settings are saved with it.
+        settings_path: Where to, once the checkpoint is known to fit them.
     """
 
     def __init__(self, path: Path, settings: TrainingSettings, settings_path: Path) -> None:
@@ -97,7 +97,7 @@ class LastCheckpoint(Checkpoint):
         self.settings = settings
         self.settings_path = settings_path
         self.written = time.monotonic()
-        self.is_whole = False  # whether the state is one from which training can go on
+        self.is_whole = False  # whether training can resume from the current state
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Writes the settings: a refused checkpoint has ended the run before."""
@@ -106,35 +106,26 @@ class LastCheckpoint(Checkpoint):
         try:
             self.settings.save(self.settings_path)
         except OSError as error:
-            if trainer.ckpt_path is None:  # what fails now would fail at the end, too
+            if trainer.ckpt_path is None:  # what fails now would fail at the end
                 raise
             logger.warning("The settings could not be saved in %s (%s).", self.path.parent, error)
 
     def on_train_batch_start(self, *_: Any) -> None:
         self.is_whole = False
 
-    def on_train_batch_end(
-        self,
-        trainer: pl.Trainer,
-        pl_module: pl.LightningModule,
-        outputs: Any,
-        batch: Any,
-        batch_idx: int,
-    ) -> None:
+    def on_train_batch_end(self, trainer: Any, pl_module: Any, *_: Any) -> None:
         # The checkpoint of the epoch follows on its last batch.
         self.is_whole = not trainer.is_last_batch and bool(pl_module.pending == 0)
-        if self.is_whole and self._is_due(trainer.global_step, pl_module.collectives):  # type: ignore[arg-type]
+        if self.is_whole and self._is_due(trainer.global_step, pl_module.collectives):
             self._write(trainer)
 
     def on_validation_start(self, *_: Any) -> None:
         self.is_whole = False
 
-    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
         self._write(trainer)
 
-    def on_exception(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException
-    ) -> None:
+    def on_exception(self, trainer: pl.Trainer, pl_module: Any, exception: BaseException) -> None:
         # Of several processes, all write together or none does.
         if self.is_whole and (trainer.world_size == 1 or isinstance(exception, StopTraining)):
             self._write(trainer)

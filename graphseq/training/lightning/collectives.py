@@ -14,7 +14,7 @@ from graphseq.data.loading.samplers import EpochSampler
 from graphseq.data.sessions.sessions import Sessions
 
 SMALL = 2**20
-"""Gradients of up to so many numbers travel together, larger ones alone."""
+"""Gradients of up to this many numbers travel together, larger ones alone."""
 
 NONE, SPARSE, DENSE = 0, 1, 2
 """What gradient a parameter has on a rank."""
@@ -23,12 +23,12 @@ NONE, SPARSE, DENSE = 0, 1, 2
 class Collectives:
     """This process among the processes that train together; alone, nothing is exchanged.
 
-    Every method is called by all ranks at the same place of the program. Results are the same on
+    All ranks call every method in the same order. Results are the same on
     all of them, bit by bit, except what distinguishes the ranks.
 
     Args:
-        rank, size: This process, from 0, among how many; by default those of
-            ``torch.distributed``.
+        rank, size: This process, from 0, and the number of processes; by default as
+            ``torch.distributed`` has them.
     """
 
     def __init__(self, rank: int | None = None, size: int | None = None) -> None:
@@ -67,7 +67,7 @@ class Collectives:
         return total
 
     def gathered(self, values: Tensor) -> Tensor:
-        """The rows of all ranks, one rank's after the other's, which may be of unlike number.
+        """The rows of all ranks, in the order of ranks; ranks may have different numbers of rows.
 
         Args:
             values: [n, ...], of one type and width on all ranks.
@@ -83,7 +83,7 @@ class Collectives:
 
     @torch.no_grad()
     def from_first(self, tensors: Iterable[Tensor]) -> None:
-        """Overwrites tensors by the tensors of rank 0."""
+        """Overwrites tensors with the tensors of rank 0."""
         if self.size > 1:
             for tensor in tensors:
                 dist.broadcast(tensor.data, 0)
@@ -151,13 +151,13 @@ SINGLE_PROCESS = Collectives(0, 1)
 
 
 class ShareOfBatches(EpochSampler[NDArray[np.int64]]):
-    """The part of each batch that one rank takes, from the sampler that one process alone has.
+    """One rank's part of each batch that a single process would have.
 
     All ranks together then read each sample once per epoch, in the same batches as one process; a
     rank may have no sample of a small batch.
 
     Args:
-        batches: The sampler of one process, of batches as large as those of all ranks together.
+        batches: The sampler of a single process, with the batch size of all ranks together.
         collectives: This process among them.
     """
 
@@ -177,7 +177,7 @@ class ShareOfBatches(EpochSampler[NDArray[np.int64]]):
 
 
 def share_of(sessions: Sessions, collectives: Collectives) -> Sessions:
-    """The sessions that one rank ranks: neighbors, with about as many clicks as others have."""
+    """The sessions that one rank ranks: consecutive ones, with about the same clicks as others."""
     if not collectives.are_several:
         return sessions
     shares = np.arange(collectives.size + 1) * sessions.num_clicks / collectives.size

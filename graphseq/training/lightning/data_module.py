@@ -1,4 +1,4 @@
-"""What a training reads: sessions in the codes of the model, checked, and batches of them."""
+"""What a training reads: sessions in the codes of the model, and batches of them."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ from graphseq.training.objectives.auxiliary import Auxiliary
 from graphseq.training.settings import TrainingSettings
 
 MADE_HERE = (Split, Sessions, Shards, SessionGraphDataset)
-"""Data of which ``fit`` makes the batches."""
+"""Data from which ``fit`` makes the batches."""
 
 
 PART = 16_384
@@ -205,7 +205,7 @@ class SessionParts:
 
 
 def attach(model: SessionModel, data: object) -> Sessions | None:
-    """Makes a model know its training data.
+    """Gives a model its training data to read.
 
     Returns:
         The sessions behind the data in the codes of the model; ``None`` of shards and loaders.
@@ -255,10 +255,10 @@ def _catalog_of_shards(model: SessionModel, shards: Shards) -> Catalog:
 
 
 def checked_validation(model: SessionModel, validation: Sessions) -> Sessions:
-    """The validation part in the codes of the model; refused now rather than after an epoch.
+    """The validation part in the codes of the model, checked before the first epoch.
 
     Raises:
-        ValueError: If there is no target in it, or its items are not those of the model.
+        ValueError: If it has no target, or its items are not the model's.
     """
     if validation.num_targets == 0:
         raise ValueError(
@@ -277,7 +277,7 @@ def check_combination(
     auxiliary: Sequence[Auxiliary] = (),
     world_size: int = 1,
 ) -> None:
-    """Refuses settings, data and model that do not go together.
+    """Refuses a combination of settings, data and model that cannot train.
 
     Args:
         world_size: How many processes train together.
@@ -319,7 +319,7 @@ def check_combination(
         _check_shards(model, data, settings, world_size)
     if several and not made_here:
         raise ValueError(
-            f"Several processes share out the batches of sessions, not those of a "
+            f"Several processes share batches of sessions, not of a "
             f"{type(data).__name__}: pass a split, sessions, shards or a SessionGraphDataset."
         )
 
@@ -369,10 +369,10 @@ def training_batches(
     target_fields: Sequence[str],
     num_workers: int,
 ) -> Iterable[Batch]:
-    """The batches of an epoch, or a process's share of them.
+    """The batches of an epoch, or one process's share of them.
 
     Args:
-        model: What they are for: it states whether it reads whole sessions or prefixes.
+        model: It states whether it reads whole sessions or prefixes.
         source: Sessions, shards, a dataset, or a loader of batches, which stays as it is.
         settings: Batch size or clicks, lanes, seed.
         collectives: The processes that train together.
@@ -404,7 +404,7 @@ def training_batches(
     kwargs: dict[str, Any] = {"shuffle": not by_time, "seed": settings.seed, **workers}
     if settings.lanes is not None:
         return SessionParallelLoader(dataset, settings.lanes, **kwargs)
-    # That of one process, of which each takes its share.
+    # The loader of a single process, of which each takes its share.
     whole = SessionGraphLoader(
         dataset,
         settings.batch_size * collectives.size,
@@ -444,7 +444,7 @@ def _dataset(
     model: SessionModel, sessions: Sessions, target_fields: Sequence[str]
 ) -> SessionGraphDataset:
     samples = _samples_of(model)
-    # A model that sees the newest clicks alone need not have the older ones built for it.
+    # A model that sees only the newest clicks needs no graph of older ones.
     longest = None if samples == "sessions" else model.max_length
     return SessionGraphDataset(
         sessions,

@@ -80,7 +80,7 @@ class LaunchConfig:
         accelerator: Lightning's name of the kind of device.
         devices: Processes on this machine, each with a device, or the numbers of the devices.
         num_nodes: Machines.
-        rank: This process, from 0, as far as it is known before they have met.
+        rank: This process, from 0, as far as it is known before processes meet.
     """
 
     accelerator: str
@@ -103,16 +103,16 @@ class LaunchConfig:
     def from_arguments(
         cls, device: str | torch.device, devices: int | None = None, num_nodes: int | None = None
     ) -> LaunchConfig:
-        """The processes that are asked for, or the ones already started, as by torchrun.
+        """The processes that the caller asks for, or that torchrun has started.
 
         Args:
             device: As :func:`~graphseq.training.fit.fit` takes it.
-            devices: Processes a machine; ``None``: those that were started, or one.
-            num_nodes: Machines; ``None``: those of the processes that were started, or one.
+            devices: Processes per machine; ``None``: the processes of torchrun, or one.
+            num_nodes: Machines; ``None``: the machines of torchrun, or one.
 
         Raises:
-            ValueError: If a device or that many of them are not there, the numbers do not match the
-                processes that were started, or the place of other machines is not given.
+            ValueError: If a device is missing, the numbers do not match the processes that torchrun
+                has started, or the address of other machines is not given.
         """
         check_sizes(devices=devices, num_nodes=num_nodes)
         accelerator, number = _one_device(device)

@@ -1,4 +1,4 @@
-"""What a training is of: model, data and further parts, as plain values that a checkpoint keeps."""
+"""Model, data and further parts of a training, as plain values that a checkpoint keeps."""
 
 from __future__ import annotations
 
@@ -38,10 +38,10 @@ def identity_of(
     auxiliary: Sequence[Auxiliary],
     processes: int,
 ) -> dict[str, Any]:
-    """What must be the same where a training is resumed, by the name that an error gives it.
+    """What must be the same when a training resumes, by the name that an error gives it.
 
-    All of the sessions is read for their fingerprints, some seconds for 100 million clicks. From a
-    custom loader only what it states about its data is taken.
+    All sessions are read for their fingerprints: some seconds for 100 million clicks. Of a custom
+    loader, only what it states about its data is taken.
 
     Args:
         model: Its class and arguments.
@@ -63,13 +63,13 @@ def identity_of(
 
 
 def check_identity(saved: Mapping[str, Any], now: Mapping[str, Any]) -> None:
-    """Refuses to go on with another model, other data or other parts.
+    """Refuses to resume with another model, other data or other parts.
 
-    What one of the two does not state, as a custom loader, is not compared.
+    Only what both state is compared.
 
     Args:
         saved: What :func:`identity_of` gave for the checkpoint.
-        now: What it gives for the training that is to go on.
+        now: What it gives for the training that resumes.
 
     Raises:
         ValueError: If one differs; it names both sides.
@@ -87,8 +87,8 @@ def check_identity(saved: Mapping[str, Any], now: Mapping[str, Any]) -> None:
 def described(value: Any, depth: int = 0) -> Any:
     """A value as plain ones, equal for what does the same.
 
-    Arrays are told by their hash, objects by their class and what they hold; what is behind a
-    setting of another kind is told by its type alone.
+    Arrays become their hash, objects their class and attributes; below a depth of ``DEEPEST``,
+    values become their type.
     """
     if value is None or isinstance(value, (bool, int, float, str)):
         return value
@@ -183,7 +183,7 @@ def _hash_of_table(table: pd.DataFrame | pd.Series[Any] | pd.Index) -> str:
 
 
 def _first_difference(name: str, then: Any, here: Any) -> tuple[str, Any, Any]:
-    """Where two values differ, as deep as that can be told, and what is there on both sides."""
+    """The innermost place where two values differ, and what is there on both sides."""
     told = isinstance(then, Mapping) and isinstance(here, Mapping)
     if told and then.get("fingerprint") == here.get("fingerprint"):
         for key in [*here, *then]:

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM: the first ends training after the step in work, the second at once."""
+"""Ctrl-C and SIGTERM: the first ends training after the current step, the second at once."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class StopTraining(Exception):  # noqa: N818 (it is asked for, no error)
 
 
 class TwoStageInterrupt(Checkpoint):
-    """Ends training after the step in work, and lets the program go on after ``fit``.
+    """Ends training after the current step, and lets the program continue after ``fit``.
 
     Lightning raises ``KeyboardInterrupt`` in the middle of a step, kills the other processes and
     leaves the program. Here every process finishes the same step, also where only one of them got
@@ -43,7 +43,7 @@ class TwoStageInterrupt(Checkpoint):
 
     @contextmanager
     def caught(self) -> Iterator[None]:
-        """A block that a signal ends quietly; handlers are those of before at its end.
+        """A block that a signal ends quietly; earlier handlers are restored at its end.
 
         Raises:
             KeyboardInterrupt: At a second signal, where other processes wait for this one.
@@ -54,7 +54,7 @@ class TwoStageInterrupt(Checkpoint):
         try:
             yield
         except (StopTraining, SIGTERMException):
-            pass  # the caller keeps the best weights so far
+            pass  # the model keeps the best weights so far
         except SystemExit:
             # Lightning leaves the program at a second Ctrl-C; a training of one process need not.
             if not self.interrupted:
@@ -73,31 +73,22 @@ class TwoStageInterrupt(Checkpoint):
         self.several = trainer.world_size > 1
         self._catch_signals()  # Lightning has put a handler of its own before ours
 
-    def on_train_batch_end(
-        self,
-        trainer: pl.Trainer,
-        pl_module: pl.LightningModule,
-        outputs: Any,
-        batch: Any,
-        batch_idx: int,
-    ) -> None:
-        # Within a group of batches, and at the last batch of an epoch, what belongs to it follows.
+    def on_train_batch_end(self, trainer: Any, pl_module: Any, *_: Any) -> None:
+        # Within a group of batches, and at the end of an epoch, more belongs to the same update.
         if pl_module.pending == 0 and not trainer.is_last_batch:
             self._stop_if_asked(pl_module)
 
-    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
         is_last = trainer.current_epoch + 1 == trainer.max_epochs
         if not trainer.should_stop and not is_last:
             self._stop_if_asked(pl_module)
 
-    def _stop_if_asked(self, pl_module: pl.LightningModule) -> None:
-        # Nothing is written back: Ctrl-C may come while they exchange, and counts at the next step.
-        if pl_module.collectives.any(self.asked):  # type: ignore[operator]
+    def _stop_if_asked(self, pl_module: Any) -> None:
+        # Ctrl-C may come while processes exchange the flag: it counts at the next step then.
+        if pl_module.collectives.any(self.asked):
             raise StopTraining
 
-    def on_exception(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException
-    ) -> None:
+    def on_exception(self, trainer: pl.Trainer, pl_module: Any, exception: BaseException) -> None:
         ends = (KeyboardInterrupt, StopTraining, SIGTERMException)
         self.interrupted = isinstance(exception, ends)
 
@@ -108,10 +99,10 @@ class TwoStageInterrupt(Checkpoint):
                 signal.signal(number, self._on_signal)
 
     def _on_signal(self, number: int, frame: Any) -> None:
-        if os.getpid() != self.process:  # a process that builds batches has the handler, too
+        if os.getpid() != self.process:  # a process that builds batches inherits the handler
             if number == signal.SIGTERM:
                 os._exit(128 + number)
-            return  # the one that it belongs to stops, and ends it
+            return  # the main process stops, and ends it
         if self.asked:
             raise KeyboardInterrupt
         self.asked = True

@@ -134,7 +134,7 @@ def run_loggers(folder: Path, columns: Sequence[str], *, resumes: bool) -> list[
 
     Args:
         folder: The folder ``out``.
-        columns: Names of the numbers, beside ``epoch`` and ``step``.
+        columns: Names of the numbers, besides ``epoch`` and ``step``.
         resumes: Whether the run resumes from a checkpoint.
     """
     found: list[Logger] = [MetricsLog(folder, ["epoch", "step", *columns], resumes=resumes)]

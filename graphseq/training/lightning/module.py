@@ -108,9 +108,9 @@ class SessionModule(pl.LightningModule):
         self.average: WeightAverage | None = None
         self.optimizer: Optimizer | None = None
         self.early_stopping: EarlyStopping | None = None
-        self.loaded: dict[str, Any] | None = None  # what waits for the optimizer to be there
+        self.loaded: dict[str, Any] | None = None  # a checkpoint's part that needs the optimizer
         self.measured: dict[str, float] = {}  # by the last validation of this epoch
-        self._training, self._validation = ExitStack(), ExitStack()  # taken back at their ends
+        self._training, self._validation = ExitStack(), ExitStack()  # temporary changes
         self._start_epoch()
 
     # -- before the first step -------------------------------------------------------------------
@@ -157,7 +157,7 @@ class SessionModule(pl.LightningModule):
             self.objective.readers = begin(compiled_readers(self.model, self.device.type))
 
     def _agree_with(self, trainer: Any) -> None:
-        """Takes over what trainer and settings both have a name for.
+        """Reconciles options that trainer and settings both have.
 
         Raises:
             ValueError: If they contradict each other, or the trainer has an option that a training
@@ -215,7 +215,7 @@ class SessionModule(pl.LightningModule):
         return {"optimizer": self.optimizer, "lr_scheduler": schedule}
 
     def _epoch_of_update(self, update: int) -> int:
-        """The epoch of the update that comes next; the last batch's is that of the next epoch."""
+        """The epoch of the next update; after the last batch, the next epoch."""
         ended = update > 0 and self.trainer.is_last_batch
         return self.current_epoch + int(ended)
 
@@ -356,7 +356,7 @@ class SessionModule(pl.LightningModule):
 
     def _keep_if_best(self, metrics: dict[str, float]) -> None:
         self.measured = metrics
-        if not self.trainer.is_last_batch:  # the row of the epoch has those of its last validation
+        if not self.trainer.is_last_batch:  # the row of the epoch has the last validation's
             self._log(metrics, self.global_step - 1)
         # As Lightning rounds what early stopping compares.
         value = float(torch.tensor(metrics[self.settings.monitor], dtype=torch.float32))
@@ -413,12 +413,12 @@ class SessionModule(pl.LightningModule):
         self.release()
 
     def release(self) -> None:
-        """Takes back what training and validation have changed for a while."""
+        """Undoes the temporary changes of training and validation."""
         self._validation.close()
         self._training.close()
 
     def restore_best(self) -> None:
-        """Leaves the model with the weights that it keeps."""
+        """Gives the model its best weights."""
         if self.optimizer is not None:  # of a resumed training that was over, none ran
             resume.load_rest(self)
         if isinstance(self.optimizer, RowSparseOptimizer):
@@ -465,13 +465,13 @@ class SessionModule(pl.LightningModule):
         return self.trainer.accumulate_grad_batches > 1 or self.collectives.are_several
 
     def _log(self, values: Mapping[str, float], step: int) -> None:
-        """Hands numbers to all loggers, as they are. Lightning's ``log`` has 32 bits, and writes
-        the row of an epoch after its checkpoint: a kill between them would lose it."""
+        """Hands numbers to all loggers. Lightning's ``log`` rounds them to 32 bits, and writes
+        the row of an epoch after its checkpoint: a kill between the two would lose the row."""
         for each in self.trainer.loggers:
             each.log_metrics({**values, "epoch": self.current_epoch}, step)
 
     def _settle(self) -> None:
-        """Rows of tables catch up with the updates that they have missed."""
+        """Rows of tables catch up with the updates that they missed."""
         if isinstance(self.optimizer, RowSparseOptimizer):
             self.optimizer.settle()
             # Rows that caught up at other times on other processes differ in their last digits.
@@ -481,7 +481,7 @@ class SessionModule(pl.LightningModule):
         """Stops at a loss that is NaN or infinite, and saves the batch for inspection."""
         own, where = not math.isfinite(loss), ""
         flags = self.collectives.numbers(int(own), self.device)
-        guilty = flags.index(1) if any(flags) else 0  # its batch alone is worth a look
+        guilty = flags.index(1) if any(flags) else 0  # the process whose batch is kept
         if self.folder is not None:
             path = self.folder / NOT_FINITE_BATCH
             of = f" of process {guilty}" if self.collectives.are_several else ""
@@ -499,13 +499,13 @@ class SessionModule(pl.LightningModule):
         """Says how many batches taught nothing because none of their negatives counted.
 
         Raises:
-            ValueError: If that is so of all batches of an epoch.
+            ValueError: If all batches of an epoch taught nothing.
         """
         without, steps, epoch = self.num_without_negatives, self.step, self.current_epoch + 1
         if not self.collectives.any(without < steps or not steps):
             raise ValueError(
                 f"In none of the {steps} batches of epoch {epoch} was there a negative that "
-                "counts, so that nothing was learnt: raise num_negatives or batch_size, or leave "
+                "counts, so that nothing was learned: raise num_negatives or batch_size, or leave "
                 "exclude_session out."
             )
         sampled = isinstance(self.objective.loss, SampledLoss)

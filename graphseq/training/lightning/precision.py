@@ -1,4 +1,4 @@
-"""Half precision and compiled methods: what a trainer may have, and where programs lie."""
+"""Half precision and compiled methods: what is allowed, and where compiled programs lie."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ READERS = ("training_rows", "score")
 
 
 def check_hardware(precision: str, accelerator: str, *, compiled: bool) -> None:
-    """Refuses what the machine cannot do.
+    """Refuses a precision or a compilation that the machine cannot do.
 
     Args:
         precision: As in the settings.
@@ -32,7 +32,7 @@ def check_hardware(precision: str, accelerator: str, *, compiled: bool) -> None:
         compiled: Whether ``torch.compile`` is to be used.
 
     Raises:
-        ValueError: If the device has no such precision, or there is no compiler.
+        ValueError: If the device lacks the precision, or the machine a compiler.
     """
     if precision == "16-mixed" and accelerator == "cpu":
         raise ValueError(
@@ -41,8 +41,8 @@ def check_hardware(precision: str, accelerator: str, *, compiled: bool) -> None:
         )
     if compiled and accelerator == "cpu" and not any(map(shutil.which, COMPILERS)):
         raise ValueError(
-            f"compile=True needs a compiler, and there is none of {', '.join(COMPILERS)}: install "
-            "one, or train with compile=False."
+            f"compile=True needs a compiler, and this machine has none of {', '.join(COMPILERS)}: "
+            "install one, or train with compile=False."
         )
 
 

@@ -1,4 +1,4 @@
-"""How a training is watched: a bar on a terminal, a line per epoch elsewhere."""
+"""Progress of a training: a bar on a terminal, a line per epoch elsewhere."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ HINTS = (
     ".*in eval mode at the start of training.*",
     ".*lr_scheduler.step.*before.*optimizer.step.*",
 )
-"""Warnings of Lightning and torch that hold for no training of ours."""
+"""Warnings of Lightning and torch that never apply here."""
 
 
 class EpochBar(RichProgressBar):
@@ -45,18 +45,11 @@ class EpochBar(RichProgressBar):
     def _get_train_description(self, current_epoch: int) -> str:
         return f"Epoch {current_epoch + 1}/{self.trainer.max_epochs}"
 
-    def on_train_batch_end(
-        self,
-        trainer: pl.Trainer,
-        pl_module: pl.LightningModule,
-        outputs: Any,
-        batch: Any,
-        batch_idx: int,
-    ) -> None:
+    def on_train_batch_end(self, trainer: Any, pl_module: Any, *rest: Any) -> None:
         """Moves the bar on, a few times per second."""
         if time.monotonic() - self._looked >= REFRESH_SECONDS:
             self._looked = time.monotonic()
-            super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
+            super().on_train_batch_end(trainer, pl_module, *rest)
 
     def get_metrics(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> Any:
         """The text next to the bar."""
@@ -100,12 +93,12 @@ def _lines_shown() -> Iterator[None]:
 
 
 lines_shown = Shared(_lines_shown)
-"""A block in which lines of the package's log appear on standard error where nobody logs them."""
+"""A block in which the package's log appears on standard error where logging is not set up."""
 
 
 @contextmanager
 def _lightning_silent() -> Iterator[None]:
-    """Lightning's hints about hardware and workers say nothing about a training of ours."""
+    """Hides Lightning's hints about hardware and workers."""
     levels = {
         "pytorch_lightning": logging.WARNING,
         "lightning_fabric": logging.WARNING,

@@ -1,4 +1,4 @@
-"""Any loader of batches as Lightning resumes one: from any step of any epoch on."""
+"""Makes any loader of batches resume from any step of any epoch, as Lightning asks for it."""
 
 from __future__ import annotations
 
@@ -47,14 +47,14 @@ class ResumableLoader:
     function of seed, epoch and step, unless it draws in its own worker processes. All threads share
     that state, so that two trainings at the same time disturb such loaders.
 
-    It is not a ``DataLoader``: Lightning would build one again, with a sampler of its own, where
-    several processes train.
+    It is not a ``DataLoader``: Lightning would replace its sampler where several
+    processes train.
 
     Args:
         loader: Batches, by a loader or in a list.
         seed: Seed of what a foreign loader draws.
-        trained: Counts the batches of this epoch that are trained, which may be fewer than were
-            handed out where an error ends a step.
+        trained: Counts the batches of this epoch that were trained. An error may leave one that was
+            handed out and not trained.
     """
 
     def __init__(self, loader: Iterable[Batch], seed: int, trained: Callable[[], int]) -> None:
@@ -82,7 +82,7 @@ class ResumableLoader:
         self.epoch, self.first_step = state["epoch"], state["step"]
 
     def __len__(self) -> int:
-        return len(self.loader)  # type: ignore[arg-type]  # a TypeError says that there is none
+        return len(self.loader)  # type: ignore[arg-type]  # a TypeError: unknown
 
     def __iter__(self) -> Iterator[Batch]:
         own, first, self.first_step = isinstance(self.loader, EpochLoader), self.first_step, 0

@@ -1,4 +1,4 @@
-"""What a checkpoint holds beside Lightning's own state, and what it is checked by."""
+"""What a checkpoint holds besides Lightning's own state, and how it is checked."""
 
 from __future__ import annotations
 
@@ -34,8 +34,8 @@ KEPT = (
 def state_of(module: SessionModule) -> dict[str, Any]:
     """The state of a training between two updates, as tensors and plain values.
 
-    Nothing is changed for it: rows of tables that wait for their missed steps keep waiting. A
-    training of which the state was taken therefore makes the same bits as one without.
+    Taking it changes nothing: rows of tables that wait for missed steps keep waiting. So a training
+    whose state was taken gives the same bits as one without.
 
     Args:
         module: A module between two updates.
@@ -58,7 +58,7 @@ def state_of(module: SessionModule) -> dict[str, Any]:
 
 
 def load_state(module: SessionModule, checkpoint: Mapping[str, Any]) -> None:
-    """Makes a module go on from a checkpoint, of which Lightning loads the rest.
+    """Resumes a module from a checkpoint; Lightning loads the rest.
 
     What needs the optimizer follows in :func:`load_rest`.
 
@@ -77,7 +77,7 @@ def load_state(module: SessionModule, checkpoint: Mapping[str, Any]) -> None:
         steps = state.get("num_steps")
         if steps != data.num_batches:
             raise ValueError(
-                f"The checkpoint was made with {steps} batches an epoch, here are "
+                f"The checkpoint was made with {steps} batches per epoch, here are "
                 f"{data.num_batches}: the data differ; give it the same, or train without resume."
             )
     check_layout(
@@ -125,7 +125,7 @@ def load_rest(module: SessionModule) -> None:
 
 
 def check_settings(saved: Mapping[str, Any], settings: TrainingSettings) -> None:
-    """Refuses to go on with settings that would have made another training.
+    """Refuses settings that would have made another training.
 
     Args:
         saved: The settings of the checkpoint, as :meth:`TrainingSettings.to_dict` gave them.
@@ -147,10 +147,10 @@ def check_settings(saved: Mapping[str, Any], settings: TrainingSettings) -> None
 
 
 def _check_end(module: SessionModule, history: list[dict[str, float]]) -> None:
-    """Refuses epochs beyond the end that the settings of now would have set.
+    """Refuses a checkpoint of more epochs than the current settings allow.
 
     Raises:
-        ValueError: If there are some: the best of them may be one that this training never sees.
+        ValueError: If it has more: the best of them may be one that this training never reaches.
     """
     metric, patience = module.settings.monitor, module.settings.patience
     most = module.trainer.max_epochs

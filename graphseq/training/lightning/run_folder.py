@@ -1,4 +1,4 @@
-"""The folder of a run: one run at a time, and nothing in it that the end would stumble over."""
+"""The folder of a run: one run at a time, and every file of it can be written."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ LOCK = ".lock"
 
 @contextmanager
 def only_run(folder: Path, files: Iterable[str | Path] = ()) -> Iterator[None]:
-    """Makes this the only run in a folder, which is made, for a while.
+    """A block in which this is the only run in a folder; the folder is made.
 
-    The system takes the lock back when the process ends, however it ends.
+    The system releases the lock when the process ends, however it ends.
 
     Args:
         folder: The folder ``out``.
@@ -61,9 +61,9 @@ def only_run(folder: Path, files: Iterable[str | Path] = ()) -> Iterator[None]:
 
 
 def has_checkpoint(path: Path) -> bool:
-    """Whether there is a checkpoint, or what should be one.
+    """Whether there is a checkpoint, or a link to one.
 
-    A link that leads nowhere is none to begin again beside: reading it says so.
+    A link that leads nowhere is not a fresh start: reading it says so.
 
     Args:
         path: The file.

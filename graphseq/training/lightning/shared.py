@@ -1,4 +1,4 @@
-"""Changes to the whole process that last as long as any training does, in any thread."""
+"""Changes to the whole process that last while any training runs, in any thread."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from contextlib import AbstractContextManager, contextmanager
 
 
 class Shared:
-    """A change that the first of several trainings makes, and the last of them takes back.
+    """A change that the first of several trainings makes, and the last one undoes.
 
-    Were each to bring back what it found, the first to end would undo the change of another, and
-    the last would bring back what the first had made.
+    If each restored what it found, the first to end would undo the change for the others, and the
+    last would restore what the first had made.
 
     Args:
         change: Makes it within a block.

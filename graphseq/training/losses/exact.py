@@ -232,7 +232,7 @@ def _normalizer(
 
 
 def _smoothed(weight: Tensor, bias: Tensor | None) -> tuple[Tensor | slice, Tensor] | None:
-    """The items that have a share of a smoothed label, and their vectors; ``None``: there is none.
+    """The items that have a share of a smoothed label, and their vectors; ``None``: none.
 
     All, except items that a bias of -inf takes out.
     """

@@ -184,6 +184,6 @@ class IndexNegatives:
         return dict(self._copy)
 
     def load_training_state(self, state: Mapping[str, Tensor]) -> None:
-        """Goes on from what :meth:`training_state` gave."""
+        """Restores what :meth:`training_state` gave."""
         if state:
             self._build(dict(state))

@@ -123,7 +123,7 @@ class SampledLoss:
             :data:`~graphseq.training.negatives.hard_negatives.ITEM_INDEXES`.
 
     Raises:
-        ValueError: If the name is none of these, or a loss or its negatives lack an option that is
+        ValueError: If the name is unknown, or a loss or its negatives lack an option that is
             set. Also if a number is out of range, or there are no negatives at all.
     """
 
@@ -203,7 +203,7 @@ def as_loss(
             arguments; or the loss itself.
 
     Raises:
-        ValueError: If there is no such loss, or it has no such argument.
+        ValueError: If the loss or one of its arguments is unknown.
     """
     if isinstance(loss, CrossEntropy | SampledLoss):
         return loss

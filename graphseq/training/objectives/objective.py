@@ -61,7 +61,7 @@ class Objective:
         readers: Compiled methods of the model, by name, that are called instead of the plain ones.
 
     Raises:
-        ValueError: If there is no such loss, or it needs counts that are not there.
+        ValueError: If the loss is unknown, or it needs counts that are missing.
     """
 
     def __init__(
@@ -365,7 +365,7 @@ class Objective:
             mask = torch.ones_like(scores, dtype=torch.bool)
             if self.loss.in_batch:
                 own = mask[:, self._num_before : self._num_before + len(mask)]
-                own.fill_diagonal_(False)  # a row's own target is none
+                own.fill_diagonal_(False)  # a row's own target is not a negative
         elif seen is None:
             mask = negatives != targets.unsqueeze(1)
         elif negatives.dim() == 1:
@@ -395,7 +395,7 @@ class Objective:
         return {} if self.from_index is None else self.from_index.training_state()
 
     def load_training_state(self, state: Mapping[str, Tensor]) -> None:
-        """Goes on from what :meth:`training_state` gave."""
+        """Restores what :meth:`training_state` gave."""
         if self.from_index is not None:
             self.from_index.load_training_state(state)
 

@@ -36,7 +36,7 @@ def check_names(state: Mapping[str, Any]) -> None:
         {"identity": mapping_of(_anything), "settings": mapping_of(_anything)},
         CHECKPOINT,
     )
-    if state["identity"]:  # that of data of your own is unknown
+    if state["identity"]:  # empty where the data are your own
         told = ("the model", "the validation part", "the augmentation", "the auxiliary losses")
         check_record(state["identity"], dict.fromkeys(told, _anything), f"identity of {CHECKPOINT}")
 

@@ -69,7 +69,7 @@ class RowSparseOptimizer(torch.optim.Optimizer):
         average: A moving average of the parameters that every step updates, or ``None``.
 
     Raises:
-        ValueError: If the method is none of these.
+        ValueError: If the method has another name.
     """
 
     def __init__(

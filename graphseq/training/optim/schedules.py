@@ -12,7 +12,7 @@ SCHEDULES: tuple[Schedule, ...] = get_args(Schedule)
 """Names that ``fit(schedule=...)`` takes."""
 
 STEP_EPOCHS, STEP_FACTOR = 3, 0.1
-"""The ``"step"`` schedule, that of SR-GNN's code: learning rate x 0.1 every 3 epochs."""
+"""The ``"step"`` schedule, as in SR-GNN's code: learning rate x 0.1 every 3 epochs."""
 
 
 def share_of_rate(

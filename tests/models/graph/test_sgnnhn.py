@@ -12,7 +12,7 @@ from torch_geometric.data import Batch
 
 from graphseq.data import build_session_graphs
 from graphseq.models import SGNNHN
-from graphseq.models.graph.sgnnhn import PUBLISHED_NAMES
+from graphseq.models.published.sgnnhn import NAMES as PUBLISHED_NAMES
 
 FIXTURES = Path(__file__).parents[2] / "fixtures"
 

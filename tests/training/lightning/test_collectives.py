@@ -228,5 +228,5 @@ def test_what_processes_cannot_share_is_refused(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(os, "cpu_count", lambda: 2)
     sessions = Sessions.from_lists([[0, 1, 2], [2, 1]])
     loader = SessionGraphLoader(SessionGraphDataset(sessions), 2)
-    with pytest.raises(ValueError, match="not those of a SessionGraphLoader: pass a split"):
+    with pytest.raises(ValueError, match="not of a SessionGraphLoader: pass a split"):
         fit(SRGNN(3, 4), loader, devices=2)

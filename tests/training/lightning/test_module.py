@@ -15,6 +15,7 @@ import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import Callback, EarlyStopping, ModelCheckpoint, Timer
 from pytorch_lightning.loggers import CSVLogger
+from pytorch_lightning.strategies import FSDPStrategy
 from torch import Tensor
 from torch.optim.lr_scheduler import OneCycleLR, ReduceLROnPlateau, StepLR
 
@@ -205,6 +206,11 @@ def test_options_of_lightnings_trainer_work(
         ({"trainer_options": {"gradient_clip_val": 3}}, "which fit calls gradient_clip: pass"),
         ({"trainer_options": {"precision": "bf16-mixed"}}, "which fit calls precision: pass"),
         ({"trainer_options": {"overfit_batches": 1}}, "use limit_train_batches"),
+        (
+            {"trainer_options": {"strategy": "ddp"}},
+            r"strategy 'ddp' cannot .*fit\(\.\.\., devices=2\)",
+        ),
+        ({"trainer_options": {"strategy": FSDPStrategy()}}, "strategy 'FSDPStrategy' cannot train"),
         ({"trainer_options": {"limit_train": 1}}, "no argument 'limit_train': did you mean"),
         ({"trainer_options": [1]}, "trainer_options is a mapping of arguments"),
         ({"callbacks": [print]}, "callbacks takes a Callback of pytorch_lightning or a list"),
@@ -255,6 +261,17 @@ def test_option_of_the_trainer_does_what_the_setting_does(
         torch.use_deterministic_algorithms(False)
     fitted(other, split, **settings)
     assert torch.equal(weights(model), weights(other))
+
+
+def test_strategy_of_a_trainer_that_could_hang_is_refused_before_processes_meet(
+    split: gs.Split,
+) -> None:
+    options = {"strategy": "ddp", "devices": 1, "accelerator": "cpu"}
+    with pytest.raises(
+        ValueError, match=r"'DDPStrategy' .* strategy=gs\.training\.RowSparseDDP\(\)"
+    ):
+        trained(model_of(), split, gs.TrainingSettings(), **options)
+    assert not torch.distributed.is_initialized()
 
 
 def test_batches_without_the_data_module_train_too(split: gs.Split) -> None:
