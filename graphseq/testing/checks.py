@@ -428,11 +428,9 @@ def streaming(subject: Subject) -> None:
             before = state
             state = model.update_state(state, item)
             scores = model.score_state(state)
-            batch = graphs_of([session[:end]], users=[-1])
-            del (
-                batch["click_session"],
-                batch["click_time"],
-            )  # only the item of a click is known here
+            newest = session[max(0, end - (model.max_length or end)) : end]
+            batch = graphs_of([newest], users=[-1])
+            del batch["click_session"], batch["click_time"]  # only the item of a click is known
             wanted = model.score(batch)[0]
             _ask(
                 _close(scores, wanted),

@@ -34,6 +34,22 @@ class Own(SessionModel):
         return self.item.weight
 
 
+class Newest(Own):
+    """It sees the newest three clicks, and counts its training sessions in a buffer."""
+
+    max_length = 3
+    item_counts: Tensor
+
+    def __init__(self, num_items: int, hidden_channels: int = 8) -> None:
+        super().__init__(num_items, hidden_channels)
+        self.register_buffer("item_counts", torch.zeros(num_items))
+
+    def attach(self, catalog: Any, sessions: Any = None) -> None:
+        super().attach(catalog, sessions)
+        if sessions is not None:
+            self.item_counts.copy_(torch.from_numpy(sessions.catalog().counts))
+
+
 class States(Own):
     """The state of a click is that of its item alone."""
 
@@ -74,7 +90,7 @@ class Counts(CountingModel):
         return share.gather(1, items.expand(batch.num_graphs, -1))
 
 
-@pytest.mark.parametrize("family", [Own, States, Streaming, Counts])
+@pytest.mark.parametrize("family", [Own, Newest, States, Streaming, Counts])
 def test_right_model_passes_all_checks(family: type[SessionModel]) -> None:
     names = check_model(family)
     assert names == [check.name for check in model_checks(family)]
@@ -136,6 +152,12 @@ class Drawn(Own):
 class TakesAnyNumber(Own):
     def __init__(self, num_items: Any) -> None:
         super().__init__(12)
+
+
+class AllInTraining(Newest):
+    @property
+    def max_length(self) -> int | None:  # type: ignore[override]
+        return None if self.training else 3
 
 
 class NotANumber(Own):
@@ -328,6 +350,7 @@ class EmptyFails(Own):
         (StateTakesUnknown, "streaming", "update_state with -1, an unknown item, changes"),
         (StateGrows, "streaming", "its states have shapes [(2,), (3,)"),
         (SeesLater, "evaluation", "check causal, max_length and score"),
+        (AllInTraining, "max_length", "declares max_length=3, but training on a longer session"),
         (Unsaved, "save_and_load", "loaded again scores differently (by up to"),
         (ForgetsNothing, "fit_again", "fitted a second time remembers the first in item_counts"),
         (Fails, "finite_scores", "RuntimeError: mat1 and mat2"),

@@ -10,7 +10,8 @@ from torch_geometric.data import Batch
 
 from graphseq.data.sessions.catalog import Catalog
 from graphseq.data.sessions.sessions import Sessions
-from graphseq.models.base import SessionModel, TrainingRows
+from graphseq.models.base import SessionModel
+from graphseq.models.reading import TrainingRows
 from graphseq.models.registry import MODELS, name_of
 
 

@@ -12,7 +12,8 @@ from torch import Tensor
 from torch_geometric.data import Batch
 
 from graphseq.data.graphs.session_graph import newest_clicks
-from graphseq.models.base import SessionModel, SessionsLike
+from graphseq.models.base import SessionModel
+from graphseq.models.recommender import SessionsLike
 from graphseq.models.use.inference import inference
 from graphseq.models.use.recommend import item_vocabulary
 from graphseq.models.use.requests import read_queries
