@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from graphseq.models import SessionModel
-from graphseq.models.base import SessionsLike
+from graphseq.models.recommender import SessionsLike
 from graphseq.models.sequence.caser import Caser
 from graphseq.models.use.attention import Attention, attention_of, gates_of
 from graphseq.models.use.recommend import item_vocabulary
