@@ -28,15 +28,15 @@ Samples = Literal["sessions", "prefixes", "cloze", "counts", "pairs"]
 """What a model is trained on."""
 
 FAR_OFF = 2**10
-"""A lowest score so many times the best one is no score, but marks items that are hidden."""
+"""A lowest score of this many times the best one is not a score: it marks hidden items."""
 
 ROOM_IN_FLOAT64 = 64
-"""Real differences are far above so many roundings of float64, of float32 they may be few."""
+"""Real differences are far above this many roundings of float64; of float32 they may be few."""
 
 
 @dataclass(frozen=True)
 class Traits:
-    """What the table of families says of one, beside what its class tells by itself.
+    """What the table of families says of one, besides what its class declares.
 
     Args:
         architecture: What it is made of, in a few words.
@@ -81,7 +81,7 @@ class SessionModel(KeptArguments, Lanes, Recommender, OldMethods):
             it can be trained by lanes.
         traits: What the table of families says of it; your own model may have none.
         items: The item table that vectors are compared with.
-        reads_request_time: Whether it is told the time of the target, ``request_time``, in training
+        reads_request_time: Whether it reads the time of the target, ``request_time``, in training
             and evaluation: another task, whose figures stand in rows of their own.
         click_features: Specs of the features of clicks that it reads, or ``None``.
         shares_windows: Whether :meth:`click_states` itself reads the newest ``max_length`` clicks
@@ -89,7 +89,7 @@ class SessionModel(KeptArguments, Lanes, Recommender, OldMethods):
         scores_by_table: Whether scores are inner products of :meth:`forward` and an item table;
             not so in a class that defines :meth:`score`.
         num_roundings: How many roundings put apart scores of equal items at most, where a family
-            has a :meth:`score` of its own.
+            defines :meth:`score`.
     """
 
     samples: Samples = "prefixes"
@@ -148,7 +148,7 @@ class SessionModel(KeptArguments, Lanes, Recommender, OldMethods):
 
         Args:
             batch: Session graphs.
-            items: ``None``: all items; else candidates, [C] alike for all or [num_sessions, C].
+            items: ``None``: all items; else candidates, [C] for all or [num_sessions, C].
 
         Returns:
             [num_sessions, num_items] or [num_sessions, C]; ``-inf`` marks what is not recommended
@@ -157,7 +157,7 @@ class SessionModel(KeptArguments, Lanes, Recommender, OldMethods):
         return self.items.scores(self(batch), items)
 
     def score_tolerance(self, scores: Tensor, rows: Tensor) -> Tensor:
-        """How far apart scores of equal items lie, for a family with a :meth:`score` of its own.
+        """How far apart scores of equal items lie, for a family that defines :meth:`score`.
 
         Where no score of a session is negative, they are taken for sums without cancellation, each
         exact but for ``2 * num_roundings`` of itself. Else terms may be as large as the ends of the
@@ -181,7 +181,7 @@ class SessionModel(KeptArguments, Lanes, Recommender, OldMethods):
     def attach(self, catalog: Catalog | None, sessions: Sessions | None = None) -> None:
         """Makes the model know its training data; ``fit`` calls it before training.
 
-        A family that reads item features, or anything of the training sessions beside what it
+        A family that reads item features, or counts over the training sessions besides what it
         learns, fills its buffers here.
 
         Args:

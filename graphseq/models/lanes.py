@@ -1,4 +1,4 @@
-"""Session-parallel training (Hidasi et al., ICLR 2016): a state per lane goes from step to step."""
+"""Session-parallel training (Hidasi et al., ICLR 2016): a lane carries a state from step to step."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ class Lanes(LiveSessions):
     _lanes: Tensor | None = None
 
     def rows_of_lanes(self, batch: Batch) -> TrainingRows:
-        """One click of every lane at work: the state goes on from where the step before left it.
+        """One click of every active lane: the state continues from the previous step.
 
         Raises:
-            ValueError: If lanes go on with sessions of which this model has no state.
+            ValueError: If lanes continue sessions of which this model has no state.
         """
-        lane, starts = batch.lane, batch.starts_session  # [num_lanes] at work
+        lane, starts = batch.lane, batch.starts_session  # [num_lanes], active
         if self._lanes is None and not bool(starts.all()):
             raise ValueError(
-                "These lanes go on with sessions whose state is not here: start with the first "
+                "These lanes continue sessions whose state is not here: start with the first "
                 "batch of an epoch, or load_training_state what was saved with the position."
             )
         size = int(lane.max()) + 1 if lane.numel() else 1
@@ -42,9 +42,9 @@ class Lanes(LiveSessions):
         return TrainingRows(vectors, batch.y, torch.arange(lane.numel(), device=vectors.device))
 
     def training_state(self) -> dict[str, Tensor]:
-        """What training carries from step to step beside the weights: the state of every lane."""
+        """What training carries from step to step besides the weights: the state of every lane."""
         return {} if self._lanes is None else {"lanes": self._lanes}
 
     def load_training_state(self, state: Mapping[str, Tensor]) -> None:
-        """Goes on from what :meth:`training_state` gave."""
+        """Restores what :meth:`training_state` gave."""
         self._lanes = state.get("lanes")

@@ -50,7 +50,7 @@ class LiveClicks:
             fields: Values of these clicks by the names of fields, [num_sessions] each.
 
         Raises:
-            ValueError: If the fields are not those of the clicks before.
+            ValueError: If earlier clicks have other fields.
         """
         if self.items.numel() and fields.keys() != self.fields.keys():
             raise ValueError(
@@ -119,16 +119,15 @@ class LiveSessions(torch.nn.Module):
         """The state before any click.
 
         Args:
-            num_sessions: Live sessions that go on together; ``None``: one, whose scores have no
-                row for it.
-            user: Whose session it is: a code, -1 for an unknown one, or an id that is no whole
-                number; of several sessions one each.
+            num_sessions: Live sessions in the state; ``None``: one, whose scores are a single row.
+            user: Whose session it is: a code, -1 for an unknown one, or an id that is not a
+                whole number; one per session where there are several.
 
         Returns:
             A state for :meth:`update_state` and :meth:`score_state`, which change no state.
 
         Raises:
-            ValueError: If ``num_sessions`` is not positive, or there is no such user.
+            ValueError: If ``num_sessions`` is not positive, or the user is unknown.
         """
         size = 1 if num_sessions is None else whole("num_sessions", num_sessions)
         users = codes_of(self, "user", user, size)
@@ -139,7 +138,7 @@ class LiveSessions(torch.nn.Module):
     def update_state(self, state: Any, item: Any, *, ids: bool | None = None, **fields: Any) -> Any:
         """The state one click later.
 
-        Scores of the new state equal those of the whole session computed at once.
+        Scores of the new state equal the scores of the whole session computed at once.
 
         Args:
             state: Of one session, or of several.
@@ -149,7 +148,7 @@ class LiveSessions(torch.nn.Module):
             **fields: What graphs say of the click, as ``time=`` for ``click_time``.
 
         Raises:
-            ValueError: If there is not one item per session, or one is no item.
+            ValueError: If there is not one item per session, or one of them is not an item.
         """
         codes = codes_of(self, "item", item, state.num_sessions, ids, one=not state.is_batch)
         values = {}
@@ -169,8 +168,8 @@ class LiveSessions(torch.nn.Module):
             [num_items] or [C] of one session, [num_sessions, ...] of several.
 
         Raises:
-            ValueError: If a session has no click, and the model no catalog that tells what is
-                popular.
+            ValueError: If a session has no click, and the model no catalog with the popularity
+                of items.
         """
         batch, clicked = state.graphs()
         scores: Tensor | None = None
@@ -223,7 +222,7 @@ def codes_of(
     """Codes of items or users, -1 for an unknown one: int64 [size].
 
     Raises:
-        ValueError: If there is not one per session, or one is no item or user.
+        ValueError: If there is not one per session, or one is not an item or user.
     """
     known = model.num_items if what == "item" else _num_users(model)
     given = -1 if given is None and what == "user" else given
@@ -261,7 +260,7 @@ def codes_of(
 
 
 def _num_users(model: Any) -> int:
-    """Users that have a code: those of the model's own table, else those of its catalog."""
+    """Users that have a code: in the model's own table, else in its catalog."""
     users = None if model.catalog is None else model.catalog.users
     own: int | None = model.settings.get("num_users")
     return own if own is not None else 0 if users is None else len(users)

@@ -1,4 +1,4 @@
-"""The interface of models before 0.2, which your own classes may still have; gone in 0.3."""
+"""The interface of models before 0.2, for classes that still use it; removed in 0.3."""
 
 from __future__ import annotations
 
@@ -156,7 +156,7 @@ def _table(model: Any, method: str) -> Any:
 
 
 def adopt(family: Any) -> None:
-    """Gives a class that was just made, and overrides old methods, what stands in their place."""
+    """Gives a new class that overrides old methods what has replaced them."""
     own = vars(family)
     for name in own.keys() & METHODS.keys():
         warn_of_old_name(f"{family.__name__}.{name}", METHODS[name])
@@ -194,7 +194,7 @@ def rows_of_old_vectors(self: Any, batch: Any, generator: torch.Generator) -> An
     else:
         raise ValueError(
             f"{type(self).__name__} trains on {len(vectors)} vectors for {batch.num_graphs} "
-            f"sessions of {batch.click_index.numel()} clicks, and does not tell by training_rows "
+            f"sessions of {batch.click_index.numel()} clicks, and has no training_rows to say "
             "which session each belongs to."
         )
     return TrainingRows(vectors, targets, session)

@@ -1,4 +1,4 @@
-"""What a model is given to read, and what it gives back: checked in one place for all models."""
+"""What a model reads and what it returns, checked in one place for all models."""
 
 from __future__ import annotations
 
@@ -31,10 +31,10 @@ class TrainingRows(NamedTuple):
 
 
 def check_readers(family: type[Any]) -> None:
-    """Has the methods that a class of models defines refuse what they cannot read.
+    """Makes the methods of a class refuse what they cannot read.
 
     Args:
-        family: Its own methods alone; those that it inherits are checked already.
+        family: Only its own methods; inherited ones are checked already.
     """
     for name, owner in ROWS.items():
         method = vars(family).get(name)
@@ -71,13 +71,13 @@ def _checked(method: Callable[..., Any], name: str, owner: str) -> Callable[...,
 
 
 def _refusal(family: str, given: Any) -> str:
-    """A sentence on what was given in place of session graphs, and the way out."""
+    """A sentence that says what was given instead of session graphs, and the way out."""
     way_out = "gs.data.build_session_graphs(items, ptr) makes them of clicks"
     if isinstance(given, Data):
         way_out = (
             "gs.data.SessionGraph(**data.to_dict()) makes one of its fields, before it is batched"
             if "click_index" in given
-            else f"it does not tell the order of clicks; {way_out}"
+            else f"it lacks the order of clicks; {way_out}"
         )
     elif isinstance(given, Tensor):
         way_out += ", and gs.models.ForExplainer(model) is what PyG's Explainer calls"

@@ -1,4 +1,4 @@
-"""Names of families: each registers its class, and nobody imports them all to find one."""
+"""Names of families: each family registers its class, so that no module imports them all."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ def register(name: str) -> Callable[[Family], Family]:
         name: Lower case, digits and ``_``, as ``"sasrec"``.
 
     Raises:
-        ValueError: If the name is another class's, or of another form; if what it is given to is
-            not a class of models.
+        ValueError: If the name belongs to another class or has another form, or the decorated
+            object is not a class of models.
 
     Example:
         >>> from graphseq.models import SessionModel
@@ -44,7 +44,7 @@ def register(name: str) -> Callable[[Family], Family]:
         known = MODELS.get(name)
         if known is not None and _place(known) != _place(family):
             raise ValueError(
-                f"The name {name!r} is that of {_place(known)} already: register {family.__name__} "
+                f"The name {name!r} is {_place(known)}'s already: register {family.__name__} "
                 "under another one."
             )
         MODELS[name] = family  # a cell of a notebook that runs again replaces its own class

@@ -26,7 +26,7 @@ def built(name: str) -> SessionModel:
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        (Data(x=GRAPH.x, edge_index=GRAPH.edge_index), "got Data: it does not tell the order of"),
+        (Data(x=GRAPH.x, edge_index=GRAPH.edge_index), "got Data: it lacks the order of"),
         (Data(**GRAPH.to_dict()), r"got Data: gs\.data\.SessionGraph\(\*\*data\.to_dict\(\)\)"),
         (Batch.from_data_list([Data(**GRAPH.to_dict())]), "got DataBatch: gs.data.SessionGraph"),
         (GRAPH.x, r"got Tensor: .*gs\.models\.ForExplainer\(model\) is what PyG's Explainer"),

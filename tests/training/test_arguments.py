@@ -201,7 +201,7 @@ def test_transform_in_the_model_applies_in_training_evaluation_and_recommendatio
 @pytest.mark.parametrize(
     ("data", "message"),
     [
-        ([Data(x=torch.arange(3))], "got a list of Data, which does not tell the order of clicks"),
+        ([Data(x=torch.arange(3))], "got a list of Data, which lacks the order of clicks"),
         (object.__new__(NeighborLoader), "got a NeighborLoader, which cuts nodes out of graphs"),
     ],
 )

@@ -87,7 +87,7 @@ class GCEGNN(SessionModel):
     trains; it is saved with the weights.
 
     Different from the paper: :math:`w_{ij}` is the logarithm of one plus the count, since counts
-    grow with the log; and global neighbors are those of one hop.
+    grow with the log; and global neighbors lie one hop away.
 
     Args:
         num_items: Items of the catalog.
@@ -95,7 +95,7 @@ class GCEGNN(SessionModel):
         num_neighbors: Global neighbors of each item, those that stand near it most often.
         steps: Clicks between which two items are near, at most.
         dropout: Share of the global part of node states dropped in training.
-        max_length: Newest clicks that the model sees; each has a position of its own.
+        max_length: Newest clicks that the model sees; each has its own position.
 
     Raises:
         ValueError: If a size is not positive or ``dropout`` lies outside [0, 1).

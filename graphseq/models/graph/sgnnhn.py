@@ -37,8 +37,9 @@ class SGNNHN(SessionModel):
     where :math:`\bar s` and :math:`\bar e_j` are the means of a vector's own channels. Every
     parameter starts uniform in :math:`\pm d^{-1/2}`.
 
-    As in the authors' code, and unlike the paper: vectors are centered before they get length one,
-    and transitions count once however often they were made (``edge_weight="binary"`` of SR-GNN).
+    As in the authors' code, and not as in the paper: vectors are centered before they get length
+    one, and a transition counts once, however often it was made (``edge_weight="binary"`` of
+    SR-GNN).
 
     Args:
         num_items: Items of the catalog.
@@ -46,7 +47,7 @@ class SGNNHN(SessionModel):
         num_layers: Steps of propagation.
         scale: What :math:`\tau` cosines are multiplied by: the inverse temperature.
         dropout: Share of each node's embedding dropped in training.
-        max_length: Newest clicks that the model sees; each has a position of its own.
+        max_length: Newest clicks that the model sees; each has its own position.
 
     Raises:
         ValueError: If a size or ``scale`` is not positive, or ``dropout`` lies outside [0, 1).

@@ -39,7 +39,7 @@ class SRGNN(SessionModel):
 
     The authors' code counts a repeated transition once; here transitions weigh by their count
     unless ``edge_weight="binary"``, which :meth:`from_published` sets. The authors' code keeps a
-    padding item 0; here there is none.
+    padding item 0; there is no padding item here.
 
     Args:
         num_items: Items of the catalog.
@@ -132,7 +132,7 @@ class SRGNN(SessionModel):
         index, session, ptr = batch.click_index, batch.click_batch, batch.click_ptr
         if self.click_positions is not None:
             h, _ = self.click_positions(h.index_select(0, index), DenseView(ptr))  # v_i + p_i
-            index = torch.arange(len(h), device=h.device)  # each click is a node of its own now
+            index = torch.arange(len(h), device=h.device)  # each click is a separate node now
         s: Tensor = self.session_readout(h, index, session, ptr)  # [num_sessions, d]
         return self.items.vectors(s)
 

@@ -31,7 +31,7 @@ of the whole table, so there should be few."""
 
 @register("tagnn")
 class TAGNN(SRGNN):
-    r"""Scores of TAGNN (Yu et al., SIGIR 2020): a session vector of its own for every candidate.
+    r"""Scores of TAGNN (Yu et al., SIGIR 2020): a separate session vector for every candidate.
 
     Node states, :math:`s_g` and :math:`v_n` are SR-GNN's. Each candidate :math:`j` attends to the
     session's clicks, a repeated item once for each click (eq. 8-11):
@@ -113,7 +113,7 @@ class TAGNN(SRGNN):
 
         Args:
             batch: Session graphs.
-            items: ``None``: all items; else candidates, [C] alike for all or [num_sessions, C].
+            items: ``None``: all items; else candidates, [C] for all or [num_sessions, C].
 
         Returns:
             [num_sessions, num_items] or [num_sessions, C].
@@ -161,7 +161,7 @@ class TAGNN(SRGNN):
 def _alike(
     asks: Tensor, gives: Tensor, rest: Tensor, log_clicks: Tensor, session: Tensor, rows: Tensor
 ) -> Tensor:
-    """Scores of items alike for all sessions.
+    """Scores of the same items for all sessions.
 
     Args:
         asks: :math:`W v_i`, [num_nodes, d].

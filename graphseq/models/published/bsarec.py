@@ -48,7 +48,7 @@ def read_bsarec(
 
     Args:
         parameters: Name there -> array. Row 0 of its item table is the padding.
-        heads, c, alpha: The settings there, which its weights do not tell.
+        heads, c, alpha: The settings there, which its weights do not contain.
 
     Raises:
         ValueError: If a parameter is missing or unknown.

@@ -43,7 +43,7 @@ def read_sasrec(
     Args:
         parameters: Name there -> array. Items are the rows 1..V of its item table of V + 2 rows;
             row 0 is unused and the last one is padding.
-        heads: Attention heads of a block, which the weights do not tell.
+        heads: Attention heads of a block, which the weights do not contain.
 
     Raises:
         ValueError: If a parameter is missing.

@@ -39,7 +39,7 @@ class BERT4Rec(SessionModel):
         h = B_N(\dots B_1(x)), \quad
         \hat r_{t,j} = e_j^\top \mathrm{LN}(\mathrm{GELU}(W h_t + c)) + b_j
 
-    where :math:`m` stands for a masked click, and is a parameter of its own: no item means it.
+    where :math:`m` stands for a masked click, and is a separate parameter, not an item.
     Blocks :math:`B` (:class:`~graphseq.nn.attention.TransformerBlock`) look both ways, post-norm
     with a GELU. To rank the next item, :math:`m` follows the newest ``max_length - 1`` clicks and
     its output is read; a session that is longer loses its oldest clicks, never a newer one.
@@ -49,9 +49,8 @@ class BERT4Rec(SessionModel):
     ranking. Blocks and head compute the last layer for masked clicks only.
 
     Different from the authors' code: each epoch draws masks again, where the authors' code draws
-    ten
-    for all epochs; windows do not overlap; each click is masked with ``mask_prob`` by itself, where
-    the authors' code masks that share of each window; there are no embeddings of segments;
+    ten for all epochs; windows do not overlap; each click is masked with ``mask_prob`` by itself,
+    where the authors' code masks that share of each window; there are no embeddings of segments;
     projections start with deviation :math:`1 / \sqrt{in}`, not 0.02.
 
     Args:
@@ -68,7 +67,7 @@ class BERT4Rec(SessionModel):
             :math:`m`; ``"80_10_10"``: :math:`m` in 80 %, any item in 10 %, its own item in 10 %.
         positions: Whether learned positions count from the ``"start"`` or the ``"end"`` of a row.
         norm_input: Whether the sum of embedding and position is normalized, as in the authors'
-            code and in BERT; the paper has it not.
+            code and in BERT; the paper does not specify it.
 
     Raises:
         ValueError: If a size is not positive, ``max_length`` leaves no place for a click, ``heads``
@@ -167,7 +166,7 @@ class BERT4Rec(SessionModel):
 
         Args:
             batch: Session graphs with ``y``, one target a click or one a session.
-            generator: The source of the masks: those of a session depend on its number in the step.
+            generator: The source of the masks; a session's masks depend on its number in the step.
 
         """
         if batch.y.numel() != batch.click_index.numel():

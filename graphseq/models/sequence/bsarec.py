@@ -32,13 +32,13 @@ class BSARec(SessionModel):
     With ``filter="fourier"``, the paper's, each place of the window acts on all others. The window
     is filled up on the left with places that hold no click but the parameter ``padding``, as the
     authors' code fills it with item 0; positions count from its end. A click's state then changes
-    with every later click, so each prefix is a sample of its own.
+    with every later click, so each prefix is a separate sample.
 
     With ``filter="moving_average"`` the low pass is the mean of the newest ``c`` clicks. Nothing
     sees later clicks, positions count from the session's start, and all clicks of a session are
     trained in one pass.
 
-    Different from the authors' code: padding is no class of the softmax.
+    Different from the authors' code: padding is not a class of the softmax.
 
     Args:
         num_items: Items of the catalog.

@@ -38,9 +38,9 @@ class Caser(SessionModel):
     where :math:`o` and :math:`\tilde o` are the horizontal and vertical convolutions
     (:mod:`graphseq.nn.window_conv`) of the image of the newest ``max_length``
     clicks, and :math:`P_u` is the user's embedding; without users, :math:`W'_j` is half as wide.
-    Every click has the window that ends with it, so states equal those of prefixes.
+    Every click has the window that ends with it, so states equal the states of prefixes.
 
-    Different from the authors' code, which pads short sequences with an item of its own: places
+    Different from the authors' code, which pads short sequences with a special item: places
     before
     the first click are zeros, and no horizontal filter ends there. Parameters start as in the
     authors' code (a tied table: wider, and biases at zero). Its loss is ``SampledLoss("bce", 3)``
@@ -62,14 +62,14 @@ class Caser(SessionModel):
         num_users: Users; ``None``: no user embedding. With users, states are ``2 d`` wide.
         num_targets: Clicks that the window before them is trained to predict. More than one needs
             batches of whole sessions, as ``fit`` makes them.
-        embedding: ``"separate"``: :math:`W'` is a table of its own, as in paper and code;
+        embedding: ``"separate"``: :math:`W'` is a separate table, as in paper and code;
             ``"tied"``: the input table is the output table too, which learns from far fewer
             clicks an item; without users alone.
 
     Raises:
         ValueError: If a size is out of range, there are neither horizontal nor vertical filters,
             ``heights`` do not rise within 1 to ``max_length``, ``dropout`` lies outside [0, 1), or
-            ``embedding`` is neither, or tied beside users.
+            ``embedding`` is unknown, or tied with users.
     """
 
     traits = Traits(

@@ -29,7 +29,7 @@ class CORE(SessionModel):
         s_t = \sum_{i \le t} \alpha_{t,i} \, e_i, \quad
         \hat r_{t,j} = \frac{1}{\tau} \cos(s_t, e_j)
 
-    A causal transformer :math:`F` only tells how much each click weighs; the session vector is made
+    A causal transformer :math:`F` gives only the weight of each click; the session vector is made
     of item embeddings alone, so that it lies where items lie. Since :math:`F` is causal, one pass
     gives the vectors of all prefixes.
 

@@ -58,8 +58,8 @@ class GRU4Rec(SessionModel):
         hidden_channels: Width ``d`` of states and of the output table.
         num_layers: GRU layers of that width, one upon the other.
         embedding: ``"tied"``: the output table :math:`w` is the input table too;
-            ``"separate"``: the input has a table of its own.
-        embedding_channels: Width of the table of its own; ``None``: ``hidden_channels``.
+            ``"separate"``: the input has its own table.
+        embedding_channels: Width of the input's own table; ``None``: ``hidden_channels``.
         lower_channels: Widths of further GRU layers below, the first one first.
         dropout: Share of each layer's output dropped in training.
         input_dropout: Share of each embedding dropped in training.
@@ -172,7 +172,7 @@ class GRU4Rec(SessionModel):
     def step(self, state: Tensor, items: Tensor) -> tuple[Tensor, Tensor]:
         """Vectors [num_sessions, d] and state [layers, num_sessions, widest] one click later.
 
-        In training, dropout falls on the new state of each layer. An item of -1 is no click.
+        In training, dropout falls on the new state of each layer. An item of -1 is not a click.
         """
         x = self._input(items.clamp(min=0))  # [num_sessions, in_channels]
         layers = []

@@ -36,12 +36,12 @@ class HSTU(SessionModel):
 
     ``time="clicks"`` takes the seconds from an earlier click to the click itself.
     ``time="request"`` takes those to the **next** click, as the authors' code does: for the last
-    click that is ``request_time``, the time of the target. To tell the next item when the time of
-    its click is known is another task, and its figures stand in a row of their own. ``fit`` and
-    ``evaluate`` tell it; where a batch does not, as in ``recommend``, the request comes with the
-    last click.
+    click that is ``request_time``, the time of the target. Predicting the next item when the time
+    of its click is known is another task, whose figures stand in separate rows. ``fit`` and
+    ``evaluate`` give that time; where a batch lacks it, as in ``recommend``, the request comes with
+    the last click.
 
-    Without ``click_time`` in a batch there is no bias of time, unless the model was trained on it.
+    A batch without ``click_time`` gets no bias of time; a model trained on times refuses it.
 
     Args:
         num_items: Items of the catalog.
@@ -67,7 +67,7 @@ class HSTU(SessionModel):
         best_for="long histories in which time between clicks tells something",
     )
     samples = "sessions"
-    causal = True  # False where a click is told the time of the next one
+    causal = True  # False where a click knows the time of the next one
 
     max_length: int
     knows_time: Tensor
@@ -142,7 +142,7 @@ class HSTU(SessionModel):
         return encode
 
     def _times(self, batch: Batch) -> tuple[Tensor | None, Tensor | None]:
-        """The time of each click, and with ``time="request"`` that of the one after it."""
+        """The time of each click, and with ``time="request"`` also of the next click."""
         if self.time == "none":
             return None, None
         if "click_time" not in batch:
