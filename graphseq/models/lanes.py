@@ -1,4 +1,4 @@
-"""Session-parallel training (Hidasi et al., ICLR 2016): a lane carries a state from step to step."""
+"""Session-parallel training (Hidasi et al., ICLR 2016): lanes carry states from step to step."""
 
 from __future__ import annotations
 

@@ -12,6 +12,7 @@ from torch_geometric.data import Batch
 
 from graphseq.arguments import check_choice, check_shares, check_sizes
 from graphseq.models.base import SessionModel, Traits
+from graphseq.models.live_clicks import codes_of
 from graphseq.models.registry import register
 from graphseq.nn.attention import reset_linear
 from graphseq.nn.dropout import Dropout
@@ -187,7 +188,7 @@ class LRURec(SessionModel):
     ) -> Tensor:
         """The state one click later, of the shape of ``state``."""
         several = state if state.dim() == 3 else state.unsqueeze(1)
-        items = self._codes_of("item", item, several.size(1), ids, one=state.dim() == 2)
+        items = codes_of(self, "item", item, several.size(1), ids, one=state.dim() == 2)
         return self.step(several, items)[1].view_as(state)
 
     def score_state(self, state: Tensor, items: Tensor | None = None) -> Tensor:
