@@ -29,8 +29,10 @@ def built(name: str, *, ids: bool = False) -> SessionModel:
     family = MODELS[name]
     sizes: dict[str, Any] = {} if issubclass(family, CountingModel) else {"hidden_channels": 8}
     sizes |= {"heads": 2} if name in ("sasrec", "bert4rec") else {}
+    if name in ("with_user", "with_features"):
+        sizes = {"arguments": {"hidden_channels": 8}}
     if name == "with_user":
-        sizes = {"num_users": 3, "arguments": {"hidden_channels": 8}}
+        sizes |= {"num_users": 3}
     if name in ("sasrec", "gcegnn"):
         sizes |= {"max_length": 4}
     model: SessionModel = family(NUM_ITEMS, **sizes)
