@@ -47,6 +47,11 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--share", type=float, default=0.2, help="of the items, that are new")
     parser.add_argument("--epochs", type=int, default=8)
     parser.add_argument("--max-length", type=int, default=50, help="clicks that SASRec sees")
+    parser.add_argument(
+        "--titles",
+        type=int,
+        help="width of vectors of the titles, which are then the only feature (extra 'language')",
+    )
     parser.add_argument("--sessions", type=int, help="only so many of the newest of training")
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--out", type=Path, default=Path("runs/cold_items"))
@@ -56,6 +61,10 @@ def main(argv: list[str] | None = None) -> None:
             raise ValueError(f"--share lies between 0 and 1, got {options.share}.")
         split = gs.load_split(options.dataset, root=options.root)
     train = split.train if options.sessions is None else split.train[-options.sessions :]
+    if options.titles is not None:
+        assert train.item_features is not None
+        vectors = gs.data.text_vectors(train.item_features["title"], options.titles)
+        train = replace(train, item_features=train.item_features.assign(title_vector=list(vectors)))
     benchmark = Benchmark.start(
         "experiments.studies.cold_items", argv, options.dataset, split.train
     )
@@ -97,12 +106,14 @@ def models(
     whole = replace(train, items=items.astype(train.items.dtype))  # clicks on them are unknown
     ids = np.delete(np.arange(train.num_items), new)
     known = whole.with_vocabulary(gs.data.Vocabulary(train.vocabulary.ids[ids]))
-    specs = gs.data.feature_specs(known, item=FEATURES[options.dataset])["item_features"]
+    wanted = FEATURES[options.dataset] if options.titles is None else ["title_vector"]
+    specs = gs.data.feature_specs(known, item=wanted)["item_features"]
     base = {"hidden_channels": 64, "num_layers": 1, "max_length": options.max_length}
     sasrec = base
     number = known.num_items
     builds: dict[str, tuple[Callable[[], SessionModel], str]] = {
         "popularity": (lambda: gs.models.Popularity(number), "mean"),
+        "markov": (lambda: gs.models.MarkovChain(number), "mean"),
         "content kNN": (lambda: gs.models.ContentKNN(number, specs), "mean"),
         "SASRec, new rows: mean": (lambda: gs.models.SASRec(number, **sasrec), "mean"),
         "SASRec, new rows: by features": (
@@ -110,7 +121,9 @@ def models(
             "features",
         ),
         "SASRec with features": (
-            lambda: gs.models.WithFeatures(number, specs, id_dropout=0.3, arguments=sasrec),
+            lambda: gs.models.WithFeatures(
+                number, specs, feature_channels=32, id_dropout=0.3, arguments=sasrec
+            ),
             "features",
         ),
     }
@@ -137,7 +150,8 @@ def row_of(
     num_items: int,
 ) -> dict[str, Any]:
     """Metrics of new and of known targets in per cent, over all seeds, clustered by session."""
-    row: dict[str, Any] = {"data": options.dataset, "new items": options.hold, "model": name}
+    told = "title" if options.titles is not None else "features"
+    row: dict[str, Any] = {"data": options.dataset, "told by": told, "model": name}
     for kind in ("new", "known"):
         inside = [cold if kind == "new" else ~cold for _, cold in runs]
         cluster = np.concatenate([r.cluster[i] for (r, _), i in zip(runs, inside, strict=True)])

@@ -41,6 +41,7 @@ from graphseq.data.sessions.filters import (
 from graphseq.data.sessions.generate import generate_sessions
 from graphseq.data.sessions.history import join_sessions, with_history
 from graphseq.data.sessions.sessions import Sessions
+from graphseq.data.sessions.text_vectors import text_vectors
 from graphseq.data.sessions.vocabulary import Vocabulary
 from graphseq.data.sessions.windows import sliding_windows
 from graphseq.data.splits.rolling import RollingSplits, rolling_split
@@ -110,6 +111,7 @@ __all__ = [
     "steps_of_shards",
     "suggest_max_length",
     "temporal_split",
+    "text_vectors",
     "transformed",
     "transition_graph",
     "with_history",

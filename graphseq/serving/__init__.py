@@ -19,6 +19,7 @@ from graphseq.serving.indexes import (
 from graphseq.serving.item_vectors import ItemVectors, model_version, query_vectors
 from graphseq.serving.live import Click, LiveSessions, Reply, Request
 from graphseq.serving.persistence import load, load_recommender
+from graphseq.serving.prompting import PromptRecommender, PromptUsage
 from graphseq.serving.recommender import Recommender
 from graphseq.serving.report import ServingReport, serving_report
 from graphseq.serving.scoring import Scored, score_log
@@ -47,6 +48,8 @@ __all__ = [
     "LMDBStore",
     "LiveSessions",
     "MemoryStore",
+    "PromptRecommender",
+    "PromptUsage",
     "Recommender",
     "RedisStore",
     "Replayed",
