@@ -56,6 +56,7 @@ STREAMS = {
     "exploration": 51,
     "simulated_rewards": 52,
     "first_factors": 53,
+    "relations": 54,
 }
 """Name -> the number that tells a stream from all others. A number is never used again."""
 

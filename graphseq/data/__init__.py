@@ -15,6 +15,7 @@ from graphseq.data.graphs.augment import (
 )
 from graphseq.data.graphs.dataset import NO_TARGET, UNKNOWN_TARGET, SessionGraphDataset
 from graphseq.data.graphs.item_graph import transition_graph
+from graphseq.data.graphs.knowledge_graph import knowledge_graph
 from graphseq.data.graphs.session_graph import SessionGraph, SessionGraphBatch, build_session_graphs
 from graphseq.data.graphs.transforms import (
     AddReverseEdges,
@@ -101,6 +102,7 @@ __all__ = [
     "keep_min_length",
     "keep_min_support",
     "keep_newest",
+    "knowledge_graph",
     "leave_last_split",
     "load_dataset",
     "load_split",

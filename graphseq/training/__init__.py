@@ -12,6 +12,7 @@ from graphseq.training.objectives.auxiliary_heads import DwellTime, NextFeature
 from graphseq.training.objectives.contrastive import Contrastive, info_nce
 from graphseq.training.objectives.loss_choice import LOSSES, CrossEntropy, SampledLoss
 from graphseq.training.objectives.objective import Objective
+from graphseq.training.relations import relation_vectors
 from graphseq.training.settings import TrainingSettings
 
 __all__ = [
@@ -35,4 +36,5 @@ __all__ = [
     "fit",
     "info_nce",
     "losses",
+    "relation_vectors",
 ]

@@ -1,0 +1,134 @@
+"""Hybrids against their parts: sequential, collaborative, content and knowledge graph.
+
+All weights of fusions are learned on the validation part, all epochs are chosen on it; the test
+part is ranked once. Differences are to the best single part, clustered by user or session.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+import graphseq as gs
+from experiments.benchmarks.report import Benchmark
+from experiments.lib.results import said
+from experiments.studies.cold_items import FEATURES
+from graphseq.evaluation.significance import mean_interval, paired_test
+from graphseq.models import SessionModel
+
+METRICS = ("hr@10", "ndcg@10")
+PARTS = ("sasrec", "ials", "content kNN")
+
+
+def main(argv: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(
+        prog="python -m experiments.studies.hybrids", description=__doc__
+    )
+    parser.add_argument("--dataset", default="ml-100k", choices=sorted(FEATURES))
+    parser.add_argument("--root", help="folder of the data sets (default: $GRAPHSEQ_DATA)")
+    parser.add_argument("--epochs", type=int, default=30)
+    parser.add_argument("--max-length", type=int, default=50)
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1])
+    parser.add_argument("--out", type=Path, default=Path("runs/hybrids"))
+    options = parser.parse_args(argv)
+    with said():
+        split = gs.load_split(options.dataset, root=options.root, validation=1)
+    benchmark = Benchmark.start("experiments.studies.hybrids", argv, options.dataset, split.train)
+    reports: dict[str, list[gs.evaluation.Report]] = {}
+    weights: dict[str, str] = {}
+    for seed in options.seeds:
+        for name, model in models(split, options, seed):
+            report = gs.evaluate(model, split.test, ks=(10,), protocol="leave-one-out")
+            reports.setdefault(name, []).append(report)
+            if isinstance(model, gs.models.Ensemble):
+                weights[name] = ", ".join(f"{weight:g}" for weight in model.weights)
+            print(f"seed {seed} {name}: {report.metrics['ndcg@10']:.4f}", flush=True)
+    means = {n: np.mean([r.metrics["ndcg@10"] for r in reports[n]]) for n in PARTS}
+    best = max(means, key=lambda name: means[name])
+    cluster = np.concatenate([report.cluster for report in reports[best]])
+    for name, runs in reports.items():
+        row: dict[str, Any] = {"data": options.dataset, "model": name}
+        for metric in METRICS:
+            values = np.concatenate([report.values(metric) for report in runs])
+            rival = np.concatenate([report.values(metric) for report in reports[best]])
+            low, high = mean_interval(values, cluster)
+            row[metric] = f"{100 * values.mean():.2f} ({100 * low:.2f} to {100 * high:.2f})"
+            test = paired_test(values, rival, cluster)
+            gain, low, high = 100 * test.difference, 100 * test.low, 100 * test.high
+            beyond = "-" if name == best else f"{gain:+.2f} ({low:+.2f} to {high:+.2f})"
+            row[f"{metric} beyond {best}"] = beyond
+        row["weights"] = weights.get(name, "-")
+        benchmark.add(**row)
+    benchmark.finish(options.out / "results.json")
+
+
+def models(split: gs.Split, options: argparse.Namespace, seed: int) -> Any:
+    """Parts, then hybrids of them, each with its name."""
+    train = split.train
+    number = split.num_items
+    specs = gs.data.feature_specs(train, item=FEATURES[options.dataset])["item_features"]
+    base = {"hidden_channels": 64, "num_layers": 1, "max_length": options.max_length}
+
+    def fitted(build: Callable[[], SessionModel], data: gs.Split = split) -> SessionModel:
+        torch.manual_seed(seed)
+        model = build()
+        if isinstance(model, gs.models.CountingModel):
+            gs.fit(model, data.train)
+        else:
+            gs.fit(
+                model,
+                data,
+                max_epochs=options.epochs,
+                patience=4,
+                batch_size=64,
+                monitor="ndcg@10",
+                seed=seed,
+                progress=False,
+            )
+        return model
+
+    sasrec = fitted(lambda: gs.models.SASRec(number, **base))
+    ials = fitted(lambda: gs.models.IALS(number, 64, seed=seed))
+    content = fitted(lambda: gs.models.ContentKNN(number, specs))
+    yield "sasrec", sasrec
+    yield "ials", ials
+    yield "content kNN", content
+    for fusion in ("places", "scores"):
+        both = gs.models.Ensemble.from_models([sasrec, ials], fusion=fusion)
+        yield f"sasrec + ials, {fusion}", both.learn_weights(split.validation)
+    three = gs.models.Ensemble.from_models([sasrec, ials, content], fusion="scores")
+    yield "sasrec + ials + content, scores", three.learn_weights(split.validation)
+
+    def initialized() -> SessionModel:
+        model = gs.models.SASRec(number, **base)
+        assert isinstance(ials, gs.models.IALS)
+        with torch.no_grad():  # the factors, at the size of the weights that they replace
+            factors = ials.factors.float()
+            model.items.weight.copy_(factors * (0.02 / factors.std()))
+        return model
+
+    yield "sasrec from ials factors", fitted(initialized)
+    yield (
+        "sasrec with features",
+        fitted(lambda: gs.models.WithFeatures(number, specs, arguments=base)),
+    )
+    graph = gs.data.knowledge_graph(train, specs)
+    vectors = gs.training.relation_vectors(graph, 32, seed=seed)
+    assert train.item_features is not None
+    table = train.item_features.assign(relations=list(vectors))
+    known = replace(split, train=replace(train, item_features=table))
+    of_graph = gs.data.feature_specs(known.train, item=["relations"])["item_features"]
+    yield (
+        "sasrec with the knowledge graph (TransE)",
+        fitted(lambda: gs.models.WithFeatures(number, of_graph, arguments=base), known),
+    )
+
+
+if __name__ == "__main__":
+    main()
