@@ -10,6 +10,7 @@ if TYPE_CHECKING:  # loaded when used: see __getattr__
         comparison,
         data,
         evaluation,
+        explanations,
         models,
         nn,
         serving,
@@ -35,6 +36,7 @@ if TYPE_CHECKING:  # loaded when used: see __getattr__
         temporal_split,
     )
     from graphseq.evaluation import evaluate
+    from graphseq.explanations import counterfactual, explain
     from graphseq.models.use.grow import grow
     from graphseq.models.use.recommend import recommend
     from graphseq.serving import Recommender
@@ -68,9 +70,12 @@ __all__ = [
     "Tuning",
     "compare",
     "comparison",
+    "counterfactual",
     "data",
     "evaluate",
     "evaluation",
+    "explain",
+    "explanations",
     "fit",
     "fixed_split",
     "generate_sessions",
@@ -97,6 +102,7 @@ ROOMS = (
     "comparison",
     "data",
     "evaluation",
+    "explanations",
     "models",
     "nn",
     "serving",
@@ -124,6 +130,7 @@ HOMES = {
         "temporal_split",
     ),
     "graphseq.evaluation": ("evaluate",),
+    "graphseq.explanations": ("counterfactual", "explain"),
     "graphseq.models.use.grow": ("grow",),
     "graphseq.models.use.recommend": ("recommend",),
     "graphseq.serving": ("Recommender",),

@@ -50,6 +50,7 @@ STREAMS = {
     "session_hashes": 31,
     "bootstrap": 40,
     "bootstrap_runs": 41,
+    "deletion": 45,  # seed, number of the session
     "lists": 42,
     "model_checks": 32,
     "held_out_items": 50,

@@ -27,6 +27,7 @@ ROOMS = {
     "serving": {"serving", "training", "evaluation", "visualization", "models", "nn", "data"},
     "testing": {"testing", "training", "evaluation", "models", "nn", "data"},
     "visualization": {"visualization", "models", "data"},
+    "explanations": {"explanations", "visualization", "models", "data"},
     "comparison": {"comparison", "training", "evaluation", "visualization", "models", "data"},
     "commands": {"commands", "serving", "comparison", "training", "evaluation", "models", "data"},
 }

@@ -57,12 +57,16 @@ class Attention:
     clicks: NDArray[np.float32] | None
 
 
-def one_session(model: SessionModel, session: SessionsLike) -> Batch:
+def one_session(
+    model: SessionModel, session: SessionsLike, user: Any = None, *, cut: bool = True
+) -> Batch:
     """The graph of one session, of the newest clicks that the model sees.
 
     Args:
         model: Any model.
         session: A list of item ids, or whatever ``recommend`` takes, of one session.
+        user: Id of its user; ``None``: not told.
+        cut: Whether older clicks than the model sees are left out.
 
     Raises:
         ValueError: If it is not one session, or the model knows none of its items.
@@ -72,13 +76,14 @@ def one_session(model: SessionModel, session: SessionsLike) -> Batch:
         flat = not any(isinstance(each, (list, tuple, dict)) or np.ndim(each) for each in session)
     if flat:
         session = [list(session)]
-    queries = read_queries(model, session, None, item_vocabulary(model))
+    users = None if user is None else [user]
+    queries = read_queries(model, session, users, item_vocabulary(model))
     if queries.size != 1:
         raise ValueError(f"One session is looked at, got {queries.size}: pass a list of its items.")
     batch, _ = queries.batch(0, 1)
     if batch is None:
         raise ValueError("The session has no item that the model knows: there is nothing to see.")
-    if model.max_length is not None:
+    if cut and model.max_length is not None:
         # A masked click takes a place of its own.
         batch = newest_clicks(batch, model.max_length - (model.samples == "cloze"))
     return batch.to(model.device)

@@ -1,0 +1,163 @@
+"""Checks explanations: deletion curves on held-out sessions, and the planted causes of others."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import graphseq as gs
+from experiments.lib.results import command, said
+from graphseq.comparison.record import machine, versions, write_json
+from graphseq.explanations import deletion_curves, explain
+from graphseq.visualization.figures import BLUE, GRAY, INK, ORANGE, new_figure, save_figure
+
+FAMILIES: dict[str, dict[str, Any]] = {
+    "vsknn": {},
+    "gru4rec": {"hidden_channels": 64},
+    "sasrec": {"hidden_channels": 64},
+    "srgnn": {"hidden_channels": 64},
+}
+METHODS = {
+    "vsknn": ("leave_one_out",),
+    "gru4rec": ("leave_one_out", "integrated_gradients"),
+    "sasrec": ("leave_one_out", "integrated_gradients"),
+    "srgnn": ("leave_one_out", "integrated_gradients", "gnn_explainer"),
+}
+LENGTH = 6
+"""Clicks of a session that is explained, its newest ones before the target."""
+
+
+def arguments() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m experiments.explanations", description=__doc__)
+    parser.add_argument("--dataset", default="uci-eshop", choices=sorted(gs.data.DATASETS))
+    parser.add_argument("--root", help="folder of the data sets (default: $GRAPHSEQ_DATA)")
+    parser.add_argument("--models", nargs="+", default=list(FAMILIES), choices=list(FAMILIES))
+    parser.add_argument("--sessions", type=int, default=200, help="sessions explained per model")
+    parser.add_argument("--epochs", type=int, default=3)
+    parser.add_argument("--out", type=Path, default=Path("runs/explanations"))
+    return parser
+
+
+def main(argv: list[str] | None = None) -> None:
+    options = arguments().parse_args(argv)
+    with said():
+        split = gs.load_split(options.dataset, options.root)
+        planted = gs.generate_sessions(8000, 300, pattern=0.4, loops=0.4, seed=0)
+        parts = gs.session_split(planted, test_fraction=0.1, seed=0)
+        curves, causes = [], []
+        for name in options.models:
+            model = trained(name, split, options.epochs)
+            held_out = [s[-LENGTH - 1 : -1] for s in split.test[:] if len(s) > LENGTH]
+            for method in METHODS[name]:
+                table = deletion_curves(model, held_out[: options.sessions], method=method)
+                curves.append({"model": name, "method": method, "rows": table.to_dict("records")})
+            model = trained(name, parts, 2 * options.epochs)
+            causes += [
+                {"model": name, "method": method, **found}
+                for method in METHODS[name]
+                for found in causes_named(model, parts.test, method, options.sessions)
+            ]
+    results = {
+        "command": command("experiments.explanations", argv),
+        "versions": versions(),
+        "machine": machine(),
+        "data": {"name": options.dataset, "fingerprint": split.test.fingerprint()},
+        "deletion": curves,
+        "planted": causes,
+    }
+    write_json(results, options.out / "explanations.json")
+    draw(results, options.out / "explanations.png")
+
+
+def trained(name: str, split: gs.Split, epochs: int) -> gs.models.SessionModel:
+    model: gs.models.SessionModel = gs.models.MODELS[name](split.num_items, **FAMILIES[name])
+    gs.fit(model, split, max_epochs=epochs, seed=0, progress=False)
+    return model
+
+
+def causes_named(
+    model: gs.models.SessionModel, sessions: gs.Sessions, method: Any, limit: int
+) -> list[dict[str, Any]]:
+    """How often the strongest clicks are the planted ones, where the model gets the rule right.
+
+    Of a pattern the last two clicks decide, of a loop a click on the hub.
+    """
+    features = sessions.item_features
+    assert features is not None
+    role = dict(zip(sessions.vocabulary.ids, features["role"], strict=True))
+    size = sum(each == "pattern" for each in role.values())
+    found: dict[str, list[tuple[bool, float]]] = {"pattern": [], "loop": []}
+    for session in sessions[:]:
+        history, target = session[:-1][-LENGTH:], session[-1]
+        if len(history) < 4 or min(map(len, found.values())) >= limit:
+            continue
+        number = len(history)
+        kinds = [role[item] for item in history]
+        rule = "pattern"
+        if kinds[-2:] == ["pattern"] * 2 and (history[-1] + history[-2]) % size == target:
+            planted = {number - 1, number - 2}
+        elif kinds[-1] == "return" and history[:-1].count(target) >= 2:
+            planted = {place for place in range(number) if history[place] == target}
+            rule = "loop"
+        else:
+            continue
+        if len(found[rule]) >= limit or model.recommend([history], k=1)[0][0][0] != target:
+            continue
+        order = explain(model, history, target, method=method).order().tolist()
+        if rule == "pattern":
+            share = 2 / (number * (number - 1))
+            found[rule].append((set(order[:2]) == planted, share))
+        else:
+            found[rule].append((order[0] in planted, len(planted) / number))
+    rows = []
+    for rule, hits in found.items():
+        if hits:
+            named, chance = np.array(hits, dtype=float).T
+            reach = 1.96 * named.std() / len(named) ** 0.5
+            ends = [float(named.mean() - reach), float(named.mean() + reach)]
+            rows.append(
+                {
+                    "rule": rule,
+                    "cases": len(hits),
+                    "named": float(named.mean()),
+                    "interval": ends,
+                    "chance": float(chance.mean()),
+                }
+            )
+    return rows
+
+
+def draw(results: dict[str, Any], path: Path) -> None:
+    models = list(dict.fromkeys(curve["model"] for curve in results["deletion"]))
+    figure = new_figure(3.4 * len(models), 3.6, constrained=True)
+    axes = figure.subplots(1, len(models), sharey=True, squeeze=False)[0]
+    style = {
+        "leave_one_out": (BLUE, "o-", "leave one out"),
+        "integrated_gradients": (ORANGE, "s--", "integrated gradients"),
+        "gnn_explainer": ("#009E73", "^:", "PyG's GNNExplainer"),
+    }
+    for ax, name in zip(axes, models, strict=True):
+        for curve in (each for each in results["deletion"] if each["model"] == name):
+            color, marker, label = style[curve["method"]]
+            x = [row["deleted"] for row in curve["rows"]]
+            ax.plot(x, [r["named"] for r in curve["rows"]], marker, color=color, label=label)
+        random = np.array([row["random"] for row in curve["rows"]])
+        half = np.array([(row["high"] - row["low"]) / 2 for row in curve["rows"]])
+        ax.plot(x, random, "-", color=GRAY, label="random clicks")
+        ax.fill_between(x, random - half, random + half, color=GRAY, alpha=0.25, linewidth=0)
+        ax.set_title(name, fontsize=11, color=INK)
+        ax.set_xlabel("clicks taken away", fontsize=9.5, color=GRAY)
+        ax.set_xticks(x)
+        ax.spines[["top", "right"]].set_visible(False)
+    axes[0].set_ylabel("mean reciprocal rank of the item", fontsize=9.5, color=GRAY)
+    axes[0].set_ylim(0, 1.03)
+    axes[-1].legend(frameon=False, fontsize=8.5)
+    figure.suptitle("What is left of the first recommendation", fontsize=12, color=INK)
+    save_figure(figure, path)
+
+
+if __name__ == "__main__":
+    main()
