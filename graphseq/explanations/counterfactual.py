@@ -13,7 +13,8 @@ import numpy as np
 from graphseq.arguments import whole
 from graphseq.explanations.explain import best_of, seen_of, without
 from graphseq.explanations.variants import Scores, score_variants
-from graphseq.models.base import SessionModel, SessionsLike
+from graphseq.models.base import SessionModel
+from graphseq.models.recommender import SessionsLike
 from graphseq.models.use.attention import code_of
 from graphseq.models.use.recommend import item_vocabulary
 

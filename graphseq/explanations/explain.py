@@ -15,7 +15,8 @@ from graphseq.arguments import check_choice, whole
 from graphseq.explanations.explanation import Explanation, Method, edge_of_transitions
 from graphseq.explanations.gradients import integrated_gradients
 from graphseq.explanations.variants import score_variants
-from graphseq.models.base import SessionModel, SessionsLike
+from graphseq.models.base import SessionModel
+from graphseq.models.recommender import SessionsLike
 from graphseq.models.use.attention import code_of, one_session
 from graphseq.models.use.explain import ForExplainer
 from graphseq.models.use.inference import inference
