@@ -38,6 +38,7 @@ PAGES = (
     "docs/results/README.md",
     *(f"docs/results/{name}.md" for name in TABLES),
     "docs/studies/graph_ablation.md",
+    "docs/studies/length_study.md",
 )
 TABLE = re.compile(
     r"(<!-- table: (\S+)( brief| published)?(?: only ([^>]+?))? -->\n).*?(<!-- end -->)", re.DOTALL

@@ -10,12 +10,10 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import torch
-from matplotlib.figure import Figure
 from torch import Tensor
 from torch_geometric.data import Batch
 from torch_geometric.utils import coalesce
@@ -25,7 +23,6 @@ from experiments.studies import study
 from graphseq.evaluation import Report
 from graphseq.nn.dropout import dropout
 from graphseq.nn.readouts import ReadoutKind
-from graphseq.visualization.figures import BLUE, GRAY, INK, new_figure, save_figure
 
 Edges = Literal["as they are", "shuffled", "without direction"]
 BASE = "srgnn"
@@ -164,7 +161,7 @@ def plan(options: argparse.Namespace) -> study.Plan:
         changes = {line: CHANGES[line] for line in FEW}
     else:
         newest, targets = (300, 100) if options.quick else SIZES[name]
-        split = study.bounded(gs.load_split(name, options.root), newest, targets)
+        split = study.bounded_split(options, newest, targets)
         bounded = f"The newest {newest:,} training sessions, and {targets:,} of the test, drawn."
         changes = CHANGES
     if options.quick:
@@ -230,33 +227,7 @@ def finish(
         for test in study.paired(reports, planned.pairs, [planned.monitor], inside)
     ]
     content["cases"] = {kind: int(inside.sum()) for kind, inside in kinds.items()}
-    known: dict[str, Any] = {}
-    for row in content["rows"]:
-        line = row["model"]
-        if line not in known:
-            known[line] = study.cost(planned.lines[line], planned.split)
-        row |= known[line]
-
-
-def plot(content: Mapping[str, Any], path: Path) -> Figure:
-    """Each change against SR-GNN as it is, in points of the metric, with its interval."""
-    metric = content["monitor"]
-    found = [test for test in content["tests"] if test["metric"] == metric]
-    found = sorted(found, key=lambda test: test["difference"])
-    figure = new_figure(7.6, 0.9 + 0.32 * len(found), constrained=True)
-    ax = figure.subplots()
-    for place, test in enumerate(found):
-        real = test["p_corrected"] is not None and test["p_corrected"] < 0.05
-        low, high = test["low"] or test["difference"], test["high"] or test["difference"]
-        color = BLUE if real else GRAY
-        ax.plot([100 * low, 100 * high], [place, place], color=color, lw=2)
-        ax.plot([100 * test["difference"]], [place], marker="o", ms=6, color=color)
-    ax.axvline(0, color=INK, lw=1)
-    ax.set_yticks(range(len(found)), [test["model"] for test in found])
-    title = f"What each change does to SR-GNN on {content['data']['name']}"
-    study.dress(ax, title, f"points of {metric.upper()} (95 % interval; blue: p < 0.05)", "")
-    save_figure(figure, path)
-    return figure
+    study.add_costs(planned, content)
 
 
 SHOWN = ("0 layers", "edges shuffled", "2 layers", "gce-gnn", "sgnn-hn")
@@ -266,37 +237,20 @@ SHOWN = ("0 layers", "edges shuffled", "2 layers", "gce-gnn", "sgnn-hn")
 def page(content: Mapping[str, Any]) -> str:
     """Answers and tables of one data set."""
     metric = content["monitor"]
-    cost = {row["model"]: row for row in content["rows"]}
     tests = {t["model"]: t for t in content["tests"] if t["metric"] == metric}
-    base = cost[BASE]
-    rows = [[BASE, study.percent(content, BASE, metric), "", "", _milli(base["train_ms"])]]
-    for line, test in sorted(tests.items(), key=lambda item: -item[1]["difference"]):
-        rows.append(
-            [
-                line,
-                study.percent(content, line, metric),
-                _points(test),
-                _probability(test["p_corrected"]),
-                _milli(cost[line]["train_ms"]),
-            ]
-        )
     kinds = list(content["cases"])
     strata = {(t["stratum"], t["model"]): t for t in content["strata"]}
     shown = [line for line in SHOWN if line in tests]
     by_kind = [
         [
             f"{kind} ({content['cases'][kind]:,})",
-            *(_points(strata[kind, line]) if (kind, line) in strata else "" for line in shown),
+            *(study.points(strata[kind, line]) if (kind, line) in strata else "" for line in shown),
         ]
         for kind in kinds
     ]
-    seeds = len({row["seed"] for row in content["rows"]})
     parts = [
         "\n".join(f"- {line}" for line in findings(content)),
-        f"{metric.upper()} in per cent, mean of {seeds} {'seed' if seeds == 1 else 'seeds'}; the "
-        "difference to SR-GNN in points with its interval; p corrected for the number of lines; "
-        "CPU milliseconds of training per 1,000 targets:",
-        study.table(["line", metric.upper(), "difference", "p", "CPU ms"], rows),
+        study.page_against(content | {"protocol": {"note": ""}}, BASE).rstrip(),
         "The same difference by kind of case (cases in brackets):",
         study.table(["cases", *shown], by_kind),
         content["protocol"]["note"],
@@ -311,7 +265,7 @@ def findings(content: Mapping[str, Any]) -> list[str]:
     cost = {row["model"]: row["train_ms"] for row in content["rows"]}
     words = {
         "0 layers": "Propagation over the graph",
-        "edges shuffled": "The true transitions, against shuffled ones,",
+        "edges shuffled": "Knowing which click follows which, against a shuffle,",
         "no direction": "The direction of transitions",
         "readout last": "The readout over all clicks, against the last click alone,",
     }
@@ -321,11 +275,12 @@ def findings(content: Mapping[str, Any]) -> list[str]:
             continue
         test = tests[line]
         low, high = -100 * test["high"], -100 * test["low"]
-        verb = "is worth" if _real(test) and test["difference"] < 0 else "costs"
-        if not _real(test):
+        verb = "is worth" if study.real(test) and test["difference"] < 0 else "costs"
+        if not study.real(test):
             said.append(
                 f"{what} changes {metric.upper()} by {-100 * test['difference']:+.1f} points "
-                f"({low:.1f} to {high:.1f}): chance alone could do that."
+                f"({low:.1f} to {high:.1f}), which is not beyond chance "
+                f"(corrected p = {test['p_corrected']:.2f})."
             )
             continue
         low, high = (low, high) if verb == "is worth" else (-high, -low)
@@ -334,7 +289,7 @@ def findings(content: Mapping[str, Any]) -> list[str]:
             f"({low:.1f} to {high:.1f})."
         )
     deeper = [tests[name] for name in ("2 layers", "3 layers", "4 layers") if name in tests]
-    better = [test["model"] for test in deeper if _real(test) and test["difference"] > 0]
+    better = [test["model"] for test in deeper if study.real(test) and test["difference"] > 0]
     if deeper:
         said.append(
             f"More steps: {' and '.join(better)} beat one layer."
@@ -348,33 +303,13 @@ def findings(content: Mapping[str, Any]) -> list[str]:
     return said
 
 
-def _real(test: Mapping[str, Any]) -> bool:
-    return test["p_corrected"] is not None and test["p_corrected"] < 0.05
-
-
-def _points(test: Mapping[str, Any]) -> str:
-    if test["low"] is None:
-        return f"{100 * test['difference']:+.2f}"
-    star = "**" if _real(test) else ""
-    ends = f"{100 * test['low']:+.2f} to {100 * test['high']:+.2f}"
-    return f"{star}{100 * test['difference']:+.2f}{star} ({ends})"
-
-
-def _probability(p: float | None) -> str:
-    return "" if p is None else "< 0.001" if p < 0.001 else f"{p:.3f}"
-
-
-def _milli(value: float | None) -> str:
-    return "-" if value is None else f"{value:.0f}"
-
-
 def main(argv: list[str] | None = None) -> None:
     parser = study.arguments("experiments.graph_ablation", __doc__, DATASETS)
     parser.add_argument("--loops", type=float, default=0.4, help="of generated sessions")
     options = parser.parse_args(argv)
     content = study.run("graph_ablation", "experiments.graph_ablation", options, argv, plan, finish)
-    out = options.out or Path("runs") / "graph_ablation" / options.dataset
-    plot(content, out / "graph_ablation.png")
+    out = study.out_of("graph_ablation", options)
+    study.plot_against(content, BASE, out / "graph_ablation.png")
     print(f"{out / 'results.json'}\n{out / 'graph_ablation.png'}")
 
 

@@ -26,7 +26,7 @@ from graphseq.nn.ragged import packed_order
 from graphseq.nn.windows import newest_states, states_of_windows
 from graphseq.visualization.figures import new_figure, save_figure
 
-LENGTHS = {"ml-100k": (5, 10, 20, 50, 100, 200), "uci-eshop": (1, 2, 3, 5, 10, 20)}
+LENGTHS = {"ml-100k": (5, 20, 50, 100, 200), "uci-eshop": (1, 2, 3, 5, 10, 20)}
 QUICK = {"ml-100k": (5, 20), "uci-eshop": (2, 5)}
 PREFIXES = {"srgnn": 20, "caser": 20}
 """Families whose training reads a window per target: their cost rules out longer ones here."""
@@ -71,7 +71,7 @@ def line_of(family: str, length: int, dataset: str) -> Any:
     """The model and settings of a family at a length."""
     movies = dataset == "ml-100k"
     causal: dict[str, Any] = {
-        "max_epochs": 10 if movies else 4,
+        "max_epochs": 6 if movies else 4,
         "batch_size": 8 if movies else 64,
         "learning_rate": 0.005,
         "schedule": "linear",
@@ -79,7 +79,7 @@ def line_of(family: str, length: int, dataset: str) -> Any:
     if movies:
         causal["loss"] = {"name": "sampled_softmax", "num_negatives": 256, "alpha": 0.5}
     prefixes = causal | {"max_epochs": 2 if movies else 3, "batch_size": 256}
-    cloze = causal | {"max_epochs": 20 if movies else 10}
+    cloze = causal | {"max_epochs": 12 if movies else 10}
     width = {"hidden_channels": 32}
     if family == "markov":
         return "markov", {"arguments": {"order": min(length, 3)}, "fit": {}}
@@ -117,7 +117,7 @@ def plan(options: argparse.Namespace) -> study.Plan:
         bounded = "MovieLens 100K, the last 10 ratings of every user as targets."
     else:
         sizes = (300, 100) if options.quick else (8000, 2500)
-        split = study.bounded(gs.load_split(name, options.root), *sizes)
+        split = study.bounded_split(options, *sizes)
         bounded = f"The newest {sizes[0]:,} training sessions, and {sizes[1]:,} drawn of the test."
     bounded += (
         " Width 32 and one schedule per family, not tuned per length. Caser and SR-GNN read a "
@@ -147,12 +147,7 @@ def finish(
     planned: study.Plan, content: dict[str, Any], reports: Mapping[str, list[Report]]
 ) -> None:
     """Adds what every line costs."""
-    known: dict[str, Any] = {}
-    for row in content["rows"]:
-        line = row["model"]
-        if line not in known:
-            known[line] = study.cost(planned.lines[line], planned.split)
-        row |= known[line]
+    study.add_costs(planned, content)
 
 
 def curves(content: Mapping[str, Any], key: str) -> dict[str, tuple[list[int], np.ndarray]]:
@@ -175,7 +170,7 @@ def curves(content: Mapping[str, Any], key: str) -> dict[str, tuple[list[int], n
 
 
 def plot(content: Mapping[str, Any], path: Path, metric: str = "ndcg@10") -> Figure:
-    """Quality against length on the left, CPU time of one ranking on the right."""
+    """Quality against length on the left, processor time of one ranking on the right."""
     figure = new_figure(10.4, 4.4, constrained=True)
     left, right = figure.subplots(1, 2)
     families = list(dict.fromkeys(row["family"] for row in content["rows"]))
@@ -185,7 +180,7 @@ def plot(content: Mapping[str, Any], path: Path, metric: str = "ndcg@10") -> Fig
         left.fill_between(
             lengths, 100 * values[:, 1], 100 * values[:, 2], color=colors[family], alpha=0.10, lw=0
         )
-    for family, (lengths, values) in curves(content, "train_ms").items():
+    for family, (lengths, values) in curves(content, "rank_ms").items():
         right.plot(lengths, values[:, 0], marker="o", ms=4, color=colors[family], label=family)
     for ax in (left, right):
         ax.set_xscale("log")
@@ -193,9 +188,11 @@ def plot(content: Mapping[str, Any], path: Path, metric: str = "ndcg@10") -> Fig
         ax.set_xticks(ticks, [str(tick) for tick in ticks])
         ax.minorticks_off()
     right.set_yscale("log")
+    right.yaxis.set_major_formatter("{x:g}")
     words = "maximum length (clicks read)"
-    study.dress(left, f"{metric.upper()} with 95 % intervals", words, f"{metric.upper()} (%)")
-    study.dress(right, "Cost of training", words, "CPU milliseconds per 1,000 targets")
+    name = content["data"]["name"]
+    study.dress(left, f"{metric.upper()} on {name}, 95 % intervals", words, f"{metric.upper()} (%)")
+    study.dress(right, "Cost of one ranking", words, "CPU milliseconds per history")
     handles, names = left.get_legend_handles_labels()
     figure.legend(handles, names, loc="outside lower center", ncols=8, frameon=False, fontsize=9)
     save_figure(figure, path)
@@ -284,7 +281,7 @@ def main(argv: list[str] | None = None) -> None:
     parser = study.arguments("experiments.length_study", __doc__, list(LENGTHS))
     options = parser.parse_args(argv)
     content = study.run("length_study", "experiments.length_study", options, argv, plan, finish)
-    out = options.out or Path("runs") / "length_study" / options.dataset
+    out = study.out_of("length_study", options)
     plot(content, out / "length_study.png")
     print(f"{out / 'results.json'}\n{out / 'length_study.png'}")
 

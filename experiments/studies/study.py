@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from matplotlib.figure import Figure
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -27,7 +28,7 @@ from graphseq.comparison.record import write_results
 from graphseq.comparison.verdicts import sentence
 from graphseq.evaluation import Report, paired_test
 from graphseq.evaluation.differences import holm
-from graphseq.visualization.figures import GRAY, INK
+from graphseq.visualization.figures import BLUE, GRAY, INK, new_figure, save_figure
 from graphseq.visualization.learning_curves import COLORS
 
 GENERATED = "generated"
@@ -95,7 +96,7 @@ def run(
         plan: From the options to what is trained.
         finish: Adds to the record what belongs to this study alone.
     """
-    out = options.out or Path("runs") / name / options.dataset
+    out = out_of(name, options)
     seeds = [0] if options.quick else options.seeds
     logging.basicConfig(format="%(message)s")
     logging.getLogger("graphseq.comparison").setLevel(logging.INFO)
@@ -139,6 +140,11 @@ def run(
     write_results(content, out)
     (out / "study.json").write_text(json.dumps(trimmed(content), indent=1) + "\n")
     return content
+
+
+def out_of(name: str, options: argparse.Namespace) -> Path:
+    """The folder of a run."""
+    return Path(options.out or Path("runs") / name / options.dataset)
 
 
 def trimmed(content: Mapping[str, Any]) -> dict[str, Any]:
@@ -239,6 +245,11 @@ def bounded(split: gs.Split, newest: int | None, targets: int | None) -> gs.Spli
     return gs.fixed_split(train, test)
 
 
+def bounded_split(options: argparse.Namespace, newest: int, targets: int) -> gs.Split:
+    """The split of the data set named on the command line, bounded."""
+    return bounded(gs.load_split(options.dataset, options.root), newest, targets)
+
+
 # -- what a line costs ---------------------------------------------------------------------------
 
 
@@ -296,6 +307,16 @@ def cost(
     }
 
 
+def add_costs(planned: Plan, content: dict[str, Any]) -> None:
+    """Adds to every row what its line costs."""
+    known: dict[str, dict[str, float | None]] = {}
+    for row in content["rows"]:
+        line = row["model"]
+        if line not in known:
+            known[line] = cost(planned.lines[line], planned.split)
+        row |= known[line]
+
+
 def batch_of(split: gs.Split, sessions: int) -> Any:
     """A batch of the longest of some test histories without their last click."""
     test = split.test
@@ -326,6 +347,69 @@ def dress(ax: Any, title: str, x: str, y: str) -> None:
     ax.grid(color="#E3E8ED", linewidth=0.8)
     ax.set_axisbelow(True)
     ax.spines[["top", "right"]].set_visible(False)
+
+
+def plot_against(content: Mapping[str, Any], base: str, path: Path) -> Figure:
+    """Each line against the base, in points of the metric that orders them, with its interval."""
+    metric = content["monitor"]
+    found = [test for test in content["tests"] if test["metric"] == metric]
+    found = sorted(found, key=lambda test: test["difference"])
+    figure = new_figure(7.6, 1.1 + 0.32 * len(found), constrained=True)
+    ax = figure.subplots()
+    for place, test in enumerate(found):
+        low, high = test["low"] or test["difference"], test["high"] or test["difference"]
+        color = BLUE if real(test) else GRAY
+        ax.plot([100 * low, 100 * high], [place, place], color=color, lw=2)
+        ax.plot([100 * test["difference"]], [place], marker="o", ms=6, color=color)
+    ax.axvline(0, color=INK, lw=1)
+    ax.set_yticks(range(len(found)), [test["model"] for test in found])
+    title = f"Each line against {base} on {content['data']['name']}"
+    dress(ax, title, f"points of {metric.upper()} (95 % interval; blue: p < 0.05)", "")
+    save_figure(figure, path)
+    return figure
+
+
+def page_against(content: Mapping[str, Any], base: str) -> str:
+    """The lines with their difference to the base, best first, and what each costs."""
+    metric = content["monitor"]
+    cost_of = {row["model"]: row["train_ms"] for row in content["rows"]}
+    tests = {test["model"]: test for test in content["tests"] if test["metric"] == metric}
+    rows = [[base, percent(content, base, metric), "", "", milli(cost_of[base])]]
+    for line, test in sorted(tests.items(), key=lambda item: -item[1]["difference"]):
+        shown = [percent(content, line, metric), points(test), probability(test["p_corrected"])]
+        rows.append([line, *shown, milli(cost_of[line])])
+    seeds = len({row["seed"] for row in content["rows"]})
+    said = (
+        f"{metric.upper()} in per cent, mean of {seeds} {'seed' if seeds == 1 else 'seeds'}; the "
+        f"difference to {base} in points with its interval; p corrected for the number of lines; "
+        "CPU milliseconds of training per 1,000 targets:"
+    )
+    head = ["line", metric.upper(), "difference", "p", "CPU ms"]
+    return "\n\n".join([said, table(head, rows), content["protocol"]["note"]])
+
+
+def real(test: Mapping[str, Any]) -> bool:
+    """Whether a difference is beyond chance."""
+    return test["p_corrected"] is not None and test["p_corrected"] < 0.05
+
+
+def points(test: Mapping[str, Any]) -> str:
+    """``+0.52 (+0.10 to +0.94)``; in bold face where it is beyond chance."""
+    if test["low"] is None:
+        return f"{100 * test['difference']:+.2f}"
+    star = "**" if real(test) else ""
+    ends = f"{100 * test['low']:+.2f} to {100 * test['high']:+.2f}"
+    return f"{star}{100 * test['difference']:+.2f}{star} ({ends})"
+
+
+def probability(p: float | None) -> str:
+    """A p value as a table shows it."""
+    return "" if p is None else "< 0.001" if p < 0.001 else f"{p:.3f}"
+
+
+def milli(value: float | None) -> str:
+    """Milliseconds as a table shows them."""
+    return "-" if value is None else f"{value:.0f}"
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:

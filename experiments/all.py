@@ -1,0 +1,67 @@
+"""Runs every study: --quick, to see in minutes that all run, or --full, which says its cost first.
+
+A study that is finished is not run again with --resume; one that was stopped goes on.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import time
+from pathlib import Path
+
+STUDIES: dict[str, list[tuple[str, int]]] = {
+    "length_study": [("--dataset ml-100k", 30), ("--dataset uci-eshop", 12)],
+    "graph_ablation": [
+        ("--dataset uci-eshop", 10),
+        ("--dataset yoochoose1_64", 12),
+        ("--dataset diginetica", 20),
+        ("--dataset generated --loops 0.0", 8),
+        ("--dataset generated --loops 0.4", 8),
+        ("--dataset generated --loops 0.8", 8),
+    ],
+    "loss_study": [("--dataset uci-eshop", 8), ("--dataset diginetica", 15)],
+}
+"""Study -> the command lines of its full form, each with its CPU minutes per two seeds."""
+
+QUICK = {
+    "length_study": "--dataset uci-eshop",
+    "graph_ablation": "--dataset generated",
+    "loss_study": "--dataset uci-eshop",
+}
+"""The data of the quick form: those that come with the package."""
+
+
+def main(argv: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(prog="python -m experiments.all", description=__doc__)
+    size = parser.add_mutually_exclusive_group(required=True)
+    size.add_argument("--quick", action="store_true", help="all small, on the embedded data")
+    size.add_argument("--full", action="store_true", help="all as the docs show them")
+    parser.add_argument("--only", nargs="+", choices=sorted(STUDIES), help="some studies")
+    parser.add_argument("--root", help="folder of the data sets (default: $GRAPHSEQ_DATA)")
+    parser.add_argument("--seeds", nargs="+", default=["0", "1"])
+    parser.add_argument("--out", type=Path, default=Path("runs"))
+    parser.add_argument("--resume", action="store_true", help="go on from what --out holds")
+    options = parser.parse_args(argv)
+    names = options.only or list(STUDIES)
+    if options.full:
+        minutes = sum(cost for name in names for _, cost in STUDIES[name])
+        minutes = minutes * len(options.seeds) / 2
+        seeds = " ".join(options.seeds)
+        print(f"About {minutes:.0f} minutes of one core, seeds {seeds}.", flush=True)
+    for name in names:
+        module = importlib.import_module(f"experiments.studies.{name}")
+        lines = [QUICK[name]] if options.quick else [line for line, _ in STUDIES[name]]
+        for line in lines:
+            folder = "-".join(part for part in line.split() if not part.startswith("--"))
+            command = [*line.split(), "--out", str(options.out / name / folder)]
+            command += ["--quick"] if options.quick else ["--seeds", *options.seeds]
+            command += ["--root", options.root] if options.root else []
+            command += ["--resume"] if options.resume else []
+            start = time.perf_counter()
+            module.main(command)
+            print(f"{name} {line}: {time.perf_counter() - start:.0f} s", flush=True)
+
+
+if __name__ == "__main__":
+    main()

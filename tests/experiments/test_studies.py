@@ -1,0 +1,155 @@
+"""The studies: what each takes away is gone, all else is the same, and a stopped run goes on."""
+
+from __future__ import annotations
+
+import importlib
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch_geometric.data import Batch
+
+import graphseq as gs
+from experiments import all as all_studies
+from experiments.studies import graph_ablation, length_study, study
+from experiments.studies.graph_ablation import AblatedSRGNN, shuffled
+from experiments.studies.length_study import WindowedGRU4Rec
+
+ITEMS = [[0, 1, 2, 0, 3], [4, 5], [1, 2, 1, 3, 1, 4], [2]]
+
+
+def batch_of(lists: list[list[int]]) -> Batch:
+    ptr = torch.tensor([0, *np.cumsum([len(items) for items in lists])])
+    return gs.data.build_session_graphs(torch.tensor(sum(lists, [])), ptr)
+
+
+def test_shuffled_edges_keep_degrees_and_stay_within_their_session() -> None:
+    batch = batch_of(ITEMS)
+    edges = shuffled(batch.edge_index, batch.x, batch.batch)
+    assert not torch.equal(edges, batch.edge_index)
+    assert torch.equal(batch.batch[edges[0]], batch.batch[edges[1]])
+    for side in (0, 1):
+        assert torch.equal(edges[side].sort()[0], batch.edge_index[side].sort()[0])
+
+
+def test_session_is_shuffled_the_same_way_in_every_batch() -> None:
+    together, alone = batch_of(ITEMS), batch_of([ITEMS[2]])
+    edges = shuffled(together.edge_index, together.x, together.batch)
+    mine = edges[:, together.batch[edges[0]] == 2]
+    first = int((together.batch < 2).sum())
+    assert torch.equal(mine - first, shuffled(alone.edge_index, alone.x, alone.batch))
+
+
+def test_unchanged_line_of_the_ablation_is_srgnn() -> None:
+    torch.manual_seed(0)
+    ablated = AblatedSRGNN(6, 8).eval()
+    plain = gs.models.SRGNN(6, 8, normalize=True).eval()
+    plain.load_state_dict(ablated.state_dict())
+    batch = batch_of(ITEMS)
+    assert torch.equal(ablated(batch), plain(batch))
+
+
+def test_without_layers_states_are_embeddings_and_edges_change_nothing() -> None:
+    model = AblatedSRGNN(6, 8, 0).eval()
+    batch = batch_of(ITEMS)
+    assert torch.equal(model.node_states(batch), model.items.rows(batch.x))
+    other = AblatedSRGNN(6, 8, 0, edges="shuffled").eval()
+    other.load_state_dict(model.state_dict())
+    assert torch.equal(model(batch), other(batch))
+
+
+def test_edges_without_direction_are_the_same_backwards() -> None:
+    model = AblatedSRGNN(6, 8, edges="without direction").eval()
+    forward, backward = batch_of([[0, 1, 2, 3]]), batch_of([[3, 2, 1, 0]])
+    states = model.node_states(forward)
+    assert torch.allclose(states, model.node_states(backward).flip(0), atol=1e-6)
+    directed = AblatedSRGNN(6, 8).eval()
+    states = directed.node_states(forward)
+    assert not torch.allclose(states, directed.node_states(backward).flip(0), atol=1e-6)
+
+
+def test_windowed_gru4rec_reads_the_newest_clicks_alone() -> None:
+    windowed = WindowedGRU4Rec(6, 8, max_length=3).eval()
+    plain = gs.models.GRU4Rec(6, 8).eval()
+    plain.load_state_dict(windowed.state_dict())
+    long = batch_of(ITEMS)
+    expected = plain(batch_of([items[-3:] for items in ITEMS]))
+    assert torch.allclose(windowed(long), expected, atol=1e-6)
+    states = windowed.click_states(long)
+    assert torch.allclose(states[long.click_ptr[1:] - 1], expected, atol=1e-6)
+    assert torch.allclose(states[3], plain(batch_of([ITEMS[0][1:4]]))[0], atol=1e-6)
+
+
+def test_kinds_of_cases_are_those_counted_by_hand() -> None:
+    log = gs.Sessions.from_lists([[0, 1, 0, 2, 0], [1, 2, 3]])
+    split = gs.fixed_split(log, log)
+    model = gs.models.MarkovChain(4).fit_counts(log)
+    kinds = graph_ablation.kinds_of_cases(split, gs.evaluate(model, split.test))
+    # Targets: 1, 0, 2, 0 of the first session, 2, 3 of the second.
+    assert kinds["loop"].tolist() == [False, False, True, True, False, False]
+    assert kinds["path"].tolist() == [False, True, False, False, False, True]
+    assert kinds["target repeats"].tolist() == [False, True, False, True, False, False]
+    assert kinds["1 click"].tolist() == [True, False, False, False, True, False]
+    assert kinds["4-7 clicks"].tolist() == [False, False, False, True, False, False]
+
+
+def test_findings_name_the_best_length_and_where_gains_end() -> None:
+    def row(length: int, value: float) -> dict[str, object]:
+        ends = {"ndcg@10": [value - 0.01, value + 0.01]}
+        line = {"model": f"sasrec {length}", "family": "sasrec", "length": length, "seed": 0}
+        return line | {"metrics": {"ndcg@10": value}, "intervals": ends}
+
+    def test(longer: int, shorter: int, low: float, p: float) -> dict[str, object]:
+        names = {"model": f"sasrec {longer}", "against": f"sasrec {shorter}"}
+        ends = {"low": low, "high": low + 0.02, "p_corrected": p}
+        return names | ends | {"metric": "ndcg@10"}
+
+    content = {
+        "rows": [row(2, 0.10), row(5, 0.14), row(10, 0.15)],
+        "tests": [test(5, 2, 0.03, 0.0), test(10, 2, 0.04, 0.0), test(10, 5, 0.0, 0.3)],
+    }
+    assert length_study.findings(content) == [
+        "**sasrec**: 10.00 at 2 clicks, best 15.00 at 10 (a gain of 4.0 to 6.0 points); "
+        "from 5 on it cannot be told from the best."
+    ]
+
+
+def test_quick_form_runs_resumes_and_refuses_other_data(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    line = ["--quick", "--only", "loss_study", "--out", str(tmp_path)]
+    all_studies.main(line)
+    folder = tmp_path / "loss_study" / "uci-eshop"
+    before = json.loads((folder / "results.json").read_text())
+    assert [row["model"] for row in before["rows"]] == ["exact", "softmax 16", "softmax 64"]
+    assert {test["against"] for test in before["tests"]} == {"exact"}
+    assert all(row["rank_mflop"] > 0 for row in before["rows"])
+    assert (folder / "loss_study.png").stat().st_size > 10_000
+    assert str(tmp_path) not in before["command"]
+
+    fit = gs.fit
+    trained: list[object] = []
+    module = importlib.import_module("graphseq.comparison.compare")
+    monkeypatch.setattr(module, "fit", lambda *a, **k: trained.append(a) or fit(*a, **k))
+    all_studies.main([*line, "--resume"])
+    again = json.loads((folder / "results.json").read_text())
+    assert trained == []
+    assert [row["metrics"] for row in again["rows"]] == [row["metrics"] for row in before["rows"]]
+
+    bounded = study.bounded
+    monkeypatch.setattr(study, "bounded", lambda split, newest, targets: bounded(split, 290, 90))
+    with pytest.raises(SystemExit, match="holds results of other data"):
+        all_studies.main([*line, "--resume"])
+
+
+def test_full_form_says_its_cost_before_anything_runs(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from experiments.studies import loss_study
+
+    said: list[str] = []
+    monkeypatch.setattr(loss_study, "main", lambda line: said.append(capsys.readouterr().out))
+    all_studies.main(["--full", "--only", "loss_study", "--seeds", "0"])
+    assert said[0] == "About 12 minutes of one core, seeds 0.\n"
