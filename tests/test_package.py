@@ -7,7 +7,7 @@ import re
 import subprocess
 import sys
 import tomllib
-from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -50,16 +50,25 @@ def name_of(path: Path) -> str:
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
 
-def imports_of(path: Path) -> Iterator[str]:
-    """Modules of graphseq that a file imports, wherever in it."""
-    modules = {name_of(source) for source in SOURCES}
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+MODULES = {name_of(source) for source in SOURCES}
+
+
+@cache
+def tree_of(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(encoding="utf-8"))
+
+
+@cache
+def imports_of(path: Path) -> tuple[str, ...]:
+    """Modules of graphseq that a file imports, anywhere in it."""
+    found: list[str] = []
+    for node in ast.walk(tree_of(path)):
         if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names if alias.name.startswith("graphseq"))
+            found += [alias.name for alias in node.names if alias.name.startswith("graphseq")]
         elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith("graphseq"):
-            for alias in node.names:
-                inner = f"{node.module}.{alias.name}"
-                yield inner if inner in modules else str(node.module)
+            inner = [f"{node.module}.{alias.name}" for alias in node.names]
+            found += [each if each in MODULES else str(node.module) for each in inner]
+    return tuple(found)
 
 
 def ids(path: Path) -> str:
@@ -142,8 +151,7 @@ def test_storage_knows_arrays_and_ids_alone() -> None:
 @pytest.mark.parametrize("path", SOURCES, ids=ids)
 def test_source_file_holds_nothing_forbidden(path: Path) -> None:
     assert path.name not in ("utils.py", "helpers.py", "misc.py", "common.py")
-    tree = ast.parse(path.read_text(encoding="utf-8"))
-    for node in ast.walk(tree):
+    for node in ast.walk(tree_of(path)):
         where = f"line {getattr(node, 'lineno', 0)}"
         if isinstance(node, ast.Call):
             called = ast.unparse(node.func)
@@ -162,7 +170,7 @@ def test_source_file_holds_nothing_forbidden(path: Path) -> None:
 
 @pytest.mark.parametrize("path", SOURCES, ids=ids)
 def test_public_names_of_each_file_have_docstrings(path: Path) -> None:
-    tree = ast.parse(path.read_text(encoding="utf-8"))
+    tree = tree_of(path)
     if path.name != "__init__.py" or tree.body:
         assert ast.get_docstring(tree), "the file itself"
     for node in tree.body:
