@@ -1,13 +1,13 @@
 r"""Augmentations of many sessions at once, on ragged arrays, before graphs are built.
 
-An augmentation takes :class:`RaggedClicks` and gives others; PyG's
+An augmentation takes :class:`RaggedClicks` and returns changed ones; PyG's
 :class:`~torch_geometric.transforms.Compose` chains several. Changes of a session depend only on its
-own stream of random numbers, not on other sessions of the batch. Any part of a batch, in any order,
-is therefore changed in the same way.
+own random stream, not on other sessions of the batch. Any part of a batch, in any order, is
+therefore changed in the same way.
 
 Shares refer to the clicks that may be changed. Where training predicts the last click of a session
 (``tail=1``), it stays the last one, and at least one click is left before it. A crop may end a
-session earlier; what is then its last click becomes the target.
+session earlier; its new last click then becomes the target.
 """
 
 from __future__ import annotations
@@ -28,16 +28,16 @@ from graphseq.typing import Ints
 
 @dataclass(frozen=True)
 class RaggedClicks:
-    """Clicks of many sessions, and the random numbers of each.
+    """Clicks of many sessions, and a random stream for each.
 
     Args:
         items: Item codes, session after session, int64 [num_clicks].
         ptr: First click of each session, and the end, int64 [num_sessions + 1].
-        origin: Where each click was found, to look up its other fields, int64 [num_clicks].
-        streams: Of each session, uint64 [num_sessions]
+        origin: Original position of each click, to look up its other fields, int64 [num_clicks].
+        streams: Random stream of each session, uint64 [num_sessions]
             (:func:`~graphseq.random.substreams`).
         tail: Clicks at the end of each session that are not history: 1 with a target, else 0.
-        step: Augmentations so far; each one draws from its own random numbers.
+        step: Number of augmentations so far; each one uses its own random numbers.
     """
 
     items: Ints
@@ -58,17 +58,17 @@ class RaggedClicks:
 
     @property
     def position(self) -> Ints:
-        """The place of each click in its session, from 0, int64 [num_clicks]."""
+        """The position of each click in its session, from 0, int64 [num_clicks]."""
         return np.arange(len(self.items)) - self.ptr[self.session]
 
     @property
     def in_order(self) -> Ints:
-        """``origin`` in ascending order within each session: where its times are found, which stay
-        in order when clicks do not, int64 [num_clicks]."""
+        """``origin`` in ascending order within each session, int64 [num_clicks]: the positions of
+        its times, which stay in order even if clicks do not."""
         return self.origin[np.lexsort((self.origin, self.session))]
 
     def keep(self, kept: NDArray[np.bool_]) -> RaggedClicks:
-        """These clicks alone, bool [num_clicks]."""
+        """Only these clicks, bool [num_clicks]."""
         ptr = ptr_of(kept)[self.ptr]
         return replace(self, items=self.items[kept], ptr=ptr, origin=self.origin[kept])
 
@@ -77,7 +77,7 @@ class RaggedClicks:
         return replace(self, items=self.items[order], origin=self.origin[order])
 
     def sessions(self, number: Ints) -> RaggedClicks:
-        """These sessions alone, in this order, int64 [n]."""
+        """Only these sessions, in this order, int64 [n]."""
         lengths = self.lengths[number]
         ptr = ptr_of(lengths)
         click = ragged_arange(self.ptr[number], lengths)
@@ -88,7 +88,7 @@ Augmentation = Callable[[RaggedClicks], RaggedClicks]
 
 
 class ClickAugmentation:
-    """An augmentation by random numbers of each session's own; a subclass defines ``change``."""
+    """An augmentation with separate random numbers per session; a subclass defines ``change``."""
 
     def __call__(self, clicks: RaggedClicks) -> RaggedClicks:
         streams = substreams(clicks.streams, clicks.step)
@@ -106,10 +106,10 @@ class ClickAugmentation:
 
 
 class CropToPrefix(ClickAugmentation):
-    """The first clicks of each session, their number drawn uniformly (Tan et al., DLRS 2016).
+    """Keeps the first clicks of each session; their number is uniform (Tan et al., DLRS 2016).
 
     With samples of whole sessions or of last targets this trains on prefixes of random lengths,
-    where ``samples="prefixes"`` takes all of them.
+    while ``samples="prefixes"`` uses all prefixes.
     """
 
     def change(self, clicks: RaggedClicks, streams: Words) -> RaggedClicks:
@@ -119,13 +119,14 @@ class CropToPrefix(ClickAugmentation):
 
 
 class RandomCrop(ClickAugmentation):
-    """A random part of each session without gaps (CL4SRec: Xie et al., ICDE 2022, section III-C).
+    """Keeps a random contiguous part of each session (CL4SRec: Xie et al., ICDE 2022, section
+    III-C).
 
     Args:
         share: Of the session's clicks, rounded up; the paper's :math:`\\eta`.
 
     Raises:
-        ValueError: If the share lies outside (0, 1].
+        ValueError: If the share is outside (0, 1].
     """
 
     def __init__(self, share: float = 0.6) -> None:
@@ -140,13 +141,13 @@ class RandomCrop(ClickAugmentation):
 
 
 class ClickDropout(ClickAugmentation):
-    """Each click of the history is left out by chance (Tan et al., DLRS 2016).
+    """Drops each click of the history at random (Tan et al., DLRS 2016).
 
     Args:
-        share: Probability of a click; where all would be dropped, the newest stays.
+        share: Probability of dropping a click; if all would be dropped, the newest is kept.
 
     Raises:
-        ValueError: If the share lies outside [0, 1].
+        ValueError: If the share is outside [0, 1].
     """
 
     def __init__(self, share: float = 0.1) -> None:
@@ -158,17 +159,17 @@ class ClickDropout(ClickAugmentation):
 
 
 class ItemMask(ClickAugmentation):
-    """All clicks on some items of the history are left out (after CL4SRec, section III-C).
+    """Drops all clicks on some items of the history (after CL4SRec, section III-C).
 
-    The paper puts a [mask] token in their place. No vocabulary here has one, so masked clicks are
-    not there: a graph without some of its nodes.
+    The paper replaces them by a [mask] token. Vocabularies here have no such token, so masked
+    clicks are removed: a graph without some of its nodes.
 
     Args:
         share: Probability of an item, the paper's :math:`\\gamma`; where all would be dropped, the
             newest click stays.
 
     Raises:
-        ValueError: If the share lies outside [0, 1].
+        ValueError: If the share is outside [0, 1].
     """
 
     def __init__(self, share: float = 0.3) -> None:
@@ -181,13 +182,13 @@ class ItemMask(ClickAugmentation):
 
 
 class SegmentReorder(ClickAugmentation):
-    """A random part of the history without gaps is shuffled (CL4SRec, section III-C).
+    """Shuffles a random contiguous part of the history (CL4SRec, section III-C).
 
     Args:
         share: Of the history, rounded down; the paper's :math:`\\beta`.
 
     Raises:
-        ValueError: If the share lies outside [0, 1].
+        ValueError: If the share is outside [0, 1].
     """
 
     def __init__(self, share: float = 0.3) -> None:
@@ -201,19 +202,19 @@ class SegmentReorder(ClickAugmentation):
         place = position - start[session]
         inside = (place >= 0) & (place < size[session])
         chance = uniform(streams[session], 1 + position)
-        # Within the part, keys are random between the positions before and after it.
+        # Inside the part, sort keys are random between the positions before and after it.
         key = np.where(inside, start[session] + chance * size[session], position)
         return clicks.reordered(np.lexsort((key, session)))
 
 
 class ClickReorder(ClickAugmentation):
-    """Some pairs of clicks of the history that are not neighbors change places: a light reorder.
+    """Swaps some pairs of clicks of the history that are not adjacent: a light reordering.
 
     Args:
-        share: Of the history that is paired up; pairs that turn out to be neighbors stay.
+        share: Share of the history that is paired; adjacent pairs are not swapped.
 
     Raises:
-        ValueError: If the share lies outside [0, 1].
+        ValueError: If the share is outside [0, 1].
     """
 
     def __init__(self, share: float = 0.2) -> None:
@@ -236,18 +237,18 @@ class ClickReorder(ClickAugmentation):
 
 
 class Substitute(ClickAugmentation):
-    """Some clicks of the history move to items that occur near theirs in the training sessions.
+    """Replaces some clicks of the history by items that occur near theirs in the training sessions.
 
-    An item is drawn in proportion to how often it occurs there (CoSeRec: Liu et al., 2021, takes
-    the most correlated one). The click keeps the features of the old one.
+    An item is drawn in proportion to how often it occurs there (CoSeRec, Liu et al., 2021, uses the
+    most correlated one). The click keeps its old features.
 
     Args:
-        sessions: The training sessions, and they alone: what they do not hold is never drawn.
-        share: Probability of a click; one on an item without any near it stays.
-        steps: Largest distance of two clicks that are near, in clicks.
+        sessions: Only the training sessions; items that they do not contain are never drawn.
+        share: Probability of replacing a click; a click on an item without neighbors is kept.
+        steps: Maximum distance of near clicks, in clicks.
 
     Raises:
-        ValueError: If the share lies outside [0, 1] or ``steps`` is below 1.
+        ValueError: If the share is outside [0, 1] or ``steps`` is below 1.
     """
 
     def __init__(self, sessions: Sessions, share: float = 0.2, *, steps: int = 1) -> None:
@@ -274,7 +275,7 @@ class Substitute(ClickAugmentation):
 
 
 class OneOf(ClickAugmentation):
-    """One of several augmentations for each session, drawn uniformly (CL4SRec draws one per view).
+    """Applies one of several augmentations to each session, drawn uniformly, as CL4SRec per view.
 
     Args:
         augmentations: At least one.
@@ -310,12 +311,12 @@ class OneOf(ClickAugmentation):
 
 
 def _least(clicks: RaggedClicks) -> Ints:
-    """Clicks that must be left of each session: one, and the target."""
+    """Minimum number of clicks to keep per session: one, and the target."""
     return np.minimum(clicks.lengths, 1 + clicks.tail)
 
 
 def _without(clicks: RaggedClicks, out: NDArray[np.bool_]) -> RaggedClicks:
-    """The clicks except these of the history; where all would be dropped, the newest stays."""
+    """The clicks without these of the history; if all would be dropped, the newest is kept."""
     session, position = clicks.session, clicks.position
     free = (clicks.lengths - clicks.tail)[session]
     kept = ~out | (position >= free)

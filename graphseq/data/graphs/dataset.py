@@ -1,4 +1,4 @@
-"""Sessions as a PyG dataset of session graphs: a sample is a view, built when it is asked for."""
+"""Sessions as a PyG dataset of session graphs; samples are built on access."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ from graphseq.ragged import ptr_of
 from graphseq.random import substreams, words_of
 
 UNKNOWN_TARGET = -1
-"""``y`` of a target outside the catalog: nothing to train on, a miss in evaluation."""
+"""``y`` of a target outside the catalog: ignored in training, a miss in evaluation."""
 
 NO_TARGET = -100
-"""``y`` of a click after which nothing is to be predicted: ``ignore_index`` of torch's losses."""
+"""``y`` of a click without a target: ``ignore_index`` of torch's losses."""
 
 INDEXED_CLICKS = 1 << 24
-"""Up to how many clicks a dataset keeps an index of them: repetitions, at 8 bytes a click and some
-seconds, and the session of each prefix, at 4."""
+"""Up to this many clicks a dataset keeps an index of repetitions, with 8 bytes per click and some
+seconds, and of each prefix's session, with 4 bytes."""
 
 Samples = Literal["prefixes", "sessions"]
 
@@ -43,8 +43,8 @@ class SessionGraphDataset(Dataset):
 
     With ``samples="prefixes"``, there is one graph for each target: the clicks before it, and
     ``y`` [1]. With ``samples="sessions"``, one graph per session: its clicks but the last, and
-    ``y`` [num_clicks], the click that follows each. A click outside the vocabulary is skipped; as a
-    target it is ``y = -1``. ``y = -100`` marks clicks whose follower lies before ``first_target``.
+    ``y`` [num_clicks], the next click of each. A click outside the vocabulary is skipped; as a
+    target it is ``y = -1``. ``y = -100`` marks clicks whose next click is before ``first_target``.
 
     Indexing with an integer builds one graph; :meth:`batch` builds many at once. Only a few numbers
     per session are held besides the clicks themselves.
@@ -52,18 +52,19 @@ class SessionGraphDataset(Dataset):
     Args:
         sessions: A part of a split, or any sessions.
         samples: ``"prefixes"`` or ``"sessions"``.
-        max_length: Newest clicks that a prefix keeps, for models that see no more; ``None``: all.
+        max_length: Number of newest clicks that a prefix keeps, for models with a limited length;
+            ``None``: all.
         transform: A PyG transform, applied to every graph when it is read.
         target_fields: Fields of the targets' clicks that graphs hold: ``"time"`` and click
-            features, as ``y_time`` and ``y_<feature>``, one to each of ``y``. No model may read
+            features, as ``y_time`` and ``y_<feature>``, one for each of ``y``. No model may read
             them.
-        request_time: Whether graphs hold, as ``request_time`` [1], when their (last) target was
-            clicked. To predict the next item while its time is known is another task.
+        request_time: Whether graphs hold the time of their (last) target as ``request_time`` [1].
+            Predicting the next item with a known time is a different task.
 
     Raises:
         ValueError: If ``samples`` is neither, or ``max_length`` is not positive or cuts sessions.
             Also if no session has a target with a known click before it, a target field does not
-            exist, or ``request_time`` is asked of sessions without times.
+            exist, or ``request_time`` is set for sessions without times.
     """
 
     def __init__(
@@ -113,7 +114,7 @@ class SessionGraphDataset(Dataset):
         if sessions.first_target is not None:
             first_target = np.maximum(sessions.first_target, 1)
 
-        # Where all clicks are known, position and known position are the same, and no copy is made.
+        # If all clicks are known, position and known position are equal, and no copy is made.
         self._known_ptr: NDArray[np.int64] | None = None
         self._known_click: NDArray[np.int64] | None = None
         if np.min(sessions.items, initial=0) < 0:
@@ -128,7 +129,7 @@ class SessionGraphDataset(Dataset):
         else:
             first, wanted = np.minimum(first_target, lengths), None
         self._first = first.astype(np.int32)
-        targets = np.subtract(lengths, self._first, out=lengths)  # of a large log, memory is time
+        targets = np.subtract(lengths, self._first, out=lengths)  # for a large log, memory is time
         del first
         self._num_samples = int(targets.sum())
         self.num_without_history = 0 if wanted is None else wanted - self._num_samples
@@ -136,7 +137,8 @@ class SessionGraphDataset(Dataset):
 
         self._sample_session: NDArray[np.int32] | None = None
         if samples == "prefixes":
-            # Samples before each session: searched for the session of a sample, if there are many.
+            # Number of samples before each session, searched for the session of a sample if there
+            # are many.
             self._before = np.zeros(len(targets) + 1, dtype=np.int64)
             np.cumsum(targets, out=self._before[1:])
             if self._num_samples <= INDEXED_CLICKS:
@@ -152,13 +154,13 @@ class SessionGraphDataset(Dataset):
                 "and first_target must lie within them."
             )
 
-        # Of a larger log, each batch sorts its own clicks.
+        # For a larger log, each batch sorts its own clicks.
         indexed = max_length is None and sessions.num_clicks <= INDEXED_CLICKS
         self._repetitions = self._find_repetitions() if indexed else None
 
     def _find_repetitions(self) -> tuple[NDArray[np.int32], ...]:
-        """Place in its session of the first click on the same item, and of the first to end the
-        same transition, for every known click: int32 [num_known] each.
+        """For every known click, the position in its session of the first click on the same item,
+        and of the first click that ends the same transition: int32 [num_known] each.
 
         Both are the same in every prefix that holds the click, so no prefix needs to be sorted.
         """
@@ -183,7 +185,7 @@ class SessionGraphDataset(Dataset):
         return graph
 
     def __getitem__(self, idx: Any) -> Any:
-        """The graph of one sample, or of a slice, a mask or a list the dataset of these samples."""
+        """The graph of one sample; for a slice, a mask or a list, the dataset of these samples."""
         if isinstance(idx, (int, np.integer)) or (isinstance(idx, Tensor) and idx.dim() == 0):
             return self._as_read(self.get(int(self.indices()[int(idx)])))
         return self.index_select(idx)
@@ -193,12 +195,12 @@ class SessionGraphDataset(Dataset):
 
     @property
     def num_classes(self) -> int:
-        """Items that a target may be; no sample is looked at."""
+        """The number of items; no sample is read."""
         return self.sessions.num_items
 
     @property
     def num_node_features(self) -> int:
-        """One: a node is an item, ``x`` [num_nodes]."""
+        """Always 1: a node is an item, ``x`` [num_nodes]."""
         return 1
 
     def batch(self, index: Tensor | Sequence[int] | NDArray[Any]) -> Batch:
@@ -221,17 +223,17 @@ class SessionGraphDataset(Dataset):
         seed: int = 0,
         epoch: int = 0,
     ) -> Batch:
-        """The batch of these samples, whose clicks an augmentation has changed.
+        """The batch of these samples, with clicks changed by an augmentation.
 
-        It changes the history of a sample together with the (last) target, which stays its last
-        click or, of a sample that is cropped, is the last click left. With ``samples="sessions"``
-        each click's target is the one that follows it then. Features go along with their clicks;
-        the times of a session stay in order.
+        The history of a sample is changed together with the (last) target, which stays its last
+        click; in a cropped sample the target is the last remaining click. With
+        ``samples="sessions"`` each click's target is the new next click. Features move with their
+        clicks; the times of a session stay in order.
 
         Args:
             index: Numbers of samples, int [n].
-            augmentation: What changes clicks; see :mod:`graphseq.data.graphs.augment`.
-            seed, epoch: What the changes of a sample depend on, besides its own number.
+            augmentation: The augmentation; see :mod:`graphseq.data.graphs.augment`.
+            seed, epoch: The changes of a sample depend on these and on its number.
 
         Raises:
             IndexError: If there is no such sample.
@@ -281,7 +283,7 @@ class SessionGraphDataset(Dataset):
         position: NDArray[np.int64],
         session_fields: dict[str, Tensor] | None = None,
     ) -> Batch:
-        """One click alone of each of these sessions, with its target: graphs of one node.
+        """A single click of each of these sessions, with its target: graphs of one node.
 
         Args:
             index: Numbers of samples, int [n], with ``samples="sessions"``.
@@ -300,7 +302,7 @@ class SessionGraphDataset(Dataset):
         return self._as_read(graphs)
 
     def _numbers(self, index: Tensor | Sequence[int] | NDArray[Any]) -> NDArray[np.int64]:
-        """Samples of the whole dataset that these samples of a chosen part are."""
+        """Numbers in the whole dataset of these samples of a selected part."""
         chosen = np.asarray(index, dtype=np.int64)
         lowest, highest = (chosen.min(), chosen.max()) if chosen.size else (0, 0)
         if lowest < -len(self) or highest >= len(self):
@@ -318,7 +320,7 @@ class SessionGraphDataset(Dataset):
         """Known clicks in the graph of each sample, int64 [len].
 
         Args:
-            index: Of these samples alone, int [n].
+            index: Only these samples, int [n].
         """
         every = np.arange(len(self)) if index is None else index
         session, target = self._samples(self._numbers(every))
@@ -333,7 +335,7 @@ class SessionGraphDataset(Dataset):
         return self.sessions.items[self.sessions.ptr[session] + target].astype(np.int64)
 
     def arrays(self) -> list[NDArray[Any]]:
-        """All that the dataset holds besides the sessions themselves."""
+        """All arrays of the dataset besides the sessions themselves."""
         held = [self._sample_session, self._first, self._known_ptr, self._known_click]
         if self.samples == "prefixes":
             held.append(self._before)
@@ -387,8 +389,8 @@ class SessionGraphDataset(Dataset):
     def _places(
         self, index: NDArray[np.int64], position: NDArray[np.int64] | None = None
     ) -> tuple[NDArray[Any], ...]:
-        """Where samples lie: session and (last) target's position [n], pointer [n + 1], and of each
-        click its row and its number among all known clicks [num_clicks]."""
+        """The places of samples: session and (last) target's position [n], pointer [n + 1], and for
+        each click its row and its number among all known clicks [num_clicks]."""
         session, target = self._samples(index)
         start = self.sessions.ptr.take(session)
         stop = start + target
@@ -415,7 +417,7 @@ class SessionGraphDataset(Dataset):
         targets: NDArray[np.int64],
         further: dict[str, Tensor] | None = None,
     ) -> dict[str, Any]:
-        """What graphs hold besides items: targets, and fields of these clicks, sessions and
+        """Fields of graphs besides items: targets, and fields of these clicks, sessions and
         targets."""
         session_fields = dict(further or {})
         click_fields = {name: _rows(v, clicks) for name, v in self._click_fields.items()}

@@ -1,4 +1,4 @@
-"""The graph of all items: which items follow, or occur near, which in the sessions."""
+"""Graphs of all items: transitions between items, and items that occur near each other."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ def nearest_items(
 ) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
     """The items that occur most often within a few clicks of each item, before or after it.
 
-    Every pair of clicks of one session that lie at most ``steps`` apart counts once for either
-    item; an item is not its own neighbor. Unknown clicks are skipped. Of equal counts the smaller
-    code comes first.
+    Every pair of clicks of one session at most ``steps`` apart counts once for each of both items;
+    an item is not its own neighbor. Unknown clicks are skipped. With equal counts the smaller code
+    comes first.
 
     Args:
         sessions: Training sessions.
-        steps: Largest distance of two clicks.
-        num_neighbors: Neighbors kept per item: the ones with the highest counts.
+        steps: Maximum distance of two clicks.
+        num_neighbors: Number of neighbors kept per item, those with the highest counts.
 
     Returns:
-        Neighbors and their counts, [num_items, num_neighbors], highest counts first; where an item
-        has fewer, the count is 0.
+        Neighbors and their counts, [num_items, num_neighbors], highest counts first; missing
+        neighbors have the count 0.
     """
     size = sessions.num_items
     counts = near_counts(sessions, steps)
@@ -48,7 +48,7 @@ def near_counts(sessions: Sessions, steps: int) -> csr_matrix:
 
     Args:
         sessions: Any sessions; unknown clicks are skipped.
-        steps: Largest distance of two clicks.
+        steps: Maximum distance of two clicks.
     """
     items, session = np.asarray(sessions.items), sessions.session_index
     known = items >= 0
@@ -77,14 +77,14 @@ def transition_graph(sessions: Sessions, *, min_count: int = 1) -> Data:
     """The graph of all items and of all transitions of the sessions, for PyG's samplers and models.
 
     Args:
-        sessions: Any sessions; unknown clicks are skipped, and the clicks around one are no
+        sessions: Any sessions; unknown clicks are skipped, and the clicks around one form no
             transition.
-        min_count: Transitions made less often are left out.
+        min_count: Transitions that occur less often are left out.
 
     Returns:
-        A PyG ``Data``: ``x`` [num_items] the item codes, ``clicks`` [num_items] how often each was
-        clicked, ``edge_index`` [2, num_edges] sorted by source and target, each transition once,
-        a repeat as a loop, and ``edge_weight`` float32 [num_edges], how often it was made.
+        A PyG ``Data``: ``x`` [num_items] the item codes, ``clicks`` [num_items] their numbers of
+        clicks, ``edge_index`` [2, num_edges] each transition once, sorted by source and target,
+        with repeats as loops, and ``edge_weight`` float32 [num_edges] their counts.
 
     Raises:
         ValueError: If ``min_count`` is not positive, or these are no sessions.

@@ -1,4 +1,4 @@
-"""Session graphs: nodes are the unique items of a session, edges its transitions, with counts."""
+"""Session graphs: nodes are the unique items of a session, edges its transitions with counts."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from torch_geometric.utils import coalesce
 from graphseq.ragged import ptr_of
 
 SHIFTED = ("edge_index", "click_index")
-"""Fields that hold numbers of nodes: batching shifts them by the nodes before."""
+"""Fields with node numbers: batching shifts them by the number of nodes before."""
 
 
 class SessionGraphStorage(GlobalStorage):
-    """A PyG storage that identifies node and edge fields by name, where PyG uses their size.
+    """A PyG storage that identifies node and edge fields by name, while PyG uses their size.
 
     A session may have as many clicks as nodes, or one node and one user. By size, transforms of PyG
     would then change its clicks, targets and users as if they were nodes. Fields that are not
@@ -31,7 +31,7 @@ class SessionGraphStorage(GlobalStorage):
     """Names of fields with one value per session."""
 
     def _kind(self, key: str) -> Literal["node", "edge", "other"] | None:
-        """What a field belongs to by its name; ``None``: the name does not show it."""
+        """The owner of a field by its name; ``None``: the name does not show it."""
         if key in self._session_fields or key in ("y", "user", "request_time"):
             return "other"
         if key.startswith(("y_", "click_", "session_")) or key == "ptr" or key.endswith("_ptr"):
@@ -49,7 +49,7 @@ class SessionGraphStorage(GlobalStorage):
         return super().is_edge_attr(key) if kind is None else kind == "edge"
 
     def coalesce(self, reduce: str = "sum") -> Self:
-        """Sorts edges and joins equal ones, with all fields of edges; PyG leaves weights behind."""
+        """Sorts edges and merges equal ones, with all edge fields; PyG drops weights."""
         names = [name for name in self.edge_attrs() if name != "edge_index"]
         self["edge_index"], values = coalesce(
             self["edge_index"], [self[name] for name in names], self.num_nodes, reduce=reduce
@@ -63,20 +63,20 @@ class SessionGraph(Data):
     r"""A session as a weighted directed graph (Wu et al., AAAI 2019).
 
     Fields: ``x`` [num_nodes] item codes in the order of first visit. ``edge_index`` [2, num_edges]
-    and ``edge_weight`` [num_edges] hold each transition once, with the number of times it was made.
-    ``click_index`` [num_clicks] is the node of each click, oldest first. ``y`` is the target [1],
-    or one per click [num_clicks]. Optional: ``click_time`` and ``click_<feature>`` [num_clicks],
-    ``user`` [1], ``request_time`` [1].
+    and ``edge_weight`` [num_edges] hold each transition once, with its count. ``click_index``
+    [num_clicks] is the node of each click, oldest first. ``y`` is the target [1], or one per click
+    [num_clicks]. Optional: ``click_time`` and ``click_<feature>`` [num_clicks], ``user`` [1],
+    ``request_time`` [1].
 
-    When graphs are batched, exactly ``edge_index`` and ``click_index`` are shifted by the nodes
-    before them, whatever a feature of the clicks is called. A single graph is read by models as a
+    When graphs are batched, exactly ``edge_index`` and ``click_index`` are shifted by the number of
+    nodes before them, independent of the names of click features. Models read a single graph as a
     batch of one. Custom fields are recognized by name: ``node_<name>``, ``edge_<name>``,
     ``click_<name>`` and ``session_<name>``; any other by its size, as in PyG.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        # PyG offers no public way to another storage, which its transforms ask for fields.
+        # PyG offers no public way to replace the storage that its transforms read.
         self.__dict__["_store"] = SessionGraphStorage(self.to_dict(), _parent=self)
 
     def __inc__(self, key: str, value: Any, *args: Any, **kwargs: Any) -> Any:
@@ -86,7 +86,7 @@ class SessionGraph(Data):
         return 1 if key == "edge_index" else 0
 
     def stores_as(self, data: Data) -> Self:
-        """Takes over which fields belong to sessions; PyG asks when it batches and separates."""
+        """Copies which fields belong to sessions; PyG calls this when it batches and separates."""
         self.stores[0]._session_fields = data.stores[0]._session_fields
         return self
 
@@ -138,7 +138,7 @@ class SessionGraph(Data):
     def subgraph(self, subset: Tensor) -> Self:
         """The graph of these nodes, and the clicks on them with their fields.
 
-        No edge is made between clicks that become neighbors.
+        No edge is added between clicks that become adjacent.
 
         Args:
             subset: Numbers of nodes, or bool [num_nodes].
@@ -182,21 +182,21 @@ def batch_of(
     num_graphs: int,
     session_fields: Iterable[str] = (),
 ) -> Batch:
-    """A PyG batch of fields that are joined already, as ``Batch.from_data_list`` would leave it.
+    """A PyG batch from already joined fields, equal to the result of ``Batch.from_data_list``.
 
-    PyG's public way takes a list of single graphs, and Python time for each; it has none for
-    fields that lie side by side from the start. What ``from_data_list`` notes for taking a batch
-    apart again is written here, and nowhere else in the package.
+    PyG's public function takes a list of single graphs and needs Python time for each; it cannot
+    take joined fields. The bookkeeping by which ``from_data_list`` separates a batch again is
+    written only here.
 
     Args:
         fields: All fields, ``batch`` and ``ptr`` included.
-        slices: Where the graphs of each field but those two start, and the end, [num_graphs + 1].
-        shifts: What was added to the values of each graph, [num_graphs].
-        num_graphs: Graphs of the batch.
+        slices: Start of each graph in each field except these two, and the end, [num_graphs + 1].
+        shifts: The shift added to the values of each graph, [num_graphs].
+        num_graphs: Number of graphs.
         session_fields: Names of fields with one value per session.
     """
     graphs = copy.copy(EMPTY)
-    vars(graphs.stores[0]).update(  # at once: PyG's own setters take longer than the sorting
+    vars(graphs.stores[0]).update(  # set at once: PyG's own setters take longer than the sorting
         _mapping=dict(fields),
         _session_fields=frozenset(session_fields),
         _num_graphs=num_graphs,
@@ -211,7 +211,7 @@ def with_edges(graph: SessionGraph, edge_index: Tensor, edge_weight: Tensor) -> 
 
     Args:
         graph: One session graph, or a batch.
-        edge_index: Of a batch, the edges of a graph must stay together, graphs in order.
+        edge_index: Edges; in a batch, edges of a graph must be adjacent, with graphs in order.
         edge_weight: [num_edges].
     """
     if not isinstance(graph, Batch):
@@ -227,7 +227,7 @@ def with_edges(graph: SessionGraph, edge_index: Tensor, edge_weight: Tensor) -> 
 
 
 MOST_KEYS = torch.iinfo(torch.long).max
-"""Pairs of a session and an item that int64 can number."""
+"""Number of pairs of a session and an item that fit in int64."""
 
 
 def build_session_graphs(
@@ -239,7 +239,7 @@ def build_session_graphs(
     click_fields: dict[str, Tensor] | None = None,
     session_fields: dict[str, Tensor] | None = None,
 ) -> Batch:
-    """The graphs of many sessions at once, by sorting; no step is taken session by session.
+    """Builds the graphs of many sessions at once by sorting, without a loop over sessions.
 
     Equal, attribute by attribute, to ``Batch.from_data_list`` of the single graphs.
 
@@ -277,7 +277,9 @@ def build_session_graphs(
         )
     _check_fields(num_sessions, num_clicks, y, y_ptr, click_fields, session_fields)
     number, size = items, highest + 1
-    if num_sessions * size > MOST_KEYS:  # a product of codes would overflow, one of ranks does not
+    if (
+        num_sessions * size > MOST_KEYS
+    ):  # a product of codes would overflow, a product of ranks does not
         distinct, number = items.unique(return_inverse=True)
         size = distinct.numel()
     session = torch.repeat_interleave(lengths, output_size=num_clicks)  # [num_clicks]
@@ -307,13 +309,13 @@ def assemble_session_graphs(
     click_fields: dict[str, Tensor] | None = None,
     session_fields: dict[str, Tensor] | None = None,
 ) -> Batch:
-    """The graphs of sessions whose repetitions are known; nothing is checked.
+    """Builds the graphs of sessions whose repetitions are known, without checks.
 
     Args:
         items, ptr, y, y_ptr, click_fields, session_fields: As in :func:`build_session_graphs`.
         session: The session of each click, int64 [num_clicks].
         first: The first click of its session on the same item, int64 [num_clicks].
-        first_transition: The click that ended the same transition of its session first, int64
+        first_transition: The first click of its session that ends the same transition, int64
             [num_clicks]; the first click of a session, which ends none, holds itself.
     """
     num_clicks, num_sessions = items.numel(), ptr.numel() - 1
@@ -327,7 +329,7 @@ def assemble_session_graphs(
     click_index = nodes_before.index_select(0, first).sub_(1)  # [num_clicks]
     node_ptr = _with_zero(nodes_before.index_select(0, last))  # [num_sessions + 1]
 
-    # Edges: the clicks that end a transition which their session had not made before.
+    # Edges: the clicks that end a new transition of their session.
     is_edge = (first_transition == position).index_fill_(0, ptr[:-1], False)
     edge_click = is_edge.nonzero().view(-1)  # [num_edges]
     edge_index = torch.stack(
@@ -363,12 +365,12 @@ def assemble_session_graphs(
 def select_fields(
     batch: Batch, follow_batch: Sequence[str] = (), exclude_keys: Sequence[str] = ()
 ) -> Batch:
-    """The batch as ``Batch.from_data_list`` makes it with these arguments of PyG's.
+    """The batch that ``Batch.from_data_list`` makes with these PyG arguments.
 
     Args:
         batch: Session graphs.
-        follow_batch: Fields whose sessions are told, as ``<name>_batch`` and ``<name>_ptr``.
-        exclude_keys: Fields that are left out.
+        follow_batch: Fields for which ``<name>_batch`` and ``<name>_ptr`` are added.
+        exclude_keys: Fields to leave out.
 
     Raises:
         ValueError: If the graphs have no such field.
@@ -398,7 +400,7 @@ def select_fields(
 
 
 def join_session_graphs(batches: Sequence[Batch]) -> Batch:
-    """The batch of all graphs of several batches, one batch's after the other's.
+    """Concatenates several batches into one.
 
     Equal, attribute by attribute, to ``Batch.from_data_list`` of the single graphs.
 
@@ -435,15 +437,15 @@ def join_session_graphs(batches: Sequence[Batch]) -> Batch:
 
 
 def newest_clicks(batch: Batch, max_length: int) -> Batch:
-    """The graphs of the newest clicks of every session alone.
+    """The graphs of only the newest clicks of every session.
 
     Args:
         batch: Session graphs.
         max_length: Clicks kept of each session.
 
     Returns:
-        The batch itself where no session is longer; else new graphs without ``y``, whose edges are
-        counted again from the clicks that are left.
+        The batch itself if no session is longer; else new graphs without ``y``, with edges counted
+        from the remaining clicks.
     """
     ptr = batch.click_ptr
     lengths = ptr.diff()
@@ -461,15 +463,15 @@ def newest_clicks(batch: Batch, max_length: int) -> Batch:
 
 
 def windows_of_clicks(batch: Batch, max_length: int) -> Batch:
-    """The graphs of windows that cut every session from its end: each click lies in one.
+    """The graphs of windows that split every session from its end: each click is in one window.
 
     Args:
         batch: Session graphs, with or without one target per click.
-        max_length: Clicks of a window; the oldest one of a session holds the rest.
+        max_length: Clicks per window; the oldest window of a session holds the rest.
 
     Returns:
-        The batch itself where no session is longer. Else new graphs of the same clicks in the same
-        order, with their ``y`` and fields, and with the fields of their session.
+        The batch itself if no session is longer. Otherwise new graphs of the same clicks in the
+        same order, with their ``y`` and fields, and with the fields of their session.
     """
     ptr = batch.click_ptr
     lengths = ptr.diff()
@@ -481,7 +483,7 @@ def windows_of_clicks(batch: Batch, max_length: int) -> Batch:
     window_ptr = _with_zero(ptr[1:][session] - later * max_length)
     click_fields, session_fields = _fields_of(batch)
     session_fields = {name: values[session] for name, values in session_fields.items()}
-    if "request_time" in batch and "click_time" in batch:  # what follows is asked for as it comes
+    if "request_time" in batch and "click_time" in batch:  # order is needed here
         asked = torch.cat([batch.click_time, batch.click_time[-1:]])[window_ptr[1:]]
         session_fields["request_time"] = session_fields["request_time"].where(later == 0, asked)
     y: Tensor | None = batch.get("y")
@@ -504,7 +506,7 @@ def _fields_of(batch: Batch) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
 
 
 def first_of_group(key: Tensor) -> Tensor:
-    """The first position that holds the same key, for every position: int64 [n] -> [n]."""
+    """For every position, the first position with the same key: int64 [n] -> [n]."""
     key, order = key.sort(stable=True)
     starts = torch.ones_like(key, dtype=torch.bool)
     torch.ne(key[1:], key[:-1], out=starts[1:])
@@ -513,7 +515,7 @@ def first_of_group(key: Tensor) -> Tensor:
 
 
 def first_transitions(first: Tensor, ptr: Tensor) -> Tensor:
-    """The click that ended the same transition of its session first, for every click.
+    """For every click, the first click of its session that ends the same transition.
 
     Args:
         first: The first click of its session on the same item, int64 [num_clicks].
@@ -524,7 +526,7 @@ def first_transitions(first: Tensor, ptr: Tensor) -> Tensor:
     """
     ended = torch.arange(first.numel(), device=first.device)
     starts = torch.zeros_like(ended, dtype=torch.bool).index_fill_(0, ptr[:-1], True)
-    # A transition can only be a repeated one if both its clicks lie on repeated items.
+    # A transition can only be repeated if both its clicks are on repeated items.
     on_repeated = torch.bincount(first, minlength=first.numel())[first] > 1
     suspect = (on_repeated[1:] & on_repeated[:-1] & ~starts[1:]).nonzero().view(-1) + 1
     if suspect.numel():

@@ -1,4 +1,4 @@
-"""PyG transforms of session graphs: of this package, of PyG and of your own."""
+"""PyG transforms of session graphs: from this package, from PyG and your own."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Transform = Callable[[Any], Any]
 
 
 class EdgeTransform(BaseTransform):
-    """A transform of edges alone; edges of one graph must stay together, graphs in order."""
+    """A transform of edges only; edges of one graph must stay adjacent, with graphs in order."""
 
     def forward(self, data: SessionGraph) -> SessionGraph:
         return with_edges(data, *self.edges(data))
@@ -37,11 +37,11 @@ class RemoveSelfLoops(EdgeTransform):
 
 
 class AddReverseEdges(EdgeTransform):
-    """Adds each transition's reverse; where both ways exist already, their weights add up."""
+    """Adds each transition's reverse; if both directions already exist, their weights are added."""
 
     def edges(self, data: SessionGraph) -> tuple[Tensor, Tensor]:
         both = torch.cat([data.edge_index, data.edge_index.flip(0)], dim=1)
-        # A loop is its own reverse and is not made twice.
+        # A loop is its own reverse and is not doubled.
         weight = data.edge_weight.where(data.edge_index[0] != data.edge_index[1], 0)
         edge_index, edge_weight = coalesce(
             both, torch.cat([data.edge_weight, weight]), num_nodes=data.num_nodes, reduce="sum"
@@ -52,17 +52,17 @@ class AddReverseEdges(EdgeTransform):
 class DecayedWeights(EdgeTransform):
     r"""Weights each transition by its age, :math:`\sum_t 2^{-\text{age}(t) / \text{half life}}`.
 
-    The age of a transition is that of its later click, counted back from the last click of its
+    The age of a transition is the age of its later click, counted from the last click of its
     session: in seconds (``click_time``) or in clicks.
 
     Args:
-        half_life: Age at which a transition counts half, in ``unit``; of seconds also text as
+        half_life: Age at which a transition counts half, in ``unit``; for seconds also text as
             ``"30min"`` or a timedelta.
         unit: ``"seconds"`` or ``"clicks"``.
 
     Raises:
-        ValueError: If ``half_life`` is not positive, the unit is another, or seconds are asked of
-            graphs without ``click_time``.
+        ValueError: If ``half_life`` is not positive, the unit is unknown, or the unit is seconds
+            and graphs have no ``click_time``.
     """
 
     def __init__(self, half_life: Duration, unit: Literal["seconds", "clicks"] = "seconds") -> None:
@@ -88,7 +88,7 @@ class DecayedWeights(EdgeTransform):
         weight = torch.exp2((at - at[ptr[1:] - 1][session]) / self.half_life)  # [num_clicks]
         within = session[1:] == session[:-1]
         source, target = data.click_index[:-1][within], data.click_index[1:][within]
-        # Each transition finds its edge; one whose edge was removed before adds nothing.
+        # Each transition finds its edge; a transition without an edge adds nothing.
         size = data.num_nodes
         key = data.edge_index[0] * size + data.edge_index[1]
         sorted_key, order = key.sort()
@@ -105,10 +105,11 @@ class DecayedWeights(EdgeTransform):
 
 
 def transformed(transform: Transform, graph: SessionGraph) -> SessionGraph:
-    """A session graph, or a batch, as a transform leaves it.
+    """Applies a transform to a session graph or a batch.
 
     Args:
-        transform: A batch is given to an :class:`EdgeTransform` as a whole, else graph by graph.
+        transform: The transform; an :class:`EdgeTransform` gets a batch as a whole, others graph by
+            graph.
         graph: One session graph, or a batch.
 
     Raises:
@@ -123,7 +124,7 @@ def transformed(transform: Transform, graph: SessionGraph) -> SessionGraph:
 
 
 def _checked(transform: Transform, graph: SessionGraph) -> SessionGraph:
-    """What a transform makes of a graph, refused where it leaves fields that do not fit."""
+    """The result of a transform; raises if its fields do not match."""
     x, place, item = graph.x, graph.click_index, graph.click_item
     name = repr(transform) if isinstance(transform, BaseTransform) else _name(transform)
     new = transform(graph)

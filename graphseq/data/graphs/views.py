@@ -1,4 +1,4 @@
-"""Other views of the sessions of a batch: their clicks changed, their graphs built again."""
+"""Augmented views of the sessions of a batch: changed clicks and new graphs."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ def augmented_view(batch: Batch, augmentation: Augmentation, *key: int) -> Batch
 
     Args:
         batch: Session graphs.
-        augmentation: What changes clicks; see :mod:`graphseq.data.graphs.augment`.
-        *key: What distinguishes this view from others: seed, epoch, number of the view.
+        augmentation: The augmentation; see :mod:`graphseq.data.graphs.augment`.
+        *key: Key of this view: seed, epoch, number of the view.
 
     Returns:
-        As many session graphs on the batch's device. Fields of clicks and sessions come along; the
-        times of a session stay in order.
+        The same number of session graphs on the batch's device. Fields of clicks and sessions are
+        kept; the times of a session stay in order.
     """
     device = batch.click_index.device
     items, ptr = batch.click_item.cpu().numpy(), batch.click_ptr.cpu().numpy()
@@ -49,7 +49,7 @@ def augmented_view(batch: Batch, augmentation: Augmentation, *key: int) -> Batch
 
 
 def session_streams(items: Ints, ptr: Ints, key: Words) -> Words:
-    """A stream of random numbers of each session that depends on its items, in order, alone.
+    """A random stream per session that depends only on its items and their order.
 
     Args:
         items: int64 [num_clicks].
@@ -60,7 +60,7 @@ def session_streams(items: Ints, ptr: Ints, key: Words) -> Words:
         uint64 [num_sessions].
     """
     position = np.arange(len(items)) - np.repeat(ptr[:-1], np.diff(ptr))
-    # The word of a click at its place; their sum modulo 2^64 represents the session.
+    # A hash word per click and position; their sum modulo 2^64 represents the session.
     words = substreams(substreams(key, position), items)
     total = np.concatenate([np.zeros(1, np.uint64), np.cumsum(words, dtype=np.uint64)])
     with np.errstate(over="ignore"):

@@ -1,1 +1,1 @@
-"""Logs of any kind that people hold, read through one door."""
+"""Readers of click logs of any kind, behind one function."""

@@ -1,4 +1,4 @@
-"""A log in a file of DuckDB, which groups and sorts it on disk: codes instead of ids."""
+"""A log in a DuckDB file, which groups and sorts it on disk, with codes instead of ids."""
 
 from __future__ import annotations
 
@@ -28,19 +28,19 @@ from graphseq.data.sessions.vocabulary import UNKNOWN, as_index
 logger = logging.getLogger(__name__)
 
 MEMORY = "1.5GB"
-"""What DuckDB holds in memory at most; beyond that it spills to disk."""
+"""Memory limit of DuckDB; beyond it DuckDB spills to disk."""
 
 THREADS = min(8, os.cpu_count() or 1)
-"""Each has buffers of its own in that memory."""
+"""Number of threads; each has its own buffers in that memory."""
 
 ROWS_PER_BATCH = 1 << 20
-"""Rows that leave DuckDB at a time."""
+"""Number of rows per batch from DuckDB."""
 
 INTEGERS = [f"{sign}{size}INT" for sign in ("", "U") for size in ("TINY", "SMALL", "BIG")]
 INTEGERS += ["INTEGER", "UINTEGER"]
 
 ROWS_LOOKED_AT = 1000
-"""Rows that say whether each is a click."""
+"""Number of first rows that decide whether rows are clicks."""
 
 TICKS = {"BIGINT": "i8", "UBIGINT": "u8", "DOUBLE": "f8"}
 """Types of times in DuckDB and in NumPy."""
@@ -48,15 +48,15 @@ TICKS = {"BIGINT": "i8", "UBIGINT": "u8", "DOUBLE": "f8"}
 
 @dataclass(frozen=True)
 class LogColumns:
-    """What the columns of a log are.
+    """The roles of the columns of a log.
 
     Args:
-        group: Column of sessions or, where ``by_user``, of users.
+        group: Column of sessions, or of users if ``by_user``.
         item, time, user: Columns, as in :meth:`Sessions.from_frame`.
         gap: Longest pause within a session in seconds, or ``None``.
         features: Columns that describe the click.
         described: Columns that describe the item.
-        by_user: Whether groups are users, whose clicks are cut by ``gap``.
+        by_user: Whether groups are users, whose clicks are split by ``gap``.
     """
 
     group: Any
@@ -89,10 +89,10 @@ class CodedLog:
     Codes follow the first appearance in the log.
 
     Args:
-        folder: Where the database lies.
-        columns: What the log's columns are.
-        tick: Seconds of one tick of its times.
-        kinds: What is known of each click -> its type in NumPy; ``i4`` are codes, -1: missing.
+        folder: Folder of the database.
+        columns: The roles of the log's columns.
+        tick: Seconds per tick of its times.
+        kinds: Field of each click -> its NumPy type; ``i4`` fields are codes, with -1 for missing.
     """
 
     folder: Path
@@ -138,7 +138,7 @@ class CodedLog:
             return _index(connection.sql(query).to_arrow_table().column(0))
 
     def described(self, rows: NDArray[np.int64]) -> pd.DataFrame:
-        """What these rows of the log state about their items."""
+        """The item features in these rows of the log."""
         places = [self.columns.places[name] for name in self.columns.described]
         with database(self.folder) as connection:
             connection.register("chosen", pa.table({"row": rows, "place": np.arange(len(rows))}))
@@ -156,7 +156,7 @@ class CodedLog:
             return np.asarray(connection.sql(query).fetchnumpy()["rows"], dtype=np.int64)
 
     def _batches(self, query: str) -> Iterator[pa.RecordBatch]:
-        """The rows of a query; DuckDB works in a thread, so that Ctrl-C is heard meanwhile."""
+        """The rows of a query; DuckDB runs in a thread, so that Ctrl-C is handled meanwhile."""
         with database(self.folder) as connection, ThreadPoolExecutor(1) as thread:
             relation = connection.sql(query)
             try:
@@ -164,7 +164,9 @@ class CodedLog:
                 following = thread.submit(next, reader, None)
                 while (batch := following.result()) is not None:
                     following = thread.submit(next, reader, None)
-                    for start in range(0, len(batch), ROWS_PER_BATCH):  # DuckDB's may be larger
+                    for start in range(
+                        0, len(batch), ROWS_PER_BATCH
+                    ):  # DuckDB's batches may be larger
                         yield batch.slice(start, ROWS_PER_BATCH)
             except BaseException:
                 connection.interrupt()
@@ -176,16 +178,16 @@ def code_log(source: LogSource, columns: LogColumns, folder: Path, num_shards: i
 
     Args:
         source: The log.
-        columns: What its columns are.
-        folder: Where to make the database.
-        num_shards: Into how many parts to cut the clicks; 0: into none.
+        columns: The roles of its columns.
+        folder: Folder for the database.
+        num_shards: Number of parts for the clicks; 0: no parts.
 
     Raises:
         ValueError: If the log is empty or cannot be read, a value is missing that must not be, a
             session has two users, or a shard would have no session.
-        OSError: If something cannot be written, as when the disk is full.
+        OSError: If something cannot be written, for example because the disk is full.
     """
-    if "?" in str(folder):  # DuckDB would take what follows for something else
+    if "?" in str(folder):  # DuckDB would misread the text after it
         raise ValueError(f"The path of a folder made from a log holds no '?', got {folder.parent}.")
     folder.mkdir()
     tick = _read(source, columns, folder)
@@ -203,7 +205,8 @@ def code_log(source: LogSource, columns: LogColumns, folder: Path, num_shards: i
 
 
 def must_be_held(source: LogSource, columns: LogColumns) -> bool:
-    """Whether a log can only be read in memory: rows that are sessions, times of another form."""
+    """Whether a log can only be read in memory: its rows are sessions, or its times have another
+    format."""
     named = list(dict.fromkeys(columns.sources.values()))
     options = source.options
     if options.time_format is not None or options.item_separator is not None:
@@ -211,7 +214,7 @@ def must_be_held(source: LogSource, columns: LogColumns) -> bool:
     if any(name not in source.names for name in named):  # parts of columns, or an error
         return True
     rows = source.first_rows(named, ROWS_LOOKED_AT)
-    if [*columns.sources.values()].count(columns.time) > 1:  # the log's dates, not their ticks
+    if [*columns.sources.values()].count(columns.time) > 1:  # the dates of the log, not their ticks
         times = pd.to_numeric(rows[columns.time].astype("str"), errors="coerce")
         if times.isna().any():
             return True
@@ -227,7 +230,7 @@ def database(folder: Path, *, read_only: bool = True) -> Iterator[duckdb.DuckDBP
     """A connection to the database in a folder, which any number of processes may read.
 
     Raises:
-        OSError: If something cannot be written, as when the disk is full.
+        OSError: If something cannot be written, for example because the disk is full.
     """
     config: dict[str, Any] = {
         "memory_limit": MEMORY,

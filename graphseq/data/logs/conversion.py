@@ -1,4 +1,4 @@
-"""Sessions of a log larger than memory: DuckDB groups and sorts it on disk, and they are cut."""
+"""Builds sessions of a log larger than memory: DuckDB groups and sorts it on disk."""
 
 from __future__ import annotations
 
@@ -34,10 +34,10 @@ from graphseq.data.storage import (
 logger = logging.getLogger(__name__)
 
 BUILD = "build"
-"""Folder of what is needed while sessions are built, within the one that they are built in."""
+"""Folder for temporary files while sessions are built, inside the folder of the sessions."""
 
 NOT_SEEN = -2
-"""What stands for a code that has not appeared yet."""
+"""Placeholder for a code that has not appeared yet."""
 
 
 def convert(
@@ -55,24 +55,24 @@ def convert(
 ) -> None:
     """Builds sessions of a log larger than memory in a folder, for :meth:`Sessions.open`.
 
-    What comes out is what :meth:`Sessions.from_frame` (with ``session=None``:
-    :meth:`Sessions.from_events`) makes of the whole log in memory. Memory holds about two gigabytes
-    and the distinct ids of items, users and features. The folder is whole or not there.
+    The result equals what :meth:`Sessions.from_frame` (with ``session=None``:
+    :meth:`Sessions.from_events`) makes of the whole log in memory. The conversion needs about two
+    gigabytes of memory plus the distinct ids of items, users and features. The folder is created
+    atomically.
 
     Args:
         log: Any log that :meth:`Sessions.from_frame` reads.
-        out: The folder to make, as :meth:`Sessions.save` does; what is needed meanwhile, about 50
-            bytes per click and more with features, lies in a hidden folder beside it.
-        session: Column of sessions, or ``None``: the log of each user, cut by ``gap``.
+        out: The folder to create, as in :meth:`Sessions.save`. Temporary files, about 50 bytes per
+            click and more with features, are in a hidden folder next to it.
+        session: Column of sessions, or ``None``: the log of each user, split by ``gap``.
         item, time, user, features, item_features: As in :meth:`Sessions.from_frame`.
-        gap: Longest pause within a session, as in :meth:`Sessions.from_events`; ``None``: no cut.
+        gap: Longest pause within a session, as in :meth:`Sessions.from_events`; ``None``: no limit.
         options: How the log is read.
 
     Raises:
-        ValueError: If the log is empty or broken, or a column is missing (existing ones are
+        ValueError: If the log is empty or damaged, or a column is missing (existing ones are
             listed). Also if a value is missing (file and rows are named), or a session has two
-            users. Also if the folder holds something else or cannot be written, as when the disk is
-            full.
+            users. Also if the folder holds something else or cannot be written.
     """
     if isinstance(user, (list, tuple)):
         raise ValueError(
@@ -118,7 +118,7 @@ def log_columns(
     """The columns of a log, checked.
 
     Raises:
-        ValueError: If they do not go together.
+        ValueError: If they contradict each other.
     """
     if isinstance(features, str) or isinstance(described, str):
         raise ValueError("features and item_features are lists of column names, got one string.")
@@ -147,21 +147,23 @@ def write_sessions(
     item_features: pd.DataFrame | Sequence[Any] | None = None,
     shard: int | None = None,
 ) -> None:
-    """Writes saved sessions, in the order in which their groups begin in the log.
+    """Writes saved sessions, ordered by the first row of their groups in the log.
 
     Args:
         folder: A new folder of saved sessions.
         log: The log.
         item_features: As in :meth:`Sessions.from_frame`.
-        shard: The part of the log, whose ids keep the codes of the whole log; ``None``: the whole
+        shard: Number of the part, whose ids keep the codes of the whole log; ``None``: the whole
             log, whose ids get codes by their first appearance in the sessions.
 
     Raises:
         OSError: If something cannot be written.
-        ValueError: If ids are of a type that is not saved, or item features do not fit.
+        ValueError: If ids are of a type that cannot be saved, or item features do not match.
     """
     columns = log.columns
-    with database(log.folder):  # one for all: to open it takes longer than a small log
+    with database(
+        log.folder
+    ):  # one for all, since opening it takes longer than reading a small log
         ids = {name: log.ids(name) for name, kind in log.kinds.items() if kind == "i4"}
         codes = {name: Renumbering(ids[name]) for name in ids} if shard is None else {}
         first_rows = _write_clicks(folder, log, codes, shard)
@@ -183,21 +185,21 @@ def write_sessions(
 
 
 class Renumbering:
-    """Codes by first appearance, instead of others.
+    """Replaces codes by codes in order of first appearance.
 
     Args:
-        ids: The ids behind the codes as they are.
+        ids: The ids behind the old codes.
     """
 
     def __init__(self, ids: pd.Index) -> None:
         self._ids = ids
         self._table = np.full(len(ids) + 1, NOT_SEEN, dtype=np.int32)
-        self._table[UNKNOWN] = UNKNOWN  # a missing value stays one
+        self._table[UNKNOWN] = UNKNOWN  # a missing value stays missing
         self._order = [np.empty(0, dtype=np.int32)]
         self._seen = 0
 
     def __call__(self, codes: NDArray[np.int32]) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
-        """The new codes int32 [n], and the places at which a code appears for the first time."""
+        """The new codes int32 [n], and the positions at which a code appears for the first time."""
         unseen = np.flatnonzero(self._table[codes] == NOT_SEEN)
         first = unseen[np.unique(codes[unseen], return_index=True)[1]]
         first.sort()
@@ -214,10 +216,10 @@ class Renumbering:
 def _write_clicks(
     folder: FolderWriter, log: CodedLog, codes: dict[str, Renumbering], shard: int | None
 ) -> NDArray[np.int64]:
-    """Writes what is known of each click, and where sessions begin.
+    """Writes the fields of each click, and where sessions begin.
 
     Returns:
-        The row in the log of the first click on each item that is renumbered, int64 [num_items].
+        The row in the log of the first click on each renumbered item, int64 [num_items].
     """
     columns = log.columns
     arrays = {
@@ -258,7 +260,7 @@ def _write_clicks(
 def _cut(
     batches: Iterable[dict[str, NDArray[Any]]], log: CodedLog
 ) -> Iterator[tuple[dict[str, NDArray[Any]], NDArray[np.int64]]]:
-    """The clicks batch by batch, and the places at which a session begins."""
+    """The clicks batch by batch, and the positions at which a session begins."""
     group, ticks = np.full(1, NOT_SEEN), None
     for clicks in batches:
         group = np.append(group[-1:], clicks["grp"])
@@ -270,7 +272,7 @@ def _cut(
 
 
 def _write_users(folder: FolderWriter, log: CodedLog) -> None:
-    """Writes the users of logs that were cut; all of them, since codes are of the whole log."""
+    """Writes all users of a log in parts, since codes refer to the whole log."""
     with folder.ids_file("user_ids") as ids:
         for names, _, _ in log.groups():
             ids.append(names)

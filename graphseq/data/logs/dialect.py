@@ -1,4 +1,4 @@
-"""Text files of values between separators: what a file's start shows about how it is written."""
+"""Detects how a delimited text file is written, from its first lines."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from graphseq.data.logs.paths import LogFile, open_bytes, readable
 from graphseq.data.logs.source import LogOptions
 
 BYTES_LOOKED_AT = 1 << 16
-"""How much of a file decides on its separator and on the types to try first."""
+"""Size of the start of a file that determines its separator and the types to try first."""
 
 SEPARATORS = (",", ";", "\t", "|", " ")
 NATIVE = (None, "gzip", "zstd")
@@ -24,15 +24,15 @@ NATIVE = (None, "gzip", "zstd")
 
 @dataclass(frozen=True)
 class Dialect:
-    """How a text file is written.
+    """The format of a text file.
 
     Args:
-        separator: Between values.
-        names: Of its columns.
+        separator: Separator of values.
+        names: Names of its columns.
         header: Whether the first line names them.
-        skip: Lines of comment (``# ...``) above it.
+        skip: Comment lines (``# ...``) above the header.
         padded: Whether a blank follows each separator.
-        sample: Its first rows.
+        sample: The first rows.
     """
 
     separator: str
@@ -44,9 +44,9 @@ class Dialect:
 
 
 def first_lines(file: LogFile, encoding: str) -> tuple[str, bool]:
-    """The start of a file, whole lines, and whether it is UTF-8 with one kind of line ends.
+    """The first lines of a file, and whether it is UTF-8 with one kind of line ends.
 
-    A line of only blanks counts as empty and makes it another kind too.
+    A line of only blanks counts as an empty line, and as another kind of line end.
 
     Raises:
         ValueError: If it cannot be decompressed or decoded.
@@ -76,7 +76,7 @@ def first_lines(file: LogFile, encoding: str) -> tuple[str, bool]:
 
 
 def encoding_of(start: bytes, encoding: str) -> str:
-    """The encoding of a text, which a byte order mark at its start decides.
+    """The encoding of a text; a byte order mark at its start takes precedence.
 
     Raises:
         ValueError: If there is no such encoding.
@@ -94,7 +94,7 @@ def encoding_of(start: bytes, encoding: str) -> str:
 def plain_copy(file: LogFile, encoding: str, path: Path, quote: str | None = None) -> LogFile:
     """The same text as UTF-8, not compressed, its lines ended by ``\\n``, written to ``path``.
 
-    Line ends within quotes are part of a value and stay what they are.
+    Line ends within quotes are part of a value and are not changed.
     """
     with readable(file.path), open_bytes(file) as peek:
         encoding = encoding_of(peek.read(4), encoding)
@@ -114,7 +114,7 @@ def plain_copy(file: LogFile, encoding: str, path: Path, quote: str | None = Non
 
 
 def candidates(file: LogFile, text: str, options: LogOptions) -> list[Dialect]:
-    """How a text file may be written, by each separator that it may have.
+    """The possible formats of a text file, one for each possible separator.
 
     Raises:
         ValueError: If it is empty.
@@ -132,23 +132,23 @@ def dialect(
     wanted: Sequence[Any],
     keys: Sequence[str],
 ) -> Dialect:
-    """How a text file is written, so that all columns wanted are there.
+    """The format of a text file in which all wanted columns exist.
 
     Args:
         file: The file.
-        found: How it may be written.
-        options: What the caller states about it.
+        found: The possible formats.
+        options: The options of the caller.
         wanted: Names of the columns to read.
-        keys: Names of columns that its folders give.
+        keys: Names of columns from its folders.
 
     Raises:
-        ValueError: If its separator cannot be told.
+        ValueError: If its separator is ambiguous.
     """
     wanted = [name for name in wanted if name not in keys]
     fits = [d for d in found if all(name in d.names for name in wanted)]
     if options.names is not None:
         fits = [d for d in fits if d.sample and len(d.sample[0]) == len(d.names)]
-    if len(fits) > 1:  # one column alone is in a line of any separator
+    if len(fits) > 1:  # a single column matches any separator
         fits = [d for d in fits if len(d.names) > 1 and _regular(d)] or fits[:1]
     if len(fits) > 1:  # a blank also follows other separators
         fits = [d for d in fits if d.separator != " "]
@@ -159,7 +159,7 @@ def dialect(
         )
     if fits:
         return fits[0]
-    # None fits: the error names the columns of the likeliest.
+    # No format matches: the error names the columns of the most likely one.
     return max(found, key=lambda d: (_regular(d), len(d.names)))
 
 
@@ -186,7 +186,7 @@ def _with(separator: str, text: str, options: LogOptions) -> Dialect:
 
 
 def _comments(text: str, rows: list[list[str]]) -> int:
-    """Lines of comment at the start; a last one with as many values as follow is a header."""
+    """Comment lines at the start; the last one is a header if it has as many values as the rows."""
     lines = text.splitlines()
     number = next((n for n, line in enumerate(lines) if not line.startswith("#")), len(lines))
     if number == 0 or number >= len(rows):
@@ -195,7 +195,7 @@ def _comments(text: str, rows: list[list[str]]) -> int:
 
 
 def _rows(text: str, separator: str, quote: str | None) -> list[list[str]]:
-    """The first lines as rows of values; the csv module knows separators of one character."""
+    """The first lines as rows of values; the csv module supports separators of one character."""
     if len(separator) > 1:
         lines = [line.replace("\x1f", "").replace(separator, "\x1f") for line in text.splitlines()]
         text, separator = "\n".join(lines), "\x1f"

@@ -1,4 +1,4 @@
-"""The one door for logs: whatever a person holds comes in here."""
+"""Opens logs of any kind."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def open_log(log: Log, options: LogOptions | None = None) -> LogSource:
         options: How it is read.
 
     Raises:
-        ValueError: If it is no log, or there is none where its path leads.
+        ValueError: If it is not a log, or there is no log at its path.
     """
     if isinstance(log, LogSource):
         return log
@@ -29,7 +29,7 @@ def open_log(log: Log, options: LogOptions | None = None) -> LogSource:
     if hasattr(log, "readline"):
         raise ValueError(f"An open file ({type(log).__name__}) is not a log: pass its path.")
     if isinstance(log, Iterator) and not hasattr(log, "__arrow_c_stream__"):
-        log = list(log)  # it can be read once, a list can be looked at
+        log = list(log)  # an iterator can be read only once, a list more often
     paths = [log] if isinstance(log, (str, PathLike)) else log
     if (
         isinstance(paths, (list, tuple))

@@ -14,12 +14,12 @@ MAX_ROWS_NAMED = 5
 def rows_named(
     mask: NDArray[np.bool_], place: Callable[[int], str] | None = None, unit: str = "row"
 ) -> str:
-    """Rows where ``mask`` is true, counted and the first of them named.
+    """Counts the rows where ``mask`` is true, and names the first of them.
 
     Args:
         mask: bool [n].
-        place: Where a row is, as ``row 3 of part-0.csv``; ``None``: its number.
-        unit: What a row is called.
+        place: Function from a row to its place, as ``row 3 of part-0.csv``; ``None``: its number.
+        unit: Name of a row.
     """
     rows = np.flatnonzero(mask)
     first = rows[:MAX_ROWS_NAMED].tolist()

@@ -1,4 +1,4 @@
-"""From an event log, one click a row in any order, to the flat arrays of sessions."""
+"""Builds the flat arrays of sessions from an event log with one click per row, in any order."""
 
 from __future__ import annotations
 
@@ -34,17 +34,16 @@ def session_fields(
     item_features: pd.DataFrame | Sequence[str] | None = None,
     options: LogOptions | None = None,
 ) -> dict[str, Any]:
-    """The fields of :class:`~graphseq.data.Sessions` that a log makes.
+    """The fields of :class:`~graphseq.data.Sessions`, built from a log.
 
-    Rows are grouped by ``session``, or, where that is ``None``, by ``user``. They are then ordered
-    by time, rows of equal time in the log's order, and cut wherever the pause is longer than
-    ``gap``.
+    Rows are grouped by ``session``, or by ``user`` if that is ``None``. They are then ordered by
+    time, with rows of equal time in the log's order, and split at pauses longer than ``gap``.
 
     Args:
-        log: What a person holds, see :data:`~graphseq.data.logs.source.Log`.
-        item, time, user, session: Names of its columns; several for the user, where the first one
-            that a row has determines the user.
-        gap: The longest pause within a session, as ``"30min"`` or in seconds; ``None``: no cut.
+        log: The log, see :data:`~graphseq.data.logs.source.Log`.
+        item, time, user, session: Names of its columns. ``user`` may be several columns, of which
+            the first one with a value determines the user of a row.
+        gap: The longest pause within a session, as ``"30min"`` or in seconds; ``None``: no limit.
         features: Columns that describe the click.
         item_features: Columns that describe the item, or a frame indexed by item id.
         options: How the log is read.
@@ -75,7 +74,7 @@ def session_fields(
     with open_log(log, options) as source:
         rows_alone = session is not None and not source.has(session, [item])
         if rows_alone and not source.has(item, []):
-            source.read(named, ids=ids)  # states which columns exist, and which do not
+            source.read(named, ids=ids)  # raises for columns that do not exist
         wanted = [c for c in named if c != session] if rows_alone else named
         frame = source.read([*wanted, *features, *described], ids=ids)
         if len(frame) == 0:
@@ -85,7 +84,7 @@ def session_fields(
         place = source.place if row is None else place_of_click(row, source.place)
         if len(visitor) > 1:
             frame[user] = visitors([frame[name] for name in visitor], options.ids, place)
-        if rows_alone:  # then each row is a session, if it can be one
+        if rows_alone:  # then each row is a session, if possible
             if row is None:
                 source.read([session], ids=[session])  # states which columns exist
             frame[session] = row
@@ -104,7 +103,7 @@ def session_fields(
         users = codes_of(user) if user is not None and session is not None else None
 
     order = sorted_order(group, None if times is None else times.ticks)
-    if order is not None:  # groups keep their codes: they are sorted by them
+    if order is not None:  # groups keep their codes, by which they are sorted
         group, items = group[order], items[order]
         times = None if times is None else times.take(order)
     first = np.empty(len(vocabulary), dtype=np.int64)
@@ -154,10 +153,10 @@ def session_fields(
 
 
 def visitors(columns: Sequence[pd.Series], rule: IdRule, place: Callable[[int], str]) -> pd.Series:
-    """The user of a row, where several columns may give it: the first one with a value decides.
+    """The user of each row, from the first of several columns that has a value.
 
-    Ids of the first column stay as they are. Ids of the others get the name of their column in
-    front, as ``"cookie=7"``, since a cookie 7 is not the user 7.
+    Ids of the first column are unchanged. Ids of the others are prefixed with the column name, as
+    ``"cookie=7"``, because cookie 7 is not user 7.
 
     Args:
         columns: As a user and a cookie, [n] each; missing where the row has none.
@@ -174,7 +173,7 @@ def visitors(columns: Sequence[pd.Series], rule: IdRule, place: Callable[[int], 
 
 
 def plain_array(ids: pd.Index) -> Any:
-    """Ids as a NumPy array, or, if they are text, as an array in Arrow's memory."""
+    """Ids as a NumPy array, or as an array in Arrow's memory if they are text."""
     return ids.array if isinstance(ids.dtype, pd.StringDtype) else ids.to_numpy()
 
 
@@ -189,13 +188,13 @@ def _complete(
 def sorted_order(
     group: NDArray[np.integer[Any]], seconds: NDArray[Any] | None
 ) -> NDArray[np.int64] | None:
-    """The stable order by (group, time), or ``None`` where the log is in order already."""
+    """The stable order by (group, time), or ``None`` if the log is already ordered."""
     order = None
     if (group[1:] < group[:-1]).any():
         order = _group_order(group)
     if seconds is None:
         return order
-    # Most logs are written in time: then grouping is all there is to do.
+    # Most logs are ordered by time: then grouping is enough.
     times = seconds if order is None else seconds[order]
     groups = group if order is None else group[order]
     if ((times[1:] >= times[:-1]) | (groups[1:] != groups[:-1])).all():
@@ -205,7 +204,7 @@ def sorted_order(
 
 
 def _group_order(group: NDArray[np.integer[Any]]) -> NDArray[np.int64]:
-    """The stable order by group: (group, row) as one integer, sorted, is four times faster."""
+    """The stable order by group; sorting (group, row) as one integer is four times faster."""
     rows = len(group)
     key = group.astype(np.int64) * rows + np.arange(rows)
     key.sort()
@@ -216,7 +215,7 @@ def _group_order(group: NDArray[np.integer[Any]]) -> NDArray[np.int64]:
 def one_user(
     codes: NDArray[np.integer[Any]], ptr: NDArray[np.int64], session_ids: Any, column: str
 ) -> NDArray[np.int64]:
-    """The user of each session; -1 where no click names one."""
+    """The user of each session; -1 if no click has one."""
     users = np.maximum.reduceat(codes, ptr[:-1])
     other = (codes != np.repeat(users, np.diff(ptr))) & (codes != UNKNOWN)
     if other.any():

@@ -1,4 +1,4 @@
-"""Logs in files, read by DuckDB, which loads nothing from the net and leaves nothing behind."""
+"""Logs in files, read by DuckDB without network access or leftover files."""
 
 from __future__ import annotations
 
@@ -44,8 +44,8 @@ class FileLog(LogSource):
             },
         )
         self.connection.execute("SET TimeZone = 'UTC'; SET enable_progress_bar = false")
-        # From a Parquet file's least and largest values, which leave NaN out, it concludes that
-        # isnan(...) is false everywhere.
+        # DuckDB would conclude from a Parquet file's minimum and maximum, which ignore NaN, that
+        # isnan(...) is always false.
         self.connection.execute("SET disabled_optimizers = 'statistics_propagation'")
         self._starts: list[int] | None = None
 
@@ -65,7 +65,7 @@ class FileLog(LogSource):
 
     @abstractmethod
     def arrow(self, columns: Sequence[str], ids: Collection[str] = ()) -> pa.Table:
-        """These columns as Arrow's, in the log's order; see :meth:`read`."""
+        """These columns as Arrow columns, in the log's order; see :meth:`read`."""
 
     @abstractmethod
     def as_sql(self, columns: Sequence[str]) -> tuple[str, list[str]]:
@@ -76,7 +76,7 @@ class FileLog(LogSource):
 
     @abstractmethod
     def rows_of(self, file: LogFile) -> int:
-        """How many rows a file has."""
+        """The number of rows of a file."""
 
     def place(self, row: int) -> str:
         if len(self.files) == 1:
@@ -98,19 +98,19 @@ class FileLog(LogSource):
 
     @contextmanager
     def reading(self) -> Iterator[None]:
-        """What DuckDB reports about a file becomes one sentence that names the file."""
+        """A context that turns DuckDB's errors into one sentence that names the file."""
         try:
             yield
         except duckdb.Error as error:
             raise refusal(error, self.blamed(error)) from error
 
     def blamed(self, error: duckdb.Error) -> Sequence[LogFile]:
-        """The files that an error may be about."""
+        """The files that an error may refer to."""
         return self.files
 
 
 def refusal(error: duckdb.Error, files: Sequence[LogFile]) -> ValueError:
-    """What DuckDB reports about a file, in one sentence."""
+    """DuckDB's error about a file, in one sentence."""
     text = str(error)
     named = [str(file.path) for file in files if str(file.path) in text]
     path = max(named, key=len) if named else str(files[0].path)

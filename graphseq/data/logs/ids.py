@@ -1,4 +1,4 @@
-"""Columns of ids: each value keeps its own value, exactly, or the column is refused."""
+"""Columns of ids: every value is kept exactly, or the column raises an error."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ import pyarrow.compute as pc
 from graphseq.data.logs.errors import rows_named
 
 IdRule = Literal["auto", "integer", "text"]
-"""What ids are: whatever the log says, or integers, or text, whatever they are in the log."""
+"""Type of ids: as in the log, or always integers, or always text."""
 
 INTEGER = r"^(0|-?[1-9]\d*)$"
-"""Text that is written just as the integer it stands for is."""
+"""Pattern of text that is written exactly like its integer."""
 
 FIRST = 1000
-"""How many values are looked at before all are."""
+"""Number of values checked before all values are."""
 
 PLAIN = (int, np.integer, str, float, np.floating, bool, np.bool_)
 
@@ -32,23 +32,23 @@ def id_column(
     what: str | None = None,
     place: Callable[[int], str] | None = None,
 ) -> pd.Series:
-    """The ids of a column as integers, text, floats, booleans or dates; missing ones stay missing.
+    """The ids of a column as integers, text, floats, booleans or dates; missing ids stay missing.
 
-    Integers stay integers of 64 bits, with or without missing values. Floats that are all whole,
-    as pandas makes of integers with missing values, are those integers. Decimals without a
-    fraction are integers, other decimals and UUIDs their text. A column of Python objects keeps
+    Integers stay integers of 64 bits, with or without missing values. Floats that are all whole
+    become integers, because pandas turns integers with missing values into floats. Decimals without
+    a fraction become integers, other decimals and UUIDs text. A column of Python objects keeps
     integers and text apart.
 
     Args:
         column: The values, [n].
-        rule: ``"auto"``: as above. ``"text"``: the text of each. ``"integer"``: integers, also
-            where the log has their text.
+        rule: ``"auto"``: as above. ``"text"``: the text of each id. ``"integer"``: integers, also
+            if the log has their text.
         what: How an error names the column.
         place: Where a row is, for an error.
 
     Raises:
         ValueError: If ids are of a type that cannot be saved, may have lost digits as floats, or
-            are not integers where ``rule`` asks for them.
+            are not integers although ``rule`` requires it.
     """
     what = f"column {column.name!r}" if what is None else what
     kind = column.dtype
@@ -85,9 +85,9 @@ def id_column(
 
 
 def series_of_arrow(values: Any, name: str) -> pd.Series:
-    """A column of Arrow's as one of pandas, with every value as it is.
+    """An Arrow column as a pandas column, with unchanged values.
 
-    Integers with missing values are of a masked type, since floats would lose their last digits.
+    Integers with missing values get a masked type, since floats would lose their last digits.
 
     Raises:
         ValueError: If values are nested.
@@ -160,7 +160,7 @@ def _plain(column: pd.Series) -> pd.Series:
 
 
 def _of_floats(column: pd.Series, what: str) -> pd.Series:
-    """Floats that are all whole as the integers that they are."""
+    """Floats that are all whole, as integers."""
     values = column.to_numpy(dtype=np.float64, na_value=np.nan)
     there = values[~np.isnan(values)]
     if not np.isfinite(there).all():
@@ -245,12 +245,12 @@ def _of_objects(column: pd.Series, what: str, place: Callable[[int], str] | None
 
 
 def _is_unicode(text: str) -> bool:
-    """Whether a text has no half of a surrogate pair alone."""
+    """Whether a text has no lone surrogate."""
     return not any("\ud800" <= character <= "\udfff" for character in text)
 
 
 def _of_integers(column: pd.Series) -> pd.Series:
-    """Python integers as 64 bits, with a sign or without; larger ones as text."""
+    """Python integers as 64 bits, signed or unsigned; larger ones as text."""
     missing = column.isna().to_numpy()
     values = column.to_numpy()
     there = values[~missing]
@@ -265,7 +265,7 @@ def _of_integers(column: pd.Series) -> pd.Series:
 
 
 def integers_of_text(text: Any) -> Any | None:
-    """Arrow text as int64 or uint64 where every value is written as that integer, else ``None``."""
+    """Arrow text as int64 or uint64 if every value is written as that integer, else ``None``."""
     for part in (text.slice(0, FIRST), text):
         if not pc.all(pc.match_substring_regex(part, INTEGER)).as_py():
             return None
@@ -274,13 +274,13 @@ def integers_of_text(text: Any) -> Any | None:
 
 
 def cast_text(text: Any, kind: pa.DataType) -> Any | None:
-    """Arrow text as another type, or ``None`` where a value is none of it."""
+    """Arrow text as another type, or ``None`` if a value cannot be converted."""
     try:
-        pc.cast(text.slice(0, FIRST), kind)  # Arrow makes an error of every value that fails
+        pc.cast(text.slice(0, FIRST), kind)  # Arrow raises an error for every value that fails
         found = pc.cast(text, kind)
     except pa.ArrowInvalid:
         return None
-    # Arrow takes 0x10 for 16; a log that writes it means a text.
+    # Arrow reads 0x10 as 16, but in a log it is text.
     hexadecimal = not pa.types.is_temporal(kind) and pc.any(pc.match_substring(text, "x")).as_py()
     return None if hexadecimal else found
 

@@ -1,4 +1,4 @@
-"""Logs in JSON lines: each value is the number or the text in the file."""
+"""Logs in JSON lines, with each number and text as in the file."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from graphseq.data.logs.text import typed_text
 from graphseq.data.logs.typed import WRITTEN
 
 OBJECTS_LOOKED_AT = 1000
-"""How many objects say which columns there are."""
+"""Number of first objects that determine the columns."""
 
 BYTES_AN_OBJECT = 1 << 28
-"""How long an object may be."""
+"""Maximum length of an object."""
 
 
 class JsonLog(FileLog):
@@ -32,7 +32,7 @@ class JsonLog(FileLog):
         options: How they are read.
 
     Raises:
-        ValueError: If one is broken, cut off, or not written in the encoding.
+        ValueError: If one is damaged, truncated, or not in the encoding.
     """
 
     def __init__(self, files: Sequence[LogFile], options: LogOptions) -> None:
@@ -73,7 +73,7 @@ class JsonLog(FileLog):
                 made[name] = typed_text(text, name in ids)
             else:
                 made[name] = self._column(f"v{place}", name, name in ids, part)
-            if rows and made[name].null_count == rows:  # a key that no object has?
+            if rows and made[name].null_count == rows:  # is it a key that no object has?
                 check_columns([column], self.names, str(self.files[0].path))
         return pa.table(made)
 
@@ -112,14 +112,14 @@ class JsonLog(FileLog):
         return split_name(name, self.names) if "." in name else (name, "")
 
     def _lists(self, column: str, name: str, is_id: bool, part: str) -> Any:
-        """A column of JSON arrays as lists of what they hold, or of a part of each."""
+        """A column of JSON arrays as lists of their values, or of a part of each value."""
         path = _path(*part.split("."))[1:]
         held = f"json_extract({column}, {literal('$[*]' + path)})" if part else f"{column}::JSON[]"
         with self.reading():
             lengths = self.connection.sql(
                 f"SELECT json_array_length({column})::BIGINT, len({held})::BIGINT FROM raw"
             ).to_arrow_table()
-            if lengths.column(0) != lengths.column(1):  # where some objects lack the part
+            if lengths.column(0) != lengths.column(1):  # if some objects lack the part
                 found = f"json_extract(u, {literal('$' + path)})"
                 held = f"list_transform({column}::JSON[], lambda u: {found})"
             self.connection.execute(
@@ -137,7 +137,7 @@ class JsonLog(FileLog):
     def _column(
         self, column: str, name: str, is_id: bool, part: str = "", table: str = "raw"
     ) -> Any:
-        """A column of JSON values, or of a part of each, typed by what all of them are."""
+        """A column of JSON values, or of a part of each, with one type for all of them."""
         kinds = {
             kind
             for (kind,) in self.connection.sql(
@@ -162,7 +162,7 @@ class JsonLog(FileLog):
                 f"Column {name!r} of {self.files[0].path} mixes {' and '.join(sorted(kinds))} "
                 "values: write one type, or, for ids, pass ids='text'."
             )
-        # Of a number, the text that the file has: DOUBLE would lose the last digits of integers.
+        # Numbers are read as text from the file: DOUBLE would lose the last digits of integers.
         text = (
             self.connection.sql(f"SELECT {column} ->> '$' FROM {table}").to_arrow_table().column(0)
         )
@@ -231,6 +231,6 @@ class JsonLog(FileLog):
 
 
 def _path(*names: str) -> str:
-    """The JSON path of a key, whatever is in its name, or of a key of the object it leads to."""
+    """The JSON path of a key with any name, or of a key of the object at it."""
     quoted = [name.replace("\\", "\\\\").replace('"', '\\"') for name in names]
     return "$" + "".join(f'."{name}"' for name in quoted)

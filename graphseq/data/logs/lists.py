@@ -1,4 +1,4 @@
-"""Sessions as lists, arrays, tensors or columns: their ids in one column, and where each starts."""
+"""Reads sessions from lists, arrays, tensors or columns: one column of ids, and session starts."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def read_lists(sessions: Any, *, empty: bool = False) -> tuple[pd.Series, NDArra
     Args:
         sessions: A list of lists, arrays, tensors or columns; an array or tensor of two
             dimensions, one session per row; or a column of lists of pandas, polars or Arrow.
-        empty: Whether a session may have no click.
+        empty: Whether a session may be empty.
 
     Returns:
         Item ids [num_clicks], as :func:`~graphseq.data.logs.ids.id_column` makes them, and int64
@@ -124,7 +124,7 @@ def is_session(session: Any) -> bool:
 
 
 def _array(session: Any) -> Any:
-    """A session as an array of NumPy, or as a list where its values are Python's."""
+    """A session as a NumPy array, or as a list if its values are Python objects."""
     if isinstance(session, (list, tuple)):
         return session
     if hasattr(session, "detach"):
@@ -142,7 +142,7 @@ def _array(session: Any) -> Any:
 
 
 def _values(part: Any) -> list[Any]:
-    """Values one by one, of Python where they are numbers or text."""
+    """Single values, as Python numbers or text where possible."""
     if isinstance(part, np.ndarray):
         return list(part) if part.dtype.kind in "mM" else part.tolist()
     return list(part)

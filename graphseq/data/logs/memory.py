@@ -27,8 +27,8 @@ class MemoryLog(LogSource):
     """A log in memory; columns are converted when they are read, and only those.
 
     Args:
-        log: What a person holds.
-        options: How it is read.
+        log: The log.
+        options: Options for reading it.
 
     Raises:
         ValueError: If it is not a log.
@@ -84,7 +84,7 @@ class MemoryLog(LogSource):
         return Typed(connection, f"SELECT {', '.join(map(quoted, named))} FROM held", tick)
 
     def close(self) -> None:
-        pass  # what is held stays with its owner
+        pass  # the data stays with its owner
 
 
 def _part(column: pd.Series, part: str, name: str) -> pd.Series:
@@ -126,10 +126,10 @@ def _no_log(log: Any, what: str) -> ValueError:
 
 
 def _arrow(log: Any) -> tuple[list[Any], Callable[[list[Any]], pd.DataFrame]] | None:
-    """Names and reader of what hands out its columns as Arrow's."""
+    """Column names and reader of an object with an Arrow stream."""
     if isinstance(log, pa.RecordBatch):
         log = pa.Table.from_batches([log])
-    if isinstance(log, pa.RecordBatchReader):  # which can be read once
+    if isinstance(log, pa.RecordBatchReader):  # it can be read only once
         log = log.read_all()
     if isinstance(log, pa.Table):
         table = log
@@ -207,11 +207,11 @@ def _columns(columns: Mapping[Any, Any]) -> pd.DataFrame:
 
 
 def column_of(values: Any, name: str = "values") -> pd.Series:
-    """Values of any library in one column, each as it is.
+    """Values of any library as one column, unchanged.
 
     Args:
         values: An array of NumPy, a tensor, a column of pandas, polars or Arrow, or a list.
-        name: What the column is called.
+        name: Name of the column.
 
     Raises:
         ValueError: If it has more than one dimension.
@@ -241,7 +241,7 @@ def column_of(values: Any, name: str = "values") -> pd.Series:
 
 
 def _plain(value: Any) -> Any:
-    """A tensor or array without dimensions as the value that it holds."""
+    """A tensor or array without dimensions as its value."""
     if isinstance(value, pa.Scalar):
         return value.as_py()
     holds = (hasattr(value, "detach") or isinstance(value, np.ndarray)) and value.ndim == 0

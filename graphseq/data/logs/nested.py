@@ -1,4 +1,4 @@
-"""Columns of lists and of structs, which stay in Arrow's memory."""
+"""Columns of lists and structs, which stay in Arrow's memory."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from graphseq.data.logs.ids import series_of_arrow
 
 
 def column_of_arrow(values: Any, name: str) -> pd.Series:
-    """A column of Arrow's as one of pandas; nested values stay in Arrow's memory."""
+    """An Arrow column as a pandas column; nested values stay in Arrow's memory."""
     if pa.types.is_nested(values.type):
         return pd.Series(pd.arrays.ArrowExtensionArray(values), name=name)
     return series_of_arrow(values, name)
 
 
 def field_of(values: Any, part: str, name: str) -> Any:
-    """A part of structs, or of the structs in lists, as an array, or as lists, of Arrow.
+    """A field of structs, or of structs in lists, as an Arrow array or lists.
 
     Args:
         values: Arrow's column.
         part: Names of a field and of fields in it, with dots between; empty: the column itself.
-        name: What the caller calls it, for errors.
+        name: The caller's name for it, for errors.
 
     Raises:
         ValueError: If there is no such part.
@@ -53,7 +53,7 @@ def _one_field(values: Any, field: str, name: str) -> Any:
 
 
 def is_list(kind: Any) -> bool:
-    """Whether a type of Arrow's is one of lists."""
+    """Whether an Arrow type is a list type."""
     return bool(
         pa.types.is_list(kind)
         or pa.types.is_large_list(kind)

@@ -1,4 +1,4 @@
-"""Logs in Parquet files: the columns asked for, of the types that the files state."""
+"""Logs in Parquet files: the requested columns, with the types of the files."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class ParquetLog(FileLog):
         options: How they are read.
 
     Raises:
-        ValueError: If one is broken or cut off.
+        ValueError: If one is damaged or truncated.
     """
 
     def __init__(self, files: Sequence[LogFile], options: LogOptions) -> None:
@@ -107,7 +107,7 @@ class ParquetLog(FileLog):
             return self.connection.sql(f"FROM {table} LIMIT 0").columns
 
     def _kind(self, name: str) -> pa.DataType | None:
-        """The type of a column in all files; ``None``: it is a key of folders, which is text."""
+        """The type of a column in all files; ``None``: a key of folders, which is text."""
         common: pa.DataType | None = None
         for schema, file in zip(self.schemas, self.files, strict=True):
             if name not in schema.names:
@@ -132,7 +132,7 @@ class ParquetLog(FileLog):
         return common
 
     def blamed(self, error: duckdb.Error) -> Sequence[LogFile]:
-        """Where DuckDB names no file, the first that it cannot read to its end."""
+        """If DuckDB names no file, the first one that it cannot read to the end."""
         if len(self.files) > 1 and not any(str(file.path) in str(error) for file in self.files):
             for file in self.files:
                 values = f"max(hash(COLUMNS(*))) FROM read_parquet({literal(str(file.path))})"
@@ -148,7 +148,7 @@ class ParquetLog(FileLog):
 
 
 def _plain(kind: pa.DataType) -> pa.DataType:
-    """One type for text of all sorts, and for integers with a sign."""
+    """One type for all kinds of text, and one for signed integers."""
     if pa.types.is_dictionary(kind):
         return _plain(kind.value_type)
     if pa.types.is_large_string(kind) or pa.types.is_string_view(kind):

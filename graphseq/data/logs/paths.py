@@ -1,4 +1,4 @@
-"""Files of a log, from a path, a list of paths, a glob or a folder, and how each is stored."""
+"""Files of a log, from a path, a list of paths, a glob or a folder, with their formats."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ MAGIC = {
     b"\xfd7zXZ\x00": "xz",
     b"PK\x03\x04": "zip",
 }
-"""How files of a compression begin, whatever their names are."""
+"""First bytes of files of each compression."""
 
 NO_VALUE = "__HIVE_DEFAULT_PARTITION__"
 
 DAMAGED = (lzma.LZMAError, zipfile.BadZipFile, zlib.error)
-"""What readers of compressed files raise, beside OSError."""
+"""Exceptions of readers of compressed files, besides OSError."""
 
 Kind = Literal["parquet", "json", "text"]
 
@@ -45,10 +45,10 @@ class LogFile:
     """A file of a log.
 
     Args:
-        path: Where it lies.
+        path: Its path.
         kind: Its format.
-        compression: How it is compressed, of text and JSON.
-        keys: What the names of its folders state about all its rows, as in ``day=3/part.csv``.
+        compression: Its compression, for text and JSON.
+        keys: Values for all its rows from the names of its folders, as in ``day=3/part.csv``.
     """
 
     path: Path
@@ -61,7 +61,7 @@ def files_of(paths: Sequence[str | PathLike[str]]) -> list[LogFile]:
     """The files of these paths, in order; files of folders and globs are ordered by their paths.
 
     Raises:
-        ValueError: If a path leads to no file, or files are of several formats.
+        ValueError: If a path is not a file, or files have several formats.
     """
     found: list[LogFile] = []
     for each in paths:
@@ -163,7 +163,7 @@ def _only_member(path: Path) -> str:
 
 
 def broken(path: Path | str, reason: object) -> ValueError:
-    """The error of a file that cannot be read, in one sentence."""
+    """The error for an unreadable file, in one sentence."""
     text = " ".join(str(reason).split()).rstrip(".") or type(reason).__name__
     return ValueError(
         f"{path} cannot be read: it is broken, cut off or of another format ({text})."
@@ -172,7 +172,7 @@ def broken(path: Path | str, reason: object) -> ValueError:
 
 @contextmanager
 def readable(path: Path | str) -> Iterator[None]:
-    """Whatever goes wrong while reading a file becomes one sentence that names the file."""
+    """A context that turns any reading error into one sentence that names the file."""
     try:
         yield
     except (pa.ArrowException, OSError, EOFError, UnicodeError, *DAMAGED) as error:

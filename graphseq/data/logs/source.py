@@ -1,4 +1,4 @@
-"""Whatever a person holds as a log, opened: names of its columns, and its columns as they are."""
+"""An opened log of any kind: names of its columns, and its columns unchanged."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ logger = logging.getLogger(__name__)
 
 
 Log = Any
-"""A log: a frame of pandas or polars, a table of Arrow, a relation of DuckDB, whatever else hands
-out Arrow's stream, a list of dicts, a dict of columns; a path, a list of paths, a glob or a folder.
+"""A log: a pandas or polars frame, an Arrow table, a DuckDB relation, any other object with an
+Arrow stream, a list of dicts, a dict of columns; a path, a list of paths, a glob or a folder.
 """
 
 
@@ -33,7 +33,7 @@ class BadLine:
     Args:
         file: The file.
         line: Its number, counted from 1.
-        reason: Why.
+        reason: The reason.
     """
 
     file: str
@@ -43,24 +43,26 @@ class BadLine:
 
 @dataclass(frozen=True)
 class LogOptions:
-    """How a log is read; all but ``ids`` and ``time_unit`` are for text files.
+    """Options for reading a log; all except ``ids`` and ``time_unit`` are for text files.
 
     Args:
         names: Names of the columns of files without a header line.
-        separator: Between values; ``None``: recognized among comma, semicolon, tab, bar and blank.
-        encoding: Of text files, by its name in Python.
-        quote: What encloses values that hold separators; ``None``: nothing does.
-        null_values: What represents a missing value, besides nothing at all.
-        ids: ``"auto"``: integers where every value is written as that integer, else text;
-            ``"text"``: always text; ``"integer"``: always integers.
-        time_unit: Of times that are numbers: ``"s"``, ``"ms"``, ``"us"``, ``"ns"``, ``"min"``,
+        separator: Separator of values; ``None``: detected among comma, semicolon, tab, bar and
+            blank.
+        encoding: Encoding of text files, by its name in Python.
+        quote: Character that encloses values with separators; ``None``: no quotes.
+        null_values: Texts that represent a missing value, besides empty text.
+        ids: ``"auto"``: integers if every value is written as that integer, else text; ``"text"``:
+            always text; ``"integer"``: always integers.
+        time_unit: Unit of numeric times: ``"s"``, ``"ms"``, ``"us"``, ``"ns"``, ``"min"``,
             ``"hour"`` or ``"day"``; ``None``: seconds or counters.
-        time_format: Of times that are text but not ISO 8601, in the directives of ``strptime``, as
-            ``"%a %b %d %H:%M:%S %z %Y"``; without a zone: UTC.
-        bad_lines: Lines with too few or too many values: ``"refuse"``; ``"skip"``, with a warning
-            that counts them; or a list, to skip them and put a :class:`BadLine` in for each.
-        item_separator: Between the items of a row that holds a whole session as one text; times and
-            features with as many parts are taken apart with them.
+        time_format: Format of times that are text but not ISO 8601, with the directives of
+            ``strptime``, as ``"%a %b %d %H:%M:%S %z %Y"``; without a zone: UTC.
+        bad_lines: Handling of lines with too few or too many values: ``"refuse"``; ``"skip"``, with
+            a warning that counts them; or a list, which gets a :class:`BadLine` for each skipped
+            line.
+        item_separator: Separator of the items in a row that holds a whole session as one text.
+            Times and features with as many parts are split in the same way.
 
     Raises:
         ValueError: If an option is not one of these.
@@ -79,10 +81,10 @@ class LogOptions:
 
     @classmethod
     def from_options(cls, options: Mapping[str, Any]) -> LogOptions:
-        """Options by their names.
+        """Options from their names.
 
         Raises:
-            TypeError: If there is no such option; those that there are, are listed.
+            TypeError: If there is no such option; the message lists the options.
         """
         known = [option.name for option in fields(cls)]
         for name in options:
@@ -114,11 +116,11 @@ class Typed:
     """Columns of a log as SQL.
 
     Args:
-        connection: Where to run it; it closes with the log.
-        sql: A SELECT of the columns by their names, in the log's order. Ids are integers of 64
-            bits, text, floats, booleans or moments. The time is ticks, BIGINT, UBIGINT or DOUBLE.
+        connection: Connection to run it on; it closes with the log.
+        sql: A SELECT of the columns by name, in the log's order. Ids are 64-bit integers, text,
+            floats, booleans or timestamps. The time is in ticks, as BIGINT, UBIGINT or DOUBLE.
             Features are BIGINT, DOUBLE, BOOLEAN, text or moments. Missing values are NULL.
-        tick: Seconds of one tick.
+        tick: Seconds per tick.
     """
 
     connection: duckdb.DuckDBPyConnection
@@ -127,7 +129,7 @@ class Typed:
 
 
 class LogSource(ABC):
-    """A log that was opened; close it, or use it in a ``with`` statement.
+    """An opened log; close it, or use it in a ``with`` statement.
 
     Args:
         names: Names of its columns, keys of hive folders last.
@@ -139,41 +141,41 @@ class LogSource(ABC):
 
     @abstractmethod
     def read(self, columns: Sequence[Any], ids: Collection[Any] = ()) -> pd.DataFrame:
-        """These columns, in the log's order, with every value as it is in the log.
+        """These columns, in the log's order, with unchanged values.
 
-        Integers with missing values are of a masked type, never floats. Of text files, columns
-        are integers where every value is written as that integer.
+        Integers with missing values have a masked type and are never floats. In text files, a
+        column is integer if every value is written as that integer.
 
         Args:
             columns: Names of columns.
-            ids: The columns that hold ids: never floats or booleans where they come from text.
+            ids: Columns of ids, which never become floats or booleans if they come from text.
 
         Raises:
             ValueError: If a column does not exist, exists twice, or cannot be read.
         """
 
     def first_rows(self, columns: Sequence[Any], number: int) -> pd.DataFrame:
-        """The first rows of these columns, where values of text files are text."""
+        """The first rows of these columns; values of text files are text."""
         return self.read(columns).head(number)
 
     @contextmanager
     def reading(self) -> Iterator[None]:
-        """Within it, whatever goes wrong with a file of the log becomes one sentence."""
+        """A context that turns any error with a file of the log into one sentence."""
         yield
 
     def has(self, name: Any, beside: Sequence[Any]) -> bool:
-        """Whether there is such a column, or part of one, in a log that also has the others."""
+        """Whether this column, or part of a column, exists in a log that also has the others."""
         return split_name(name, self.names)[0] in self.names
 
     def place(self, row: int) -> str:
-        """Where a row of the log is, for errors: ``row 3``, or ``row 3 of part-0.csv``."""
+        """The place of a row for errors: ``row 3``, or ``row 3 of part-0.csv``."""
         return f"row {row}"
 
     @abstractmethod
     def typed(
         self, *, ids: Sequence[str], time: str | None = None, features: Sequence[str] = ()
     ) -> Typed:
-        """Columns as SQL, by the rules that hold in memory; of files, nothing is held in memory.
+        """Columns as SQL, by the same rules as in memory; files are not read into memory.
 
         Args:
             ids: Columns of ids.
@@ -204,7 +206,7 @@ def split_name(name: Any, existing: Collection[Any]) -> tuple[Any, str]:
     """A column and a part of it: ``events.aid`` is the part ``aid`` of a column ``events``.
 
     Args:
-        name: What the caller calls it; where a column has this very name, it has no part.
+        name: The caller's name for it; if a column has exactly this name, it has no part.
         existing: Names of the columns.
     """
     if name not in existing and isinstance(name, str) and "." in name:
@@ -215,7 +217,7 @@ def split_name(name: Any, existing: Collection[Any]) -> tuple[Any, str]:
 
 
 def check_columns(columns: Sequence[Any], existing: Sequence[Any], what: str) -> None:
-    """Raises ValueError if a column is missing (existing ones are named) or is there twice."""
+    """Raises ValueError if a column is missing (existing ones are named) or exists twice."""
     absent = [c for c in columns if c not in existing]
     if absent:
         hint = ""

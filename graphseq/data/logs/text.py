@@ -1,4 +1,4 @@
-"""Logs in text files, read as text, then typed by what every value of a column is."""
+"""Logs in text files, read as text; the values of a column then determine its type."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ from graphseq.data.logs.source import BadLine, LogOptions, check_columns, logger
 from graphseq.data.logs.typed import WRITTEN
 
 DIGITS_OF_BIGINT = 18
-"""Integers of as many characters are 64 bits for sure."""
+"""Integers with up to this many characters always fit in 64 bits."""
 
 
 class TextLog(FileLog):
-    """A log in text files of values between separators.
+    """A log in delimited text files.
 
     Args:
         files: The files, in order.
-        options: How they are read.
+        options: Options for reading them.
 
     Raises:
-        ValueError: If one is empty, or is not written in the encoding.
+        ValueError: If one is empty, or not in the encoding.
     """
 
     def __init__(self, files: Sequence[LogFile], options: LogOptions) -> None:
@@ -87,7 +87,7 @@ class TextLog(FileLog):
         try:
             return self._typed(columns, ids, dialects)
         except duckdb.Error as error:
-            # Line ends of several kinds: DuckDB reads one kind.
+            # Several kinds of line ends: DuckDB reads one kind.
             if "invalid state" not in str(error):
                 raise
             self._plain = [self._copy(number) for number in range(len(self.files))]
@@ -247,7 +247,7 @@ def _places(select: Sequence[str]) -> list[str]:
 def _guess(
     name: str, dialects: Sequence[Dialect], files: Sequence[LogFile], nulls: Sequence[str]
 ) -> str:
-    """What the first rows show about a column: ``"integers"``, ``"text"``, or ``"unknown"``."""
+    """The type of a column in the first rows: ``"integers"``, ``"text"``, or ``"unknown"``."""
     values: list[str] = []
     for how, file in zip(dialects, files, strict=True):
         if name in how.names:
@@ -267,11 +267,12 @@ def _guess(
 
 
 def typed_text(text: Any, is_id: bool) -> Any:
-    """A column of text as integers, or, if it holds no ids, as floats or booleans, or as it is.
+    """A column of text as integers, or, if it does not hold ids, as floats or booleans, else
+    unchanged.
 
     Args:
         text: Arrow's column of text.
-        is_id: Whether it holds ids: those are integers or text.
+        is_id: Whether it holds ids, which are integers or text.
     """
     if text.null_count == len(text):
         return text
@@ -280,7 +281,7 @@ def typed_text(text: Any, is_id: bool) -> Any:
         return whole
     if is_id:
         return text
-    for part in (text.slice(0, 1000), text):  # most columns show it at once
+    for part in (text.slice(0, 1000), text):  # the first values of most columns show it
         lower = pc.utf8_lower(part)
         if not pc.all(
             pc.or_(pc.is_in(lower, pa.array(["true", "false"])), pc.is_null(lower))

@@ -1,4 +1,4 @@
-"""Moments and durations, whether data or arguments: read one way, and exact while they can be."""
+"""Reads timestamps and durations, in data and in arguments, as exactly as possible."""
 
 from __future__ import annotations
 
@@ -29,33 +29,34 @@ UNITS = {
     "hour": Fraction(3600),
     "day": Fraction(SECONDS_PER_DAY),
 }
-"""What ``time_unit`` may be, and how many seconds it is."""
+"""The values of ``time_unit``, and their seconds."""
 
 YEAR_2200 = 7_258_118_400
-"""Seconds from 1970 to 2200: no log is of later times, so that larger numbers are no seconds."""
+"""Seconds from 1970 to 2200: no log has later times, so larger numbers are not seconds."""
 
 ISO = (
     r"^\s*\d{4}-\d{2}-\d{2}"
     r"([T ]\d{2}(:\d{2}(:\d{2}(\.\d{1,9})?)?)?( ?(Z|UTC|[+-]\d{2}(:?\d{2})?))?)?\s*$"
 )
-"""Moments as text: ISO 8601, with ``T`` or a blank, with or without a fraction and a zone."""
+"""Timestamps as text: ISO 8601, with ``T`` or a blank, with or without a fraction and a zone."""
 
 ZONE = r"[T ]\d{2}[\d:.]* ?(Z|UTC|[+-]\d{2}(:?\d{2})?)\s*$"
-"""Where such a text names its zone."""
+"""The zone in such a text."""
 
 DURATION = r"[0-9]\s*[A-Za-zµ]|^\s*[+-]?P.*[0-9]|^\s*\d+:\d{2}:\d{2}"
-"""Durations as text name a unit somewhere, or are hours:minutes:seconds."""
+"""Durations as text contain a unit, or are hours:minutes:seconds."""
 
 Duration = str | float | datetime.timedelta | np.timedelta64
-"""A duration: text with a unit as ``"30min"``, a number of seconds, or a duration of a library."""
+"""A duration: text with a unit as ``"30min"``, a number of seconds, or a duration object of a
+library."""
 
 Moment = str | float | datetime.date | np.datetime64
-"""A moment: ISO 8601 text or a date (UTC where it names no zone), or seconds since 1970."""
+"""A point in time: ISO 8601 text or a date (UTC without a zone), or seconds since 1970."""
 
 
 @dataclass(frozen=True)
 class Instants:
-    """Times of clicks as exact as the log has them.
+    """Times of clicks, as exact as in the log.
 
     Args:
         ticks: int64, uint64 or float64 [n].
@@ -66,7 +67,7 @@ class Instants:
     tick: Fraction
 
     def take(self, order: NDArray[np.int64] | None) -> Instants:
-        """The same times in another order; ``None``: as they are."""
+        """The same times in another order; ``None``: unchanged."""
         return self if order is None else Instants(self.ticks[order], self.tick)
 
     def seconds(self) -> NDArray[np.float64]:
@@ -77,7 +78,7 @@ class Instants:
         if self.tick.denominator != 1:
             seconds /= self.tick.denominator
             if self.ticks.dtype.kind != "f":
-                # Beyond 53 bits a float has lost digits before it was divided.
+                # Beyond 53 bits a float would lose digits before the division.
                 large = np.abs(seconds) * self.tick.denominator >= 2.0**53
                 if large.any():
                     whole, rest = np.divmod(self.ticks[large], self.tick.denominator)
@@ -85,15 +86,15 @@ class Instants:
         return seconds
 
     def gaps_longer(self, limit: Fraction) -> NDArray[np.bool_]:
-        """Whether the pause before each time but the first is longer than ``limit`` seconds.
+        """Whether the pause before each time, except the first, is longer than ``limit`` seconds.
 
-        Where time steps back, as from one group to the next, the answer has no meaning.
+        If time goes back, as from one group to the next, the result is undefined.
         """
         ticks = self.ticks
         if ticks.dtype.kind == "f":
             pauses: NDArray[np.bool_] = np.diff(self.seconds()) > float(limit)
             return pauses
-        # In 64 bits without a sign, every step forward fits.
+        # Every step forward fits in 64 unsigned bits.
         steps = np.diff(ticks.view(np.uint64))
         return steps > np.uint64(min(math.floor(limit / self.tick), 2**64 - 1))
 
@@ -110,14 +111,15 @@ def instants(
 
     Args:
         column: The values, [n].
-        unit: Of numbers, one of :data:`UNITS`; ``None``: they are seconds, or counters.
-        form: Of text or numbers as 20191115, as ``"%d.%m.%Y %H:%M"``; ``None``: ISO 8601.
-        what: How an error names the column.
-        place: Where a row is, for an error.
+        unit: Unit of numbers, one of :data:`UNITS`; ``None``: seconds, or counters.
+        form: Format of text, or of numbers such as 20191115, as ``"%d.%m.%Y %H:%M"``; ``None``: ISO
+            8601.
+        what: Name of the column in errors.
+        place: Function from a row to its place, for errors.
 
     Raises:
-        ValueError: If a value is none of these, missing or infinite, or the numbers can hardly be
-            seconds.
+        ValueError: If a value is none of these, missing or infinite, or the numbers are unlikely to
+            be seconds.
     """
     what = f"time column {column.name!r}" if what is None else what
     if unit is not None and unit not in UNITS:
@@ -128,7 +130,7 @@ def instants(
         codes = column.cat.codes.to_numpy()
         _refuse_missing(codes < 0, what, place)
         if len(column.cat.categories) < len(codes):
-            # Rows of distinct values are not rows of the log: errors show the values alone.
+            # Rows of distinct values are not rows of the log: errors show only the values.
             distinct = pd.Series(column.cat.categories.take(np.unique(codes)), name=column.name)
             try:
                 found = instants(distinct, unit, what=what)
@@ -161,15 +163,15 @@ def instants(
 def in_format(
     column: pd.Series, written: str, place: Callable[[int], str] | None = None
 ) -> pd.Series:
-    """Times written in a format as moments; missing where they are missing.
+    """Times in a given format as timestamps; missing values stay missing.
 
     Args:
         column: Text, or integers as 20191115, [n].
         written: The format, in the directives of ``strptime``; without a zone: UTC.
-        place: Where a row is, for an error.
+        place: Function from a row to its place, for errors.
 
     Raises:
-        ValueError: If a value is written otherwise.
+        ValueError: If a value has another format.
     """
     codes, distinct = pd.factorize(column)
     found = pd.Series(
@@ -189,10 +191,10 @@ def in_format(
 
 
 def seconds_of_moment(name: str, at: Moment) -> float:
-    """Seconds since 1970 of a moment, read as a time column's value is.
+    """Seconds since 1970 of a point in time, read like a value of a time column.
 
     Raises:
-        ValueError: If it is none.
+        ValueError: If it cannot be read.
     """
     value: Any = at
     if isinstance(at, (np.integer, np.floating)) and not isinstance(at, np.timedelta64):
@@ -211,7 +213,7 @@ def seconds_of_moment(name: str, at: Moment) -> float:
 
 
 def _one(column: pd.Series) -> Instants:
-    """A single value: a number is taken as it is, since a log's own unit is its own."""
+    """A single value; a number is not converted, since a log may have its own unit."""
     if isinstance(column.dtype, pd.StringDtype):
         number = _numbers_of_text(pa.array(column))
         if number is not None:
@@ -224,22 +226,22 @@ def _one(column: pd.Series) -> Instants:
 
 
 def duration(name: str, value: Duration, *, number: str = "seconds") -> Fraction:
-    """A duration in seconds, exactly.
+    """A duration in seconds, exact.
 
     Args:
-        name: Of the argument, for errors.
+        name: Name of the argument, for errors.
         value: Text with a unit (``"30min"``), a duration of the standard library, NumPy or pandas,
             or a number.
         number: The unit of a number: ``"seconds"`` or ``"days"``.
 
     Raises:
-        ValueError: If it is none, not positive, or not finite.
+        ValueError: If it is not a duration, not positive, or not finite.
     """
     seconds: Fraction | None = None
     if isinstance(value, str):
         seconds = _duration_of_text(value)
     elif isinstance(value, (datetime.timedelta, np.timedelta64)):
-        # A NumPy duration without a unit, or in months, is not a length of time.
+        # A NumPy duration without a unit, or in months, has no length in seconds.
         plain = isinstance(value, np.timedelta64) and np.datetime_data(value)[0] in (
             "generic",
             "M",
@@ -261,11 +263,11 @@ def duration(name: str, value: Duration, *, number: str = "seconds") -> Fraction
 
 
 def half_life_of(value: Duration | None, *, unit: str = "seconds") -> float | None:
-    """A half-life as a number: text with a unit and timedeltas in seconds, numbers as they are.
+    """A half-life as a number: text with a unit and timedeltas in seconds, numbers unchanged.
 
     Args:
-        value: The half-life; ``None``: there is none.
-        unit: What a number counts; only of ``"seconds"`` may it be text or a timedelta.
+        value: The half-life; ``None``: no half-life.
+        unit: Unit of a number; text and timedeltas are allowed only for ``"seconds"``.
 
     Raises:
         ValueError: If it is not a duration, not positive, not finite, or not in the unit.
@@ -320,7 +322,7 @@ def _of_numbers(
 
 
 def _refuse_other_units(ticks: NDArray[Any], what: str) -> None:
-    """Numbers that can hardly be seconds are refused, with what they look like."""
+    """Raises for numbers that are unlikely to be seconds, and states the likely unit."""
     middle = float(np.median(ticks[:: max(1, ticks.size // 100_000)]))
     if 19_000_101 <= middle <= 22_001_231 and _are_dates(ticks):
         raise ValueError(
@@ -371,7 +373,7 @@ def _of_text(
     bad = ~iso
     if iso.any():
         bad[iso] = _no_moments(text.filter(pa.array(iso)))
-    if not bad.any():  # each by itself is one, but not all in one range
+    if not bad.any():  # each value is a timestamp, but not all are in one range
         bad[:] = True
     row = int(np.argmax(bad))
     raise ValueError(
@@ -392,7 +394,7 @@ def _numbers_of_text(text: Any) -> NDArray[Any] | None:
 
 
 def _moments(text: Any) -> Instants | None:
-    """ISO 8601 text as moments, or ``None`` where a value is none."""
+    """ISO 8601 text as timestamps, or ``None`` if a value cannot be read."""
     for unit in ("us", "ns"):
         for zone in (None, "UTC"):
             moments = cast_text(text, pa.timestamp(unit, zone))
@@ -417,12 +419,12 @@ def _moments(text: Any) -> Instants | None:
 
 
 def moments_of_text(text: Any, unit: str, form: str | None = None) -> Any:
-    """Text as ticks of a unit; missing where a value is missing or no moment.
+    """Text as ticks of a unit; missing if a value is missing or not a timestamp.
 
     Args:
         text: Arrow's text, [n].
         unit: ``"us"`` or ``"ns"``.
-        form: Its format; ``None``: ISO 8601.
+        form: Format of the text; ``None``: ISO 8601.
     """
     if form is not None:
         dates = pd.to_datetime(text.to_pandas(), format=form, utc=True, errors="coerce")
@@ -433,7 +435,7 @@ def moments_of_text(text: Any, unit: str, form: str | None = None) -> Any:
     whole = np.asarray(pc.fill_null(pc.match_substring_regex(text, ISO), False))
     ticks = np.zeros(len(text), dtype=np.int64)
     found = _moments(text.filter(pa.array(whole)))
-    if found is None:  # some look like moments and are none, as the 30th of February
+    if found is None:  # some look like timestamps but are not, as the 30th of February
         whole[whole] = ~_no_moments(text.filter(pa.array(whole)))
         found = _moments(text.filter(pa.array(whole)))
     if found is None:  # in a range that the unit does not hold
@@ -444,7 +446,7 @@ def moments_of_text(text: Any, unit: str, form: str | None = None) -> Any:
 
 
 def _no_moments(text: Any) -> NDArray[np.bool_]:
-    """Where text that looks like ISO 8601 names no moment, bool [n]."""
+    """Marks text that looks like ISO 8601 but is not a valid timestamp, bool [n]."""
     moments = pd.to_datetime(text.to_pandas(), errors="coerce", utc=True, format="ISO8601")
     return np.asarray(moments.isna())
 

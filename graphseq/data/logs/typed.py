@@ -1,4 +1,4 @@
-"""A log's columns as SQL, typed by the same rules as in memory: for logs larger than memory."""
+"""A log's columns as SQL, typed by the same rules as in memory, for logs larger than memory."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from graphseq.data.logs.source import LogOptions, Typed
 from graphseq.data.logs.times import UNITS, instants, moments_of_text
 
 WRITTEN = "written"
-"""Type of the values of a text file: whatever they are written as."""
+"""Type of the values of a text file, which is not yet known."""
 
 ROWS_LOOKED_AT = 100_000
-"""How many of the first times say whether numbers can be seconds."""
+"""Number of first times that decide whether numbers can be seconds."""
 
 INTEGERS = ("TINYINT", "SMALLINT", "INTEGER", "BIGINT", "UTINYINT", "USMALLINT", "UINTEGER")
 FLOATS = ("FLOAT", "DOUBLE")
@@ -33,15 +33,15 @@ TICKS = {
     "TIMESTAMP_NS": ("epoch_ns", "ns"),
     "TIMESTAMPTZ_NS": ("epoch_ns", "ns"),
 }
-"""Types of moments, and the function and the unit of their ticks."""
+"""Types of timestamps, with the function and the unit of their ticks."""
 
 
 NO_VALUES = ("BLOB", "BIT", "TIME", "TIME WITH TIME ZONE", "INTERVAL")
-"""Types that are neither numbers nor get codes."""
+"""Types that are not numbers and get no codes."""
 
 
 class SqlLog(Protocol):
-    """What a log in files gives to type its columns."""
+    """The interface of a log in files that is needed to type its columns."""
 
     connection: duckdb.DuckDBPyConnection
     options: LogOptions
@@ -110,7 +110,7 @@ class _Column:
         return self.kind in (WRITTEN, "VARCHAR")
 
     def questions(self) -> dict[str, str]:
-        """What must be known of all values to type them: name of the fact -> SQL."""
+        """The facts about all values that determine their type: name of the fact -> SQL."""
         v, asked = self.value, {}
         there = f"FILTER ({v} IS NOT NULL)"
         to_integers = self.is_time or self.source.options.ids == "integer"
@@ -140,7 +140,7 @@ class _Column:
         return asked
 
     def _integers(self) -> str | None:
-        """The values as integers, or ``None`` where one is written otherwise."""
+        """The values as integers, or ``None`` if one has another form."""
         if self.facts.get("some", True) and self.facts.get("integers"):
             return f"CAST({self.value} AS BIGINT)"
         if self.facts.get("some", True) and self.facts.get("unsigned"):
@@ -162,7 +162,7 @@ class _Column:
                 v = f"CAST({v} AS VARCHAR)"
         elif self.kind == "UUID":
             whole, v = None, f"CAST({v} AS VARCHAR)"
-        elif self.kind == "BOOLEAN" and rule == "text":  # as Python writes them
+        elif self.kind == "BOOLEAN" and rule == "text":  # in Python's notation
             return f"CASE WHEN {v} THEN 'True' WHEN NOT {v} THEN 'False' END"
         elif self.kind == "BOOLEAN" or self.kind in TICKS or self.kind == '"NULL"':
             whole = None
@@ -199,7 +199,7 @@ class _Column:
         return v
 
     def ticks(self) -> tuple[str, Fraction]:
-        """SQL of ticks, and seconds of one; numbers that can hardly be seconds are refused."""
+        """SQL of ticks, and seconds per tick; raises if numbers are unlikely to be seconds."""
         v, unit = self.value, self.source.options.time_unit
         if self.kind in TICKS:
             function, unit = TICKS[self.kind]
@@ -235,7 +235,7 @@ class _Column:
         def ticks_of(text: Any) -> Any:  # DuckDB counts the parameters
             return moments_of_text(text, unit, form)
 
-        with suppress(duckdb.NotImplementedException):  # it is there already
+        with suppress(duckdb.NotImplementedException):  # it exists already
             self.source.connection.create_function(
                 function,
                 ticks_of,
@@ -260,7 +260,7 @@ class _Column:
         instants(column.dropna(), self.source.options.time_unit)
 
     def _refuse(self) -> NoReturn:
-        """Raises what the same column in memory raises, with its rows."""
+        """Raises the same error as the same column in memory, with its rows."""
         frame = self.source.read([self.name], ids=[self.name] if self.is_id else [])
         column = frame[self.name]
         if self.is_id:
