@@ -1,1 +1,1 @@
-"""Loaders: order of samples, batches of graphs, shards larger than memory."""
+"""Loaders: sample order, batches of graphs, shards larger than memory."""

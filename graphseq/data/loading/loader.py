@@ -1,4 +1,4 @@
-"""Batches of session graphs, in an order that is a pure function of seed and epoch."""
+"""Batches of session graphs, in an order that depends only on seed and epoch."""
 
 from __future__ import annotations
 
@@ -21,17 +21,16 @@ from graphseq.data.loading.samplers import ClickBatchSampler, EpochSampler, Sess
 class EpochLoader(DataLoader[Batch]):
     """A torch :class:`~torch.utils.data.DataLoader` over the steps of a sampler.
 
-    Every pass over the loader is one epoch, whose order depends on seed and epoch alone.
+    Every pass over the loader is one epoch, whose order depends only on seed and epoch.
     :meth:`state_dict` and :meth:`load_state_dict` save and restore the position within an epoch.
 
     Args:
         dataset: The session graphs.
-        steps: What torch's loader reads, step by step: a batch for each element of the sampler.
+        steps: The dataset for torch's loader, with one batch per element of the sampler.
         sampler: The steps of an epoch.
-        with_epoch: Whether ``steps`` is read by epoch and element, ``steps[epoch, element]``.
-        follow_batch, exclude_keys: As in PyG's loader. For the first, batches also hold the
-            sessions of fields, as ``<name>_batch`` and ``<name>_ptr``; the second are fields that
-            batches leave out.
+        with_epoch: Whether ``steps`` is indexed by epoch and element, ``steps[epoch, element]``.
+        follow_batch, exclude_keys: As in PyG's loader. The first adds ``<name>_batch`` and
+            ``<name>_ptr`` for these fields; the second are fields that batches leave out.
         **kwargs: Further arguments of torch's loader: ``num_workers``, ``pin_memory``, ...
     """
 
@@ -63,7 +62,8 @@ class EpochLoader(DataLoader[Batch]):
         self.sampler_of_batches = sampler
         self._step = 0
         read = _StepsOfEpoch(sampler) if with_epoch else sampler
-        # torch's loader draws a seed for its workers: not from the state that all threads share.
+        # torch's loader draws a seed for its workers; it must not use the state shared by all
+        # threads.
         kwargs.setdefault("generator", torch.Generator())
         super().__init__(steps, sampler=read, batch_size=None, collate_fn=as_read, **kwargs)
 
@@ -75,7 +75,7 @@ class EpochLoader(DataLoader[Batch]):
             for batch in batches:
                 self._step += 1
                 if self._step == len(self):
-                    # Now, since a reader that counts may never ask for the end.
+                    # Done here, since a caller that counts steps may never reach the end.
                     sampler.first_step = self._step = 0
                     sampler.epoch += 1
                 yield batch
@@ -87,15 +87,15 @@ class EpochLoader(DataLoader[Batch]):
         return len(self.sampler_of_batches)
 
     def state_dict(self) -> dict[str, int]:
-        """The position: batches of this epoch that were handed out."""
+        """The position: the number of batches of this epoch that were returned."""
         sampler = self.sampler_of_batches
         return {"seed": sampler.seed, "epoch": sampler.epoch, "step": self._step}
 
     def load_state_dict(self, state: dict[str, int]) -> None:
-        """Goes on after the batch at which ``state`` was taken.
+        """Resumes after the batch at which ``state`` was taken.
 
         Raises:
-            ValueError: If the state is of another seed, or its step lies beyond the epoch.
+            ValueError: If the state has another seed, or its step is beyond the epoch.
         """
         sampler = self.sampler_of_batches
         if state["seed"] != sampler.seed:
@@ -112,17 +112,18 @@ class EpochLoader(DataLoader[Batch]):
 
 
 class SessionGraphLoader(EpochLoader):
-    """An :class:`EpochLoader` of session graphs whose batches are built at once.
+    """An :class:`EpochLoader` of session graphs that builds whole batches at once.
 
     Args:
         dataset: The session graphs.
-        batch_size: Graphs in a batch.
-        max_clicks: Most clicks in a batch, instead of ``batch_size``. Batches then hold samples of
-            similar length: many short ones or few long ones; see :class:`ClickBatchSampler`.
+        batch_size: Graphs per batch.
+        max_clicks: Maximum number of clicks per batch, instead of ``batch_size``. Batches then hold
+            samples of similar length: many short ones or few long ones; see
+            :class:`ClickBatchSampler`.
         shuffle, seed, bucket, num_steps, rank, world_size: As in :class:`SessionBatchSampler`.
         augmentation: Changes the clicks of samples, differently in every epoch
-            (:meth:`SessionGraphDataset.augmented_batch`); lengths that batches are made by are
-            those before.
+            (:meth:`SessionGraphDataset.augmented_batch`); batches are made by the lengths before
+            the change.
         **kwargs: ``follow_batch`` and ``exclude_keys``, as in PyG's loader, and further arguments
             of torch's: ``num_workers``, ``pin_memory``, ...
 
@@ -177,7 +178,7 @@ class SessionGraphLoader(EpochLoader):
 
 
 class _StepsOfEpoch(Sampler[tuple[int, Any]]):
-    """The steps of a sampler with the epoch that each belongs to, which workers do not know."""
+    """The steps of a sampler with their epoch, which workers do not know."""
 
     def __init__(self, sampler: EpochSampler[Any]) -> None:
         self.sampler = sampler
@@ -194,7 +195,7 @@ class _StepsOfEpoch(Sampler[tuple[int, Any]]):
 
 
 class _AugmentedBatches(torch.utils.data.Dataset[Batch]):
-    """The dataset with changed clicks: one element is the batch of many samples in an epoch."""
+    """The dataset with augmented clicks: one element is the batch of many samples in an epoch."""
 
     def __init__(self, graphs: SessionGraphDataset, augmentation: Augmentation, seed: int) -> None:
         self.graphs = graphs
@@ -210,7 +211,7 @@ class _AugmentedBatches(torch.utils.data.Dataset[Batch]):
 
 
 class _WholeBatches(torch.utils.data.Dataset[Batch]):
-    """The dataset as torch's loader sees it: one element is the batch of many samples."""
+    """The dataset for torch's loader: one element is the batch of many samples."""
 
     def __init__(self, graphs: SessionGraphDataset) -> None:
         self.graphs = graphs
@@ -223,12 +224,13 @@ class _WholeBatches(torch.utils.data.Dataset[Batch]):
 
 
 def end_workers(batches: Any) -> None:
-    """Ends the processes behind a pass over torch's loader, which wait for the end of its object.
+    """Ends the worker processes of a pass over torch's loader, which otherwise live as long as its
+    object.
 
-    An exception keeps that object alive as long as somebody keeps the exception.
+    A stored exception would keep that object alive.
 
     Args:
-        batches: What ``iter`` of the loader gave; of anything else nothing happens.
+        batches: The iterator of the loader; anything else is ignored.
     """
     end = getattr(batches, "_shutdown_workers", None)
     if callable(end):

@@ -1,4 +1,4 @@
-"""Random orders of many samples, of which only the places asked for are computed."""
+"""Random orders of many samples, computed only at the requested places."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ MIX = (np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB))
 
 
 class Permutation:
-    r"""A random order of ``0..size - 1`` in no memory: a Feistel network over pairs.
+    r"""A random order of ``0..size - 1`` without memory: a Feistel network over pairs.
 
     A place is a pair :math:`(l, r)` of digits to a base :math:`b` with :math:`b^2 \ge size`. A
     round maps it to :math:`(r, l + F(r) \bmod b)` with a keyed hash :math:`F`, which can be undone.
@@ -22,8 +22,8 @@ class Permutation:
     2002).
 
     Args:
-        size: How many there are.
-        sequence: What the order depends on (:func:`graphseq.random.sequence`).
+        size: Number of values.
+        sequence: The random sequence that determines the order (:func:`graphseq.random.sequence`).
     """
 
     def __init__(self, size: int, sequence: np.random.SeedSequence) -> None:

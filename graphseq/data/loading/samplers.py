@@ -1,4 +1,4 @@
-"""What each step of an epoch holds: a pure function of seed and epoch, shared out over ranks."""
+"""The samples of each step of an epoch: a function of seed and epoch, divided among ranks."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ from graphseq.ragged import ptr_of
 from graphseq.random import sequence, stream
 
 BUCKET_BATCHES = 50
-"""Batches among which samples are exchanged to make batches of like length."""
+"""Number of batches among which samples are exchanged to make batches of similar length."""
 ORDERED_AT_ONCE = 1 << 23
-"""Up to how many samples the order of an epoch is an array; beyond, it is made a run at a time, of
-as many batches, and steps change places within their run."""
+"""Up to this many samples the order of an epoch is an array. Beyond, it is made in runs of this
+many batches, and steps are shuffled within their run."""
 
 Step = TypeVar("Step")
 
 
 def place_among_ranks(rank: int | None, world_size: int | None) -> tuple[int, int]:
-    """This process among how many; what is ``None`` is that of ``torch.distributed``.
+    """The rank of this process and the number of processes; ``None``: from ``torch.distributed``.
 
     Raises:
-        ValueError: If the rank lies outside.
+        ValueError: If the rank is out of range.
     """
     distributed = torch.distributed.is_available() and torch.distributed.is_initialized()
     if world_size is None:
@@ -41,12 +41,12 @@ def place_among_ranks(rank: int | None, world_size: int | None) -> tuple[int, in
 
 
 class EpochSampler(Sampler[Step]):
-    """What each step of an epoch holds: a function of seed and epoch, readable from any step on.
+    """The samples of each step of an epoch: a function of seed and epoch, readable from any step.
 
     Attributes:
         seed: Seed of the order.
-        epoch: The epoch that comes next.
-        first_step: The step of it that comes next.
+        epoch: The next epoch.
+        first_step: The next step of that epoch.
     """
 
     def __init__(self, seed: int, rank: int | None, world_size: int | None) -> None:
@@ -56,32 +56,33 @@ class EpochSampler(Sampler[Step]):
         self.first_step = 0
 
     def set_epoch(self, epoch: int) -> None:
-        """The epoch whose order comes next; Lightning calls this."""
+        """Sets the next epoch; Lightning calls this."""
         self.epoch = epoch
 
     def __len__(self) -> int:
-        """Steps of an epoch."""
+        """Number of steps per epoch."""
         raise AttributeError(f"{type(self).__name__} does not state how many steps it has.")
 
 
 class SessionBatchSampler(EpochSampler[NDArray[np.int64]]):
-    """Sample numbers of each batch of one rank; ranks share every epoch without overlap.
+    """Sample numbers of each batch of one rank; ranks divide every epoch without overlap.
 
-    Each sample comes once per epoch, and every rank gets the same number of steps. Samples left
-    over at the end are spread over all ranks. With ``batch_size=1`` they may be too few for a
+    Each sample occurs once per epoch, and every rank gets the same number of steps. Remaining
+    samples at the end are divided among all ranks. With ``batch_size=1`` they may be too few for a
     separate step; the last step then includes them.
 
     Args:
         size: Number of samples, or the length of each, int [num_samples], as ``bucket`` needs.
-        batch_size: Samples in a batch of one rank.
+        batch_size: Samples per batch of one rank.
         shuffle: Whether the order differs from epoch to epoch.
         seed: Seed of that order.
-        bucket: Whether batches hold samples of like length.
+        bucket: Whether batches hold samples of similar length.
         lengths: A function for the length of any samples, int64 [n] -> int [n], instead of all
             lengths.
-        num_steps: Steps of an epoch, over which samples are spread evenly instead of full
-            batches: for ranks that have their own data and must take equally many steps.
-        rank, world_size: This process among how many; by default those of ``torch.distributed``.
+        num_steps: Number of steps per epoch, with samples spread evenly over them instead of full
+            batches. For ranks that have their own data and must take equally many steps.
+        rank, world_size: Rank of this process and number of processes; by default from
+            ``torch.distributed``.
 
     Raises:
         ValueError: If a number is out of range, there are fewer samples than ranks, or batches in
@@ -141,7 +142,7 @@ class SessionBatchSampler(EpochSampler[NDArray[np.int64]]):
 
     @property
     def _at_once(self) -> bool:
-        """Whether the order of the whole epoch is made when it begins."""
+        """Whether the order of the whole epoch is computed at its start."""
         by_length = self.bucket and not self.shuffle
         return by_length or self.num_samples <= ORDERED_AT_ONCE
 
@@ -186,7 +187,8 @@ class SessionBatchSampler(EpochSampler[NDArray[np.int64]]):
         bounds = np.minimum(np.arange(len(self) + 1) * whole, self.num_samples)
         bounds[-1] = self.num_samples
         if len(self) > 1 and bounds[-1] - bounds[-2] < self.world_size:
-            # A last batch too small to give every rank a sample takes some from the one before.
+            # A last batch that is too small to give every rank a sample takes some from the batch
+            # before.
             bounds[-2] = bounds[-1] - self.world_size
         return bounds
 
@@ -194,22 +196,23 @@ class SessionBatchSampler(EpochSampler[NDArray[np.int64]]):
 class ClickBatchSampler(EpochSampler[NDArray[np.int64]]):
     """Batches of samples of similar length, with a limit on clicks and none on samples.
 
-    Each sample comes once per epoch, and every rank gets the same number of steps, none empty.
-    Lengths are laid out once, by the seed. An epoch deals samples of the same length out to their
-    places and shuffles the steps; all epochs have the same number of steps. The batches of the
-    ranks in a step are neighbors in length.
+    Each sample occurs once per epoch, and every rank gets the same number of steps, none empty. The
+    order of lengths is fixed by the seed. Each epoch shuffles samples of the same length among
+    their places, and shuffles the steps; all epochs have the same number of steps. The batches of
+    the ranks in one step have similar lengths.
 
     Args:
         lengths: Clicks of each sample, at least 1, int [num_samples].
-        max_clicks: Most clicks in a batch of one rank.
+        max_clicks: Maximum number of clicks per batch of one rank.
         shuffle: Whether the order is random and differs from epoch to epoch; else batches go from
             short samples to long ones.
         seed: Seed of that order.
-        rank, world_size: This process among how many; by default those of ``torch.distributed``.
+        rank, world_size: Rank of this process and number of processes; by default from
+            ``torch.distributed``.
 
     Raises:
-        ValueError: If a number is out of range, a sample alone has more clicks than ``max_clicks``,
-            or there are too few samples for all ranks.
+        ValueError: If a number is out of range, a single sample has more clicks than
+            ``max_clicks``, or there are too few samples for all ranks.
     """
 
     def __init__(
@@ -252,8 +255,8 @@ class ClickBatchSampler(EpochSampler[NDArray[np.int64]]):
             yield order[self._bounds[batch] : self._bounds[batch + 1]]
 
     def _laid_out(self) -> NDArray[np.int64]:
-        """An order in which neighbors have similar lengths, but not all samples of one length are
-        adjacent: sorted chunk by chunk, up and down in turn."""
+        """An order in which adjacent samples have similar lengths, but not all samples of one
+        length are adjacent: sorted chunk by chunk, alternately ascending and descending."""
         lengths = self._lengths
         if not self.shuffle:
             return np.argsort(lengths, kind="stable")
@@ -272,7 +275,7 @@ def shuffle_within_length(
     Args:
         lengths: Clicks of each sample, int [num_samples].
         by_length: The places from short to long, int64 [num_samples].
-        seed, epoch: What the order depends on.
+        seed, epoch: The order depends on these.
     """
     random = stream("order", seed, epoch).permutation(len(lengths))
     order = np.empty_like(random)
@@ -281,7 +284,7 @@ def shuffle_within_length(
 
 
 def smallest_dtype(lengths: NDArray[np.integer[Any]]) -> NDArray[np.integer[Any]]:
-    """Lengths in 16 bits where they fit, which NumPy sorts by radix."""
+    """Lengths in 16 bits if they fit, which NumPy sorts by radix sort."""
     fits = lengths.max(initial=0) <= np.iinfo(np.uint16).max
     return lengths.astype(np.uint16 if fits else np.int32, copy=False)
 
@@ -310,7 +313,7 @@ def _shared_cuts(
                 f"{len(lengths)} samples in batches of at most {max_clicks} clicks cannot be "
                 f"shared by {world_size} ranks: use fewer."
             )
-        # The fullest give half of their samples to a new batch.
+        # The largest batches give half of their samples to a new batch.
         full = np.argsort(-sizes, kind="stable")[:absent]
         full = full[sizes[full] > 1]
         bounds = np.sort(np.append(bounds, bounds[full] + sizes[full] // 2))

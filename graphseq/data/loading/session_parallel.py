@@ -1,4 +1,4 @@
-"""Session-parallel batches: lanes that walk through sessions click by click."""
+"""Session-parallel batches: lanes that read sessions click by click."""
 
 from __future__ import annotations
 
@@ -17,23 +17,24 @@ from graphseq.data.loading.samplers import EpochSampler, shuffle_within_length
 from graphseq.random import stream
 
 SessionParallelStep = tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]
-"""Of each lane at work in a step: its sample, its place in it, its number; int64 [n] each."""
+"""For each active lane of a step: its sample, its position in it, its number; int64 [n] each."""
 
 
 def lane_schedule(
     lengths: NDArray[np.int64], num_lanes: int
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """When and where each session is walked through, one click per step.
+    """The start step and the lane of each session, with one click per step.
 
-    The next session in order goes to the lane that is free first; of several, to the one of lowest
-    number. At the end, when no session is left, lanes fall out.
+    The next session in order goes to the first free lane; of several, to the lane with the lowest
+    number. At the end, when no session is left, lanes become inactive.
 
     Args:
         lengths: Clicks of each session, in order, at least 1, int64 [num_sessions].
-        num_lanes: Lanes side by side.
+        num_lanes: Number of parallel lanes.
 
     Returns:
-        The step at which each session starts, never falling, and its lane, int64 [num_sessions].
+        The step at which each session starts, in ascending order, and its lane, int64
+        [num_sessions].
     """
     start, lane = np.zeros_like(lengths), np.zeros_like(lengths)
     given = min(num_lanes, len(lengths))
@@ -52,16 +53,16 @@ def lane_schedule(
 class SessionParallelSampler(EpochSampler[SessionParallelStep]):
     """The steps of session-parallel mini-batches (Hidasi et al., ICLR 2016, section 3.1.1).
 
-    Every click of every sample comes once per epoch, each sample's in order and in one lane.
-    Shuffled epochs put other samples of the same length into the same places, so that all have the
-    same number of steps; the order of lengths depends on the seed. Ranks share out the lanes; in
-    the last steps a rank may have none left, and its batch is then empty.
+    Every click of every sample occurs once per epoch; clicks of a sample are in order and in one
+    lane. Shuffled epochs put other samples of the same length into the same places, so that all
+    epochs have the same number of steps; the order of lengths depends on the seed. Ranks divide the
+    lanes. In the last steps a rank may have no lane left, and its batch is then empty.
 
     Args:
         lengths: Clicks of each sample, int64 [num_samples].
         num_lanes: Lanes of one rank.
-        shuffle: Whether the order is random and differs from epoch to epoch; else it is that of the
-            samples, as in the authors' code.
+        shuffle: Whether the order is random and differs from epoch to epoch; else it is the order
+            of the samples, as in the authors' code.
         seed: Seed of that order.
         rank, world_size: This process among how many; by default those of ``torch.distributed``.
 
@@ -89,7 +90,7 @@ class SessionParallelSampler(EpochSampler[SessionParallelStep]):
         in_order = lengths[order]
         self._start, self._lane = lane_schedule(in_order, num_lanes * self.world_size)
         self._stop = self._start + in_order
-        # Places of the schedule by length: an epoch deals samples of that length out to them.
+        # Places of the schedule by length: an epoch assigns samples of that length to them.
         self._by_length = np.argsort(in_order, kind="stable")
 
     def __len__(self) -> int:
@@ -116,14 +117,14 @@ class SessionParallelLoader(EpochLoader):
     """Session-parallel batches of GRU4Rec (Hidasi et al., ICLR 2016): one click per lane and step.
 
     A batch holds views of one click each (:meth:`SessionGraphDataset.click_views`), with ``y``, the
-    click that follows. ``lane`` int64 [num_lanes] is the carried state that a view belongs to;
-    ``starts_session`` bool [num_lanes] is true where that state is zero. ``fit`` takes the loader
-    as its data; the model must keep states between steps, as
+    click that follows. ``lane`` int64 [num_lanes] is the index of the carried state of a view;
+    ``starts_session`` bool [num_lanes] is true if that state is zero. ``fit`` takes the loader as
+    its data; the model must keep states between steps, as
     :class:`~graphseq.models.sequence.gru4rec.GRU4Rec` does.
 
     Args:
         dataset: The session graphs, with ``samples="sessions"``.
-        num_lanes: Sessions walked through side by side: the size of a batch.
+        num_lanes: Number of sessions read in parallel: the size of a batch.
         shuffle, seed, rank, world_size: As in :class:`SessionParallelSampler`.
         **kwargs: Further arguments of torch's loader: ``num_workers``, ``pin_memory``, ...
 
@@ -159,7 +160,7 @@ class SessionParallelLoader(EpochLoader):
 
 
 class _LaneViews(torch.utils.data.Dataset[Batch]):
-    """The dataset as torch's loader sees it: one element is the batch of a step."""
+    """The dataset for torch's loader: one element is the batch of a step."""
 
     def __init__(self, graphs: SessionGraphDataset) -> None:
         self.graphs = graphs

@@ -1,4 +1,5 @@
-"""Batches of shards: each process reads its own, and all together what one process would."""
+"""Batches of shards: each process reads its own shards, and all together the batches of one
+process."""
 
 from __future__ import annotations
 
@@ -19,33 +20,33 @@ from graphseq.data.loading.samplers import BUCKET_BATCHES, ORDERED_AT_ONCE, Epoc
 from graphseq.random import seed_of, sequence, stream
 
 Parts = list[tuple[int, NDArray[np.int64]]]
-"""Samples of a batch, shard by shard: the number of the shard, and those of its samples."""
+"""Samples of a batch, shard by shard: the number of the shard, and the numbers of its samples."""
 
 Lengths = Callable[[NDArray[np.int64]], NDArray[np.integer[Any]]]
 
 
 def shards_of(rank: int, world_size: int, num_shards: int) -> range:
-    """The shards that one rank reads: neighbors, in equal number where that can be."""
+    """The shards that one rank reads: adjacent ones, with equal numbers per rank if possible."""
     return range(rank * num_shards // world_size, (rank + 1) * num_shards // world_size)
 
 
 class ShardSampler(EpochSampler[Parts]):
-    r"""Samples of each batch of one rank, in proportion from every shard that it reads.
+    r"""Samples of each batch of one rank, proportionally from every shard that it reads.
 
     Shard k has :math:`n_k` samples in its own order. Step t of T takes its samples at places
     :math:`\lfloor (t n_k + o_k) / T \rfloor` to :math:`\lfloor ((t + 1) n_k + o_k) / T \rfloor`,
-    with :math:`o_k = \sum_{j < k} n_j \bmod T`. Each sample comes once per epoch, and all ranks
-    take T steps however uneven their shards are. The samples of a step, over all ranks, do not
+    with :math:`o_k = \sum_{j < k} n_j \bmod T`. Each sample occurs once per epoch, and all ranks
+    take T steps even if their shards are uneven. The samples of a step, over all ranks, do not
     depend on the number of ranks.
 
     Args:
-        sizes: Samples of every shard, including shards of other ranks.
-        lengths: Of the shards that this rank reads, by their number: the length of any samples,
-            int64 [n] -> int [n].
-        batch_size: Samples in a batch of all ranks; a little more where shards are many.
+        sizes: Number of samples of every shard, including shards of other ranks.
+        lengths: For the shards that this rank reads, by number: a function for the length of
+            samples, int64 [n] -> int [n].
+        batch_size: Samples per batch over all ranks; slightly more with many shards.
         seed: Seed of the order.
-        bucket: Whether batches hold samples of like length.
-        rank, world_size: This process among how many.
+        bucket: Whether batches hold samples of similar length.
+        rank, world_size: Rank of this process and number of processes.
 
     Raises:
         ValueError: If ``batch_size`` is not positive, or there is no sample.
@@ -104,8 +105,7 @@ class ShardSampler(EpochSampler[Parts]):
     def _run(
         self, number: int, order: Lengths, first: int, last: int
     ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """A shard's samples of steps ``first..last - 1``, and where the samples of each step
-        begin."""
+        """A shard's samples of steps ``first..last - 1``, and the start of each step's samples."""
         steps = np.arange(first, last + 1)
         bounds = (steps * self.sizes[number] + self._offsets[number]) // self._steps
         samples = order(np.arange(bounds[0], bounds[-1])).astype(np.int64, copy=False)
@@ -118,7 +118,7 @@ class ShardLoader(EpochLoader):
     """An :class:`~graphseq.data.loading.loader.EpochLoader` of the shards that one process reads.
 
     Args:
-        datasets: Of each of these shards that has samples, by its number, at least one.
+        datasets: Datasets of the shards that have samples, by number, at least one.
         sizes, batch_size, seed, bucket, rank, world_size: As in :class:`ShardSampler`.
         augmentation: As in :class:`~graphseq.data.SessionGraphLoader`.
         **kwargs: Further arguments of torch's loader.
@@ -152,7 +152,7 @@ class ShardLoader(EpochLoader):
 
 
 class _BatchesOfShards(torch.utils.data.Dataset[Batch]):
-    """What torch's loader reads: the batch of samples of several shards in an epoch."""
+    """The dataset for torch's loader: the batch of samples of several shards in an epoch."""
 
     def __init__(
         self,
@@ -162,7 +162,7 @@ class _BatchesOfShards(torch.utils.data.Dataset[Batch]):
     ) -> None:
         self.datasets = datasets
         self.augmentation = augmentation
-        # Samples of the same number in two shards are changed independently.
+        # Samples with the same number in two shards are augmented independently.
         self.seeds = {number: seed_of("shard_augmentation", seed, number) for number in datasets}
 
     def __getitem__(self, step: tuple[int, Parts]) -> Batch:

@@ -1,4 +1,4 @@
-"""Shards of a large log, built side by side: saved sessions of a part each, in one vocabulary."""
+"""Shards of a large log, built in parallel: saved sessions of each part, in one vocabulary."""
 
 from __future__ import annotations
 
@@ -69,20 +69,20 @@ def build_shards(
     client: Any = None,
     **options: Any,
 ) -> None:
-    """Builds shards of a log: each session in one, all with the same codes of items.
+    """Builds shards of a log: each session is in one shard, and all shards share the item codes.
 
-    Which shard a session is in depends on its id and the number of shards alone (``session=None``:
-    on the id of its user, whose sessions stay together). Codes of items, users and features follow
-    their first appearance in the whole log, in every shard. Otherwise a shard is what
-    :meth:`Sessions.from_frame` makes of its sessions. The log is read and cut into parts here, by
-    all cores, then shards are sorted side by side; the folder is whole or not there.
+    The shard of a session depends only on its id and the number of shards (``session=None``: on the
+    id of its user, whose sessions stay together). Codes of items, users and features follow their
+    first appearance in the whole log, in every shard. Otherwise a shard equals what
+    :meth:`Sessions.from_frame` makes of its sessions. The log is read and split in this process
+    with all cores, then shards are sorted in parallel; the folder is created atomically.
 
     Args:
         log, session, item, time, user, gap, features: As in :meth:`Sessions.from_frame`.
-        out: The folder to make, which all workers must see under this name.
-        num_shards: How many; as many as there will be ranks, or a multiple of that.
+        out: The folder to create, which all workers must see under this name.
+        num_shards: Number of shards: the future number of ranks, or a multiple of it.
         item_features: As in :meth:`Sessions.from_frame`, but a frame only.
-        client: What works: ``None``: this process, one task after the other; a
+        client: Executor: ``None``: this process, one task after the other; a
             ``dask.distributed.Client`` or an executor of ``concurrent.futures``; or the name of a
             scheduler of Dask, ``"threads"``, ``"processes"`` or ``"synchronous"``.
         **options: How the log is read, as in :meth:`Sessions.from_frame`.
@@ -101,7 +101,7 @@ def build_shards(
         if must_be_held(source, columns):
             source.read(
                 list(dict.fromkeys(columns.sources.values()))
-            )  # which may say what is wrong
+            )  # raises if something is wrong
             raise ValueError(
                 "Shards are built from logs with one click per row, columns that have names of "
                 "their own, and times that are numbers or ISO 8601: write the log in this form."
@@ -120,13 +120,13 @@ def build_shards(
 
 
 class Shards:
-    """All shards of a folder, as what :func:`~graphseq.training.fit.fit` trains on.
+    """All shards of a folder, as training data for :func:`~graphseq.training.fit.fit`.
 
-    Each process reads some of them, memory-mapped, and none reads all.
+    Each process reads only some of them, memory-mapped.
 
     Args:
-        folder: What :func:`build_shards` made.
-        verify: Whether checksums and all values are compared, as :meth:`Sessions.open` does.
+        folder: A folder made by :func:`build_shards`.
+        verify: Whether checksums and all values are checked, as in :meth:`Sessions.open`.
 
     Attributes:
         counts: Clicks of each item in all shards, int64 [num_items].
@@ -161,13 +161,13 @@ class Shards:
         return hashlib.sha256(repr([len(self), self._checksums]).encode()).hexdigest()
 
     def num_samples(self, samples: str) -> list[int]:
-        """Samples of each shard; ``samples`` is that of the dataset."""
+        """Number of samples of each shard; ``samples`` as in the dataset."""
         return _num_samples(self._sizes, samples)
 
     def each_item_once(self) -> Sessions:
-        """One session of each item that was clicked, without times, with the vocabularies of all.
+        """One session per clicked item, without times, with the vocabularies of all shards.
 
-        For what is to be known of the items without reading a log.
+        Gives information about the items without reading a log.
         """
         first, items = self[0], np.flatnonzero(self.counts).astype(np.int32)
         return replace(
@@ -197,12 +197,12 @@ def open_shards(
     """The sessions of one rank: its shard, memory-mapped, or its shards, copied into memory.
 
     Args:
-        folder: What :func:`build_shards` made.
+        folder: A folder made by :func:`build_shards`.
         rank, world_size: This process among how many; by default those of ``torch.distributed``.
-        verify: Whether checksums and all values are compared, as :meth:`Sessions.open` does.
+        verify: Whether checksums and all values are checked, as in :meth:`Sessions.open`.
 
     Raises:
-        ValueError: If the folder holds no shards or damaged ones, or ranks cannot have equally
+        ValueError: If the folder holds no shards or damaged ones, or the ranks cannot have equally
             many.
     """
     folder = Path(fspath(folder))
@@ -221,7 +221,7 @@ def open_shards(
         with open_folder(folder, SHARDS, verify=False) as again:
             if _read_header(again)[1] == checksums:
                 raise
-        # The folder was replaced meanwhile: all shards come from the new one.
+        # The folder was replaced meanwhile: read all shards from the new one.
         return open_shards(folder, rank=rank, world_size=world_size, verify=verify)
     return Sessions.concat(mine)
 
@@ -230,7 +230,7 @@ def shard_sizes(folder: str | PathLike[str]) -> list[dict[str, int]]:
     """Sessions, clicks and sessions of two clicks or more of each shard.
 
     Args:
-        folder: What :func:`build_shards` made.
+        folder: A folder made by :func:`build_shards`.
 
     Raises:
         ValueError: If it holds no shards.
@@ -246,16 +246,16 @@ def steps_of_shards(
     *,
     world_size: int | None = None,
 ) -> int:
-    """Steps that all ranks take in an epoch, enough for the one with the most samples.
+    """Number of steps per epoch for all ranks, enough for the rank with the most samples.
 
     For ``num_steps`` of :class:`~graphseq.data.SessionGraphLoader`, with ``rank=0`` and
     ``world_size=1``, since each rank has its own data.
 
     Args:
-        folder: What :func:`build_shards` made.
-        batch_size: Most samples in a batch of one rank.
+        folder: A folder made by :func:`build_shards`.
+        batch_size: Maximum number of samples per batch of one rank.
         samples: ``"prefixes"`` or ``"sessions"``, as in the dataset.
-        world_size: How many processes; by default that of ``torch.distributed``.
+        world_size: Number of processes; by default from ``torch.distributed``.
     """
     _, world_size = place_among_ranks(None if world_size is None else 0, world_size)
     counts = _num_samples(shard_sizes(folder), samples)
@@ -269,14 +269,14 @@ def _num_samples(sizes: Sequence[dict[str, int]], samples: str) -> list[int]:
 
 
 def run_tasks(client: Any, tasks: Sequence[Callable[[], Any]]) -> list[Any]:
-    """What tasks return, in their order.
+    """The results of tasks, in their order.
 
     Args:
-        client: What works, as in :func:`build_shards`.
-        tasks: Functions of no arguments; what they hold goes to the workers.
+        client: Executor, as in :func:`build_shards`.
+        tasks: Functions without arguments; the data they hold is sent to the workers.
 
     Raises:
-        ValueError: If Dask is named and not installed.
+        ValueError: If a Dask scheduler is named and Dask is not installed.
     """
     if client is None:
         return [task() for task in tasks]
@@ -297,7 +297,7 @@ def _shard(
     log: CodedLog, number: int, folder: Path, item_features: pd.DataFrame | None
 ) -> dict[str, int]:
     """Builds one shard; returns its sizes."""
-    shutil.rmtree(folder, ignore_errors=True)  # of a worker that died
+    shutil.rmtree(folder, ignore_errors=True)  # left by a worker that died
     with fill_folder(folder, SESSIONS) as writer:
         write_sessions(writer, log, item_features, number)
     lengths = Sessions.open(folder, verify=False).lengths

@@ -1,4 +1,4 @@
-"""Rolling windows: one split after another, each tested on what came after its training."""
+"""Rolling windows: consecutive splits, each tested on the data after its training part."""
 
 from __future__ import annotations
 
@@ -22,14 +22,15 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, eq=False)
 class RollingSplits(Sequence[Split]):
-    """Splits of one log, oldest first; each is made when it is asked for, and none is kept.
+    """Splits of one log, oldest first; each is made on access and not kept.
 
     Args:
         sessions: The log.
         bounds: Begin and end of training, and end of the test, of each window, [num_windows, 3]: in
             seconds, or in numbers of sessions; ends are exclusive.
-        end: What lies within these bounds: the time of each session's last click, or its number.
-        validation: Size of the validation part, as each split takes it.
+        end: The value compared with the bounds: the time of each session's last click, or its
+            number.
+        validation: Size of the validation part of each split.
         by_time: Whether the bounds are times.
     """
 
@@ -87,24 +88,26 @@ def rolling_split(
     first: int | None = None,
     validation: Duration | None = None,
 ) -> RollingSplits:
-    """Splits of windows that roll over the log: train on what was, test on what came next.
+    """Splits of windows that roll over the log: train on the past, test on the data after it.
 
-    A session belongs where its last click lies. The newest window is that of
-    :func:`~graphseq.data.splits.splits.temporal_split`, its test reaches to the newest click; each
-    window before it lies ``step`` earlier. Every split has only the items of its training part.
+    The last click of a session determines its part. The newest window equals
+    :func:`~graphseq.data.splits.splits.temporal_split`, and its test ends with the newest click;
+    each earlier window is shifted back by ``step``. Every split has only the items of its training
+    part.
 
-    Logs without times are cut into ``periods`` of equally many sessions in the order of the log:
-    each period from number ``first`` on is the test of all periods before it. Logs with times may
-    be cut so too, in the order of their sessions' last clicks.
+    Logs without times are split into ``periods`` with equal numbers of sessions, in the order of
+    the log. Each period from number ``first`` on is the test of all periods before it. Logs with
+    times can be split in the same way, in the order of their sessions' last clicks.
 
     Args:
         sessions: The log.
         test_days: Length of each test: days, a timedelta, or text with a unit, as ``"36h"``.
-        train_days: Length of the training part; ``None``: all that lies before the test.
-        step: From one window to the next; ``None``: as long as the test, so that tests adjoin.
-        windows: How many, the newest ones; ``None``: all that have ``train_days`` (or, without,
+        train_days: Length of the training part; ``None``: everything before the test.
+        step: Distance between windows; ``None``: the length of the test, so that tests are
+            adjacent.
+        windows: Number of windows, the newest ones; ``None``: all with ``train_days`` (or else
             ``test_days``) of the log before their test.
-        periods: Instead of ``test_days``: into how many periods the log is cut, at least 2.
+        periods: Instead of ``test_days``: number of periods, at least 2.
         first: Periods before the first test, with ``periods``; ``None``: half of them.
         validation: Length of the validation part, cut from the end of each training part; with
             ``periods`` the share of the training sessions.
@@ -114,7 +117,7 @@ def rolling_split(
 
     Raises:
         ValueError: If not exactly one of ``test_days`` and ``periods`` is given, or an argument
-            does not go with it or is out of range. Also if the log has no times, or is too short
+            does not belong to it or is out of range. Also if the log has no times, or is too short
             for a window.
     """
     require_sessions("sessions", sessions)

@@ -1,4 +1,4 @@
-"""The parts of a split: one vocabulary, that of training, and a report of what lies beyond it."""
+"""The parts of a split: the vocabulary of training, and a report of unknown items."""
 
 from __future__ import annotations
 
@@ -36,28 +36,27 @@ REPORT_COLUMNS = (
 
 @dataclass(frozen=True, eq=False)
 class Split:
-    """Training, test and perhaps validation sessions in the codes of the training items.
+    """Training, test and optional validation sessions, in the codes of the training items.
 
     Made by :func:`~graphseq.data.splits.splits.temporal_split`,
     :func:`~graphseq.data.splits.splits.leave_last_split`,
     :func:`~graphseq.data.splits.splits.session_split` and
-    :func:`~graphseq.data.splits.splits.fixed_split`. What test and validation contain beyond the
-    training
-    items is -1 there: it stays, and as a target it is a miss.
+    :func:`~graphseq.data.splits.splits.fixed_split`. In test and validation, items outside training
+    have the code -1: they are kept, and are misses as targets.
 
     Args:
-        train: What a model may learn from; its vocabularies hold what occurs in it, no more.
+        train: Training data; its vocabularies hold only what occurs in it.
         test: Sessions whose clicks from ``first_target`` on are to be predicted.
-        validation: As ``test``, cut from the training part.
+        validation: Like ``test``, taken from the training part.
         report: One row per part (``train``, ``validation``, ``test``) with the columns
 
             - ``sessions``, ``clicks``, ``items`` that occur, and ``targets``;
             - ``unknown_items``, ``unknown_clicks``, ``unknown_targets``: not in training;
             - ``targets_without_history``: targets with no known click before them;
             - ``sessions_without_target``: sessions that are kept but predict nothing;
-            - ``sessions_too_short``: sessions that stay with training, since they have no click to
-              spare as a target of this part.
-        protocol: How the split was made, in plain values: the name, its arguments, the cut.
+            - ``sessions_too_short``: sessions that stay in training, because they have no click for
+              a target of this part.
+        protocol: A description of the split in plain values: its name, arguments, and cut.
 
     Raises:
         ValueError: If the parts do not share one vocabulary.
@@ -92,15 +91,15 @@ class Split:
     def map_parts(
         self, change: Callable[[Sessions], Sessions], *, train_only: bool = False
     ) -> Split:
-        """The split with its parts changed, in the codes of what then occurs in training.
+        """The split with changed parts, in the codes of the changed training part.
 
-        For what belongs to sessions one by one: ``split.map_parts(lambda part:
-        part.with_item_features(table))``. Test clicks on items that training has no more are
-        unknown, and the report counts them.
+        For changes of single sessions:
+        ``split.map_parts(lambda part: part.with_item_features(table))``. Test clicks on items that
+        are no longer in training are unknown, and the report counts them.
 
         Args:
-            change: From a part to the sessions in its place.
-            train_only: Whether test and validation stay as they are.
+            change: Function from a part to its new sessions.
+            train_only: Whether test and validation are left unchanged.
 
         Raises:
             ValueError: If a part is left without a session or a target.
@@ -115,7 +114,8 @@ class Split:
         assert test is not None
         found = assemble(train, test, changed["validation"], self.protocol)
         if len(self.report):
-            # What was unknown before has lost its id, and what was too short for its part is gone.
+            # Clicks that were unknown before have lost their ids; sessions that were too short are
+            # gone.
             before = self.report.loc[found.report.index]
             for column in ("items", "unknown_items"):
                 found.report[column] += before["unknown_items"]
@@ -141,16 +141,16 @@ def assemble(
     protocol: Mapping[str, Any],
     too_short: Mapping[str, int] | None = None,
 ) -> Split:
-    """All parts in the codes of what occurs in training, and the report.
+    """Recodes all parts to the items that occur in training, and makes the report.
 
     Args:
-        train, test, validation: The parts, each in its own vocabularies.
+        train, test, validation: The parts, each with its own vocabularies.
         protocol: How the split was made.
-        too_short: Part -> sessions that were too short to give it a target.
+        too_short: Part -> number of sessions that were too short to give it a target.
 
     Raises:
-        ValueError: If a part is empty, has nothing to learn or to predict, features differ, or ids
-            are of another type.
+        ValueError: If a part is empty, has no target or nothing to learn from, features differ, or
+            ids have another type.
     """
     require_sessions("train", train)
     if not (train.items >= 0).any():
@@ -213,7 +213,7 @@ def _report_row(part: Sessions) -> dict[str, int]:
 
 
 def _shrunk(train: Sessions) -> Sessions:
-    """Training sessions whose vocabularies hold what occurs in them, no more."""
+    """Training sessions with vocabularies of only what occurs in them."""
     train = train.drop_unused_items()
     if train.users is not None and train.user_vocabulary is not None:
         used = _occurs(train.users, len(train.user_vocabulary))
@@ -252,10 +252,10 @@ def _occurs(codes: NDArray[Any], size: int) -> NDArray[np.bool_]:
 
 
 def require_split(value: Any) -> None:
-    """Refuses anything but a :class:`Split`.
+    """Raises unless the value is a :class:`Split`.
 
     Raises:
-        ValueError: If it is not one; the message shows how to make one.
+        ValueError: If it is not; the message shows how to make one.
     """
     if not isinstance(value, Split):
         raise ValueError(
@@ -266,13 +266,13 @@ def require_split(value: Any) -> None:
 
 
 def require_own_ids(split: Split) -> None:
-    """Refuses a session id that names sessions of two parts.
+    """Raises if two parts contain the same session id.
 
-    The parts of a history are no such sessions: the earlier part ends before the targets of the
-    later one, which has the same clicks up to there.
+    Parts of one history are allowed: the earlier part ends before the targets of the later one,
+    which has the same clicks up to there.
 
     Raises:
-        ValueError: If there is one; the message names the first.
+        ValueError: If there is one; the message names the first id.
     """
     parts = {"training": split.train, "validation": split.validation, "test": split.test}
     named = [
@@ -311,10 +311,10 @@ def _goes_on(earlier: Sessions, mine: Ints, later: Sessions, theirs: Ints) -> ND
 
 
 def require_sessions(name: str, sessions: Sessions) -> None:
-    """Refuses anything but sessions, and a part without a session.
+    """Raises unless the value is sessions with at least one session.
 
     Raises:
-        ValueError: If there is none; the message names the part.
+        ValueError: If it is not; the message names the part.
     """
     only_sessions(name, sessions)
     if sessions.num_sessions == 0:

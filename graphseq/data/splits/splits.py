@@ -1,4 +1,4 @@
-"""Splits into training, validation and test in which nothing of the test reaches the training."""
+"""Splits into training, validation and test, without leaks from test to training."""
 
 from __future__ import annotations
 
@@ -29,19 +29,19 @@ def temporal_split(
     at: Moment | None = None,
     validation: Duration | None = None,
 ) -> Split:
-    """The newest sessions are the test: those whose last click lies at or after a cut.
+    """The newest sessions are the test: sessions whose last click is at or after a cut.
 
     A session that crosses the cut is a test session with all of its clicks, so that no training
-    click lies at or after the cut.
+    click is at or after the cut.
 
     Args:
         sessions: The log, with times.
-        test_days: The cut lies this many days before the newest click; or a timedelta, or text
-            with a unit, as ``"36h"``.
-        at: Or the cut itself: ISO 8601 text or a date (UTC where it names no zone), or seconds
-            since 1970.
+        test_days: Days from the cut to the newest click; or a timedelta, or text with a unit, as
+            ``"36h"``.
+        at: The cut itself, instead of ``test_days``: ISO 8601 text or a date (UTC without a zone),
+            or seconds since 1970.
         validation: Days (or a timedelta, or text) before the newest click of the training part:
-            sessions that end at or after that moment are the validation part.
+            sessions that end at or after that time are the validation part.
 
     Raises:
         ValueError: If the log has no times, not exactly one of ``test_days`` and ``at`` is given, a
@@ -91,19 +91,19 @@ def leave_last_split(
 ) -> Split:
     """The last ``n`` clicks of every session are the test targets; training ends before them.
 
-    Test sessions keep their whole history as input. A session needs a click before its targets: one
-    of ``n`` clicks or fewer stays in training whole, and the report counts it.
+    Test sessions keep their whole history as input. A session needs a click before its targets: a
+    session of ``n`` clicks or fewer stays in training, and the report counts it.
 
     Args:
         sessions: The log; a session may be the whole history of a user.
         n: Targets per session. Below 1: the share of each session's clicks that are targets,
             rounded down but at least one. ``leave_last_split(log, 0.1, validation=0.1)`` is the
             split of 8:1:1 per user.
-        validation: Targets per session that are cut from the end of the training part by the same
-            rule; a share is one of all clicks of the session.
+        validation: Targets per session, taken from the end of the training part by the same rule; a
+            share refers to all clicks of the session.
 
     Raises:
-        ValueError: If a number is below 1 and no share, or no session is long enough.
+        ValueError: If a number is below 1 and not a share, or no session is long enough.
     """
     require_sessions("sessions", sessions)
     lengths = sessions.lengths
@@ -125,10 +125,10 @@ def session_split(
     seed: int = 0,
     validation: float | None = None,
 ) -> Split:
-    """Whole sessions drawn at random are the test.
+    """Random whole sessions are the test.
 
-    Which sessions are in the test depends on the seed and their number alone, not on
-    ``validation``. Every part keeps the order of the log.
+    The test sessions depend only on the seed and the number of sessions, not on ``validation``.
+    Every part keeps the order of the log.
 
     Args:
         sessions: The log.
@@ -166,10 +166,10 @@ def fixed_split(
     *,
     shared_ids: bool = False,
 ) -> Split:
-    """A split somebody has made before: the parts as they are, in the codes of training.
+    """An existing split: the given parts, in the codes of training.
 
-    Every part may come with its own vocabularies; items, users and features are matched by id. This
-    is also the way back after filtering one part of a split.
+    Every part may come with its own vocabularies; items, users and features are matched by id. Use
+    it also after filtering one part of a split.
 
     Args:
         train, test: The parts.
