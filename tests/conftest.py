@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import subprocess
 import sys
 import time
@@ -116,8 +115,7 @@ def programs(
         start_new_session=True,
     )
     yield folder, runner
-    if runner.poll() is None:
-        os.killpg(runner.pid, signal.SIGKILL)
+    runner.terminate()
     runner.wait()
 
 
@@ -129,7 +127,7 @@ def finished(programs: tuple[Path, subprocess.Popen[bytes]]) -> Finished:
     def wait(name: str) -> tuple[Path, int, str]:
         result = folder / f"{name}.json"
         while not result.exists():
-            assert runner.poll() is None or result.exists(), f"{name} was never run"
+            assert runner.poll() is None or result.exists(), f"{name} has not ended in 600 s"
             time.sleep(0.05)
         code, output = json.loads(result.read_text())
         return folder, code, output

@@ -2,16 +2,23 @@
 
 Argument: a JSON file with the programs, each a name, arguments of Python and environment variables.
 For each of them ``<name>.json`` next to that file gets its exit code and the end of its output.
+Ends with the process that started it, or on SIGTERM.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
+
+PARENT = os.getppid()
+stopped: list[int] = []
 
 
 def free_port() -> int:
@@ -21,24 +28,35 @@ def free_port() -> int:
     return port
 
 
+def wait(running: subprocess.Popen[bytes], seconds: float) -> int | None:
+    """The exit code; ``None`` if it still runs after so many seconds, or the tests have ended."""
+    end = time.monotonic() + seconds
+    while running.poll() is None and time.monotonic() < end:
+        if stopped or os.getppid() != PARENT:
+            break
+        time.sleep(0.05)
+    return running.poll()
+
+
 def main(file: Path) -> None:
+    signal.signal(signal.SIGTERM, lambda number, _: stopped.append(number))
     for name, arguments, environment in json.loads(file.read_text()):
         port = str(free_port())
         command = [sys.executable, *(each.replace("{port}", port) for each in arguments)]
-        try:
-            done = subprocess.run(
-                command,
-                env={**os.environ, **environment},
-                capture_output=True,
-                text=True,
-                timeout=600,
-                check=False,
+        output = file.with_name(f"{name}.out")
+        with output.open("wb") as out:
+            running = subprocess.Popen(
+                command, env={**os.environ, **environment}, stdout=out, stderr=subprocess.STDOUT
             )
-            found = [done.returncode, (done.stdout + done.stderr)[-20_000:]]
-        except subprocess.TimeoutExpired:
-            found = [1, "still running after 600 s"]
+            code = wait(running, 600)
+        if code is None:
+            running.terminate()  # torchrun then ends its processes
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                running.wait(30)
+            os.killpg(0, signal.SIGKILL)
         unfinished = file.with_name(f"{name}.unfinished")
-        unfinished.write_text(json.dumps(found))
+        end = output.read_text(errors="replace")[-20_000:]
+        unfinished.write_text(json.dumps([code, end]))
         unfinished.replace(file.with_name(f"{name}.json"))
 
 

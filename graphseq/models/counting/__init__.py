@@ -1,4 +1,4 @@
-"""Families that count: popularity, Markov chains, rules, neighbors."""
+"""Counting families: popularity, Markov chains, rules, nearest neighbors."""
 
 from graphseq.deprecation import old_names
 

@@ -1,4 +1,4 @@
-"""Models that are trained by counting: their state is counts, held in torch buffers."""
+"""Models trained by counting; their state is counts in torch buffers."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from graphseq.models.use.ties import roundings
 
 
 class Evidence(NamedTuple):
-    r"""What the scores of a batch are made of, where few items of a session have evidence.
+    r"""The sparse parts of a batch's scores, when few items of a session have evidence.
 
     .. math::
         \hat y_{sj} = \frac1u e_{sj} + \beta_s p_j
@@ -27,9 +27,9 @@ class Evidence(NamedTuple):
 
     Attributes:
         blocks: The sums :math:`e` of the batch's sessions, one block of sessions after another,
-            each float64 [sessions of the block, num_items] with no cell given twice.
+            each float64 [sessions of the block, num_items], with each cell at most once.
         backoff: Weight :math:`\beta_s` of popularity: one number, or float64 [num_sessions].
-        unit: What the sums count in, :math:`u`.
+        unit: Unit of the sums, :math:`u`.
         share: Popularity :math:`p`, float64 [num_items]; ``None``: the shares of training clicks.
     """
 
@@ -43,12 +43,12 @@ class CountingModel(SessionModel):
     """A model without gradients: :meth:`fit_counts` counts, :meth:`score` looks up.
 
     All counts are buffers, so that ``state_dict``, ``to(device)`` and saving work as in any module,
-    but no cast to another float type changes them. Scores are float64: shares of millions of clicks
-    differ in digits that float32 does not have.
+    but casts to another float type do not change them. Scores are float64: shares of millions of
+    clicks differ in digits that float32 does not have.
 
-    A family implements :meth:`count`, and :meth:`score` or :meth:`evidence`: what it has for a few
-    items of every session, so that ``evaluate`` compares these alone. Scores are sums of terms that
-    are not negative, so that each is exact but for ``num_roundings`` of itself.
+    A family implements :meth:`count`, and :meth:`score` or :meth:`evidence`. The latter gives the
+    evidence for a few items of every session, so that ``evaluate`` compares only these. Scores are
+    sums of non-negative terms, so that each is exact up to ``num_roundings`` roundings.
 
     Args:
         num_items: Items of the catalog.
@@ -68,9 +68,9 @@ class CountingModel(SessionModel):
         self.set_buffer("item_counts")
 
     def fit_counts(self, sessions: Sessions) -> Self:
-        """Counts these sessions, all of their clicks, and forgets what was counted before.
+        """Counts all clicks of these sessions, and replaces earlier counts.
 
-        A click outside the vocabulary is skipped; its neighbors become adjacent, as they do in the
+        A click outside the vocabulary is skipped, and its neighbors become adjacent, as in the
         session graph.
 
         Args:
@@ -105,16 +105,17 @@ class CountingModel(SessionModel):
         session: NDArray[np.int64],
         time: NDArray[np.float64] | None,
     ) -> None:
-        """Sets all further buffers from the known clicks.
+        """Sets the family's buffers from the known clicks.
 
         Args:
             items: Item codes, int64 [num_clicks], in the order of clicks within each session.
-            session: The session of each click, int64 [num_clicks], never falling.
+            session: The session of each click, int64 [num_clicks], ascending.
             time: The time of each click, float64 [num_clicks], if the log has times.
         """
 
     def evidence(self, batch: Batch) -> Evidence:
-        """What speaks for few items of every session, on the CPU; all others go by popularity.
+        """The evidence for a few items of every session, on the CPU; all others are scored by
+        popularity.
 
         Args:
             batch: Session graphs.
@@ -122,7 +123,7 @@ class CountingModel(SessionModel):
         raise AttributeError(f"{type(self).__name__} defines neither evidence nor score.")
 
     def score(self, batch: Batch, items: Tensor | None = None) -> Tensor:
-        """The evidence for each item, and popularity where there is none or as much.
+        """The evidence for each item; popularity decides between items with equal evidence or none.
 
         Args:
             batch: Session graphs.
@@ -132,7 +133,7 @@ class CountingModel(SessionModel):
             float64 [num_sessions, num_items] or [num_sessions, C]; ``-inf``: never recommended.
 
         Raises:
-            ValueError: If nothing was counted yet.
+            ValueError: If the model is not fitted yet.
         """
         blocks, backoff, unit, _ = self.evidence(batch)
         assert isinstance(backoff, (int, float))
@@ -141,7 +142,7 @@ class CountingModel(SessionModel):
     def set_buffer(
         self, name: str, values: NDArray[Any] | None = None, *, dtype: torch.dtype = torch.long
     ) -> None:
-        """Makes what was counted a buffer; without values an empty one, of the type to come."""
+        """Stores counts as a buffer; without values an empty buffer of the later type."""
         empty = torch.empty(0, dtype=dtype)
         self.register_buffer(name, empty if values is None else torch.from_numpy(values))
 
@@ -149,7 +150,7 @@ class CountingModel(SessionModel):
         r"""Share of training clicks, :math:`(c_j + s) / (N + s V)`: float64 [num_items].
 
         Raises:
-            ValueError: If nothing was counted yet.
+            ValueError: If the model is not fitted yet.
         """
         if self.item_counts.numel() == 0:
             raise ValueError(
@@ -160,7 +161,8 @@ class CountingModel(SessionModel):
         return counts / counts.sum()
 
     def score_tolerance(self, scores: Tensor, rows: Tensor) -> Tensor:
-        """How far apart scores of equal items lie: ``num_roundings`` of the score alone, [n, m]."""
+        """Maximum distance of equal items' scores: ``num_roundings`` roundings of the score, [n,
+        m]."""
         return roundings(self.num_roundings, scores, scores.abs())
 
     def evidence_scores(
@@ -172,7 +174,8 @@ class CountingModel(SessionModel):
         backoff: float,
         unit: float = 1.0,
     ) -> Tensor:
-        r"""The evidence for each item, and popularity where there is none or as much.
+        r"""The evidence for each item; popularity decides between items with equal evidence or
+        none.
 
         .. math::
             \hat y_{sj} = \frac1u e_{sj} + \beta \frac{c_j}{N}
@@ -181,15 +184,15 @@ class CountingModel(SessionModel):
             batch: Session graphs.
             items: ``None``: all items; else candidates, [C] or [num_sessions, C].
             evidence: The sums :math:`e` of the batch's sessions in blocks, one after another, each
-                float64 [sessions of the block, num_items] with no cell given twice.
+                float64 [sessions of the block, num_items], with each cell at most once.
             backoff: Weight :math:`\beta` of popularity; 0: items without evidence get ``-inf``.
-            unit: What the sums count in, :math:`u`.
+            unit: Unit of the sums, :math:`u`.
 
         Returns:
             float64 [num_sessions, num_items] or [num_sessions, C].
 
         Raises:
-            ValueError: If nothing was counted yet.
+            ValueError: If the model is not fitted yet.
         """
         share = self.popularity()
         shape = (int(batch.num_graphs), self.num_items if items is None else items.size(-1))
@@ -218,11 +221,11 @@ class CountingModel(SessionModel):
         return torch.add(backoff * share, scores, alpha=1 / unit, out=scores)
 
     def of_own_items(self, batch: Batch, value: Tensor) -> csr_matrix:
-        """Evidence for the items of the sessions themselves.
+        """Evidence for the sessions' own items.
 
         Args:
             batch: Session graphs.
-            value: What speaks for each of their nodes, float64 [num_nodes].
+            value: Evidence for each node, float64 [num_nodes].
 
         Returns:
             float64 [num_sessions, num_items].
@@ -231,7 +234,7 @@ class CountingModel(SessionModel):
         return csr_matrix(lists, (int(batch.num_graphs), self.num_items))
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
-        # Of a cast, only the device is followed: counts need all their digits.
+        # Only the device of a cast is applied: counts need all their digits.
         staying = {id(self._buffers[name]) for name in self.in_main_memory}
 
         def move(tensor: Tensor) -> Tensor:
@@ -245,8 +248,8 @@ class CountingModel(SessionModel):
     def _load_from_state_dict(
         self, state_dict: dict[str, Any], prefix: str, *args: Any, **kwargs: Any
     ) -> None:
-        # How much was counted decides the size of the buffers, so loading brings the sizes along;
-        # only the catalog's size is fixed, and torch itself says so where it differs.
+        # The sizes of the buffers depend on the training data, so loading also sets the sizes. Only
+        # the catalog's size is fixed; torch raises an error if it differs.
         for name, buffer in self._buffers.items():
             loaded = state_dict.get(prefix + name)
             if buffer is None or loaded is None or loaded.shape == buffer.shape:
@@ -260,7 +263,7 @@ class CountingModel(SessionModel):
 
 
 def searchsorted_exact(keys: Tensor, wanted: Tensor) -> tuple[Tensor, Tensor]:
-    """Where ``wanted`` stands in the sorted ``keys``, and whether it is there at all."""
+    """The index of ``wanted`` in the sorted ``keys``, and whether it is in ``keys``."""
     if keys.numel() == 0:
         return torch.zeros_like(wanted), torch.zeros_like(wanted, dtype=torch.bool)
     place = torch.searchsorted(keys, wanted.contiguous()).clamp(max=keys.numel() - 1)
@@ -268,14 +271,15 @@ def searchsorted_exact(keys: Tensor, wanted: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _cells(block: csr_matrix, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Cells of a sparse block as numbered row by row, int64 [n], and their values, float64 [n]."""
+    """Cell numbers of a sparse block, row by row, int64 [n], and their values, float64 [n]."""
     row = np.repeat(np.arange(block.shape[0]), np.diff(block.indptr))
     cell = torch.from_numpy(row * block.shape[1] + block.indices)
     return cell.to(device), torch.from_numpy(block.data).to(device)
 
 
 def last_visit(batch: Batch) -> Tensor:
-    """Clicks since the last visit of each node, that click included: int64 [num_nodes], 1: last."""
+    """Clicks since the last visit of each node, including that click: int64 [num_nodes], 1:
+    last."""
     ptr = batch.click_ptr
     age = ptr[1:][batch.click_batch] - torch.arange(batch.click_index.numel(), device=ptr.device)
     oldest = torch.full_like(batch.x, torch.iinfo(torch.long).max)

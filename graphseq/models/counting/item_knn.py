@@ -1,4 +1,4 @@
-"""Item-kNN: items that sessions clicked together, by the cosine of their incidence."""
+"""Item-kNN: items that occur in the same sessions, by the cosine of their incidence."""
 
 from __future__ import annotations
 
@@ -20,7 +20,8 @@ from graphseq.ragged import ptr_of
 from graphseq.typing import Floats, Ints
 
 MOST_PRODUCTS = 2**24
-"""Products of the co-occurrence matrix that a block of items may take, about: bounds the memory."""
+"""Approximate number of products of the co-occurrence matrix per block of items; this bounds
+memory."""
 
 
 @register("item_knn")
@@ -31,24 +32,26 @@ class ItemKNN(CountingModel):
         \cos(i, j) = \frac{|S_i \cap S_j|}{\sqrt{(|S_i| + \lambda)(|S_j| + \lambda)}}, \qquad
         \hat y_{sj} = \sum_{i \in s_R} \cos(i, j) \, [j \in N_k(i)] + \beta \frac{c_j}{N}
 
-    with :math:`S_i` the training sessions that clicked the item, once or often,
+    with :math:`S_i` the training sessions with the item,
     :math:`\lambda` ``regularization``, :math:`s_R` the distinct items of the newest ``last_clicks``
-    clicks and :math:`\beta` ``backoff``. An item is no neighbor of itself. Where several items are
-    equally near, those that were clicked later in the log are kept.
+    clicks and :math:`\beta` ``backoff``. An item is not its own neighbor. Among equally near items,
+    those clicked later in the log are kept.
 
     As in Sarwar et al. (WWW 2001), on sessions instead of users. The baseline of GRU4Rec's
-    authors (Hidasi et al., ICLR 2016) has :math:`\lambda = 20` and scores by the last click alone.
-    It keeps 100 neighbors, and counts a click as often as it was made where this counts sessions.
+    authors (Hidasi et al., ICLR 2016) has :math:`\lambda = 20` and scores only by the last click.
+    It keeps 100 neighbors, and counts clicks where this model counts sessions.
 
     Args:
         num_items: Items of the catalog.
-        k: Neighbors kept of each item.
-        regularization: Sessions added to those of every item: rare items get less similar.
-        last_clicks: Clicks at the end of a session whose items are summed; ``None``: all.
-        backoff: Weight of the share of training clicks; 0: what is no neighbor gets ``-inf``.
+        k: Number of neighbors kept per item.
+        regularization: Number of sessions added to every item's sessions, which makes rare items
+            less similar.
+        last_clicks: Number of last clicks of a session whose items are summed; ``None``: all.
+        backoff: Weight of the share of training clicks; 0: items that are not neighbors get
+            ``-inf``.
 
     Raises:
-        ValueError: If an argument is out of its range.
+        ValueError: If an argument is out of range.
     """
 
     traits = Traits(
@@ -107,7 +110,7 @@ class ItemKNN(CountingModel):
         last_click = np.zeros(self.num_items, dtype=np.int64)
         np.maximum.at(last_click, items, np.arange(len(items)))
 
-        # Blocks of items of about equal work; each keeps its nearest and forgets the rest.
+        # Blocks of items with about equal work; each keeps only its nearest items.
         products = np.cumsum(by_item @ np.diff(incidence.indptr).astype(np.int64))  # [num_items]
         first = np.flatnonzero(np.diff(products // MOST_PRODUCTS, prepend=-1)).tolist()
         counts, nearest = [], []
@@ -134,7 +137,7 @@ class ItemKNN(CountingModel):
         """Which entries of the co-occurrence matrix are among the ``k`` nearest of their row."""
         entry = np.flatnonzero(together.indices != row)  # no item is a neighbor of itself
         row, column = row[entry], together.indices[entry]
-        # Within a row its own norm changes no order: it is left out of the cosine.
+        # Within a row the row's own norm does not change the order: it is left out of the cosine.
         nearness = together.data[entry] / np.sqrt(item_sessions[column] + self.regularization)
         return entry[highest(row, nearness, self.k, tie=-last_click[column])]
 
@@ -147,7 +150,7 @@ class ItemKNN(CountingModel):
         Raises:
             ValueError: If nothing was counted yet.
         """
-        self.popularity()  # refuses where nothing was counted
+        self.popularity()  # raises if the model is not fitted
         node, row = batch.x, batch.batch
         if self.last_clicks is not None:
             recent = last_visit(batch) <= self.last_clicks

@@ -1,4 +1,4 @@
-"""Weighted sums of lists, as sparse products: what counting models read, a part at a time."""
+"""Weighted sums of lists as sparse products, for counting models, block by block."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from graphseq.ragged import ptr_of
 from graphseq.typing import Floats, Ints
 
 ROUNDING = 1e-6
-"""More than distances in a block of 2**24 rows are rounded by; what it lets in is few."""
+"""Bound on the rounding in a block of 2**24 rows; it lets in only a few extra entries."""
 
 
 def entries_of(ptr: NDArray[Any], lists: NDArray[Any]) -> tuple[Ints, Ints]:
@@ -22,7 +22,7 @@ def entries_of(ptr: NDArray[Any], lists: NDArray[Any]) -> tuple[Ints, Ints]:
 
     Args:
         ptr: First entry of each list, and the end, int64 [num_lists + 1].
-        lists: Numbers of lists, in any order and with repeats, integers [n].
+        lists: Numbers of lists, in any order, repeats allowed, integers [n].
 
     Returns:
         Entries, int64 [num_entries], and the pointer into them, int64 [n + 1].
@@ -47,19 +47,18 @@ def weighted_sums(
     c_e = c} v_e`.
 
     Rows are taken in blocks, so that lists of at most
-    :data:`~graphseq.models.use.inference.MOST_ENTRIES` entries are summed at once, or those of a
-    single
-    row. A row's terms are added in the order in which its lists are given, whatever the block: its
-    sums do not depend on the rows beside it.
+    :data:`~graphseq.models.use.inference.MOST_ENTRIES` entries are summed at once, or the entries
+    of a single row. A row's terms are added in the order of its lists, in any block, so that its
+    sums do not depend on other rows.
 
     Args:
         ptr: First list of each row, and the end, int64 [num_rows + 1].
         lists: Numbers of lists, row after row, int64 [n].
         weight: Weight of each, float64 [n].
         list_ptr: First entry of each list, and the end, int64 [num_lists + 1].
-        read: Of entries and their lists, both int64 [num_entries]: columns, integers, and values,
-            float64. No column comes twice in a list.
-        num_columns: Columns, ``0..num_columns - 1``.
+        read: Function from entries and their lists, both int64 [num_entries], to integer columns
+            and float64 values. A column occurs at most once per list.
+        num_columns: Number of columns.
 
     Yields:
         The rows of a block, and their sums [num_rows_of_block, num_columns], columns ascending;
@@ -73,7 +72,7 @@ def weighted_sums(
         distinct, number = np.unique(lists[part], return_inverse=True)
         entry, end = entries_of(list_ptr, distinct)
         column, value = read(entry, np.repeat(distinct, np.diff(end)))
-        # Few entries fall on few columns: the product then need not walk all of them.
+        # Few entries use few columns: the product then does not need all of them.
         few = len(entry) < num_columns
         if few:
             present, column = np.unique(column, return_inverse=True)
@@ -94,10 +93,11 @@ def highest(row: Ints, value: Floats, k: int, tie: NDArray[Any] | None = None) -
     """Which entries are among the ``k`` highest of their row.
 
     Args:
-        row: The row of each entry, never falling, int64 [n].
+        row: The row of each entry, ascending, int64 [n].
         value: At least 0 and finite, float64 [n].
         k: At least 1.
-        tie: Between equal values the lower one of these decides, [n]; ``None``: the earlier entry.
+        tie: Among equal values the entry with the lower value of ``tie`` comes first, [n];
+            ``None``: the earlier entry.
 
     Returns:
         bool [n].
@@ -109,8 +109,8 @@ def highest(row: Ints, value: Floats, k: int, tie: NDArray[Any] | None = None) -
     crowded = np.flatnonzero(np.repeat(large, size))
     if len(crowded) == 0:
         return kept
-    # One sort of plain numbers tells each row's k-th highest, but for rounding; what may lie above
-    # it is few, and is then ordered exactly.
+    # One sort of plain numbers gives each row's k-th highest value up to rounding; the few entries
+    # that may be above it are then ordered exactly.
     group = np.repeat(np.arange(len(size)), size)[crowded]
     distance = 2.0 * group + 1 - value[crowded] / (value.max() or 1.0)
     end = np.cumsum(size[large])

@@ -26,7 +26,7 @@ from graphseq.ragged import ptr_of, ragged_arange
 
 @register("markov")
 class MarkovChain(CountingModel):
-    r"""The next item given the last ``order`` clicks, backing off to ever shorter contexts.
+    r"""The next item given the last ``order`` clicks, with back-off to shorter contexts.
 
     .. math::
         P_k(j \mid i_1 \dots i_k) =
@@ -35,23 +35,23 @@ class MarkovChain(CountingModel):
         P_0(j) = \frac{c(j) + s}{N + s V}
 
     with :math:`c` the transitions counted in training, :math:`n` the occurrences of the context
-    that a click follows, :math:`\beta` ``backoff`` and :math:`s` ``smoothing``. With the default,
-    order 1 ranks by ``count + 0.001 * share``: popularity decides between equal counts, and so
-    among items never seen to follow. An unseen context leaves the shorter one's probabilities as
-    they are; a session with fewer clicks than ``order`` is scored by all it has.
+    before a click, :math:`\beta` ``backoff`` and :math:`s` ``smoothing``. With the default, order 1
+    ranks by ``count + 0.001 * share``: popularity decides between equal counts, and among items
+    that never followed. An unseen context leaves the shorter one's probabilities unchanged. A
+    session with fewer clicks than ``order`` is scored by all of its clicks.
 
-    ``backoff=0`` is the plain chain: what was never seen to follow the context gets ``-inf``, is
-    not recommended and never counts as a hit.
+    ``backoff=0`` is the plain chain: an item that never followed the context gets ``-inf``, is not
+    recommended and never counts as a hit.
 
-    Self-transitions count. All clicks of the training sessions are counted, also those before
-    ``first_target``. Counts are stored sparsely, 16 bytes for each distinct transition of each
-    order, and found by binary search.
+    Self-transitions count. All clicks of the training sessions are counted, including clicks before
+    ``first_target``. Counts are stored sparsely, with 16 bytes per distinct transition and order,
+    and found by binary search.
 
     With ``half_life`` :math:`h`, a transition that is older by :math:`\Delta` than the newest one
     out of the same context counts :math:`2^{-\Delta / h}` in :math:`c` and :math:`n`, so that new
-    habits outweigh old ones; :math:`P_0` counts all clicks. Times are those of the later click or,
-    where the log has none, transitions are counted. The newest transition of every context counts
-    1: what happened elsewhere since, or nothing at all, takes nothing from a context.
+    behavior outweighs old; :math:`P_0` counts all clicks. The time of a transition is the time of
+    its later click or, in a log without times, its number. The newest transition of every context
+    counts 1, independent of later clicks elsewhere in the log.
 
     Args:
         num_items: Items of the catalog, ``V``.
@@ -59,8 +59,8 @@ class MarkovChain(CountingModel):
         backoff: Weight of the shorter context's probabilities, in clicks.
         smoothing: Clicks added to the count of every item in ``P_0``.
         half_life: Age at which a transition counts half of the newest one out of its context, in
-            the unit of click times (of seconds also text as ``"30min"`` or a timedelta) or, where
-            the log has none, in transitions of the log; ``None``: all count the same.
+            the unit of click times (for seconds also text as ``"30min"`` or a timedelta) or, in a
+            log without times, in transitions; ``None``: all count the same.
 
     Raises:
         ValueError: If ``order`` or ``half_life`` is not positive, or ``backoff`` or ``smoothing``
@@ -113,7 +113,7 @@ class MarkovChain(CountingModel):
         session: NDArray[np.int64],
         time: NDArray[np.float64] | None,
     ) -> None:
-        # Every position whose context of k clicks lies within its session and has a follower.
+        # Every position with a context of k clicks in its session and a next click.
         last = np.flatnonzero(session[1:] == session[:-1])  # [n], position of the newest click
         age = self._ages(last + 1, time)  # [n], of the click that follows
         context, num_contexts = items[last], self.num_items
@@ -150,18 +150,18 @@ class MarkovChain(CountingModel):
     def predict_next(
         self, sessions: SessionsLike, k: int = 10, *, backoff: float | None = None, **options: Any
     ) -> list[list[tuple[Any, float]]]:
-        """The likeliest next items of every session and their probabilities, in the user's own ids.
+        """The most likely next items of every session and their probabilities, by the user's ids.
 
         Args:
             sessions: As :func:`graphseq.models.use.recommend.recommend` takes them.
             k: Items of each session.
-            backoff: In place of the model's own; 0: the textbook's estimate, ``P(j | i)`` as the
-                share of ``j`` among all clicks that followed ``i``, and no item that never did.
+            backoff: Replaces the model's value; 0: the plain estimate, ``P(j | i)`` as the share of
+                ``j`` among all clicks that followed ``i``, without items that never followed.
             **options: Further arguments of :func:`~graphseq.models.use.recommend.recommend`.
 
         Returns:
-            One list a session of ``(item id, probability)``, likeliest first; a session without a
-            known item gets shares of training clicks.
+            One list of ``(item id, probability)`` per session, most likely first. A session without
+            a known item gets shares of training clicks.
 
         Raises:
             ValueError: If ``backoff`` is negative, or as
@@ -174,13 +174,13 @@ class MarkovChain(CountingModel):
         return model.recommend(sessions, k, **options)
 
     def contexts(self, batch: Batch) -> list[Tensor]:
-        """Numbers of the last 1, 2, ... ``order`` clicks as contexts.
+        """The context numbers of the last 1, 2, ... ``order`` clicks.
 
         Args:
             batch: Session graphs.
 
         Returns:
-            One tensor an order, int64 [num_sessions]; -1: never seen in training, or the session
+            One tensor per order, int64 [num_sessions]; -1: never seen in training, or the session
             is shorter.
         """
         ptr, item = batch.click_ptr, batch.click_item
@@ -204,8 +204,8 @@ class MarkovChain(CountingModel):
             items: ``None``: all items; else candidates, [C] or [num_sessions, C].
 
         Returns:
-            float64 [num_sessions, num_items] or [num_sessions, C]; with ``backoff=0``, ``-inf``
-            where the transition was never seen.
+            float64 [num_sessions, num_items] or [num_sessions, C]; with ``backoff=0``, ``-inf`` for
+            transitions that were never seen.
 
         Raises:
             ValueError: If nothing was counted yet.
@@ -220,7 +220,7 @@ class MarkovChain(CountingModel):
             return self._plain(scores, contexts, batch, items)
 
         # The recursion written out: P = prod_k a_k P_0 + sum_k (prod_{l > k} a_l) c_k / (n_k + b)
-        # with a_k = b / (n_k + b), so that the dense rows are touched once.
+        # with a_k = b / (n_k + b), so that the dense rows are read once.
         weights: list[Tensor] = []
         shrink = torch.ones_like(scores[:, 0])  # prod_{l > k} a_l: [num_sessions]
         for k in range(self.order, 0, -1):
@@ -233,7 +233,8 @@ class MarkovChain(CountingModel):
         return scores
 
     def evidence(self, batch: Batch) -> Evidence:
-        """Weighted counts of the transitions out of the last clicks; popularity shrinks with them.
+        """Weighted counts of the transitions out of the last clicks; they reduce the weight of
+        popularity.
 
         Args:
             batch: Session graphs.
@@ -260,7 +261,7 @@ class MarkovChain(CountingModel):
     def _transitions(
         self, contexts: list[Tensor], weights: dict[int, Tensor]
     ) -> Iterator[csr_matrix]:
-        """Weighted counts of what follows the contexts, some sessions at a time."""
+        """Weighted counts of the items that follow the contexts, block by block of sessions."""
         ptrs = [getattr(self, f"context_ptr_{k}").cpu().numpy() for k in weights]
         size = np.zeros(len(contexts[0]), dtype=np.int64)
         lists = []
@@ -341,7 +342,7 @@ class MarkovChain(CountingModel):
 def _weights(
     context: NDArray[np.int64], age: NDArray[np.float64], num_contexts: int
 ) -> NDArray[np.float64]:
-    """What transitions out of these contexts count: the newest one of each counts 1."""
+    """The weights of transitions out of these contexts: the newest one of each counts 1."""
     newest = np.full(num_contexts, np.inf)
     np.minimum.at(newest, context, age)
     return np.exp2(newest[context] - age)
@@ -350,7 +351,7 @@ def _weights(
 def _counted(
     key: NDArray[np.int64], weight: NDArray[np.float64] | None
 ) -> tuple[NDArray[np.int64], NDArray[Any]]:
-    """The distinct keys, ascending, and how often each occurs or how much it weighs."""
+    """The distinct keys, ascending, with their counts or summed weights."""
     if weight is None:
         key = np.sort(key)
         starts = np.flatnonzero(np.diff(key, prepend=-1))

@@ -1,4 +1,4 @@
-"""Popularity: every session is offered the items that were clicked most."""
+"""Popularity: every session gets the most clicked items."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from graphseq.models.registry import register
 
 @register("popularity")
 class Popularity(CountingModel):
-    r"""The share of training clicks, :math:`\hat y_j = c_j / N`, alike for all sessions.
+    r"""The share of training clicks, :math:`\hat y_j = c_j / N`, the same for all sessions.
 
-    The floor under every table: what a model gains above it, it owes to the session.
+    The lowest baseline of every table: improvements over it come from the session.
 
     Args:
         num_items: Items of the catalog.
@@ -40,6 +40,6 @@ class Popularity(CountingModel):
         return share.repeat(batch.num_graphs, 1)
 
     def evidence(self, batch: Batch) -> Evidence:
-        """None: all items go by popularity."""
+        """No evidence: all items are scored by popularity."""
         none = csr_matrix((int(batch.num_graphs), self.num_items), dtype=np.float64)
         return Evidence([none], backoff=1.0)

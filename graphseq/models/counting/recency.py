@@ -1,4 +1,4 @@
-"""Recency: the items of the session again, the newest first, then popular ones."""
+"""Recency: the items of the session, newest first, then popular items."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Sequential rules: what came within a few clicks after an item, the sooner the more it counts."""
+"""Sequential rules: items within a few clicks after an item; closer items count more."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from graphseq.nn.ragged import ragged_range
 RuleWeight = Literal["reciprocal", "linear", "constant"]
 
 LARGEST_UNIT = 2**20
-"""Weights are counted in fractions as fine as this at most: their sums must fit a float64."""
+"""Largest denominator of the weights' unit: their sums must fit in a float64."""
 
 
 @register("sequential_rules")
@@ -33,25 +33,25 @@ class SequentialRules(CountingModel):
         w(a, b) = \sum_{\text{pairs}} f(\text{gap}), \qquad
         \hat y_{sj} = \sum_{r=1}^{R} \frac1r \, w(i_{L+1-r}, j) + \beta \frac{c_j}{N}
 
-    where the gap of neighbors is 1, pairs farther apart than ``window`` are no rule, :math:`f` is
-    1/gap (``"reciprocal"``), falls linearly to 1/window at the window's end (``"linear"``) or is 1
-    (``"constant"``); :math:`i_L` is the last click, :math:`R` ``last_clicks`` and :math:`\beta`
-    ``backoff``. Sessions are best scored by their last click alone, histories of users by their
-    last ten.
+    where adjacent clicks have the gap 1, pairs farther apart than ``window`` form no rule,
+    :math:`f` is 1/gap (``"reciprocal"``), falls linearly to 1/window at the window's end
+    (``"linear"``) or is 1 (``"constant"``); :math:`i_L` is the last click, :math:`R`
+    ``last_clicks`` and :math:`\beta` ``backoff``. Sessions are best scored by their last click,
+    histories of users by their last ten clicks.
 
     Weights are sums of fractions with a common denominator and counted in it, so that equal
-    evidence gives equal scores and popularity decides. ``backoff=0`` is the plain form: what no
-    rule leads to gets ``-inf``. Self-pairs count. Rules are stored sparsely, 12 bytes each.
+    evidence gives equal scores and popularity decides. ``backoff=0`` is the plain form: items
+    without a rule get ``-inf``. Self-pairs count. Rules are stored sparsely, with 12 bytes each.
 
-    SR of Ludewig and Jannach (User Modeling and User-Adapted Interaction, 2018); their code
-    scores by the last click and keeps the 20 strongest rules of an item, this one keeps all.
+    SR of Ludewig and Jannach (User Modeling and User-Adapted Interaction, 2018); their code scores
+    by the last click and keeps the 20 strongest rules of an item; this model keeps all.
 
     Args:
         num_items: Items of the catalog.
-        window: Largest gap of a pair, in clicks.
+        window: Maximum gap of a pair, in clicks.
         weight: ``"reciprocal"``, ``"linear"`` or ``"constant"``.
-        last_clicks: Clicks at the end of a session whose rules are summed.
-        backoff: Weight of the share of training clicks, in pairs of neighbors.
+        last_clicks: Number of last clicks of a session whose rules are summed.
+        backoff: Weight of the share of training clicks, in units of adjacent pairs.
 
     Raises:
         ValueError: If an argument is out of its range.
@@ -117,7 +117,7 @@ class SequentialRules(CountingModel):
 
     @property
     def _unit(self) -> int:
-        """What weights of pairs are counted in: a multiple of every gap, as far as it goes."""
+        """The denominator of pair weights: a multiple of every gap, up to a limit."""
         if self.weight == "reciprocal":
             return common_multiple(self.window)
         return self.window if self.weight == "linear" else 1
@@ -128,7 +128,7 @@ class SequentialRules(CountingModel):
         return self._unit / gap if self.weight == "reciprocal" else 1
 
     def evidence(self, batch: Batch) -> Evidence:
-        """Summed weights of rules out of the last clicks, in pairs of neighbors.
+        """Summed weights of rules out of the last clicks, in units of adjacent pairs.
 
         Args:
             batch: Session graphs.
@@ -161,9 +161,9 @@ class SequentialRules(CountingModel):
 
 
 def common_multiple(number: int) -> int:
-    """The least common multiple of ``1, ..., number``, as far as it is not too large.
+    """The least common multiple of ``1, ..., number``, unless it is too large.
 
-    Fractions 1/2, 1/3, ... counted in it are whole numbers, whose sums are exact in any order.
+    Multiples of 1/2, 1/3, ... then become whole numbers, whose sums are exact in any order.
     """
     multiple = 1
     for factor in range(2, number + 1):

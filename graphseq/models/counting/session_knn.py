@@ -1,4 +1,4 @@
-"""Session-kNN: sessions of the log that share items with the current one, and what they clicked."""
+"""Session-kNN: scores items by the sessions of the log that share items with the current one."""
 
 from __future__ import annotations
 
@@ -26,50 +26,48 @@ OLDEST = 2**31 - 1
 
 
 class SessionKNN(CountingModel):
-    r"""What session-kNN models share: the log as two sparse tables, neighbors, summed scores.
+    r"""Base class of session-kNN models: the log as two sparse tables, neighbors, summed scores.
 
     The newest ``sample_size`` sessions of the log with an item of the current session are its
-    candidates, the ``k`` most similar of them its neighbors :math:`N_s`; equally similar ones go
-    by recency. Then
+    candidates, the ``k`` most similar of them its neighbors :math:`N_s`; equally similar ones are
+    ordered by recency. Then
 
     .. math::
         \hat y_{sj} = \sum_{n \in N_s,\, j \in n} \mathrm{sim}(s, n) \, m(s, n) \, p(j, n)
             \, (1 + \omega \, \mathrm{idf}_j) + \beta \frac{c_j}{N}, \qquad
         \mathrm{idf}_j = \ln \frac{\text{sessions}}{\text{sessions with } j}
 
-    with the weights that a family defines: of clicks in the similarity, :meth:`click_weight` and
-    :meth:`similarity`; of the newest item in common, :meth:`match_weight`; of places in the
-    neighbor, :meth:`place_weight`. Items of the session itself are scored like all others.
+    A family defines the weights: :meth:`click_weight` and :meth:`similarity` for clicks in the
+    similarity, :meth:`match_weight` for the newest common item, and :meth:`place_weight` for
+    positions in the neighbor. Items of the session itself are scored like all others.
 
     With ``half_life`` :math:`h`, a candidate's similarity is multiplied by
     :math:`2^{-\Delta t / h}`, with :math:`\Delta t` the time by which it is older than the newest
-    candidate of the session. The newest one always counts in full, so that a quiet month, before
-    the session or in the log, takes nothing from its neighbors. What ended after the current time
-    is as old as the current time itself.
+    candidate of the session. The newest candidate always counts in full, so that a month without
+    clicks does not reduce the weight of neighbors. Sessions that ended after the current time count
+    as if they ended at it.
 
-    The state is 8 bytes for each distinct item of each session, and 4 for the ``sample_size``
-    newest sessions of each item: a session that is not among them for any item of the current
-    session is no candidate, so that nothing is lost by the cut. An item of the current session
-    that weighs nothing makes no candidates.
+    The state has 8 bytes per distinct item of each session, and 4 bytes for each of the
+    ``sample_size`` newest sessions per item. A session that is not among them for any item of the
+    current session cannot be a candidate, so this limit is exact. An item of the current session
+    with weight zero gives no candidates.
 
-    Scoring takes sessions in parts that read at most
-    :data:`~graphseq.models.use.inference.MOST_ENTRIES` entries of these lists at once, or those of
-    one
-    session, whatever the batch; a session's scores do not depend on the part.
+    Scoring processes sessions in blocks that read at most
+    :data:`~graphseq.models.use.inference.MOST_ENTRIES` entries of these lists at once, or the
+    entries of one session; a session's scores do not depend on the block.
 
     Args:
         num_items: Items of the catalog.
-        k: Neighbors of a session.
-        sample_size: Candidates of a session.
-        half_life: Time by which a candidate that is older than the newest one counts half, in the
-            unit of click times (of seconds also text as ``"30min"`` or a timedelta); where the log
-            has none, in sessions of the log. ``None``: no decay.
-            The current time is that of the session's last click, or the log's end where it has
-            none.
+        k: Number of neighbors per session.
+        sample_size: Number of candidates per session.
+        half_life: A candidate that is older than the newest one by this time counts half. In the
+            unit of click times (for seconds also text as ``"30min"`` or a timedelta) or, in a log
+            without times, in sessions. ``None``: no decay. The current time is the time of the
+            session's last click, or the end of the log without it.
         idf_weight: Weight :math:`\omega` of rare items.
-        last_clicks: Clicks at the end of the current session that count; ``None``: all.
-        backoff: Weight :math:`\beta` of the share of training clicks; 0: what no neighbor clicked
-            gets ``-inf``.
+        last_clicks: Number of last clicks of the current session that count; ``None``: all.
+        backoff: Weight :math:`\beta` of the share of training clicks; 0: items that no neighbor
+            clicked get ``-inf``.
 
     Raises:
         ValueError: If an argument is out of its range.
@@ -118,7 +116,7 @@ class SessionKNN(CountingModel):
         self.last_clicks = last_clicks
         self.backoff = backoff
         # Sessions are numbered by recency, the newest is 0. Their items are distinct, each with the
-        # place of its last click, from 1.
+        # position of its last click, from 1.
         self.set_buffer("session_ptr")  # [num_sessions + 1]
         self.set_buffer("session_item", dtype=torch.int)  # [num_entries]
         self.set_buffer("session_place", dtype=torch.int)  # [num_entries]
@@ -133,8 +131,8 @@ class SessionKNN(CountingModel):
         """Weight of the current session's items.
 
         Args:
-            age: Clicks since the last one on the item, that one included, int64 [n]; 1: the newest.
-            length: Clicks of its session, int64 [n].
+            age: Clicks since the last one on the item, including it, int64 [n]; 1: the newest.
+            length: Number of clicks of its session, int64 [n].
 
         Returns:
             float64 [n].
@@ -160,7 +158,7 @@ class SessionKNN(CountingModel):
         raise AttributeError(f"{type(self).__name__} defines no match_weight.")
 
     def place_weight(self, distance: Tensor) -> Tensor | None:
-        """Weight of a neighbour's items by their distance to the last one in common, in clicks."""
+        """Weight of a neighbor's items by their distance to the last common item, in clicks."""
         return None
 
     # -- counting ------------------------------------------------------------------------------
@@ -215,9 +213,9 @@ class SessionKNN(CountingModel):
             batch: Session graphs.
 
         Returns:
-            For each pair, session by session: the session of the batch and that of the log (0: the
-            newest), int64; their similarity, float64; the age of the newest item in common, and the
-            place of the last one in the neighbor, int64; [num_pairs] each.
+            For each pair, session by session: the session of the batch and the session of the log
+            (0: the newest), int64; their similarity, float64; the age of the newest common item,
+            and the position of the last common item in the neighbor, int64; [num_pairs] each.
         """
         parts: list[tuple[NDArray[Any], ...]] = []
         start = 0
@@ -234,7 +232,7 @@ class SessionKNN(CountingModel):
         """Summed similarities of the neighbors that clicked the item.
 
         Args:
-            batch: Session graphs; with ``click_time``, the last is the current time.
+            batch: Session graphs; with ``click_time``, the last time is the current time.
 
         Raises:
             ValueError: If nothing was counted yet.
@@ -269,7 +267,7 @@ class SessionKNN(CountingModel):
         )
 
     def _neighborhoods(self, query: _Query) -> Iterator[_Neighborhood]:
-        """The neighbors of all sessions, some sessions at a time, most similar first."""
+        """The neighbors of all sessions, block by block, most similar first."""
         posted = self.item_session.numpy()
 
         def sessions(entry: Ints, item: Ints) -> tuple[NDArray[Any], Floats]:
@@ -325,7 +323,7 @@ class SessionKNN(CountingModel):
         return size
 
     def _age(self, query: _Query, row: Ints, session: Ints) -> Floats:
-        """How old sessions of the log are to sessions of the batch, float64 [n]."""
+        """Ages of sessions of the log, relative to sessions of the batch, float64 [n]."""
         if self.session_time.numel() == 0:
             return session.astype(np.float64)
         end = self.session_time.numpy()
@@ -335,12 +333,12 @@ class SessionKNN(CountingModel):
     def _neighborhood(
         self, query: _Query, row: Ints, session: Ints, similarity: Floats
     ) -> _Neighborhood:
-        # A table in which neighbors look up their items: how new each is in the session.
+        # A table of the age of each item in the session, for the items of neighbors.
         own, column = np.unique(query.item, return_inverse=True)
-        column_of = np.zeros(self.num_items, dtype=np.int32)  # 0: of none of these sessions
+        column_of = np.zeros(self.num_items, dtype=np.int32)  # 0: in none of these sessions
         column_of[own] = np.arange(1, len(own) + 1)
         num_rows, width = len(query.total), len(own) + 1
-        newness = np.zeros((num_rows, width), dtype=np.int32)  # 0: not of this session
+        newness = np.zeros((num_rows, width), dtype=np.int32)  # 0: not in this session
         newness[np.repeat(np.arange(num_rows), np.diff(query.ptr)), column + 1] = OLDEST - query.age
 
         entry, ptr = entries_of(self.session_ptr.numpy(), session)
@@ -361,16 +359,16 @@ class SessionKNN(CountingModel):
         )
 
     def _evidence(self, near: _Neighborhood) -> csr_matrix:
-        """What the neighbors clicked, summed: [num_rows, num_items]."""
+        """The summed weights of the neighbors' items: [num_rows, num_items]."""
         num_rows, num_pairs = len(near.query.total), len(near.row)
         value = near.similarity * self.match_weight(torch.from_numpy(near.age)).numpy()
-        # Added from the largest on: what equal weights speak for gets equal sums, to the last bit.
+        # Added from the largest: items with equal weights get bit-equal sums.
         order = np.lexsort((-value, near.row))
         row_ptr = np.searchsorted(near.row, np.arange(num_rows + 1))
         weights = csr_matrix((value[order], order, row_ptr), (num_rows, num_pairs))
 
         distance = np.abs(near.item_place - np.repeat(near.place, np.diff(near.ptr)))
-        # Distances are few: each is weighed once.
+        # There are few distinct distances: each weight is computed once.
         farthest = 1 << int(distance.max(initial=0)).bit_length()
         place = self.place_weight(torch.arange(farthest))
         share = np.ones(len(distance)) if place is None else place.numpy().take(distance)
@@ -394,7 +392,7 @@ class SessionKNN(CountingModel):
 
 @dataclass(frozen=True)
 class _Query:
-    """Sessions of a batch: their distinct items, and what their similarities need."""
+    """Sessions of a batch: their distinct items, and the inputs of their similarities."""
 
     ptr: Ints  # first item of each session, and the end
     item: Ints
@@ -405,7 +403,7 @@ class _Query:
     now: Floats | None  # the current time of each session
 
     def rows(self, rows: slice) -> _Query:
-        """Some sessions in a row."""
+        """Some consecutive sessions."""
         ptr = self.ptr[rows.start : rows.stop + 1]
         items = slice(ptr[0], ptr[-1])
         return _Query(

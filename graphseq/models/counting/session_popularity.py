@@ -1,4 +1,4 @@
-"""Session popularity: the items that the session itself clicked most, then popular ones."""
+"""Session popularity: the most clicked items of the session, then popular items."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from graphseq.models.registry import register
 
 @register("session_popularity")
 class SessionPopularity(CountingModel):
-    r"""Items by their clicks in the current session; equal ones by popularity.
+    r"""Items by their clicks in the current session; equal counts by popularity.
 
     .. math::
         \hat y_{sj} = n_s(j) + \frac{c_j}{N + 1}
 
     with :math:`n_s(j)` the clicks of the session on the item, :math:`c_j` its training clicks and
-    :math:`N` all of them: popularity adds less than one click, so that it decides only between
-    items of equal count, and orders all that the session did not click. S-POP in the tables of
-    Hidasi et al. (ICLR 2016) and Wu et al. (AAAI 2019).
+    :math:`N` all training clicks. Popularity adds less than one click, so that it only decides
+    between items of equal count, and orders all items that the session did not click. S-POP in the
+    tables of Hidasi et al. (ICLR 2016) and Wu et al. (AAAI 2019).
 
     Args:
         num_items: Items of the catalog.
@@ -35,7 +35,7 @@ class SessionPopularity(CountingModel):
     )
 
     def evidence(self, batch: Batch) -> Evidence:
-        """Clicks of the session, and a share of training clicks below one."""
+        """Clicks in the session, plus a share of training clicks below one."""
         clicks = torch.bincount(batch.click_index, minlength=batch.x.numel())  # [num_nodes]
         total = int(self.item_counts.sum())  # N
         return Evidence([self.of_own_items(batch, clicks.double())], backoff=total / (total + 1))

@@ -38,17 +38,17 @@ class VSKNN(SessionKNN):
     ``quadratic`` ((L - a + 1) / L)²           1 / a²
     ============= ============================ =====================
 
-    The authors' code, session-rec, has the same weights, but a linear one that is zero for the
-    newest clicks of sessions of more than ten; its decay by time is (7/8) a day, which is
-    ``half_life=448_500`` in seconds; its idf counts clicks, this one sessions, and is off by
-    default; it breaks ties in the order of a Python set, this one by recency; and without a
-    neighbor it ranks nothing, this one by popularity.
+    The authors' code, session-rec, has the same weights, except for a linear one that is zero for
+    the newest clicks of sessions with more than ten. Its time decay is 7/8 per day, which is
+    ``half_life=448_500`` in seconds. Its idf counts clicks; this model counts sessions, and idf is
+    off by default. It breaks ties in the order of a Python set, this model by recency. Without a
+    neighbor it ranks nothing, this model by popularity.
 
     Args:
-        num_items, k, sample_size, half_life, idf_weight, last_clicks, backoff: As
-            :class:`~graphseq.models.counting.session_knn.SessionKNN` has them.
+        num_items, k, sample_size, half_life, idf_weight, last_clicks, backoff: As in
+            :class:`~graphseq.models.counting.session_knn.SessionKNN`.
         decay: Weight of the current session's items in the similarity.
-        match_decay: Weight of a neighbor by the newest item in common.
+        match_decay: Weight of a neighbor by the newest common item.
 
     Raises:
         ValueError: If an argument is out of its range.

@@ -27,22 +27,25 @@ class VSTAN(SessionKNN):
             \, (1 + \omega \, \mathrm{idf}_j) + \beta \frac{c_j}{N}
 
     with :math:`a_i` the clicks from the last one on an item to the end of the session, 1 for the
-    newest, :math:`a_{sn}` that of the newest item in common, :math:`p_n(j)` the place of the item's
-    last click in the neighbor and :math:`p_n(s)` the place of the neighbour's last click on an
-    item of the session. :math:`\lambda_1` is ``click_decay``, :math:`\lambda_3` ``place_decay``
-    and :math:`\lambda_4` ``match_decay``. STAN itself is ``match_decay=None, idf_weight=0``; the
-    two are what VSTAN (Ludewig et al., RecSys 2019 and UMUAI 2021) takes over from V-SKNN.
+    newest, and :math:`a_{sn}` the same for the newest common item. :math:`p_n(j)` is the position
+    of the item's last click in the neighbor, and :math:`p_n(s)` the position of the neighbor's last
+    click on an item of the session. :math:`\lambda_1` is ``click_decay``, :math:`\lambda_3`
+    ``place_decay`` and :math:`\lambda_4` ``match_decay``. STAN itself is
+    ``match_decay=None, idf_weight=0``; VSTAN (Ludewig et al., RecSys 2019 and UMUAI 2021) takes
+    these two parts from V-SKNN.
 
     The paper's decay between sessions is :math:`e^{-\Delta t / \lambda_2}`: :math:`\lambda_2` of 5
-    days is ``half_life=299_400`` in seconds. The authors' code, session-rec, counts clicks in
-    the idf, this one sessions; it breaks ties in the order of a Python set, this one by recency.
+    days is ``half_life=299_400`` in seconds. The authors' code, session-rec, counts clicks in the
+    idf, this model sessions; it breaks ties in the order of a Python set, this model by recency.
 
     Args:
-        num_items, k, sample_size, half_life, idf_weight, last_clicks, backoff: As
-            :class:`~graphseq.models.counting.session_knn.SessionKNN` has them.
-        click_decay: Clicks after which an item of the current session weighs 1/e; ``None``: none.
-        match_decay: The same for a neighbor by the newest item in common; ``None``: none.
-        place_decay: Places in the neighbor after which an item weighs 1/e; ``None``: no decay.
+        num_items, k, sample_size, half_life, idf_weight, last_clicks, backoff: As in
+            :class:`~graphseq.models.counting.session_knn.SessionKNN`.
+        click_decay: Number of clicks after which an item of the current session weighs 1/e;
+            ``None``: no decay.
+        match_decay: The same for a neighbor by the newest common item; ``None``: no decay.
+        place_decay: Number of positions in the neighbor after which an item weighs 1/e; ``None``:
+            no decay.
 
     Raises:
         ValueError: If an argument is out of its range.

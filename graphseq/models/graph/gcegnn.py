@@ -24,15 +24,15 @@ from graphseq.nn.session_attention_conv import SLOPE, SessionAttentionConv
 
 
 class GlobalNeighbors(torch.nn.Module):
-    r"""What an item's neighbors in all sessions say of it (Wang et al., SIGIR 2020, eq. 2-5).
+    r"""Aggregates an item's neighbors in all sessions (Wang et al., SIGIR 2020, eq. 2-5).
 
     .. math::
         \pi_{ij} = \mathrm{softmax}_j\big(q_1^\top \mathrm{LeakyReLU}(
             W_1 [\bar s \odot e_j ; w_{ij}])\big), \quad
         h_i = \mathrm{relu}\big(W_2 [e_i ; \sum_j \pi_{ij} e_j]\big)
 
-    with :math:`\bar s` the mean embedding of the session's clicks. An item without neighbors has a
-    sum of zero.
+    with :math:`\bar s` the mean embedding of the session's clicks. The sum of an item without
+    neighbors is zero.
 
     Args:
         hidden_channels: Width ``d`` of embeddings and states.
@@ -71,20 +71,20 @@ class GlobalNeighbors(torch.nn.Module):
 class GCEGNN(SessionModel):
     r"""Scores of GCE-GNN (Wang et al., SIGIR 2020): :math:`\hat z_j = s^\top e_j`.
 
-    A node's state is the sum of what its neighbors in all training sessions say
-    (:class:`GlobalNeighbors`) and what those in its own session say
+    A node's state is the sum of a state from its neighbors in all training sessions
+    (:class:`GlobalNeighbors`) and a state from its own session
     (:class:`~graphseq.nn.session_attention_conv.SessionAttentionConv`). Attention over the clicks
-    knows their distance from the end, :math:`p_{n-i}`:
+    uses their distance from the end, :math:`p_{n-i}`:
 
     .. math::
         z_i = \tanh(W_3 [v_i ; p_{n-i}] + b_3), \quad
         \beta_i = q_2^\top \sigma(W_4 z_i + W_5 \bar v + b_4), \quad s = \sum_i \beta_i v_i
 
-    with :math:`\bar v` the mean of the :math:`v_i`. Every parameter starts uniform in
+    with :math:`\bar v` the mean of the :math:`v_i`. Every parameter is initialized uniformly in
     :math:`\pm d^{-1/2}`.
 
-    :meth:`attach` counts the global graph from the training sessions, as ``fit`` does before it
-    trains; it is saved with the weights.
+    :meth:`attach` counts the global graph of the training sessions; ``fit`` calls it before
+    training. The graph is saved with the weights.
 
     Different from the paper: :math:`w_{ij}` is the logarithm of one plus the count, since counts
     grow with the log; and global neighbors lie one hop away.
@@ -92,13 +92,13 @@ class GCEGNN(SessionModel):
     Args:
         num_items: Items of the catalog.
         hidden_channels: Width ``d`` of embeddings and states.
-        num_neighbors: Global neighbors of each item, those that stand near it most often.
-        steps: Clicks between which two items are near, at most.
-        dropout: Share of the global part of node states dropped in training.
+        num_neighbors: Number of global neighbors per item: the items that are near it most often.
+        steps: Maximum distance of near items, in clicks.
+        dropout: Dropout rate of the global part of node states.
         max_length: Newest clicks that the model sees; each has its own position.
 
     Raises:
-        ValueError: If a size is not positive or ``dropout`` lies outside [0, 1).
+        ValueError: If a size is not positive or ``dropout`` is outside [0, 1).
     """
 
     traits = Traits(
@@ -170,10 +170,10 @@ class GCEGNN(SessionModel):
         self.neighbor_weight.copy_(torch.from_numpy(counts).log1p())
 
     def training_rows(self, batch: Batch, generator: torch.Generator) -> TrainingRows:
-        """As of every model.
+        """As for every model.
 
         Raises:
-            ValueError: If the global graph was never counted.
+            ValueError: If the global graph is not counted yet.
         """
         if not self.knows_neighbors:
             self.knows_neighbors = bool(self.neighbor_weight.any())
@@ -194,7 +194,7 @@ class GCEGNN(SessionModel):
         v_node = self.node_states(batch)  # [num_nodes, d]
         v = v_node.index_select(0, index)  # v_i: [num_clicks, d]
         from_end = ptr[1:][session] - 1 - torch.arange(index.numel(), device=index.device)
-        # Both halves of W3 are taken once a node and once a position, not once a click.
+        # Both halves of W3 are computed once per node and once per position, not once per click.
         p = self.lin_position(self.positions.weight)  # [max_length, d]
         z = self.lin_state(v_node).index_select(0, index) + p.index_select(0, from_end)
         mean = sum_by_group(v, session, size) / lengths  # [num_sessions, d]
@@ -203,7 +203,7 @@ class GCEGNN(SessionModel):
         return sum_by_group(beta * v, session, size)  # s: [num_sessions, d]
 
     def node_states(self, batch: Batch) -> Tensor:
-        """The state of every node, from all sessions and from its own, [num_nodes, d]."""
+        """The state of every node, from all sessions and from its own session, [num_nodes, d]."""
         index, session, ptr = batch.click_index, batch.click_batch, batch.click_ptr
         e = self.items(batch.x)  # [num_nodes, d]
         clicks = e.index_select(0, index)  # [num_clicks, d]

@@ -25,8 +25,8 @@ class SGNNHN(SessionModel):
     r"""Scores of SGNN-HN (Pan et al., CIKM 2020).
 
     Node states :math:`h` and the star node :math:`x_s` come from
-    :class:`~graphseq.nn.star_session_conv.StarSessionConv`. Clicks know their place in the window
-    of the newest ``max_length`` ones, and attention over them is without softmax:
+    :class:`~graphseq.nn.star_session_conv.StarSessionConv`. Clicks have positions in the window of
+    the newest ``max_length`` clicks, and attention over them has no softmax:
 
     .. math::
         v_i &= h_{n(i)} + p_i, \quad
@@ -35,7 +35,7 @@ class SGNNHN(SessionModel):
         \hat z_j = \tau \cos(s - \bar s, \; e_j - \bar e_j)
 
     where :math:`\bar s` and :math:`\bar e_j` are the means of a vector's own channels. Every
-    parameter starts uniform in :math:`\pm d^{-1/2}`.
+    parameter is initialized uniformly in :math:`\pm d^{-1/2}`.
 
     As in the authors' code, and not as in the paper: vectors are centered before they get length
     one, and a transition counts once, however often it was made (``edge_weight="binary"`` of
@@ -44,13 +44,13 @@ class SGNNHN(SessionModel):
     Args:
         num_items: Items of the catalog.
         hidden_channels: Width ``d`` of embeddings and states.
-        num_layers: Steps of propagation.
-        scale: What :math:`\tau` cosines are multiplied by: the inverse temperature.
-        dropout: Share of each node's embedding dropped in training.
+        num_layers: Number of propagation steps.
+        scale: Factor :math:`\tau` of the cosines: the inverse temperature.
+        dropout: Dropout rate of node embeddings.
         max_length: Newest clicks that the model sees; each has its own position.
 
     Raises:
-        ValueError: If a size or ``scale`` is not positive, or ``dropout`` lies outside [0, 1).
+        ValueError: If a size or ``scale`` is not positive, or ``dropout`` is outside [0, 1).
     """
 
     traits = Traits(

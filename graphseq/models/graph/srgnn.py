@@ -29,13 +29,13 @@ class SRGNN(SessionModel):
     r"""Scores of SR-GNN (Wu et al., AAAI 2019): :math:`\hat z_j = s^\top e_j`.
 
     Node states come from :class:`~graphseq.nn.gated_session_conv.GatedSessionConv`, session vectors
-    from :mod:`graphseq.nn.readouts`; every parameter starts uniform in
+    from :mod:`graphseq.nn.readouts`; every parameter is initialized uniformly in
     :math:`\pm d^{-1/2}`.
 
-    With ``normalize``, lengths say nothing (NISER, Gupta et al., 2019), so that items are not
-    preferred for being popular: node states start from normalized embeddings, and scores are
-    cosines times ``scale`` (:class:`~graphseq.nn.item_table.ItemTable`). With ``positions`` and
-    ``dropout`` too it is NISER+: the readout then knows where each click stands.
+    With ``normalize``, vector lengths do not matter (NISER, Gupta et al., 2019), so that popular
+    items are not preferred. Node states start from normalized embeddings, and scores are cosines
+    times ``scale`` (:class:`~graphseq.nn.item_table.ItemTable`). With ``positions`` and ``dropout``
+    as well it is NISER+: the readout then uses the position of each click.
 
     The authors' code counts a repeated transition once; here transitions weigh by their count
     unless ``edge_weight="binary"``, which :meth:`from_published` sets. The authors' code keeps a
@@ -44,23 +44,24 @@ class SRGNN(SessionModel):
     Args:
         num_items: Items of the catalog.
         hidden_channels: Width ``d`` of embeddings and states.
-        num_layers: Steps of propagation.
+        num_layers: Number of propagation steps.
         edge_weight: ``"count"``, ``"binary"`` or ``"decayed"``: a transition counts by its age
             before the session's last click (:class:`~graphseq.data.DecayedWeights`).
         half_life: Age at which a decayed transition counts half, in ``half_life_unit``.
         half_life_unit: ``"seconds"``, for graphs with ``click_time``, or ``"clicks"``.
-        readout: ``"published"``, ``"softmax"`` (the textbook's), ``"last"``, ``"mean"``, ``"sum"``.
-        hybrid: Whether the last click joins the session vector; ``"last"`` is that click alone.
+        readout: ``"published"``, ``"softmax"``, ``"last"``, ``"mean"``, ``"sum"``.
+        hybrid: Whether the last click is part of the session vector; ``"last"`` uses only that
+            click.
         normalize: Whether embeddings and session vectors have length one in scores.
-        scale: What :math:`\sigma` normalized scores are multiplied by: the inverse temperature.
-        dropout: Share of each node's embedding dropped in training.
-        max_length: Newest clicks that make the graph, for histories of hundreds; ``None``: all.
-        positions: ``"start"`` or ``"end"``: learned, counted from there, added to the clicks'
-            states before the readout; ``"none"``.
+        scale: Factor :math:`\sigma` of normalized scores: the inverse temperature.
+        dropout: Dropout rate of node embeddings.
+        max_length: Number of newest clicks in the graph, for long histories; ``None``: all.
+        positions: ``"start"`` or ``"end"``: learned positions, counted from there, added to the
+            clicks' states before the readout; ``"none"``.
 
     Raises:
-        ValueError: If a size, ``scale`` or a half-life is not positive, ``dropout`` lies outside
-            [0, 1), ``half_life`` and ``edge_weight`` do not go together, positions come without
+        ValueError: If a size, ``scale`` or a half-life is not positive, or ``dropout`` is outside
+            [0, 1). Also if ``half_life`` and ``edge_weight`` do not match, positions have no
             ``max_length``, or a name is unknown.
     """
 

@@ -22,42 +22,42 @@ from graphseq.nn.ragged import DenseView
 from graphseq.ragged import ptr_of
 
 BLOCK_ELEMENTS = 2**22
-"""Numbers of nodes x items that are held at once: a few such blocks stay in a CPU's cache."""
+"""Maximum number of nodes x items held at once: a few such blocks fit in a CPU's cache."""
 
 BLOCK_ELEMENTS_EACH = 2**24
-"""Numbers in the embeddings of candidates of each session's own: every block of them has a gradient
-of the whole table, so there should be few."""
+"""Maximum size of embeddings of per-session candidates: every block of them has a gradient of the
+whole table, so blocks should be few."""
 
 
 @register("tagnn")
 class TAGNN(SRGNN):
     r"""Scores of TAGNN (Yu et al., SIGIR 2020): a separate session vector for every candidate.
 
-    Node states, :math:`s_g` and :math:`v_n` are SR-GNN's. Each candidate :math:`j` attends to the
-    session's clicks, a repeated item once for each click (eq. 8-11):
+    Node states, :math:`s_g` and :math:`v_n` are the same as in SR-GNN. Each candidate :math:`j`
+    attends to the session's clicks, and a repeated item counts once per click (eq. 8-11):
 
     .. math::
         \beta_{ij} = \mathrm{softmax}_i(e_j^\top W v_i), \quad
         s_j = W_t \sum_i \beta_{ij} v_i + W_3 [s_g ; v_n], \quad \hat z_j = s_j^\top e_j
 
-    No :math:`s_j` is ever made: with :math:`r = W_3 [s_g ; v_n]`,
+    No :math:`s_j` is ever computed: with :math:`r = W_3 [s_g ; v_n]`,
 
     .. math::
         \hat z_j = r^\top e_j + \sum_i \beta_{ij} (W_t v_i)^\top e_j
 
-    which takes two products of node states with item embeddings, block by block of items. In
-    training the backward pass computes each block again.
+    which needs two products of node states with item embeddings, block by block of items. In
+    training the backward pass recomputes each block.
 
-    Different from the authors' code, which adds the attended states as they are
-    (:math:`W_t = 1`), takes a softmax for :math:`s_g` too, and lets padded clicks into both.
+    Different from the authors' code, which adds the attended states directly (:math:`W_t = 1`),
+    also uses a softmax for :math:`s_g`, and includes padded clicks in both.
 
     Args:
         num_items: Items of the catalog.
         hidden_channels: Width ``d`` of embeddings and states.
-        num_layers: Steps of propagation.
+        num_layers: Number of propagation steps.
         edge_weight, half_life, half_life_unit: As in :class:`~graphseq.models.SRGNN`.
-        dropout: Share of each node's embedding dropped in training.
-        max_length: Newest clicks that make the graph; ``None``: all.
+        dropout: Dropout rate of node embeddings.
+        max_length: Number of newest clicks in the graph; ``None``: all.
 
     Raises:
         ValueError: As in :class:`~graphseq.models.SRGNN`.
@@ -102,7 +102,7 @@ class TAGNN(SRGNN):
         super().reset_parameters()
         for module in self.children():
             if isinstance(module, Linear):
-                module.reset_parameters()  # torch's own start: uniform within d ** -0.5, too
+                module.reset_parameters()  # torch's default, uniform within d ** -0.5
 
     def forward(self, batch: Batch) -> Tensor:
         """The part of the session vectors that all candidates share, [num_sessions, d]."""
@@ -150,7 +150,7 @@ class TAGNN(SRGNN):
         session: Tensor,
         items: Tensor,
     ) -> Tensor:
-        """Scores of candidates of each session's own, [num_sessions, C]."""
+        """Scores of separate candidates per session, [num_sessions, C]."""
         e = self.items.rows(items).transpose(1, 2)  # [num_sessions, d, C]
         absent = torch.where(view.mask, 0.0, -torch.inf).unsqueeze(2)  # [num_sessions, nodes, 1]
         logits = view.dense(asks) @ e + view.dense(log_clicks).unsqueeze(2) + absent
@@ -183,7 +183,7 @@ def _alike(
 
 
 def _checkpoint(function: Callable[..., Tensor], *arguments: Any) -> Tensor:
-    """The function's value, whose intermediate results the backward pass computes again."""
+    """The function's value; the backward pass recomputes its intermediate results."""
     if not torch.is_grad_enabled():
         return function(*arguments)
     value: Tensor = checkpoint(function, *arguments, use_reentrant=False, preserve_rng_state=False)

@@ -1,1 +1,1 @@
-"""Weights of the authors' code, read as arguments and weights of the families here."""
+"""Converts weights of the authors' code to arguments and weights of the families here."""

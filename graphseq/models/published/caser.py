@@ -1,4 +1,4 @@
-"""Weights of Caser as the authors' PyTorch code names them."""
+"""Reads weights of Caser from the authors' PyTorch code."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ NAMES = {
 def read_caser(
     parameters: Mapping[str, Any],
 ) -> tuple[dict[str, Any], dict[str, tuple[str, Tensor]]]:
-    """Arguments of :class:`~graphseq.models.Caser`, and its weights with their names there.
+    """Arguments of :class:`~graphseq.models.Caser`, and its weights with the authors' names.
 
     Args:
         parameters: Name there -> array: ``item_embeddings.weight``, ``conv_v.*`` and
@@ -29,7 +29,7 @@ def read_caser(
             ``b2.weight`` and, with users, ``user_embeddings.weight``.
 
     Raises:
-        ValueError: If a parameter is missing, or is one this model has no place for.
+        ValueError: If a parameter is missing or unknown.
     """
     num_heights = sum(f"conv_h.{i}.weight" in parameters for i in range(len(parameters)))
     names = dict(NAMES)

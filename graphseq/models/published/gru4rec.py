@@ -1,4 +1,4 @@
-"""Weights of GRU4Rec as the authors' PyTorch code names them."""
+"""Reads weights of GRU4Rec from the authors' PyTorch code."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ KINDS = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
 def read_gru4rec(
     parameters: Mapping[str, Any],
 ) -> tuple[dict[str, Any], dict[str, tuple[str, Tensor]]]:
-    """Arguments of :class:`~graphseq.models.GRU4Rec`, and its weights with their names there.
+    """Arguments of :class:`~graphseq.models.GRU4Rec`, and its weights with the authors' names.
 
     Args:
         parameters: Name there -> array: ``G.<layer>.*``, ``Wy.weight``, ``By.weight`` and, for a
@@ -44,7 +44,7 @@ def read_gru4rec(
     if unknown:
         raise ValueError(f"GRU4Rec has no place for {', '.join(unknown)} of these weights.")
 
-    # What each parameter here is made of: its name there, and its value.
+    # The source of each parameter here: its name there, and its value.
     table = ("E.weight", given["E.weight"]) if "E.weight" in given else None
     layers = [
         {kind: (f"G.{layer}.{kind}", given[f"G.{layer}.{kind}"]) for kind in KINDS}
@@ -83,7 +83,8 @@ def _one_hot_layer(
 ) -> tuple[tuple[str, Tensor], dict[str, tuple[str, Tensor]]]:
     """Table and first layer that equal the authors' layer over one-hot items.
 
-    Its gates stand in the order n, r, z, and its z says how much is new, here how much stays.
+    Its gates are in the order n, r, z, and its z is the weight of the new state, here of the old
+    state.
     """
 
     def gates(name: str) -> Tensor:

@@ -31,14 +31,14 @@ def from_weights(read: Callable[..., tuple[dict[str, Any], Weights]]) -> Any:
 
 
 def fill(model: torch.nn.Module, weights: Weights) -> None:
-    """Gives a model its weights.
+    """Sets the weights of a model.
 
     Args:
-        model: Built with the arguments that came with the weights.
+        model: A model built with the arguments of the weights.
         weights: Those of each parameter.
 
     Raises:
-        ValueError: If a weight does not fit the others.
+        ValueError: If the shape of a weight does not match the others.
     """
     state = model.state_dict()
     named = {

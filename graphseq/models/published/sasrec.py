@@ -1,4 +1,4 @@
-"""Weights of SASRec as the authors' code, in its PyTorch form, names them."""
+"""Reads weights of SASRec from the PyTorch version of the authors' code."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Weights of SR-GNN as the authors' code names them."""
+"""Reads weights of SR-GNN from the authors' code."""
 
 from __future__ import annotations
 

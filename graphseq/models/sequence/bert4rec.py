@@ -40,31 +40,31 @@ class BERT4Rec(SessionModel):
         \hat r_{t,j} = e_j^\top \mathrm{LN}(\mathrm{GELU}(W h_t + c)) + b_j
 
     where :math:`m` stands for a masked click, and is a separate parameter, not an item.
-    Blocks :math:`B` (:class:`~graphseq.nn.attention.TransformerBlock`) look both ways, post-norm
-    with a GELU. To rank the next item, :math:`m` follows the newest ``max_length - 1`` clicks and
-    its output is read; a session that is longer loses its oldest clicks, never a newer one.
+    Blocks :math:`B` (:class:`~graphseq.nn.attention.TransformerBlock`) are bidirectional, post-norm
+    with a GELU. To rank the next item, :math:`m` is appended to the newest ``max_length - 1``
+    clicks and its output is used; a longer session loses its oldest clicks.
 
-    Training (:meth:`training_rows`) gives each session two kinds of rows: windows cut from its
-    end, with clicks masked at random, and the newest window with its last item alone masked, as in
-    ranking. Blocks and head compute the last layer for masked clicks only.
+    Training (:meth:`training_rows`) gives each session two kinds of rows: windows from its end with
+    randomly masked clicks, and the newest window with only its last item masked, as in ranking.
+    Blocks and head compute the last layer only for masked clicks.
 
-    Different from the authors' code: each epoch draws masks again, where the authors' code draws
-    ten for all epochs; windows do not overlap; each click is masked with ``mask_prob`` by itself,
-    where the authors' code masks that share of each window; there are no embeddings of segments;
-    projections start with deviation :math:`1 / \sqrt{in}`, not 0.02.
+    Different from the authors' code: each epoch draws new masks, while the authors' code draws ten
+    for all epochs. Windows do not overlap. Each click is masked independently with ``mask_prob``,
+    while the authors' code masks that share of each window. There are no segment embeddings.
+    Projections are initialized with standard deviation :math:`1 / \sqrt{in}` instead of 0.02.
 
     Args:
         num_items: Items of the catalog.
         hidden_channels: Width ``d`` of embeddings and states.
-        num_layers: Blocks.
+        num_layers: Number of blocks.
         heads: Attention heads of a block.
-        max_length: Places in a row, the masked click that is appended included: ranking looks at
-            one click less.
-        dropout: Share dropped in training of embeddings, attention and each branch's output.
-        expansion: Inner width of the feed-forward networks, in units of ``d``.
-        mask_prob: Share of clicks masked in training.
-        masking: What stands in the place of a click masked at random: ``"mask"``: always
-            :math:`m`; ``"80_10_10"``: :math:`m` in 80 %, any item in 10 %, its own item in 10 %.
+        max_length: Positions in a row, including the appended masked click: ranking uses one click
+            less.
+        dropout: Dropout rate of embeddings, attention and each branch's output.
+        expansion: Inner width of the feed-forward networks, as a multiple of ``d``.
+        mask_prob: Probability of masking a click in training.
+        masking: Input at a randomly masked click. ``"mask"``: always :math:`m`; ``"80_10_10"``:
+            :math:`m` in 80 %, a random item in 10 %, its own item in 10 %.
         positions: Whether learned positions count from the ``"start"`` or the ``"end"`` of a row.
         norm_input: Whether the sum of embedding and position is normalized, as in the authors'
             code and in BERT; the paper does not specify it.
@@ -142,8 +142,9 @@ class BERT4Rec(SessionModel):
             elif isinstance(module, LayerNorm):
                 module.reset_parameters()
             elif isinstance(module, Linear):
-                # A masked place learns of the others through projections alone. BERT's deviation,
-                # 0.02, suits a width of 768; at 64 hardly anything would come through at first.
+                # A masked position learns about the others only through projections. BERT's
+                # standard deviation, 0.02, suits a width of 768; at 64 almost no signal would pass
+                # at first.
                 torch.nn.init.normal_(module.weight, std=module.in_features**-0.5)
                 if module.bias is not None:
                     torch.nn.init.zeros_(module.bias)
@@ -155,17 +156,17 @@ class BERT4Rec(SessionModel):
     def training_rows(self, batch: Batch, generator: torch.Generator) -> TrainingRows:
         """Outputs at masked clicks, the items that were there, and the clicks' sessions.
 
-        A session, its final target included, is cut from its end into windows of ``max_length``
-        places. In each window every click is masked with ``mask_prob``; at least one is, and at
-        least one is not. Then the newest window comes once more, with nothing but its last item
-        masked. Clicks that are no targets (``y = -100``: before the split's ``first_target``) are
-        seen but never masked; the first click, which ``y`` does not speak of, is masked where the
-        second is. A window of one click, or without a target, is left out.
+        A session with its final target is split from its end into windows of ``max_length``
+        positions. In each window every click is masked with ``mask_prob``; at least one is masked,
+        and at least one is not. The newest window is used once more, with only its last item
+        masked. Clicks that are not targets (``y = -100``: before the split's ``first_target``) are
+        inputs but never masked. The first click, for which ``y`` has no value, can be masked if the
+        second can. A window of one click, or without a target, is left out.
 
-        Batches of prefixes, with one target a session, mask that target alone.
+        Batches of prefixes, with one target per session, mask only that target.
 
         Args:
-            batch: Session graphs with ``y``, one target a click or one a session.
+            batch: Session graphs with ``y``, one target per click or per session.
             generator: The source of the masks; a session's masks depend on its number in the step.
 
         """
@@ -202,7 +203,8 @@ class BERT4Rec(SessionModel):
     def _replace(
         self, items: Tensor, masked: Tensor, streams: Words, place: NDArray[np.int64]
     ) -> tuple[Tensor, Tensor]:
-        """Puts any item in 10 % of the masked places of windows and unmasks another 10 %."""
+        """Puts a random item in 10 % of the masked positions of windows and unmasks another 10
+        %."""
         at = masked[: len(place)].nonzero().view(-1)
         here = at.cpu().numpy()
         share = torch.from_numpy(uniform(streams[here], place[here] + 1)).to(at.device)
@@ -214,15 +216,15 @@ class BERT4Rec(SessionModel):
     def _next(self, items: Tensor, ptr: Tensor) -> Tensor:
         """The output at a masked click after the last one of every session, [num_sessions, d]."""
         start = torch.maximum(ptr[:-1], ptr[1:] - (self.max_length - 1))
-        click, row_ptr = ragged_range(start, ptr[1:] + 1)  # a place more than there are clicks
+        click, row_ptr = ragged_range(start, ptr[1:] + 1)  # one position more than there are clicks
         place = row_ptr[1:] - 1
         masked = torch.zeros_like(click, dtype=torch.bool)
         masked[place] = True
-        # Any item will do in the masked place: its embedding is not read.
+        # Any item can be in the masked position: its embedding is not used.
         return self._encode(items[click.clamp(max=items.numel() - 1)], masked, row_ptr, place)
 
     def _encode(self, items: Tensor, masked: Tensor, ptr: Tensor, query_index: Tensor) -> Tensor:
-        """Outputs at clicks ``query_index`` of rows of ``max_length`` places at most: [n, d]."""
+        """Outputs at clicks ``query_index`` of rows of at most ``max_length`` positions: [n, d]."""
         view = DenseView(ptr)
         x = self.items(items)  # e: [num_clicks, d]
         x = torch.where(masked.unsqueeze(1), self.mask_embedding, x)
@@ -237,7 +239,7 @@ class BERT4Rec(SessionModel):
 
 
 def whole_sessions(items: Tensor, ptr: Tensor, y: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Sessions with their final targets put back, and which of their clicks are targets.
+    """Sessions with their final targets appended, and which of their clicks are targets.
 
     Args:
         items: The clicks' items, int64 [num_clicks].
@@ -245,8 +247,8 @@ def whole_sessions(items: Tensor, ptr: Tensor, y: Tensor) -> tuple[Tensor, Tenso
         y: The item after each click, int64 [num_clicks]: -1 unknown, -100 no target.
 
     Returns:
-        Items, int64 [n], the sessions' pointer, int64 [num_sessions + 1], and bool [n]. A final
-        target that is unknown stays away.
+        Items, int64 [n], the sessions' pointer, int64 [num_sessions + 1], and bool [n]. An unknown
+        final target is left out.
     """
     lengths, last = ptr.diff(), ptr[1:] - 1
     has_final = y[last] >= 0
@@ -256,8 +258,8 @@ def whole_sessions(items: Tensor, ptr: Tensor, y: Tensor) -> tuple[Tensor, Tenso
     everything = items.new_empty(int(whole[-1]))
     everything[place] = items
     everything[whole[1:][has_final] - 1] = y[last[has_final]]
-    # A click is a target if the y before it says so. Behind a final target that is unknown lies
-    # the first click of the next session, which goes by its own y and is set afterwards.
+    # A click is a target if the y before it is one. After an unknown final target comes the first
+    # click of the next session, which depends on its own y and is set afterwards.
     may = torch.zeros(everything.numel() + 1, dtype=torch.bool, device=items.device)
     may[place + 1] = y != NO_TARGET
     may[whole[:-1]] = y[ptr[:-1]] != NO_TARGET
@@ -265,7 +267,7 @@ def whole_sessions(items: Tensor, ptr: Tensor, y: Tensor) -> tuple[Tensor, Tenso
 
 
 def draw_masks(may: Tensor, ptr: Tensor, share: float, draw: Tensor) -> Tensor:
-    """Clicks to be masked: each with a probability, at least one a row, and never a whole row.
+    """Clicks to mask: each with a probability, at least one per row, and never a whole row.
 
     Args:
         may: Which clicks may be masked, bool [num_clicks], at least one in each row.
@@ -279,6 +281,6 @@ def draw_masks(may: Tensor, ptr: Tensor, share: float, draw: Tensor) -> Tensor:
     row = torch.repeat_interleave(ptr.diff())
     lowest = segment(draw.masked_fill(~may, 2.0), ptr, reduce="min")  # [num_rows]
     masked = may & ((draw < share) | (draw == lowest[row]))
-    # Where all clicks of a row are masked, the one with the highest draw is shown.
+    # If all clicks of a row are masked, the click with the highest draw is unmasked.
     highest = segment(draw.masked_fill(~masked, 2.0), ptr, reduce="max")
     return masked & (draw != highest[row])

@@ -1,4 +1,4 @@
-"""BSARec: attention beside a filter of frequencies (Shin et al., AAAI 2024)."""
+"""BSARec: attention combined with a frequency filter (Shin et al., AAAI 2024)."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class BSARec(SessionModel):
     .. math::
         x_t = \mathrm{LN}(e_{i_t} + p_t), \quad h = B_N(\dots B_1(x))
 
-    with blocks :math:`B` that filter slow and fast waves beside attention
+    with blocks :math:`B` that combine a frequency filter and attention
     (:class:`~graphseq.nn.frequency_filter.FrequencyBlock`) over the newest ``max_length`` clicks.
 
     With ``filter="fourier"``, the paper's, each place of the window acts on all others. The window
@@ -34,29 +34,29 @@ class BSARec(SessionModel):
     authors' code fills it with item 0; positions count from its end. A click's state then changes
     with every later click, so each prefix is a separate sample.
 
-    With ``filter="moving_average"`` the low pass is the mean of the newest ``c`` clicks. Nothing
-    sees later clicks, positions count from the session's start, and all clicks of a session are
-    trained in one pass.
+    With ``filter="moving_average"`` the low pass is the mean of the newest ``c`` clicks. The model
+    is causal, positions count from the session's start, and all clicks of a session are trained in
+    one pass.
 
     Different from the authors' code: padding is not a class of the softmax.
 
     Args:
         num_items: Items of the catalog.
         hidden_channels: Width ``d`` of embeddings and states.
-        num_layers: Blocks.
+        num_layers: Number of blocks.
         heads: Attention heads of a block.
         c: Width of the low pass: ``c // 2 + 1`` frequencies, or ``c`` clicks.
-        alpha: Weight of the filter, in [0, 1]; attention has the rest.
+        alpha: Weight of the filter, in [0, 1]; attention has the weight ``1 - alpha``.
         filter: ``"fourier"`` or ``"moving_average"``.
-        max_length: Clicks a state may see, itself included.
-        dropout: Share dropped in training of embeddings, attention and each branch's output.
+        max_length: Maximum number of clicks that a state depends on, including its own.
+        dropout: Dropout rate of embeddings, attention and each branch's output.
         normalize: Whether states and embeddings have length one in scores
             (:class:`~graphseq.nn.item_table.ItemTable`).
-        scale: What normalized scores are multiplied by: the inverse temperature.
+        scale: Factor of normalized scores: the inverse temperature.
 
     Raises:
         ValueError: If a size or ``scale`` is not positive, ``heads`` does not divide the width,
-            ``alpha`` or ``dropout`` lies outside its range, or ``filter`` is unknown.
+            ``alpha`` or ``dropout`` is out of range, or ``filter`` is unknown.
     """
 
     traits = Traits(
@@ -143,7 +143,7 @@ class BSARec(SessionModel):
 
     def _encode(self, items: Tensor, ptr: Tensor, query_index: Tensor | None = None) -> Tensor:
         """Causal states of clicks of windows of at most ``max_length``: [num_clicks, d], or [n, d]
-        of the clicks ``query_index`` [n]."""
+        for the clicks ``query_index`` [n]."""
         view = DenseView(ptr)
         x = self.items(items) + self.positions(view.position)
         x = self.drop(self.norm(x))  # [num_clicks, d]
@@ -153,10 +153,10 @@ class BSARec(SessionModel):
         return self.items.vectors(last(x, view, None, query_index))
 
     def _encode_filled(self, items: Tensor, ptr: Tensor) -> Tensor:
-        """The states after the last clicks of windows, filled up on the left: [num_windows, d]."""
+        """The states after the last clicks of windows, padded on the left: [num_windows, d]."""
         clicks, length = DenseView(ptr), self.max_length
         assert self.padding is not None
-        missing = length - ptr.diff()  # places without a click: [num_windows]
+        missing = length - ptr.diff()  # padded positions: [num_windows]
         place = clicks.batch * length + missing[clicks.batch] + clicks.position  # [num_clicks]
         x = self.padding.expand(clicks.num_rows * length, -1)
         x = x.index_copy(0, place, self.items(items))  # [num_windows * length, d]

@@ -25,7 +25,7 @@ from graphseq.nn.ragged import WindowView, ragged_range
 from graphseq.nn.window_conv import HorizontalConv, VerticalConv
 
 CLICKS_AT_ONCE = 65_536
-"""Clicks whose windows are laid out at once outside training: bounds memory."""
+"""Number of clicks whose windows are built at once outside training; this bounds memory."""
 
 
 @register("caser")
@@ -47,20 +47,20 @@ class Caser(SessionModel):
     with ``num_targets=3``; it draws negatives for each window, here a batch shares them.
     ``dropout`` falls on the convolutions' outputs.
 
-    The user of a session is ``batch.user``; an unknown one (-1), and all of a batch without that
-    field, have the zero vector.
+    The user of a session is ``batch.user``; an unknown user (-1), and all users of a batch without
+    that field, have the zero vector.
 
     Args:
         num_items: Items of the catalog.
         hidden_channels: Width ``d`` of embeddings and of ``z``.
-        max_length: Clicks ``L`` that a state sees, itself included.
+        max_length: Number ``L`` of clicks that a state depends on, including its own.
         num_horizontal: Horizontal filters of each height; 0: none.
         num_vertical: Vertical filters; 0: none.
-        heights: Heights of horizontal filters in clicks, rising; ``None``: 1 to ``max_length``. The
-            textbook's are 2, 3 and 4.
-        dropout: Share of the convolutions' outputs dropped in training.
-        num_users: Users; ``None``: no user embedding. With users, states are ``2 d`` wide.
-        num_targets: Clicks that the window before them is trained to predict. More than one needs
+        heights: Heights of horizontal filters in clicks, ascending; ``None``: 1 to ``max_length``.
+        dropout: Dropout rate of the convolutions' outputs.
+        num_users: Number of users; ``None``: no user embedding. With users, states have width
+            ``2 d``.
+        num_targets: Number of next clicks that a window is trained to predict. More than one needs
             batches of whole sessions, as ``fit`` makes them.
         embedding: ``"separate"``: :math:`W'` is a separate table, as in paper and code;
             ``"tied"``: the input table is the output table too, which learns from far fewer
@@ -142,7 +142,7 @@ class Caser(SessionModel):
                 module.reset_parameters()
         torch.nn.init.zeros_(self.items.bias)  # type: ignore[arg-type]
         if self.input_embedding is None:
-            # Where biases outweigh what is clicked, most units of z die within a few hundred steps.
+            # If biases dominate the inputs, most units of z die within a few hundred steps.
             torch.nn.init.normal_(self.items.weight, std=self.items.channels**-0.5)
             for name, parameter in self.named_parameters():
                 if name.endswith("bias"):
@@ -151,10 +151,10 @@ class Caser(SessionModel):
     from_published = from_weights(read_caser)
 
     def attach(self, catalog: Catalog | None, sessions: Sessions | None = None) -> None:
-        """Makes the model know its training data.
+        """Attaches the training data to the model.
 
         Raises:
-            ValueError: If the catalog is of another number of items, or of more users.
+            ValueError: If the catalog has another number of items, or more users.
         """
         known = 0 if catalog is None or catalog.users is None else len(catalog.users)
         if self.num_users is not None and known > self.num_users:
@@ -183,17 +183,18 @@ class Caser(SessionModel):
         else:
             parts = []
             for start in range(0, items.numel(), CLICKS_AT_ONCE):
-                # The first windows of a part reach back into the one before.
+                # The first windows of a part use clicks of the part before.
                 part = slice(max(0, start - self.max_length + 1), start + CLICKS_AT_ONCE)
                 parts.append(self._convolve(items[part], position[part])[start - part.start :])
             z = torch.cat(parts)
         return self._with_user(z, self._users_of(batch)[session])
 
     def training_rows(self, batch: Batch, generator: torch.Generator) -> TrainingRows:
-        """The state of each click as often as it has targets, and these: the next ``num_targets``.
+        """The state of each click, repeated for each of its targets, which are the next
+        ``num_targets`` clicks.
 
         Raises:
-            ValueError: If there are to be several, but the batch has one for each session.
+            ValueError: If there are several targets per click, but the batch has one per session.
         """
         if self.num_targets == 1:
             return super().training_rows(batch, generator)
@@ -232,7 +233,7 @@ class Caser(SessionModel):
         return batch.ptr.new_full((batch.num_graphs,), -1) if user is None else user
 
     def _with_user(self, z: Tensor, user: Tensor) -> Tensor:
-        """``[z ; P_u]``, [n, 2 d], of a model with users; ``z`` of any other."""
+        """``[z ; P_u]``, [n, 2 d], for a model with users; else ``z``."""
         if self.user_embedding is None:
             return z
         p = self.user_embedding(user.clamp(min=0)) * (user >= 0).unsqueeze(1)  # P_u: [n, d]

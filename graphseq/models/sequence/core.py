@@ -33,23 +33,22 @@ class CORE(SessionModel):
     of item embeddings alone, so that it lies where items lie. Since :math:`F` is causal, one pass
     gives the vectors of all prefixes.
 
-    Different from the authors' code: positions count from the start of the newest ``max_length``
-    clicks there, too, but blocks have the inner width 4 d; and dropout of item embeddings in
-    scores, which helps with cosines over all items there, is left out.
+    Different from the authors' code: blocks there have the inner width 4 d. Dropout of item
+    embeddings in scores, which helps cosines over all items there, is left out.
 
     Args:
         num_items: Items of the catalog.
         hidden_channels: Width ``d`` of embeddings and session vectors.
-        num_layers: Blocks of the transformer; 0: all clicks weigh the same (CORE-ave).
+        num_layers: Number of transformer blocks; 0: all clicks have equal weight (CORE-ave).
         heads: Attention heads of a block.
-        max_length: Newest clicks that the model sees.
-        dropout: Share dropped in training of the transformer's attention and branches.
-        embedding_dropout: Share dropped in training of the clicks' embeddings.
-        scale: What cosines are multiplied by, :math:`1 / \tau`.
+        max_length: Number of newest clicks that the model uses.
+        dropout: Dropout rate of the transformer's attention and branches.
+        embedding_dropout: Dropout rate of the clicks' embeddings.
+        scale: Factor of the cosines, :math:`1 / \tau`.
 
     Raises:
         ValueError: If a size or ``scale`` is not positive, ``heads`` does not divide the width, or
-            a dropout lies outside [0, 1).
+            a dropout rate is outside [0, 1).
     """
 
     traits = Traits(
@@ -63,7 +62,7 @@ class CORE(SessionModel):
     causal = True
 
     max_length: int
-    softmax = True  # of what lin_score gives, over the clicks
+    softmax = True  # softmax of lin_score over the clicks
 
     def __init__(
         self,
@@ -125,7 +124,7 @@ class CORE(SessionModel):
     def _encode(
         self, items: Tensor, click: Tensor, ptr: Tensor, query_index: Tensor | None = None
     ) -> Tensor:
-        """The vectors of windows up to clicks: [n, d], or [m, d] of ``query_index`` [m] alone."""
+        """The vectors of windows up to clicks: [n, d], or [m, d] for ``query_index`` [m]."""
         view = DenseView(ptr)
         e = self.drop_embedding(self.items(items[click]))  # [n, d]
         logits = e.new_zeros(len(e), 1)

@@ -32,43 +32,44 @@ class GRU4Rec(SessionModel):
     .. math::
         h_t = \mathrm{GRU}(x_t, h_{t-1}), \quad \hat r_{t,j} = w_j^\top h_t + b_j
 
-    where :math:`x_t` is the embedding of the t-th click's item and :math:`h_0 = 0`. Scores carry
-    no final activation, as in the authors' PyTorch code of 2023, and parameters start as there:
-    weights uniform in :math:`\pm \sqrt{6 / (in + out)}` for each gate and table, biases zero.
+    where :math:`x_t` is the embedding of the t-th click's item and :math:`h_0 = 0`. Scores have no
+    final activation, as in the authors' PyTorch code of 2023, and parameters are initialized as
+    there: weights uniform in :math:`\pm \sqrt{6 / (in + out)}` for each gate and table, biases
+    zero.
 
-    It trains on whole sessions, packed step by step with the longest first and gradients through
-    all clicks; or, on the batches of a :class:`~graphseq.data.SessionParallelLoader`, click
-    by click as the authors' code does, with a state kept for every lane from step to step and
-    gradients through one click alone.
+    It trains on whole sessions, packed step by step with the longest first, with gradients through
+    all clicks. On batches of a :class:`~graphseq.data.SessionParallelLoader` it trains click by
+    click, as the authors' code does: each lane keeps its state from step to step, and gradients
+    flow through one click only.
 
-    ``dropout`` falls on what a layer hands to the next and to the scores. Click by click it falls
-    on the state carried on as well, as in the authors' code; over whole sessions it does not, since
-    torch's GRU takes no mask between two clicks. The paper's one-hot input is a separate table
-    with one value for each gate and unit, which :meth:`from_published` makes of it.
+    ``dropout`` applies to a layer's output to the next layer and to the scores. Click by click it
+    also applies to the carried state, as in the authors' code. Over whole sessions it does not,
+    because torch's GRU supports no mask between two clicks. The paper's one-hot input equals a
+    separate table with one value per gate and unit; :meth:`from_published` converts it.
 
     With ``normalize``, scores are cosines times :math:`\sigma`, and the bias,
 
     .. math::
         \hat r_{t,j} = \sigma \, \frac{w_j^\top h_t}{\lVert w_j \rVert \lVert h_t \rVert} + b_j
 
-    as NISER (Gupta et al., 2019) has them without the bias; embeddings are read as they are.
+    as in NISER (Gupta et al., 2019), which has no bias; input embeddings are not normalized.
 
     Args:
         num_items: Items of the catalog.
         hidden_channels: Width ``d`` of states and of the output table.
-        num_layers: GRU layers of that width, one upon the other.
+        num_layers: Number of stacked GRU layers of that width.
         embedding: ``"tied"``: the output table :math:`w` is the input table too;
             ``"separate"``: the input has its own table.
         embedding_channels: Width of the input's own table; ``None``: ``hidden_channels``.
-        lower_channels: Widths of further GRU layers below, the first one first.
-        dropout: Share of each layer's output dropped in training.
-        input_dropout: Share of each embedding dropped in training.
+        lower_channels: Widths of further GRU layers below, lowest first.
+        dropout: Dropout rate of each layer's output.
+        input_dropout: Dropout rate of embeddings.
         normalize: Whether states and output table have length one in scores.
-        scale: What :math:`\sigma` normalized scores are multiplied by: the inverse temperature.
+        scale: Factor :math:`\sigma` of normalized scores: the inverse temperature.
 
     Raises:
-        ValueError: If a size or ``scale`` is not positive, a share lies outside [0, 1),
-            ``embedding`` is neither, or ``embedding_channels`` is given to a tied one.
+        ValueError: If a size or ``scale`` is not positive, a dropout rate is outside [0, 1),
+            ``embedding`` is unknown, or ``embedding_channels`` is given for a tied table.
     """
 
     traits = Traits(
@@ -147,11 +148,11 @@ class GRU4Rec(SessionModel):
         return self.items.vectors(self._drop(h))  # [num_clicks, d]
 
     def _upper(self, packed: PackedSequence) -> Tensor:
-        """States of the layers of full width, in the order of the clicks given, [num_clicks, d]."""
+        """States of the layers of full width, in the order of the given clicks, [num_clicks, d]."""
         if self.gru.num_layers == 1 or not self.training or self.dropout == 0:
             states: Tensor = self.gru(packed)[0].data
             return states
-        # torch's own dropout between layers draws from a state that all threads share.
+        # torch's own dropout between layers draws from a generator that all threads share.
         states, sizes = packed.data, packed.batch_sizes
         for place in range(self.gru.num_layers):
             weights = [getattr(self.gru, f"{kind}_l{place}") for kind in KINDS]
@@ -163,7 +164,7 @@ class GRU4Rec(SessionModel):
     def initial_state(self, num_sessions: int | None = None, *, user: Any = -1) -> Tensor:
         """The state before any click, zeros: [layers, widest], or [layers, num_sessions, widest].
 
-        A layer that is narrower than the widest fills the front of its row.
+        A layer narrower than the widest uses the front of its row.
         """
         size = () if num_sessions is None else (num_sessions,)
         widths = [gru.hidden_size for gru, _ in self._cells()]
@@ -192,17 +193,17 @@ class GRU4Rec(SessionModel):
         return self.step(several, items)[1].view_as(state)
 
     def score_state(self, state: Tensor, items: Tensor | None = None) -> Tensor:
-        """Scores of the next item, [num_items] or [C]; of several [num_sessions, ...]."""
+        """Scores of the next item, [num_items] or [C]; for several sessions [num_sessions, ...]."""
         several = state if state.dim() == 3 else state.unsqueeze(1)
         scores = self.items.scores(self.vectors_of_state(several), items)
         return scores if state.dim() == 3 else scores.squeeze(0)
 
     def vectors_of_state(self, state: Tensor) -> Tensor:
-        """What is scored of a state: the last layer's part, [num_sessions, d]."""
+        """The part of a state that is scored: the last layer's, [num_sessions, d]."""
         return self.items.vectors(state[-1][:, : self.items.channels])
 
     def _cells(self) -> list[tuple[GRU, int]]:
-        """Every layer, the lowest first: the module that has its weights, and its place there."""
+        """Every layer, lowest first: the module that has its weights, and its number there."""
         lower = [(layer, 0) for layer in self.lower if isinstance(layer, GRU)]
         return [*lower, *((self.gru, place) for place in range(self.gru.num_layers))]
 

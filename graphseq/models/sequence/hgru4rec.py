@@ -1,4 +1,4 @@
-"""HGRU4Rec: a recurrent network over clicks within one over sessions (Quadrana et al., 2017)."""
+"""HGRU4Rec: a recurrent network over clicks inside one over sessions (Quadrana et al., 2017)."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ logger = logging.getLogger(__name__)
 
 @register("hgru4rec")
 class HGRU4Rec(SessionModel):
-    r"""Scores of HGRU4Rec (Quadrana et al., RecSys 2017): a user's sessions remember one another.
+    r"""Scores of HGRU4Rec (Quadrana et al., RecSys 2017): a user's sessions depend on earlier ones.
 
-    The m-th session of a user starts from what the sessions before it left:
+    The m-th session of a user starts from the state after the sessions before it:
 
     .. math::
         s_{m,0} = \tanh(W c_{m-1} + b), \quad
@@ -38,33 +38,32 @@ class HGRU4Rec(SessionModel):
         c_m = \mathrm{GRU}_{usr}(s_{m,N_m}, c_{m-1}), \quad
         \hat r_j = w_j^\top s_{m,n} + b_j
 
-    with :math:`c_0 = 0` and, as in the authors' code, :math:`s_{1,0} = 0`. In the variant
-    ``"all"`` the session's network also reads :math:`c_{m-1}` beside every click.
+    with :math:`c_0 = 0` and, as in the authors' code, :math:`s_{1,0} = 0`. In the variant ``"all"``
+    the session's network also reads :math:`c_{m-1}` at every click.
 
-    It reads histories that :func:`graphseq.data.join_sessions` or
-    :func:`graphseq.data.with_history` made: ``batch.click_session`` tells which clicks belong
-    together. A batch without it holds first sessions. The k-th sessions of all users of a batch are
-    one packed pass, so a batch takes as many passes as its user of most sessions has.
+    It reads histories made by :func:`graphseq.data.join_sessions` or
+    :func:`graphseq.data.with_history`: ``batch.click_session`` is the session of each click. A
+    batch without it holds first sessions. The k-th sessions of all users of a batch are one packed
+    pass, so a batch takes as many passes as the largest number of sessions of a user.
 
     Different from the authors' code: gradients flow through all sessions of a history, there
-    through one
-    click; torch's GRU, whose reset gate falls behind the matrix; dropout falls on what is handed
-    on, never from click to click. The first click of a session is no target of training, as there,
-    except where it ends its history.
+    through one click. torch's GRU applies the reset gate after the matrix product. Dropout applies
+    between networks, never from click to click. The first click of a session is not a training
+    target, as there, unless it is the last click of its history.
 
     Args:
         num_items: Items of the catalog.
         hidden_channels: Width ``d`` of embeddings and session states.
         user_channels: Width of user states; ``None``: ``hidden_channels``.
-        variant: ``"init"``: a user's state starts sessions; ``"all"``: it is read at every click
-            as well.
-        embedding: ``"tied"``: the output table :math:`w` is the input table too;
-            ``"separate"``: the input has a table of its own.
-        dropout: Share dropped in training of states handed to scores.
-        user_dropout: Share dropped in training of user states and first session states.
+        variant: ``"init"``: a user's state initializes sessions; ``"all"``: it is also read at
+            every click.
+        embedding: ``"tied"``: input and output share the table :math:`w`; ``"separate"``: the input
+            has a separate table.
+        dropout: Dropout rate of states before scores.
+        user_dropout: Dropout rate of user states and first session states.
 
     Raises:
-        ValueError: If a size is not positive, a share lies outside [0, 1), or ``variant`` or
+        ValueError: If a size is not positive, a dropout rate is outside [0, 1), or ``variant`` or
             ``embedding`` is unknown.
     """
 
@@ -130,7 +129,8 @@ class HGRU4Rec(SessionModel):
         stop = torch.cat([start[1:], start.new_tensor([e.size(0)])])
         history = batch.click_batch[start]
         counts = torch.bincount(history)  # sessions of each history
-        # Histories of most sessions first: those that have a k-th session are then the first ones.
+        # Histories with the most sessions come first, so that those with a k-th session are the
+        # first ones.
         most_first = counts.argsort(descending=True, stable=True)
         first = (counts.cumsum(0) - counts)[most_first]  # first session of each
         counts = counts[most_first]
@@ -153,7 +153,7 @@ class HGRU4Rec(SessionModel):
         return self._drop(h, self.dropout)  # [num_clicks, d]
 
     def training_rows(self, batch: Batch, generator: torch.Generator) -> TrainingRows:
-        """The state after every click and the item that follows within its session."""
+        """The state after every click, and the next item in its session."""
         if "click_session" not in batch and not self._warned:
             self._warned = True
             logger.warning(
@@ -169,21 +169,22 @@ class HGRU4Rec(SessionModel):
     def initial_state(self, num_sessions: int | None = None, *, user: Any = -1) -> Tensor:
         """The state before any click: zeros, [d + d_u + 1] or [num_sessions, d + d_u + 1].
 
-        A row holds the session's state, the user's, and whether the session has a click. It is the
-        state of a user, whoever that is.
+        A row holds the session's state, the user's state, and whether the session has a click. It
+        is the state of any user.
         """
         size = () if num_sessions is None else (num_sessions,)
         width = self.items.channels + self.user_gru.hidden_size + 1
         return self.items.weight.new_zeros(*size, width)
 
     def start_session(self, state: Tensor) -> Tensor:
-        """The state of the next session before its first click; of a session without clicks, it.
+        """The state of the next session before its first click; unchanged for a session without
+        clicks.
 
         Args:
             state: [d + d_u + 1] of one user, or [num_users, d + d_u + 1].
 
         Returns:
-            A new state of the same shape, which :meth:`score_state` may be asked of at once.
+            A new state of the same shape, which :meth:`score_state` can score directly.
         """
         s, c, clicked = self._parts(state)
         rows = c.view(-1, c.size(-1))
@@ -194,7 +195,7 @@ class HGRU4Rec(SessionModel):
     def update_state(
         self, state: Tensor, item: Any, *, ids: bool | None = None, **fields: Any
     ) -> Tensor:
-        """The state one click of the same session later, of the shape that it had."""
+        """The state after one more click of the same session, of the same shape."""
         rows = state if state.dim() == 2 else state.unsqueeze(0)
         items = codes_of(self, "item", item, len(rows), ids, one=state.dim() == 1)
         s, c, clicked = self._parts(rows)
@@ -204,7 +205,7 @@ class HGRU4Rec(SessionModel):
         return torch.where((items >= 0).unsqueeze(-1), later, rows).view_as(state)
 
     def score_state(self, state: Tensor, items: Tensor | None = None) -> Tensor:
-        """Scores of the next item, [num_items] or [C]; of several [num_sessions, ...]."""
+        """Scores of the next item, [num_items] or [C]; for several sessions [num_sessions, ...]."""
         s, _, _ = self._parts(state)
         if s.dim() == 2:
             return self.items.scores(s, items)
@@ -215,12 +216,12 @@ class HGRU4Rec(SessionModel):
         return s, c, clicked
 
     def _walk(self, e: Tensor, ptr: Tensor, s: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
-        """One session of each user: states of its clicks, and those after the last ones.
+        """One session of each user: the states of its clicks, and the states after its last click.
 
         Args:
             e: Embeddings of the clicks, [n, d].
             ptr: First click of each session, and the end, int64 [num_users + 1].
-            s: States to start from, [num_users, d].
+            s: Initial states, [num_users, d].
             c: User states, [num_users, d_u].
 
         Returns:
@@ -235,11 +236,11 @@ class HGRU4Rec(SessionModel):
         return h, h[ptr[1:] - 1]
 
     def _beside(self, e: Tensor, c: Tensor) -> Tensor:
-        """What the session's network reads of each click, [..., d] or [..., d + d_u]."""
+        """The input of the session's network at each click, [..., d] or [..., d + d_u]."""
         return torch.cat([e, c], dim=-1) if self.variant == "all" else e
 
     def _first_states(self, c: Tensor) -> Tensor:
-        """The session states that user states start, [..., d]."""
+        """The initial session states from user states, [..., d]."""
         return self._drop(self.lin_init(c).tanh(), self.user_dropout)
 
     def _input(self, items: Tensor) -> Tensor:

@@ -31,8 +31,8 @@ class HSTU(SessionModel):
         \hat r_{t,j} = \sigma \, \frac{h_t^\top e_j}{\lVert h_t \rVert \lVert e_j \rVert}
 
     with layers :math:`B` of pointwise attention (:class:`~graphseq.nn.hstu.HSTULayer`) over the
-    newest ``max_length`` clicks, whose logits know the distance of two clicks in places and in
-    seconds.
+    newest ``max_length`` clicks, whose logits depend on the distance of two clicks in positions and
+    in seconds.
 
     ``time="clicks"`` takes the seconds from an earlier click to the click itself.
     ``time="request"`` takes those to the **next** click, as the authors' code does: for the last
@@ -46,17 +46,17 @@ class HSTU(SessionModel):
     Args:
         num_items: Items of the catalog.
         hidden_channels: Width ``d`` of embeddings and states.
-        num_layers: Layers.
+        num_layers: Number of layers.
         heads: Attention heads of a layer.
-        max_length: Clicks a state may see, itself included.
-        dropout: Share dropped in training of embeddings and of each layer's gated values.
+        max_length: Maximum number of clicks that a state depends on, including its own.
+        dropout: Dropout rate of embeddings and of each layer's gated values.
         time: ``"clicks"``, ``"request"`` or ``"none"``.
         normalize: Whether states and embeddings have length one in scores.
-        scale: What :math:`\sigma` normalized scores are multiplied by: the inverse temperature.
+        scale: Factor :math:`\sigma` of normalized scores: the inverse temperature.
 
     Raises:
         ValueError: If a size or ``scale`` is not positive, ``heads`` does not divide the width,
-            ``dropout`` lies outside [0, 1), or ``time`` is unknown.
+            ``dropout`` is outside [0, 1), or ``time`` is unknown.
     """
 
     traits = Traits(
@@ -111,7 +111,7 @@ class HSTU(SessionModel):
         self.layers.reset_parameters()
 
     def attach(self, catalog: Catalog | None, sessions: Sessions | None = None) -> None:
-        """Notes whether the training sessions have times."""
+        """Records whether the training sessions have times."""
         super().attach(catalog, sessions)
         if sessions is not None and self.time != "none":
             self.knows_time.fill_(sessions.time is not None)

@@ -32,9 +32,9 @@ class RecurrentBlock(torch.nn.Module):
     Args:
         hidden_channels: Width ``d``.
         layer: ``"lru"`` or ``"linear_attention"``.
-        heads: Of linear attention.
-        dropout: Share dropped in training of each branch's output.
-        expansion: Inner width of F, in units of ``d``.
+        heads: Heads of linear attention.
+        dropout: Dropout rate of each branch's output.
+        expansion: Inner width of F, as a multiple of ``d``.
 
     Shapes:
         x [num_clicks, d], view -> [num_clicks, d]
@@ -63,7 +63,7 @@ class RecurrentBlock(torch.nn.Module):
         return self._fed(x + self.drop(self.recurrence(self.norm_recurrence(x), view)))
 
     def step(self, state: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
-        """The output [n, d] and the state one click later."""
+        """The output [n, d] and the state after one more click."""
         out, state = self.recurrence.step(state, self.norm_recurrence(x))
         return self._fed(x + self.drop(out)), state
 
@@ -80,30 +80,30 @@ class LRURec(SessionModel):
         h = \mathrm{LN}(B_N(\dots B_1(e_{i_t})))
 
     The whole session is read, at a cost linear in its length (times a logarithm, for the scan of
-    the LRU). A live session goes on from a state of fixed size, whose vectors equal those of the
-    parallel form. Order comes from the recurrence: there are no positions. With
-    ``layer="linear_attention"`` the recurrence is kernelised attention
-    (:class:`~graphseq.nn.LinearAttention`), which decays nothing and knows no order but through the
-    blocks below.
+    the LRU). A live session continues from a state of fixed size, with the same vectors as the
+    parallel form. The order of clicks comes from the recurrence: there are no positions. With
+    ``layer="linear_attention"`` the recurrence is kernelized attention
+    (:class:`~graphseq.nn.LinearAttention`), which has no decay and knows the order only through
+    lower blocks.
 
-    Different from the authors' code: pre-norm blocks in place of post-norm ones, ragged sessions
-    without padding, and a scan over :math:`2^k` clicks within each row instead of one over rows
-    padded to a power of two.
+    Different from the authors' code: pre-norm blocks instead of post-norm, ragged sessions without
+    padding, and a scan over :math:`2^k` clicks in each row instead of a scan over rows padded to a
+    power of two.
 
     Args:
         num_items: Items of the catalog.
         hidden_channels: Width ``d`` of embeddings and states.
-        num_layers: Blocks.
+        num_layers: Number of blocks.
         layer: ``"lru"`` or ``"linear_attention"``.
         heads: Heads of linear attention.
-        dropout: Share dropped in training of embeddings and of each branch's output.
-        expansion: Inner width of the feed-forward networks, in units of ``d``.
+        dropout: Dropout rate of embeddings and of each branch's output.
+        expansion: Inner width of the feed-forward networks, as a multiple of ``d``.
         normalize: Whether states and embeddings have length one in scores.
-        scale: What normalized scores are multiplied by: the inverse temperature.
+        scale: Factor of normalized scores: the inverse temperature.
 
     Raises:
         ValueError: If a size or ``scale`` is not positive, ``heads`` does not divide the width,
-            ``dropout`` lies outside [0, 1), or ``layer`` is unknown.
+            ``dropout`` is outside [0, 1), or ``layer`` is unknown.
     """
 
     traits = Traits(
@@ -164,7 +164,7 @@ class LRURec(SessionModel):
     def initial_state(self, num_sessions: int | None = None, *, user: Any = -1) -> Tensor:
         """The state before any click, zeros: [layers, width], or [layers, num_sessions, width].
 
-        The recurrence of each layer has the front of a row, and its output the end.
+        A layer's recurrence uses the front of a row, and its output the end.
         """
         size = () if num_sessions is None else (num_sessions,)
         width = self._layers[0].recurrence.state_size + self.items.channels
@@ -173,7 +173,7 @@ class LRURec(SessionModel):
     def step(self, state: Tensor, items: Tensor) -> tuple[Tensor, Tensor]:
         """Vectors [num_sessions, d] and state [layers, num_sessions, width] one click later.
 
-        An item of -1 is no click.
+        An item of -1 is not a click.
         """
         x = self.drop(self.items(items.clamp(min=0)))
         layers = []
@@ -186,13 +186,13 @@ class LRURec(SessionModel):
     def update_state(
         self, state: Tensor, item: Any, *, ids: bool | None = None, **fields: Any
     ) -> Tensor:
-        """The state one click later, of the shape of ``state``."""
+        """The state after one more click, of the same shape as ``state``."""
         several = state if state.dim() == 3 else state.unsqueeze(1)
         items = codes_of(self, "item", item, several.size(1), ids, one=state.dim() == 2)
         return self.step(several, items)[1].view_as(state)
 
     def score_state(self, state: Tensor, items: Tensor | None = None) -> Tensor:
-        """Scores of the next item, [num_items] or [C]; of several [num_sessions, ...]."""
+        """Scores of the next item, [num_items] or [C]; for several sessions [num_sessions, ...]."""
         several = state if state.dim() == 3 else state.unsqueeze(1)
         scores = self.items.scores(self._vectors(several), items)
         return scores if state.dim() == 3 else scores.squeeze(0)

@@ -40,8 +40,8 @@ class SASRec(SessionModel):
     authors' code (:meth:`from_published`). Positions from the end move with every later click, so
     the state of a click then differs from the state of its prefix.
     ``block="post_norm", positions="sinusoidal"`` is the transformer of Vaswani et al. (2017), with
-    embeddings times :math:`\sqrt d`; ``block="ligr"`` has gated residuals and SwiGLU, as eSASRec
-    (:class:`~graphseq.nn.ligr.LiGRBlock`; Borisyuk et al., 2025).
+    embeddings multiplied by :math:`\sqrt d`; ``block="ligr"`` has gated residuals and SwiGLU, as
+    eSASRec (:class:`~graphseq.nn.ligr.LiGRBlock`; Borisyuk et al., 2025).
 
     With ``normalize``, scores are cosines times :math:`\sigma`, as in the strongest published runs
     of SASRec with a sampled softmax (Zhai et al., ICML 2024), where :math:`\sigma = 20`.
@@ -49,20 +49,20 @@ class SASRec(SessionModel):
     Args:
         num_items: Items of the catalog.
         hidden_channels: Width ``d`` of embeddings and states.
-        num_layers: Blocks.
+        num_layers: Number of blocks.
         heads: Attention heads of a block.
-        max_length: Clicks a state may see, itself included.
-        dropout: Share dropped in training of embeddings, attention and each branch's output.
+        max_length: Maximum number of clicks that a state depends on, including its own.
+        dropout: Dropout rate of embeddings, attention and each branch's output.
         block: ``"pre_norm"``, ``"post_norm"``, ``"published"`` or ``"ligr"``.
         positions: ``"start"``, ``"end"``, ``"rotary"``, ``"sinusoidal"`` or ``"none"``
             (:mod:`graphseq.nn.positions`).
-        expansion: Inner width of the feed-forward networks, in units of ``d``.
+        expansion: Inner width of the feed-forward networks, as a multiple of ``d``.
         normalize: Whether states and embeddings have length one in scores.
-        scale: What :math:`\sigma` normalized scores are multiplied by: the inverse temperature.
+        scale: Factor :math:`\sigma` of normalized scores: the inverse temperature.
 
     Raises:
         ValueError: If a size or ``scale`` is not positive, ``heads`` does not divide the width,
-            ``dropout`` lies outside [0, 1), or ``block`` or ``positions`` is unknown.
+            ``dropout`` is outside [0, 1), or ``block`` or ``positions`` is unknown.
     """
 
     traits = Traits(
@@ -73,7 +73,7 @@ class SASRec(SessionModel):
         best_for="the default: histories of any kind",
     )
     samples = "sessions"
-    causal = True  # False of a model with positions from the end
+    causal = True  # False for a model with positions from the end
 
     max_length: int
 
@@ -138,12 +138,12 @@ class SASRec(SessionModel):
     def _encode(
         self, items: Tensor, click: Tensor, ptr: Tensor, query_index: Tensor | None = None
     ) -> Tensor:
-        """The states after clicks of windows: [n, d], or [m, d] of ``query_index`` [m] alone."""
+        """The states after clicks of windows: [n, d], or [m, d] for ``query_index`` [m]."""
         view = DenseView(ptr)
         x, rotation = self.positions(self.items(items[click]), view)  # e + p: [n, d]
         h = self.drop(x)
         *blocks, last = self.blocks
         for block in blocks:
             h = block(h, view, rotation)
-        h = last(h, view, rotation, query_index)  # the last one need not compute the others
+        h = last(h, view, rotation, query_index)  # the last block can skip the other clicks
         return self.items.vectors(self.norm(h))
