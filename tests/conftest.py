@@ -96,7 +96,8 @@ def programs(
     A module lists them in ``programs(folder)``: name -> arguments of Python, in which ``{port}``
     stands for a free port. Its tests ask for them by :func:`finished`.
     """
-    needed = {item.module for item in request.session.items if "finished" in item.fixturenames}
+    tests = [item for item in request.session.items if isinstance(item, pytest.Function)]
+    needed = {test.module for test in tests if "finished" in test.fixturenames}
     if not needed:
         yield None
         return
@@ -105,7 +106,7 @@ def programs(
     environment = {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(root)}
     listed = [
         (name, arguments, environment)
-        for module in sorted(needed, key=lambda module: module.__file__)
+        for module in sorted(needed, key=lambda module: str(module.__file__))
         for name, arguments in module.programs(folder).items()
     ]
     assert len({name for name, _, _ in listed}) == len(listed)

@@ -1,4 +1,4 @@
-"""Models around another family: what they share is the base inside."""
+"""Base class of models that contain another model."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ from graphseq.models.registry import MODELS, name_of
 
 
 class AroundBase(SessionModel):
-    """A model that holds another one, ``inner``, and is trained and cut as that one is.
+    """A model that contains another one, ``inner``, with the same samples and ``max_length``.
 
     Args:
         num_items: Items of the catalog.
         base: Name of a family in :data:`graphseq.models.MODELS` that scores by an item table and is
             trained by gradients.
-        arguments: Its arguments, beside ``num_items``.
+        arguments: Arguments of the base, besides ``num_items``.
 
     Raises:
         ValueError: If ``base`` is no such family, or its own arguments are wrong.
     """
 
-    # Those of the default base; a model has those of its own.
+    # Declarations of the default base; an instance has the declarations of its own base.
     samples = "sessions"
     causal = True
 
@@ -48,7 +48,7 @@ class AroundBase(SessionModel):
         self.max_length = self.inner.max_length
 
     def attach(self, catalog: Catalog | None, sessions: Sessions | None = None) -> None:
-        """Makes model and base know their training data.
+        """Attaches the training data to model and base.
 
         Raises:
             ValueError: If the catalog has another number of items.
@@ -66,7 +66,7 @@ class AroundBase(SessionModel):
         return self.inner.click_states(batch)
 
     def training_rows(self, batch: Batch, generator: Any) -> TrainingRows:
-        """What the base trains on."""
+        """The training rows of the base."""
         return self.inner.training_rows(batch, generator)
 
     def training_state(self) -> dict[str, Tensor]:
@@ -80,7 +80,7 @@ class AroundBase(SessionModel):
 
 
 def base_of(model: SessionModel, owner: str) -> tuple[str, dict[str, Any]]:
-    """The name and the arguments of a model that is to stand inside another.
+    """The name and the arguments of a model to be contained in another.
 
     Raises:
         ValueError: If its class is not registered.

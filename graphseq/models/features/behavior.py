@@ -1,4 +1,4 @@
-"""What the two forms of BST share: clicks as items with side features, and transformer blocks."""
+"""Shared parts of both forms of BST: clicks with side features, and transformer blocks."""
 
 from __future__ import annotations
 
@@ -22,7 +22,8 @@ from graphseq.nn.item_table import FeatureItemTable, ItemTable
 from graphseq.nn.positions import LearnedPositions
 
 EXPANSION = 4
-"""Inner width of the feed-forward networks, in units of the hidden width; the paper has no word."""
+"""Inner width of the feed-forward networks, as a multiple of the hidden width; the paper does not
+specify it."""
 
 
 class BehaviorModel(SessionModel):
@@ -32,15 +33,15 @@ class BehaviorModel(SessionModel):
         v_j = W_v [e_j ; f_j], \qquad x_i = W_x [v_{j(i)} ; g_i] + p_i
 
     with item embeddings :math:`e`, features of the item :math:`f` and of the click :math:`g`. The
-    paper concatenates the position's embedding too; here that part of the projection is one with
-    the learned table :math:`p`. Without item features :math:`v_j = e_j`. A family sets
+    paper also concatenates the position's embedding; here that part of the projection is included
+    in the learned table :math:`p`. Without item features :math:`v_j = e_j`. A family sets
     ``positions``, the table :math:`p`.
 
     Args:
-        num_items, hidden_channels, num_layers, heads, max_length, dropout: As in the families.
+        num_items, hidden_channels, num_layers, heads, max_length, dropout: As in the subclasses.
         positions, time_buckets, click_features, item_features, feature_channels, num_users: As in
-            the families.
-        causal: Whether a click sees no later one.
+            the subclasses.
+        causal: Whether a click attends only to itself and earlier clicks.
 
     Raises:
         ValueError: If an argument is out of range, or a feature's spec is wrong.
@@ -109,11 +110,10 @@ class BehaviorModel(SessionModel):
             torch.nn.init.zeros_(linear.bias)
 
     def attach(self, catalog: Catalog | None, sessions: Sessions | None = None) -> None:
-        """Makes the model know its training data, and holds the features of its items.
+        """Attaches the training data, and stores the features of the items.
 
         Raises:
-            ValueError: If the catalog is of another number of items, or lacks a feature that the
-                model was built with.
+            ValueError: If the catalog has another number of items, or lacks a feature of the model.
         """
         super().attach(catalog, sessions)
         if catalog is not None and isinstance(self.items, FeatureItemTable):
@@ -121,7 +121,7 @@ class BehaviorModel(SessionModel):
 
     def clicks(self, batch: Batch) -> Tensor:
         """Clicks without their positions, :math:`W_x [v ; g]`: [num_clicks, d]."""
-        # A node is an item that a session may have clicked several times.
+        # A node is an item, possibly with several clicks.
         v = self.items.rows(batch.x)[batch.click_index]  # [num_clicks, d]
         if self.click_embedding.features:
             v = torch.cat([v, self.click_embedding(self._values(batch, "click"))], dim=-1)
@@ -129,10 +129,10 @@ class BehaviorModel(SessionModel):
         return x
 
     def click_time(self, batch: Batch) -> Tensor | None:
-        """When each click was made, [num_clicks], where positions are times.
+        """The time of each click, [num_clicks], if positions are times.
 
         Raises:
-            ValueError: If they are and the batch does not tell.
+            ValueError: If positions are times and the batch has no times.
         """
         if not self.timed:
             return None
@@ -148,7 +148,7 @@ class BehaviorModel(SessionModel):
         """The embedding of each session's user, [num_sessions, d], zero where unknown.
 
         Raises:
-            ValueError: If the model was built with users and the batch does not tell them.
+            ValueError: If the model has users and the batch does not.
         """
         if self.user_embedding is None:
             return None

@@ -1,4 +1,4 @@
-"""BST as a model of the next item: the feature-rich encoder, causal, ranked over all items."""
+"""BST as a model of the next item: a causal encoder with features, scored over all items."""
 
 from __future__ import annotations
 
@@ -29,30 +29,30 @@ class BST(BehaviorModel):
 
     with post-norm blocks :math:`B` whose feed-forward network has a LeakyReLU, causal, over the
     newest ``max_length`` clicks; item embeddings :math:`e`, features of items :math:`f` and of
-    clicks :math:`g`, the place of a click in the window :math:`p`, and with ``positions="time"``
+    clicks :math:`g`, the position of a click in the window :math:`p`, and with ``positions="time"``
     the bucket of the time since the click before :math:`q`. Features of a click are read with that
-    click alone, never with the one to be predicted.
+    click, never with the click to predict.
 
     The paper's model scores one candidate that is part of the sequence, by its distance in time
-    from every click: :class:`~graphseq.models.BSTRanker`. In a full ranking the time of
-    the target would leak, so here times are gaps between clicks; the item table is that of the
-    input, features included, and there is no MLP behind it. A user's embedding is added to states.
+    from every click: :class:`~graphseq.models.BSTRanker`. In a full ranking the time of the target
+    would leak, so times are gaps between clicks here. Input and scores share one item table,
+    including features, without an MLP. A user's embedding is added to states.
 
     Args:
         num_items: Items of the catalog.
         hidden_channels: Width ``d`` of embeddings and states.
-        num_layers: Blocks; the paper found one best.
+        num_layers: Number of blocks; one is best in the paper.
         heads: Attention heads of a block.
-        max_length: Clicks a state may see, itself included.
-        dropout: Share dropped in training of inputs, attention and each branch's output.
-        positions: ``"start"``: places in the window alone; ``"time"``: and times between clicks.
-        time_buckets: Buckets of those times, two to a doubling of the log's unit.
+        max_length: Maximum number of clicks that a state depends on, including its own.
+        dropout: Dropout rate of inputs, attention and each branch's output.
+        positions: ``"start"``: positions in the window; ``"time"``: also times between clicks.
+        time_buckets: Number of buckets of these times, two per doubling of the log's unit.
         click_features: Specs of the features of clicks, from
             :func:`~graphseq.data.sessions.features.feature_specs`; the batch's fields
             ``click_<name>``.
         item_features: Specs of the features of items, columns of the catalog's table.
         feature_channels: Width of the embedding of each feature.
-        num_users: Users of the training log; ``None``: users are not told apart.
+        num_users: Number of users of the training log; ``None``: no user embeddings.
 
     Raises:
         ValueError: If a size is not positive, ``heads`` does not divide the width, ``dropout`` lies

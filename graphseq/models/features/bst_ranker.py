@@ -1,4 +1,4 @@
-"""BST as its paper has it: a click-through model that re-ranks the candidates of a retrieval."""
+"""BST as in its paper: a click-through model that re-ranks the candidates of a retrieval model."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from graphseq.nn.ragged import DenseView, ragged_range
 from graphseq.nn.target_attention import history_keys, target_states
 
 MOST_NUMBERS = 2**24
-"""Numbers of hidden layers held at once where no gradient is kept: candidates come in chunks."""
+"""Maximum size of hidden layers without gradients: candidates are processed in chunks."""
 
 
 @register("bst_ranker")
@@ -36,36 +36,37 @@ class BSTRanker(BehaviorModel):
         \hat r_c = \mathrm{MLP}([H_c ; u ; o])
 
     The candidate is part of the sequence: :math:`x = W_x [v ; g] + p` with the position
-    :math:`pos(v_i) = t(v_c) - t(v_i)` in buckets, post-norm blocks that look both ways, with a
-    LeakyReLU; the output for the candidate, user :math:`u` and request :math:`o` go through layers
-    of 1024, 512 and 256 to one logit, whose sigmoid is the chance of a click. Trained on pairs:
+    :math:`pos(v_i) = t(v_c) - t(v_i)` in buckets, bidirectional post-norm blocks with a LeakyReLU.
+    The output for the candidate, user :math:`u` and request :math:`o` go through layers of 1024,
+    512 and 256 to one logit, whose sigmoid is the probability of a click. Trained on pairs:
     ``fit(loss=SampledLoss("bce", num_negatives=4))``.
 
-    With one block, which the paper found best, only the candidate's own row is needed of the last
-    layer; keys and values of the history do not depend on it and are made once for all candidates.
-    With more blocks the history attends to the candidate, and all but the last block run again for
-    each of them.
+    With one block, which is best in the paper, the last layer needs only the candidate's row. Keys
+    and values of the history do not depend on it and are computed once for all candidates. With
+    more blocks the history attends to the candidate, and all blocks except the last run again for
+    each candidate.
 
-    :math:`t(v_c)` is ``batch.request_time`` where the batch has it, else the time of the last
-    click; of the candidate's own click no feature is known, which counts as missing.
+    :math:`t(v_c)` is ``batch.request_time`` if the batch has it, else the time of the last click.
+    Features of the candidate's own click are unknown and count as missing.
 
     Different from the paper: embeddings are projected to one width; ``positions="end"`` counts
-    clicks from the candidate back, for logs without times.
+    clicks back from the candidate, for logs without times.
 
     Args:
         num_items: Items of the catalog.
         hidden_channels: Width ``d`` of embeddings and states.
-        num_layers: Blocks.
+        num_layers: Number of blocks.
         heads: Attention heads of a block.
-        max_length: Newest clicks that are read.
-        dropout: Share dropped in training of inputs, attention and each branch's output.
+        max_length: Number of newest clicks that are used.
+        dropout: Dropout rate of inputs, attention and each branch's output.
         positions: ``"end"``: clicks back from the candidate; ``"time"``: time to the request.
-        time_buckets: Buckets of the time to the request, two to a doubling of the log's unit.
-        click_features, item_features: Specs, as of :class:`~graphseq.models.BST`.
+        time_buckets: Number of buckets of the time to the request, two per doubling of the log's
+            unit.
+        click_features, item_features: Specs, as in :class:`~graphseq.models.BST`.
         context_features: Specs of the features of the request; the batch's fields
             ``context_<name>``, one value per session.
         feature_channels: Width of the embedding of each feature.
-        num_users: Users of the training log; ``None``: users are not told apart.
+        num_users: Number of users of the training log; ``None``: no user embeddings.
         mlp_channels: Widths of the layers before the logit.
 
     Raises:
@@ -137,8 +138,9 @@ class BSTRanker(BehaviorModel):
     def reset_parameters(self) -> None:
         super().reset_parameters()
         self.context_embedding.reset_parameters()
-        # A candidate learns of the history through attention alone: it starts wide enough for that.
-        # The last click of the next-item form tells most by itself, and starts narrow, as SASRec.
+        # A candidate learns about the history only through attention, so it is initialized with a
+        # larger scale. In the next-item form the last click is the most informative, so it is
+        # initialized with a small scale, as in SASRec.
         for part in self.blocks.modules():
             if isinstance(part, Linear):
                 torch.nn.init.normal_(part.weight, std=part.in_features**-0.5)
@@ -181,10 +183,10 @@ class BSTRanker(BehaviorModel):
         return torch.cat(parts, dim=1)
 
     def states_in_rows(self, batch: Batch, items: Tensor) -> Tensor:
-        """The states that :meth:`score` reads, of candidates in rows of their own.
+        """The states that :meth:`score` reads, with candidates in separate rows.
 
-        Slower, as nothing of the history is shared: every block sees history and candidate as one
-        row, the candidate last, so that its attention can be read.
+        Slower, since the history is not shared: every block gets history and candidate as one row,
+        with the candidate last, so that its attention can be read.
 
         Args:
             batch: Session graphs.
@@ -197,7 +199,7 @@ class BSTRanker(BehaviorModel):
         return self._deep_states(x, ptr, self._targets(items).expand(ptr.numel() - 1, -1, -1))
 
     def score_candidates(self, batch: Batch, candidates: Tensor) -> Tensor:
-        """Logits of each session's own candidates, as a retrieval model found them.
+        """Logits of each session's candidates from a retrieval model.
 
         Args:
             batch: Session graphs.
@@ -217,7 +219,7 @@ class BSTRanker(BehaviorModel):
         return self.score(batch, candidates)
 
     def _history(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """The newest clicks with their positions, [n, d], and the sessions' pointer into them."""
+        """The newest clicks with their positions, [n, d], and the pointer of the sessions."""
         ptr = batch.click_ptr
         click, ptr = ragged_range(torch.maximum(ptr[:-1], ptr[1:] - self.max_length), ptr[1:])
         return self.drop(
@@ -243,13 +245,14 @@ class BSTRanker(BehaviorModel):
         return self.drop(x + self.positions.weight[0])
 
     def _deep_states(self, x: Tensor, ptr: Tensor, targets: Tensor) -> Tensor:
-        """The candidates' states behind several blocks: each has a row of its own, at its end."""
+        """The candidates' states after several blocks: each candidate has a separate row, at its
+        end."""
         num_sessions, num_candidates, d = targets.shape
         start = ptr[:-1].repeat_interleave(num_candidates)
         stop = ptr[1:].repeat_interleave(num_candidates)
         click, row_ptr = ragged_range(start, stop)
         view = DenseView(row_ptr)
-        ends = row_ptr + torch.arange(row_ptr.numel(), device=ptr.device)  # with a target a row
+        ends = row_ptr + torch.arange(row_ptr.numel(), device=ptr.device)  # with one target per row
         place = torch.arange(click.numel(), device=ptr.device) + view.batch
         last = ends[1:] - 1
         h = x.new_empty(int(ends[-1]), d).index_copy(0, place, x[click])
@@ -262,7 +265,7 @@ class BSTRanker(BehaviorModel):
         return h.view(num_sessions, num_candidates, d)
 
     def _about(self, batch: Batch) -> Tensor | None:
-        """User and request, [num_sessions, k], what the MLP reads beside the candidate."""
+        """User and request, [num_sessions, k], the further inputs of the MLP."""
         parts = []
         users = self.user_vectors(batch)
         if users is not None:

@@ -1,4 +1,4 @@
-"""Side features in the item table of any family, so that new items are told by what they are."""
+"""Side features in the item table of any family, so that new items can be scored."""
 
 from __future__ import annotations
 
@@ -19,27 +19,28 @@ from graphseq.nn.item_table import EncodedItemTable, ItemTable
 
 @register("with_features")
 class WithFeatures(AroundBase):
-    r"""Another family, whose item table holds features beside ids:
+    r"""Another family, whose item table includes features besides ids:
 
     .. math::
         v_j = m_j e_j + \sum_k W_k f_{jk}
 
     in its input and in its scores (:class:`~graphseq.nn.item_table.EncodedItemTable`). An item
-    without a training click has its features alone; id dropout trains them for that. A catalog that
-    grows (``gs.grow(model, data, initial="features")``) gives new items no id until ``fit``.
+    without a training click is represented only by its features; id dropout trains for that case.
+    In a catalog that grows (``gs.grow(model, data, initial="features")``) new items have no id part
+    until ``fit``.
 
     Args:
         num_items: Items of the catalog.
         item_features: Specs of the features of items, as ``gs.data.feature_specs(sessions,
-            item=[...])["item_features"]`` gives them; ``None``: the base as it is.
+            item=[...])["item_features"]`` gives them; ``None``: the unchanged base.
         base: Name of a family in :data:`graphseq.models.MODELS` that scores by an item table and is
-            trained by gradients. One with a separate input table, as GRU4Rec with
-            ``embedding="separate"``, reads features in its scores alone.
+            trained by gradients. A family with a separate input table, such as GRU4Rec with
+            ``embedding="separate"``, uses features only in its scores.
         feature_channels: Width of the embedding of each feature.
-        id_dropout: Share of lookups without the id in training, in [0, 1).
-        fusion: ``"sum"``, or ``"gate"``: shares by item weigh id and features, which several
-            modalities need, and items that lack some of them.
-        arguments: Arguments of the base, beside ``num_items``.
+        id_dropout: Fraction of lookups without the id in training, in [0, 1).
+        fusion: ``"sum"``, or ``"gate"``: weights per item for id and features. The gate is useful
+            with several modalities, and with items that lack some of them.
+        arguments: Arguments of the base, besides ``num_items``.
 
     Raises:
         ValueError: If ``base`` is no such family, a spec is wrong, or a size or share is.
@@ -86,19 +87,19 @@ class WithFeatures(AroundBase):
                     table.bias.copy_(ids.bias)
 
     def reset_parameters(self) -> None:
-        inner: Any = self.inner  # each family has this method, their common base has not
+        inner: Any = self.inner  # each family has this method, but not their base class
         inner.reset_parameters()
         if isinstance(self.inner.items, EncodedItemTable):
             self.inner.items.reset_features()
 
     @classmethod
     def from_model(cls, model: SessionModel, item_features: Sequence[Spec], **options: Any) -> Self:
-        """This model around a base that exists, and may be trained; the base itself is copied.
+        """Builds this model around a copy of an existing base, which may be trained.
 
         Args:
-            model: Of a family in :data:`graphseq.models.MODELS`.
+            model: A model of a family in :data:`graphseq.models.MODELS`.
             item_features: As above.
-            **options: The other arguments above, but for ``base`` and its ``arguments``.
+            **options: The other arguments above, except ``base`` and its ``arguments``.
 
         Raises:
             ValueError: If the model is of another class, or of a family without an item table.
@@ -111,7 +112,7 @@ class WithFeatures(AroundBase):
         return made.to(model.device)
 
     def attach(self, catalog: Catalog | None, sessions: Sessions | None = None) -> None:
-        """Makes model and base know their training data, and the features of all items.
+        """Attaches the training data and the features of all items to model and base.
 
         Raises:
             ValueError: If the catalog has another number of items, or lacks a feature.

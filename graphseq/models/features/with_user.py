@@ -24,27 +24,27 @@ logger = logging.getLogger(__name__)
 
 @register("with_user")
 class WithUser(AroundBase):
-    r"""Scores of another family with a long-term taste of the user:
+    r"""Scores of another family plus a long-term preference of the user:
 
     .. math::
         \hat r_{u,j} = w_j^\top (s + p_u) + b_j
 
     with :math:`s` the base's session vector or click state, :math:`w` and :math:`b` its item table
-    and bias, and :math:`p_u` the user's vector. As :math:`w_j^\top p_u` is the score of matrix
-    factorisation (Koren et al., Computer, 2009), this is the sum of a user-based and a
-    session-based recommender that share the items. An unknown user, or a batch without ``user``,
-    adds nothing.
+    and bias, and :math:`p_u` the user's vector. Since :math:`w_j^\top p_u` is the score of matrix
+    factorization (Koren et al., Computer, 2009), this is the sum of a user-based and a
+    session-based recommender with shared items. Unknown users and batches without ``user`` add
+    nothing.
 
-    User vectors start at zero: the model starts as its base does, and a user of whom training says
-    little stays close to it.
+    User vectors are initialized with zero: the model starts like its base, and a user with little
+    training data stays close to it.
 
     Args:
         num_items: Items of the catalog.
-        num_users: Users of the training data; ``None``: as many as its catalog names, from
-            :meth:`attach` on, which ``fit`` calls.
+        num_users: Number of users in the training data; ``None``: taken from the catalog by
+            :meth:`attach`, which ``fit`` calls.
         base: Name of a family in :data:`graphseq.models.MODELS` that scores by an item table and is
             trained by gradients.
-        arguments: Its arguments, beside ``num_items``.
+        arguments: Arguments of the base, besides ``num_items``.
 
     Raises:
         ValueError: If a size is not positive, ``base`` is no such family, or its own arguments are
@@ -75,20 +75,20 @@ class WithUser(AroundBase):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        inner: Any = self.inner  # each family has this method, their common base has not
+        inner: Any = self.inner  # each family has this method, but not their base class
         inner.reset_parameters()
         torch.nn.init.zeros_(self.user_embedding.weight)
 
     @classmethod
     def from_model(cls, model: SessionModel, num_users: int | None = None) -> Self:
-        """This model around a base that exists, and may be trained; the base itself is copied.
+        """Builds this model around a copy of an existing base, which may be trained.
 
         Args:
-            model: Of a family in :data:`graphseq.models.MODELS`.
+            model: A model of a family in :data:`graphseq.models.MODELS`.
             num_users: As above.
 
         Raises:
-            ValueError: If the model is of another class, or of a family that takes no user.
+            ValueError: If the model has another class, or its family supports no user.
         """
         name, arguments = base_of(model, "with_user")
         made = cls(model.num_items, num_users, name, arguments=arguments)
@@ -105,7 +105,7 @@ class WithUser(AroundBase):
         return {**super().settings, "num_users": self.num_users}
 
     def attach(self, catalog: Catalog | None, sessions: Sessions | None = None) -> None:
-        """Makes model and base know their training data.
+        """Attaches the training data to model and base.
 
         Raises:
             ValueError: If the catalog has another number of items, or of users.
@@ -129,26 +129,26 @@ class WithUser(AroundBase):
             )
 
     def forward(self, batch: Batch) -> Tensor:
-        """Session vectors with their user's, ``s + p_u``, [num_sessions, d]."""
+        """Session vectors plus user vectors, ``s + p_u``, [num_sessions, d]."""
         vectors: Tensor = self.inner(batch)
         user = self._user(batch)
         return vectors if user is None else vectors + user
 
     def click_states(self, batch: Batch) -> Tensor:
-        """The state after every click with its user's vector, [num_clicks, d]."""
+        """The state after every click plus its user's vector, [num_clicks, d]."""
         states = self.inner.click_states(batch)
         user = self._user(batch)
         return states if user is None else states + user[batch.click_batch]
 
     def training_rows(self, batch: Batch, generator: torch.Generator) -> TrainingRows:
-        """What the base trains on, each vector with that of its session's user."""
+        """The training rows of the base, each vector plus the vector of its user."""
         vectors, targets, session = self.inner.training_rows(batch, generator)
         user = self._user(batch)
         vectors = vectors if user is None else vectors + user[session]
         return TrainingRows(vectors, targets, session)
 
     def _user(self, batch: Batch) -> Tensor | None:
-        """``p_u`` of every session, zero where unknown, [num_sessions, d]; ``None``: no users."""
+        """``p_u`` of every session, zero if unknown, [num_sessions, d]; ``None``: no users."""
         user: Tensor | None = batch.get("user")
         if user is None or self.user_embedding.num_embeddings == 0:
             return None

@@ -1,1 +1,1 @@
-"""What uses a model: recommend, save and load, grow, suggest."""
+"""Functions that use a model: recommend, save and load, grow, suggest."""

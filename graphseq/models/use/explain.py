@@ -1,4 +1,4 @@
-"""A model as PyG's Explainer calls one."""
+"""Adapter for PyG's Explainer."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from graphseq.models.base import SessionModel
 class ForExplainer(torch.nn.Module):
     """The scores of a model as a function of nodes and edges, for :mod:`torch_geometric.explain`.
 
-    Masks of edges reach families that pass messages along the edges of
-    the graph as they are: ``srgnn`` and ``tagnn``.
+    Edge masks work for families that pass messages along the unchanged edges of the graph:
+    ``srgnn`` and ``tagnn``.
 
     Args:
         model: Any model.
@@ -24,8 +24,8 @@ class ForExplainer(torch.nn.Module):
         x [num_nodes, 1], edge_index [2, num_edges], graph -> [num_sessions, num_items]
 
     Raises:
-        ValueError: If the model has no gradient or edges of its own, or items are masked, which are
-            codes and no features.
+        ValueError: If the model has no gradient, uses other edges, or if items are masked, which
+            are codes and not features.
 
     Example:
         >>> import graphseq as gs

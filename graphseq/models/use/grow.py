@@ -1,4 +1,4 @@
-"""Models that grow: a larger catalog, with what was learnt of the items that stay."""
+"""Grows models to a larger catalog, and keeps the parameters of known items."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ logger = logging.getLogger(__name__)
 Initial = Literal["mean", "neighbors", "features"]
 
 STEPS = 3
-"""Clicks between which two items are neighbors, at most."""
+"""Maximum distance of neighboring items, in clicks."""
 
 NUM_BUCKETS = 10
-"""Buckets in which items with a numeric feature are alike."""
+"""Number of buckets in which items share the value of a numeric feature."""
 
 Rows = Callable[[NDArray[np.float64]], NDArray[np.float64]]
 """Rows of the known items [num_known, d] -> rows of the new ones [num_new, d]."""
@@ -42,29 +42,29 @@ Rows = Callable[[NDArray[np.float64]], NDArray[np.float64]]
 def grow(
     model: SessionModel, data: Split | Sessions | Catalog, *, initial: Initial = "mean"
 ) -> SessionModel:
-    r"""The same model over a larger catalog: its items, and those of ``data`` that it lacks.
+    r"""The same model over a larger catalog: its items, plus the new items of ``data``.
 
-    Known items keep their codes, their rows and so their scores, bit by bit; all that does not
-    belong to an item stays as it is. The row of a new item j in every table with one row an item is
+    Known items keep their codes, their rows and therefore their scores, bit by bit. Parameters that
+    do not belong to items are unchanged. The row of a new item j in every table with one row per
+    item is
 
     .. math::
         e_j = \frac{\sum_i w_{ji} e_i}{\sum_i w_{ji}}
 
     over the known items i: with ``"mean"`` :math:`w_{ji} = 1`; with ``"neighbors"`` the number of
-    times that i stands within three clicks of j in ``data``; with ``"features"`` the sum, over the
-    feature values that i and j share, of one over the number of known items that have it, so that
-    :math:`e_j` is the mean of the means of its values. Numbers are shared by decile. Where all
-    :math:`w_{ji}` are zero, it is the mean. In a model whose item rows are made of features
-    (:class:`~graphseq.models.WithFeatures`), ``"features"`` tells new items by these alone. New
-    users start at zero, as unknown ones are scored.
+    times that i occurs within three clicks of j in ``data``. With ``"features"`` it is the sum,
+    over the feature values shared by i and j, of one over the number of known items with the value,
+    so that :math:`e_j` is the mean of the means of its values. Numbers are shared by decile. If all
+    :math:`w_{ji}` are zero, it is the mean. In a model whose item rows include features
+    (:class:`~graphseq.models.WithFeatures`), ``"features"`` represents new items only by these. New
+    users start at zero, like unknown users.
 
-    ``fit(grown, sessions)`` then trains on: it reads sessions in the codes of the model
-    (:func:`in_model_codes`). A counting model of the larger catalog counts ``data`` again, so give
-    it the whole log.
+    ``fit(grown, sessions)`` then continues training: it recodes sessions to the codes of the model
+    (:func:`in_model_codes`). A counting model counts ``data`` again, so pass the whole log.
 
     Args:
-        model: A model that knows its catalog, as every fitted one does; it is left as it is.
-        data: The new log (of a split its training part), or the new catalog alone.
+        model: A model with a catalog, which every fitted model has; it is not changed.
+        data: The new log (for a split its training part), or only the new catalog.
         initial: ``"mean"``, ``"neighbors"``, which needs sessions, or ``"features"``, which needs
             ``item_features``.
 
@@ -73,9 +73,9 @@ def grow(
         ``grown.catalog``.
 
     Raises:
-        ValueError: If the model knows no catalog, ``data`` lacks what ``initial`` needs, or a
-            parameter of a class of one's own depends on the number of items in another way than by
-            one row an item.
+        ValueError: If the model has no catalog, or ``data`` lacks what ``initial`` needs. Also if a
+            parameter of a custom class depends on the number of items, but not with one row per
+            item.
     """
     initial = renamed_value("grow(initial=...)", initial, {"neighbours": "neighbors"})
     if initial not in get_args(Initial):
@@ -111,7 +111,7 @@ def grow(
         _fill(model, grown, rows)
     if initial == "features":
         for module in grown.modules():
-            if isinstance(module, EncodedItemTable):  # features stand for the ids of new items
+            if isinstance(module, EncodedItemTable):  # features replace the ids of new items
                 module.clicked[model.num_items :] = False
     logger.info(
         "%s grew from %d to %d items.", type(model).__name__, model.num_items, grown.num_items
@@ -120,16 +120,16 @@ def grow(
 
 
 def in_model_codes(model: SessionModel, sessions: Sessions) -> Sessions:
-    """Sessions in the codes of the model's items, users and click features, to train it on.
+    """Sessions in the codes of the model's items, users and click features, for training.
 
-    Features of items that the sessions do not tell are those that the model knows.
+    Item features that the sessions lack come from the model.
 
     Args:
-        model: Any model; one without a catalog takes sessions as they are.
+        model: Any model; without a catalog, sessions are not recoded.
         sessions: The log.
 
     Raises:
-        ValueError: If an item, or a user where the model has a table of users, is not the model's.
+        ValueError: If the model lacks an item, or a user if it has a user table.
     """
     catalog = model.catalog
     if catalog is None:
@@ -160,7 +160,7 @@ def in_model_codes(model: SessionModel, sessions: Sessions) -> Sessions:
 
 
 def _union(old: Catalog, new: Catalog) -> Catalog:
-    """The old catalog with what the new one has beyond it behind; counts are the new ones."""
+    """The old catalog followed by the new items; counts are the new ones."""
     items = old.items.extended([new.items], "items")
     code = new.items.encode(items.ids)
     counts = np.where(code >= 0, np.append(new.counts, 0)[code], 0)
@@ -178,23 +178,23 @@ def _union(old: Catalog, new: Catalog) -> Catalog:
 
 
 def _rebuilt(model: SessionModel, catalog: Catalog) -> SessionModel:
-    """A model of the same settings but for the numbers of items and users, on the CPU."""
+    """A model of the same settings, except for the numbers of items and users, on the CPU."""
     num_users = 0 if catalog.users is None else len(catalog.users)
 
     def resized(settings: Mapping[str, Any]) -> dict[str, Any]:
         changed = dict(settings)
         if changed.get("num_users") is not None:
             changed["num_users"] = max(changed["num_users"], num_users)
-        if isinstance(changed.get("arguments"), Mapping):  # of a base within
+        if isinstance(changed.get("arguments"), Mapping):  # for a contained base
             changed["arguments"] = resized(changed["arguments"])
         return changed
 
-    with OwnDraws(0):  # first weights are drawn, then replaced
+    with OwnDraws(0):  # initial weights are drawn, then replaced
         return type(model)(**{**resized(model.settings), "num_items": catalog.num_items})
 
 
 def _fill(model: SessionModel, grown: SessionModel, rows: Rows) -> None:
-    """Copies what the model knows; new items get their rows, new users zeros."""
+    """Copies the known parameters; new items get their rows, new users zeros."""
     items = (model.num_items, grown.num_items)
     users = tuple(each.settings.get("num_users") or 0 for each in (model, grown))
     learnt = dict(grown.named_parameters())
@@ -225,7 +225,7 @@ def _fill(model: SessionModel, grown: SessionModel, rows: Rows) -> None:
 
 
 def _feature_buffers(model: SessionModel) -> Iterator[str]:
-    """Names of the buffers that hold item features, which ``attach`` has filled."""
+    """Names of the buffers of item features, which ``attach`` has filled."""
     for prefix, module in model.named_modules():
         if isinstance(module, ItemFeatures):
             for name, _ in module.named_buffers(recurse=False):
@@ -270,7 +270,7 @@ def _rows(model: SessionModel, catalog: Catalog, log: Sessions | None, initial: 
 def _weighted(
     weights: csr_matrix, rows: NDArray[np.float64], table: NDArray[np.float64]
 ) -> NDArray[np.float64]:
-    """Weighted means of rows, and the mean of the table where there are no weights."""
+    """Weighted means of rows; the mean of the table if there are no weights."""
     total = np.asarray(weights.sum(1)).ravel()
     made = (weights @ rows) / np.where(total > 0, total, 1.0)[:, None]
     made[total == 0] = table.mean(0)

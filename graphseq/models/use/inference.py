@@ -1,4 +1,4 @@
-"""Reading a model that others read at the same time: its mode, and how much is read at once."""
+"""Inference with a model shared by threads: its mode, and the size of blocks."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ import torch
 from numpy.typing import NDArray
 
 MOST_CLICKS = 2**17
-"""Clicks that a model reads at once, unless one session alone has more: bounds the memory."""
+"""Maximum number of clicks that a model reads at once, unless a single session has more."""
 
 MOST_ENTRIES = 2**20
-"""Entries of lists that a counting model sums at once, unless one session alone has more."""
+"""Maximum number of list entries that a counting model sums at once, unless a session has more."""
 
 _lock = threading.Lock()
 _readers: WeakKeyDictionary[torch.nn.Module, int] = WeakKeyDictionary()
@@ -25,13 +25,13 @@ _trained: WeakKeyDictionary[torch.nn.Module, bool] = WeakKeyDictionary()
 
 @contextmanager
 def inference(*models: torch.nn.Module) -> Iterator[None]:
-    """Models in evaluation mode, without gradients; each module is as it was afterwards.
+    """A context with models in evaluation mode, without gradients; modes are restored afterwards.
 
-    Any number of threads may be inside with the same model: the first one sets the mode and the
-    last one restores it. Nothing is written to a model that is in evaluation mode already.
+    Any number of threads can use the same model: the first one sets the mode and the last one
+    restores it. A model that is already in evaluation mode is not changed.
 
     Args:
-        models: What is read within the block.
+        models: The models used in the context.
     """
     modules = list(dict.fromkeys(module for model in models for module in model.modules()))
     with _lock:
@@ -58,13 +58,13 @@ def inference(*models: torch.nn.Module) -> Iterator[None]:
 def blocks(
     lengths: NDArray[np.integer[Any]], most_sessions: int, most_clicks: int | None = None
 ) -> Iterator[slice]:
-    """Cuts sessions in a row into blocks of so many sessions and so many clicks at most.
+    """Splits consecutive sessions into blocks with limits on sessions and clicks.
 
     Args:
         lengths: Clicks of each session, [num_sessions].
-        most_sessions: Sessions of a block, at least 1.
-        most_clicks: Clicks of a block of more than one session; ``None``: :data:`MOST_CLICKS`.
-            Other work is cut the same way, where ``lengths`` count it.
+        most_sessions: Maximum number of sessions per block, at least 1.
+        most_clicks: Maximum number of clicks in a block of several sessions; ``None``:
+            :data:`MOST_CLICKS`. ``lengths`` can also count other work.
     """
     room = MOST_CLICKS if most_clicks is None else most_clicks
     ends = np.cumsum(lengths, dtype=np.int64)

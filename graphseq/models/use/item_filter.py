@@ -1,4 +1,4 @@
-"""Which items may be recommended: ids, masks, rules on item features, in the codes of a model."""
+"""Filters of recommended items: ids, masks and rules on item features, in the codes of a model."""
 
 from __future__ import annotations
 
@@ -26,17 +26,17 @@ from graphseq.ragged import ptr_of
 logger = logging.getLogger(__name__)
 
 PART = "a part of a rule"
-"""How an error names items within a rule; that nothing is known of them is no error there."""
+"""Name of items inside a rule in errors; unknown items are not an error there."""
 
 MAX_IDS_NAMED = 5
-"""How many unknown ids a warning names."""
+"""Number of unknown ids that a warning lists."""
 
 KEPT_FROM = 1_000
-"""Ids from which a collection is kept in the codes of the model that it was read for: a later call
-with the same ids only compares them."""
+"""From this number of ids on, the codes of a collection are cached per model: a later call with the
+same ids only compares them."""
 
 KEPT = 16
-"""Collections that are kept for a model, those last used."""
+"""Number of collections cached per model, the most recently used ones."""
 
 Rule = Mapping[str, Any]
 """Column of the item features -> the value wanted, a collection of values, or a function from the
@@ -50,13 +50,14 @@ a rule on item features; or an :class:`ItemFilter`."""
 
 @dataclass(frozen=True, eq=False)
 class ItemFilter:
-    """Items of one catalog, looked up once: ``allow=`` and ``exclude=`` take it at no further cost.
+    """Items of one catalog, looked up once; ``allow=`` and ``exclude=`` accept it at no further
+    cost.
 
     Filters of one model are combined by ``&``, ``|``, ``-`` and ``~``; a filter lists its ids.
 
     Args:
-        codes: Their codes, ascending, int64 [n].
-        vocabulary: The items that they are codes of.
+        codes: Codes of the items, ascending, int64 [n].
+        vocabulary: The vocabulary of the codes.
     """
 
     codes: NDArray[np.int64]
@@ -64,10 +65,10 @@ class ItemFilter:
 
     @classmethod
     def from_items(cls, model: SessionModel, items: Items) -> ItemFilter:
-        """The items as this model knows them; unknown ids go, and a warning counts them.
+        """The items in the codes of this model; unknown ids are dropped, and a warning counts them.
 
         Args:
-            model: A model, with a catalog where ids or features are its own.
+            model: A model; ids and features need its catalog.
             items: Ids; a boolean mask [num_items] in code order; a boolean Series by item id; or a
                 rule on item features such as ``{"category": "shoes", "price": lambda p: p < 50}``.
 
@@ -116,9 +117,10 @@ class ItemFilter:
 
 @dataclass(frozen=True)
 class ItemLists:
-    """Item codes, the same for all sessions or, with ``ptr`` [num_sessions + 1], a list for each.
+    """Item codes, the same for all sessions or, with ``ptr`` [num_sessions + 1], one list per
+    session.
 
-    Those that are the same for all are ascending and distinct.
+    Codes for all sessions are ascending and distinct.
     """
 
     codes: NDArray[np.int64]
@@ -146,11 +148,12 @@ def read_items(
     num_sessions: int,
     what: str,
 ) -> ItemLists:
-    """``exclude`` or ``allow`` (``what``) as codes; unknown ids go, and a warning counts them.
+    """``exclude`` or ``allow`` (``what``) as codes; unknown ids are dropped, and a warning counts
+    them.
 
     Raises:
-        ValueError: If they are neither items for all sessions nor items for each of them; or if
-            they are allowed ones, and none is known.
+        ValueError: If they are neither items for all sessions nor items per session, or if no
+            allowed item is known.
     """
     known = _Known.of(model)
     if isinstance(items, (str, bytes)):
@@ -188,11 +191,11 @@ def read_items(
 def without(
     delisted: NDArray[np.int64], allowed: ItemLists | None, hidden: ItemLists | None
 ) -> tuple[ItemLists | None, ItemLists | None]:
-    """Items allowed and hidden where delisted ones are never recommended; a warning counts them.
+    """Allowed and hidden items without delisted items; a warning counts delisted ones.
 
     Args:
         delisted: Codes, ascending.
-        allowed, hidden: As :func:`read_items` gives them; ``None``: all are allowed, none hidden.
+        allowed, hidden: From :func:`read_items`; ``None``: all are allowed, none hidden.
     """
     if allowed is not None:
         stays = ~np.isin(allowed.codes, delisted)
@@ -215,7 +218,7 @@ def without(
 
 @dataclass(frozen=True)
 class _Known:
-    """What a model knows of its items."""
+    """What a model knows about its items."""
 
     vocabulary: Vocabulary
     features: pd.DataFrame | None
@@ -229,7 +232,7 @@ class _Known:
 
 
 def _chosen(items: Items, known: _Known, what: str) -> ItemFilter:
-    """The items of any form."""
+    """The items given in any form."""
     vocabulary = known.vocabulary
     if isinstance(items, ItemFilter):
         if items.vocabulary is not vocabulary and items.vocabulary != vocabulary:
@@ -258,7 +261,7 @@ def _chosen(items: Items, known: _Known, what: str) -> ItemFilter:
 
 
 def _mask(items: Any, vocabulary: Vocabulary) -> NDArray[np.bool_] | None:
-    """The items as a mask, if they are one: ids that are true or false themselves are not."""
+    """The items as a mask, if they are a mask; boolean ids are not a mask."""
     if pd.api.types.is_bool_dtype(vocabulary.ids.dtype):
         return None
     if isinstance(items, (list, tuple)):
@@ -313,7 +316,7 @@ def _of_rule(rule: Rule, known: _Known, what: str) -> NDArray[np.int64]:
 
 
 def _combined(name: str, parts: Any, known: _Known, what: str) -> NDArray[np.bool_]:
-    """Items of all of the parts, or of any of them, or of none, bool [num_items]."""
+    """Items in all parts, in any part, or in no part, bool [num_items]."""
     several = isinstance(parts, (list, tuple)) and parts and all(map(_is_collection, parts))
     if name == "not" and not several and _is_collection(parts):
         parts, several = [parts], True
@@ -354,7 +357,7 @@ def _of_masks(masks: NDArray[np.bool_], num_sessions: int, known: _Known, what: 
 
 
 def _of_each(entries: list[Any], known: _Known, what: str) -> ItemLists:
-    """Items for each session; plain ids of all of them are looked up together."""
+    """Items per session; plain ids of all sessions are looked up together."""
     if not all(isinstance(entry, (list, tuple, set, frozenset)) for entry in entries) or any(
         _mask(entry, known.vocabulary) is not None for entry in entries
     ):
@@ -388,7 +391,7 @@ of its items, and what they stand for."""
 
 
 def _kept(model: SessionModel, items: Any, known: _Known, what: str) -> ItemFilter | None:
-    """What equal items stood for in an earlier call."""
+    """The cached result for equal items in an earlier call."""
     entries = _read.get(model, [])
     for place, (before, knew, chosen) in enumerate(entries):
         if not _same(items, before):
@@ -404,7 +407,7 @@ def _kept(model: SessionModel, items: Any, known: _Known, what: str) -> ItemFilt
 
 
 def _keep(model: SessionModel, items: Any, known: _Known, chosen: ItemFilter) -> ItemFilter:
-    """Keeps a copy of a long collection, as its owner may change it, with what it stands for."""
+    """Caches a copy of a long collection, since its owner may change it, with its result."""
     size = len(known.vocabulary) if _is_plain_rule(items) else len(items)
     if isinstance(items, ItemFilter) or size < KEPT_FROM:
         return chosen
@@ -418,7 +421,7 @@ def _keep(model: SessionModel, items: Any, known: _Known, chosen: ItemFilter) ->
 
 
 def _is_plain_rule(rule: Any) -> bool:
-    """Whether it is told by its values alone: a function may give something else next time."""
+    """Whether its values determine the result: a function may return something else next time."""
     if not isinstance(rule, Mapping):
         return False
     return all(isinstance(value, (str, int, float)) for value in rule.values())
@@ -441,7 +444,7 @@ def _same(items: Any, before: Any) -> bool:
     if isinstance(items, Mapping):
         kinds = [[type(value) for value in rule.values()] for rule in (items, before)]
         return kinds[0] == kinds[1] and bool(items == before)
-    # Values of one object, or equal ones of one type: 1, 1.0 and True are equal, and no same ids.
+    # The same object, or equal values of one type: 1, 1.0 and True are equal, but not the same ids.
     return bool(items == before) and (
         isinstance(items, (set, frozenset)) or type(items[0]) is type(before[0])
     )

@@ -1,4 +1,4 @@
-"""The table of families: what each can do, read from its class."""
+"""The table of families and their properties, read from their classes."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from graphseq.models.registry import MODELS
 
 
 def table() -> pd.DataFrame:
-    """One row a family of :data:`graphseq.models.MODELS`, under its name.
+    """One row per family of :data:`graphseq.models.MODELS`, indexed by name.
 
     Columns: ``architecture``, ``parallel_over_time`` (whether all clicks of a session are computed
-    at once in training), ``range`` (how far back it looks), ``side_features``, ``keeps_state``
-    (whether a live session goes on from a state of fixed size, or from its newest clicks),
-    ``samples`` (what it is trained on), ``causal`` (whether one pass over a session evaluates all
-    its prefixes; an argument of a model may change that) and ``best_for``. All of it comes from the
-    classes, so that a family is described in one place.
+    at once in training), ``range`` (the clicks it uses), ``side_features``, ``keeps_state``
+    (whether a live session continues from a state of fixed size, or from its newest clicks),
+    ``samples`` (the kind of training samples), ``causal`` (whether one pass over a session
+    evaluates all its prefixes; an argument of a model may change that) and ``best_for``. Everything
+    comes from the classes, so that each family is described in one place.
     """
     rows = {name: _row(family) for name, family in MODELS.items()}
     return pd.DataFrame.from_dict(rows, orient="index").rename_axis("name")

@@ -1,4 +1,4 @@
-"""Models in a folder: weights, settings and catalog, and never a pickled object."""
+"""Models in a folder: weights, settings and catalog, never a pickled object."""
 
 from __future__ import annotations
 
@@ -72,26 +72,26 @@ OLD_WEIGHTS = {
     "lin_item.": "items.lin.",
     "gap_embedding.": "gaps.",
 }
-"""Beginnings of names of weights before graphseq 0.2 -> those of now."""
+"""Prefixes of weight names before graphseq 0.2 -> current prefixes."""
 
 
 @model_method
 def save(model: SessionModel, folder: str | PathLike[str]) -> None:
-    """Writes a model to a folder, from which :func:`load` makes it again.
+    """Writes a model to a folder; :func:`load` reads it.
 
     The folder holds ``weights.safetensors``, ``model.json`` (class, settings, versions, and size
     and checksum of every file) and the catalog: ids and training counts of items, users, features.
-    All is written to a folder beside it, which then gets the name in one step: who loads it gets
-    the old model or the new one, whole.
+    It is written to a temporary folder, then renamed atomically: a reader gets the complete old or
+    new model.
 
     Args:
         model: Any model whose settings are numbers, text, lists or dicts of these.
-        folder: The folder to make, or one that holds a saved model and nothing else; folders above
-            it are made as well.
+        folder: The folder to create, or one that holds only a saved model; parent folders are
+            created.
 
     Raises:
         ValueError: If the folder holds anything but a saved model or cannot be written, or a
-            setting, an id or a feature has a type that these files have no place for.
+            setting, an id or a feature has a type that these files do not support.
     """
     settings = {name: _plain(name, value) for name, value in model.settings.items()}
     with write_folder(folder, MODEL) as out:
@@ -108,21 +108,21 @@ def save(model: SessionModel, folder: str | PathLike[str]) -> None:
         }
         try:
             save_file(_weights(model), out.path / WEIGHTS)
-        except SafetensorError as error:  # a full disk, for one
+        except SafetensorError as error:  # for example a full disk
             raise OSError(str(error)) from error
         out.add_file(WEIGHTS)
 
 
 def check_can_save(model: SessionModel, folder: str | PathLike[str]) -> None:
-    """Refuses, before a model is trained, what :func:`save` would refuse afterwards.
+    """Raises, before training, the errors that :func:`save` would raise afterwards.
 
     Args:
         model: The model with its catalog.
-        folder: The folder to make later.
+        folder: The folder to create later.
 
     Raises:
         ValueError: If the folder holds anything but a saved model, or a setting, an id or a feature
-            has a type that these files have no place for.
+            has a type that these files do not support.
     """
     check_replaceable(folder, MODEL)
     for name, value in model.settings.items():
@@ -149,13 +149,14 @@ def load(
     verify: bool = True,
     expected: str | None = None,
 ) -> SessionModel:
-    """The model that :func:`save` wrote: same scores, same ids. On the CPU, in ``eval`` mode.
+    """Loads a model that :func:`save` wrote, with the same scores and ids, on the CPU in ``eval``
+    mode.
 
     Args:
         folder: The folder.
         model_class: The class of a model that is not in :data:`graphseq.models.MODELS`.
         verify: Whether checksums of all files are compared. Without it, damage can go unnoticed.
-        expected: Checksum of the header, where the folder that it lies in says so.
+        expected: Checksum of the header, if the enclosing folder states one.
 
     Raises:
         ValueError: If the folder holds no saved model, one of another version or of an unknown
@@ -189,7 +190,7 @@ def load(
 
 
 def _weights(model: SessionModel) -> dict[str, Tensor]:
-    """The state of a model, on the CPU; weights that are shared are written each time."""
+    """The state of a model, on the CPU; shared weights are written each time."""
     weights, storages = {}, set()
     for name, tensor in model.state_dict().items():
         tensor = tensor.detach().cpu().contiguous()
@@ -200,7 +201,7 @@ def _weights(model: SessionModel) -> dict[str, Tensor]:
 
 
 def _in_new_names(weights: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Weights of a model that was saved when tables and positions had names of each family."""
+    """Weights of a model saved when tables and positions had family-specific names."""
     if any(name.removeprefix("inner.").startswith("items.") for name in weights):
         return weights
     renamed = {}
@@ -225,15 +226,15 @@ def _read_weights(folder: Folder) -> dict[str, Tensor]:
 def _built(
     family: type[SessionModel], settings: dict[str, Any], weights: dict[str, Tensor], shown: str
 ) -> SessionModel:
-    """A model of these settings, as large as its weights, but without memory of its own.
+    """A model of these settings on the meta device, without memory.
 
-    Nothing is drawn, and nothing is asked for before sizes are compared. A class of a user's own
-    may keep tensors that are no weights, so it is built again as usual.
+    Nothing is drawn or allocated before sizes are compared. A custom class may keep tensors that
+    are not weights, so it is then built in the usual way.
     """
     try:
         with torch.device("meta"):
             model = family(**settings)
-    except Exception as error:  # whatever a constructor makes of settings that are not its own
+    except Exception as error:  # any error of a constructor with foreign settings
         if name_of(family):
             raise ValueError(f"{shown} does not fit {family.__name__}: {error}.") from error
     else:
@@ -254,7 +255,7 @@ def _built(
 
 
 def _fill(model: SessionModel, weights: dict[str, Tensor]) -> None:
-    """Gives a model its weights, in the type that they were saved in; ties stay ties."""
+    """Sets the weights of a model, in their saved type; shared weights stay shared."""
     ties: dict[int, list[str]] = {}
     for name, parameter in model.named_parameters(remove_duplicate=False):
         ties.setdefault(id(parameter), []).append(name)
@@ -290,7 +291,7 @@ def _class_of(folder: Folder, model_class: type[SessionModel] | None) -> type[Se
 
 
 def _plain(name: str, value: Any) -> Any:
-    """A setting as JSON has it, or a sentence that says that it has not."""
+    """A setting as JSON; raises if it cannot be written as JSON."""
     value = value.item() if isinstance(value, np.generic) else value
     try:
         read = parse_json(json_text(value).encode(), name)
@@ -309,14 +310,14 @@ def _no_setting(name: str, value: Any) -> ValueError:
 
 
 def _with_lists(value: Any) -> Any:
-    """A value with lists in place of tuples, as JSON has them."""
+    """A value with lists instead of tuples, as in JSON."""
     if isinstance(value, Mapping):
         return {key: _with_lists(each) for key, each in value.items()}
     return [_with_lists(each) for each in value] if isinstance(value, (list, tuple)) else value
 
 
 def _save_catalog(catalog: Catalog, out: FolderWriter) -> dict[str, Any]:
-    """Writes the catalog's files; returns what the header says of them."""
+    """Writes the catalog's files; returns their entries in the header."""
     out.write_ids("items", catalog.items.ids)
     out.write_array("item_counts", np.asarray(catalog.counts))
     if catalog.users is not None:

@@ -1,4 +1,4 @@
-"""Recommendations in the user's own ids, for any model and for sessions never seen before."""
+"""Recommendations in the user's own ids, for any model and for new sessions."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ from graphseq.models.use.ties import TableTies, Tolerance, leaders, num_reached
 logger = logging.getLogger(__name__)
 
 MAX_SCORES = 2**24
-"""Scores held at once: sessions are taken in blocks of at most this many divided by the items."""
+"""Maximum number of scores held at once: blocks have this number divided by the number of items."""
 
 PICKED = 5
-"""Picking the row of an allowed item costs about as much as its scores for so many sessions. Where
-that is more than all scores of the others, all items are scored and the others hidden."""
+"""Picking the row of an allowed item costs about as much as its scores for this many sessions. If
+that is more than all scores of the other items, all items are scored and the others hidden."""
 
 Lists = list[list[tuple[Any, float]]]
 """One list per session of ``(item id, score)``, best first."""
@@ -56,32 +56,30 @@ def recommend(
 ) -> Lists | pd.DataFrame:
     """The ``k`` best items of every session, best first, in the user's own ids.
 
-    Ids go through ``model.catalog``; a model without one speaks integers ``0..num_items-1``. Items
-    and users that it does not know are skipped, and a warning says how many. A session without any
-    known item, also an empty list, gets the most popular items, with their share of training
-    clicks as the score. Items that tie by the rule of :mod:`graphseq.models.use.ties` have one
-    score
-    and come in the order of their codes; those of score ``-inf`` are not recommended, so that a
-    list may be shorter than ``k``. Items that :meth:`~graphseq.models.SessionModel.delist` named
-    are never recommended.
+    Ids are mapped by ``model.catalog``; a model without one uses integers ``0..num_items-1``.
+    Unknown items and users are skipped, and a warning counts them. A session without any known
+    item, or an empty list, gets the most popular items, with their share of training clicks as the
+    score. Items that tie by the rule of :mod:`graphseq.models.use.ties` have the same score and are
+    ordered by code. Items with score ``-inf`` are not recommended, so that a list may be shorter
+    than ``k``. Items that :meth:`~graphseq.models.SessionModel.delist` named are never recommended.
 
     Args:
         model: Any model.
         sessions: Lists, arrays or tensors of item ids, oldest click first; :class:`Sessions`; or
-            whatever log :meth:`Sessions.from_frame` takes, with its model's click features if it
-            has them, whose sessions are answered in the order in which they first appear.
-        k: Items to recommend. Where the catalog or ``allow`` has fewer, all of them come.
+            any log that :meth:`Sessions.from_frame` takes, with the model's click features if it
+            has them. Results are in the order in which sessions first appear.
+        k: Number of items to recommend; all items if the catalog or ``allow`` has fewer.
         users: The user of each session, by id, [num_sessions].
-        session, item, time, user: Names of the log's columns; ``None``: ``session_id``,
-            ``item_id`` and, where it has them, ``time`` and ``user_id``.
+        session, item, time, user: Names of the log's columns; ``None``: ``session_id``, ``item_id``
+            and, if they exist, ``time`` and ``user_id``.
         exclude: Items never to recommend: ids; a boolean mask [num_items] in the order of codes; a
             boolean Series by item id; a rule on item features, ``{"category": "shoes"}`` (see
-            :class:`~graphseq.models.ItemFilter`); or an ``ItemFilter`` made before. The
-            same for all sessions, or a list of these, one per session.
+            :class:`~graphseq.models.ItemFilter`); or an ``ItemFilter``. The same for all sessions,
+            or a list of these, one per session.
         allow: Items to choose from, in the same forms. No item: no recommendation.
         exclude_seen: Whether the items of the session itself are left out.
         as_frame: Whether to return a frame.
-        batch_size: Sessions scored at once, at most.
+        batch_size: Maximum number of sessions scored at once.
 
     Returns:
         One list per session of ``(item id, score)``. With ``as_frame`` one row per recommendation
@@ -92,10 +90,10 @@ def recommend(
         and ``end`` (in seconds) follow their number.
 
     Raises:
-        ValueError: If an argument is out of range or does not fit the sessions, none of the ids
-            to allow is known, a session has no known item and the model no catalog to fall back
-            on, or a score is NaN.
-        TypeError: If the model is none.
+        ValueError: If an argument is out of range or does not match the sessions, or no id in
+            ``allow`` is known. Also if a session has no known item and the model has no catalog, or
+            a score is NaN.
+        TypeError: If ``model`` is not a model.
     """
     if not isinstance(model, SessionModel):
         raise TypeError(
@@ -122,7 +120,9 @@ def recommend(
     if model.catalog is not None and len(model.catalog.delisted):
         allowed, hidden = without(model.catalog.delisted, allowed, hidden)
     number, code, score = ranked(model, queries, k, hidden, allowed, exclude_seen, batch_size)
-    ends = np.searchsorted(number, np.arange(queries.size + 1))  # the first place of each session
+    ends = np.searchsorted(
+        number, np.arange(queries.size + 1)
+    )  # the first position of each session
     if as_frame:
         columns = {
             session or "session_id": pd.Series(queries.names).take(number).array,
@@ -203,13 +203,13 @@ def stable_topk(
     Args:
         scores: [n, C]; ``share`` writes to them.
         k: At least 1.
-        tolerance: How far apart equal scores lie; ``None``: they are the same to the last bit.
-        share: Gives equal items one score, in place, and returns whether it changed any; of all
-            scores, the best ones [n, k], descending, and their columns.
+        tolerance: Maximum distance of equal scores; ``None``: scores must be bit-equal.
+        share: Function that gives equal items one score in place, and returns whether it changed
+            any. Its arguments are all scores, the best ones [n, k], descending, and their columns.
 
     Returns:
-        Row, column and score of what was chosen, best first within each row, [at most n * k] each;
-        the score of a tie is its highest.
+        Row, column and score of the chosen items, best first in each row, [at most n * k] each; the
+        score of a tie is its highest.
     """
     k = min(k, scores.shape[1])
     values, column = scores.topk(k)  # [n, k]
@@ -223,7 +223,7 @@ def stable_topk(
     rank = torch.nn.functional.pad((lead[:, 1:] != lead[:, :-1]).cumsum(1), (1, 0))
     floor = last - reach
     if bool((rank[:, -1] < k - 1).any()) or bool((num_reached(scores, floor) > k).any()):
-        # Of the tie that holds the last place all items are looked at, also those beyond the place.
+        # All items of the tie at the last place are compared, including items beyond that place.
         level = (scores >= floor) & (scores <= last) & (scores > -torch.inf)  # [n, C]
         before = (lead > last).sum(1, keepdim=True)
         room = k - before
@@ -239,7 +239,7 @@ def stable_topk(
 
 
 def item_vocabulary(model: SessionModel) -> Vocabulary:
-    """The ids a model speaks: those of its catalog, or integers ``0..num_items-1``."""
+    """The ids of a model: the ids of its catalog, or integers ``0..num_items-1``."""
     if model.catalog is None:
         return Vocabulary(pd.RangeIndex(model.num_items))
     return model.catalog.items
@@ -248,18 +248,19 @@ def item_vocabulary(model: SessionModel) -> Vocabulary:
 def _scored(
     model: SessionModel, queries: Queries, part: slice, candidates: Tensor | None
 ) -> Iterator[tuple[Tensor, Tensor, dict[str, Any]]]:
-    """Scores of some sessions on the CPU, and of those without a known item what is popular.
+    """Scores of some sessions on the CPU; popularity for sessions without a known item.
 
     Yields:
-        Which of the sessions, int64 [n]; scores of all of them, [stop - start, C], safe to write
-        to, of which those rows count; and how :func:`best` tells their ties.
+        Which of the sessions, int64 [n]; scores of all of them, [stop - start, C], of which these
+        rows count and which may be modified; and the rule for their ties.
     """
     size = part.stop - part.start
     batch, answered = queries.batch(part.start, part.stop)
     place = torch.from_numpy(answered)
     if batch is not None:
         given, ties = _of_model(model, batch, candidates)
-        # The sum is NaN where a score is, or where both infinities are, and far cheaper to ask.
+        # The sum is NaN if a score is NaN, or if both infinities occur, and is much cheaper to
+        # check.
         if bool(given.sum().isnan()) and bool(given.isnan().any()):
             raise ValueError(
                 f"{type(model).__name__} gave a score that is not a number: were its weights "
@@ -286,7 +287,7 @@ def _scored(
 def _of_model(
     model: SessionModel, batch: Batch, candidates: Tensor | None
 ) -> tuple[Tensor, dict[str, Any]]:
-    """Scores of session graphs, [num_sessions, C], and how :func:`best` tells their ties."""
+    """Scores of session graphs, [num_sessions, C], and the rule for their ties."""
     device = model.device
     if model.max_length is not None:
         batch = newest_clicks(batch, model.max_length)

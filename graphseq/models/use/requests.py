@@ -1,4 +1,4 @@
-"""What recommend is asked: sessions and users of a caller, in a model's codes."""
+"""The requests of recommend: a caller's sessions and users, in a model's codes."""
 
 from __future__ import annotations
 
@@ -30,15 +30,15 @@ from graphseq.ragged import ptr_of
 logger = logging.getLogger(__name__)
 
 MAX_IDS_NAMED = 5
-"""How many unknown ids a warning names."""
+"""Number of unknown ids that a warning lists."""
 
 
 @dataclass(frozen=True)
 class Queries:
-    """Known clicks of the sessions to answer; a session may have none.
+    """Known clicks of the requested sessions; a session may have none.
 
-    ``names`` are the caller's own names of the sessions, or their numbers, [num_sessions]; where
-    these are numbers alone, ``told`` says who and when each session is of, one row per session.
+    ``names`` are the caller's names of the sessions, or their numbers, [num_sessions]. If they are
+    only numbers, ``told`` has the user and the times of each session, one row per session.
     """
 
     items: NDArray[np.int64]
@@ -53,14 +53,15 @@ class Queries:
         return len(self.ptr) - 1
 
     def batch(self, start: int, stop: int) -> tuple[Batch | None, NDArray[np.int64]]:
-        """Graphs of the sessions ``start..stop-1`` that have clicks, and which these are."""
+        """Graphs of the sessions ``start..stop-1`` that have clicks, and the numbers of these
+        sessions."""
         lengths = np.diff(self.ptr[start : stop + 1])
         answered = np.flatnonzero(lengths)
         if answered.size == 0:
             return None, answered
         clicks = slice(self.ptr[start], self.ptr[stop])
         ptr = ptr_of(lengths[answered])
-        # Copies: torch would warn of arrays that are mapped from a file and read only.
+        # Copied, since torch warns about read-only memory-mapped arrays.
         fields = {k: torch.from_numpy(np.array(v[clicks])) for k, v in self.click_fields.items()}
         user = None
         if self.users is not None:
@@ -81,21 +82,22 @@ def read_queries(
     vocabulary: Vocabulary,
     columns: Mapping[str, str | None] | None = None,
 ) -> Queries:
-    """Sessions of any form in the codes of a model; unknown items go, and a warning counts them.
+    """Sessions in any form, in the codes of a model; unknown items are dropped, and a warning
+    counts them.
 
     Args:
-        model: Its catalog, if it has one, knows the users.
-        sessions, users: As :func:`graphseq.models.use.recommend.recommend` takes them.
-        vocabulary: The items that the model knows.
+        model: The model; its catalog, if it has one, has the users.
+        sessions, users: As in :func:`graphseq.models.use.recommend.recommend`.
+        vocabulary: The items of the model.
         columns: Names of a log's columns ``session``, ``item``, ``time`` and ``user``; ``None``:
             the usual ones.
 
     Raises:
-        ValueError: If the sessions cannot be read, or ``users`` does not fit them.
+        ValueError: If the sessions cannot be read, or ``users`` does not match them.
     """
     named = {name: value for name, value in (columns or {}).items() if value is not None}
     if isinstance(sessions, Iterator) and not hasattr(sessions, "__arrow_c_stream__"):
-        sessions = list(sessions)  # they can be read once, a list can be looked at
+        sessions = list(sessions)  # an iterator can be read only once, a list more often
     user_vocabulary = None if model.catalog is None else model.catalog.users
     if not isinstance(sessions, Sessions) and (named or _is_log(sessions)):
         sessions = _sessions_of_log(model, sessions, named)
@@ -160,7 +162,7 @@ def _users(
 
 
 def _is_log(sessions: Any) -> bool:
-    """Whether these are clicks, one a row, and not sessions, one a list."""
+    """Whether these are clicks, one per row, and not sessions, one per list."""
     if isinstance(sessions, str):
         return Path(sessions).exists()
     if isinstance(sessions, (PathLike, Mapping, pd.DataFrame, pa.RecordBatch)):
@@ -168,14 +170,14 @@ def _is_log(sessions: Any) -> bool:
     if isinstance(sessions, (list, tuple)):
         kinds = {type(session) for session in sessions}
         return bool(kinds) and all(issubclass(kind, (Mapping, PathLike)) for kind in kinds)
-    # Of a lazy frame the schema is not asked for: it costs, and polars warns.
+    # The schema of a lazy frame is not read: it is expensive, and polars warns.
     tables = ("collect_schema", "read_all", "to_table", "columns")
     return any(hasattr(sessions, name) for name in tables)
 
 
 def _sessions_of_log(model: SessionModel, log: Any, named: dict[str, str]) -> Sessions:
-    """Sessions of a log, with times, users and features where it has them."""
-    if isinstance(log, pa.RecordBatchReader):  # to be read once, and asked twice
+    """Sessions of a log, with times, users and features if it has them."""
+    if isinstance(log, pa.RecordBatchReader):  # read once, used twice
         log = log.read_all()
     with open_log(log) as source:
         existing = list(source.names)

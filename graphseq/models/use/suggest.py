@@ -1,4 +1,4 @@
-"""Which family to start with, from what the sessions themselves look like."""
+"""Suggests families to start with, from statistics of the sessions."""
 
 from __future__ import annotations
 
@@ -19,58 +19,58 @@ from graphseq.data.splits.split_parts import Split
 from graphseq.random import stream
 
 SHORT_LENGTH = 5
-"""Clicks of Caser's window in the authors' code: where three sessions in four fit into it, a
-family that sees nothing else loses little."""
+"""Length of Caser's window in the authors' code: if three of four sessions fit into it, a family
+that uses only this window loses little."""
 
 REPEAT_RATE = 0.15
-"""Share of clicks on an item of their own session from which its graph says more than its list.
+"""Share of repeated clicks in a session from which its graph is more informative than its list.
 Diginetica has 0.16, Yoochoose 1/64 0.21, Tmall 0.35, and graph families lead there; purchases and
-ratings, as Amazon's and MovieLens', have none."""
+ratings, as in Amazon and MovieLens, have none."""
 
 REPEATED_TRANSITIONS = 0.03
-"""Share of transitions made before in their session: edges of weight above 1. Diginetica has 0.034,
+"""Share of repeated transitions in a session: edges of weight above 1. Diginetica has 0.034,
 Yoochoose 1/64 0.052."""
 
 RICH_FEATURES = 2
-"""Features of clicks or items beside the item itself. BST's authors used one, the category."""
+"""Number of features of clicks or items besides the item. BST's authors used one, the category."""
 
 LARGE_CORPUS = 1_000_000
-"""Clicks from which BERT4Rec's long training is worth a try: the published comparisons in which it
-comes near the best start at MovieLens-1M, which has as many."""
+"""Number of clicks from which BERT4Rec's long training can pay off: the published comparisons in
+which it is close to the best start at MovieLens-1M, which has this many."""
 
 FEW_CLICKS = 150_000
-"""Clicks below which counting may well stay ahead: so it does on MovieLens small (100,004 clicks,
-docs/results) and not on Amazon Beauty (198,502)."""
+"""Number of clicks below which counting models may be best: they are on MovieLens small (100,004
+clicks, docs/results), but not on Amazon Beauty (198,502)."""
 
 LARGE_CATALOG = 100_000
-"""Items from which a sampled loss is the first choice: one step of the exact loss costs about 6
-floating-point operations for each target, item and channel."""
+"""Number of items from which a sampled loss is the first choice: one step of the exact loss costs
+about 6 floating-point operations per target, item and channel."""
 
 RETURNING = 2.0
-"""Sessions a user from which there is a history to join."""
+"""Number of sessions per user from which there is a history to join."""
 
 LABEL_SHARE = 0.5
-"""A column of text with more different values than this share of its rows names the item, as a
-title does, and is no feature that items share."""
+"""A text column with more distinct values than this share of its rows identifies the item, like a
+title, and is not a shared feature."""
 
 SAMPLE_CLICKS = 1_000_000
-"""Clicks, at about which a sample of whole sessions stands for all of them in what needs sorting:
-rates of repetition are then off by about 0.001."""
+"""Approximate number of clicks in the sample of whole sessions for statistics that need sorting:
+its error in repetition rates is about 0.001."""
 
 SAMPLE_ITEMS = 100_000
-"""Rows of the item features that are looked at."""
+"""Number of rows of the item features that are read."""
 
 
 @dataclass(frozen=True)
 class Suggestion:
-    """What to start with, and why.
+    """The suggested families, with reasons.
 
     Args:
         start_with: Names in :data:`graphseq.models.MODELS`, best first; the two counting families
-            at the end are the floor that all others have to beat.
-        reasons: Name -> why, in a sentence with the figures measured.
-        notes: What the figures say of training, beside the choice of a family.
-        measured: The figures themselves, fit for JSON.
+            at the end are the baseline that all others must beat.
+        reasons: Name -> reason, in a sentence with the measured statistics.
+        notes: Advice on training from the statistics, besides the choice of a family.
+        measured: The statistics themselves, ready for JSON.
     """
 
     start_with: list[str]
@@ -79,7 +79,7 @@ class Suggestion:
     measured: Mapping[str, Any] = field(default_factory=dict)
 
     def frame(self) -> pd.DataFrame:
-        """One row a family, best first: index ``name``, column ``why``."""
+        """One row per family, best first: index ``name``, column ``why``."""
         why = pd.Series([self.reasons[name] for name in self.start_with], self.start_with)
         return why.rename("why").rename_axis("name").to_frame()
 
@@ -98,28 +98,29 @@ def suggest(
     minutes: float = 1.25,
     seed: int = 0,
 ) -> Suggestion:
-    """Families to start with for these sessions, best first, and why.
+    """Suggests families to start with for these sessions, best first, with reasons.
 
-    SASRec is the default. Before it come those whose sessions these are: GRU4Rec for live streams,
-    SR-GNN where sessions come back to their items, BST where clicks or items have features, Caser
-    where sessions are short, BERT4Rec where there are very many clicks. Markov chain and
-    sequential rules are always part of the answer: no claim of a model is worth anything without
-    them. The thresholds are the constants of this file.
+    SASRec is the default. Families that suit the sessions come before it: GRU4Rec for live streams,
+    SR-GNN for sessions with repeated items, BST for clicks or items with features, Caser for short
+    sessions, BERT4Rec for very many clicks. Markov chain and sequential rules are always included
+    as baselines: results of a model mean nothing without them. The thresholds are the constants of
+    this file.
 
     Rates of repetition are measured on whole sessions with about :data:`SAMPLE_CLICKS` clicks,
-    drawn by ``seed`` where there are more (``measured["sampled_sessions"]`` says how many), all
-    else on all sessions; so memory-mapped logs of 100 million clicks are answered in seconds.
+    drawn by ``seed`` if there are more (``measured["sampled_sessions"]`` is their number),
+    everything else on all sessions. Memory-mapped logs of 100 million clicks therefore take
+    seconds.
 
-    With ``measure=True`` nothing is guessed: a comparison on the validation part
-    (:func:`graphseq.compare`) says which of these families beat counting, by how much, and how
-    sure that is.
+    With ``measure=True`` families are measured: a comparison on the validation part
+    (:func:`graphseq.compare`) shows which of them beat counting, by how much, and with which
+    confidence.
 
     Args:
         sessions: Training sessions, or whole histories; or a split, of which the training part is
-            looked at, and with ``measure`` the validation part.
+            used, and with ``measure`` the validation part.
         streaming: Whether the model must follow live sessions click by click.
         measure: Whether to train and rank the families.
-        minutes: About how long that may take.
+        minutes: Approximate time for that.
         seed: Seed of the sample, and of the models that are trained.
 
     Raises:
@@ -131,7 +132,7 @@ def suggest(
                 "suggest(measure=True) takes a split with a validation part, and no streaming; "
                 f"got {type(sessions).__name__} and streaming={streaming!r}."
             )
-        # A room above this one, as it trains and ranks: asked by name, so that it is not imported.
+        # A higher layer, since it trains and ranks: called by name, so that it is not imported.
         measured: Suggestion = import_module("graphseq.comparison").measured_suggestion(
             sessions, minutes, seed=seed
         )
@@ -206,8 +207,8 @@ def _notes(m: Mapping[str, Any]) -> list[str]:
 
 
 def _measure(sessions: Sessions, seed: int) -> dict[str, Any]:
-    """Figures of the sessions: plain numbers, text, and ``None`` for what there is not."""
-    told = with_target(sessions)  # a visit of one click says nothing of what comes next
+    """Statistics of the sessions: plain numbers, text, and ``None`` for missing values."""
+    told = with_target(sessions)  # a visit of one click gives no information about the next click
     lengths = sessions.lengths[told]
     half, three_quarters, nine_tenths = (
         int(value) for value in np.quantile(lengths, (0.5, 0.75, 0.9), method="inverted_cdf")
@@ -241,7 +242,7 @@ def _measure(sessions: Sessions, seed: int) -> dict[str, Any]:
 
 
 def _sample(sessions: Sessions, seed: int) -> Sessions:
-    """Whole sessions of about :data:`SAMPLE_CLICKS` clicks, items alone, in their old order."""
+    """Whole sessions with about :data:`SAMPLE_CLICKS` clicks, items only, in their old order."""
     bare = replace(
         sessions,
         time=None,
@@ -259,7 +260,7 @@ def _sample(sessions: Sessions, seed: int) -> Sessions:
 
 
 def _features(sessions: Sessions) -> list[str]:
-    """Names of features that many clicks or items share, each once."""
+    """Distinct names of features that many clicks or items share."""
     names = [name for name in sessions.click_features if name != SESSION]
     if sessions.item_features is not None:
         head = sessions.item_features.iloc[:SAMPLE_ITEMS]
@@ -272,5 +273,5 @@ def _is_label(column: pd.Series) -> bool:
         return False
     try:
         return bool(column.nunique() > LABEL_SHARE * len(column))
-    except TypeError:  # lists or arrays, as those of a multi-hot feature
+    except TypeError:  # lists or arrays, as in a multi-hot feature
         return False

@@ -1,12 +1,12 @@
-"""When two items tie: the one rule of evaluate, recommend and re-ranking, proof against rounding.
+"""The rule for ties between items in evaluate, recommend and re-ranking, robust to rounding.
 
-Equal items get scores that differ in the last digits where a product adds in another order for
-another tile, batch or number of threads. Two items of a session tie
+Scores of equal items can differ in the last digits, because the order of summation depends on the
+tile, the batch and the number of threads. Two items of a session tie
 
 - under inner products with an item table: if their rows and biases are equal, or their scores are
-  to the last bit. :func:`first_equal` finds such rows, whose items then share one score. Real
-  differences are kept, however small.
-- under scores of any other making: if these differ by no more than the model's
+  bit-equal. :func:`first_equal` finds such rows, whose items then share one score. Real differences
+  are kept, even if they are small.
+- under any other scores: if they differ by no more than the model's
   :meth:`~graphseq.models.SessionModel.score_tolerance`, a few roundings.
 """
 
@@ -21,27 +21,29 @@ from torch import Tensor
 from graphseq.random import torch_stream
 
 FEW_COLUMNS = 4
-"""Columns of an item table that nearly always tell its rows apart."""
+"""Number of columns of an item table that nearly always distinguish its rows."""
 
 ROWS_PER_HASH = 2**15
-"""Rows of an item table hashed at once, which bounds the memory of it."""
+"""Number of rows of an item table hashed at once; this bounds memory."""
 
 Tolerance = Callable[[Tensor, Tensor], Tensor]
-"""Scores [n, m], and the rows [n, C] that they come from -> how far apart equals lie, [n, m]."""
+"""Scores [n, m], and the rows [n, C] that they come from -> the tolerance of equal scores, [n,
+m]."""
 
 
 # -- scores of any making ----------------------------------------------------------------------
 
 
 def roundings(number: int, scores: Tensor, magnitude: Tensor) -> Tensor:
-    """So many roundings of numbers of this magnitude, as scores of their own type make them.
+    """The size of this number of roundings at this magnitude, in the type of the scores.
 
     A score that is a whole number never ties with another whole number: it may well be exact.
 
     Args:
-        number: Roundings; of half types, whose products are summed in float32, one at most.
+        number: Number of roundings; at most one for half types, whose products are summed in
+            float32.
         scores: Any shape.
-        magnitude: Of the numbers that are rounded, at least 0; it broadcasts with the scores.
+        magnitude: Magnitude of the rounded numbers, at least 0; it broadcasts with the scores.
 
     Returns:
         Of the broadcast shape, finite everywhere.
@@ -57,14 +59,14 @@ def roundings(number: int, scores: Tensor, magnitude: Tensor) -> Tensor:
 
 
 def leaders(scores: Tensor, tolerance: Tensor) -> Tensor:
-    """The highest score of the tie that each belongs to.
+    """For each score, the highest score of its tie.
 
-    A tie holds what lies within the tolerance of its highest score; the next one begins below it.
-    What belongs together thus depends on no other order, and no chain of small steps is one tie.
+    A tie holds all scores within the tolerance of its highest score; the next tie begins below it.
+    Ties therefore do not depend on any other order, and a chain of small steps is not one tie.
 
     Args:
-        scores: Descending in every row, [n, m].
-        tolerance: Of each score, [n, m].
+        scores: Scores, descending in every row, [n, m].
+        tolerance: Tolerance of each score, [n, m].
 
     Returns:
         [n, m].
@@ -74,7 +76,7 @@ def leaders(scores: Tensor, tolerance: Tensor) -> Tensor:
     place = torch.arange(scores.size(1), device=scores.device).expand_as(end)
     if bool((end <= place + 1).all()):
         return scores
-    # Leaders are what jumps from the first score lead to. Squaring the jump doubles their number.
+    # Leaders are reached by jumps from the first score. Squaring the jump doubles their number.
     size = scores.size(1)
     jump = torch.nn.functional.pad(torch.maximum(end, place + 1), (0, 1), value=size)
     leads = torch.zeros_like(jump, dtype=torch.int8)
@@ -99,18 +101,18 @@ def num_reached(scores: Tensor, floor: Tensor) -> Tensor:
 
 
 def first_equal(weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    """The first item with the same row and bias, for every item, itself where there is no earlier.
+    """For every item, the first item with the same row and bias, possibly itself.
 
     Args:
         weight: Rows of items, [num_items, d].
-        bias: Of each item, [num_items], or ``None``.
+        bias: Bias of each item, [num_items], or ``None``.
 
     Returns:
         int64 [num_items].
     """
     table = weight.detach()
     first = torch.arange(len(table), device=table.device)
-    # The first columns tell nearly all rows apart: few others are read.
+    # The first columns distinguish nearly all rows: few others are read.
     again, before = _repeats(_hashes(table[:, :FEW_COLUMNS], first))
     if len(again) == 0:
         return first
@@ -121,7 +123,7 @@ def first_equal(weight: Tensor, bias: Tensor | None = None) -> Tensor:
     again, before = _repeats(key)
     item, found = place[again], place[before]
     for part in torch.arange(len(item), device=item.device).split(ROWS_PER_HASH):
-        same = (table[item[part]] == table[found[part]]).all(1)  # a hash may lie, rows do not
+        same = (table[item[part]] == table[found[part]]).all(1)  # hashes may collide, rows do not
         if bias is not None:
             same &= bias[item[part]] == bias[found[part]]
         first[item[part][same]] = found[part][same]
@@ -129,13 +131,13 @@ def first_equal(weight: Tensor, bias: Tensor | None = None) -> Tensor:
 
 
 class TableTies:
-    """Ties under an item table among the best of some sessions.
+    """Ties under an item table among the best items of some sessions.
 
-    What is not near the top of any session is not looked at, so that for most calls few rows of
-    the table are read.
+    Items that are not near the top of any session are ignored, so that most calls read few rows of
+    the table.
 
     Args:
-        vectors: Of the sessions, [n, d].
+        vectors: Session vectors, [n, d].
         rows: Columns of the scores, int64 [m] -> rows of their items [m, d], and biases [m] or
             ``None``.
     """
@@ -152,7 +154,7 @@ class TableTies:
 
         Args:
             scores: [n, C].
-            top, columns: The best scores of each row, descending, and where they are, [n, k].
+            top, columns: The best scores of each row, descending, and their columns, [n, k].
 
         Returns:
             Whether equal items were found.
@@ -172,7 +174,7 @@ class TableTies:
         return len(item) > 0
 
     def _reach(self, scores: Tensor, columns: Tensor) -> Tensor:
-        """What rounding puts apart scores of equal items among these at most, [n, 1]."""
+        """The maximum rounding difference of equal items among these scores, [n, 1]."""
         weight, bias = self.rows(columns.unique())
         size = self.lengths * float(torch.linalg.vector_norm(weight.float(), dim=1).max())
         if bias is not None:
@@ -183,17 +185,17 @@ class TableTies:
         return (number * info.eps * size).nan_to_num().to(scores.dtype)
 
 
-_MIXER = 0x9E3779B97F4A7C15 - 2**64  # odd: nothing of a number is lost by it
+_MIXER = 0x9E3779B97F4A7C15 - 2**64  # odd, so that no bits are lost
 
 
 def _bits(rows: Tensor) -> Tensor:
-    """Floats as the integers of their bits, int64; both zeros are one."""
+    """Floats as the integers of their bits, int64; both zeros are equal."""
     kinds: dict[int, Any] = {2: torch.int16, 4: torch.int32, 8: torch.int64}
     return (rows + 0.0).contiguous().view(kinds[rows.element_size()]).long()
 
 
 def _hashes(table: Tensor, items: Tensor) -> Tensor:
-    """One number a row, int64: the sum of its bits, each times a fixed random odd number."""
+    """One number per row, int64: the sum of its bits, each times a fixed random odd number."""
     generator = torch_stream("tie_hashes", 0)
     low, high = torch.iinfo(torch.long).min // 2, torch.iinfo(torch.long).max // 2
     odd = torch.randint(low, high, (table.size(1),), generator=generator) * 2 + 1
@@ -203,7 +205,7 @@ def _hashes(table: Tensor, items: Tensor) -> Tensor:
 
 
 def _repeats(key: Tensor) -> tuple[Tensor, Tensor]:
-    """Places whose key stands earlier too, and the first place of it: int64 [m] each."""
+    """Positions whose key occurs earlier, and the first position of that key: int64 [m] each."""
     ordered, order = key.sort(stable=True)
     again = torch.zeros_like(ordered, dtype=torch.bool)
     torch.eq(ordered[1:], ordered[:-1], out=again[1:])
