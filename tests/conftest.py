@@ -2,12 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import os
-import subprocess
-import sys
-import time
-from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import matplotlib
@@ -82,55 +77,3 @@ def data_root() -> Path:
 def repository() -> Path:
     """The root of the checkout."""
     return Path(__file__).resolve().parent.parent
-
-
-Finished = Callable[[str], tuple[Path, int, str]]
-
-
-@pytest.fixture(scope="session", autouse=True)
-def programs(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[tuple[Path, subprocess.Popen[bytes]] | None]:
-    """Starts programs that later tests need, next to the tests before them: starting torch is slow.
-
-    A module lists them in ``programs(folder)``: name -> arguments of Python, in which ``{port}``
-    stands for a free port. Its tests ask for them by :func:`finished`.
-    """
-    tests = [item for item in request.session.items if isinstance(item, pytest.Function)]
-    needed = {test.module for test in tests if "finished" in test.fixturenames}
-    if not needed:
-        yield None
-        return
-    folder = tmp_path_factory.mktemp("programs")
-    root = Path(__file__).resolve().parent.parent
-    environment = {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(root)}
-    listed = [
-        (name, arguments, environment)
-        for module in sorted(needed, key=lambda module: str(module.__file__))
-        for name, arguments in module.programs(folder).items()
-    ]
-    assert len({name for name, _, _ in listed}) == len(listed)
-    (folder / "programs.json").write_text(json.dumps(listed))
-    runner = subprocess.Popen(
-        [sys.executable, str(root / "tests" / "programs.py"), str(folder / "programs.json")],
-        start_new_session=True,
-    )
-    yield folder, runner
-    runner.terminate()
-    runner.wait()
-
-
-@pytest.fixture(scope="session")
-def finished(programs: tuple[Path, subprocess.Popen[bytes]]) -> Finished:
-    """Waits for a program: the folder of all programs, its exit code and the end of its output."""
-    folder, runner = programs
-
-    def wait(name: str) -> tuple[Path, int, str]:
-        result = folder / f"{name}.json"
-        while not result.exists():
-            assert runner.poll() is None or result.exists(), f"{name} has not ended in 600 s"
-            time.sleep(0.05)
-        code, output = json.loads(result.read_text())
-        return folder, code, output
-
-    return wait
