@@ -60,13 +60,13 @@ class Attention:
 def one_session(
     model: SessionModel, session: SessionsLike, user: Any = None, *, cut: bool = True
 ) -> Batch:
-    """The graph of one session, of the newest clicks that the model sees.
+    """The graph of one session, with the newest clicks that the model uses.
 
     Args:
         model: Any model.
-        session: A list of item ids, or whatever ``recommend`` takes, of one session.
-        user: Id of its user; ``None``: not told.
-        cut: Whether older clicks than the model sees are left out.
+        session: One session: a list of item ids, or any input of ``recommend``.
+        user: Id of its user; ``None``: unknown.
+        cut: Whether to leave out clicks that the model does not use.
 
     Raises:
         ValueError: If it is not one session, or the model knows none of its items.
@@ -84,7 +84,7 @@ def one_session(
     if batch is None:
         raise ValueError("The session has no item that the model knows: there is nothing to see.")
     if cut and model.max_length is not None:
-        # A masked click takes a place of its own.
+        # A masked click takes a separate position.
         batch = newest_clicks(batch, model.max_length - (model.samples == "cloze"))
     return batch.to(model.device)
 
@@ -94,7 +94,7 @@ def attention_of(model: SessionModel, session: SessionsLike, *, item: Any = None
 
     Args:
         model: Of a family with attention.
-        session: A list of item ids, or whatever ``recommend`` takes, of one session.
+        session: One session: a list of item ids, or any input of ``recommend``.
         item: The candidate that ``bst_ranker`` puts at the end; ``None``: its best one.
 
     Raises:
