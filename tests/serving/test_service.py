@@ -23,7 +23,7 @@ import graphseq as gs
 from graphseq.serving import LiveSessions, MemoryStore, Recommender, StoreUnavailable
 from graphseq.serving.service.app import Service, build_app
 from graphseq.serving.service.reasons import reasons_of
-from graphseq.serving.service.run import Settings, app_of, on_loopback
+from graphseq.serving.service.run import KEY, Settings, app_of, key_of_service, on_loopback
 from graphseq.serving.service.titles import Titles
 from graphseq.training import fit
 
@@ -423,3 +423,16 @@ def test_several_processes_need_a_store_that_they_share() -> None:
     with pytest.raises(ValueError, match="3 processes need a store that they share: pass --store"):
         Settings("folder", processes=3)
     Settings("folder", processes=3, store="redis://localhost")
+
+
+def test_empty_key_is_refused_and_does_not_open_the_service(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delenv(KEY, raising=False)
+    assert key_of_service() is None
+    monkeypatch.setenv(KEY, "s3cret")
+    assert key_of_service() == "s3cret"
+    for empty in ("", " "):
+        monkeypatch.setenv(KEY, empty)
+        with pytest.raises(ValueError, match="GRAPHSEQ_API_KEY is empty: put a key in it, or un"):
+            key_of_service()

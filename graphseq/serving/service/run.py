@@ -73,6 +73,18 @@ class Settings:
             )
 
 
+def key_of_service() -> str | None:
+    """The API key that the environment holds, or ``None``: anyone may ask.
+
+    Raises:
+        ValueError: If the variable is there and empty, which would open the service by mistake.
+    """
+    key = os.environ.get(KEY)
+    if key is not None and not key.strip():
+        raise ValueError(f"{KEY} is empty: put a key in it, or unset it so that anyone may ask.")
+    return key
+
+
 def recommender_in(folder: str) -> Recommender:
     """The recommender of a folder; of a model, one without an index."""
     found = load(folder)
@@ -100,7 +112,7 @@ def app_of(settings: Settings, key: str | None = None) -> App:
 def app_of_process() -> App:
     """The application of a process that a service started."""
     log_requests()
-    return app_of(Settings(**json.loads(os.environ[SETTINGS])), os.environ.get(KEY))
+    return app_of(Settings(**json.loads(os.environ[SETTINGS])), key_of_service())
 
 
 @contextmanager
@@ -151,7 +163,7 @@ def serve(settings: Settings, listener: socket.socket | None = None) -> None:
         "backlog": BACKLOG,
     }
     log_requests()
-    app = app_of(settings, os.environ.get(KEY))  # whatever is wrong is said here, once
+    app = app_of(settings, key_of_service())  # whatever is wrong is said here, once
     host = f"[{settings.host}]" if ":" in settings.host else settings.host
     address = f"http://{host}:{listener.getsockname()[1]}/"
     logger.info("graphseq answers at %s (page), %sdocs (paths); Ctrl-C ends it.", address, address)
