@@ -84,6 +84,21 @@ def test_session_ids_may_hold_any_text(started: Started) -> None:
     assert client.post(path, json={"item": "i1"}).json()["num_clicks"] == 2
 
 
+def test_ids_with_nul_and_slashes_of_other_alphabets_are_ids_like_others(
+    started: Started,
+) -> None:
+    client, _ = started
+    for session in ("a%00b", "%F0%9F%91%9F", "a%20b"):
+        for number in (1, 2):
+            body = {"item": "nul\0 item"}
+            answer = client.post(f"/sessions/{session}/clicks", json=body).json()
+            assert (answer["num_clicks"], answer["unknown"]) == (number, number)
+            assert answer["fallback"]
+        assert client.delete(f"/sessions/{session}").status_code == 204
+        again = client.get(f"/sessions/{session}/recommendations").json()
+        assert again["num_clicks"] == 0
+
+
 def test_batch_answers_sessions_that_are_not_kept(started: Started, world: Any) -> None:
     client, service = started
     before = len(service.live.store)
@@ -94,6 +109,7 @@ def test_batch_answers_sessions_that_are_not_kept(started: Started, world: Any) 
     assert found == [[item for item, _ in one] for one in wanted]
     assert answer["model_version"] == service.live.recommender.version
     assert answer["milliseconds"] > 0
+    assert answer["unknown"] == [0, 1, 0]
     assert len(service.live.store) == before
 
 
@@ -132,12 +148,40 @@ def test_why_says_what_an_item_loses_without_each_click_and_transition(
         ("POST", "/sessions/s/clicks", {"json": {"clicks": [{"item": "a"}] * 101}}, 400, "100"),
         ("POST", "/sessions/s/clicks", {"json": {"item": "a" * 70_000}}, 413, ""),
         ("POST", f"/sessions/{'x' * 401}/clicks", {"json": {"item": "a"}}, 400, "1 to 400 bytes"),
+        ("POST", "/sessions/s/clicks", {"content": b"[" * 30_000}, 400, "nested too deep"),
+        ("POST", "/sessions/s/clicks", {"content": b'{"item":' + b"[" * 20_000}, 400, "too deep"),
+        ("POST", "/sessions/s/clicks", {"content": b'{"item":"\\ud800"}'}, 400, "cannot be read"),
+        ("POST", "/sessions/s/clicks", {"content": b'{"item":"a"}}'}, 400, "trailing"),
+        ("POST", "/sessions/s/clicks", {"data": {"item": "a"}}, 415, "application/json"),
+        ("POST", "/sessions/s/clicks", {"files": {"item": b"a"}}, 415, "application/json"),
+        ("POST", "/batch", {"headers": {"content-type": "text/xml"}}, 415, "must be JSON"),
+        ("POST", "/batch", {"headers": {"content-encoding": "gzip"}}, 415, "without Content-En"),
+        (
+            "POST",
+            "/sessions/s/clicks",
+            {"json": {"item": "a", "time": 1e308}},
+            400,
+            "in the future",
+        ),
+        (
+            "POST",
+            "/sessions/s/clicks",
+            {"json": {"clicks": [{"item": "a", "time": 1.7e12}]}},
+            400,
+            "got 1.7e+12: are these milliseconds?",
+        ),
+        ("POST", "/sessions/%ff%fe/clicks", {"json": {"item": "a"}}, 400, "must be UTF-8"),
+        ("GET", "/sessions/%ff/recommendations", {}, 400, "must be UTF-8"),
+        ("DELETE", f"/sessions/{'x' * 401}", {}, 400, "1 to 400 bytes"),
+        ("GET", f"/sessions/{'x' * 4_000}/recommendations", {}, 414, "more than 4000 characters"),
+        ("GET", "/models", {"headers": {"x": "y" * 20_000}}, 431, "more than 16384 bytes"),
         ("GET", "/sessions/s/recommendations?k=many", {}, 400, "k"),
         ("GET", "/sessions/s/recommendations?k=-2", {}, 400, "at least 0, got -2"),
         ("POST", "/batch", {"json": {"sessions": []}}, 400, "sessions"),
         ("POST", "/batch", {"json": {"sessions": [["a"] * 1_001]}}, 400, "1000"),
-        ("GET", "/nowhere", {}, 404, ""),
-        ("PUT", "/batch", {}, 405, ""),
+        ("GET", "/nowhere", {}, 404, "There is no path '/nowhere': /docs lists"),
+        ("PUT", "/batch", {}, 405, "'/batch' takes no PUT: /docs lists"),
+        ("POST", "/batch", {"content": b"x" * 70_000}, 413, "more than 65536 bytes: send less"),
         ("POST", "/reload", {}, 404, "no folder"),
     ],
 )
@@ -236,11 +280,22 @@ def test_log_names_neither_sessions_nor_items(
 def test_key_is_asked_of_everything_but_health(world: Any) -> None:
     service = Service(LiveSessions(Recommender(world.neural)))
     with serving(build_app(service, key="s3cret")) as client:
-        for headers in ({}, {"X-API-Key": "s3cre"}, {"Authorization": "Bearer other"}):
+        for headers in (
+            {},
+            {"X-API-Key": "s3cre"},
+            {"Authorization": "Bearer other"},
+            {"Authorization": "s3cret"},
+            {"X-API-Key": ""},
+        ):
             response = client.get("/sessions/a/recommendations", headers=headers)
             assert response.status_code == 401
             assert "key is missing or wrong" in response.json()["error"]
-        for headers in ({"X-API-Key": "s3cret"}, {"Authorization": "Bearer s3cret"}):
+            assert response.headers["www-authenticate"] == "Bearer"
+        for headers in (
+            {"X-API-Key": "s3cret"},
+            {"Authorization": "Bearer s3cret"},
+            {"Authorization": "bearer s3cret"},
+        ):
             assert client.get("/sessions/a/recommendations", headers=headers).status_code == 200
         assert client.get("/metrics").status_code == 401
         assert client.get("/health").status_code == client.get("/ready").status_code == 200

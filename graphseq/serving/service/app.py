@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import math
 import time
 import uuid
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from importlib.resources import files
+from itertools import pairwise
 from typing import Any
 
+import pandas as pd
 from litestar import Litestar, Response, delete, get, post
 from litestar.config.app import AppConfig
 from litestar.connection import Request as HTTPRequest
@@ -20,6 +21,8 @@ from litestar.openapi.config import OpenAPIConfig
 from litestar.openapi.plugins import SwaggerRenderPlugin
 from litestar.params import FromPath, FromQuery, JSONBody
 
+from graphseq.models.use.recommend import item_vocabulary
+from graphseq.ragged import ptr_of
 from graphseq.serving.live import Click, LiveSessions, Reply, Request
 from graphseq.serving.recommender import Recommender
 from graphseq.serving.service.batcher import Batcher, Overloaded
@@ -46,6 +49,9 @@ Asking = HTTPRequest[Any, Any, Any]
 
 MOST_BYTES = 1 << 16
 """Bytes of a body."""
+
+MOST_AHEAD = 86_400.0
+"""Seconds that the time of a click may lie ahead of the clock here."""
 
 MOST_QUERY = 100
 """Characters of what is looked for."""
@@ -141,20 +147,32 @@ def warm_up(recommender: Recommender) -> None:
     recommender.recommend([items], 1)
 
 
+def check_session(session: str) -> None:
+    """Refuses an id that was no UTF-8: several of these would be one session."""
+    if "\N{REPLACEMENT CHARACTER}" in session:
+        raise HTTPException(status_code=400, detail="The session id in the path must be UTF-8.")
+
+
 @post("/sessions/{session:str}/clicks", status_code=200)
 async def click(
     session: FromPath[str], data: JSONBody[ClickBody], request: Asking
 ) -> SessionAnswer:
     """Takes clicks of a session and recommends, in one round."""
     service: Service = request.app.state.service
+    check_session(session)
     service.check_k(data.k)
     if (data.item is None) == (data.clicks is None):
         raise HTTPException(status_code=400, detail="The body has either item or clicks.")
     listed = [data] if data.clicks is None else data.clicks
     clicks = []
+    latest = time.time() + MOST_AHEAD
     for each in listed:
-        if each.time is not None and not math.isfinite(each.time):
-            raise HTTPException(status_code=400, detail="time must be seconds since 1970.")
+        if each.time is not None and not each.time <= latest:
+            raise HTTPException(
+                status_code=400,
+                detail=f"time must be seconds since 1970 and not lie in the future, got "
+                f"{each.time:g}: are these milliseconds?",
+            )
         # With an id of its own a click counts once, also where a batch is tried again.
         clicks.append(Click(each.item, each.time, each.event or uuid.uuid4().hex[:12]))
     asked = Request(session, clicks, data.k, data.user, data.exclude_seen, data.exclude)
@@ -170,6 +188,7 @@ async def recommendations(
 ) -> SessionAnswer:
     """Recommends for a session as it is."""
     service: Service = request.app.state.service
+    check_session(session)
     if k < 0:
         raise HTTPException(status_code=400, detail=f"k must be at least 0, got {k}.")
     service.check_k(k)
@@ -180,7 +199,16 @@ async def recommendations(
 @delete("/sessions/{session:str}")
 async def forget(session: FromPath[str], request: Asking) -> None:
     """Forgets a session."""
+    check_session(session)
     await asyncio.to_thread(request.app.state.service.live.forget, session)
+
+
+def unknown_in(sessions: Sequence[Sequence[Any]], recommender: Recommender) -> list[int]:
+    """Clicks of each session on items that the model does not know."""
+    flat = pd.Series([item for session in sessions for item in session], dtype=object)
+    known = flat.isin(item_vocabulary(recommender.model).ids.astype(object)).to_numpy()
+    ends = ptr_of([len(session) for session in sessions])
+    return [int((~known[start:stop]).sum()) for start, stop in pairwise(ends.tolist())]
 
 
 @post("/batch", status_code=200)
@@ -199,6 +227,7 @@ async def batch(data: JSONBody[BatchBody], request: Asking) -> BatchAnswer:
             [recommended(each) for each in found],
             recommender.version,
             milliseconds,
+            unknown_in(data.sessions, recommender),
             service.titles().of(listed),
         )
 
@@ -268,12 +297,20 @@ async def metrics(request: Asking) -> bytes:
     return await asyncio.to_thread(request.app.state.service.measures.text)
 
 
-def _error(status: int, reason: str) -> Response[Any]:
-    headers = {"Retry-After": "1"} if status == 503 else {}
-    return Response({"error": reason}, status_code=status, headers=headers)
+PLAIN = {
+    "Not Found": "There is no path {path!r}: /docs lists those that there are.",
+    "Method Not Allowed": "The path {path!r} takes no {method}: /docs lists what it takes.",
+    "Request Entity Too Large": f"The body has more than {MOST_BYTES} bytes: send less at once.",
+}
+"""Sentences in place of the names of statuses."""
 
 
-def _on_http(_: Any, error: HTTPException) -> Response[Any]:
+def _error(status: int, reason: str, headers: Mapping[str, str] | None = None) -> Response[Any]:
+    more = {"Retry-After": "1"} if status == 503 else {}
+    return Response({"error": reason}, status_code=status, headers={**(headers or {}), **more})
+
+
+def _on_http(request: Asking, error: HTTPException) -> Response[Any]:
     reason = error.detail
     if isinstance(error.__cause__, SerializationException):
         reason = f"The body cannot be read: {str(error.__cause__).rstrip('.')}."
@@ -282,7 +319,13 @@ def _on_http(_: Any, error: HTTPException) -> Response[Any]:
         reason = f"The request is wrong: {'; '.join(parts)}."
         if parts == ["data: 'data'"]:
             reason = "The request has no body: send JSON."
-    return _error(error.status_code, reason)
+    elif reason in PLAIN:
+        reason = PLAIN[reason].format(path=request.scope["path"][:80], method=request.method)
+    return _error(error.status_code, reason, error.headers)
+
+
+def _on_deep(_: Any, error: RecursionError) -> Response[Any]:
+    return _error(400, "The body cannot be read: its JSON is nested too deep.")
 
 
 def _on_value(_: Any, error: ValueError) -> Response[Any]:
@@ -344,6 +387,7 @@ def build_app(service: Service, *, key: str | None = None, rate: float = 0.0) ->
         ),
         exception_handlers={
             HTTPException: _on_http,
+            RecursionError: _on_deep,
             ValueError: _on_value,
             StoreUnavailable: _on_busy,
             Overloaded: _on_busy,

@@ -39,6 +39,15 @@ ROUTES = (
 
 MOST_CLIENTS = 100_000
 
+MOST_PATH = 4_000
+"""Characters of a path."""
+
+MOST_HEADERS = 1 << 14
+"""Bytes of all values of headers."""
+
+JSON = (b"application/json", b"")
+"""What a body may be; nothing said: JSON."""
+
 
 def log_requests() -> None:
     """Writes one line of JSON per request to standard error, and nothing else on these lines."""
@@ -47,6 +56,7 @@ def log_requests() -> None:
     handler = logging.StreamHandler()
     handler.setFormatter(logging.Formatter("%(message)s"))
     logger.addHandler(handler)
+    logging.getLogger("graphseq.models").setLevel(logging.ERROR)  # its warnings name items
     logger.setLevel(logging.INFO)
     logger.propagate = False
 
@@ -108,10 +118,20 @@ class Gate:
 
     def _refused(self, scope: Scope) -> tuple[int, str] | None:
         """Status and reason, if this request is refused."""
+        if len(scope["path"]) > MOST_PATH:
+            return 414, f"The path has more than {MOST_PATH} characters."
+        headers = dict(scope["headers"])
+        if sum(map(len, headers.values())) > MOST_HEADERS:
+            return 431, f"The headers have more than {MOST_HEADERS} bytes."
         if scope["path"] in OPEN:
             return None
-        if self._key is not None and not hmac.compare_digest(_key_of(scope), self._key):
+        if self._key is not None and not hmac.compare_digest(_key_of(headers), self._key):
             return 401, "The API key is missing or wrong: send it as X-API-Key."
+        kind = headers.get(b"content-type", b"").partition(b";")[0].strip().lower()
+        if scope["method"] == "POST" and kind not in JSON:
+            return 415, "The body must be JSON: send it with Content-Type: application/json."
+        if b"content-encoding" in headers:
+            return 415, "The body must be plain JSON: send it without Content-Encoding."
         client = (scope.get("client") or ("",))[0]
         if self._rate and not self._has_token(client):
             return 429, f"More than {self._rate:g} requests per second: ask more slowly."
@@ -125,17 +145,19 @@ class Gate:
         return bool(left >= 1)
 
 
-def _key_of(scope: Scope) -> bytes:
-    headers = dict(scope["headers"])
-    given: bytes = headers.get(b"x-api-key", b"")
+def _key_of(headers: dict[bytes, bytes]) -> bytes:
+    given = headers.get(b"x-api-key", b"")
     if not given:
-        given = headers.get(b"authorization", b"").removeprefix(b"Bearer ")
+        scheme, _, given = headers.get(b"authorization", b"").partition(b" ")
+        given = given.strip() if scheme.lower() == b"bearer" else b""
     return given
 
 
 async def _send(send: Send, status: int, reason: str) -> None:
     body = json.dumps({"error": reason}).encode()
     headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
+    if status == 401:
+        headers.append((b"www-authenticate", b"Bearer"))
     if status in (429, 503):
         headers.append((b"retry-after", b"1"))
     await send({"type": "http.response.start", "status": status, "headers": headers})

@@ -22,7 +22,7 @@ class ClickBody(Struct, forbid_unknown_fields=True):
 
     Args:
         item: The item clicked; or ``clicks`` for several.
-        time: Seconds since 1970; left out: now.
+        time: Seconds since 1970, at most a day ahead; left out: now.
         event: An id of the click, by which it counts once.
         clicks: Several clicks, each ``{"item": ..., "time": ..., "event": ...}``.
         user: The user's id.
@@ -113,11 +113,12 @@ class SessionAnswer(Struct):
 
 
 class BatchAnswer(Struct):
-    """What several sessions get, in their order, and how long the model took."""
+    """What several sessions get, in their order; how long the model took, and what it skipped."""
 
     answers: list[list[Recommended]]
     model_version: str
     milliseconds: float
+    unknown: list[int]
     titles: list[dict[str, Any]] = []
 
 
