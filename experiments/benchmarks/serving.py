@@ -9,40 +9,20 @@ answers nothing but ``/health`` stands beside it.
 from __future__ import annotations
 
 import argparse
-import asyncio
-import socket
-import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
-import torch
 
-import graphseq as gs
-from experiments.benchmarks.load import click_of, get, run_load
+from experiments.benchmarks.load import clicks_over, free_port, get, measured, random_model, started
 from experiments.benchmarks.report import Benchmark
-from graphseq.data.sessions.catalog import Catalog
-from graphseq.data.sessions.vocabulary import Vocabulary
 from graphseq.serving import Click, LiveSessions, Recommender, Request
 
 FAMILIES = ("gru4rec", "srgnn")
-LIVE_SESSIONS = 2_000
 WANTED = {"p90_ms": 7.0, "p99_ms": 20.0}
-
-
-def random_model(name: str, num_items: int, hidden_channels: int = 100) -> gs.models.SessionModel:
-    """A model of random weights over items 0..num_items-1."""
-    torch.manual_seed(0)
-    model = gs.models.MODELS[name](num_items, hidden_channels=hidden_channels).eval()
-    counts = np.ones(num_items, dtype=np.int64)
-    model.attach(Catalog(Vocabulary.from_unique(pd.RangeIndex(num_items)), counts))
-    return model
 
 
 def quantiles(call: Callable[[int], Any], repeats: int) -> dict[str, float]:
@@ -70,45 +50,25 @@ def in_process(recommender: Recommender, num_items: int, repeats: int) -> dict[s
     return {**one, "p50_ms_of_32_together": batch["p50_ms"], "sessions": len(live.store)}
 
 
-@contextmanager
-def served(folder: Path, store: str) -> Iterator[int]:
-    """A service of this folder in a process of its own; its port."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = int(probe.getsockname()[1])
-    command = [sys.executable, "-m", "graphseq", "serve", str(folder), "--store", store]
-    run = subprocess.Popen([*command, "--port", str(port)])
-    try:
-        while run.poll() is None:
-            try:
-                socket.create_connection(("127.0.0.1", port), 0.5).close()
-                break
-            except OSError:
-                time.sleep(0.05)
-        yield port
-    finally:
-        run.terminate()
-        run.wait()
-
-
 def over_http(
     recommender: Recommender, num_items: int, *, rate: float, seconds: float, store: str
 ) -> Iterator[dict[str, Any]]:
     """Clicks at a rate, and requests of ``/health`` at the same rate."""
-    items = np.random.default_rng(1).integers(num_items, size=1 << 16).tolist()
     with tempfile.TemporaryDirectory() as folder:
         recommender.save(Path(folder) / "recommender")
         where = "memory" if store == "memory" else f"{folder}/sessions"
-        with served(Path(folder) / "recommender", where) as port:
+        port = free_port()
+        command = ["graphseq", "serve", f"{folder}/recommender", "--store", where]
+        with started([*command, "--port", str(port)], port) as pid:
             for asked, request_of in (
-                ("a click", lambda n: click_of(n % LIVE_SESSIONS, items[n % len(items)])),
+                ("a click", clicks_over(num_items)),
                 ("/health", lambda _: get("/health")),
             ):
-                for length in (min(2.0, seconds), seconds):  # the first one warms up
-                    load = asyncio.run(
-                        run_load(port, request_of, rate=rate, seconds=length, connections=32)
-                    )
-                yield {"request": asked, "store": store, "rate": rate, **load.row()}
+                yield {
+                    "request": asked,
+                    "store": store,
+                    **measured(pid, port, request_of, rate, seconds),
+                }
 
 
 def main(argv: list[str] | None = None) -> None:
