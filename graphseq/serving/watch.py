@@ -41,8 +41,10 @@ class Watch:
     def _state(self) -> list[tuple[Any, int]]:
         state: list[tuple[Any, int]] = []
         for model in self.models:
-            for tensor in (*model.parameters(), *model.buffers()):
-                state.append((tensor, _version(tensor)))
+            for module in model.modules():  # parameters() would name each of them
+                for tensor in (*module._parameters.values(), *module._buffers.values()):
+                    if tensor is not None:
+                        state.append((tensor, _version(tensor)))
             state.append((model.catalog, 0))
         return state
 

@@ -19,6 +19,7 @@ MOST_ENTRIES = 2**20
 """Maximum number of list entries that a counting model sums at once, unless a session has more."""
 
 _lock = threading.Lock()
+_inside = threading.local()
 _readers: WeakKeyDictionary[torch.nn.Module, int] = WeakKeyDictionary()
 _trained: WeakKeyDictionary[torch.nn.Module, bool] = WeakKeyDictionary()
 
@@ -33,6 +34,11 @@ def inference(*models: torch.nn.Module) -> Iterator[None]:
     Args:
         models: The models used in the context.
     """
+    outer: frozenset[int] = getattr(_inside, "models", frozenset())
+    entered = outer.union(map(id, models))
+    if entered == outer and torch.is_inference_mode_enabled():  # this thread reads them already
+        yield
+        return
     modules = list(dict.fromkeys(module for model in models for module in model.modules()))
     with _lock:
         for module in modules:
@@ -42,10 +48,12 @@ def inference(*models: torch.nn.Module) -> Iterator[None]:
         for model in models:
             if any(module.training for module in model.modules()):
                 model.eval()
+    _inside.models = entered
     try:
         with torch.inference_mode():
             yield
     finally:
+        _inside.models = outer
         with _lock:
             for module in modules:
                 _readers[module] -= 1

@@ -15,6 +15,7 @@ import numpy as np
 
 from graphseq.arguments import whole
 from graphseq.data.sessions.vocabulary import Vocabulary
+from graphseq.models.use.inference import inference
 from graphseq.models.use.item_filter import ItemLists
 from graphseq.models.use.recommend import item_vocabulary
 from graphseq.models.use.requests import Queries
@@ -142,10 +143,12 @@ class LiveSessions:
         found = self.store.get(wanted)
         records = [Record.decode(value) for value, _ in found]
         codes = [serving[2].encode(record.items) for record in records]
-        vectors = self._advanced(serving, wanted, records, codes, [state for _, state in found])
-        answers = self._answers(serving, requests, records, codes, vectors)
-        vocabulary = item_vocabulary(serving[0].model)
+        kept = [state for _, state in found]
         version = serving[0].version
+        with inference(serving[0].model):  # once for all stages
+            vectors = self._advanced(serving, version, wanted, records, codes, kept)
+            answers = self._answers(serving, requests, records, codes, vectors)
+        vocabulary = item_vocabulary(serving[0].model)
         return [
             Reply(
                 items[: request.k],
@@ -195,6 +198,7 @@ class LiveSessions:
     def _advanced(
         self,
         serving: Any,
+        version: str,
         sessions: list[str],
         records: list[Record],
         codes: list[Codes],
@@ -204,7 +208,6 @@ class LiveSessions:
         recommender, stream, _ = serving
         if stream is None or recommender.reranker is not None or recommender.retrievers:
             return None
-        version = recommender.version
         states, clicks, whole = [], [], []
         for record, code, blob in zip(records, codes, kept, strict=True):
             state, done = _read_state(blob, version, record)
