@@ -23,6 +23,7 @@ SLOW = (
     "data/logs/test_conversion.py",
     "data/logs/test_source.py",
     "experiments/",
+    "serving/test_onnx.py",
     "test_readme.py",
     "test_training_page.py",
     "training/lightning/",

@@ -120,7 +120,7 @@ LAYERS = {
     ],
     "models": [{"counting", "use", "published"}, {"graph", "sequence", "features"}, {"hybrid"}],
     "training": [{"losses", "optim"}, {"negatives"}, {"objectives", "lightning"}],
-    "serving": [{"indexes", "stores"}, {"live"}, {"service"}],
+    "serving": [{"indexes", "stores", "onnx"}, {"live"}, {"service"}],
 }
 """Folders within a room: each imports those of its own layer and of the layers before."""
 

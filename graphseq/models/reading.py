@@ -6,6 +6,7 @@ from collections.abc import Callable
 from functools import wraps
 from typing import Any, NamedTuple
 
+import torch
 from torch import Tensor
 from torch_geometric.data import Data
 
@@ -53,6 +54,8 @@ def _checked(method: Callable[..., Any], name: str, owner: str) -> Callable[...,
                 "nodes out of them: gs.SessionGraphLoader gives batches of sessions."
             )
         rows = method(self, batch, *args, **kwargs)
+        if torch.compiler.is_exporting():  # sizes are symbols then
+            return rows
         if name != "score" and (args or kwargs):  # asked for more than rows, as for attention
             return rows
         size = batch.num_graphs if owner == "session" else batch.click_index.numel()

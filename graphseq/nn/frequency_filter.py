@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Literal, get_args
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import LayerNorm, Linear, Parameter
@@ -201,9 +202,9 @@ def fourier_low_pass(places: int, c: int, device: torch.device) -> Tensor:
     """The matrix that keeps the lowest ``c // 2 + 1`` frequencies, [places, places]."""
     if places == 0:  # for a batch without sessions: torch needs at least one place
         return torch.empty(0, 0, dtype=torch.float64, device=device)
-    spectrum = torch.fft.rfft(torch.eye(places, dtype=torch.float64, device=device), dim=0)
+    spectrum = np.fft.rfft(np.eye(places), axis=0)  # a constant, in an exported model too
     spectrum[c // 2 + 1 :] = 0
-    return torch.fft.irfft(spectrum, n=places, dim=0)
+    return torch.tensor(np.fft.irfft(spectrum, n=places, axis=0), device=device)
 
 
 def moving_average(places: int, c: int, device: torch.device) -> Tensor:

@@ -4,6 +4,13 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
+from torch.fx.experimental.symbolic_shapes import guard_or_false
+
+
+def size_of(count: Tensor) -> int:
+    """A value as a size of arrays: a number, and a symbol while a model is exported."""
+    size: int = count.item()  # type: ignore[assignment]
+    return size
 
 
 class DenseView:
@@ -24,7 +31,7 @@ class DenseView:
     def __init__(self, ptr: Tensor) -> None:
         lengths = ptr.diff()
         self.num_rows = lengths.numel()
-        self.width = int(lengths.max()) if self.num_rows else 0
+        self.width = size_of(lengths.max()) if self.num_rows else 0
         self.batch = torch.repeat_interleave(lengths)
         self.position = torch.arange(self.batch.numel(), device=ptr.device) - ptr[self.batch]
         self._place = self.batch * self.width + self.position  # [num_clicks]
@@ -32,7 +39,8 @@ class DenseView:
     @property
     def is_full(self) -> bool:
         """Whether there is no padding: all rows have the same length."""
-        return self._place.numel() == self.num_rows * self.width
+        # While a model is exported, sizes are symbols: rows of any lengths must do.
+        return guard_or_false(self._place.numel() == self.num_rows * self.width)
 
     @property
     def mask(self) -> Tensor:
@@ -62,6 +70,24 @@ class DenseView:
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.num_rows}, width={self.width})"
+
+
+class EqualRows(DenseView):
+    """The view of rows of one length, which is known without a look at a pointer.
+
+    Args:
+        num_rows: Rows.
+        width: Clicks of each.
+        device: Where the clicks are.
+    """
+
+    is_full = True
+
+    def __init__(self, num_rows: int, width: int, device: torch.device) -> None:
+        self.num_rows, self.width = num_rows, width
+        self._place = torch.arange(num_rows * width, device=device)
+        self.batch = self._place // width
+        self.position = self._place % width
 
 
 class WindowView:

@@ -18,6 +18,7 @@ from graphseq.serving.indexes import (
 )
 from graphseq.serving.item_vectors import ItemVectors, model_version, query_vectors
 from graphseq.serving.live import Click, LiveSessions, Reply, Request
+from graphseq.serving.onnx import OnnxModel, export_onnx
 from graphseq.serving.persistence import load, load_recommender
 from graphseq.serving.prompting import PromptRecommender, PromptUsage
 from graphseq.serving.recommender import Recommender
@@ -48,6 +49,7 @@ __all__ = [
     "LMDBStore",
     "LiveSessions",
     "MemoryStore",
+    "OnnxModel",
     "PromptRecommender",
     "PromptUsage",
     "Recommender",
@@ -63,6 +65,7 @@ __all__ = [
     "USearchInt8",
     "VoyagerIndex",
     "build_index",
+    "export_onnx",
     "load",
     "load_index",
     "load_recommender",

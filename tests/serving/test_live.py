@@ -14,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import graphseq as gs
+from graphseq.data.graphs.session_graph import build_session_graphs
 from graphseq.models import MODELS
 from graphseq.serving import (
     AnswerCache,
@@ -24,6 +25,7 @@ from graphseq.serving import (
     Recommender,
     Request,
 )
+from graphseq.serving.live.graph_stream import GraphStream, GrowingGraphs
 from graphseq.serving.live.record import Record
 from graphseq.training import fit
 
@@ -197,7 +199,85 @@ def test_keys_and_values_of_sasrec_go_on_by_one_click() -> None:
     assert steps == [1] * 7
 
 
-@pytest.mark.parametrize("name", ["srgnn", "bert4rec", "markov", "vsknn", "item_knn", "popularity"])
+@given(st.lists(st.lists(st.integers(0, 4), max_size=7), min_size=1, max_size=5))
+def test_growing_graphs_equal_graphs_built_of_all_clicks(lists: list[list[int]]) -> None:
+    graphs = GrowingGraphs.of_states([None] * len(lists))
+    for length in range(max(map(len, lists))):
+        clicked = [session[length] if len(session) > length else -1 for session in lists]
+        graphs = graphs.with_clicks(np.array(clicked))
+        states = graphs.states()
+        graphs = GrowingGraphs.of_states(states)  # through bytes and back
+        begun = [torch.tensor(s[: length + 1]) for s in lists if s]
+        ptr = torch.tensor([0, *np.cumsum([len(s) for s in begun])])
+        wanted, found = build_session_graphs(torch.cat(begun), ptr), graphs.batch()
+        for name in ("x", "edge_index", "edge_weight", "click_index", "batch", "ptr"):
+            assert torch.equal(found[name], wanted[name]), name
+        assert found.num_graphs == wanted.num_graphs
+        for name in wanted._slice_dict:
+            assert torch.equal(found._slice_dict[name], wanted._slice_dict[name])
+            assert torch.equal(found._inc_dict[name], wanted._inc_dict[name])
+        for session, state in zip(lists, states, strict=True):
+            seen = session[: length + 1]
+            moves = len(set(itertools.pairwise(seen)))
+            assert len(state) == 12 + 4 * len(set(seen)) + 4 * len(seen) + 12 * moves
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments"),
+    [
+        ("srgnn", {}),
+        ("srgnn", {"max_length": 4, "positions": "end", "normalize": True}),
+        ("gcegnn", {"max_length": 5}),
+        ("sgnnhn", {"max_length": 5}),
+    ],
+)
+def test_growing_graph_equals_the_whole_session_at_every_click_of_real_sessions(
+    name: str, arguments: dict[str, Any]
+) -> None:
+    log = gs.load_dataset("uci-eshop")
+    torch.manual_seed(0)
+    model = MODELS[name](log.num_items, 8, **arguments).eval()
+    model.attach(log.catalog())
+    lists = log.select(np.arange(0, log.num_sessions, 4_000)).to_lists()
+    live = LiveSessions(Recommender(model, index="exact"))
+    assert isinstance(live._serving[1], GraphStream)
+    for length in range(1, max(map(len, lists)) + 1):  # all of them side by side
+        requests = [
+            Request(f"s{n}", [Click(session[length - 1])] if len(session) >= length else [], k=6)
+            for n, session in enumerate(lists)
+        ]
+        wanted = model.recommend([session[:length] for session in lists], 6)
+        for expected, reply in zip(wanted, live.answer(requests), strict=True):
+            agree(reply.items, expected)
+    assert max(map(len, lists)) > 5  # beyond the windows, too
+
+
+def test_growing_graph_goes_on_by_one_click_and_is_made_again_of_what_is_kept() -> None:
+    torch.manual_seed(0)
+    model = gs.models.SRGNN(30, 8).eval()
+    live = LiveSessions(Recommender(model), max_clicks=3)
+    stream = live._serving[1]
+    assert stream is not None
+    held: list[int] = []
+
+    class Counting:
+        def advance(self, states: Any, clicks: Any, whole: Any) -> Any:
+            held.append(0 if states[0] is None else len(GrowingGraphs.of_states(states).clicks))
+            return stream.advance(states, clicks, whole)
+
+    live._serving = (live._serving[0], Counting(), live._serving[2])
+    session = [3, 4, 3, 5, 4]
+    for length, item in enumerate(session, start=1):
+        agree(live.click("s", item, k=5).items, model.recommend([session[:length][-3:]], 5)[0])
+    assert held == [0, 1, 2, 3, 3]
+
+
+def test_models_whose_graphs_forget_by_time_keep_no_graph() -> None:
+    model = gs.models.SRGNN(30, 8, edge_weight="decayed", half_life="1h")
+    assert LiveSessions(Recommender(model))._serving[1] is None
+
+
+@pytest.mark.parametrize("name", ["tagnn", "bert4rec", "markov", "vsknn", "item_knn", "popularity"])
 def test_families_without_a_state_are_computed_again_and_agree(name: str) -> None:
     sessions = gs.generate_sessions(80, 40, seed=1)
     small = {} if name in ("markov", "vsknn", "item_knn", "popularity") else {"hidden_channels": 8}

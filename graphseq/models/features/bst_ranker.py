@@ -20,7 +20,7 @@ from graphseq.models.registry import register
 from graphseq.nn.attention import TransformerBlock
 from graphseq.nn.features import FeatureEmbedding
 from graphseq.nn.positions import time_bucket
-from graphseq.nn.ragged import DenseView, ragged_range
+from graphseq.nn.ragged import DenseView, ragged_range, size_of
 from graphseq.nn.target_attention import history_keys, target_states
 
 MOST_NUMBERS = 2**24
@@ -166,11 +166,13 @@ class BSTRanker(BehaviorModel):
         about = self._about(batch)
         top = self.blocks[-1]
         assert isinstance(top, TransformerBlock)
-        widest = 2 * top.attention.heads * (view.width + 1) + max(
-            (*self.mlp_channels, 8 * x.size(1))
-        )
-        widest *= 1 if len(self.blocks) == 1 else view.width + 1
-        at_once = max(1, MOST_NUMBERS // (widest * max(1, num_sessions)))
+        at_once = items.size(-1)
+        if not torch.compiler.is_exporting():  # sizes are symbols then
+            widest = 2 * top.attention.heads * (view.width + 1) + max(
+                (*self.mlp_channels, 8 * x.size(1))
+            )
+            widest *= 1 if len(self.blocks) == 1 else view.width + 1
+            at_once = max(1, MOST_NUMBERS // (widest * max(1, num_sessions)))
         keys = history_keys(top, x, view) if len(self.blocks) == 1 else None
         parts = [x.new_empty(num_sessions, 0)]
         for chunk in items.split(at_once, dim=-1) if items.size(-1) else ():
@@ -255,7 +257,7 @@ class BSTRanker(BehaviorModel):
         ends = row_ptr + torch.arange(row_ptr.numel(), device=ptr.device)  # with one target per row
         place = torch.arange(click.numel(), device=ptr.device) + view.batch
         last = ends[1:] - 1
-        h = x.new_empty(int(ends[-1]), d).index_copy(0, place, x[click])
+        h = x.new_empty(size_of(ends[-1]), d).index_copy(0, place, x[click])
         h = h.index_copy(0, last, targets.reshape(-1, d))
         whole = DenseView(ends)
         *blocks, top = self.blocks

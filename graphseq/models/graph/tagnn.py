@@ -128,8 +128,10 @@ class TAGNN(SRGNN):
         log_clicks = torch.bincount(index, minlength=h.size(0)).to(h.dtype).log()  # [num_nodes]
         states = (self.lin_attention(h), self.lin_target(h), rest, log_clicks, session)
         if items is None or items.dim() == 1:
-            width = max(1, BLOCK_ELEMENTS // max(1, h.size(0)))
             table = self.items.rows(items)
+            width = len(table)
+            if not torch.compiler.is_exporting():  # sizes are symbols then
+                width = max(1, BLOCK_ELEMENTS // max(1, h.size(0)))
             blocks = [_checkpoint(_alike, *states, rows) for rows in table.split(width)]
         else:
             view = DenseView(_pointer(session, rest.size(0)))

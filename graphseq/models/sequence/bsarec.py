@@ -15,7 +15,7 @@ from graphseq.models.registry import register
 from graphseq.nn.dropout import Dropout
 from graphseq.nn.frequency_filter import EPSILON, FilterKind, FrequencyBlock
 from graphseq.nn.item_table import ItemTable
-from graphseq.nn.ragged import DenseView, ragged_range
+from graphseq.nn.ragged import DenseView, EqualRows, ragged_range
 from graphseq.nn.windows import Encode, last_states, states_of_windows
 
 
@@ -160,7 +160,7 @@ class BSARec(SessionModel):
         place = clicks.batch * length + missing[clicks.batch] + clicks.position  # [num_clicks]
         x = self.padding.expand(clicks.num_rows * length, -1)
         x = x.index_copy(0, place, self.items(items))  # [num_windows * length, d]
-        view = DenseView(torch.arange(clicks.num_rows + 1, device=ptr.device) * length)
+        view = EqualRows(clicks.num_rows, length, ptr.device)
         x = self.drop(self.norm(x + self.positions(view.position)))
         number = torch.arange(length, device=ptr.device)
         holds_click = number >= missing.unsqueeze(1)  # [num_windows, length]

@@ -127,7 +127,7 @@ class CORE(SessionModel):
         """The vectors of windows up to clicks: [n, d], or [m, d] for ``query_index`` [m]."""
         view = DenseView(ptr)
         e = self.drop_embedding(self.items(items[click]))  # [n, d]
-        logits = e.new_zeros(len(e), 1)
+        logits = e.new_zeros(e.size(0), 1)
         if self.num_layers:
             h = self.drop(self.norm(self.positions(e, view)[0]))
             for block in self.blocks:

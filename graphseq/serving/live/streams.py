@@ -15,11 +15,15 @@ import torch
 from torch import Tensor
 
 from graphseq.models.base import SessionModel
+from graphseq.models.graph.gcegnn import GCEGNN
+from graphseq.models.graph.sgnnhn import SGNNHN
+from graphseq.models.graph.srgnn import SRGNN
 from graphseq.models.sequence.gru4rec import GRU4Rec
 from graphseq.models.sequence.sasrec import SASRec
 from graphseq.models.use.inference import inference
 from graphseq.serving.item_vectors import Codes, Floats
 from graphseq.serving.live.attention_stream import AttentionStream
+from graphseq.serving.live.graph_stream import GraphStream
 
 
 class Stream(Protocol):
@@ -84,4 +88,6 @@ def stream_of(model: SessionModel) -> Stream | None:
         return RecurrentStream(model)
     if isinstance(model, SASRec) and model.causal:
         return AttentionStream(model)
+    if type(model) in (GCEGNN, SGNNHN) or (type(model) is SRGNN and model.decay is None):
+        return GraphStream(model)
     return None
