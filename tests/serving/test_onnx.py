@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
 import graphseq as gs
 from graphseq.data.graphs.session_graph import build_session_graphs
+from graphseq.data.sessions.catalog import Catalog
+from graphseq.data.sessions.vocabulary import Vocabulary
 from graphseq.models.use.inference import inference
 from graphseq.serving import OnnxModel, export_onnx, model_version
 
@@ -30,6 +33,10 @@ SETTINGS = {
     "sgnnhn": {},
     "srgnn": {"normalize": True},
     "tagnn": {},
+    "with_features": {
+        "base": "sasrec",
+        "item_features": [{"name": "kind", "kind": "categorical", "size": 3}],
+    },
     "with_user": {"num_users": USERS, "base": "caser"},
 }
 """Arguments of each family that learns by gradients, beside its sizes."""
@@ -39,7 +46,7 @@ def model_of(name: str, **arguments: object) -> gs.models.SessionModel:
     """A model of random weights; vectors are wide apart, so that scores differ."""
     torch.manual_seed(0)
     family = gs.models.MODELS[name]
-    if name == "with_user":
+    if name.startswith("with_"):
         inner = {"hidden_channels": 8, "max_length": MAX_LENGTH}
         model = family(NUM_ITEMS, **arguments, arguments=inner)
     else:
@@ -48,6 +55,11 @@ def model_of(name: str, **arguments: object) -> gs.models.SessionModel:
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.add_(torch.randn_like(parameter) * 0.3)
+        if name == "with_features":
+            kinds = pd.DataFrame({"kind": np.arange(NUM_ITEMS) % 4 - 1})
+            vocabulary = Vocabulary.from_unique(pd.RangeIndex(NUM_ITEMS))
+            counts = np.ones(NUM_ITEMS, dtype=np.int64)
+            model.attach(Catalog(vocabulary, counts, item_features=kinds))
         if name == "gcegnn":
             model.neighbors.copy_(torch.randint(NUM_ITEMS, model.neighbors.shape))
             model.neighbor_weight.copy_(torch.rand(model.neighbor_weight.shape))
@@ -111,7 +123,7 @@ def times(lengths: list[int], seed: int) -> np.ndarray:
 
 def test_settings_name_every_family_that_learns_by_gradients() -> None:
     learned = {name for name, family in gs.models.MODELS.items() if family.samples != "counts"}
-    assert learned == set(SETTINGS)
+    assert learned == {*SETTINGS, "lrurec"}
 
 
 @pytest.mark.parametrize("name", SETTINGS)
@@ -171,8 +183,16 @@ def test_file_says_of_what_it_is(tmp_path) -> None:
 
 
 def test_counting_families_are_refused_by_name_with_the_reason(tmp_path) -> None:
-    with pytest.raises(ValueError, match="Markov counts clicks and looks them up in lists"):
-        export_onnx(gs.models.Markov(5), tmp_path / "model.onnx")
+    with pytest.raises(ValueError, match="counts clicks and looks them up in lists"):
+        export_onnx(gs.models.MODELS["markov"](5), tmp_path / "model.onnx")
+
+
+def test_families_whose_steps_depend_on_lengths_are_refused_with_the_reason(tmp_path) -> None:
+    with pytest.raises(ValueError, match="LRURec cannot be exported to ONNX: its scan takes as"):
+        export_onnx(gs.models.LRURec(5, 4), tmp_path / "model.onnx")
+    inner = gs.models.MODELS["with_user"](5, 2, "lrurec", arguments={"hidden_channels": 4})
+    with pytest.raises(ValueError, match="LRURec cannot be exported to ONNX"):
+        export_onnx(inner, tmp_path / "model.onnx")
 
 
 def test_a_model_of_your_own_that_cannot_be_exported_is_refused_with_the_reason(tmp_path) -> None:

@@ -21,7 +21,7 @@ from graphseq.models.base import SessionModel
 from graphseq.ragged import ptr_of
 from graphseq.serving.extras import need
 from graphseq.serving.item_vectors import model_version
-from graphseq.serving.onnx.families import open_form
+from graphseq.serving.onnx.families import REFUSED, open_form
 from graphseq.serving.onnx.graphs import newest, open_graphs
 from graphseq.serving.onnx.operators import translations
 from graphseq.serving.onnx.tracing import OpenSizes
@@ -193,6 +193,13 @@ def check_exportable(model: SessionModel) -> None:
             f"{name} counts clicks and looks them up in lists of any length: it has no network "
             "that ONNX could hold. Distill it into one that has, or serve it by Recommender."
         )
+    for module in model.modules():
+        for family, reason in REFUSED.items():
+            if isinstance(module, family):
+                raise ValueError(
+                    f"{family.__name__} cannot be exported to ONNX: {reason}. Serve it by "
+                    "Recommender, or distill it into GRU4Rec."
+                )
 
 
 @contextmanager

@@ -9,20 +9,27 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn import GRU
+from torch.nn import GRU, Parameter
 from torch.nn.functional import linear
 from torch_geometric.data import Batch
 
 from graphseq.models.base import SessionModel
 from graphseq.models.sequence.caser import Caser
 from graphseq.models.sequence.hgru4rec import HGRU4Rec
-from graphseq.nn.item_table import FeatureItemTable, ItemTable
+from graphseq.models.sequence.lrurec import LRURec
+from graphseq.nn.item_table import ItemTable
 from graphseq.serving.onnx.tracing import DenseGRU, dense_steps
 
 
 def open_form(model: SessionModel) -> SessionModel:
     """A copy of a model, in evaluation mode, of which all sizes stay open when it is exported."""
     model = copy.deepcopy(model).cpu().eval().requires_grad_(False)
+    with torch.no_grad():
+        _open(model)
+    return model
+
+
+def _open(model: SessionModel) -> None:
     for module in list(model.modules()):
         for name, child in list(module.named_children()):
             if isinstance(child, GRU):
@@ -36,11 +43,10 @@ def open_form(model: SessionModel) -> SessionModel:
         for family, form in FORMS.items():
             if isinstance(module, family):
                 module.forward = MethodType(form, module)  # type: ignore[method-assign]
-    return model
 
 
 class ConstantRows(ItemTable):
-    """An item table whose rows are as scores compare them already.
+    """An item table whose rows are constants: those that are read, and those that are compared.
 
     Args:
         table: The table.
@@ -52,10 +58,12 @@ class ConstantRows(ItemTable):
         self.padding_idx, self.max_norm, self.norm_type = None, None, 2.0
         self.scale_grad_by_freq = self.sparse = False
         self.normalize, self.center, self.scale = table.normalize, table.center, table.scale
-        self.weight = table.weight
         self.bias = table.bias
-        made = table.normalize or table.center or isinstance(table, FeatureItemTable)
-        self.compared = torch.nn.Parameter(table.rows().detach()) if made else table.weight
+        # Of equal ones the file holds one.
+        read = table(torch.arange(table.num_embeddings))
+        self.weight = table.weight if torch.equal(read, table.weight) else Parameter(read)
+        rows = table.rows()
+        self.compared = self.weight if torch.equal(rows, self.weight) else Parameter(rows)
 
     def rows(self, items: Tensor | None = None) -> Tensor:
         """Rows as scores compare them: of all items [num_items, d], or of ``items`` [..., d]."""
@@ -95,6 +103,12 @@ def _hgru4rec(self: HGRU4Rec, batch: Batch) -> Tensor:
         place[ptr[1:] - 1], torch.arange(ptr.size(0) - 1)
     ]
 
+
+REFUSED: dict[type[SessionModel], str] = {
+    LRURec: "its scan takes as many rounds as the longest session asks for, and a file has a fixed "
+    "number",
+}
+"""Families that no file can hold, and why."""
 
 FORMS: dict[type[SessionModel], Callable[..., Any]] = {Caser: _caser, HGRU4Rec: _hgru4rec}
 """Families that walk over Python lists of sizes -> their forward without."""
