@@ -16,7 +16,14 @@ from graphseq.evaluation.evaluate import evaluate
 from graphseq.evaluation.list_metrics import hit_rate_at_k, mrr, ndcg_at_k
 from graphseq.evaluation.metrics import metric_names, metric_values, parse_metric
 from graphseq.evaluation.model_audit import audit_model
-from graphseq.evaluation.off_policy import OffPolicyEstimate, doubly_robust, ips, snips
+from graphseq.evaluation.off_policy import (
+    OffPolicyEstimate,
+    debiased,
+    doubly_robust,
+    ips,
+    snips,
+    uplift,
+)
 from graphseq.evaluation.protocol import PRESETS, Protocol
 from graphseq.evaluation.rank_counts import rank_counts
 from graphseq.evaluation.report import Report
@@ -42,6 +49,7 @@ __all__ = [
     "audit_model",
     "bootstrap_interval",
     "critical_difference",
+    "debiased",
     "differences",
     "doubly_robust",
     "evaluate",
@@ -66,4 +74,5 @@ __all__ = [
     "rank_counts",
     "smallest_difference",
     "snips",
+    "uplift",
 ]

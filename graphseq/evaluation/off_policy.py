@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from graphseq.evaluation.report import Report
 from graphseq.evaluation.significance import mean_error, mean_interval
 from graphseq.typing import Floats
 
@@ -150,6 +151,111 @@ def doubly_robust(
             f"and predicted_new {list(expected.shape)}."
         )
     return _estimate(expected + weight * (reward - shown), weight, groups, level, clip)
+
+
+def uplift(
+    rewards: ArrayLike,
+    treated: ArrayLike,
+    propensity: ArrayLike,
+    predicted_treated: ArrayLike = 0.0,
+    predicted_control: ArrayLike = 0.0,
+    *,
+    cluster: ArrayLike | None = None,
+    level: float = 0.95,
+) -> OffPolicyEstimate:
+    r"""What a recommendation adds: the mean reward if all had been shown it, minus if none had.
+
+    The doubly robust estimate (Robins et al., JASA 1994),
+
+    .. math::
+        \hat\Delta = \frac1n \sum_i \Big( m_1(x_i) - m_0(x_i)
+            + \frac{t_i}{e_i} \big(r_i - m_1(x_i)\big)
+            - \frac{1 - t_i}{1 - e_i} \big(r_i - m_0(x_i)\big) \Big)
+
+    Unbiased if either the propensities or both predictions are right.
+
+    Args:
+        rewards: Reward of each case, [num_cases].
+        treated: Whether it was shown, 0 or 1, [num_cases].
+        propensity: Probability with which it was shown, strictly between 0 and 1, [num_cases].
+        predicted_treated, predicted_control: Predicted reward with it and without it: numbers, or
+            [num_cases].
+        cluster, level: As of :func:`ips`.
+
+    Raises:
+        ValueError: If shapes differ, there is no case, or a number is out of range.
+    """
+    shown = _numbers("treated", treated)
+    if not np.isin(shown, (0.0, 1.0)).all():
+        raise ValueError("treated holds 0 or 1 per case: whether the item was shown.")
+    chance = _numbers("propensity", propensity)
+    if ((chance <= 0) | (chance >= 1)).any():
+        bad = int(np.argmax((chance <= 0) | (chance >= 1)))
+        raise ValueError(
+            f"propensity lies strictly between 0 and 1, but is {chance.ravel()[bad]} in case "
+            f"{bad}: where only one of the two can happen, nothing can be compared."
+        )
+    reward, _, groups = _read(rewards, np.ones_like(chance), np.ones_like(shown), None, cluster)
+    if not reward.shape == shown.shape == chance.shape:
+        raise ValueError(
+            "There is one reward, one choice and one propensity per case, got "
+            f"{list(reward.shape)}, {list(shown.shape)} and {list(chance.shape)}."
+        )
+    one, none = (
+        _numbers("predicted_treated", predicted_treated),
+        _numbers("predicted_control", predicted_control),
+    )
+    for predicted in (one, none):
+        if predicted.shape not in ((), reward.shape):
+            raise ValueError(
+                f"There is one prediction per case, [{len(reward)}], got {list(predicted.shape)}."
+            )
+    weight = shown / chance + (1 - shown) / (1 - chance)
+    terms = one - none + weight * np.where(shown == 1, reward - one, none - reward)
+    return _estimate(terms, weight / 2, groups, level, None)
+
+
+def debiased(
+    report: Report, metric: str, *, exponent: float = 0.5, level: float = 0.95
+) -> OffPolicyEstimate:
+    r"""A metric as it would be if all items were seen as often: self-normalized inverse propensity.
+
+    .. math::
+        \hat M = \frac{\sum_i m_i / p_i}{\sum_i 1 / p_i}, \qquad p_i = c_{y_i}^{\,\tau}
+
+    with :math:`m_i` the metric of case i and :math:`c_{y_i}` the training clicks of its target
+    (Schnabel et al., ICML 2016; Yang et al., RecSys 2018). That popularity to the power
+    :math:`\tau` is the chance of being seen is an assumption: say so beside the figure.
+
+    Args:
+        report: Of a model that has a catalog.
+        metric: Its name, as ``"hr@20"``.
+        exponent: :math:`\tau`; 0 gives the metric as it is.
+        level: Level of the interval, clustered as that of the report.
+
+    Raises:
+        ValueError: If the report does not know the popularity of its targets, or a target has no
+            training click, so that its propensity is zero.
+    """
+    if not 0 <= exponent < float("inf"):
+        raise ValueError(f"exponent must be a finite number of at least 0, got {exponent}.")
+    if report.cases is None or (report.cases["popularity"] < 0).any():
+        raise ValueError(
+            "This report does not know how popular its targets are: evaluate a model that has the "
+            "catalog of its training, as fit attaches it."
+        )
+    clicks = report.cases["popularity"].to_numpy().astype(np.float64)
+    if (clicks == 0).any():
+        raise ValueError(
+            f"{int((clicks == 0).sum())} of {len(clicks)} targets have no training click, so that "
+            "their propensity is zero: evaluate on targets that training knows."
+        )
+    chance = (clicks / clicks.max()) ** exponent
+    values = report.values(metric)
+    weight = 1 / chance
+    value = float((weight * values).sum() / weight.sum())
+    linear = value + weight * (values - value) * len(weight) / weight.sum()
+    return _estimate(linear, weight / weight.mean(), report.cluster, level, None)
 
 
 def _read(

@@ -5,7 +5,8 @@ import warnings
 import numpy as np
 import pytest
 
-from graphseq.evaluation import doubly_robust, ips, snips
+import graphseq as gs
+from graphseq.evaluation import debiased, doubly_robust, ips, snips, uplift
 
 ITEMS = 5
 CONTEXTS = 4
@@ -130,3 +131,103 @@ def test_estimates_of_misfits_say_what_is_wrong(arguments, options, message):
 def test_doubly_robust_of_other_shapes_says_so():
     with pytest.raises(ValueError, match=r"one prediction per case, \[1\], got predicted \[2\]"):
         doubly_robust([1.0], [0.5], [0.5], [1.0, 2.0], [1.0])
+
+
+def trial(seed, num_cases=4000):
+    """A log in which those who are shown an item click more anyway; what it adds is 0.2."""
+    random = np.random.default_rng(seed)
+    eager = random.random(num_cases) < 0.5
+    propensity = np.where(eager, 0.8, 0.3)
+    shown = random.random(num_cases) < propensity
+    odds = 0.1 + 0.4 * eager + 0.2 * shown
+    return eager, propensity, shown.astype(float), (random.random(num_cases) < odds).astype(float)
+
+
+def test_uplift_recovers_a_planted_effect_that_the_plain_difference_misses():
+    inside = 0
+    for seed in range(40):
+        _, propensity, shown, reward = trial(seed)
+        found = uplift(reward, shown, propensity)
+        inside += found.low <= 0.2 <= found.high
+        plain = reward[shown == 1].mean() - reward[shown == 0].mean()
+        assert plain > 0.3
+    assert inside >= 34
+
+
+def test_uplift_with_right_predictions_forgives_wrong_propensities_and_is_sharper():
+    eager, propensity, shown, reward = trial(0)
+    with_it, without = 0.3 + 0.4 * eager, 0.1 + 0.4 * eager
+    wrong = uplift(reward, shown, np.full_like(propensity, 0.5), with_it, without)
+    assert wrong.low <= 0.2 <= wrong.high
+    right = uplift(reward, shown, propensity, with_it, without)
+    assert right.variance < uplift(reward, shown, propensity).variance
+
+
+def test_uplift_by_hand():
+    found = uplift([1, 0, 1, 0], [1, 1, 0, 0], [0.5, 0.25, 0.5, 0.75], 0.5, 0.25)
+    terms = [
+        0.25 + (1 - 0.5) / 0.5,
+        0.25 + (0 - 0.5) / 0.25,
+        0.25 - (1 - 0.25) / 0.5,
+        0.25 - (0 - 0.25) / 0.25,
+    ]
+    assert found.value == pytest.approx(np.mean(terms))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (([1, 0], [1, 2], [0.5, 0.5]), "0 or 1 per case"),
+        (([1, 0], [1, 0], [0.5, 0.0]), "but is 0.0 in case 1"),
+        (([1, 0], [1, 0], [1.0, 0.5]), "but is 1.0 in case 0"),
+        (([1, 0], [1], [0.5, 0.5]), "per case"),
+        (([1, 0], [1, 0], [0.5, 0.5], [1, 2, 3]), "one prediction per case"),
+    ],
+)
+def test_uplift_of_misfits_says_what_is_wrong(arguments, said):
+    with pytest.raises(ValueError, match=said):
+        uplift(*arguments)
+
+
+def biased_log(seed=0):
+    """Every item is liked equally by its half of the sessions, and popular ones are seen more."""
+    random = np.random.default_rng(seed)
+    seen = np.arange(1, 21) ** 2.0
+    items = random.choice(20, 6000, p=seen / seen.sum())
+    return gs.Sessions.from_lists(
+        [[20 + item % 2, item] for item in items.tolist()], vocabulary=gs.data.Vocabulary(range(22))
+    )
+
+
+def test_debiased_metric_is_the_mean_over_items_as_if_all_were_seen_as_often():
+    model = gs.models.Popularity(22)
+    gs.fit(model, biased_log())
+    report = gs.evaluate(model, biased_log(1), ks=(5,))
+    target = biased_log(1).items[1::2]
+    hits = report.values("hr@5")
+    per_item = [hits[target == item].mean() for item in np.unique(target)]
+    plain = report.metrics["hr@5"]
+    even = debiased(report, "hr@5", exponent=1.0)
+    assert even.low <= np.mean(per_item) <= even.high
+    assert abs(even.value - np.mean(per_item)) < 0.1 < plain - np.mean(per_item)
+    assert debiased(report, "hr@5", exponent=0).value == pytest.approx(plain)
+
+
+def test_debiased_metric_by_hand():
+    model = gs.models.Popularity(3)
+    gs.fit(model, gs.Sessions.from_lists([[0, 0, 0, 0, 1], [2]]))  # 4, 1 and 1 clicks
+    report = gs.evaluate(model, gs.Sessions.from_lists([[1, 0], [0, 1]]), ks=(1,))
+    assert report.values("hr@1").tolist() == [1.0, 0.0]
+    found = debiased(report, "hr@1", exponent=0.5)
+    assert found.value == pytest.approx((1 / 2) / (1 / 2 + 1))
+
+
+def test_debiased_metric_of_targets_without_a_click_is_refused():
+    model = gs.models.Popularity(3)
+    ids = gs.data.Vocabulary(range(3))
+    gs.fit(model, gs.Sessions.from_lists([[0, 1]], vocabulary=ids))
+    report = gs.evaluate(model, gs.Sessions.from_lists([[0, 2], [0, 1]], vocabulary=ids))
+    with pytest.raises(ValueError, match="1 of 2 targets have no training click"):
+        debiased(report, "mrr")
+    with pytest.raises(ValueError, match="exponent must be"):
+        debiased(report, "mrr", exponent=-1.0)

@@ -54,22 +54,27 @@ OPTIONS: dict[str, dict[str, Rule]] = {
 
 @dataclass(frozen=True)
 class CrossEntropy:
-    """Exact softmax cross-entropy over all items; ``"cross_entropy"`` is its default form.
+    r"""Exact softmax cross-entropy over all items; ``"cross_entropy"`` is its default form.
 
     Args:
         label_smoothing: Share of the label that is spread uniformly over all items, in 0..1
             (:func:`~graphseq.training.losses.exact.full_cross_entropy`).
+        exposure: Exponent :math:`\tau` of popularity in the probability that an item was seen at
+            all. Training adds :math:`\tau \log ((c_j + 1) / (N + V))` to the score of item j with
+            :math:`c_j` of N clicks, ranking leaves it out: scores then tell what would be clicked
+            if all items were seen as often (Menon et al., ICLR 2021). 0: clicks as they are.
 
     Raises:
-        ValueError: If the share lies outside 0..1.
+        ValueError: If a number is out of range.
     """
 
     label_smoothing: float = 0.0
+    exposure: float = 0.0
 
     name: ClassVar[str] = "cross_entropy"
 
     def __post_init__(self) -> None:
-        _set(self, {"label_smoothing": SHARE})
+        _set(self, {"label_smoothing": SHARE, "exposure": Number(positive=False)})
 
 
 @dataclass(frozen=True)

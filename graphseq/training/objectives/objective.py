@@ -86,7 +86,16 @@ class Objective:
         self.readers: dict[str, Callable[..., Any]] = {}
         self._num_before = self._num_in_step = 0  # targets of other processes first, and of all
         self._log_share: Tensor | None = None  # of each item among the targets, [V]
+        self._exposure: Tensor | None = None  # added to the score of each item, [V]
         if not isinstance(loss, SampledLoss):
+            if loss.exposure:
+                if catalog is None:
+                    raise ValueError(
+                        "CrossEntropy(exposure=...) needs training counts, and these batches come "
+                        "without: pass a split or sessions."
+                    )
+                clicks = torch.from_numpy(catalog.counts).double() + 1
+                self._exposure = (loss.exposure * (clicks / clicks.sum()).log()).float()
             return
         if loss.num_negatives:
             if loss.alpha and catalog is None:
@@ -193,8 +202,11 @@ class Objective:
     def _by_table(self, read: Step, session: Tensor | None, epoch: int, step: int) -> Tensor:
         """The loss of a model whose scores are inner products."""
         model, vectors, targets = read.model, read.vectors, read.targets
-        bias = model.items.bias
+        bias: Tensor | None = model.items.bias
         if not isinstance(self.loss, SampledLoss):
+            if self._exposure is not None:
+                seen_by = self._exposure.to(vectors)
+                bias = seen_by if bias is None else bias + seen_by
             return losses.full_cross_entropy(
                 vectors,
                 model.items.rows(),
@@ -260,6 +272,8 @@ class Objective:
         self.num_targets = targets.numel()
         if not isinstance(self.loss, SampledLoss):
             scores = in_32_bits(score(batch))[known]  # [n, V]
+            if self._exposure is not None:
+                scores = scores + self._exposure.to(scores)
             smoothing = self.loss.label_smoothing
             return torch.nn.functional.cross_entropy(scores, targets, label_smoothing=smoothing)
         self.check(model)

@@ -13,6 +13,7 @@ from torch_geometric.data import Batch
 
 from graphseq.data.graphs.dataset import SessionGraphDataset
 from graphseq.data.sessions.sessions import Sessions
+from graphseq.data.sessions.vocabulary import Vocabulary
 from graphseq.models.base import SessionModel
 from graphseq.training.lightning.collectives import Collectives
 from graphseq.training.negatives.sampler import NegativeSampler
@@ -332,3 +333,48 @@ def test_objective_sampled_with_label_smoothing_spreads_over_what_was_drawn(
     options = SampledLoss(num_negatives=7, options={"label_smoothing": 0.2})
     expected = naive(options, drawn(loss), None)
     assert value(loss, model=make(NUM_ITEMS)) == pytest.approx(expected, rel=1e-6)
+
+
+@pytest.mark.parametrize("make", [Table, OwnScore])
+def test_objective_with_exposure_adds_the_log_of_popularity_in_training(make: type[Table]) -> None:
+    model, graphs = make(NUM_ITEMS), batch()
+    counts = torch.from_numpy(CATALOG.counts).double() + 1
+    scores = model.score(graphs) + 0.7 * (counts / counts.sum()).log()
+    expected = torch.nn.functional.cross_entropy(scores, graphs.y)
+    objective = Objective(CrossEntropy(exposure=0.7), NUM_ITEMS, CATALOG, seed=0)
+    torch.testing.assert_close(objective(model, graphs, 0, 0), expected, atol=1e-6, rtol=1e-6)
+
+
+def test_objective_with_exposure_recovers_what_people_like_from_what_they_were_shown() -> None:
+    """All items are liked equally, item 5 is shown ten times as often: no item stands out."""
+    random = np.random.default_rng(0)
+    shown = np.array([1, 1, 1, 1, 1, 10.0])
+    lists = [[int(random.integers(6)), int(i)] for i in random.choice(6, 4000, p=shown / 15)]
+    targets = [each[1] for each in lists]
+    counts = np.bincount(targets, minlength=6)
+    catalog = Sessions.from_lists([[item] for item in targets], vocabulary=Vocabulary(range(6)))
+    bias: dict[float, Tensor] = {}
+    for exposure in (0.0, 1.0):
+        loss = Objective(CrossEntropy(exposure=exposure), 6, catalog.catalog(), seed=0)
+        offset = torch.zeros(6) if loss._exposure is None else loss._exposure
+        learned = torch.zeros(6, requires_grad=True)
+        optimizer = torch.optim.LBFGS([learned], max_iter=100)
+
+        def step(learned: Tensor = learned, offset: Tensor = offset) -> Tensor:
+            learned.grad = None
+            rows = (learned + offset).log_softmax(0)
+            value = -(torch.from_numpy(counts).float() * rows).mean()
+            value.backward()
+            return value
+
+        optimizer.step(step)
+        bias[exposure] = learned.detach()
+    assert float(bias[0.0][5] - bias[0.0][:5].mean()) > 2
+    assert float(bias[1.0].max() - bias[1.0].min()) < 0.2
+
+
+def test_objective_with_exposure_and_no_counts_is_refused() -> None:
+    with pytest.raises(ValueError, match="exposure=...\\) needs training counts"):
+        Objective(CrossEntropy(exposure=0.5), NUM_ITEMS, None, seed=0)
+    with pytest.raises(ValueError, match="exposure"):
+        CrossEntropy(exposure=-1.0)
