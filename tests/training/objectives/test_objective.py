@@ -374,7 +374,7 @@ def test_objective_with_exposure_recovers_what_people_like_from_what_they_were_s
 
 
 def test_objective_with_exposure_and_no_counts_is_refused() -> None:
-    with pytest.raises(ValueError, match="exposure=...\\) needs training counts"):
+    with pytest.raises(ValueError, match=r"exposure=\.\.\.\) needs training counts"):
         Objective(CrossEntropy(exposure=0.5), NUM_ITEMS, None, seed=0)
     with pytest.raises(ValueError, match="exposure"):
         CrossEntropy(exposure=-1.0)
