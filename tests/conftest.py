@@ -1,8 +1,14 @@
-"""What all tests share: hypothesis without chance or clocks, and the marker of shared data."""
+"""Shared by all tests: deterministic hypothesis, markers, and programs that run in the
+background."""
 
 from __future__ import annotations
 
+import json
 import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import matplotlib
@@ -35,18 +41,18 @@ SLOW = (
     "training/test_kill.py",
     "training/test_optimisation.py",
 )
-"""Files and folders of tests that start processes or train: about two thirds of the time of all."""
+"""Files and folders of tests that start processes or train: about two thirds of the total time."""
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """The quick loop of a contributor draws fewer examples as well."""
+    """``make test-fast`` also uses fewer hypothesis examples."""
     if config.getoption("markexpr") == "not slow":
         settings.load_profile("fast")
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Without GRAPHSEQ_DATA, tests of shared data are not part of the suite at all."""
+    """Marks slow tests; without GRAPHSEQ_DATA, tests of shared data are deselected."""
     here = Path(__file__).resolve().parent
     for item in items:
         name = item.path.relative_to(here).as_posix() if here in item.path.parents else ""
@@ -62,7 +68,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 @pytest.fixture(autouse=True)
 def no_waiting_for_the_disk(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Tests write thousands of folders; whether those outlive a power cut is not asked here."""
+    """Tests write thousands of folders; they do not test durability after a power cut."""
     monkeypatch.setattr(os, "fsync", lambda handle: None)
 
 
@@ -78,3 +84,55 @@ def data_root() -> Path:
 def repository() -> Path:
     """The root of the checkout."""
     return Path(__file__).resolve().parent.parent
+
+
+Finished = Callable[[str], tuple[Path, int, str]]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def programs(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[tuple[Path, subprocess.Popen[bytes]] | None]:
+    """Starts the programs of later tests in the background, because importing torch is slow.
+
+    A module lists them in ``programs(folder)``: name -> arguments of Python, in which ``{port}``
+    stands for a free port. Its tests ask for them by :func:`finished`.
+    """
+    tests = [item for item in request.session.items if isinstance(item, pytest.Function)]
+    needed = {test.module for test in tests if "finished" in test.fixturenames}
+    if not needed:
+        yield None
+        return
+    folder = tmp_path_factory.mktemp("programs")
+    root = Path(__file__).resolve().parent.parent
+    environment = {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(root)}
+    listed = [
+        (name, arguments, environment)
+        for module in sorted(needed, key=lambda module: str(module.__file__))
+        for name, arguments in module.programs(folder).items()
+    ]
+    assert len({name for name, _, _ in listed}) == len(listed)
+    (folder / "programs.json").write_text(json.dumps(listed))
+    runner = subprocess.Popen(
+        [sys.executable, str(root / "tests" / "programs.py"), str(folder / "programs.json")],
+        start_new_session=True,
+    )
+    yield folder, runner
+    runner.terminate()
+    runner.wait()
+
+
+@pytest.fixture(scope="session")
+def finished(programs: tuple[Path, subprocess.Popen[bytes]]) -> Finished:
+    """Waits for a program: the folder of all programs, its exit code and the end of its output."""
+    folder, runner = programs
+
+    def wait(name: str) -> tuple[Path, int, str]:
+        result = folder / f"{name}.json"
+        while not result.exists():
+            assert runner.poll() is None or result.exists(), f"{name} has not ended in 600 s"
+            time.sleep(0.05)
+        code, output = json.loads(result.read_text())
+        return folder, code, output
+
+    return wait

@@ -1,11 +1,10 @@
-"""Old names work for one release: the same object, one warning that says the new name."""
+"""Old names work for one release: the same object, with one warning that states the new name."""
 
 from __future__ import annotations
 
 import importlib
-import subprocess
-import sys
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +21,7 @@ from graphseq.deprecation import (
     renamed_value,
 )
 
-ROOT = Path(__file__).resolve().parent.parent
+Finished = Callable[[str], tuple[Path, int, str]]
 
 
 @renamed(neighbours="neighbors", colour="color")
@@ -111,15 +110,16 @@ def test_old_name_of_a_module_gives_the_object_with_its_new_name() -> None:
         find("Sale")
 
 
-def in_new_process(code: str) -> list[str]:
-    """What Python prints, each warning a line on its own."""
-    run = [sys.executable, "-W", "always::DeprecationWarning:__main__", "-c", code]
-    done = subprocess.run(run, cwd=ROOT, capture_output=True, text=True, check=True)
-    return [line for line in (done.stdout + done.stderr).splitlines() if not line.startswith("  ")]
+PACKAGES = [
+    ("graphseq.data.sessions", "Sessions", "graphseq.data"),
+    ("graphseq.data.splits", "Split", "graphseq.data"),
+    ("graphseq.models.counting", "CountingModel", "graphseq.models"),
+    ("graphseq.training.negatives", "NegativeSampler", "graphseq.training"),
+]
 
 
-def test_module_that_moved_is_one_module_under_both_paths() -> None:
-    lines = in_new_process(
+def programs(folder: Path) -> dict[str, list[str]]:
+    moved = (
         "import graphseq.models\n"
         "from graphseq.models.grow import grow\n"
         "import graphseq.models.grow, graphseq.data.readers\n"
@@ -129,6 +129,20 @@ def test_module_that_moved_is_one_module_under_both_paths() -> None:
         "assert graphseq.data.readers is readers is sys.modules['graphseq.data.readers']\n"
         "assert readers.__spec__.name == readers.__name__ == 'graphseq.data.formats.readers'\n"
     )
+    old = "\n".join(f"from {old} import {name}" for old, name, _ in PACKAGES)
+    warn = ["-W", "always::DeprecationWarning:__main__", "-c"]
+    return {"moved modules": [*warn, moved], "names of packages": [*warn, old]}
+
+
+def printed(name: str, finished: Finished) -> list[str]:
+    """What a new process has printed, each warning a line on its own."""
+    _, code, output = finished(name)
+    assert code == 0, output
+    return [line for line in output.splitlines() if not line.startswith("  ")]
+
+
+def test_module_that_moved_is_one_module_under_both_paths(finished: Finished) -> None:
+    lines = printed("moved modules", finished)
     end = "; the old name will be removed in graphseq 0.3."
     assert [line.partition("DeprecationWarning: ")[2] for line in lines] == [
         "graphseq.models.grow is now graphseq.models.use.grow" + end,
@@ -142,14 +156,6 @@ def test_every_old_path_gives_the_module() -> None:
             assert importlib.import_module(old) is importlib.import_module(new)
 
 
-PACKAGES = [
-    ("graphseq.data.sessions", "Sessions", "graphseq.data"),
-    ("graphseq.data.splits", "Split", "graphseq.data"),
-    ("graphseq.models.counting", "CountingModel", "graphseq.models"),
-    ("graphseq.training.negatives", "NegativeSampler", "graphseq.training"),
-]
-
-
 @pytest.mark.parametrize(("old", "name", "home"), PACKAGES)
 def test_module_that_became_a_package_keeps_its_names(old: str, name: str, home: str) -> None:
     with pytest.warns(DeprecationWarning, match=rf"{old}.{name} is now {old}\.\w+\.{name};"):
@@ -159,8 +165,8 @@ def test_module_that_became_a_package_keeps_its_names(old: str, name: str, home:
         importlib.import_module(old).Nothing  # noqa: B018
 
 
-def test_import_of_an_old_name_from_a_package_warns_once() -> None:
-    lines = in_new_process("\n".join(f"from {old} import {name}" for old, name, _ in PACKAGES))
+def test_import_of_an_old_name_from_a_package_warns_once(finished: Finished) -> None:
+    lines = printed("names of packages", finished)
     assert [line.partition(" is now ")[0] for line in lines] == [
         f"<string>:{number}: DeprecationWarning: {old}.{name}"
         for number, (old, name, _) in enumerate(PACKAGES, start=1)

@@ -1,4 +1,4 @@
-"""Every family has a page, all pages have one order, and each names all arguments."""
+"""Every family has a page, all pages have the same order, and each names all arguments."""
 
 import inspect
 import re

@@ -1,4 +1,4 @@
-"""The quick loop of a contributor leaves out what is slow, and nothing else."""
+"""``make test-fast`` leaves out slow tests, and nothing else."""
 
 from __future__ import annotations
 

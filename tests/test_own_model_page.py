@@ -1,4 +1,4 @@
-"""The page on models of your own: its lines run, its model passes the checks."""
+"""The page on your own model: its code runs, and its model passes the checks."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The package as a whole: who may import whom, what never occurs in it, what it says of itself."""
+"""The package as a whole: allowed imports, forbidden code, and its metadata."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def tree_of(path: Path) -> ast.Module:
 
 @cache
 def imports_of(path: Path) -> tuple[str, ...]:
-    """Modules of graphseq that a file imports, anywhere in it."""
+    """Modules of graphseq that a file imports, at any place."""
     found: list[str] = []
     for node in ast.walk(tree_of(path)):
         if isinstance(node, ast.Import):

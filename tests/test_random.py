@@ -1,4 +1,4 @@
-"""Named streams: no two coincide, all draws go through them, and numbers are functions of a key."""
+"""Named streams: no two coincide, all draws use them, and numbers depend only on a key."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The README keeps its word: its lines run, its tables are those of the committed files."""
+"""The README is correct: its code runs, and its tables equal the committed files."""
 
 from __future__ import annotations
 

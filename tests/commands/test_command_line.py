@@ -1,4 +1,4 @@
-"""The command line: a log outside the repository, and one sentence where something is wrong."""
+"""The command line: runs on a log outside the repository, and reports errors in one sentence."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ COLUMNS = ["--session", "sid", "--item", "sku", "--time", "ts"]
 
 @pytest.fixture(scope="module")
 def log(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A CSV of 200 walks around a ring, a session an hour."""
+    """A CSV of 200 walks around a ring, one session per hour."""
     rows = [
         {
             "sid": f"s{s}",

@@ -1,4 +1,5 @@
-"""``graphseq serve`` as a process: it answers, is killed under load, and ends in peace."""
+"""``graphseq serve`` as a process: it answers requests, survives a kill under load, and exits
+cleanly."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Lines for any log: the families that its figures suggest, epochs that the time allows."""
+"""Lines for any log: the suggested families, and as many epochs as the time allows."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ choice = import_module("graphseq.comparison.choice")
 
 @pytest.fixture
 def pilots(monkeypatch: pytest.MonkeyPatch) -> dict[str, tuple[float, float]]:
-    """Seconds of an epoch and of the ranking by family; 1 and 0 where a test names none."""
+    """Seconds of an epoch and of the ranking by family; 1 and 0 by default."""
     seconds: dict[str, tuple[float, float]] = {}
     monkeypatch.setattr(
         choice, "_pilot", lambda entry, split, seed: seconds.get(entry.model, (1.0, 0.0))

@@ -1,4 +1,4 @@
-"""Comparisons: what runs once, what is tested, what a folder holds and when it is taken over."""
+"""Comparisons: which models run once, the tests, the contents of the folder, and reuse of rows."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ SASREC = ("sasrec", {"hidden_channels": 4, "max_epochs": 2, "batch_size": 16})
 
 @pytest.fixture
 def fitted(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int]]:
-    """Every training that is run: family and seed."""
+    """Every training run: family and seed."""
     runs: list[tuple[str, int]] = []
     comparing = import_module("graphseq.comparison.compare")
     real = comparing.fit

@@ -1,4 +1,4 @@
-"""The lines of a comparison: how a caller may name models, and when two lines are the same."""
+"""The lines of a comparison: ways to name models, and equality of lines."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ KNOWN = [
 
 
 class Mine(gs.models.SASRec):
-    """A family of one's own."""
+    """A custom family."""
 
 
 def named(models: Any) -> list[tuple[str, str, dict[str, Any], dict[str, Any]]]:

@@ -1,4 +1,4 @@
-"""Families that beat counting are named by what a comparison on the validation part measured."""
+"""Families that beat counting models, measured by a comparison on the validation part."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from graphseq.models import suggest
 
 
 def a_split() -> gs.Split:
-    """Sessions in which the item after next depends on the last two, which counting cannot see."""
+    """Sessions in which the next item depends on the last two, which counting models cannot
+    learn."""
     shape = {"num_categories": 2, "pattern": 1.0, "loops": 0.0, "repeats": 0.0}
     log = gs.generate_sessions(400, 40, mean_length=8, seed=1, **shape)
     return gs.session_split(log, 0.2, validation=0.3)

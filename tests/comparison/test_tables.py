@@ -1,4 +1,4 @@
-"""Tables from a record: every number from its rows, and signs that LaTeX would take for its own."""
+"""Tables from a record: every number comes from its rows, and LaTeX characters are escaped."""
 
 from __future__ import annotations
 

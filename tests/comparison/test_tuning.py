@@ -1,4 +1,4 @@
-"""The search: three tiny trials, resumed, on validation alone; spaces that fit their families."""
+"""The search: three tiny trials on the validation part, resumed; spaces match their families."""
 
 from __future__ import annotations
 

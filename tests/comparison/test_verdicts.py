@@ -1,4 +1,4 @@
-"""Paired tests between models: values against the report's own, Holm by hand, the words."""
+"""Paired tests between models: equal to the report's own test, Holm by hand, and the sentences."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Arguments of compare and tune of another type or range say what they are."""
+"""Errors of compare and tune for arguments of a wrong type or range."""
 
 from pathlib import Path
 from typing import Any
@@ -65,7 +65,7 @@ def test_folder_that_cannot_be_written_to_is_refused_before_training(tmp_path: P
 
 
 class Never(gs.models.Popularity):
-    """A model that must not be counted."""
+    """A model that must not be fitted."""
 
     def count(self, *arguments: object, **options: object) -> None:
         raise AssertionError("trained before the folder was looked at")

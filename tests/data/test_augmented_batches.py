@@ -1,4 +1,4 @@
-"""Augmented samples: their targets, what comes along, and on what they depend."""
+"""Augmented samples: their targets and fields, and what they depend on."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The embedded data set: its counts, its order, its card and its terms."""
+"""The embedded data set: its counts, order, card and license terms."""
 
 from __future__ import annotations
 

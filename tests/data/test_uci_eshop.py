@@ -1,4 +1,5 @@
-"""The embedded shop: its counts, its features, its terms, and that it is the publisher's data."""
+"""The embedded shop: its counts, features and license terms, and equality to the publisher's
+data."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is no log, no dataset, no seed: every function of the data says so, and what to pass."""
+"""Arguments of the wrong type: every function of the data room names them and what to pass."""
 
 from collections.abc import Callable
 from typing import Any

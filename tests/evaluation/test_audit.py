@@ -1,4 +1,4 @@
-"""The audit of a split: every planted fault is found, honest splits pass."""
+"""The audit of a split: every planted fault is found, correct splits pass."""
 
 from dataclasses import replace
 

@@ -1,4 +1,4 @@
-"""What does not fit is refused in one sentence that says what is wrong."""
+"""Wrong input raises an error of one sentence that states what is wrong."""
 
 from dataclasses import replace
 
@@ -21,7 +21,7 @@ SPLIT = gs.session_split(gs.generate_sessions(num_sessions=60, num_items=20, see
 
 
 class Shaped(SessionModel):
-    """Scores of a shape that does not fit."""
+    """Scores of a wrong shape."""
 
     def __init__(self, *shape):
         super().__init__(SPLIT.num_items)

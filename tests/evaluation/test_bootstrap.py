@@ -1,4 +1,4 @@
-"""The bootstrap: clusters drawn whole, pairs together, seeds too; coverage simulated."""
+"""The bootstrap: whole clusters, pairs and seeds are drawn; coverage by simulation."""
 
 import numpy as np
 import pytest

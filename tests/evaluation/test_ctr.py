@@ -17,7 +17,7 @@ from graphseq.models.base import SessionModel
 
 
 class ByCode(SessionModel):
-    """Scores items by code, whatever the session; remembers what it was asked."""
+    """Scores items by code, for any session; records its inputs."""
 
     def score(self, batch: Batch, items: Tensor | None = None) -> Tensor:
         assert items is not None

@@ -1,4 +1,4 @@
-"""The whole evaluation against loops and by hand, for models of every kind."""
+"""The whole evaluation against loops and by hand, for all kinds of models."""
 
 import math
 from dataclasses import replace
@@ -58,7 +58,7 @@ class PrefixByPrefix(LastAndMean):
 
 
 class NextLetter(SessionModel):
-    """Counts nothing: recommends the letters after the last one, never those before it."""
+    """Has no counts: recommends the letters after the last one, never the letters before it."""
 
     def score(self, batch, items=None):
         last = batch.click_item[batch.click_ptr[1:] - 1, None]

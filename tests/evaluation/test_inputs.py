@@ -1,4 +1,4 @@
-"""What is no model, no sessions or no device is named; ids of another type are never a 0.0."""
+"""Wrong models, sessions and devices are named; ids of another type never give a score of 0.0."""
 
 from __future__ import annotations
 

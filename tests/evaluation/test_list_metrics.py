@@ -1,4 +1,4 @@
-"""The textbook metrics over lists: by hand, and equal to the rank-based ones."""
+"""The usual metrics over lists: by hand, and equal to the rank-based metrics."""
 
 import math
 

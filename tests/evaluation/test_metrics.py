@@ -1,4 +1,4 @@
-"""Metrics from places: averages over every order of a tie, chance for a model without opinion."""
+"""Metrics from places: averages over every order of a tie, and chance level for equal scores."""
 
 import itertools
 import math

@@ -1,4 +1,4 @@
-"""The audit of a model: honest families pass, those that read their batch or the future do not."""
+"""The audit of a model: correct families pass, models that read their batch or the future fail."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""What a signature calls an int, a number or a truth is one, in every family."""
+"""Arguments of every family are checked against the types of its signature."""
 
 import copy
 import inspect

@@ -1,4 +1,4 @@
-"""What a model declares is checked as it is made, and honored by all that read it."""
+"""Declarations of a model are checked at construction, and used everywhere."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from graphseq.models import MODELS, SASRec, SessionModel, WithUser
 
 
 class Mean(SessionModel):
-    """The mean of the clicked items' embeddings; it keeps what it was shown."""
+    """The mean of the clicked items' embeddings; it records its inputs."""
 
     def __init__(self, num_items: int, width: int = 4, *, newest: int | None = None) -> None:
         super().__init__(num_items)

@@ -1,4 +1,4 @@
-"""Models say what they can read, and what a method of one's own gave in the wrong shape."""
+"""Models report inputs they cannot read, and wrong shapes from custom methods."""
 
 from __future__ import annotations
 

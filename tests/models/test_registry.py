@@ -1,4 +1,4 @@
-"""A class registers itself, from wherever it is written, and all of graphseq knows its name."""
+"""A class registers itself from any module, and all of graphseq knows its name."""
 
 from __future__ import annotations
 

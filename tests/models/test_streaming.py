@@ -1,4 +1,4 @@
-"""Click by click, in every family: equal to a fresh computation, with codes or with ids."""
+"""Click by click, in every family: equal to a full computation, with codes or with ids."""
 
 from __future__ import annotations
 

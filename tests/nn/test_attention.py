@@ -18,7 +18,7 @@ KINDS = ["pre_norm", "post_norm", "published"]
 
 
 def shake(module: torch.nn.Module) -> None:
-    """Weights far from their start, so that every term of an equation shows in its result."""
+    """Weights far from their initial values, so that every term of an equation matters."""
     torch.manual_seed(0)
     for parameter in module.parameters():
         torch.nn.init.normal_(parameter, std=0.5)

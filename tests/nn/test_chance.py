@@ -1,4 +1,4 @@
-"""Draws from a generator of one's own: the same numbers as by a seed, and no one else's state."""
+"""Draws from a separate generator: the same numbers as with a seed, without side effects."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Dropout: what it drops, what it keeps, and that chance alone decides."""
+"""Dropout: what it drops and keeps, and that draws are random."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Weights of authors' code under our names: cut, dropped, copied, and refused."""
+"""Weights of authors' code under new names: split, dropped, copied, and errors."""
 
 from __future__ import annotations
 

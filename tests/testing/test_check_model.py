@@ -1,4 +1,4 @@
-"""The checker of models: a right one passes, and each wrong one fails by its own sentence."""
+"""The checker of models: a correct model passes, and each wrong one fails with its own message."""
 
 from __future__ import annotations
 

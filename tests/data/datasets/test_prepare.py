@@ -1,4 +1,4 @@
-"""Each data set's script makes its files from a small download in the publisher's layout."""
+"""Each data set's script prepares its files from a small download in the publisher's layout."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ SCRIPTS = Path(__file__).resolve().parents[3] / "datasets"
 
 
 def prepare(name: str, *arguments: Any) -> None:
-    """Runs a script as a program with these arguments."""
+    """Runs a script with these arguments."""
     spec = importlib.util.spec_from_file_location("prepare", SCRIPTS / name / "prepare.py")
     assert spec is not None
     assert spec.loader is not None
@@ -44,7 +44,7 @@ def test_every_data_set_has_a_script_and_its_card_says_so() -> None:
 def naive(
     clicks: list[tuple[int, str, int]], seconds: int, newest: float | None
 ) -> tuple[list[list[int]], list[list[int]]]:
-    """The same by loops over sessions."""
+    """The same with loops over sessions."""
     lists: dict[int, list[str]] = {}
     date: dict[int, int] = {}
     for session, item, day in clicks:

@@ -1,4 +1,4 @@
-"""Data sets by name: what is said when something is missing, and the cards against the files."""
+"""Data sets by name: errors for missing files, and the statistics of the cards."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Published pickles: read as pickle would read them, in bounds, and never executed."""
+"""Published pickles: read like pickle does, within bounds, and never executed."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ LISTS = st.lists(st.lists(st.integers(0, 3), min_size=2, max_size=6), min_size=1
 
 
 class Runs:
-    """Writes a file when it is unpickled: what a hostile pickle could do."""
+    """Writes a file when it is unpickled, like a hostile pickle."""
 
     def __init__(self, path: Path) -> None:
         self.path = path

@@ -1,4 +1,4 @@
-"""Readers of published formats: small files by hand, the real ones by their known counts."""
+"""Readers of published formats: small files by hand, real files by their known counts."""
 
 from __future__ import annotations
 

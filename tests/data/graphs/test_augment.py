@@ -1,4 +1,4 @@
-"""Augmentations: what each may change, and that a session's changes are its own affair."""
+"""Augmentations: what each may change, and that changes of a session are independent of others."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Datasets of session graphs: which samples there are, and that a batch is its single graphs."""
+"""Datasets of session graphs: their samples, and batches equal to their single graphs."""
 
 from __future__ import annotations
 

@@ -14,7 +14,7 @@ from graphseq.data.sessions.vocabulary import Vocabulary
 
 
 def naive(sessions: list[list[int]], steps: int, size: int) -> list[list[tuple[int, int]]]:
-    """Neighbours and counts of each item, highest count and smallest code first."""
+    """Neighbors and counts of each item, highest count and smallest code first."""
     counts: dict[int, Counter[int]] = {item: Counter() for item in range(size)}
     for session in sessions:
         known = [item for item in session if item < size]

@@ -1,4 +1,4 @@
-"""What a PyG user tries with session graphs: transforms, copies, selections, loaders of PyG."""
+"""PyG's own tools on session graphs: transforms, copies, selections, loaders."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ raw_sessions = st.lists(st.lists(st.integers(0, 4), min_size=1, max_size=6), min
 
 
 def graphs_of(lists: list[list[int]]) -> Batch:
-    """Session graphs with every kind of field, ``country`` a session field of one's own."""
+    """Session graphs with every kind of field, with ``country`` as a custom session field."""
     ptr = torch.tensor([0, *map(len, lists)]).cumsum(0)
     size = int(ptr[-1])
     return build_session_graphs(

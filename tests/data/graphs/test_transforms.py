@@ -1,4 +1,4 @@
-"""Transforms of single graphs and of batches give the same, and what they say."""
+"""Transforms of single graphs and of batches give the same result, and their errors."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The order of batches: every sample once, ranks apart, the same for the same seed."""
+"""The order of batches: every sample once, disjoint ranks, and reproducible by seed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Random orders without memory: each number once, no order the eye can see."""
+"""Random orders without memory: each number once, without visible order."""
 
 from __future__ import annotations
 

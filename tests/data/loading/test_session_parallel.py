@@ -1,4 +1,4 @@
-"""Lanes against a walk written down lane by lane, as the authors' code goes."""
+"""Lanes against a naive walk lane by lane, as in the authors' code."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def dataset() -> SessionGraphDataset:
 
 
 def walk(lists: list[list[int]], num_lanes: int) -> list[list[Row]]:
-    """Each lane has a list of clicks to come; an empty one takes the next session in order."""
+    """Each lane has a list of remaining clicks; an empty lane takes the next session in order."""
     waiting = [list(session) for session in lists]
     lanes: list[list[int]] = [[] for _ in range(num_lanes)]
     steps = []

@@ -1,4 +1,4 @@
-"""Batches of shards: each sample once an epoch, in steps that do not depend on how many read."""
+"""Batches of shards: each sample once per epoch, in steps independent of the number of readers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Shards: every session in one, one vocabulary, whoever builds them."""
+"""Shards: each session is in one shard, with one vocabulary, for every kind of executor."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def small_batches(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def rows(sessions: Sessions) -> list[tuple[Any, ...]]:
-    """The log, one tuple a click; missing values as text, which equals itself."""
+    """The log, one tuple per click; missing values as text, which equals itself."""
     return list(
         sessions.to_frame().astype(object).fillna("missing").itertuples(index=False, name=None)
     )

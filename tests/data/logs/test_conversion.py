@@ -1,4 +1,4 @@
-"""Logs larger than memory: what is built on disk is what memory would have held."""
+"""Logs larger than memory: sessions built on disk equal sessions built in memory."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from graphseq.data.storage import FolderWriter
 
 @pytest.fixture(autouse=True)
 def small_batches(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Batches of three rows: a few clicks take the way of many."""
+    """Batches of three rows, so that a few clicks use the same code path as many."""
     monkeypatch.setattr(coded_log, "ROWS_PER_BATCH", 3)
 
 

@@ -1,4 +1,4 @@
-"""Ids keep their value, whatever type they come in, or are refused before anything is made."""
+"""Ids of any type keep their value, or raise an error before anything is built."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ def test_ids_options_ask_for_text_or_integers() -> None:
 
 @given(st.lists(st.none() | st.integers(-(2**63), 2**63 - 1), min_size=1))
 def test_integers_with_missing_values_are_never_floats(values: list[int | None]) -> None:
-    """995 users became 736 where ids went through float64."""
+    """Regression: 995 users became 736 because ids were converted to float64."""
     there = list(dict.fromkeys(v for v in values if v is not None))
     for column in (
         series_of_arrow(pa.array(values, pa.int64()), "user"),
@@ -121,7 +121,7 @@ def test_integers_with_missing_values_are_never_floats(values: list[int | None])
              str(2**63 - 1), str(2**63), str(2**64 - 1), str(2**64), str(-(2**63)), ""]
 )  # fmt: skip
 def test_text_is_an_integer_only_where_it_is_written_as_one(text: str, tmp_path: Path) -> None:
-    """The same in memory and larger than it; one value that is none makes a column text."""
+    """The same in memory and on disk; one value that is not an integer makes the column text."""
     whole = text != "" and text == str(int(text)) if text.lstrip("-").isdecimal() else False
     whole = whole and -(2**63) <= int(text) < 2**64
     other = "5"

@@ -1,4 +1,4 @@
-"""Sessions as lists, arrays, tensors and columns are the numbers and the text that they hold."""
+"""Sessions from lists, arrays, tensors and columns keep their numbers and text."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Logs in files: the same sessions as from a frame, and clear words for files that are not."""
+"""Logs in files: the same sessions as from a frame, and clear errors for other files."""
 
 from __future__ import annotations
 

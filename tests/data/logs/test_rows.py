@@ -1,4 +1,4 @@
-"""One session per row: lists of every library and file become the same clicks, row by row."""
+"""One session per row: lists from every library and file format give the same clicks."""
 
 from __future__ import annotations
 

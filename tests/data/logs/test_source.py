@@ -1,4 +1,4 @@
-"""The door: one log gives the same sessions in whatever form it comes, or says why it is none."""
+"""Opening logs: one log gives the same sessions in every form, or a clear error."""
 
 from __future__ import annotations
 

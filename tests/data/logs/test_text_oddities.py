@@ -1,4 +1,4 @@
-"""Text files as people write them: comments, odd line ends, lines of blanks, names given twice."""
+"""Unusual text files: comments, odd line ends, blank lines, duplicate names."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from graphseq.data import Sessions
 
 
 def lists_of(tmp_path: Path, content: bytes, **options: object) -> list[list[object]]:
-    """What the file holds, read in memory and by way of a folder."""
+    """The lists in the file, read in memory and through a folder."""
     path = tmp_path / "log.csv"
     path.write_bytes(content)
     found = Sessions.from_frame(path, **options).to_lists()  # type: ignore[arg-type]

@@ -1,4 +1,4 @@
-"""Times that are text but not ISO 8601: one format for all, and what is written otherwise."""
+"""Times as text that is not ISO 8601: one format for all, and errors for other values."""
 
 from __future__ import annotations
 

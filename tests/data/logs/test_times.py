@@ -1,4 +1,4 @@
-"""Moments and durations are read one way, exactly, whether they are data or arguments."""
+"""Timestamps and durations are read in the same exact way in data and in arguments."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Specs of features, found in sessions or given, and the codes of their values."""
+"""Specs of features, from sessions or given, and the codes of their values."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Filters: against naive loops, with every field carried along and every loss counted."""
+"""Filters against naive loops; all fields are kept and all removals counted."""
 
 from collections import Counter
 from dataclasses import replace
@@ -33,7 +33,7 @@ CALLS = {
 
 
 def naive(name, lists):
-    """What a filter leaves, by loops over plain lists."""
+    """The result of a filter, by loops over plain lists."""
     if name == "length":
         return [clicks for clicks in lists if len(clicks) >= 2]
     if name == "collapse":

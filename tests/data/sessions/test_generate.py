@@ -1,4 +1,4 @@
-"""Generated sessions: the planted structure is recovered by counting, and only where it lies."""
+"""Generated sessions: counting recovers the planted structure, and only where it was planted."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def steps(sessions: Sessions, order: int) -> np.ndarray:
 
 
 def most_likely_share(context: np.ndarray, following: np.ndarray) -> float:
-    """How often the most frequent follower of its context is what follows."""
+    """How often the most frequent next item of a context is the next item."""
     pairs, counts = np.unique(np.column_stack([context, following]), axis=0, return_counts=True)
     _, first = np.unique(pairs[:, :-1], axis=0, return_index=True)
     return float(np.maximum.reduceat(counts, first).sum() / counts.sum())

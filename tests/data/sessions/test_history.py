@@ -1,4 +1,4 @@
-"""Joined sessions against loops over users, and targets that stay what they were."""
+"""Joined sessions against loops over users, with unchanged targets."""
 
 import numpy as np
 import pandas as pd

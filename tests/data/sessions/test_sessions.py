@@ -1,4 +1,4 @@
-"""Sessions: made from lists and logs, cut, and told apart."""
+"""Sessions: built from lists and logs, cut, and compared."""
 
 from __future__ import annotations
 
@@ -506,7 +506,7 @@ def test_with_item_features_of_other_items_or_twice_is_refused():
 
 
 def parts_of_a_log() -> list[Sessions]:
-    """Two logs, each in vocabularies of its own."""
+    """Two logs with separate vocabularies."""
     frames = [
         {"session_id": [1, 1, 2], "item_id": ["a", "b", "c"], "time": [1, 2, 3]},
         {"session_id": [3, 3], "item_id": ["d", "a"], "time": [4, 5]},

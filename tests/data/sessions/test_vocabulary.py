@@ -1,4 +1,4 @@
-"""Ids and codes: both ways, whatever type the ids come in."""
+"""Ids and codes in both directions, for ids of any type."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Rolling windows: each is the temporal split of what it holds, and none sees what comes later."""
+"""Rolling windows: each equals the temporal split of its sessions, without later data."""
 
 from __future__ import annotations
 

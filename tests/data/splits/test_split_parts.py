@@ -1,4 +1,4 @@
-"""The Split itself: parts that do not fit together are refused."""
+"""The Split class: parts that do not match raise errors."""
 
 import pytest
 

@@ -47,7 +47,7 @@ def targets(part):
 
 
 def naive_report(split):
-    """The columns of the report that a part tells by itself, by loops."""
+    """The columns of the report that depend on one part only, by loops."""
     rows = {}
     for name, part in parts(split).items():
         aims = targets(part)
@@ -67,7 +67,7 @@ def naive_report(split):
 
 
 def assert_well_formed(split):
-    """What holds for every split, whatever made it."""
+    """Properties of every split, independent of its kind."""
     occurring = {item for clicks in split.train.to_lists() for item in clicks} - {None}
     assert set(split.train.vocabulary.ids) == occurring
     assert split.num_items == len(occurring) == split.catalog.num_items

@@ -1,4 +1,4 @@
-"""Folders that are exchanged in one step: whole at any moment, whoever dies in between."""
+"""Folders that are exchanged atomically: complete at any time, even if a writer dies."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ ONE, TWO = [["a", "b", "a"]] * 7, [["c", "d"], ["d"]] * 9
 
 @pytest.fixture(params=["exchange", "two renames"])
 def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    """Both ways of giving a folder its name."""
+    """Both ways of renaming a folder."""
     if request.param == "two renames":
         monkeypatch.setattr(exchange, "_exchange", lambda one, other: False)
     return str(request.param)
 
 
 def replaced_meanwhile(folder: Path, turns: Callable[[], Any], times: int) -> list[Any]:
-    """What ``turns`` gives again and again, while another thread saves one and two in turn."""
+    """Repeated results of ``turns``, while another thread alternately saves one and two."""
     stop = threading.Event()
     errors: list[BaseException] = []
 

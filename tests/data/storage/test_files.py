@@ -1,4 +1,4 @@
-"""One file of named arrays and plain values: it comes back whole, or not at all."""
+"""One file of named arrays and plain values: it is read back completely, or raises an error."""
 
 from __future__ import annotations
 

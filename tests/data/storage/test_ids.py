@@ -1,4 +1,4 @@
-"""Ids as arrays: all kinds come back with their types, and no array can hurt the process."""
+"""Ids as arrays: all kinds keep their types, and damaged arrays cannot crash the process."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Rules of values from files: what each lets pass, and what its error says."""
+"""Rules for values from files: what each accepts, and its error message."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def built(
     g: Mapping[str, Any] | None = None,
     h: object = None,
 ) -> None:
-    """What arguments of every kind are checked against."""
+    """A function with arguments of every kind."""
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Saved sessions: they come back whole, memory-mapped, or not at all."""
+"""Saved sessions: read back completely and memory-mapped, or an error."""
 
 from __future__ import annotations
 

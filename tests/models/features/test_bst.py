@@ -225,7 +225,7 @@ def test_bst_wrong_setting_raises_naming_it(arguments: dict, message: str) -> No
 
 
 def ring(with_feature: bool, seed: int = 0) -> Sessions:
-    """Walks on a ring of ten items whose next step a click feature tells, and nothing else."""
+    """Walks on a ring of ten items whose next step is determined only by a click feature."""
     generator = np.random.default_rng(seed)
     forward = generator.integers(0, 2, (200, 8))
     step = np.where(forward == 1, 1, -1)

@@ -195,7 +195,7 @@ def test_bst_ranker_every_parameter_gets_a_gradient_in_training() -> None:
 
 
 def ring(seed: int) -> Sessions:
-    """Walks on a ring of ten items whose next step a click feature tells, and nothing else."""
+    """Walks on a ring of ten items whose next step is determined only by a click feature."""
     forward = np.random.default_rng(seed).integers(0, 2, (300, 6))
     step = np.where(forward == 1, 1, -1)
     start = np.random.default_rng(seed + 1).integers(0, 10, (300, 1))

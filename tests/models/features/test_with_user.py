@@ -1,4 +1,4 @@
-"""A user's vector on top of any family: added where it must be, and nowhere else."""
+"""A user's vector on top of any family: added where it belongs, and nowhere else."""
 
 import logging
 
@@ -155,7 +155,7 @@ def test_with_user_base_that_reads_all_sessions_is_given_them():
 
 
 def favorites(num_sessions=300, seed=0):
-    """Sessions of any item, then the user's own favorite: clicks alone cannot tell it."""
+    """Sessions of any item, then the user's favorite, which clicks alone cannot predict."""
     rng = np.random.default_rng(seed)
     users = rng.integers(0, 5, num_sessions)
     lists = [[int(rng.integers(5, 12)), int(user)] for user in users]

@@ -199,7 +199,7 @@ def test_hgru4rec_unknown_first_click_leaves_sessions_apart():
 
 
 def remembered(num_users=120, seed=0):
-    """Two sessions a user: what comes last in the second one, only the first one tells."""
+    """Two sessions per user: only the first one determines the last item of the second."""
     rng = np.random.default_rng(seed)
     lists, users = [], []
     for user in range(num_users):

@@ -1,4 +1,4 @@
-"""HSTU: what it knows of time, and one pass against prefixes. Its layers: tests/nn/test_hstu.py."""
+"""HSTU: its use of time, and one pass against prefixes. Its layers: tests/nn/test_hstu.py."""
 
 from __future__ import annotations
 

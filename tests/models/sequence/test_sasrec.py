@@ -1,4 +1,4 @@
-"""SASRec against a published program, prefix by prefix, and beyond its longest window."""
+"""SASRec against the authors' code, prefix by prefix, and beyond its longest window."""
 
 from __future__ import annotations
 

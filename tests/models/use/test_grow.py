@@ -1,4 +1,4 @@
-"""Growing models: first rows of new items by hand, users, codes of another log, and refusals."""
+"""Growing models: initial rows of new items by hand, users, codes of another log, and errors."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Models read by many threads: modes come back, answers stay the same; blocks bound the memory."""
+"""Models used by many threads: modes are restored, results stay the same; blocks bound memory."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Items to allow or to exclude: every form stands for the same codes; wrong ones are refused."""
+"""Items to allow or to exclude: every form gives the same codes; wrong ones raise errors."""
 
 from __future__ import annotations
 

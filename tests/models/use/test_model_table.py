@@ -1,4 +1,4 @@
-"""The table of families says what their classes say."""
+"""The table of families agrees with their classes."""
 
 import pandas as pd
 import pytest
@@ -35,7 +35,7 @@ def test_table_row_is_what_the_class_says(name):
 
 def test_table_follows_a_family_that_is_added(monkeypatch):
     class Mine(SessionModel):
-        """Keeps its state, and says so."""
+        """Declares that it keeps its state."""
 
         traits = Traits("a guess", True, "none", True, "nothing")
         samples = "pairs"

@@ -1,4 +1,4 @@
-"""Saved models: the same scores and ids after loading, and nothing half written or half read."""
+"""Saved models: the same scores and ids after loading, and no partial writes or reads."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def markov() -> MarkovChain:
 
 
 class Own(SessionModel):
-    """A model of a user's own, with weights that are shared and a setting that is a list."""
+    """A custom model with shared weights and a setting that is a list."""
 
     def __init__(self, num_items: int, sizes: list[int] | None = None) -> None:
         super().__init__(num_items)

@@ -1,4 +1,4 @@
-"""Suggestions by the sessions' own figures: each kind of sessions gets its family, and why."""
+"""Suggestions from statistics: each kind of sessions gets its family, with a reason."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""Ties proof against rounding: equal items tie wherever they stand, and nothing else does."""
+"""Ties robust to rounding: equal items tie at any position, and other items do not."""
 
 from __future__ import annotations
 
