@@ -1,1 +1,1 @@
-"""What the studies share: arguments and output, tables of the docs, the picture, files to read."""
+"""Shared by the studies: arguments and output, tables of the docs, the picture, file layouts."""

@@ -1,6 +1,6 @@
-"""Small files in exactly the layouts of published ones: header, separators, quotes, times, zeros.
+"""Small files in exactly the layouts of published files: header, separators, quotes, times, zeros.
 
-The values are made up; what a line looks like is the publisher's.
+The values are made up; the form of a line is the publisher's.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ START = 1_396_000_000  # 28 March 2014, in seconds
 
 
 def clicks(num_sessions: int = 60, num_items: int = 40) -> pd.DataFrame:
-    """Clicks in the order of time: session, user, item, time in seconds, position in the session.
+    """Clicks ordered by time: session, user, item, time in seconds, position in the session.
 
     Users have several sessions, hours apart; within a session, clicks are seconds to minutes apart.
     """

@@ -1,4 +1,4 @@
-"""Published tables: what their files hold, and our rows beside theirs."""
+"""Published tables: the contents of their files, and our rows next to theirs."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ FOLDER = Path(__file__).parent.parent / "published"
 TABLES = sorted(file.stem for file in FOLDER.glob("*.json"))
 
 NORMAL = 1.96
-"""Standard errors in half of a 95 % interval."""
+"""Number of standard errors in half of a 95 % interval."""
 
 
 def published(table: str) -> dict[str, Any]:
-    """What is published on a table, from its committed file.
+    """The published numbers of a table, from its committed file.
 
     Raises:
         ValueError: If there is no such table.
@@ -31,14 +31,14 @@ def published(table: str) -> dict[str, Any]:
 
 
 def side_by_side(content: Mapping[str, Any], table: Mapping[str, Any]) -> str:
-    """Our mean and interval beside the published number of each row, as a table of Markdown.
+    """Our mean and interval next to the published number of each row, as a Markdown table.
 
-    Rows are in the order of our figures; published ones without a row of ours come last.
-    ``reached``: no metric of ours lies more than one standard error below the published one.
+    Rows are in the order of our numbers; published rows without ours come last. ``reached``: none
+    of our metrics is more than one standard error below the published one.
 
     Args:
         content: The record of a comparison.
-        table: What is published.
+        table: The published numbers.
     """
     metrics, also = table["metrics"], table.get("also", [])
     frame = gs.Comparison(content).to_frame().sort_values(metrics[-1], ascending=False)
@@ -60,11 +60,11 @@ def side_by_side(content: Mapping[str, Any], table: Mapping[str, Any]) -> str:
 
 
 def goal_of(content: Mapping[str, Any], table: Mapping[str, Any]) -> str:
-    """One sentence on the goal of a table: the row nearest to it, and how far that is.
+    """One sentence on the goal of a table: the closest row, and its distance.
 
     Args:
         content: The record of a comparison.
-        table: What is published, with a ``goal`` per metric.
+        table: The published numbers, with a ``goal`` per metric.
     """
     goal = table["goal"]
     frame = gs.Comparison(content).to_frame()
@@ -77,7 +77,7 @@ def goal_of(content: Mapping[str, Any], table: Mapping[str, Any]) -> str:
 
 
 def audit_of(name: str, audits: Mapping[str, Any]) -> str:
-    """What the audit of a data set found, in a few words: its verdict, and every fault.
+    """The result of a data set's audit in a few words: its verdict, and every fault.
 
     Args:
         name: The data set.
@@ -98,7 +98,7 @@ def _line(cells: Iterable[str]) -> str:
 
 
 def _ours(found: pd.Series, metrics: Iterable[str]) -> str:
-    """Mean and half of the interval of each metric."""
+    """Mean and half interval of each metric."""
     halves = {name: (found[f"{name} high"] - found[f"{name} low"]) / 2 for name in metrics}
     return " / ".join(f"{found[name]:.4f} ± {half:.4f}" for name, half in halves.items())
 
@@ -106,7 +106,7 @@ def _ours(found: pd.Series, metrics: Iterable[str]) -> str:
 def _theirs(
     row: Mapping[str, Any], metrics: Iterable[str], found: pd.Series | None = None
 ) -> list[str]:
-    """Cells of a published row: numbers, whether ours reach them, source, and the choice."""
+    """Cells of a published row: numbers, whether ours reach them, source, and choice of epochs."""
     numbers = {name: row[name] for name in metrics if name in row}
     reached = "-"
     if found is not None and numbers:

@@ -1,4 +1,4 @@
-"""What the scripts share: how a command line is told, and how a script ends."""
+"""Shared by the scripts: the command line as text, and errors."""
 
 from __future__ import annotations
 
@@ -11,18 +11,19 @@ import graphseq as gs
 
 
 def part_size(text: str) -> float:
-    """The size of a validation part on a command line: clicks are whole, shares and days not."""
+    """The size of a validation part on a command line: a whole number of clicks, or a share or
+    days."""
     return int(text) if text.isdigit() else float(text)
 
 
 def command(module: str, argv: list[str] | None) -> str:
-    """The command line that makes the same file again."""
+    """The command line that reproduces the file."""
     return f"python -m {module} {shlex.join(sys.argv[1:] if argv is None else argv)}".strip()
 
 
 @contextmanager
 def said() -> Iterator[None]:
-    """Ends the script with one sentence where an argument or a file is wrong, or by Ctrl-C."""
+    """Ends the script with one sentence if an argument or a file is wrong, or on Ctrl-C."""
     try:
         yield
     except (ValueError, ModuleNotFoundError) as error:
@@ -34,5 +35,5 @@ def said() -> Iterator[None]:
 
 
 def print_table(comparison: gs.Comparison) -> None:
-    """The table in per cent, best first, and the tests of the best model in words."""
+    """Prints the table in per cent, best first, and the tests of the best model in words."""
     print("\n".join([comparison.to_markdown(), "", *comparison.sentences()]))

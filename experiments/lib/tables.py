@@ -1,9 +1,9 @@
-"""Fills the tables of README and docs from the committed JSON files, so that none is typed.
+"""Fills the tables of README and docs from the committed JSON files.
 
-A table stands between ``<!-- table: FILE -->`` and ``<!-- end -->``; FILE lies in docs/results.
+A table is between ``<!-- table: FILE -->`` and ``<!-- end -->``; FILE is in docs/results.
 ``FILE brief`` has fewer tests, ``FILE only a; b`` these rows; ``FILE published`` has the published
-numbers beside ours, the goal and the verdict of the audit. ``<!-- table: models -->`` is that of
-the families, made from their classes. The file of a study is told by the study itself.
+numbers next to ours, the goal and the verdict of the audit. ``<!-- table: models -->`` is the table
+of families, made from their classes. A study formats its own file.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ TABLE = re.compile(
 
 
 def part_of(content: dict[str, Any], names: list[str]) -> dict[str, Any]:
-    """The rows of these models, or those of a benchmark that hold one of these words."""
+    """The rows of these models, or the rows of a benchmark with one of these words."""
     rows = [row for row in content["rows"] if any(name in row.values() for name in names)]
     if missing := [name for name in names if not any(name in row.values() for row in rows)]:
         raise ValueError(f"No row is of {missing[0]!r}: see the file.")
@@ -59,15 +59,15 @@ def part_of(content: dict[str, Any], names: list[str]) -> dict[str, Any]:
 
 
 def study(content: dict[str, Any]) -> str:
-    """What a study found, in its own words."""
+    """The results of a study, as the study formats them."""
     module = import_module(f"experiments.studies.{content['study']}")
     return str(module.page(content))
 
 
 def comparison(content: dict[str, Any], *, brief: bool = False) -> str:
-    """The table of a ``results.json``, and the tests of the model that leads it in words.
+    """The table of a ``results.json``, and the tests of its best model in words.
 
-    ``brief``: the tests of the metric that orders the table alone.
+    ``brief``: only the tests of the metric that orders the table.
     """
     compared = gs.Comparison(content)
     said = [f"- {line}" for line in compared.sentences(compared.monitor if brief else None)]
@@ -75,7 +75,7 @@ def comparison(content: dict[str, Any], *, brief: bool = False) -> str:
 
 
 def beside_published(content: dict[str, Any], name: str, audits: dict[str, Any]) -> str:
-    """The rows of a published table: ours beside theirs, the goal, and the audit of the split."""
+    """The rows of a published table: ours next to theirs, the goal, and the audit of the split."""
     table = published(name)
     parts = [side_by_side(content, table)]
     if "goal" in table:
@@ -98,7 +98,7 @@ def benchmark(content: dict[str, Any]) -> str:
 
 
 def page_of(name: str) -> Path | None:
-    """The page of a family: its own, or the one it shares, as ``bst_ranker`` does with ``bst``."""
+    """The page of a family: its own, or a shared one, as for ``bst_ranker`` and ``bst``."""
     parts = name.split("_")
     stems = ["_".join(parts[:end]) for end in range(len(parts), 0, -1)]
     pages = [ROOT / "docs" / "models" / f"{stem}.md" for stem in stems]
@@ -118,7 +118,7 @@ def families() -> str:
 
 
 def origin(content: dict[str, Any]) -> str:
-    """The command behind a table, the machine and versions it ran on, and what to know of it."""
+    """The command of a table, its machine and versions, and its note."""
     machine, versions = content["machine"], content["versions"]
     note = f" {content['note']}" if content.get("note") else ""
     return (
@@ -129,7 +129,8 @@ def origin(content: dict[str, Any]) -> str:
 
 
 def fill(page: str, folder: Path = RESULTS) -> str:
-    """The page with every table made again from its file or, that of the models, the classes."""
+    """The page with every table regenerated from its file or, for the table of models, the
+    classes."""
 
     def table(match: re.Match[str]) -> str:
         if match[2] == "models":
