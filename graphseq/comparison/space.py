@@ -57,7 +57,7 @@ class Space:
         if not file.is_file():
             known = ", ".join(sorted(f.name.removesuffix(".json") for f in FOLDER.iterdir()))
             raise ValueError(
-                f"{base.model} has no search space of its own, as {known} have: write one, as in "
+                f"{base.model} has no predefined search space, as {known} have: write one, as in "
                 "{'arguments': {'hidden_channels': [64, 128]}}, and pass it."
             )
         return cls(base, json.loads(file.read_text(encoding="utf-8")))

@@ -293,7 +293,7 @@ class HSTULayers(torch.nn.Module):
             if self.num_buckets:
                 buckets = time_buckets(view, asked, click_time, self.num_buckets)
         elif request_time is not None:
-            raise ValueError("request_time needs click_time beside it: pass both, or neither.")
+            raise ValueError("request_time needs click_time: pass both, or neither.")
         for layer in self.layers:
             x = layer(x, view, buckets)  # [num_clicks, d]
         return x

@@ -192,7 +192,7 @@ def check_filled(features: ItemFeatures) -> None:
     if not features.is_filled:
         name = features.embedding.features[0].name
         raise ValueError(
-            f"The model was built with the item feature {name!r}, but knows no item's: call "
+            f"The model was built with the item feature {name!r}, but has no values of it: call "
             "model.attach(train.catalog()), as fit does."
         )
 

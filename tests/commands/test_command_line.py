@@ -73,7 +73,7 @@ def test_command_outside_the_repository_ends_with_one_sentence_and_code_2(tmp_pa
         (["compare", "uci-eshop", "--test", "2"], "--test goes with --split"),
         (["recommend", "nowhere", "LOG", *COLUMNS], "nowhere"),
         (["recommend", "nowhere", "LOG", *COLUMNS, "--to", "x.json"], "got x.json"),
-        (["tune", "LOG", *COLUMNS, "--model", "popularity"], "has no search space of its own"),
+        (["tune", "LOG", *COLUMNS, "--model", "popularity"], "has no predefined search space"),
     ],
 )
 def test_command_what_is_wrong_is_one_sentence(

@@ -110,7 +110,7 @@ def test_search_says_what_is_missing(
 ) -> None:
     with pytest.raises(ValueError, match="no model 'gru5rec': choose from popularity"):
         gs.tune(ring, "gru5rec")
-    with pytest.raises(ValueError, match="popularity has no search space of its own, as bert4rec"):
+    with pytest.raises(ValueError, match="popularity has no predefined search space, as bert4rec"):
         gs.tune(ring, "popularity")
     with pytest.raises(ValueError, match="monitor is 'hr@k'"):
         search(ring, monitor="recall")

@@ -107,14 +107,14 @@ def test_report_of_a_file_that_holds_none_is_refused(tmp_path, content):
     path = tmp_path / "report.bin"
     if content is not None:
         path.write_bytes(content)
-    with pytest.raises(ValueError, match=r"report\.bin is (missing|no graphseq\.report file)"):
+    with pytest.raises(ValueError, match=r"report\.bin is (missing|not a graphseq\.report file)"):
         Report.load(path)
 
 
 def test_report_of_another_parquet_file_is_refused(tmp_path):
     path = tmp_path / "report.bin"
     pd.DataFrame({"session": [1]}).to_parquet(path)
-    with pytest.raises(ValueError, match=r"report\.bin is (missing|no graphseq\.report file)"):
+    with pytest.raises(ValueError, match=r"report\.bin is (missing|not a graphseq\.report file)"):
         Report.load(path)
 
 

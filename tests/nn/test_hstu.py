@@ -172,7 +172,7 @@ def test_hstu_rows_too_long_and_requests_without_clicks_times_are_refused() -> N
     layers = HSTULayers(8, 6)
     with pytest.raises(ValueError, match="rows of at most 6 clicks, got one of 7"):
         layers(torch.randn(14, 8), PTR)
-    with pytest.raises(ValueError, match="request_time needs click_time beside it"):
+    with pytest.raises(ValueError, match="request_time needs click_time: pass both"):
         HSTULayers(8, 7)(torch.randn(14, 8), PTR, None, REQUEST)
 
 

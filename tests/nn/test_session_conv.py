@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
+from collections.abc import Callable
 from pathlib import Path
-
-ROOT = Path(__file__).resolve().parents[2]
 
 LAYERS = """
 import torch
@@ -35,18 +31,22 @@ print(own.propagate.__module__, own.edge_updater.__module__)
 """
 
 
-def test_generated_modules_live_in_memory_alone(tmp_path: Path) -> None:
-    environment = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
-    temporary, script = tmp_path / "temporary", tmp_path / "layers.py"
+def programs(folder: Path) -> dict[str, list[str]]:
+    temporary, script = folder / "temporary", folder / "layers.py"
     temporary.mkdir()
-    script.write_text(LAYERS)  # PyG generates nothing for a class that lies in no file
-    environment |= {"TMPDIR": str(temporary), "PYTHONPATH": str(ROOT)}
-    environment["TORCHINDUCTOR_CACHE_DIR"] = str(tmp_path / "torch")  # PyG's import makes it
-    done = subprocess.run(
-        [sys.executable, script], env=environment, capture_output=True, text=True, check=True
-    )
-    assert done.stdout.splitlines() == [
+    places = {"TMPDIR": str(temporary), "TORCHINDUCTOR_CACHE_DIR": str(folder / "torch")}
+    settings = f"import os, sys\nsys.dont_write_bytecode = False\nos.environ |= {places}\n"
+    script.write_text(settings + LAYERS)  # PyG generates nothing for a class that lies in no file
+    return {"layers": [str(script)]}
+
+
+def test_generated_modules_live_in_memory_alone(
+    finished: Callable[[str], tuple[Path, int, str]],
+) -> None:
+    folder, code, output = finished("layers")
+    assert code == 0, output
+    assert output.splitlines()[-2:] == [
         "[[0.0, 2.0, 4.0], [3.0, 6.0]]",
         "__main___Own_propagate __main___Own_edge_updater",
     ]
-    assert list(temporary.iterdir()) == []
+    assert list((folder / "temporary").iterdir()) == []

@@ -309,7 +309,7 @@ def test_damaged_part_of_a_folder_is_named(world: Any, tmp_path: Path) -> None:
     with torch.no_grad():
         other.items.bias += 1
     other.save(tmp_path / "r" / "model")  # a whole folder of another build
-    with pytest.raises(ValueError, match="model is of another build than what it lies in"):
+    with pytest.raises(ValueError, match="model belongs to another build than its folder"):
         gs.load(tmp_path / "r")
 
 

@@ -204,12 +204,12 @@ class Evil:
             "cut off",
             r"last\.ckpt is broken or cut off: make it again with graphseq\.fit without resume",
         ),
-        ("empty", r"no graphseq\.training file, or cut off"),
-        ("text", r"no graphseq\.training file"),
-        ("weights", r"no graphseq\.training file"),
+        ("empty", r"not a graphseq\.training file, or truncated"),
+        ("text", r"not a graphseq\.training file"),
+        ("weights", r"not a graphseq\.training file"),
         ("newer", "version 99 of the format, this graphseq reads version 3"),
-        ("code", r"no graphseq\.training file"),
-        ("pickle", r"no graphseq\.training file"),
+        ("code", r"not a graphseq\.training file"),
+        ("pickle", r"not a graphseq\.training file"),
     ],
 )
 def test_file_that_is_no_checkpoint_is_refused_and_none_of_its_code_run(

@@ -50,7 +50,7 @@ class EpochLoader(DataLoader[Batch]):
                 raise ValueError(f"{name} is a list of names, got {keys!r}: pass [{keys!r}].")
         if "collate_fn" in kwargs or "batch_sampler" in kwargs:
             raise ValueError(
-                f"{type(self).__name__} builds whole batches, in an order of its own: "
+                f"{type(self).__name__} builds whole batches in its own order: "
                 "torch_geometric.loader.DataLoader(dataset, ...) takes samplers and collate_fn."
             )
         as_read: Any = _as_it_is

@@ -171,7 +171,7 @@ def _first_targets(first_target: Ints, lengths: Ints, session_ptr: Ints, first: 
     torn = (np.arange(len(lengths)) > opening[history]) & (target > 1)
     if torn.any():
         raise ValueError(
-            f"{int(torn.sum())} sessions have clicks that are no targets after targets of their "
+            f"{int(torn.sum())} sessions have clicks that are not targets after targets of their "
             "user's earlier sessions: one history cannot hold them, with_history can."
         )
     ends = np.append(session_ptr[first[1:]], session_ptr[-1])

@@ -29,7 +29,7 @@ def read_json(path: str | os.PathLike[str]) -> Any:
     """The value in a JSON file: a regular file of bounded size and depth, in strict JSON.
 
     Raises:
-        ValueError: If the file is missing, no regular file, too large, or not strict JSON (a key
+        ValueError: If the file is missing, not a regular file, too large, or not strict JSON (a key
             that occurs twice, NaN, Infinity, nesting beyond all measure).
     """
     return parse_json(read_bytes(path), path)
@@ -120,7 +120,7 @@ def unseal(
             it was changed after it was written.
     """
     if not isinstance(document, dict) or document.get("format") != format:
-        raise ValueError(f"{path} is no {format} file: {made_by} makes one.")
+        raise ValueError(f"{path} is not a {format} file: {made_by} makes one.")
     found = document.get("version", document.get("format_version"))
     if type(found) is not int or found < 1:
         raise ValueError(f"{path} is broken: its version is {brief(found)}, not a whole number.")
@@ -208,7 +208,7 @@ def read_bytes(path: str | os.PathLike[str], most: int = MOST_BYTES) -> bytes:
     """The bytes of a regular file of at most this size.
 
     Raises:
-        ValueError: If the file is missing, no regular file, or larger.
+        ValueError: If the file is missing, not a regular file, or larger.
     """
     with os.fdopen(open_regular(path), "rb") as file:
         return read_open(file, path, most)
@@ -243,7 +243,7 @@ def open_regular(
         The handle of the file, which the caller closes.
 
     Raises:
-        ValueError: If it is missing or no regular file, or cannot be opened.
+        ValueError: If it is missing or not a regular file, or cannot be opened.
     """
     shown = name if shown is None else shown
     flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK

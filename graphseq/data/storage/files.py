@@ -83,13 +83,13 @@ def read_file(
         verify: Whether checksums of arrays are compared.
 
     Raises:
-        ValueError: If it is missing, no regular file, of another format or version, cut off,
+        ValueError: If it is missing, not a regular file, of another format or version, cut off,
             damaged, or a value breaks its rule.
     """
     with os.fdopen(open_regular(path), "rb") as file:
         line = file.readline(MOST_BYTES)
         if not line.startswith(b"{") or not line.endswith(b"\n"):
-            raise ValueError(f"{path} is no {format} file, or cut off: {made_by} makes one.")
+            raise ValueError(f"{path} is not a {format} file, or truncated: {made_by} makes one.")
         header = unseal(parse_json(line, path), format, version, HEADER, path, made_by)
         broken = f"{path} is broken or cut off: make it again with {made_by}"
         mapped: dict[str, NDArray[Any]] = {}
@@ -237,7 +237,7 @@ def _unpacked(value: Any, arrays: Mapping[str, NDArray[Any]]) -> Any:
         return {key: _unpacked(each, arrays) for key, each in value.items()}
     if kind == "float":
         if value["value"] not in ("nan", "inf", "-inf"):
-            raise ValueError(f"{value['value']!r:.60} is no float")
+            raise ValueError(f"{value['value']!r:.60} is not a float")
         return float(value["value"])
     if kind == "array":
         return arrays[value["at"]]
@@ -249,4 +249,4 @@ def _unpacked(value: Any, arrays: Mapping[str, NDArray[Any]]) -> Any:
         tensor = torch.from_numpy(arrays[value["at"]])
         names = {str(dtype): dtype for dtype in VIEWED}
         return tensor.view(names[value["dtype"]]) if "dtype" in value else tensor
-    raise ValueError(f"{kind!r:.60} is no kind of value")
+    raise ValueError(f"{kind!r:.60} is not a kind of value")

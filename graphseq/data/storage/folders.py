@@ -323,7 +323,7 @@ def check_replaceable(path: str | PathLike[str], kind: FolderKind) -> None:
     ]
     if foreign:
         raise ValueError(
-            f"{path} holds {_some(foreign)} beside {kind.holds}, and {choose}, or move them away."
+            f"{path} holds {_some(foreign)} besides {kind.holds}, and {choose}, or move them away."
         )
     for name in folders:
         if name in present:
@@ -355,7 +355,7 @@ class Folder:
             self.header = _read_header(path / kind.header, handle, kind)
             if expected not in (None, self.header["checksum"]):
                 raise ValueError(
-                    f"{path} is of another build than what it lies in: open that folder again."
+                    f"{path} belongs to another build than its folder: open that folder again."
                 )
             _check_parts(self.header, path / kind.header)
             self._handles = {name: self._open(name, handle) for name in self.header["files"]}

@@ -201,7 +201,7 @@ def _text(data: NDArray[Any], offsets: NDArray[Any], verify: bool) -> pa.LargeSt
 def _one_of_a_mixture(text: str) -> Any:
     value = json.loads(text)
     if type(value) not in (int, str, float, bool):
-        raise ValueError(f"{text!r:.60} is no id")
+        raise ValueError(f"{text!r:.60} is not an id")
     return value
 
 

@@ -143,7 +143,7 @@ def check_arguments(function: Callable[..., Any], given: Mapping[str, Any], wher
     takes_any = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
     for name in given:
         if name not in parameters and not takes_any:
-            raise ValueError(f"{name} of {where} is no argument of {function.__name__}.")
+            raise ValueError(f"{name} of {where} is not an argument of {function.__name__}.")
     for name, parameter in parameters.items():
         required = parameter.default is parameter.empty and parameter.kind not in (
             parameter.VAR_KEYWORD,

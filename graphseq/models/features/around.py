@@ -87,7 +87,7 @@ def base_of(model: SessionModel, owner: str) -> tuple[str, dict[str, Any]]:
     """
     name = name_of(type(model))
     if name is None:
-        raise ValueError(f"{type(model).__name__} is no family of MODELS: {owner} needs one.")
+        raise ValueError(f"{type(model).__name__} is not a family of MODELS: {owner} needs one.")
     return name, {key: value for key, value in model.settings.items() if key != "num_items"}
 
 

@@ -90,7 +90,7 @@ def ranking_distillation(
     """
     if student.dim() != 2 or (ranks is not None and ranks.shape != student.shape):
         raise ValueError(
-            "ranking_distillation takes student [B, K] and ranks alike, got "
+            "ranking_distillation takes student and ranks of the same shape [B, K], got "
             f"{list(student.shape)} and {None if ranks is None else list(ranks.shape)}."
         )
     for name, value in (("decay", decay), ("slope", slope)):

@@ -304,7 +304,7 @@ def _check(
             f"{targets.dtype} {list(targets.shape)}."
         )
     if bias is not None and bias.shape != (num_items,):
-        raise ValueError(f"bias must be [{num_items}], one an item, got {list(bias.shape)}.")
+        raise ValueError(f"bias must be [{num_items}], one per item, got {list(bias.shape)}.")
     if targets.numel() and int(targets.max()) >= num_items:
         raise ValueError(
             f"targets lie below the number of items, {num_items}, got {int(targets.max())}: "

@@ -63,7 +63,7 @@ class NegativeSampler:
         else:
             clicks: NDArray[np.float64] = np.asarray(counts, dtype=np.float64)
             if clicks.ndim != 1:
-                raise ValueError(f"counts must be [V], one an item, got {list(clicks.shape)}.")
+                raise ValueError(f"counts must be [V], one per item, got {list(clicks.shape)}.")
             wrong = np.nonzero(~((clicks >= 0) & (clicks < np.inf)))[0]
             if len(wrong):
                 raise ValueError(

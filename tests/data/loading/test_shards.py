@@ -224,7 +224,7 @@ def test_wrong_numbers_and_folders_are_refused(log: Path, tmp_path: Path) -> Non
     with pytest.raises(ValueError, match="holds no shards"):
         open_shards(log)
     (tmp_path / "out" / "shards.json").write_text("{}")
-    with pytest.raises(ValueError, match=r"shards\.json is no graphseq\.shards file"):
+    with pytest.raises(ValueError, match=r"shards\.json is not a graphseq\.shards file"):
         open_shards(tmp_path / "out")
 
 

@@ -85,7 +85,7 @@ def with_first_target(sessions: Sessions, first_target: list[int]) -> Sessions:
 
 def test_join_sessions_targets_that_a_history_cannot_tell_are_refused():
     sessions = Sessions.from_lists([["a", "b"], ["b", "c", "d"]], users=["u", "u"])
-    with pytest.raises(ValueError, match="1 sessions have clicks that are no targets after"):
+    with pytest.raises(ValueError, match="1 sessions have clicks that are not targets after"):
         gs.data.join_sessions(with_first_target(sessions, [1, 2]))
     none = gs.data.join_sessions(with_first_target(sessions, [2, 3]))
     assert none.num_targets == 0

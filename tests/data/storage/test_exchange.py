@@ -125,7 +125,7 @@ def test_what_comes_into_the_folder_while_it_is_replaced_is_not_lost(
         return make(target)
 
     monkeypatch.setattr(exchange, "_make_part", made_as_another_file_comes)
-    with pytest.raises(ValueError, match=r"holds mine\.txt beside saved sessions"):
+    with pytest.raises(ValueError, match=r"holds mine\.txt besides saved sessions"):
         Sessions.from_lists(TWO).save(folder)
     assert (folder / "mine.txt").read_text() == "mine"
     assert Sessions.open(folder).to_lists() == ONE

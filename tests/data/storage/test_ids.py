@@ -135,8 +135,8 @@ def test_arrays_that_do_not_fit_are_refused_before_arrow_sees_them(
     ("kind", "texts", "message"),
     [
         ("text", [b"\xff", b"a"], "is broken"),
-        ("mixed", [b"[1]", b"2"], "'\\[1\\]' is no id"),
-        ("mixed", [b"null", b"2"], "is no id"),
+        ("mixed", [b"[1]", b"2"], "'\\[1\\]' is not an id"),
+        ("mixed", [b"null", b"2"], "is not an id"),
         ("mixed", [b"[" * 10**5, b"2"], "is broken"),
         ("mixed", [b"1", b"x"], "is broken"),
     ],

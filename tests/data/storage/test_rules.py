@@ -89,7 +89,7 @@ def test_arguments_of_the_declared_types_pass(given: dict[str, Any]) -> None:
     ("given", "message"),
     [
         ({}, "it lack a, which built needs"),
-        ({"a": 1, "z": 1}, "z of it is no argument of built"),
+        ({"a": 1, "z": 1}, "z of it is not an argument of built"),
         ({"a": True}, "a of it must be int, got True"),
         ({"a": 1.0}, "a of it must be int, got 1.0"),
         ({"a": 1, "b": "1"}, "b of it must be float"),

@@ -250,7 +250,7 @@ def test_open_folder_that_is_none_or_another_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="holds no saved sessions"):
         Sessions.open(tmp_path)
     (tmp_path / "sessions.json").write_text('{"format": "other"}')
-    with pytest.raises(ValueError, match=r"no graphseq\.sessions file"):
+    with pytest.raises(ValueError, match=r"not a graphseq\.sessions file"):
         Sessions.open(tmp_path)
     (tmp_path / "sessions.json").write_text('{"format": "graph')
     with pytest.raises(ValueError, match=r"sessions\.json is broken"):

@@ -210,7 +210,7 @@ def test_bad_arguments_are_named(arguments, said):
 def test_missing_features_are_named():
     model = WithFeatures(5, SPECS, arguments={"hidden_channels": 4})
     batch = build_session_graphs(torch.tensor([0, 1]), torch.tensor([0, 2]))
-    with pytest.raises(ValueError, match="knows no item's: call"):
+    with pytest.raises(ValueError, match="has no values of it: call"):
         model.score(batch)
     with pytest.raises(ValueError, match="'image', but the catalog has 'kind'"):
         model.attach(replace(sessions(), item_features=TABLE[["kind"]]).catalog())

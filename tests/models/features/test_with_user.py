@@ -232,5 +232,5 @@ def test_with_user_wrong_arguments_are_refused():
     class Own(CountingModel):
         pass
 
-    with pytest.raises(ValueError, match="Own is no family of MODELS"):
+    with pytest.raises(ValueError, match="Own is not a family of MODELS"):
         WithUser.from_model(Own(5))

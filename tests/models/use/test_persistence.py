@@ -172,7 +172,7 @@ def test_save_over_a_model_with_something_beside_it_is_refused_and_keeps_both(
 ) -> None:
     markov.save(tmp_path / "model")
     (tmp_path / "model" / "notes.txt").write_text("kept")
-    with pytest.raises(ValueError, match=r"holds notes\.txt beside saved model"):
+    with pytest.raises(ValueError, match=r"holds notes\.txt besides saved model"):
         SRGNN(5, 3).save(tmp_path / "model")
     assert (tmp_path / "model" / "notes.txt").read_text() == "kept"
     assert isinstance(load(tmp_path / "model"), MarkovChain)
@@ -223,7 +223,7 @@ def test_load_folder_without_a_model_says_so(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="holds no saved model"):
         load(tmp_path)
     (tmp_path / "model.json").write_text('{"format": "another"}')
-    with pytest.raises(ValueError, match=r"no graphseq\.model file"):
+    with pytest.raises(ValueError, match=r"not a graphseq\.model file"):
         load(tmp_path)
 
 
@@ -244,7 +244,10 @@ SETTINGS = {"num_items": 4, "order": 2, "backoff": 0.001, "smoothing": 0.5, "hal
         ({"version": 1}, "version 1 of the format, by an older graphseq"),
         ({"model": "unheard_of"}, "holds a model 'unheard_of'; this graphseq knows popularity"),
         ({"model": 3}, r"model of .*model\.json must be text, got 3"),
-        ({"settings": {"items": 4}}, "items of the settings of .* is no argument of MarkovChain"),
+        (
+            {"settings": {"items": 4}},
+            "items of the settings of .* is not an argument of MarkovChain",
+        ),
         ({"settings": {}}, "lack num_items, which MarkovChain needs"),
         ({"settings": SETTINGS | {"order": "2"}}, "order of the settings of .* must be int, got"),
         ({"settings": SETTINGS | {"order": True}}, "order of .* must be int, got True"),

@@ -119,7 +119,7 @@ def test_distillation_with_wrong_arguments_is_refused() -> None:
         kl_distillation(student, student, 0)
     with pytest.raises(ValueError, match="reduction is"):
         kl_distillation(student, student, reduction="none")  # type: ignore[arg-type]
-    with pytest.raises(ValueError, match=r"student \[B, K\] and ranks alike"):
+    with pytest.raises(ValueError, match=r"student and ranks of the same shape \[B, K\]"):
         ranking_distillation(student, torch.ones(2))
     with pytest.raises(ValueError, match="decay must be positive"):
         ranking_distillation(student, decay=0.0)

@@ -287,7 +287,7 @@ def test_full_cross_entropy_with_wrong_arguments_is_refused() -> None:
         full_cross_entropy(vectors, weight, targets[:4])
     with pytest.raises(ValueError, match="one for each vector"):
         full_cross_entropy(vectors, weight, targets.float())
-    with pytest.raises(ValueError, match="one an item"):
+    with pytest.raises(ValueError, match="one per item"):
         full_cross_entropy(vectors, weight, targets, bias[:5])
     with pytest.raises(ValueError, match="number of items, 23, got 23"):
         full_cross_entropy(vectors, weight, torch.full_like(targets, 23))
