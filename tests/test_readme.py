@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import re
-import subprocess
-import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -15,21 +13,20 @@ from experiments.lib.tables import PAGES, fill
 ROOT = Path(__file__).parent.parent
 
 
-def test_readme_lines_run_in_an_empty_folder(tmp_path: Path) -> None:
+def programs(folder: Path) -> dict[str, list[str]]:
     (lines,) = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
-    path = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
-    done = subprocess.run(
-        [sys.executable, "-c", lines],
-        cwd=tmp_path,
-        env=os.environ | {"PYTHONPATH": path},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    assert "mrr@20" in done.stdout
-    assert (tmp_path / "session.png").stat().st_size > 10_000
-    assert (tmp_path / "srgnn" / "weights.safetensors").exists()
+    (folder / "readme").mkdir()
+    return {"readme": ["-c", f"import os\nos.chdir({str(folder / 'readme')!r})\n{lines}"]}
+
+
+def test_readme_lines_run_in_an_empty_folder(
+    finished: Callable[[str], tuple[Path, int, str]],
+) -> None:
+    folder, code, output = finished("readme")
+    assert code == 0, output
+    assert "mrr@20" in output
+    assert (folder / "readme" / "session.png").stat().st_size > 10_000
+    assert (folder / "readme" / "srgnn" / "weights.safetensors").exists()
 
 
 @pytest.mark.parametrize("name", PAGES)

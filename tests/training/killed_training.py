@@ -3,7 +3,7 @@
 ``python killed_training.py FOLDER`` trains each way of :data:`WAYS` in ``FOLDER/<way>/whole`` and,
 killed by SIGKILL several times, in ``FOLDER/<way>/killed``. Each training runs in a process of its
 own, forked from this one; its moments are counted by :func:`tick`, and the moments to die are drawn
-from all that the whole training has. Prints how each process ended, as JSON.
+from all that the whole training has. ``FOLDER/ends.json`` tells how each process ended.
 """
 
 from __future__ import annotations
@@ -164,7 +164,7 @@ def main(folder: Path) -> None:
                 break
         else:
             ends[way].append(in_a_process(way, killed, resume=True, die_at=0))
-    sys.stdout.write(json.dumps(ends))
+    (folder / "ends.json").write_text(json.dumps(ends))
 
 
 if __name__ == "__main__":

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
-import socket
-import subprocess
-import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,35 +14,36 @@ from graphseq.training.lightning.checkpoints import read
 
 SCRIPT = Path(__file__).with_name("train_ended.py")
 
+Finished = Callable[[str], tuple[Path, int, str]]
 Ended = tuple[Path, int, int, list[dict[str, Any]]]
 
 
-@pytest.fixture(scope="module", params=["launch-1", "torchrun-0"])
-def ended(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Ended:
+STARTERS = ("launch-1", "torchrun-0")
+"""How both processes are started, and the process that ends them."""
+
+
+def programs(folder: Path) -> dict[str, list[str]]:
+    torchrun = ["-m", "torch.distributed.run", "--nproc-per-node=2", "--master-port={port}"]
+    return {
+        starter: [
+            *(torchrun if starter.startswith("torchrun") else []),
+            str(SCRIPT),
+            str(folder / starter),
+            starter[-1],
+            *(["launch"] if starter.startswith("launch") else []),
+        ]
+        for starter in STARTERS
+    }
+
+
+@pytest.fixture(scope="module", params=STARTERS)
+def ended(request: pytest.FixtureRequest, finished: Finished) -> Ended:
     """The folder, the process that ended trainings, how the program ended, what each found."""
-    starter, ending = request.param.split("-")
-    out = tmp_path_factory.mktemp(starter)
-    command = [str(SCRIPT), str(out), ending]
-    if starter == "launch":
-        command.append("launch")
-    else:
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            port = free.getsockname()[1]
-        options = ["--nproc-per-node=2", f"--master-port={port}"]
-        command = ["-m", "torch.distributed.run", *options, *command]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(SCRIPT.parents[2])}
-    done = subprocess.run(  # one that hangs runs into the limit
-        [sys.executable, *command],
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=600,
-        check=False,
-    )
+    folder, code, output = finished(request.param)
+    out = folder / request.param
     paths = [out / f"{rank}.json" for rank in (0, 1)]
-    assert all(path.exists() for path in paths), done.stderr[-4000:]
-    return out, int(ending), done.returncode, [json.loads(path.read_text()) for path in paths]
+    assert all(path.exists() for path in paths), output
+    return out, int(request.param[-1]), code, [json.loads(path.read_text()) for path in paths]
 
 
 def test_interrupt_of_one_process_ends_both_after_the_same_step(ended: Ended) -> None:

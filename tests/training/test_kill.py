@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
-import subprocess
-import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,23 +15,20 @@ from torch import Tensor
 
 from graphseq.training.lightning.checkpoints import read
 
-ROOT = Path(__file__).resolve().parent.parent.parent
 PROGRAM = Path(__file__).with_name("killed_training.py")
+Finished = Callable[[str], tuple[Path, int, str]]
 WAYS = ("dropout", "row-sparse", "lanes", "foreign")
 
 
+def programs(folder: Path) -> dict[str, list[str]]:
+    return {"killed": [str(PROGRAM), str(folder / "killed")]}
+
+
 @pytest.fixture(scope="module")
-def trainings(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, list[int]]]:
-    folder = tmp_path_factory.mktemp("killed")
-    done = subprocess.run(
-        [sys.executable, str(PROGRAM), str(folder)],
-        env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
-    return folder, json.loads(done.stdout)
+def trainings(finished: Finished) -> tuple[Path, dict[str, list[int]]]:
+    folder, code, output = finished("killed")
+    assert code == 0, output
+    return folder / "killed", json.loads((folder / "killed" / "ends.json").read_text())
 
 
 def assert_same(one: Any, other: Any, where: str = "") -> None:

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-import socket
-import subprocess
-import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -37,17 +35,8 @@ CASES = 13
 SHARDS = {10: 2, 11: 3, 12: 3}
 """Cases that train on shards, and how many."""
 
+Finished = Callable[[str], tuple[Path, int, str]]
 Runs = dict[str, list[dict[str, Any]]]
-
-
-def run(*command: str) -> None:
-    """Runs the script in processes of its own, within a time limit."""
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(SCRIPT.parents[3])}
-    whole = [sys.executable, *command]
-    done = subprocess.run(
-        whole, env=environment, capture_output=True, text=True, timeout=600, check=False
-    )
-    assert done.returncode == 0, done.stderr[-4000:]
 
 
 def found(out: Path, *ranks: int) -> Runs:
@@ -65,21 +54,26 @@ def log() -> pd.DataFrame:
     return pd.DataFrame({"session_id": session, "item_id": item, "user_id": session % 5})
 
 
-@pytest.fixture(scope="module")
-def runs(tmp_path_factory: pytest.TempPathFactory) -> Runs:
-    """What one process, and each of two that torchrun starts, found in every case."""
-    folder = tmp_path_factory.mktemp("together")
-    one, two = folder / "one", folder / "two"
+def programs(folder: Path) -> dict[str, list[str]]:
     pq.write_table(pa.Table.from_pandas(log()), folder / "log.parquet")
     for number in (2, 3):
         build_shards(folder / "log.parquet", folder / f"{number}-shards", number, user="user_id")
-    run(str(SCRIPT), str(one), "1")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    launcher = ["-m", "torch.distributed.run", "--nproc-per-node=2", f"--master-port={port}"]
-    run(*launcher, str(SCRIPT), str(two), "2")
-    return found(one, 0) | found(two, 0, 1)
+    torchrun = ["-m", "torch.distributed.run", "--nproc-per-node=2", "--master-port={port}"]
+    return {
+        "one": [str(SCRIPT), str(folder / "one"), "1"],
+        "two": [*torchrun, str(SCRIPT), str(folder / "two"), "2"],
+        "own": [str(SCRIPT), str(folder / "own"), "2", "launch"],
+    }
+
+
+@pytest.fixture(scope="module")
+def runs(finished: Finished) -> Runs:
+    """What one process, and each of two that torchrun starts, found in every case."""
+    folder = Path()
+    for name in ("one", "two"):
+        folder, code, output = finished(name)
+        assert code == 0, output
+    return found(folder / "one", 0) | found(folder / "two", 0, 1)
 
 
 @pytest.mark.parametrize("case", range(CASES))
@@ -127,9 +121,10 @@ def test_training_of_two_processes_goes_on_from_its_checkpoint(runs: Runs) -> No
     assert runs["two-0"][0]["resumed"] == runs["two-0"][0]["weights"]
 
 
-def test_script_that_asks_for_two_devices_is_run_twice(runs: Runs, tmp_path: Path) -> None:
-    run(str(SCRIPT), str(tmp_path / "own"), "2", "launch")
-    own = found(tmp_path / "own", 0, 1)
+def test_script_that_asks_for_two_devices_is_run_twice(runs: Runs, finished: Finished) -> None:
+    folder, code, output = finished("own")
+    assert code == 0, output
+    own = found(folder / "own", 0, 1)
     for rank in (0, 1):
         assert own[f"own-{rank}"][0]["weights"] == runs["two-0"][0]["weights"]
 
