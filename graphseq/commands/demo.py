@@ -31,8 +31,8 @@ def add_to(commands: Any) -> None:
 
 
 def run(options: argparse.Namespace) -> None:
-    """Trains, then serves until it is told to end."""
-    from graphseq.serving.service.demo import make_demo  # other commands need none of it
+    """Trains, then serves until it is stopped."""
+    from graphseq.serving.service.demo import make_demo  # only this command needs it
     from graphseq.serving.service.run import Settings, listening, serve
 
     logging.getLogger("graphseq.serving").setLevel(logging.INFO)

@@ -48,8 +48,8 @@ def add_to(commands: Any) -> None:
 
 
 def run(options: argparse.Namespace) -> None:
-    """Scores the shards that are not there yet, and says how many."""
-    from graphseq.serving.scoring import score_log  # other commands need none of it
+    """Scores the missing shards, and prints their number."""
+    from graphseq.serving.scoring import score_log  # only this command needs it
 
     logging.getLogger("graphseq.serving").setLevel(logging.INFO)
     done = score_log(

@@ -1,4 +1,4 @@
-"""What targets cost under the softmax over all items: the logloss of next-item prediction."""
+"""The logloss of next-item prediction: cross-entropy under the softmax over all items."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ LOGLOSS = "logloss"
 """The name of the metric, and of its column in the places of a report."""
 
 MOST_SCORES = 2**24
-"""Scores held at once where vectors and an item table make them."""
+"""Maximum number of scores held at once if they are computed from vectors and an item table."""
 
 
 def check_logloss(model: SessionModel, protocol: Protocol) -> None:
-    """Refuses a model whose scores are no logits, and rules under which no softmax is full.
+    """Raises for a model whose scores are not logits, and for a protocol without all items.
 
     Raises:
-        ValueError: If it is one.
+        ValueError: If the model or the protocol does not allow it.
     """
     ways_out = {
         "counts": "its scores are counts: leave logloss out",
@@ -42,10 +42,10 @@ def check_logloss(model: SessionModel, protocol: Protocol) -> None:
 
 
 def softmax_loss(scores: Tensor, targets: Tensor) -> Tensor:
-    r"""The cross-entropy of each target, :math:`\log \sum_j e^{s_j} - s_y`, as torch has it.
+    r"""The cross-entropy of each target, :math:`\log \sum_j e^{s_j} - s_y`, as in torch.
 
-    An unknown target costs what chance costs, :math:`\log` of the number of items, for all models
-    of one catalog.
+    The loss of an unknown target is chance level, :math:`\log` of the number of items, for all
+    models of one catalog.
 
     Args:
         scores: Logits, [n, num_items].
@@ -60,11 +60,11 @@ def softmax_loss(scores: Tensor, targets: Tensor) -> Tensor:
 
 
 def table_loss(weight: Tensor, bias: Tensor | None, vectors: Tensor, targets: Tensor) -> Tensor:
-    """:func:`softmax_loss` of the scores by an item table, a bounded part of them at once.
+    """:func:`softmax_loss` of scores by an item table, computed in bounded blocks.
 
     Args:
         weight: The item table, [num_items, d].
-        bias: Of each item, [num_items], or ``None``.
+        bias: Bias of each item, [num_items], or ``None``.
         vectors: [n, d].
         targets: Item codes, int64 [n]; -1: unknown.
     """

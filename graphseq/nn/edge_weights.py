@@ -1,4 +1,4 @@
-"""What a transition of a session counts, as layers over session graphs read it."""
+"""Weights of transitions, for layers over session graphs."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ class EdgeWeights:
     """Weights of the edges of session graphs.
 
     Args:
-        kind: ``"count"``: how often a transition was made; ``"binary"``: 1; ``"decayed"``: each
-            time counts by its age (:class:`~graphseq.data.DecayedWeights`).
+        kind: ``"count"``: number of occurrences of a transition; ``"binary"``: 1; ``"decayed"``:
+            each occurrence counts by its age (:class:`~graphseq.data.DecayedWeights`).
         half_life: Age at which a decayed transition counts half, in ``unit``.
         unit: ``"seconds"`` or ``"clicks"``.
 
     Raises:
-        ValueError: If there is a half-life without decay, or none with it.
+        ValueError: If there is a half-life without decay, or decay without a half-life.
     """
 
     def __init__(
@@ -50,6 +50,6 @@ class EdgeWeights:
             return torch.ones_like(weight)
         if self.decay is not None:
             _, weight = self.decay.edges(batch)
-            # A node whose transitions are all too old for float32 still shares out something.
+            # A node whose transitions are all too old for float32 still sends messages.
             weight = weight.clamp(min=torch.finfo(weight.dtype).tiny)
         return weight

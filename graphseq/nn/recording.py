@@ -1,4 +1,4 @@
-"""What attention weighs by, read while a model runs: families keep nothing for it."""
+"""Records attention weights and outputs while a model runs, without support in the families."""
 
 from __future__ import annotations
 
@@ -16,18 +16,17 @@ from graphseq.nn.ligr import LiGRBlock
 
 @contextmanager
 def recorded_weights(module: torch.nn.Module) -> Iterator[list[Tensor]]:
-    """Keeps what every attention layer of a module that is called meanwhile weighs by.
+    """Records the attention weights of every layer of a module that is called in the context.
 
-    Nothing is recorded outside of the block, and nothing is slower there. A block of a transformer
-    of which only some clicks' states are wanted is asked for all of them, so that its weights are
-    whole.
+    Outside the context nothing is recorded, at no cost. A transformer block that needs only some
+    clicks' states computes all of them in the context, so that its weights are complete.
 
     Args:
         module: A model or a block.
 
     Yields:
-        A list that each call adds weights to, lowest layer first: [num_rows, heads, clicks that
-        ask, width], before dropout; rows of padding mean nothing.
+        A list to which each call adds weights, lowest layer first: [num_rows, heads, queries,
+        width], before dropout; rows of padding are undefined.
     """
     recorded: list[Tensor] = []
 
@@ -59,14 +58,14 @@ def recorded_weights(module: torch.nn.Module) -> Iterator[list[Tensor]]:
 def recorded_outputs(
     module: torch.nn.Module, wanted: Callable[[str, torch.nn.Module], bool]
 ) -> Iterator[list[tuple[Tensor, ...]]]:
-    """Keeps what modules are given and give while a model runs.
+    """Records inputs and outputs of modules while a model runs.
 
     Args:
         module: A model.
-        wanted: Whether a module inside is listened to, by its name and itself.
+        wanted: Function of a submodule's name and the submodule that selects what to record.
 
     Yields:
-        A list that each call adds its tensors to: those given, then the one that it gave.
+        A list to which each call adds its tensors: the inputs, then the output.
     """
     recorded: list[tuple[Tensor, ...]] = []
 

@@ -13,7 +13,7 @@ from graphseq.nn.attention import reset_linear
 from graphseq.nn.ragged import DenseView
 
 CHUNK = 64
-"""Clicks of a row whose products are written out; all clicks before them are one matrix."""
+"""Number of clicks per chunk with explicit products; all clicks before it are one matrix."""
 
 
 class LinearRecurrentUnit(torch.nn.Module):

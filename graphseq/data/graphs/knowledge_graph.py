@@ -1,4 +1,4 @@
-"""The relations of items as a PyG ``HeteroData``: which item has which value of which feature."""
+"""The relations of items as a PyG ``HeteroData``: edges from items to their feature values."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from graphseq.data.sessions.sessions import Sessions
 
 
 def knowledge_graph(items: Catalog | Sessions, features: Sequence[Spec]) -> HeteroData:
-    """A graph of items and of the values of their features, for PyG's models of such graphs.
+    """A graph of items and the values of their features, for PyG's heterogeneous models.
 
     Args:
         items: Items with ``item_features``.

@@ -1,4 +1,4 @@
-"""Vectors of texts, such as titles, from word vectors that a package brings."""
+"""Vectors of texts, such as titles, from the word vectors of a package."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ WEIGHTS = "weights/l2_supercat_256.safetensors"
 
 
 def text_vectors(texts: Iterable[Any], channels: int = 128) -> NDArray[np.float32]:
-    """The mean of the word vectors of each text, of length one.
+    """The normalized mean of the word vectors of each text.
 
-    The vectors are those of WordLlama (MIT license), whose package brings them:
-    ``pip install 'graphseq[language]'``. Only its two files are read. They were trained so that
-    their first ``channels`` numbers stand for the whole (Matryoshka representations).
+    The vectors come with the package WordLlama (MIT license): ``pip install 'graphseq[language]'``.
+    Only its two files are read. Their first ``channels`` numbers are trained to represent the whole
+    vector (Matryoshka representations).
 
     Args:
         texts: One text per item; a missing one (``None``, NaN or empty) gets zeros.
-        channels: Numbers of a vector, 1 to 256.
+        channels: Length of a vector, 1 to 256.
 
     Returns:
         float32 [num_texts, channels]. As a column of ``item_features``, ``list(vectors)`` is a
@@ -34,7 +34,7 @@ def text_vectors(texts: Iterable[Any], channels: int = 128) -> NDArray[np.float3
 
     Raises:
         ImportError: If the packages are not installed.
-        ValueError: If ``channels`` lies outside 1 to 256.
+        ValueError: If ``channels`` is outside 1 to 256.
 
     Example:
         >>> toys, again, shark = text_vectors(["Toy Story", "Toy Story 2", "Jaws"])

@@ -1,1 +1,1 @@
-"""Families that join several sources: other models, features of items, factors of a matrix."""
+"""Families that combine several sources: other models, item features, matrix factors."""

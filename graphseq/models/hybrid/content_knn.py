@@ -1,4 +1,4 @@
-"""Content kNN: items that are like those of the session by what they are."""
+"""Content kNN: items with features similar to the items of the session."""
 
 from __future__ import annotations
 
@@ -30,22 +30,22 @@ class ContentKNN(CountingModel):
         \hat y_{sj} = \sum_{t=1}^{R} \gamma^{t-1} \cos(f_{i_t}, f_j) + \beta \frac{c_j}{N}
 
     with :math:`i_1` the newest click, :math:`R` ``last_clicks``, :math:`\gamma` ``decay`` and
-    :math:`\beta` ``backoff``. :math:`f_j` stands for the item: the values of its categorical and
-    multi-hot features and the buckets of its numbers, each feature of length one, and given
-    vectors, as those of a text or an image encoder, of length one. A feature that an item lacks is
-    zero. Nothing is learned from clicks but :math:`c_j`, so new items are as good as old ones: with
-    vectors of titles this is the zero-shot text recommender.
+    :math:`\beta` ``backoff``. :math:`f_j` represents the item: the values of its categorical and
+    multi-hot features, the buckets of its numbers, and given vectors, such as vectors of a text or
+    image encoder. Each feature has length one; a missing feature is zero. Only :math:`c_j` is
+    learned from clicks, so new items are treated like old ones. With vectors of titles this is a
+    zero-shot text recommender.
 
     Args:
         num_items: Items of the catalog.
         item_features: Specs of the features, as ``gs.data.feature_specs(sessions,
-            item=[...])["item_features"]`` gives them; ``None``: popularity alone.
-        last_clicks: Clicks at the end of a session that are summed.
+            item=[...])["item_features"]`` gives them; ``None``: only popularity.
+        last_clicks: Number of last clicks of a session that are summed.
         decay: Weight of a click relative to the one after it, in (0, 1].
         backoff: Weight of the share of training clicks, which orders equal items.
 
     Raises:
-        ValueError: If a spec is wrong or an argument is out of its range.
+        ValueError: If a spec is wrong or an argument is out of range.
     """
 
     traits = Traits(
@@ -55,7 +55,7 @@ class ContentKNN(CountingModel):
         side_features=True,
         best_for="items without clicks, and the floor under models of features",
     )
-    num_roundings = 4096  # a cosine of given vectors is a sum of as many terms as they are wide
+    num_roundings = 4096  # a cosine of given vectors has one term per channel
     in_main_memory = ("feature_ptr", "feature_column", "feature_value")
 
     feature_ptr: Tensor
@@ -86,7 +86,7 @@ class ContentKNN(CountingModel):
         self.set_buffer("feature_value", dtype=torch.double)
 
     def attach(self, catalog: Catalog | None, sessions: Sessions | None = None) -> None:
-        """Takes the features of all items.
+        """Reads the features of all items.
 
         Raises:
             ValueError: If the catalog lacks one.
@@ -106,7 +106,7 @@ class ContentKNN(CountingModel):
 
     def evidence(self, batch: Batch) -> Evidence:
         """Sums of cosines with the newest clicks."""
-        self.popularity()  # says so where nothing was counted
+        self.popularity()  # raises if the model is not fitted
         column = self.feature_column.numpy()
         parts = (self.feature_value.numpy(), column, self.feature_ptr.numpy())
         features = csr_matrix(parts, (self.num_items, int(column.max(initial=-1)) + 1))
@@ -118,7 +118,7 @@ class ContentKNN(CountingModel):
         shape = (len(ptr) - 1, self.num_items)
         clicks = csr_matrix((weight, (session[near], items[near])), shape)
         sums = (clicks @ features) @ features.T
-        sums.data = np.maximum(sums.data, 0)  # of vectors that point away: no evidence
+        sums.data = np.maximum(sums.data, 0)  # negative cosines are no evidence
         return Evidence([csr_matrix(sums)], backoff=self.backoff)
 
 

@@ -1,4 +1,4 @@
-"""Late fusion: several families as one, by places or by scores, with weights of their own."""
+"""Late fusion: several models as one, by places or by scores, with a weight for each."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from graphseq.models.registry import MODELS, register
 from graphseq.models.use.inference import inference
 
 CONSTANT = 60.0
-"""What is added to a place, as Cormack et al. do."""
+"""Constant added to a place, as in Cormack et al."""
 
 Member = Mapping[str, Any]
 """``{"model": name of a family, "arguments": {...}}``."""
@@ -32,19 +32,20 @@ Member = Mapping[str, Any]
 
 @register("ensemble")
 class Ensemble(CountingModel):
-    r"""Several models as one: weighted sums of what they say of each item.
+    r"""Several models as one: weighted sums of their results for each item.
 
     .. math::
         \hat y_{sj} = \sum_m \frac{w_m}{60 + \mathrm{place}_m(j)} \quad\text{or}\quad
         \hat y_{sj} = \sum_m w_m \frac{\hat y^m_{sj} - \mu^m_s}{\sigma^m_s}
 
     With ``fusion="places"`` (reciprocal rank fusion; Cormack et al., SIGIR 2009) tied items of a
-    model share the mean of their places. With ``"scores"`` the scores of each model have mean 0
-    and deviation 1 in every session; what a model never recommends has its lowest score.
+    model share the mean of their places. With ``"scores"`` the scores of each model have mean 0 and
+    standard deviation 1 in every session; an item that a model never recommends gets its lowest
+    score.
 
-    ``fit`` counts the members that count. Members that are trained by gradients are fitted on their
-    own, before: :meth:`from_models` joins models as they are. :meth:`learn_weights` chooses the
-    weights on a validation part.
+    ``fit`` fits the counting members. Members trained by gradients must be fitted before:
+    :meth:`from_models` combines fitted models. :meth:`learn_weights` chooses the weights on a
+    validation part.
 
     Args:
         num_items: Items of the catalog.
@@ -92,15 +93,14 @@ class Ensemble(CountingModel):
         fusion: Literal["places", "scores"] = "places",
         weights: Sequence[float] | None = None,
     ) -> Self:
-        """An ensemble of models that are fitted already; it holds the models themselves.
+        """An ensemble of fitted models; it holds the models themselves, not copies.
 
         Args:
-            models: Of the same catalog, each of a family in :data:`graphseq.models.MODELS`.
+            models: Models of the same catalog, each of a family in :data:`graphseq.models.MODELS`.
             fusion, weights: As above.
 
         Raises:
-            ValueError: If there is none, or two have other items or the same items in another
-                order.
+            ValueError: If there is none, or two have different items or a different order of items.
         """
         if not len(models):
             raise ValueError("An ensemble needs at least one model.")
@@ -126,7 +126,7 @@ class Ensemble(CountingModel):
 
     @property
     def settings(self) -> dict[str, Any]:
-        """The arguments, with the weights of now."""
+        """The arguments, with the current weights."""
         members = [
             {"model": each, "arguments": {}} if isinstance(each, str) else dict(each)
             for each in super().settings["members"]
@@ -134,14 +134,14 @@ class Ensemble(CountingModel):
         return {**super().settings, "members": members, "weights": list(self.weights)}
 
     def attach(self, catalog: Catalog | None, sessions: Sessions | None = None) -> None:
-        """Makes the ensemble, and members that know none, know their training data."""
+        """Attaches the training data to the ensemble, and to members without it."""
         super().attach(catalog, sessions)
         for member in self._models:
             if member.catalog is None:
                 member.attach(catalog, sessions)
 
     def fit_counts(self, sessions: Sessions) -> Self:
-        """Has the members count that do; those that are trained by gradients must be fitted.
+        """Fits the counting members; members trained by gradients must be fitted already.
 
         Raises:
             ValueError: If a member is trained by gradients and is not fitted yet.
@@ -163,12 +163,12 @@ class Ensemble(CountingModel):
         Args:
             batch: Session graphs.
             items: ``None``: all items; else candidates, [C] or [num_sessions, C]; places and
-                deviations are those among all items nevertheless.
+                deviations are still computed over all items.
 
         Returns:
             float64 [num_sessions, num_items] or [num_sessions, C].
         """
-        self.popularity()  # says so where nothing was counted
+        self.popularity()  # raises if a member is not fitted
         parts = self._parts(batch)  # [num_members, num_sessions, num_items]
         weights = parts.new_tensor(self.weights)
         scores = torch.einsum("m,msj->sj", weights, parts)
@@ -181,17 +181,17 @@ class Ensemble(CountingModel):
     ) -> Self:
         """Chooses the weights that rank the targets of a validation part best, by mean MRR.
 
-        All weights that are multiples of ``1 / steps`` and sum to one are tried; those that tie go
-        to the most even ones.
+        All weights that are multiples of ``1 / steps`` and sum to one are tried; among ties the
+        most even weights are chosen.
 
         Args:
-            sessions: A part that no member was trained on, as ``split.validation``.
-            steps: Parts that the weight is cut into.
-            max_cases: Targets at most, spread evenly over the part.
-            batch_size: Targets that are scored at once.
+            sessions: A part that no member was trained on, such as ``split.validation``.
+            steps: Number of parts that the total weight is divided into.
+            max_cases: Maximum number of targets, spread evenly over the part.
+            batch_size: Number of targets that are scored at once.
 
         Raises:
-            ValueError: If the part has no target that is known.
+            ValueError: If the part has no known target.
         """
         whole("steps", steps)
         simplex = _simplex(len(self.members), steps)
@@ -227,7 +227,7 @@ class Ensemble(CountingModel):
         return list(self.members)  # type: ignore[arg-type]
 
     def _parts(self, batch: Batch) -> Tensor:
-        """What each member says of all items, float64 [num_members, num_sessions, num_items]."""
+        """The results of each member, float64 [num_members, num_sessions, num_items]."""
         as_parts = _reciprocal_places if self.fusion == "places" else _standardized
         return torch.stack([as_parts(member.score(batch).double()) for member in self._models])
 
@@ -264,7 +264,7 @@ def _checked(weights: Sequence[float] | None, number: int) -> list[float]:
 
 
 def _simplex(number: int, steps: int) -> np.ndarray[Any, np.dtype[np.float64]]:
-    """All weights of so many members that are multiples of ``1 / steps``, [n, number]."""
+    """All weights of ``number`` members that are multiples of ``1 / steps``, [n, number]."""
     heads = [head for head in product(range(steps + 1), repeat=number - 1) if sum(head) <= steps]
     return np.array([[*head, steps - sum(head)] for head in heads], dtype=np.float64) / steps
 
@@ -284,7 +284,7 @@ def _reciprocal_places(scores: Tensor) -> Tensor:
 
 
 def _standardized(scores: Tensor) -> Tensor:
-    """Scores with mean 0 and deviation 1 in every session, [n, V]."""
+    """Scores with mean 0 and standard deviation 1 in every session, [n, V]."""
     told = scores > -torch.inf
     lowest = scores.masked_fill(~told, torch.inf).amin(1, keepdim=True)
     scores = torch.where(told, scores, torch.where(lowest < torch.inf, lowest, 0))

@@ -20,35 +20,35 @@ from graphseq.random import stream
 
 @register("ials")
 class IALS(CountingModel):
-    r"""Implicit ALS (Hu, Koren & Volinsky, ICDM 2008): a session is a set of items, order is lost.
+    r"""Implicit ALS (Hu, Koren & Volinsky, ICDM 2008): a session is a set of items, without order.
 
-    The items' factors :math:`Y` minimise, with those of training sessions,
+    The items' factors :math:`Y` and the factors of training sessions minimize
 
     .. math::
         \sum_{s,j} (1 + \alpha n_{sj}) \, (p_{sj} - x_s^\top y_j)^2
             + \lambda (\lVert X \rVert^2 + \lVert Y \rVert^2)
 
     with :math:`n_{sj}` clicks of session s on item j and :math:`p_{sj} = [n_{sj} > 0]`; the package
-    ``implicit`` fits them. A session that is asked about gets the vector that is best given Y:
+    ``implicit`` fits them. A new session gets the optimal vector given Y:
 
     .. math::
         x_s = (Y^\top Y + \alpha \sum_j n_{sj} y_j y_j^\top + \lambda I)^{-1}
             \sum_j (1 + \alpha n_{sj}) \, y_j, \qquad \hat y_{sj} = x_s^\top y_j
 
-    The sums run over the items of the session. Its factors serve other models as first weights of
-    an item table, or as a feature of the kind ``"vector"``: :attr:`factors`.
+    The sums run over the items of the session. Other models can use :attr:`factors` as initial
+    weights of an item table, or as a feature of the kind ``"vector"``.
 
     Args:
         num_items: Items of the catalog.
-        hidden_channels: Factors ``d``.
+        hidden_channels: Number of factors ``d``.
         alpha: Weight of a click.
         regularization: :math:`\lambda`.
         iterations: Rounds of alternating least squares.
-        seed: Of the first factors.
+        seed: Seed of the initial factors.
 
     Raises:
         ValueError: If an argument is not positive.
-        ImportError: When it counts, if ``implicit`` is not installed.
+        ImportError: When it is fitted, if ``implicit`` is not installed.
     """
 
     traits = Traits(
@@ -103,10 +103,10 @@ class IALS(CountingModel):
             alpha=1.0,
             iterations=self.settings["iterations"],
             use_cg=False,
-            num_threads=1,  # several sum in another order each time
+            num_threads=1,  # several threads sum in a different order each time
             dtype=np.float64,
         )
-        # First factors by the order of first clicks: codes of items are names.
+        # Initial factors follow the order of first clicks, because codes of items are only names.
         _, first = np.unique(items, return_index=True)
         place = np.full(self.num_items, len(items))
         place[items[first]] = first
@@ -114,7 +114,7 @@ class IALS(CountingModel):
         drawn = stream("first_factors", self.settings["seed"]).normal(scale=0.01, size=size)
         model.item_factors = np.empty(size)
         model.item_factors[np.argsort(place, kind="stable")] = drawn
-        model.user_factors = np.zeros((len(sessions), size[1]))  # the first to be solved for
+        model.user_factors = np.zeros((len(sessions), size[1]))  # solved for first
         model.fit(confidence, show_progress=False)
         self.set_buffer("factors", np.asarray(model.item_factors, dtype=np.float64))
 
@@ -128,7 +128,7 @@ class IALS(CountingModel):
         Returns:
             float64 [num_sessions, num_items] or [num_sessions, C].
         """
-        self.popularity()  # says so where nothing was counted
+        self.popularity()  # raises if the model is not fitted
         x = self.session_vectors(batch)  # [num_sessions, d]
         if items is None or items.dim() == 1:
             return x @ (self.factors if items is None else self.factors[items]).T
@@ -150,5 +150,5 @@ class IALS(CountingModel):
         return torch.linalg.solve(left, right)
 
     def score_tolerance(self, scores: Tensor, rows: Tensor) -> Tensor:
-        """As of real numbers that may cancel: :meth:`SessionModel.score_tolerance`."""
+        """As for real numbers that may cancel: :meth:`SessionModel.score_tolerance`."""
         return super(CountingModel, self).score_tolerance(scores, rows)

@@ -1,4 +1,4 @@
-"""What a model looks at in one session: attention of its layers and clicks, and a GRU's gates."""
+"""Attention weights of a model's layers and clicks for one session, and the gates of a GRU."""
 
 from __future__ import annotations
 
@@ -38,15 +38,15 @@ FAMILIES = (
 
 @dataclass(frozen=True)
 class Attention:
-    """What a model looks at in one session.
+    """Attention weights of a model for one session.
 
     Attributes:
         family: Name of the model's class.
-        batch: The graph of the session, of the clicks that the model sees.
-        places: What the rows and columns of ``layers`` are: the item code of each click, and -1 for
-            a masked place or -2 for the candidate at the end, int64 [n].
-        layers: One per layer, the lowest first: [heads, rows, n], where the last row is the last
-            place. A layer has fewer rows where it was asked for the last places alone.
+        batch: The graph of the session, with the clicks that the model uses.
+        places: Meaning of the rows and columns of ``layers``: the item code of each click, with -1
+            for a masked position or -2 for the candidate at the end, int64 [n].
+        layers: One per layer, lowest first: [heads, rows, n], where the last row is the last
+            position. A layer that computes only the last positions has fewer rows.
         clicks: The weight of each click in the session vector, [num_clicks], or ``None``.
     """
 
@@ -90,10 +90,10 @@ def one_session(
 
 
 def attention_of(model: SessionModel, session: SessionsLike, *, item: Any = None) -> Attention:
-    """How much a model looks at each click of a session, in evaluation.
+    """The attention weights of a model on the clicks of a session, in evaluation mode.
 
     Args:
-        model: Of a family with attention.
+        model: A model of a family with attention.
         session: One session: a list of item ids, or any input of ``recommend``.
         item: The candidate that ``bst_ranker`` puts at the end; ``None``: its best one.
 
@@ -106,7 +106,7 @@ def attention_of(model: SessionModel, session: SessionsLike, *, item: Any = None
     softmax = False
 
     def weighs_clicks(name: str, _: torch.nn.Module) -> bool:
-        # A layer of that name gives the weight of each click, or what a softmax makes one of.
+        # A layer with this name gives the weight of each click, or its logit before a softmax.
         nonlocal softmax
         owner = model.get_submodule(name.rpartition(".")[0])
         found = name.rpartition(".")[2] == "lin_score"
@@ -150,7 +150,7 @@ def _without(model: SessionModel) -> str:
 
 
 def _cut(weights: Tensor, size: int) -> NDArray[np.float32]:
-    """The real places of a row that padding fills up on its left, [heads, rows, size]."""
+    """The real positions of a row that is padded on the left, [heads, rows, size]."""
     found: NDArray[np.float32] = weights[0, :, -size:, -size:].float().cpu().numpy()
     return found
 
@@ -162,7 +162,7 @@ def _candidate(model: SessionModel, batch: Batch, item: Any) -> Tensor:
 
 
 def code_of(model: SessionModel, item: Any) -> int:
-    """The code of an item of a model, by its id.
+    """The code of a model's item by its id.
 
     Raises:
         ValueError: If the model does not know it.
@@ -175,13 +175,13 @@ def code_of(model: SessionModel, item: Any) -> int:
 
 @dataclass(frozen=True)
 class Gates:
-    """What the gates of a GRU let through, click by click.
+    """The gate values of a GRU for each click.
 
     Attributes:
         items: Item code of each click, int64 [num_clicks].
-        update: Share of each unit's old state that is kept, [layers, num_clicks, widest]; NaN where
-            a layer is narrower.
-        reset: Share of it that the new content reads, of the same shape.
+        update: Fraction of each unit's old state that is kept, [layers, num_clicks, widest]; NaN in
+            narrower layers.
+        reset: Fraction of the old state used by the new content, of the same shape.
     """
 
     items: NDArray[np.int64]
@@ -190,18 +190,18 @@ class Gates:
 
 
 def gates_of(model: SessionModel, session: SessionsLike) -> Gates:
-    r"""The gates of GRU4Rec over the clicks of a session, in evaluation.
+    r"""The gates of GRU4Rec over the clicks of a session, in evaluation mode.
 
     .. math::
         r &= \sigma(W_r x + U_r h + b_r), \quad z = \sigma(W_z x + U_z h + b_z), \\
         h' &= (1 - z) \odot n + z \odot h
 
     Args:
-        model: Of the family ``gru4rec``.
+        model: A model of the family ``gru4rec``.
         session: As in :func:`attention_of`.
 
     Raises:
-        ValueError: If the model is of another family, or it is not one known session.
+        ValueError: If the model has another family, or the input is not one known session.
     """
     cells: Any = getattr(model, "_cells", None)
     embedded: Any = getattr(model, "_input", None)

@@ -110,7 +110,7 @@ def test_file_of_another_kind_version_or_content_is_refused(tmp_path: Path) -> N
     path = tmp_path / "x"
     write_file(path, "kind", 2, {"a": 1})
     for asked, message in (
-        (("other", 2, "me"), "is no other file: me makes one"),
+        (("other", 2, "me"), "is not a other file: me makes one"),
         (("kind", 1, "me"), "version 2 of the format, this graphseq reads version 1"),
         (("kind", 3, "me"), "by an older graphseq"),
     ):
