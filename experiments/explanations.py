@@ -12,6 +12,7 @@ import graphseq as gs
 from experiments.lib.results import command, said
 from graphseq.comparison.record import machine, versions, write_json
 from graphseq.explanations import deletion_curves, explain
+from graphseq.explanations.explanation import Method
 from graphseq.visualization.figures import BLUE, GRAY, INK, ORANGE, new_figure, save_figure
 
 FAMILIES: dict[str, dict[str, Any]] = {
@@ -20,7 +21,7 @@ FAMILIES: dict[str, dict[str, Any]] = {
     "sasrec": {"hidden_channels": 64},
     "srgnn": {"hidden_channels": 64},
 }
-METHODS = {
+METHODS: dict[str, tuple[Method, ...]] = {
     "vsknn": ("leave_one_out",),
     "gru4rec": ("leave_one_out", "integrated_gradients"),
     "sasrec": ("leave_one_out", "integrated_gradients"),
@@ -45,7 +46,7 @@ def main(argv: list[str] | None = None) -> None:
     options = arguments().parse_args(argv)
     with said():
         split = gs.load_split(options.dataset, options.root)
-        planted = gs.generate_sessions(8000, 300, pattern=0.4, loops=0.4, seed=0)
+        planted = gs.generate_sessions(4000, 200, pattern=0.4, loops=0.4, seed=0)
         parts = gs.session_split(planted, test_fraction=0.1, seed=0)
         curves, causes = [], []
         for name in options.models:
@@ -54,7 +55,7 @@ def main(argv: list[str] | None = None) -> None:
             for method in METHODS[name]:
                 table = deletion_curves(model, held_out[: options.sessions], method=method)
                 curves.append({"model": name, "method": method, "rows": table.to_dict("records")})
-            model = trained(name, parts, 2 * options.epochs)
+            model = trained(name, parts, 4 * options.epochs)
             causes += [
                 {"model": name, "method": method, **found}
                 for method in METHODS[name]
@@ -79,7 +80,7 @@ def trained(name: str, split: gs.Split, epochs: int) -> gs.models.SessionModel:
 
 
 def causes_named(
-    model: gs.models.SessionModel, sessions: gs.Sessions, method: Any, limit: int
+    model: gs.models.SessionModel, sessions: gs.Sessions, method: Method, limit: int
 ) -> list[dict[str, Any]]:
     """How often the strongest clicks are the planted ones, where the model gets the rule right.
 

@@ -146,7 +146,7 @@ def draw_session_graph(
         of_edges=edge_weights is not None,
         ghosts=bool(candidates),
     )
-    columns = 2 if ax.bbox.width / ax.figure.dpi < 5 else 4
+    columns = 2 if ax.bbox.width / ax.figure.dpi < 6.4 else 4
     ax.legend(
         handles=handles,
         loc="upper center",
