@@ -2,6 +2,7 @@
 
 from graphseq.serving.cache import AnswerCache
 from graphseq.serving.exploration import Choice, Explorer, Replayed, replay_policy
+from graphseq.serving.fusion import fusion_weights
 from graphseq.serving.indexes import (
     INDEXES,
     ExactIndex,
@@ -66,6 +67,7 @@ __all__ = [
     "VoyagerIndex",
     "build_index",
     "export_onnx",
+    "fusion_weights",
     "load",
     "load_index",
     "load_recommender",

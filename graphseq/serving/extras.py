@@ -21,5 +21,6 @@ def need(module: str, what: str, *, extra: str = "serving") -> Any:
         return importlib.import_module(module)
     except ImportError as error:
         raise ValueError(
-            f"{what} needs {module}, which is not installed: pip install 'graphseq[{extra}]'."
+            f"{what} needs {module.partition('.')[0]}, which is not installed: "
+            f"pip install 'graphseq[{extra}]'."
         ) from error

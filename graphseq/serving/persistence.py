@@ -11,6 +11,7 @@ import numpy as np
 
 from graphseq.data.storage import open_folder
 from graphseq.models.base import SessionModel
+from graphseq.models.use.persistence import MODEL
 from graphseq.models.use.persistence import load as load_model
 from graphseq.serving.cache import AnswerCache
 from graphseq.serving.indexes import load_index
@@ -83,4 +84,9 @@ def load(folder: str | PathLike[str], **options: Any) -> Any:
     """
     if os.path.lexists(Path(folder) / RECOMMENDER.header):
         return load_recommender(folder, **options)
+    if os.path.lexists(Path(folder) / "model" / MODEL.header):
+        raise ValueError(
+            f"{Path(folder) / RECOMMENDER.header} is missing: restore it, or make the folder again "
+            "with Recommender.save."
+        )
     return load_model(folder, **options)

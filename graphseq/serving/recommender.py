@@ -82,6 +82,8 @@ class Recommender:
     ) -> None:
         require_model(model)
         self.model = model
+        if isinstance(retrievers, SessionModel):
+            raise ValueError("retrievers is a list of models: put this one into brackets.")
         self.retrievers = list(retrievers)
         self.weights = [1.0] * (1 + len(self.retrievers)) if weights is None else list(weights)
         self.reranker = reranker
@@ -91,6 +93,10 @@ class Recommender:
         self.candidates = whole("candidates", candidates)
         self._check()
         self.index = build_index(model, index) if isinstance(index, str) else index
+        if self.index is not None and not isinstance(self.index, Index):
+            raise ValueError(
+                f"index is a name in gs.serving.INDEXES, an index or None, got {index!r}."
+            )
         if self.index is not None:
             self.index.check_version(model)
         self.servable: NDArray[np.bool_] | None = None
@@ -110,6 +116,20 @@ class Recommender:
             raise ValueError(
                 f"weights needs one for the model and one per retriever, {1 + len(self.retrievers)}"
                 f" in all, got {len(self.weights)}."
+            )
+        for weight in self.weights:
+            # A bool is a number to Python, and no weight to anyone.
+            plain = isinstance(weight, (int, float, np.number)) and not isinstance(weight, bool)
+            if not plain or not np.isfinite(weight) or weight < 0:
+                raise ValueError(f"weights are numbers of at least 0, got {weight!r}.")
+        if not any(self.weights):
+            raise ValueError("weights has nothing but zeros: one of them must be positive.")
+        if self.rules is not None and not callable(self.rules):
+            raise ValueError(f"rules is a function of a frame, got {self.rules!r}.")
+        if self.cache is not None and not isinstance(self.cache, AnswerCache):
+            raise ValueError(
+                f"cache is an AnswerCache or None, got {self.cache!r}: "
+                "gs.serving.AnswerCache(10_000, seconds=60) makes one."
             )
         ours = item_vocabulary(self.model)
         named = [(f"retriever {n}", each) for n, each in enumerate(self.retrievers)]
@@ -132,6 +152,10 @@ class Recommender:
             ValueError: If there is another key, or items cannot be read.
         """
         servable = None
+        if filters is not None and not isinstance(filters, Mapping):
+            raise ValueError(
+                f"filters is a dict of 'allow' and 'exclude', got {type(filters).__name__}."
+            )
         for name, items in (filters or {}).items():
             if name not in ("allow", "exclude"):
                 raise ValueError(f"filters has 'allow' and 'exclude', got {name!r}.")
@@ -139,6 +163,10 @@ class Recommender:
             listed = np.zeros(self.model.num_items, dtype=bool)
             listed[read_items(self.model, items, 0, name).codes] = True
             servable &= listed if name == "allow" else ~listed
+        if servable is not None and not servable.any():
+            raise ValueError(
+                "filters leave no item to serve: allow more of them, or exclude fewer."
+            )
         self.servable = servable
         self._filters += 1
         if self.cache is not None:
@@ -312,13 +340,22 @@ class Recommender:
         short = int(np.count_nonzero((counts > 0) & (counts < min(k, self.model.num_items))))
         if short:
             logger.warning("Filters left fewer than k=%d items for %d sessions.", k, short)
+        if k > self.model.num_items:
+            logger.warning("k=%d is more than all %d items: fewer come.", k, self.model.num_items)
         answers = Answers(found, asked.empty)
         if len(none) == 0 or self.model.catalog is None:
             return answers
-        logger.warning("Filters left no item for %d sessions: popular items answer.", len(none))
         servable = narrowed(None, self.may_serve())
         bare = asked.rows(none).without_history()
         popular = score_all(self.model, Asked(bare.queries, bare.hidden, servable, False), k)
+        unanswered = int(np.count_nonzero(popular.counts == 0))
+        if unanswered < len(none):
+            answered = len(none) - unanswered
+            logger.warning("Filters left no item for %d sessions: popular items answer.", answered)
+        if unanswered:
+            logger.warning(
+                "Every item is excluded for %d sessions: nothing is recommended.", unanswered
+            )
         return answers.with_rows(none, popular)
 
     @contextmanager

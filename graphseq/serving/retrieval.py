@@ -36,12 +36,26 @@ def score_vectors(model: SessionModel, asked: Asked, k: int, vectors: Floats) ->
             part = asked.rows(np.arange(start, min(n, start + rows)))
             states = torch.from_numpy(np.ascontiguousarray(vectors[start : start + rows]))
             scores = model.items.scores(states.to(model.device)).cpu()
+            check_scores(model, scores)
             most = min(model.num_items, k + asked.most_hidden) if asked.allowed is None else None
             top, items = scores.topk(model.num_items if most is None else most)
             found = Candidates(items.numpy(), top.double().numpy())
             found = found.without(part.hides(found.items, model.num_items)).rescored()
             parts.append(found.best(k))
     return _of_empty(model, asked, _stacked(parts, n), k)
+
+
+def check_scores(model: SessionModel, scores: torch.Tensor) -> None:
+    """Refuses NaN, which no order has a place for.
+
+    Raises:
+        ValueError: If a score is NaN.
+    """
+    if bool(scores.isnan().any()):
+        raise ValueError(
+            f"{type(model).__name__} gave a score that is not a number: were its weights trained "
+            "with too high a learning rate?"
+        )
 
 
 def _of_empty(model: SessionModel, asked: Asked, found: Candidates, k: int) -> Candidates:
@@ -122,7 +136,9 @@ def _found(
         states = model(batch.to(model.device))
     items[answered], _ = index.search(query_vectors(states, index.has_bias), depth)
     wanted = torch.from_numpy(items[answered]).clamp(min=0).to(states.device)
-    scores[answered] = model.items.scores(states, wanted).cpu().double().numpy()
+    found = model.items.scores(states, wanted).cpu()
+    check_scores(model, found)
+    scores[answered] = found.double().numpy()
     return Candidates(items, scores).rescored()
 
 

@@ -14,6 +14,7 @@ from graphseq.models.use.inference import inference
 from graphseq.serving.candidates import Candidates
 from graphseq.serving.item_vectors import Floats
 from graphseq.serving.queries import Asked
+from graphseq.serving.retrieval import check_scores
 
 Rules = Callable[[pd.DataFrame], pd.DataFrame]
 """Frame of ``session``, ``item``, ``score`` -> the rows of it to keep, in the order to keep."""
@@ -28,6 +29,7 @@ def reranked(model: SessionModel, asked: Asked, found: Candidates) -> Candidates
     with inference(model):
         wanted = torch.from_numpy(found.items[answered]).clamp(min=0).to(model.device)
         given = model.score(batch.to(model.device), wanted)
+        check_scores(model, given)
         scores[answered] = given.cpu().double().numpy()
     return found.rescored(scores)
 

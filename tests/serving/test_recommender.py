@@ -371,3 +371,67 @@ def test_delisted_items_leave_every_answer_at_once_also_cached_and_popular_ones(
     model.relist()
     cached.set_filters(None)
     assert cached.recommend(sessions, 5) == before
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"index": 5}, "index is a name in gs.serving.INDEXES, an index or None, got 5"),
+        ({"cache": True}, "cache is an AnswerCache or None, got True"),
+        ({"rules": "top"}, "rules is a function of a frame, got 'top'"),
+        ({"filters": ["i1"]}, "filters is a dict of 'allow' and 'exclude', got list"),
+        ({"filters": {"allow": []}}, "filters leave no item to serve"),
+        ({"weights": [float("nan")]}, "weights are numbers of at least 0, got nan"),
+        ({"weights": [-1]}, "weights are numbers of at least 0, got -1"),
+        ({"weights": ["1"]}, "weights are numbers of at least 0, got '1'"),
+        ({"weights": [0.0]}, "weights has nothing but zeros"),
+    ],
+)
+def test_arguments_of_another_kind_are_named(world: Any, arguments: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        Recommender(world.neural, **arguments)
+
+
+def test_one_model_in_place_of_a_list_of_retrievers_is_named(world: Any) -> None:
+    with pytest.raises(ValueError, match="retrievers is a list of models"):
+        Recommender(world.neural, retrievers=world.counting)
+
+
+def test_index_of_another_width_names_both(world: Any) -> None:
+    torch.manual_seed(0)
+    other = gs.models.GRU4Rec(640, 8)
+    other.attach(world.sessions.catalog())
+    index = gs.serving.build_index(world.neural, "exact")
+    with pytest.raises(ValueError, match="width 17 and the model has vectors of width 9"):
+        Recommender(other, index=index)
+
+
+def test_scores_that_are_no_numbers_are_refused_everywhere(world: Any) -> None:
+    broken = deepcopy(world.neural)
+    with torch.no_grad():
+        broken.items.weight[3, 1] = float("nan")
+    recommender = Recommender(broken)
+    for ask in (
+        lambda: recommender.recommend(["i1"], 5),
+        lambda: gs.serving.LiveSessions(recommender).click("s", "i1"),
+        lambda: Recommender(world.counting, reranker=broken, candidates=640).recommend(["i1"], 5),
+    ):
+        with pytest.raises(ValueError, match="GRU4Rec gave a score that is not a number"):
+            ask()
+
+
+def test_more_items_than_there_are_and_none_left_are_said(world: Any, caplog: Any) -> None:
+    recommender = Recommender(world.neural)
+    assert len(recommender.recommend(["i1"], 700)) == 640
+    assert "k=700 is more than all 640 items: fewer come." in caplog.text
+    caplog.clear()
+    every = [f"i{code}" for code in range(640)]
+    assert recommender.recommend(["i1"], 5, exclude=every) == []
+    assert caplog.messages == ["Every item is excluded for 1 sessions: nothing is recommended."]
+
+
+def test_folder_without_its_header_names_it(world: Any, tmp_path: Any) -> None:
+    Recommender(world.neural).save(tmp_path / "r")
+    (tmp_path / "r" / "recommender.json").unlink()
+    with pytest.raises(ValueError, match=r"r.recommender\.json is missing"):
+        gs.load(tmp_path / "r")

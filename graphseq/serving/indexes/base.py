@@ -15,7 +15,14 @@ from graphseq.data.storage import Folder, FolderKind, FolderWriter, open_folder,
 from graphseq.data.storage.rules import anything, check_arguments, flag, mapping_of, text
 from graphseq.data.storage.rules import whole as whole_number
 from graphseq.models.base import SessionModel
-from graphseq.serving.item_vectors import Codes, Floats, ItemVectors, float_rows, model_version
+from graphseq.serving.item_vectors import (
+    Codes,
+    Floats,
+    ItemVectors,
+    float_rows,
+    model_version,
+    require_table,
+)
 from graphseq.serving.shared_lock import SharedLock
 
 INDEX = FolderKind(
@@ -108,8 +115,17 @@ class Index(ABC):
         """Refuses a model of another version than that of the vectors.
 
         Raises:
-            ValueError: If it is of another version; both are named.
+            ValueError: If it is of another width or version; both are named.
         """
+        require_table(model)
+        table = model.items
+        width = table.channels + (table.bias is not None)
+        if width != self.width:
+            raise ValueError(
+                f"This index holds vectors of width {self.width} and the model has vectors of "
+                f"width {width}, biases included: build the index again with "
+                f"{type(self).__name__}.of(model)."
+            )
         found = model_version(model)
         if found != self.model_version:
             raise ValueError(
