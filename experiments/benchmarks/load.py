@@ -216,9 +216,13 @@ def cpu_seconds(pid: int) -> float:
 
 
 def resident_megabytes(pid: int) -> int:
-    """Memory of a process that is in use (Linux)."""
-    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
-    return int(next(line for line in lines if line.startswith("VmRSS")).split()[1]) // 1_024
+    """Memory of a process that is in use (Linux); 0: it has ended."""
+    try:
+        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    except OSError:
+        return 0
+    sizes = [line.split()[1] for line in lines if line.startswith("VmRSS")]
+    return int(sizes[0]) // 1_024 if sizes else 0
 
 
 def measured(

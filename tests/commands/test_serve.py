@@ -28,12 +28,14 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 @contextmanager
-def process(folder: Path, store: Path) -> Iterator[tuple[subprocess.Popen[bytes], httpx.Client]]:
+def process(
+    folder: Path, store: Path, *more: str
+) -> Iterator[tuple[subprocess.Popen[bytes], httpx.Client]]:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     path = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
-    command = [sys.executable, "-m", "graphseq", "serve", str(folder), "--store", str(store)]
+    command = [sys.executable, "-m", "graphseq", "serve", str(folder), "--store", str(store), *more]
     run = subprocess.Popen(
         [*command, "--port", str(port)],
         env=os.environ | {"PYTHONPATH": path, "GRAPHSEQ_API_KEY": "key"},
@@ -47,11 +49,11 @@ def process(folder: Path, store: Path) -> Iterator[tuple[subprocess.Popen[bytes]
                 try:
                     client.get("/ready")
                     break
-                except httpx.ConnectError:
+                except httpx.TransportError:
                     time.sleep(0.02)
             yield run, client
     finally:
-        run.kill()
+        run.terminate()  # with what it started
         run.communicate()
 
 
@@ -74,6 +76,20 @@ def test_no_answered_click_is_lost_when_the_service_is_killed(tmp_path: Path) ->
     record = Record.decode(store.get(["s"])[0][0])
     store.close()
     assert record.items == ["abc"[number % 3] for number in range(answered)]
+
+
+def test_two_processes_share_sessions_and_end_together(tmp_path: Path) -> None:
+    model = gs.models.GRU4Rec(3, 4).eval()
+    model.attach(gs.Sessions.from_lists([["a", "b"], ["b", "c"]]).catalog())
+    model.save(tmp_path / "model")
+    with process(tmp_path / "model", tmp_path / "store", "--processes", "2") as (run, client):
+        for number in range(1, 21):
+            headers = {"Connection": "close"}  # whoever is free takes the next one
+            body = {"item": "abc"[number % 3]}
+            answer = client.post("/sessions/s/clicks", json=body, headers=headers)
+            assert answer.json()["num_clicks"] == number
+        run.send_signal(signal.SIGTERM)
+        assert run.wait(30) in (0, -signal.SIGTERM)
 
 
 @pytest.mark.parametrize(

@@ -172,14 +172,16 @@ def serve(settings: Settings, listener: socket.socket | None = None) -> None:
         return
     del app
     os.environ[SETTINGS] = json.dumps(asdict(settings))
-    supervisors: Any = need("uvicorn.supervisors", "The service", extra="server")
-    config = uvicorn.Config(
+    port = listener.getsockname()[1]
+    listener.close()  # uvicorn opens the port again, and shares it among its processes
+    uvicorn.run(
         "graphseq.serving.service.run:app_of_process",
         factory=True,
         workers=settings.processes,
+        host=settings.host,
+        port=port,
         **options,
     )
-    supervisors.Multiprocess(config, target=uvicorn.Server(config).run, sockets=[listener]).run()
 
 
 @contextmanager
