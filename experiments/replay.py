@@ -1,7 +1,8 @@
 """Plays a log through live sessions, in real time or at once: latency, and running metrics.
 
 Every click is taken and answered as it would have been live; whether the next click of its session
-was among the items of that answer makes the metrics. A first click has no answer before it.
+was among the items of that answer makes the metrics, which are those of ``evaluate`` on the same
+sessions: both stand in the row. A first click has no answer before it.
 """
 
 from __future__ import annotations
@@ -100,13 +101,14 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--root", default=None)
     parser.add_argument("--store", default="memory")
     parser.add_argument("-k", type=int, default=20)
+    parser.add_argument("--sessions", type=int, default=None, help="first sessions of the test")
     parser.add_argument("--limit", type=int, default=None, help="clicks at most")
     parser.add_argument("--speed", type=float, default=0.0, help="1: real time; 0: at once")
     parser.add_argument("--out", type=Path, required=True)
     options = parser.parse_args(argv)
     found = gs.load(options.folder)
     recommender = found if isinstance(found, Recommender) else Recommender(found)
-    test = gs.load_split(options.dataset, root=options.root).test
+    test = gs.load_split(options.dataset, root=options.root).test[: options.sessions]
     benchmark = Benchmark.start("experiments.replay", argv, options.dataset, test)
     row = replay(
         recommender,
@@ -116,6 +118,9 @@ def main(argv: list[str] | None = None) -> None:
         limit=options.limit,
         speed=options.speed,
     )
+    offline = gs.evaluate(recommender.model, test, ks=options.k).metrics
+    names = (f"hr@{options.k}", f"mrr@{options.k}") if options.limit is None else ()
+    row |= {f"{name} of evaluate": offline[name] for name in names}
     benchmark.add(model=type(recommender.model).__name__, **row)
     options.out.mkdir(parents=True, exist_ok=True)
     benchmark.finish(options.out / "replay.json")

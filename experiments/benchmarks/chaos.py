@@ -192,7 +192,12 @@ def swapped(folders: list[Path], folder: Path, swaps: int, clicks: int) -> dict[
                 versions.add(client.post("/reload").json()["model_version"])
                 clients.wait_for(clicks)
     dropped = sum(count for status, count in clients.statuses.items() if status != 200)
-    return {"swaps": swaps, "answered": clients.clicks, "versions": len(versions), "lost": dropped}
+    return {
+        "swaps": swaps,
+        "answered": clients.clicks,
+        "versions": len(versions),
+        "dropped": dropped,
+    }
 
 
 def copy_folder(source: Path, target: Path) -> None:

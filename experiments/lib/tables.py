@@ -36,6 +36,7 @@ PAGES = (
     "docs/questions/which_model.md",
     "docs/questions/why_transformers.md",
     "docs/results/README.md",
+    "docs/serving.md",
     *(f"docs/results/{name}.md" for name in TABLES),
     "docs/studies/graph_ablation.md",
     "docs/studies/length_study.md",
@@ -157,6 +158,8 @@ def _cell(value: Any) -> str:
         return "-".join(map(str, value))
     if isinstance(value, bool):
         return "yes" if value else "no"
+    if isinstance(value, dict):
+        return ", ".join(f"{name}: {_cell(each)}" for name, each in value.items())
     return f"{value:,}" if isinstance(value, int) else str(value)
 
 

@@ -54,3 +54,19 @@ def test_replay_writes_one_row(tmp_path: Path) -> None:
     assert (row["model"], row["clicks"]) == ("GRU4Rec", 40)
     assert 0 <= row["hr@20"] <= 1
     assert np.isfinite(row["p99_ms"])
+
+
+def test_replay_of_whole_sessions_has_the_metrics_of_evaluate_beside_its_own(
+    tmp_path: Path,
+) -> None:
+    split = gs.load_split("uci-eshop")
+    model = gs.models.MODELS["markov"](split.num_items)
+    gs.fit(model, split, progress=False)
+    model.save(tmp_path / "model")
+    argv = [str(tmp_path / "model"), "--dataset", "uci-eshop", "--sessions", "30"]
+    main([*argv, "--out", str(tmp_path)])
+    (row,) = json.loads((tmp_path / "replay.json").read_text())["rows"]
+    assert row["targets"] == split.test[:30].num_targets
+    for metric in ("hr@20", "mrr@20"):
+        assert row[metric] == pytest.approx(row[f"{metric} of evaluate"], abs=1e-9)
+        assert row[metric] > 0

@@ -4,13 +4,25 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 from collections import Counter
 from pathlib import Path
 
 import pytest
 
-from experiments.benchmarks import serving
-from experiments.benchmarks.load import Load, click_of, get, run_load
+from experiments.benchmarks import chaos, serving
+from experiments.benchmarks.load import (
+    CLICKS_PER_SESSION,
+    LIVE_SESSIONS,
+    Load,
+    click_of,
+    cpu_seconds,
+    get,
+    run_load,
+    session_of,
+)
+from graphseq.serving import Click, LMDBStore
+from graphseq.serving.live.record import changed
 
 
 def test_load_sends_every_request_once_and_counts_answers_and_failures() -> None:
@@ -64,3 +76,42 @@ def test_quantiles_call_as_often_as_said(repeats: int) -> None:
     calls: list[int] = []
     serving.quantiles(calls.append, repeats)
     assert calls == list(range(repeats))
+
+
+def test_sessions_of_the_load_end_after_a_few_clicks_and_others_begin() -> None:
+    first = Counter(map(session_of, range(LIVE_SESSIONS * CLICKS_PER_SESSION)))
+    assert set(first.values()) == {CLICKS_PER_SESSION}
+    assert set(first) == set(range(LIVE_SESSIONS))
+    assert session_of(LIVE_SESSIONS * CLICKS_PER_SESSION) == LIVE_SESSIONS
+
+
+def test_time_of_a_process_grows_with_its_work() -> None:
+    before = cpu_seconds(os.getpid())
+    sum(n * n for n in range(2_000_000))
+    assert cpu_seconds(os.getpid()) > before
+
+
+def test_tally_of_chaos_tells_lost_doubled_and_misplaced_clicks(tmp_path: Path) -> None:
+    store = LMDBStore(tmp_path / "store")
+
+    def put(session: str, events: list[str]) -> None:
+        for number, event in enumerate(events):
+            click = Click(number, float(number), event)
+            store.update([(session, lambda v, c=click: changed(v, [c], None, 0.0, 99)[0])])
+
+    put("whole", ["a", "b", "c"])
+    put("more", ["a", "b", "tried but not answered"])
+    put("lost", ["a", "c"])
+    put("turned", ["b", "a"])
+    store.close()
+    where = str(tmp_path / "store")
+    nothing = {"lost": 0, "doubled": 0, "out_of_place": 0}
+    assert chaos.kept(where, {"whole": ["a", "b", "c"], "more": ["a", "b"]}) == nothing
+    assert chaos.kept(where, {"lost": ["a", "b", "c"]}) == nothing | {"lost": 1, "out_of_place": 1}
+    assert chaos.kept(where, {"turned": ["a", "b"]}) == nothing | {"out_of_place": 1}
+
+
+def test_sessions_over_the_bound_leave_oldest_first_and_are_counted() -> None:
+    row = chaos.too_many(12_000, 9_000)
+    assert (row["kept"], row["evicted"], row["oldest_left"]) == (9_000, 3_000, True)
+    assert 700 < row["bytes_per_session"] < 1_300
