@@ -38,8 +38,11 @@ PAGES = (
     "docs/results/README.md",
     "docs/serving.md",
     *(f"docs/results/{name}.md" for name in TABLES),
+    "docs/studies/cold_items.md",
+    "docs/studies/exploration.md",
     "docs/studies/graph_ablation.md",
     "docs/studies/length_study.md",
+    "docs/studies/linear_attention.md",
 )
 TABLE = re.compile(
     r"(<!-- table: (\S+)( brief| published)?(?: only ([^>]+?))? -->\n).*?(<!-- end -->)", re.DOTALL
