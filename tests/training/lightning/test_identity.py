@@ -163,7 +163,7 @@ def test_loader_of_ones_own_is_compared_by_what_it_tells(split: gs.Split, tmp_pa
         (gs.SessionGraphLoader(graphs, 16), "by shuffle of the loader: True there, False here"),
         (gs.SessionGraphLoader(graphs, 16, shuffle=True, seed=3), "by the seed of the loader: 0"),
         (gs.SessionGraphLoader(other, 16, shuffle=True), "by the training sessions: 77 sessions"),
-        (list(gs.SessionGraphLoader(graphs, 40)), "made with 5 batches an epoch, here are 2"),
+        (list(gs.SessionGraphLoader(graphs, 40)), "made with 5 batches per epoch, here are 2"),
     ):
         with pytest.raises(ValueError, match=message):
             train(model_of(), loader, tmp_path, max_epochs=2)
