@@ -216,6 +216,34 @@ class LiveSessions(torch.nn.Module):
         return torch.device("cpu") if tensor is None else tensor.device
 
 
+class LayeredState(LiveSessions):
+    """A live session as the state of each layer, [layers, width] or [layers, num_sessions, width].
+
+    A family defines ``initial_state``, :meth:`step` and :meth:`vectors_of_state`.
+    """
+
+    items: Any
+
+    def vectors_of_state(self, state: Tensor) -> Tensor:
+        """What a state is scored by, [num_sessions, hidden_channels]."""
+        raise NotImplementedError(f"{type(self).__name__} defines no vectors_of_state(state).")
+
+    def update_state(
+        self, state: Tensor, item: Any, *, ids: bool | None = None, **fields: Any
+    ) -> Tensor:
+        """The state one click later, of the shape of ``state``."""
+        several = state if state.dim() == 3 else state.unsqueeze(1)
+        items = codes_of(self, "item", item, several.size(1), ids, one=state.dim() == 2)
+        after: Tensor = self.step(several, items)[1].view_as(state)
+        return after
+
+    def score_state(self, state: Tensor, items: Tensor | None = None) -> Tensor:
+        """Scores of the next item, [num_items] or [C]; of several [num_sessions, ...]."""
+        several = state if state.dim() == 3 else state.unsqueeze(1)
+        scores: Tensor = self.items.scores(self.vectors_of_state(several), items)
+        return scores if state.dim() == 3 else scores.squeeze(0)
+
+
 def codes_of(
     model: Any, what: str, given: Any, size: int, ids: bool | None = None, *, one: bool = False
 ) -> Tensor:

@@ -88,7 +88,7 @@ def test_text_names_every_setting_on_a_line_of_its_own() -> None:
         ('{"patience": "None"}', "number, got 'None': None, which a file spells null, never stops"),
         ('{"learning_rate": Infinity}', "learning_rate must be a finite number, got inf"),
         ('{"ema": NaN}', "ema must be a finite number, got nan: None averages nothing"),
-        ('{"seed": 1, "seed": 2}', "holds no settings of a training: seed stands there twice"),
+        ('{"seed": 1, "seed": 2}', "holds no settings of a training: seed is there twice"),
         ("[" * 100_000, "holds no settings of a training"),
         ("[1]", "settings are a mapping"),
         ('{"seed": ', "settings.json holds no settings of a training"),
@@ -108,7 +108,7 @@ WRONG: dict[str, list[tuple[Any, str]]] = {
         (["adam"], "is o"),
     ],
     "schedule": [(1, "schedule is one of"), ("cosin", "did you mean 'cosine'")],
-    "precision": [(32, "precision is one of 32, .*, got 32, which is no text")],
+    "precision": [(32, "precision is one of 32, .*, got 32, which is not text")],
     "monitor": [(20, "monitor is text"), (None, "monitor is text"), ("mrr@٣", "monitor is 'hr@k'")],
     "warmup": [
         (True, "warmup is a whole number of steps or a share"),

@@ -16,7 +16,7 @@ from torch_geometric.data import Batch
 from graphseq.arguments import check_shares, check_sizes
 from graphseq.deprecation import renamed
 from graphseq.models.base import SessionModel, Traits
-from graphseq.models.live_clicks import codes_of
+from graphseq.models.live_clicks import LayeredState
 from graphseq.models.published.gru4rec import KINDS, read_gru4rec
 from graphseq.models.published.loading import from_weights
 from graphseq.models.registry import register
@@ -26,7 +26,7 @@ from graphseq.nn.ragged import packed_order
 
 
 @register("gru4rec")
-class GRU4Rec(SessionModel):
+class GRU4Rec(LayeredState, SessionModel):
     r"""Scores of GRU4Rec (Hidasi et al., ICLR 2016; Hidasi & Karatzoglou, CIKM 2018).
 
     .. math::
@@ -183,20 +183,6 @@ class GRU4Rec(SessionModel):
             layers.append(pad(x, (0, state.size(-1) - gru.hidden_size)))
         state = torch.where((items >= 0).unsqueeze(-1), torch.stack(layers), state)
         return self.vectors_of_state(state), state
-
-    def update_state(
-        self, state: Tensor, item: Any, *, ids: bool | None = None, **fields: Any
-    ) -> Tensor:
-        """The state one click later, [layers, widest] or [layers, num_sessions, widest]."""
-        several = state if state.dim() == 3 else state.unsqueeze(1)
-        items = codes_of(self, "item", item, several.size(1), ids, one=state.dim() == 2)
-        return self.step(several, items)[1].view_as(state)
-
-    def score_state(self, state: Tensor, items: Tensor | None = None) -> Tensor:
-        """Scores of the next item, [num_items] or [C]; for several sessions [num_sessions, ...]."""
-        several = state if state.dim() == 3 else state.unsqueeze(1)
-        scores = self.items.scores(self.vectors_of_state(several), items)
-        return scores if state.dim() == 3 else scores.squeeze(0)
 
     def vectors_of_state(self, state: Tensor) -> Tensor:
         """The part of a state that is scored: the last layer's, [num_sessions, d]."""

@@ -12,7 +12,7 @@ from torch_geometric.data import Batch
 
 from graphseq.arguments import check_choice, check_shares, check_sizes
 from graphseq.models.base import SessionModel, Traits
-from graphseq.models.live_clicks import codes_of
+from graphseq.models.live_clicks import LayeredState
 from graphseq.models.registry import register
 from graphseq.nn.attention import reset_linear
 from graphseq.nn.dropout import Dropout
@@ -73,7 +73,7 @@ class RecurrentBlock(torch.nn.Module):
 
 
 @register("lrurec")
-class LRURec(SessionModel):
+class LRURec(LayeredState, SessionModel):
     r"""Scores of a stack of linear recurrences: :math:`\hat r_{t,j} = h_t^\top e_j`.
 
     .. math::
@@ -181,23 +181,10 @@ class LRURec(SessionModel):
             x, after = block.step(before[:, : -self.items.channels], x)
             layers.append(torch.cat([after, x], dim=1))
         state = torch.where((items >= 0).unsqueeze(-1), torch.stack(layers), state)
-        return self._vectors(state), state
+        return self.vectors_of_state(state), state
 
-    def update_state(
-        self, state: Tensor, item: Any, *, ids: bool | None = None, **fields: Any
-    ) -> Tensor:
-        """The state after one more click, of the same shape as ``state``."""
-        several = state if state.dim() == 3 else state.unsqueeze(1)
-        items = codes_of(self, "item", item, several.size(1), ids, one=state.dim() == 2)
-        return self.step(several, items)[1].view_as(state)
-
-    def score_state(self, state: Tensor, items: Tensor | None = None) -> Tensor:
-        """Scores of the next item, [num_items] or [C]; for several sessions [num_sessions, ...]."""
-        several = state if state.dim() == 3 else state.unsqueeze(1)
-        scores = self.items.scores(self._vectors(several), items)
-        return scores if state.dim() == 3 else scores.squeeze(0)
-
-    def _vectors(self, state: Tensor) -> Tensor:
+    def vectors_of_state(self, state: Tensor) -> Tensor:
+        """What is scored of a state: the last layer's output, [num_sessions, d]."""
         return self.items.vectors(self.norm(state[-1][:, -self.items.channels :]))
 
     @property
