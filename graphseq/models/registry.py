@@ -44,7 +44,7 @@ def register(name: str) -> Callable[[Family], Family]:
         known = MODELS.get(name)
         if known is not None and _place(known) != _place(family):
             raise ValueError(
-                f"The name {name!r} is {_place(known)}'s already: register {family.__name__} "
+                f"The name {name!r} belongs to {_place(known)}: register {family.__name__} "
                 "under another one."
             )
         MODELS[name] = family  # a cell of a notebook that runs again replaces its own class

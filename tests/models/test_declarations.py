@@ -172,7 +172,7 @@ def test_lanes_need_a_model_that_keeps_its_state(base: str) -> None:
     assert WithUser(9, base="gru4rec").keeps_state
     with pytest.raises(ValueError, match="lanes=2 walks through sessions click by click"):
         gs.fit(model, sessions(), lanes=2, loss="bpr_max", max_epochs=1)
-    assert [n for n, family in MODELS.items() if family.keeps_state] == ["gru4rec"]
+    assert [n for n, family in MODELS.items() if family.keeps_state] == ["gru4rec", "lrurec"]
 
 
 # -- settings ------------------------------------------------------------------------------------

@@ -59,7 +59,7 @@ def test_heir_of_a_registered_class_has_no_name(own: type[SessionModel]) -> None
 
 def test_name_of_another_class_is_not_taken_over() -> None:
     before = MODELS["sasrec"]
-    with pytest.raises(ValueError, match=r"'sasrec' is that of graphseq.*SASRec already.*Mine"):
+    with pytest.raises(ValueError, match=r"'sasrec' belongs to graphseq.*SASRec: .*Mine"):
 
         @register("sasrec")
         class Mine(SessionModel):
