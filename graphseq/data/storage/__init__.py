@@ -1,4 +1,4 @@
-"""Everything that graphseq writes to disk, so that a damaged file is refused and never believed."""
+"""File formats of graphseq; damaged files raise errors and are never read silently."""
 
 from graphseq.data.storage.arrays import ArrayFile
 from graphseq.data.storage.files import read_file, write_file

@@ -18,10 +18,10 @@ ALLOWED = re.compile(r"[<|](b1|u1|i1|[iu][248]|f[248])|<[Mm]8\[(D|s|ms|us|ns)\]"
 
 
 def dtype_named(name: Any, where: str) -> np.dtype[Any]:
-    """The type of an array, as a file names it.
+    """The type of an array, by its name in a file.
 
     Raises:
-        ValueError: If it is not a type that is saved.
+        ValueError: If it is not a type that can be saved.
     """
     if not isinstance(name, str) or ALLOWED.fullmatch(name) is None:
         raise ValueError(f"{where} has a type that is not read, {name!r:.60}.")
@@ -32,7 +32,7 @@ def savable(array: NDArray[Any], name: str) -> NDArray[Any]:
     """An array, contiguous and in little-endian order.
 
     Raises:
-        ValueError: If it holds Python objects or is of another type that is not saved.
+        ValueError: If it holds Python objects or has another type that cannot be saved.
     """
     if array.dtype.hasobject:
         raise ValueError(f"{name} holds Python objects, which are not saved: give it a type.")
@@ -48,7 +48,7 @@ class ArrayFile:
     Args:
         path: The file, ``<name>.npy``.
         dtype: Type of the numbers.
-        size: How many there will be, if that is to be checked at the end.
+        size: Expected number of values, checked at the end, if given.
     """
 
     def __init__(self, path: Path, dtype: DTypeLike, size: int | None = None) -> None:
@@ -79,7 +79,7 @@ class ArrayFile:
 
 
 def npy_start(dtype: np.dtype[Any], shape: Sequence[int]) -> bytes:
-    """What a ``.npy`` file of this type and shape begins with: as many bytes for any length."""
+    """The header of a ``.npy`` file of this type and shape, with the same size for any length."""
     buffer = io.BytesIO()
     header = {"descr": dtype.str, "fortran_order": False, "shape": tuple(shape)}
     np.lib.format.write_array_header_1_0(buffer, header)
@@ -87,20 +87,20 @@ def npy_start(dtype: np.dtype[Any], shape: Sequence[int]) -> bytes:
 
 
 def num_bytes(dtype: np.dtype[Any], shape: Sequence[int]) -> int:
-    """Bytes of a ``.npy`` file of this type and shape."""
+    """Size in bytes of a ``.npy`` file of this type and shape."""
     return len(npy_start(dtype, shape)) + dtype.itemsize * math.prod(shape)
 
 
 def map_array(handle: int, dtype: np.dtype[Any], shape: Sequence[int], shown: str) -> NDArray[Any]:
     """The array in an open ``.npy`` file of known type and shape, memory-mapped and read only.
 
-    Nothing in the file is believed: it must have the size that type and shape imply, and begin with
-    what NumPy writes for them.
+    The file is not trusted: it must have the size that type and shape imply, and NumPy's header for
+    them.
 
     Args:
         handle: The file; it stays open.
-        dtype, shape: Those expected.
-        shown: How the error names the file.
+        dtype, shape: The expected ones.
+        shown: Name of the file in errors.
 
     Raises:
         ValueError: If the file is of another size, type or shape.

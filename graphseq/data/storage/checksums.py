@@ -1,4 +1,4 @@
-"""Checksums of what is written, compared when it is read."""
+"""Checksums of written data, compared when it is read."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import xxhash
 from numpy.typing import NDArray
 
 STEP = 1 << 22
-"""Bytes that are read, or hashed, at a time."""
+"""Number of bytes that are read or hashed at once."""
 
 
 def bytes_of(array: NDArray[Any]) -> memoryview:
@@ -32,7 +32,7 @@ def checksum(data: bytes | NDArray[Any]) -> str:
 
 
 def checksum_of_file(handle: int) -> str:
-    """That of all bytes of an open file, which is read, not mapped: it may be cut off meanwhile."""
+    """The checksum of an open file; read, not mapped, since it may be truncated meanwhile."""
     digest = xxhash.xxh3_128()
     buffer = bytearray(STEP)
     view, at = memoryview(buffer), 0

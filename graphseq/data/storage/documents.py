@@ -1,4 +1,4 @@
-"""JSON that is read strictly, and sealed with a checksum of itself where it must not change."""
+"""Strict JSON, sealed with its own checksum if it must not change."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ MOST_BYTES = 64 << 20
 """The largest JSON file that is read."""
 
 MOST_DEPTH = 64
-"""How deep lists and mappings may be nested."""
+"""Maximum nesting depth of lists and mappings."""
 
 
 def read_json(path: str | os.PathLike[str]) -> Any:
@@ -40,7 +40,7 @@ def parse_json(data: bytes, path: str | os.PathLike[str]) -> Any:
 
     Args:
         data: The bytes.
-        path: The file that they are of, for the error.
+        path: The file of the bytes, for errors.
 
     Raises:
         ValueError: If they are not strict JSON.
@@ -61,7 +61,7 @@ def parse_json(data: bytes, path: str | os.PathLike[str]) -> Any:
 
 
 def write_json(content: Any, path: str | os.PathLike[str], *, indent: int = 1) -> None:
-    """Replaces a JSON file in one step, whole or not at all.
+    """Replaces a JSON file atomically.
 
     Raises:
         ValueError: If something in the content is not JSON (NaN and Infinity are not).
@@ -76,7 +76,7 @@ def json_text(content: Any, *, indent: int | None = None) -> str:
     """A value as strict JSON.
 
     Raises:
-        ValueError: If something in it has no place in JSON.
+        ValueError: If something in it cannot be written as JSON.
     """
     try:
         return json.dumps(content, indent=indent, allow_nan=False)
@@ -89,11 +89,11 @@ def seal(content: Mapping[str, Any], format: str, version: int) -> dict[str, Any
 
     Args:
         content: JSON values by name.
-        format: What kind of document it is, as ``"graphseq.model"``.
+        format: Kind of the document, such as ``"graphseq.model"``.
         version: Version of that format.
     """
     fields = {k: v for k, v in content.items() if k not in ("format", "version", "checksum")}
-    # As it will be read: keys are text, tuples are lists.
+    # As after reading: keys are text, tuples are lists.
     document = json.loads(json_text({"format": format, "version": version, **fields}))
     return {**document, "checksum": _checksum_of(document)}
 
@@ -109,11 +109,11 @@ def unseal(
     """A document that was sealed, checked: format, version, fields, checksum.
 
     Args:
-        document: What :func:`read_json` gave.
-        format, version: Those expected.
+        document: The result of :func:`read_json`.
+        format, version: The expected ones.
         rules: Field -> its rule.
         path: The file, for the error.
-        made_by: What makes such a file, for the error.
+        made_by: The function that makes such a file, for errors.
 
     Raises:
         ValueError: If it is of another format or version, a field is missing or breaks its rule, or
@@ -146,16 +146,16 @@ def unseal(
 
 @contextmanager
 def replacing_file(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
-    """A new file that takes the name of another in one step, durably, once it is written.
+    """A new file that replaces another one atomically and durably, once it is written.
 
-    A link is followed to the file that it names. Leftovers of writers that died are removed.
+    A link is followed to its file. Leftovers of writers that died are removed.
 
     Args:
-        path: The file to make or replace; its folder exists.
+        path: The file to create or replace; its folder must exist.
 
     Raises:
-        ValueError: If the name is that of something other than a file.
-        OSError: If the file cannot be written, as when the disk is full.
+        ValueError: If the path is something other than a file.
+        OSError: If the file cannot be written, for example because the disk is full.
     """
     target = Path(os.path.realpath(path))
     if os.path.lexists(target) and not target.is_file():
@@ -180,13 +180,13 @@ def _new_part(target: Path) -> tuple[Path, BinaryIO]:
         file = part.open("xb")
         with contextlib.suppress(OSError):  # a file system without locks
             fcntl.flock(file, fcntl.LOCK_EX)
-        if part.exists():  # nobody collected it before it was locked
+        if part.exists():  # no other process removed it before it was locked
             return part, file
         file.close()
 
 
 def _collect(target: Path) -> None:
-    """Removes what writers of this file left that are dead."""
+    """Removes leftovers of dead writers of this file."""
     name = re.compile(rf"\.{re.escape(target.name)}\.[0-9a-f]{{8}}\.part")
     for left in target.parent.glob(".*.part"):
         if name.fullmatch(left.name) and left.is_file() and not left.is_symlink():
@@ -196,7 +196,7 @@ def _collect(target: Path) -> None:
 
 
 def sync(path: str | os.PathLike[str]) -> None:
-    """Makes a file, or the names in a folder, outlive a power cut."""
+    """Makes a file, or the names in a folder, survive a power failure."""
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
@@ -236,8 +236,8 @@ def open_regular(
 
     Args:
         name: The file.
-        folder: Handle of an open folder that it lies in; a link in there is refused.
-        shown: How errors name the file.
+        folder: Handle of the open folder of the file; a link in it raises an error.
+        shown: Name of the file in errors.
 
     Returns:
         The handle of the file, which the caller closes.

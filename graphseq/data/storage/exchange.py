@@ -1,4 +1,4 @@
-"""Folders that are whole or not there: written to a temporary one, then exchanged in one step."""
+"""Atomic folders: written to a temporary folder, then exchanged in one step."""
 
 from __future__ import annotations
 
@@ -22,23 +22,23 @@ from graphseq.data.storage.documents import sync
 logger = logging.getLogger(__name__)
 
 RENAME_EXCHANGE = 2
-"""From ``linux/fs.h``: both names stay, and what they name is exchanged in one step."""
+"""From ``linux/fs.h``: exchanges the contents of two names in one step."""
 
 MOST_WAIT = 2.0
-"""Seconds that a reader waits for the writer between its two renames, where two are needed."""
+"""Seconds that a reader waits for a writer between its two renames, if two are needed."""
 
 
 @contextmanager
 def replacing(folder: Path, check: Callable[[Path], None]) -> Iterator[Path]:
-    """A new folder next to ``folder`` that takes its name at the end, and is gone after an error.
+    """A new folder next to ``folder`` that replaces it at the end, and is removed after an error.
 
-    Where the system can (Linux), both are exchanged in one step; else in two renames, and
-    :func:`recover` mends what a kill between them leaves. A link is followed to the folder that it
-    names. Leftovers of writers that died are removed.
+    On Linux, both are exchanged in one step; elsewhere in two renames, and :func:`recover` repairs
+    the state after a kill between them. A link is followed to its folder. Leftovers of writers that
+    died are removed.
 
     Args:
-        folder: The folder to make or to replace; folders above it are made as well.
-        check: Raises ValueError if what has the name may not be replaced. Called before and after.
+        folder: The folder to create or replace; parent folders are created.
+        check: Raises ValueError if the existing path may not be replaced. Called before and after.
 
     Raises:
         ValueError: If something cannot be written, or ``check`` raises it.
@@ -56,14 +56,14 @@ def replacing(folder: Path, check: Callable[[Path], None]) -> Iterator[Path]:
             _put(part, target, check)
             sync(target.parent)
         finally:
-            shutil.rmtree(part, ignore_errors=True)  # unfinished, or what was replaced
+            shutil.rmtree(part, ignore_errors=True)  # unfinished, or replaced
             os.close(lock)
     except OSError as error:
         raise ValueError(f"{folder} cannot be written: {error}.") from error
 
 
 def recover(target: Path) -> None:
-    """Gives a folder its name back that lost it to a writer killed between two renames.
+    """Restores the name of a folder whose writer was killed between two renames.
 
     Args:
         target: The folder's path, without links.
@@ -85,20 +85,20 @@ def recover(target: Path) -> None:
 
 
 def _make_part(target: Path) -> tuple[Path, int]:
-    """A new folder, and the handle by which its lock is held until it is closed or we die."""
+    """A new folder and the handle of its lock, held until it is closed or the process dies."""
     while True:
         part = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}.part")
         part.mkdir()
         lock = os.open(part, os.O_RDONLY | os.O_DIRECTORY)
         with contextlib.suppress(OSError):  # a file system without locks
             fcntl.flock(lock, fcntl.LOCK_EX)
-        if part.is_dir():  # nobody collected it before it was locked
+        if part.is_dir():  # no other process removed it before it was locked
             return part, lock
         os.close(lock)
 
 
 def _put(part: Path, target: Path, check: Callable[[Path], None]) -> None:
-    """Gives the new folder its name; what had it before has the name of the part."""
+    """Gives the new folder its name; the old folder gets the name of the part."""
     while True:
         if not os.path.lexists(target):
             try:
@@ -110,7 +110,7 @@ def _put(part: Path, target: Path, check: Callable[[Path], None]) -> None:
         check(target)
         if _exchange(part, target):
             try:
-                check(part)  # what came in between must not be lost
+                check(part)  # a folder created in between must not be lost
             except ValueError:
                 _exchange(part, target)
                 raise
@@ -120,7 +120,7 @@ def _put(part: Path, target: Path, check: Callable[[Path], None]) -> None:
 
 
 def _exchange(one: Path, other: Path) -> bool:
-    """Exchanges two folders in one step; False where this system or file system cannot."""
+    """Exchanges two folders in one step; False if the system or file system does not support it."""
     renameat2 = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
     if renameat2 is None or not sys.platform.startswith("linux"):
         return False
@@ -135,7 +135,7 @@ def _exchange(one: Path, other: Path) -> bool:
 
 def _rename_twice(part: Path, target: Path) -> None:
     old = part.with_suffix(".old")
-    with _locked(target):  # lets readers wait for the second rename
+    with _locked(target):  # makes readers wait for the second rename
         os.rename(target, old)
         try:
             os.rename(part, target)
@@ -146,7 +146,7 @@ def _rename_twice(part: Path, target: Path) -> None:
 
 
 def _collect(target: Path) -> None:
-    """Removes what writers of this folder left that are dead."""
+    """Removes leftovers of dead writers of this folder."""
     for ending in ("part", "old"):
         for left in _left_by_writers(target, ending):
             with _locked(left) as is_mine:

@@ -1,4 +1,4 @@
-"""One file that holds named arrays and a tree of plain values, each with a checksum."""
+"""One file with named arrays and a tree of plain values, each with a checksum."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ from graphseq.data.storage.folders import shape
 from graphseq.data.storage.rules import Rule, anything, mapping_of, record, text
 
 ALIGNMENT = 64
-"""Arrays begin at multiples of so many bytes, so that they can be mapped."""
+"""Arrays begin at multiples of this number of bytes, so that they can be mapped."""
 
 MARK = "$"
-"""The key by which what JSON has no place for is told from a mapping."""
+"""The key that distinguishes values without a JSON form from mappings."""
 
 VIEWED: dict[torch.dtype, torch.dtype] = {torch.bfloat16: torch.int16}
-"""Types of tensors that NumPy lacks, and the type as which their bytes are written."""
+"""Tensor types that NumPy lacks, and the type of their written bytes."""
 
 
 def write_file(
@@ -47,13 +47,13 @@ def write_file(
     and then renamed in one step.
 
     Args:
-        path: The file; its folder exists.
-        format, version: What :func:`read_file` asks for.
+        path: The file; its folder must exist.
+        format, version: The format and version that :func:`read_file` expects.
         content: The values. Keys may be text, numbers or ``None``; values ``None``, booleans,
             numbers, text, dense tensors of any device, and arrays of numbers.
 
     Raises:
-        ValueError: If something in the content has no place in the file.
+        ValueError: If something in the content cannot be written.
         OSError: If the file cannot be written, as when the disk is full.
     """
     arrays: list[Tensor | NDArray[Any]] = []
@@ -71,14 +71,14 @@ def read_file(
     rules: Mapping[str, Rule] | None = None,
     verify: bool = True,
 ) -> dict[str, Any]:
-    """What :func:`write_file` wrote: tensors on the CPU, arrays as arrays; no code is ever run.
+    """Reads a file of :func:`write_file`, with tensors on the CPU; no code is ever run.
 
     Tensors and arrays are memory-mapped; writing to them changes memory only, never the file.
 
     Args:
         path: The file; a link is followed.
-        format, version: Those it must have.
-        made_by: What makes such files, for errors.
+        format, version: The expected ones.
+        made_by: The function that makes such files, for errors.
         rules: Key of the content -> its rule.
         verify: Whether checksums of arrays are compared.
 
@@ -130,7 +130,7 @@ HEADER: dict[str, Rule] = {
 def _write(
     file: BinaryIO, format: str, version: int, tree: Any, arrays: list[Tensor | NDArray[Any]]
 ) -> None:
-    """Arrays one at a time, so that arrays of a GPU are not all in memory; then the header."""
+    """Writes arrays one by one, so that arrays of a GPU are not all in memory; then the header."""
     about: dict[str, dict[str, Any]] = {}
     for number, array in enumerate(arrays):
         dtype = _numpy_type(array)
@@ -155,7 +155,7 @@ def _header(content: Mapping[str, Any], format: str, version: int) -> bytes:
 
 
 def _places(start: int, arrays: Mapping[str, Any]) -> tuple[int, dict[str, int]]:
-    """Where arrays begin that follow a header, and where the last one ends."""
+    """Start of each array after the header, and the end of the last one."""
     places = {}
     for name, about in arrays.items():
         size = np.dtype(about["dtype"]).itemsize * math.prod(about["shape"])
@@ -189,7 +189,7 @@ def _as_numpy(array: Tensor | NDArray[Any]) -> NDArray[Any]:
 
 
 def _packed(value: Any, arrays: list[Tensor | NDArray[Any]], seen: dict[Any, str]) -> Any:
-    """A value as JSON; arrays are moved to a list, one that occurs twice only once."""
+    """A value as JSON; arrays are moved to a list, each only once."""
     if isinstance(value, np.generic):
         value = value.item()
     if value is None or isinstance(value, (bool, int, str)):

@@ -1,4 +1,4 @@
-"""Folders with a header that names every file, its size and its checksum: written and read."""
+"""Writes and reads folders with a header that lists every file, its size and its checksum."""
 
 from __future__ import annotations
 
@@ -55,13 +55,13 @@ from graphseq.data.storage.rules import (
 )
 
 MOST_TRIES = 200
-"""How often a folder is opened again that is replaced while it is opened."""
+"""How often opening is retried if a folder is replaced meanwhile."""
 
 
 MOST_DIMENSIONS = 8
 
 _known: set[tuple[Any, ...]] = set()
-"""States of folders (files, sizes, times, checksum) that this process has looked at in full."""
+"""States of folders (files, sizes, times, checksum) that this process has fully verified."""
 
 
 @dataclass(frozen=True)
@@ -72,10 +72,10 @@ class FolderKind:
         format: Its name in the header, as ``"graphseq.sessions"``.
         version: Version of the format; no other is read.
         header: Name of the header file.
-        holds: What is in it, for errors, as ``"saved sessions"``.
-        made_by: What makes it, for errors, as ``"Sessions.save"``.
+        holds: Its content, for errors, such as ``"saved sessions"``.
+        made_by: The function that makes it, for errors, such as ``"Sessions.save"``.
         rules: Field of the header besides its files -> rule.
-        within: The kind of folders in it, or kinds of which each has another header.
+        within: The kind of folders inside it, or kinds with different headers.
     """
 
     format: str
@@ -120,7 +120,7 @@ PARTS_OF_A_HEADER: dict[str, Rule] = {
 
 
 class FolderWriter:
-    """What :func:`write_folder` gives: the parts of a new folder, which has no name yet.
+    """The parts of a new folder, which does not have its name yet; from :func:`write_folder`.
 
     Attributes:
         path: The folder, for files that other libraries write; :meth:`add_file` lists them.
@@ -199,12 +199,12 @@ class FolderWriter:
         return str(document["checksum"])
 
     def list_array(self, name: str, dtype: np.dtype[Any], shape: Sequence[int]) -> None:
-        """Lists ``<name>.npy``, an array in :attr:`path` that was written in another way."""
+        """Lists ``<name>.npy``, an array in :attr:`path` written by other code."""
         self._parts["arrays"][name] = {"dtype": dtype.str, "shape": list(shape)}
         self.add_file(f"{name}.npy")
 
     def _mode(self) -> int:
-        """What the umask leaves of 0666; the umask itself cannot be read without changing it."""
+        """The mode 0666 without the umask, which cannot be read without changing it."""
         if not hasattr(self, "_mode_of_files"):
             probe = self.path / ".mode"
             with probe.open("xb") as file:
@@ -214,7 +214,7 @@ class FolderWriter:
 
 
 class IdsFile:
-    """What :meth:`FolderWriter.ids_file` gives: ids of one type, written one batch at a time."""
+    """Ids of one type, written batch by batch; from :meth:`FolderWriter.ids_file`."""
 
     def __init__(self, writer: FolderWriter, name: str) -> None:
         self._writer, self._name = writer, name
@@ -227,7 +227,7 @@ class IdsFile:
         """Adds ids: an index, or an array of NumPy, pandas or Arrow.
 
         Raises:
-            ValueError: If they are of a type that is not saved, or other than that of the first.
+            ValueError: If their type cannot be saved, or differs from the first ids.
         """
         if isinstance(ids, (pa.Array, pa.ChunkedArray)):
             ids = pd.Index(ids.to_pandas())
@@ -251,7 +251,7 @@ class IdsFile:
         self.size += number
 
     def finish(self) -> dict[str, Any]:
-        """Closes and lists the arrays; returns what the header states about the ids."""
+        """Closes and lists the arrays; returns the header's entry about the ids."""
         if self._about is None:
             self.append(np.zeros(0, np.int64))
         self.close()
@@ -266,14 +266,14 @@ class IdsFile:
 
 @contextmanager
 def write_folder(path: str | PathLike[str], kind: FolderKind) -> Iterator[FolderWriter]:
-    """A new folder that takes the name of another in one step, once all of it is written.
+    """A new folder that replaces another one atomically, once it is completely written.
 
     Args:
-        path: The folder to make, or to replace if it holds what this kind holds and nothing else.
-        kind: What it will hold.
+        path: The folder to create, or to replace if it holds only this kind of content.
+        kind: The kind of folder.
 
     Raises:
-        ValueError: If the name is taken by anything else, or something cannot be written.
+        ValueError: If the path is something else, or something cannot be written.
     """
     with replacing(Path(fspath(path)), lambda there: check_replaceable(there, kind)) as part:
         writer = FolderWriter(part, kind)
@@ -283,7 +283,7 @@ def write_folder(path: str | PathLike[str], kind: FolderKind) -> Iterator[Folder
 
 @contextmanager
 def fill_folder(path: Path, kind: FolderKind) -> Iterator[FolderWriter]:
-    """The same within a folder that is itself being written: no separate exchange."""
+    """The same inside a folder that is being written, without a separate exchange."""
     path.mkdir()
     writer = FolderWriter(path, kind)
     yield writer
@@ -291,11 +291,11 @@ def fill_folder(path: Path, kind: FolderKind) -> Iterator[FolderWriter]:
 
 
 def check_replaceable(path: str | PathLike[str], kind: FolderKind) -> None:
-    """Raises ValueError unless a name is free, an empty folder, or holds one kind and nothing else.
+    """Raises ValueError unless a path is free, an empty folder, or holds only one kind of content.
 
     Args:
-        path: The folder to make or replace.
-        kind: What may be replaced: only what carries an undamaged header of it.
+        path: The folder to create or replace.
+        kind: The kind that may be replaced: only folders with its undamaged header.
     """
     path = Path(os.path.realpath(path))
     if not os.path.lexists(path):
@@ -335,15 +335,15 @@ def check_replaceable(path: str | PathLike[str], kind: FolderKind) -> None:
 
 
 class Folder:
-    """A folder that :func:`open_folder` opened: all of it as it was at one moment.
+    """A folder opened by :func:`open_folder`: a consistent snapshot.
 
     A context manager: files that are not memory-mapped are closed at its end.
 
     Attributes:
         path: Its name, for errors.
         header: The header, checked.
-        verify: Whether values are still to be looked at: whether that was asked for, and this
-            process has not done so since the folder was written.
+        verify: Whether values must still be verified: verification was requested, and this process
+            has not done it since the folder was written.
     """
 
     def __init__(
@@ -385,11 +385,11 @@ class Folder:
 
         Args:
             name: The array.
-            dtype: The type that it must have; ``None``: any that is saved.
-            ndim: How many dimensions it must have.
+            dtype: The expected type; ``None``: any type that can be saved.
+            ndim: The expected number of dimensions.
 
         Raises:
-            ValueError: If there is none, or it is of another type.
+            ValueError: If there is none, or it has another type.
         """
         about = self.header["arrays"].get(name)
         if about is None:
@@ -407,7 +407,7 @@ class Folder:
 
         Args:
             name: The ids.
-            distinct: Whether each must occur once.
+            distinct: Whether each id must occur only once.
 
         Raises:
             ValueError: If there are none of this name, or they are broken.
@@ -436,7 +436,7 @@ class Folder:
             return tables.read(file.read(), about["rows"], shown)
 
     def file(self, name: str) -> str:
-        """A path under which another library can read a file, as long as the folder is open.
+        """A path from which another library can read a file, as long as the folder is open.
 
         Raises:
             ValueError: If the header does not name it.
@@ -481,14 +481,14 @@ def open_folder(
     verify: bool = True,
     expected: str | None = None,
 ) -> Folder:
-    """Opens a folder that :func:`write_folder` wrote: the old or the new one, never a mixture.
+    """Opens a folder written by :func:`write_folder`: the old or the new one, never a mixture.
 
     Args:
         path: The folder.
-        kind: What it must hold.
+        kind: The expected kind.
         verify: Whether checksums of all files are compared, unless this process has done so since
             they were written.
-        expected: Checksum of the header, where the folder that it lies in states one.
+        expected: Checksum of the header, if the enclosing folder states one.
 
     Raises:
         ValueError: If there is no such folder, or it holds something else or is damaged.

@@ -1,4 +1,4 @@
-"""Ids as arrays of numbers: text as its bytes and where each one ends, mixtures as JSON."""
+"""Ids as arrays of numbers: text as bytes with offsets, mixtures as JSON."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from numpy.typing import NDArray
 from graphseq.data.sessions.vocabulary import as_index
 
 SAVED = "integers, text, floats, booleans, dates, and mixtures of the first four are"
-"""What ids may be, for errors."""
+"""The types of ids that can be saved, for errors."""
 
 KINDS = ("numbers", "dates", "times", "text", "mixed")
-"""How ids are kept: as they are; as days; as dates in a time zone; as bytes; as JSON in bytes."""
+"""Formats of ids: unchanged; days; dates in a time zone; bytes; JSON in bytes."""
 
 PARTS = {
     **dict.fromkeys(("numbers", "dates", "times"), ("",)),
@@ -32,7 +32,7 @@ The texts of ``.text``, uint8, lie one after the other: text ``n`` is ``text[off
 """
 
 VALUES_PER_STEP = 1 << 22
-"""Offsets that are looked at at a time."""
+"""Number of offsets checked at once."""
 
 
 def check_ids_can_be_saved(ids: pd.Index | Any, name: str = "ids") -> None:
@@ -40,7 +40,7 @@ def check_ids_can_be_saved(ids: pd.Index | Any, name: str = "ids") -> None:
 
     Args:
         ids: The ids, ``vocabulary.ids`` for one.
-        name: What they are, for the error.
+        name: Name of the ids, for errors.
     """
     ids = _index(ids)
     kind = _kind_of(ids, name)
@@ -51,14 +51,14 @@ def check_ids_can_be_saved(ids: pd.Index | Any, name: str = "ids") -> None:
 def ids_to_arrays(
     ids: pd.Index | Any, name: str = "ids"
 ) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
-    """How ids are kept, for a header, and the arrays that hold them.
+    """The format of ids, for a header, and the arrays that hold them.
 
     Args:
         ids: The ids.
-        name: What they are, for the error and as the beginning of the arrays' names.
+        name: Name of the ids, for errors and as prefix of the arrays' names.
 
     Raises:
-        ValueError: If one is missing, or they are of a type that is not saved.
+        ValueError: If one is missing, or their type cannot be saved.
     """
     ids = _index(ids)
     kind = _kind_of(ids, name)
@@ -88,17 +88,17 @@ def ids_from_arrays(
     *,
     verify: bool = True,
 ) -> pd.Index:
-    """The ids that :func:`ids_to_arrays` took apart; text and numbers stay where they are.
+    """Rebuilds ids from the arrays of :func:`ids_to_arrays`, without copying text and numbers.
 
     Args:
-        about: What it said of them, checked by the rules of the header.
+        about: The format from the header, already checked by its rules.
         arrays: Their arrays, which may be damaged.
         name: What they are.
-        folder: Where they lie, for the error.
-        verify: Whether every value is looked at, or only what keeps the process safe.
+        folder: Their folder, for errors.
+        verify: Whether every value is checked, or only what is necessary for memory safety.
 
     Raises:
-        ValueError: If the arrays do not fit together, text is not UTF-8, a value is missing.
+        ValueError: If the arrays do not match, text is not UTF-8, or a value is missing.
     """
     kind, size, where = about["kind"], about["size"], folder / name
     try:
@@ -182,7 +182,7 @@ def _as_text(ids: pd.Index, kind: str, name: str) -> pa.LargeStringArray:
 
 
 def _text(data: NDArray[Any], offsets: NDArray[Any], verify: bool) -> pa.LargeStringArray:
-    """Checked before Arrow sees it, which believes offsets."""
+    """Text ids from arrays; checked first, because Arrow trusts offsets."""
     if data.dtype != np.uint8 or offsets.dtype != np.int64 or len(offsets) == 0:
         raise ValueError("its arrays are of other types")
     steps = (

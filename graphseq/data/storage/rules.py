@@ -14,12 +14,12 @@ Rule: TypeAlias = Callable[[Any, str], None]
 
 
 def check_record(value: Any, rules: Mapping[str, Rule], where: str) -> dict[str, Any]:
-    """A mapping whose named fields are all there and obey their rules; others are left alone.
+    """Checks that all named fields of a mapping exist and obey their rules; others are ignored.
 
     Args:
-        value: What was read.
+        value: The value that was read.
         rules: Field -> its rule. A field whose rule is :func:`absent_or` may be missing.
-        where: What the mapping is, for the error.
+        where: Name of the mapping, for errors.
 
     Raises:
         ValueError: If it is not a mapping, or a field is missing or breaks its rule.
@@ -54,7 +54,7 @@ def number(least: float | None = None, most: float | None = None) -> Rule:
 
 
 def flag() -> Rule:
-    """True or false, and nothing that merely acts as one."""
+    """A boolean, not a value that only behaves like one."""
     return _rule("true or false", lambda v: type(v) is bool)
 
 
@@ -75,7 +75,7 @@ def anything() -> Rule:
 
 
 def optional(rule: Rule) -> Rule:
-    """``None``, or what obeys a rule."""
+    """``None``, or a value that obeys a rule."""
 
     def check(value: Any, where: str) -> None:
         if value is not None:
@@ -107,7 +107,7 @@ def list_of(rule: Rule) -> Rule:
 
 
 def mapping_of(rule: Rule) -> Rule:
-    """A mapping of text to what obeys a rule."""
+    """A mapping from text to values that obey a rule."""
 
     def check(value: Any, where: str) -> None:
         if not isinstance(value, dict):
@@ -133,11 +133,11 @@ def check_arguments(function: Callable[..., Any], given: Mapping[str, Any], wher
     Args:
         function: A function or class with annotations: ``int``, ``float``, ``bool``, ``str``,
             ``Literal``, lists and mappings, alone or in unions, are checked; others are not.
-        given: Argument -> value, as JSON has it.
-        where: What the values are, for the error.
+        given: Argument -> value, as in JSON.
+        where: Name of the values, for errors.
 
     Raises:
-        ValueError: If an argument is unknown or missing, or a value is of another type.
+        ValueError: If an argument is unknown or missing, or a value has another type.
     """
     parameters = inspect.signature(function).parameters
     takes_any = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
@@ -208,7 +208,7 @@ def _bounds(least: float | None, most: float | None) -> str:
 
 
 def brief(value: Any) -> str:
-    """A value as an error shows it, in one short line."""
+    """A value in one short line, for errors."""
     if type(value) is int and value.bit_length() > 256:
         return f"a number of {value.bit_length()} bits"
     return reprlib.repr(value)

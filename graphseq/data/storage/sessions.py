@@ -1,4 +1,4 @@
-"""Sessions in a folder: arrays and ids memory-mapped, a header that vouches for each of them."""
+"""Sessions in a folder: memory-mapped arrays and ids, and a header with their checksums."""
 
 from __future__ import annotations
 
@@ -42,25 +42,25 @@ FIELDS = {
 """Fields of :class:`~graphseq.data.Sessions` that are arrays of numbers, and their types."""
 
 VALUES_PER_STEP = 1 << 22
-"""Values that are looked at at a time."""
+"""Number of values checked at once."""
 
 
 def save_sessions(fields: Mapping[str, Any], folder: str | PathLike[str]) -> None:
     """Writes all fields of sessions to a folder, for :func:`open_sessions`.
 
-    All is written to a temporary folder, then renamed in one step: whoever opens it finds the old
-    sessions or the new ones, whole. Sessions opened from it stay as they were.
+    Everything is written to a temporary folder, then renamed atomically: a reader gets the complete
+    old or new sessions. Sessions that are already open do not change.
 
     Ids may be integers, text, floats, booleans or dates, or a mixture of integers, text, floats and
     booleans; numbers must not be Python objects.
 
     Args:
         fields: The fields of :class:`~graphseq.data.Sessions`, by name; absent ones are ``None``.
-        folder: The folder to make, or one that holds saved sessions and nothing else.
+        folder: The folder to create, or one that holds only saved sessions.
 
     Raises:
-        ValueError: If the folder cannot be written, holds something else, or ids or features are of
-            a type that has no place in the format.
+        ValueError: If the folder cannot be written, holds something else, or ids or features have a
+            type that cannot be saved.
     """
     with write_folder(folder, SESSIONS) as out:
         for name in FIELDS:
@@ -83,13 +83,14 @@ def save_sessions(fields: Mapping[str, Any], folder: str | PathLike[str]) -> Non
 def describe_sessions(
     out: FolderWriter, click_features: Sequence[str], item_features: pd.DataFrame | None
 ) -> None:
-    """Writes what the header of saved sessions holds besides arrays and ids, and item features.
+    """Writes the header fields of saved sessions besides arrays and ids, and item features.
 
     Args:
         out: A folder of kind :data:`SESSIONS`. Its arrays are named as in :data:`FIELDS`, its ids
             ``item_ids``, ``user_ids`` and ``session_ids``; click feature ``n`` is the array
             ``click_n``, with ids ``click_n_ids`` if it is categorical.
-        click_features: Names of click features, which may hold what no file name may.
+        click_features: Names of click features, which may contain characters that file names
+            cannot.
         item_features: One row per item in code order.
     """
     if item_features is not None:
@@ -107,17 +108,17 @@ def open_sessions(
     verify: bool = True,
     expected: str | None = None,
 ) -> Made:
-    """Sessions of a folder that :func:`save_sessions` wrote, in next to no memory.
+    """Opens sessions written by :func:`save_sessions`, with very little memory.
 
     Arrays and ids are memory-mapped and read only; item features are loaded. All files are read
-    once to compare their checksums, as fast as the disk gives them; a process that has done so
-    opens the folder again in no time.
+    once to compare their checksums, at the speed of the disk; later the same process opens the
+    folder immediately.
 
     Args:
         folder: The folder.
-        make: :class:`~graphseq.data.Sessions`, or what else takes their fields by name.
+        make: :class:`~graphseq.data.Sessions`, or another function of their fields by name.
         verify: Whether checksums and all values are compared. Without it, damage can go unnoticed.
-        expected: Checksum of the header, where a folder of shards states one.
+        expected: Checksum of the header, if a folder of shards states one.
 
     Raises:
         ValueError: If the folder does not exist, or holds no saved sessions, or sessions of another
@@ -166,12 +167,12 @@ def _read(folder: Folder) -> dict[str, Any]:
 
 
 def plain_values(ids: pd.Index) -> Any:
-    """Ids as :class:`Sessions` keep the names of sessions: NumPy where NumPy has the type."""
+    """Ids as :class:`Sessions` stores session names: NumPy if NumPy has the type."""
     return ids.to_numpy() if isinstance(ids.dtype, np.dtype) else ids.array
 
 
 def _check_values(fields: Mapping[str, Any], folder: Folder) -> None:
-    """Whether pointers and codes lie where they must; of clicks only where all is looked at."""
+    """Checks the range of pointers and codes; codes of clicks only for full verification."""
     lengths = np.diff(fields["ptr"])
     if (lengths < 0).any():
         raise ValueError(f"{folder.path}/ptr.npy is broken: a session ends before it begins.")

@@ -1,4 +1,4 @@
-"""Frames as Parquet with a checksum in every page, read within bounds."""
+"""Frames as Parquet with a checksum in every page, with bounded memory for reading."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ def write(path: Path, frame: pd.DataFrame, name: str) -> None:
     """Writes a frame as Parquet, without its index.
 
     Raises:
-        ValueError: If a column has a type that Parquet has no place for.
+        ValueError: If a column has a type that Parquet does not support.
         OSError: If the file cannot be written.
     """
     try:
         table = pa.Table.from_pandas(frame.reset_index(drop=True), preserve_index=False)
-        # From a file of Python's own, so that a full disk is an OSError.
+        # Through a Python file, so that a full disk raises an OSError.
         with path.open("wb") as file:
             pq.write_table(table, file, write_page_checksum=True)
     except (pa.ArrowException, TypeError, ValueError) as error:
@@ -30,11 +30,11 @@ def read(data: bytes, rows: int, shown: str) -> pd.DataFrame:
 
     Args:
         data: The bytes.
-        rows: How many rows there must be.
-        shown: How the error names the file.
+        rows: The expected number of rows.
+        shown: Name of the file in errors.
 
     Raises:
-        ValueError: If it is broken or has another number of rows.
+        ValueError: If it is damaged or has another number of rows.
     """
     try:
         file = pq.ParquetFile(
@@ -47,7 +47,7 @@ def read(data: bytes, rows: int, shown: str) -> pd.DataFrame:
         frame: pd.DataFrame | None = file.read().to_pandas() if found == rows else None
     except MemoryError:
         raise ValueError(f"{shown} is broken: it asks for more memory than there is.") from None
-    except Exception as error:  # Arrow, pandas and the codecs raise what they like
+    except Exception as error:  # Arrow, pandas and the codecs raise many kinds of errors
         reason = str(error).splitlines()[0].rstrip(".") if str(error) else type(error).__name__
         raise ValueError(f"{shown} is broken: {reason}.") from error
     if frame is None or len(frame) != rows:
