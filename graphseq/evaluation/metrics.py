@@ -55,7 +55,7 @@ def metric_values(
     With one relevant item at place :math:`r` the gain is 1 for the hit rate,
     :math:`1 / \log_2(r + 1)` for NDCG (Järvelin & Kekäläinen, ACM TOIS 2002) and :math:`1 / r` for
     the reciprocal rank, and 0 beyond place k. A target tied with t others is equally likely at each
-    of the places ``better + 1 .. better + 1 + t``, so its value is the mean of their gains. A model
+    place ``better + 1 .. better + 1 + t``. Its value is therefore the mean of their gains. A model
     with equal scores for all items gets chance level, for the hit rate k / num_items.
 
     ``recall@k`` of one relevant item is ``hr@k``, ``precision@k`` is ``hr@k / k``. ``mean_rank`` is

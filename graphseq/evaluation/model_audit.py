@@ -55,7 +55,7 @@ def audit_model(
                  (``causal``), depends on the clicks after it
     ============ =================================================================================
 
-    A graph over the whole batch is a fault of the first kind: with it, 72 % of the targets of one
+    A graph over the whole batch is a fault of the first kind. With it, 72 % of the targets of one
     published test set could be read from batch mates.
 
     Args:

@@ -95,7 +95,7 @@ def case_vectors(
     """The session vectors of all cases that have a history.
 
     For a causal model, one pass over a session gives the vectors of all its cases. This is not done
-    for a session with only one case, or with more clicks than ``max_length``: there a pass would
+    for a session with only one case, or with more clicks than ``max_length``. There a pass would
     compute a window for every click, although only some are needed. If windows share their work,
     the pass is still used.
 

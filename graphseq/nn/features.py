@@ -22,9 +22,9 @@ Codes = Tensor | tuple[Tensor, Tensor]
 class FeatureEmbedding(torch.nn.Module):
     r"""Side features as one vector: the embeddings of all features, concatenated.
 
-    A categorical feature becomes the embedding of its code, a number the embedding of its bucket, a
-    multi-hot feature the mean embedding of its values, and a given vector a projection. A missing
-    value (code -1, NaN, no value) and an unknown code become zero.
+    A categorical feature becomes the embedding of its code, and a number the embedding of its
+    bucket. A multi-hot feature becomes the mean embedding of its values, and a given vector a
+    projection. A missing value (code -1, NaN, no value) and an unknown code become zero.
 
     Args:
         features: Specs, the arguments of :class:`~graphseq.data.Feature` as dicts.

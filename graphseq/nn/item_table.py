@@ -205,9 +205,9 @@ class EncodedItemTable(ItemTable):
         v_j = g_{j0} m_j e_j + \sum_k g_{jk} W_k f_{jk}
 
     with :math:`f_{jk}` the embedding of feature k. :math:`m_j` is 0 for an item without a training
-    click, which is told by its features alone. In training it is 0 for a share of the lookups, too,
-    so that features learn to stand for the id (id dropout; Volkovs et al., NeurIPS 2017, drop the
-    vectors of users and items in the same way).
+    click, which is told by its features alone. In training it is also 0 for a share of the lookups,
+    so that features learn to replace the id. This id dropout follows Volkovs et al. (NeurIPS 2017),
+    who drop the vectors of users and items.
 
     With ``fusion="gate"``, shares :math:`g_j = \mathrm{softmax}(a_k^\top W_k f_{jk} + b_k)` weigh
     the parts; those of features that an item lacks are 0, and that of an id that :math:`m_j` drops.

@@ -98,8 +98,9 @@ class LinearAttention(torch.nn.Module):
         S_t = S_{t-1} + \phi(k_t) v_t^\top, \quad z_t = z_{t-1} + \phi(k_t), \quad
         \phi(x) = \mathrm{elu}(x) + 1
 
-    per head. A chunk of a row is written out as a masked product, and the chunks before it are one
-    matrix, so that time is linear in the length of a row and memory holds no matrix per click.
+    per head. A chunk of a row is computed as a masked product, and the chunks before it are one
+    matrix. Time is therefore linear in the length of a row, and there is no matrix per click in
+    memory.
 
     Args:
         hidden_channels: Width ``d``.

@@ -40,8 +40,8 @@ def read_published_pickle(path: StrPath) -> Sessions:
 
     Raises:
         ValueError: If the file is missing, not a pickle, or truncated. Also if it holds anything
-            but lists, tuples, integers and text (the opcode is named), is not a list of lists of
-            ids, or expands to more clicks than it has bytes.
+            but lists, tuples, integers and text (the opcode is named). Also if it is not a list of
+            lists of ids, or expands to more clicks than it has bytes.
     """
     path = Path(fspath(path))
     content, size = read_plain_pickle(path)

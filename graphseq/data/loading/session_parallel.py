@@ -55,7 +55,7 @@ class SessionParallelSampler(EpochSampler[SessionParallelStep]):
 
     Every click of every sample occurs once per epoch; clicks of a sample are in order and in one
     lane. Shuffled epochs put other samples of the same length into the same places, so that all
-    epochs have the same number of steps; the order of lengths depends on the seed. Ranks divide the
+    epochs have the same number of steps. The order of lengths depends on the seed. Ranks divide the
     lanes. In the last steps a rank may have no lane left, and its batch is then empty.
 
     Args:

@@ -43,7 +43,7 @@ class SequentialRules(CountingModel):
     evidence gives equal scores and popularity decides. ``backoff=0`` is the plain form: items
     without a rule get ``-inf``. Self-pairs count. Rules are stored sparsely, with 12 bytes each.
 
-    SR of Ludewig and Jannach (User Modeling and User-Adapted Interaction, 2018); their code scores
+    SR of Ludewig and Jannach (User Modeling and User-Adapted Interaction, 2018). Their code scores
     by the last click and keeps the 20 strongest rules of an item; this model keeps all.
 
     Args:

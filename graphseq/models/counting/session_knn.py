@@ -29,8 +29,8 @@ class SessionKNN(CountingModel):
     r"""Base class of session-kNN models: the log as two sparse tables, neighbors, summed scores.
 
     The newest ``sample_size`` sessions of the log with an item of the current session are its
-    candidates, the ``k`` most similar of them its neighbors :math:`N_s`; equally similar ones are
-    ordered by recency. Then
+    candidates. The ``k`` most similar of them are its neighbors :math:`N_s`; equally similar ones
+    are ordered by recency. Then
 
     .. math::
         \hat y_{sj} = \sum_{n \in N_s,\, j \in n} \mathrm{sim}(s, n) \, m(s, n) \, p(j, n)

@@ -37,9 +37,8 @@ class SGNNHN(SessionModel):
     where :math:`\bar s` and :math:`\bar e_j` are the means of a vector's own channels. Every
     parameter is initialized uniformly in :math:`\pm d^{-1/2}`.
 
-    As in the authors' code, and not as in the paper: vectors are centered before they get length
-    one, and a transition counts once, however often it was made (``edge_weight="binary"`` of
-    SR-GNN).
+    As in the authors' code, and unlike the paper: vectors are centered before they are normalized,
+    and repeated transitions count once (``edge_weight="binary"`` of SR-GNN).
 
     Args:
         num_items: Items of the catalog.

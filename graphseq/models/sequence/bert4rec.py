@@ -70,9 +70,9 @@ class BERT4Rec(SessionModel):
             code and in BERT; the paper does not specify it.
 
     Raises:
-        ValueError: If a size is not positive, ``max_length`` leaves no place for a click, ``heads``
-            does not divide the width, ``dropout`` or ``mask_prob`` is out of range, or ``masking``
-            or ``positions`` is unknown.
+        ValueError: If a size is not positive, ``max_length`` leaves no room for a click, or
+            ``heads`` does not divide the width. Also if ``dropout`` or ``mask_prob`` is out of
+            range, or ``masking`` or ``positions`` is unknown.
     """
 
     traits = Traits(

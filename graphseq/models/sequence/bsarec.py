@@ -30,9 +30,9 @@ class BSARec(SessionModel):
     (:class:`~graphseq.nn.frequency_filter.FrequencyBlock`) over the newest ``max_length`` clicks.
 
     With ``filter="fourier"``, the paper's, each place of the window acts on all others. The window
-    is filled up on the left with places that hold no click but the parameter ``padding``, as the
-    authors' code fills it with item 0; positions count from its end. A click's state then changes
-    with every later click, so each prefix is a separate sample.
+    is padded on the left with the parameter ``padding``, as the authors' code pads it with item 0;
+    positions count from its end. A click's state then changes with every later click, so each
+    prefix is a separate sample.
 
     With ``filter="moving_average"`` the low pass is the mean of the newest ``c`` clicks. The model
     is causal, positions count from the session's start, and all clicks of a session are trained in
@@ -165,8 +165,8 @@ class BSARec(SessionModel):
         number = torch.arange(length, device=ptr.device)
         holds_click = number >= missing.unsqueeze(1)  # [num_windows, length]
         earlier = number <= number.unsqueeze(1)  # [length, length]
-        # In the authors' code a place without a click sees all: its softmax is over nothing but
-        # hidden places, and they are hidden by the same number.
+        # In the authors' code a padded position attends to all: its softmax covers only masked
+        # positions, and all have the same mask value.
         seen = (earlier & holds_click.unsqueeze(1)) | ~holds_click.unsqueeze(2)
         seen = seen.unsqueeze(1)  # [num_windows, 1, length, length]
         *blocks, last = self.blocks

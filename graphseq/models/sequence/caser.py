@@ -63,12 +63,12 @@ class Caser(SessionModel):
         num_targets: Number of next clicks that a window is trained to predict. More than one needs
             batches of whole sessions, as ``fit`` makes them.
         embedding: ``"separate"``: :math:`W'` is a separate table, as in paper and code;
-            ``"tied"``: the input table is the output table too, which learns from far fewer
-            clicks an item; without users alone.
+            ``"tied"``: input and output share one table, which needs far fewer clicks per item.
+            Tied tables are possible only without users.
 
     Raises:
-        ValueError: If a size is out of range, there are neither horizontal nor vertical filters,
-            ``heights`` do not rise within 1 to ``max_length``, ``dropout`` lies outside [0, 1), or
+        ValueError: If a size is out of range, there are no filters, or ``heights`` are not
+            ascending within 1 to ``max_length``. Also if ``dropout`` is outside [0, 1), or
             ``embedding`` is unknown, or tied with users.
     """
 

@@ -30,8 +30,8 @@ class CORE(SessionModel):
         \hat r_{t,j} = \frac{1}{\tau} \cos(s_t, e_j)
 
     A causal transformer :math:`F` gives only the weight of each click; the session vector is made
-    of item embeddings alone, so that it lies where items lie. Since :math:`F` is causal, one pass
-    gives the vectors of all prefixes.
+    of item embeddings alone, so that it is in the same space as items. Since :math:`F` is causal,
+    one pass gives the vectors of all prefixes.
 
     Different from the authors' code: blocks there have the inner width 4 d. Dropout of item
     embeddings in scores, which helps cosines over all items there, is left out.

@@ -86,8 +86,8 @@ class LRURec(LayeredState, SessionModel):
     (:class:`~graphseq.nn.LinearAttention`), which has no decay and knows the order only through
     lower blocks.
 
-    Different from the authors' code: pre-norm blocks instead of post-norm, ragged sessions without
-    padding, and a scan over :math:`2^k` clicks in each row instead of a scan over rows padded to a
+    Different from the authors' code: pre-norm blocks instead of post-norm, and ragged sessions
+    without padding. The scan covers :math:`2^k` clicks in each row instead of rows padded to a
     power of two.
 
     Args:

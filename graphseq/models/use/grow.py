@@ -53,8 +53,8 @@ def grow(
 
     over the known items i: with ``"mean"`` :math:`w_{ji} = 1`; with ``"neighbors"`` the number of
     times that i occurs within three clicks of j in ``data``. With ``"features"`` it is the sum,
-    over the feature values shared by i and j, of one over the number of known items with the value,
-    so that :math:`e_j` is the mean of the means of its values. Numbers are shared by decile. If all
+    over the feature values shared by i and j, of one over the number of known items with the value.
+    Then :math:`e_j` is the mean of the means of its values. Numbers are shared by decile. If all
     :math:`w_{ji}` are zero, it is the mean. In a model whose item rows include features
     (:class:`~graphseq.models.WithFeatures`), ``"features"`` represents new items only by these. New
     users start at zero, like unknown users.
