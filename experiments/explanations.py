@@ -17,9 +17,9 @@ from graphseq.visualization.figures import BLUE, GRAY, INK, ORANGE, new_figure, 
 
 FAMILIES: dict[str, dict[str, Any]] = {
     "vsknn": {},
-    "gru4rec": {"hidden_channels": 64},
-    "sasrec": {"hidden_channels": 64},
-    "srgnn": {"hidden_channels": 64},
+    "gru4rec": {"hidden_channels": 32},
+    "sasrec": {"hidden_channels": 32},
+    "srgnn": {"hidden_channels": 32},
 }
 METHODS: dict[str, tuple[Method, ...]] = {
     "vsknn": ("leave_one_out",),
@@ -33,11 +33,16 @@ LENGTH = 6
 
 def arguments() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m experiments.explanations", description=__doc__)
-    parser.add_argument("--dataset", default="uci-eshop", choices=sorted(gs.data.DATASETS))
+    parser.add_argument(
+        "--dataset",
+        choices=sorted(gs.data.DATASETS),
+        help="deletion curves on its sessions (default: on those of the generator)",
+    )
     parser.add_argument("--root", help="folder of the data sets (default: $GRAPHSEQ_DATA)")
     parser.add_argument("--models", nargs="+", default=list(FAMILIES), choices=list(FAMILIES))
     parser.add_argument("--sessions", type=int, default=200, help="sessions explained per model")
-    parser.add_argument("--epochs", type=int, default=3)
+    parser.add_argument("--planted", type=int, default=2000, help="sessions of the generator")
+    parser.add_argument("--epochs", type=int, default=6)
     parser.add_argument("--out", type=Path, default=Path("runs/explanations"))
     return parser
 
@@ -45,27 +50,31 @@ def arguments() -> argparse.ArgumentParser:
 def main(argv: list[str] | None = None) -> None:
     options = arguments().parse_args(argv)
     with said():
-        split = gs.load_split(options.dataset, options.root)
-        planted = gs.generate_sessions(4000, 200, pattern=0.4, loops=0.4, seed=0)
-        parts = gs.session_split(planted, test_fraction=0.1, seed=0)
+        planted = gs.generate_sessions(options.planted, 100, pattern=0.4, loops=0.4, seed=0)
+        parts = gs.session_split(planted, test_fraction=0.15, seed=0)
+        split = parts if options.dataset is None else gs.load_split(options.dataset, options.root)
         curves, causes = [], []
         for name in options.models:
-            model = trained(name, split, options.epochs)
-            held_out = [s[-LENGTH - 1 : -1] for s in split.test[:] if len(s) > LENGTH]
-            for method in METHODS[name]:
-                table = deletion_curves(model, held_out[: options.sessions], method=method)
-                curves.append({"model": name, "method": method, "rows": table.to_dict("records")})
-            model = trained(name, parts, 4 * options.epochs)
+            model = trained(name, parts, options.epochs)
             causes += [
                 {"model": name, "method": method, **found}
                 for method in METHODS[name]
                 for found in causes_named(model, parts.test, method, options.sessions)
             ]
+            if split is not parts:
+                model = trained(name, split, options.epochs)
+            held_out = [s[-LENGTH - 1 : -1] for s in split.test[:] if len(s) > LENGTH]
+            for method in METHODS[name]:
+                table = deletion_curves(model, held_out[: options.sessions], method=method)
+                curves.append({"model": name, "method": method, "rows": table.to_dict("records")})
     results = {
         "command": command("experiments.explanations", argv),
         "versions": versions(),
         "machine": machine(),
-        "data": {"name": options.dataset, "fingerprint": split.test.fingerprint()},
+        "data": {
+            "name": options.dataset or "generated",
+            "fingerprint": split.test.fingerprint(),
+        },
         "deletion": curves,
         "planted": causes,
     }
