@@ -9,7 +9,7 @@ from typing import Any
 EPILOG = """\
 examples:
   graphseq serve recommender                              # sessions in memory
-  graphseq serve recommender --store sessions             # in a folder, which outlives the service
+  graphseq serve recommender --store sessions             # in a folder, which survives a restart
   graphseq serve recommender --store redis://localhost:6379/0 --processes 4
 
 The variable GRAPHSEQ_API_KEY, if set, holds the key that requests must send as X-API-Key.
@@ -42,7 +42,12 @@ def add_to(commands: Any) -> None:
         default="memory",
         help="where sessions are kept: memory, a folder, or redis://... (default: memory)",
     )
-    parser.add_argument("--processes", type=int, default=1, help="processes (default: 1)")
+    parser.add_argument(
+        "--processes",
+        type=int,
+        default=1,
+        help="number of processes, which need a shared store (default: 1)",
+    )
     parser.add_argument(
         "--seconds",
         type=float,
@@ -50,14 +55,22 @@ def add_to(commands: Any) -> None:
         help="how long a session is kept after its last click (default: 1800)",
     )
     parser.add_argument(
-        "--max-sessions", type=int, default=1_000_000, help="sessions kept (default: 1000000)"
-    )
-    parser.add_argument("--max-k", type=int, default=100, help="items per request (default: 100)")
-    parser.add_argument(
-        "--max-waiting", type=int, default=1_024, help="requests that may wait (default: 1024)"
+        "--max-sessions", type=int, default=1_000_000, help="most sessions kept (default: 1000000)"
     )
     parser.add_argument(
-        "--rate", type=float, default=0.0, help="requests per second of one address (default: all)"
+        "--max-k", type=int, default=100, help="most items per request (default: 100)"
+    )
+    parser.add_argument(
+        "--max-waiting",
+        type=int,
+        default=1_024,
+        help="requests that may wait; further ones get 503 (default: 1024)",
+    )
+    parser.add_argument(
+        "--rate",
+        type=float,
+        default=0.0,
+        help="requests per second per address (default: no limit)",
     )
     parser.set_defaults(run=run)
 

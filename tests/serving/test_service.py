@@ -362,7 +362,7 @@ def test_overload_is_refused_at_once_and_passes(world: Any) -> None:
         assert set(statuses) == {200, 503}
         assert 7 <= statuses.count(200) <= 10  # a batch of 1 to 4, and 6 that wait
         late = next(response for response in found if response.status_code == 503)
-        assert "ask again in a moment" in late.json()["error"]
+        assert "try again in a moment" in late.json()["error"]
         assert late.headers["retry-after"] == "1"
         assert client.post("/sessions/x/clicks", json={"item": "i1"}).status_code == 200
         assert len(store) == statuses.count(200) + 1  # what was refused left no trace

@@ -1,4 +1,4 @@
-"""What is kept of a live session: its clicks in order, each once, however they arrive."""
+"""The stored clicks of a live session: in order and each once, however they arrive."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ already; ``"too_old"``: it is older than all clicks that are kept. The last two 
 
 
 def plain_id(value: Any) -> Any:
-    """An id as a store keeps it: a NumPy number is a plain one.
+    """An id in the form that stores keep: NumPy numbers become plain ones.
 
     Raises:
-        ValueError: If it is no text and no number.
+        ValueError: If it is neither text nor a number.
     """
     value = value.item() if isinstance(value, np.generic) else value
     if value is not None and not isinstance(value, (str, int, float)):
@@ -34,7 +34,7 @@ class Click:
     Args:
         item: The item's id.
         time: Seconds since 1970; ``None``: now, after all clicks that are here.
-        event: An id of the click of its own, by which it counts once; empty: it always counts.
+        event: Id of the click, which counts once per id; empty: it always counts.
     """
 
     item: Any
@@ -52,7 +52,7 @@ class Record:
         events: Ids of the clicks; empty where one has none, [num_clicks].
         user: The user's id, or ``None``.
         dropped: Older clicks that are no longer kept.
-        order: How often a click went before others, after which a state is made again.
+        order: How often a click was inserted before others; the state is then computed again.
     """
 
     items: list[Any] = field(default_factory=list)
@@ -64,11 +64,11 @@ class Record:
 
     @property
     def total(self) -> int:
-        """Clicks in all, those that are no longer kept too."""
+        """All clicks, including those that are no longer kept."""
         return self.dropped + len(self.items)
 
     def add(self, click: Click, now: float, most: int) -> Outcome:
-        """Puts a click in its place by time, and by event among clicks of one time.
+        """Inserts a click by time, and by event among clicks of the same time.
 
         Args:
             click: The click.
@@ -76,7 +76,7 @@ class Record:
             most: Clicks to keep.
 
         Raises:
-            ValueError: If the item is no text and no number.
+            ValueError: If the item is neither text nor a number.
         """
         item = plain_id(click.item)
         if click.event and click.event in self.events:
@@ -112,7 +112,7 @@ class Record:
         """The record of bytes; a new one of ``None``.
 
         Raises:
-            ValueError: If the bytes are none.
+            ValueError: If the bytes are not a record.
         """
         if value is None:
             return cls()

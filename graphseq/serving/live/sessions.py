@@ -33,11 +33,11 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Request:
-    """What one session asks.
+    """A request for one session.
 
     Args:
         session: Its id.
-        clicks: Clicks that came; none: only recommendations are asked for.
+        clicks: New clicks; none: only recommendations are wanted.
         k: Items to recommend; 0: none.
         user: The user's id, or ``None``.
         exclude_seen: Whether the items of the session itself are left out.
@@ -54,14 +54,14 @@ class Request:
 
 @dataclass(frozen=True)
 class Reply:
-    """What a session gets.
+    """The answer to one session.
 
     Args:
         items: ``(item id, score)``, best first.
-        fallback: Whether popular items answer, as nothing is known of the session.
-        num_clicks: Clicks of the session in all.
+        fallback: Whether the items are the popular ones because nothing is known of the session.
+        num_clicks: All clicks of the session.
         unknown: Kept clicks on items that the model does not know, which are skipped.
-        outcomes: What became of each click.
+        outcomes: The outcome of each click.
         model_version: The version of the model that answered.
     """
 
@@ -74,15 +74,15 @@ class Reply:
 
 
 class LiveSessions:
-    """Sessions that go on while they are answered.
+    """Sessions that grow while they are answered.
 
-    A click is in the store before it is answered. Of a family with a state (GRU4Rec), that is
-    kept beside the clicks and goes on by one step; of others a session is computed again. Clicks
+    A click is stored before it is answered. A family with a streaming state (GRU4Rec) advances the
+    stored state by one step per click; other families compute the session again. Clicks
     with event ids count once; with times, they take their place whenever they arrive. Requests that
     are answered together share one batch through the model and the index.
 
     Args:
-        recommender: What answers.
+        recommender: Makes the recommendations.
         store: Where sessions are kept; ``None``: in memory.
         max_clicks: Clicks kept per session; of a session with more, the newest ones, and event ids
             are known as long. A state knows all clicks that came in order.
@@ -100,14 +100,14 @@ class LiveSessions:
         self.store = MemoryStore() if store is None else store
         self.max_clicks = whole("max_clicks", max_clicks)
         self.counts: Counter[str] = Counter()
-        """Clicks by what became of them."""
+        """Number of clicks by outcome."""
         self._clock = clock
         self._lock = threading.Lock()
         self.recommender = recommender
 
     @property
     def recommender(self) -> Recommender:
-        """What answers; another may take its place while requests are answered."""
+        """Makes the recommendations; can be replaced while requests are answered."""
         return self._serving[0]
 
     @recommender.setter
@@ -121,7 +121,7 @@ class LiveSessions:
         return self.answer([Request(session, [Click(item, time, event)], **options)])[0]
 
     def recommend(self, session: str, k: int = 10, **options: Any) -> Reply:
-        """Recommends for a session as it is; options are those of :class:`Request`."""
+        """Recommends without a new click; options are those of :class:`Request`."""
         return self.answer([Request(session, k=k, **options)])[0]
 
     def forget(self, session: str) -> None:
@@ -170,7 +170,7 @@ class LiveSessions:
         ]
 
     def _store_clicks(self, requests: Sequence[Request]) -> list[list[Outcome]]:
-        """Puts all clicks into the store; what became of each."""
+        """Stores all clicks; returns the outcome of each."""
         outcomes: list[list[Outcome]] = [[] for _ in requests]
         now = self._clock()
 

@@ -88,6 +88,8 @@ def stream_of(model: SessionModel) -> Stream | None:
         return RecurrentStream(model)
     if isinstance(model, SASRec) and model.causal:
         return AttentionStream(model)
-    if type(model) in (GCEGNN, SGNNHN) or (type(model) is SRGNN and model.decay is None):
+    if type(model) in (GCEGNN, SGNNHN) or (
+        type(model) is SRGNN and model.edge_weights.decay is None
+    ):
         return GraphStream(model)
     return None

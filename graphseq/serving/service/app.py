@@ -1,4 +1,4 @@
-"""The application: its paths, and one sentence for whatever goes wrong."""
+"""The ASGI application: its paths, and errors that are one sentence each."""
 
 from __future__ import annotations
 
@@ -48,32 +48,32 @@ logger = logging.getLogger(__name__)
 Asking = HTTPRequest[Any, Any, Any]
 
 MOST_BYTES = 1 << 16
-"""Bytes of a body."""
+"""Largest body in bytes."""
 
 MOST_AHEAD = 86_400.0
 """Seconds that the time of a click may lie ahead of the clock here."""
 
 MOST_QUERY = 100
-"""Characters of what is looked for."""
+"""Longest search text in characters."""
 
 PAGE_HEADERS = {
     "Content-Security-Policy": "default-src 'self'; script-src 'unsafe-inline'; "
     "style-src 'unsafe-inline'; img-src data:; frame-ancestors 'none'",
     "X-Content-Type-Options": "nosniff",
 }
-"""Nothing of the page comes from anywhere else."""
+"""The page loads nothing from other servers."""
 
 
 class Service:
-    """What the paths share: the sessions, batches of requests, and how a model is loaded again.
+    """What the paths share: the sessions, the batches of requests, and how a model is reloaded.
 
     Args:
         live: The sessions.
-        load: Makes the recommender that ``/reload`` puts in place; ``None``: there is none.
+        load: Loads the recommender for ``/reload``; ``None``: reloading is refused.
         beside: Further recommenders by name, which ``/batch`` and the page ask.
         max_k: Items that one request may ask for.
         max_batch: Requests answered together.
-        max_waiting: Requests that may wait; more get 503.
+        max_waiting: Requests that may wait; further ones get 503.
     """
 
     def __init__(
@@ -106,7 +106,7 @@ class Service:
 
     @property
     def models(self) -> list[str]:
-        """Names of the recommenders, that of the one that answers clicks first."""
+        """Names of the recommenders; the first one answers clicks."""
         return [type(self.live.recommender.model).__name__.lower(), *self.beside]
 
     def recommender(self, name: str | None) -> Recommender:
@@ -126,9 +126,9 @@ class Service:
         return now[1]
 
     async def reload(self) -> str:
-        """Loads the model again and puts it in place of the old one; returns its version.
+        """Loads the model again, replaces the old one, and returns the new version.
 
-        Requests that are being answered keep the old one, so that none is dropped.
+        Requests in progress keep the old model, so that none is dropped.
         """
         if self.load is None:
             raise HTTPException(status_code=404, detail="This service has no folder to load from.")
@@ -141,14 +141,14 @@ class Service:
 
 
 def warm_up(recommender: Recommender) -> None:
-    """Answers a session, so that whatever is made at first use is there before it is asked for."""
+    """Answers one session, so that the first request finds everything built."""
     first = recommender.model.catalog
     items = [0] if first is None else first.items.ids[:1].tolist()
     recommender.recommend([items], 1)
 
 
 def check_session(session: str) -> None:
-    """Refuses an id that was no UTF-8: several of these would be one session."""
+    """Refuses an id that is not UTF-8: several such ids would be one session."""
     if "\N{REPLACEMENT CHARACTER}" in session:
         raise HTTPException(status_code=400, detail="The session id in the path must be UTF-8.")
 
@@ -186,7 +186,7 @@ async def recommendations(
     k: FromQuery[int] = 10,
     exclude_seen: FromQuery[bool] = False,
 ) -> SessionAnswer:
-    """Recommends for a session as it is."""
+    """Recommends for a session without a new click."""
     service: Service = request.app.state.service
     check_session(session)
     if k < 0:
@@ -213,7 +213,7 @@ def unknown_in(sessions: Sequence[Sequence[Any]], recommender: Recommender) -> l
 
 @post("/batch", status_code=200)
 async def batch(data: JSONBody[BatchBody], request: Asking) -> BatchAnswer:
-    """Recommends for sessions that are not kept."""
+    """Recommends for sessions that are not stored."""
     service: Service = request.app.state.service
     service.check_k(data.k)
     recommender = service.recommender(data.model)
@@ -251,13 +251,13 @@ async def why(data: JSONBody[WhyBody], request: Asking) -> WhyAnswer:
 
 @get("/models")
 async def models(request: Asking) -> dict[str, list[str]]:
-    """Names that ``/batch`` takes as ``model``."""
+    """Names that ``/batch`` and ``/why`` accept as ``model``."""
     return {"models": request.app.state.service.models}
 
 
 @get("/items")
 async def items(request: Asking, q: FromQuery[str] = "") -> dict[str, list[dict[str, Any]]]:
-    """The most clicked items whose title or id holds a text."""
+    """Items by title or id: exact matches first, then the most clicked."""
     service: Service = request.app.state.service
     if len(q) > MOST_QUERY:
         raise HTTPException(status_code=400, detail=f"q has at most {MOST_QUERY} characters.")
@@ -266,7 +266,7 @@ async def items(request: Asking, q: FromQuery[str] = "") -> dict[str, list[dict[
 
 @get("/", media_type="text/html", include_in_schema=False)
 async def page() -> Response[bytes]:
-    """A page on which a session is clicked together."""
+    """The page for trying out a session."""
     text = files("graphseq.serving.service").joinpath("page.html").read_bytes()
     return Response(text, media_type="text/html", headers=PAGE_HEADERS)
 
@@ -279,7 +279,7 @@ async def reload(request: Asking) -> dict[str, str]:
 
 @get("/health")
 async def health() -> dict[str, str]:
-    """Whether the process lives."""
+    """Whether the process runs."""
     return {"status": "ok"}
 
 
@@ -293,7 +293,7 @@ async def ready(request: Asking) -> dict[str, str]:
 
 @get("/metrics", media_type="text/plain; version=0.0.4")
 async def metrics(request: Asking) -> bytes:
-    """What Prometheus reads."""
+    """Metrics in the text format of Prometheus."""
     return await asyncio.to_thread(request.app.state.service.measures.text)
 
 
@@ -339,16 +339,18 @@ def _on_busy(_: Any, error: Exception) -> Response[Any]:
 def _on_other(_: Any, error: Exception) -> Response[Any]:
     number = uuid.uuid4().hex[:8]
     logger.error("Error %s", number, exc_info=error)
-    return _error(500, f"Something went wrong here; the log has it as error {number}.")
+    return _error(
+        500, f"The service failed on this request; its log describes it as error {number}."
+    )
 
 
 def build_app(service: Service, *, key: str | None = None, rate: float = 0.0) -> App:
     """The ASGI application of a service.
 
     Args:
-        service: What answers.
+        service: The service behind the paths.
         key: The API key; ``None``: anyone may ask.
-        rate: Requests per second of one address; 0: no limit.
+        rate: Requests per second per address; 0: no limit.
     """
 
     @asynccontextmanager

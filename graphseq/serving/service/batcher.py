@@ -1,4 +1,4 @@
-"""Requests that come at the same time are answered together; too many are refused at once."""
+"""Concurrent requests are answered in one batch; excess requests are refused immediately."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ Asked = TypeVar("Asked")
 Given = TypeVar("Given")
 
 
-class Overloaded(RuntimeError):  # noqa: N818  # what it says, not what went wrong
-    """More requests wait than may wait."""
+class Overloaded(RuntimeError):  # noqa: N818  # a state, not a mistake
+    """Too many requests are waiting."""
 
 
 class Batcher(Generic[Asked, Given]):
-    """Hands requests to one thread, as many at once as wait when it is free.
+    """Passes requests to one thread, in batches of all that wait when it is free.
 
-    Nobody waits for a batch to fill: a lone request goes at once. While one batch is computed the
-    next one gathers, so that batches grow with the load.
+    No request waits for a batch to fill: a single one starts immediately. While one batch is
+    computed, the next one collects, so that batches grow with the load.
 
     Args:
-        answer: Answers some requests, in their order; called in a thread, never twice at once.
+        answer: Answers requests in their order; runs in one thread, never concurrently.
         max_batch: Requests answered together at most.
         max_waiting: Requests that may wait; more are refused with :class:`Overloaded`.
     """
@@ -48,10 +48,12 @@ class Batcher(Generic[Asked, Given]):
         """The answer to one request.
 
         Raises:
-            Overloaded: If too many wait already.
+            Overloaded: If too many requests wait.
         """
         if len(self._waiting) >= self.max_waiting:
-            raise Overloaded(f"{len(self._waiting)} requests wait already: ask again in a moment.")
+            raise Overloaded(
+                f"{len(self._waiting)} requests are waiting already: try again in a moment."
+            )
         future: asyncio.Future[Given] = asyncio.get_running_loop().create_future()
         self._waiting.append((request, future))
         if self._task is None or self._task.done():
@@ -81,9 +83,9 @@ class Batcher(Generic[Asked, Given]):
                     future.set_exception(error)
             return
         for (_, future), reply in zip(batch, given, strict=True):
-            if not future.done():  # whoever asked may have left
+            if not future.done():  # the client may have disconnected
                 future.set_result(reply)
 
     def close(self) -> None:
-        """Ends the thread, after the batch that it computes."""
+        """Stops the thread after its current batch."""
         self._thread.shutdown(wait=True)

@@ -1,4 +1,4 @@
-"""What stands before every request: key, rate, measures, and one line of log."""
+"""Checks before every request (key, rate, size), metrics, and one log line per request."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Send = Callable[[Any], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 OPEN = ("/health", "/ready", "/")
-"""Paths that need no key: what watches a service asks them; the page holds nothing of a model."""
+"""Paths without a key: monitoring needs them, and the page itself contains no data."""
 
 ROUTES = (
     "sessions",
@@ -35,7 +35,7 @@ ROUTES = (
     "ready",
     "docs",
 )
-"""First parts of paths that are named in measures; all others are ``other``."""
+"""First parts of paths that metrics name; all others count as ``other``."""
 
 MOST_CLIENTS = 100_000
 
@@ -46,11 +46,11 @@ MOST_HEADERS = 1 << 14
 """Bytes of all values of headers."""
 
 JSON = (b"application/json", b"")
-"""What a body may be; nothing said: JSON."""
+"""Accepted content types; without one, the body is taken as JSON."""
 
 
 def log_requests() -> None:
-    """Writes one line of JSON per request to standard error, and nothing else on these lines."""
+    """Writes one line of pure JSON per request to standard error."""
     if logger.handlers:
         return
     handler = logging.StreamHandler()
@@ -62,16 +62,16 @@ def log_requests() -> None:
 
 
 class Gate:
-    """An ASGI application before another one.
+    """An ASGI application that wraps another one.
 
-    Lines of log and measures name the kind of path, the status and the time, and neither sessions
-    nor addresses nor items.
+    Log lines and metrics contain the kind of path, the status and the time, but no sessions,
+    addresses or items.
 
     Args:
-        app: What answers.
-        measures: Where requests are counted.
-        key: What ``X-API-Key`` or ``Authorization: Bearer`` must hold; ``None``: anyone may ask.
-        rate: Requests per second of one address, in a row twice as many; 0: no limit.
+        app: The application that answers.
+        measures: Counts the requests.
+        key: The key to send as ``X-API-Key`` or ``Authorization: Bearer``; ``None``: none needed.
+        rate: Requests per second per address, with bursts of twice as many; 0: no limit.
     """
 
     def __init__(
@@ -134,7 +134,10 @@ class Gate:
             return 415, "The body must be plain JSON: send it without Content-Encoding."
         client = (scope.get("client") or ("",))[0]
         if self._rate and not self._has_token(client):
-            return 429, f"More than {self._rate:g} requests per second: ask more slowly."
+            return (
+                429,
+                f"More than {self._rate:g} requests per second from this address: slow down.",
+            )
         return None
 
     def _has_token(self, client: str) -> bool:

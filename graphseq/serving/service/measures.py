@@ -1,4 +1,4 @@
-"""What Prometheus reads of a service."""
+"""Metrics of a service for Prometheus."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ SIZES = (1, 2, 4, 8, 16, 32, 64, 128)
 
 
 class Measures:
-    """Counters and histograms of one service, and the text that Prometheus reads.
+    """Counters and histograms of one service, in the text format of Prometheus.
 
     Args:
-        live: The sessions that are measured.
+        live: The sessions to measure.
     """
 
     def __init__(self, live: LiveSessions) -> None:
@@ -44,7 +44,7 @@ class Measures:
         self.seconds.labels(route).observe(seconds)
 
     def collect(self) -> Iterable[Any]:
-        """What is asked of the sessions when the page is read."""
+        """Metrics that are read from the sessions at each scrape."""
         core = need("prometheus_client.core", "The page /metrics", extra="server")
         clicks = core.CounterMetricFamily(
             "graphseq_clicks", "Clicks by outcome", labels=["outcome"]
@@ -63,6 +63,6 @@ class Measures:
             yield asked
 
     def text(self) -> bytes:
-        """The page."""
+        """All metrics as text."""
         found: bytes = self._library.generate_latest(self.registry)
         return found

@@ -9,7 +9,7 @@ from msgspec import Meta, Struct
 from graphseq.serving.live import Reply
 
 Id = str | int
-"""An item or a user as JSON has it."""
+"""Id of an item or a user in JSON."""
 
 MOST_CLICKS = 100
 MOST_EXCLUDED = 1_000
@@ -23,11 +23,11 @@ class ClickBody(Struct, forbid_unknown_fields=True):
     Args:
         item: The item clicked; or ``clicks`` for several.
         time: Seconds since 1970, at most a day ahead; left out: now.
-        event: An id of the click, by which it counts once.
+        event: Id of the click; a repeated id counts once.
         clicks: Several clicks, each ``{"item": ..., "time": ..., "event": ...}``.
         user: The user's id.
         k: Items to recommend.
-        exclude_seen: Whether the items of the session itself are left out.
+        exclude_seen: Whether items of the session itself are excluded.
         exclude: Items never to recommend.
     """
 
@@ -90,7 +90,7 @@ class Recommended(Struct):
 
 
 class SessionAnswer(Struct):
-    """What a session gets."""
+    """The answer to one session."""
 
     items: list[Recommended]
     fallback: bool
@@ -113,7 +113,7 @@ class SessionAnswer(Struct):
 
 
 class BatchAnswer(Struct):
-    """What several sessions get, in their order; how long the model took, and what it skipped."""
+    """Answers to several sessions in their order, time of the model, unknown clicks skipped."""
 
     answers: list[list[Recommended]]
     model_version: str
@@ -145,5 +145,5 @@ class WhyAnswer(Struct):
 
 
 def recommended(items: list[tuple[Any, float]]) -> list[Recommended]:
-    """Pairs as JSON has them."""
+    """Pairs of item and score in the form of an answer."""
     return [Recommended(item, score) for item, score in items]

@@ -1,4 +1,4 @@
-"""Starts the service in one process or several, and lets it end in peace."""
+"""Starts the service in one process or several and shuts it down gracefully."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ BACKLOG = 2_048
 """Connections that may wait to be taken."""
 
 SETTINGS = "GRAPHSEQ_SERVICE"
-"""The variable by which the processes of a service know what to serve."""
+"""The environment variable that tells the processes of a service what to serve."""
 
 KEY = "GRAPHSEQ_API_KEY"
 """The variable that holds the API key, which no command line shows."""
@@ -39,18 +39,18 @@ class Settings:
 
     Args:
         folder: A saved recommender or model.
-        beside: Further such folders, which ``/batch`` and the page ask by their names.
+        beside: Folders of further models, which ``/batch`` and the page address by name.
         store: ``"memory"``, a folder for LMDB, or the URL of a Redis server.
         host, port: Where it listens.
-        processes: Processes that answer; several need a store that they share.
+        processes: Number of processes; several need a shared store.
         seconds: How long a session is kept after its last click.
         max_sessions: Sessions kept at most.
         max_k: Items that one request may ask for.
         max_waiting: Requests that may wait in a process; more get 503.
-        rate: Requests per second of one address and process; 0: no limit.
+        rate: Requests per second per address and process; 0: no limit.
 
     Raises:
-        ValueError: If several processes have no store that they share.
+        ValueError: If several processes have no shared store.
     """
 
     folder: str
@@ -77,7 +77,7 @@ def key_of_service() -> str | None:
     """The API key that the environment holds, or ``None``: anyone may ask.
 
     Raises:
-        ValueError: If the variable is there and empty, which would open the service by mistake.
+        ValueError: If the variable is empty, which could open the service unintentionally.
     """
     key = os.environ.get(KEY)
     if key is not None and not key.strip():
@@ -110,7 +110,7 @@ def app_of(settings: Settings, key: str | None = None) -> App:
 
 
 def app_of_process() -> App:
-    """The application of a process that a service started."""
+    """The application of one of several processes."""
     log_requests()
     return app_of(Settings(**json.loads(os.environ[SETTINGS])), key_of_service())
 
@@ -139,7 +139,7 @@ def listening(host: str, port: int) -> Iterator[socket.socket]:
 
 
 def serve(settings: Settings, listener: socket.socket | None = None) -> None:
-    """Serves until it is told to end; requests that are being answered are finished first.
+    """Serves until it is stopped; requests in progress are finished first.
 
     Args:
         settings: What to serve.
@@ -163,7 +163,7 @@ def serve(settings: Settings, listener: socket.socket | None = None) -> None:
         "backlog": BACKLOG,
     }
     log_requests()
-    app = app_of(settings, key_of_service())  # whatever is wrong is said here, once
+    app = app_of(settings, key_of_service())  # errors are reported here, once
     host = f"[{settings.host}]" if ":" in settings.host else settings.host
     address = f"http://{host}:{listener.getsockname()[1]}/"
     logger.info("graphseq answers at %s (page), %sdocs (paths); Ctrl-C ends it.", address, address)

@@ -1,4 +1,4 @@
-"""Titles of items, for people who look for one."""
+"""Search for items by title."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from graphseq.models.use.recommend import item_vocabulary
 from graphseq.serving.recommender import Recommender
 
 COLUMNS = ("title", "name")
-"""Item features that are titles, the first one that there is."""
+"""Item features that are used as titles; the first one present counts."""
 
 MOST_FOUND = 10
 
 
 class Titles:
-    """Items of a recommender by their titles; without these, by their ids.
+    """Items of a recommender by title, or by id where the catalog has no titles.
 
     Args:
-        recommender: Its model has a catalog, or speaks numbers.
+        recommender: Its catalog holds the titles.
     """
 
     def __init__(self, recommender: Recommender) -> None:
@@ -36,7 +36,7 @@ class Titles:
         self._popular = np.argsort(-counts, kind="stable")
 
     def find(self, query: str) -> list[dict[str, Any]]:
-        """The item whose id or title is the query, then the most clicked whose title holds it."""
+        """Items whose id or title equals the query, then the most clicked that contain it."""
         wanted = query.casefold().strip()
         whole = ((self._lower_ids == wanted) | (self._lower == wanted)).to_numpy(dtype=bool)
         holds = self._lower.str.contains(wanted, regex=False).to_numpy(dtype=bool)

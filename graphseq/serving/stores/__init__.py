@@ -11,7 +11,7 @@ __all__ = ["LMDBStore", "MemoryStore", "RedisStore", "Store", "StoreUnavailable"
 
 
 def open_store(where: str, *, seconds: float = 1_800.0, max_sessions: int = 1_000_000) -> Store:
-    """The store that a text names.
+    """Opens the store with this name.
 
     Args:
         where: ``"memory"``, ``"redis://..."`` (also ``rediss://``, ``unix://``), or a folder for
@@ -20,7 +20,7 @@ def open_store(where: str, *, seconds: float = 1_800.0, max_sessions: int = 1_00
         max_sessions: Sessions kept at most.
 
     Raises:
-        ValueError: If a library is missing, or it cannot be opened.
+        ValueError: If a library is missing, or the store cannot be opened.
     """
     if where == "memory":
         return MemoryStore(seconds=seconds, max_sessions=max_sessions)

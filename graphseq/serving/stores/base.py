@@ -14,16 +14,15 @@ Change = Callable[[bytes | None], bytes]
 """The value of a session now (``None``: there is none) -> its new value."""
 
 
-class StoreUnavailable(ConnectionError):  # noqa: N818  # what it says, not what went wrong
-    """The store does not answer; it may again later."""
+class StoreUnavailable(ConnectionError):  # noqa: N818  # a state, not a mistake
+    """The store does not answer now."""
 
 
 class Store(ABC):
     """Values of live sessions by id, each for a while, and at most so many.
 
-    Every session has a value, which is changed in one step that no other process can come between,
-    and a state, which may be lost: it can be computed from the value. The session that was not
-    changed for the longest time leaves first.
+    Each session has a value, which changes atomically, and a state, which may be lost because it
+    can be computed from the value. The session that is unchanged for longest is evicted first.
 
     Args:
         seconds: How long a session is kept after its last change.
@@ -45,10 +44,10 @@ class Store(ABC):
 
     @abstractmethod
     def update(self, changes: Sequence[tuple[str, Change]]) -> list[bytes]:
-        """Changes values, each in one step, in this order; what is returned is kept.
+        """Changes values in this order, each atomically.
 
-        A session may occur several times. A change may be computed again where another process
-        came first, so it must depend on nothing but the value.
+        A session may occur several times. A change is computed again if another process was faster,
+        so it must depend on the value only.
 
         Returns:
             The new value of each.
@@ -60,11 +59,11 @@ class Store(ABC):
 
     @abstractmethod
     def put_states(self, states: Sequence[tuple[str, bytes]]) -> None:
-        """Keeps states of sessions that have a value."""
+        """Stores states of sessions that have a value."""
 
     @abstractmethod
     def delete(self, session: str) -> None:
-        """Forgets a session, if it is there."""
+        """Deletes a session, if there is one."""
 
     @abstractmethod
     def __len__(self) -> int: ...
@@ -72,17 +71,17 @@ class Store(ABC):
     @property
     @abstractmethod
     def evicted(self) -> int:
-        """Sessions that left since the store was opened, as there were too many."""
+        """Sessions evicted since the store was opened because there were too many."""
 
     def check(self) -> None:  # noqa: B027  # in memory there is nothing to ask
-        """Asks whether the store answers.
+        """Checks that the store answers.
 
         Raises:
             StoreUnavailable: If it does not.
         """
 
     def close(self) -> None:  # noqa: B027  # in memory there is nothing to close
-        """Lets go of files and connections."""
+        """Closes files and connections."""
 
 
 def key_of(session: str) -> bytes:

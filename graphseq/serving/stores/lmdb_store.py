@@ -1,4 +1,4 @@
-"""Live sessions in a file of LMDB, which outlives the process and is shared by several."""
+"""Live sessions in an LMDB file, which survives the process and can be shared by several."""
 
 from __future__ import annotations
 
@@ -13,26 +13,26 @@ from graphseq.serving.extras import need
 from graphseq.serving.stores.base import Change, Store, StoreUnavailable, key_of
 
 STAMP = struct.Struct(">Q")
-"""Nanoseconds of the last change, as text that sorts by time."""
+"""Time of the last change in nanoseconds, as bytes that sort by time."""
 
 FULL = 0.6
-"""Share of the pages in use from which the oldest sessions leave."""
+"""Share of pages in use above which the oldest sessions are evicted."""
 
 SWEPT = 16
-"""Sessions whose time is over that a change removes at most, beside its own work."""
+"""Expired sessions that one change removes at most, besides its own work."""
 
 
 class LMDBStore(Store):
     """Live sessions in a folder of LMDB: the default of a service on one machine.
 
-    A change that was answered outlives the death of the process (``kill -9``), and with
-    ``durable`` also a power cut, at the price of waiting for the disk.
+    An answered change survives a killed process (``kill -9``), and with ``durable`` also a power
+    cut, at the cost of waiting for the disk.
 
     Args:
-        folder: The folder; it is made, its parent is there.
+        folder: The folder; it is created, but not its parent.
         seconds: How long a session is kept after its last change.
         max_sessions: Sessions kept at most.
-        max_bytes: Size of the file at most; the oldest sessions leave when it is full.
+        max_bytes: Maximum size of the file; the oldest sessions are evicted when it fills up.
         durable: Whether a change waits for the disk.
         clock: Seconds since 1970; for tests.
 
@@ -128,7 +128,7 @@ class LMDBStore(Store):
         self._written(remove)
 
     def _written(self, work: Callable[[Any], Any]) -> Any:
-        """What the work does in one transaction; the oldest leave where the file is nearly full."""
+        """Does the work in one transaction; evicts the oldest sessions from a nearly full file."""
         try:
             with self._env.begin(write=True) as write:
                 # A file that is full cannot even forget: pages are copied before they change.

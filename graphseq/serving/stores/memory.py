@@ -11,7 +11,7 @@ from graphseq.arguments import whole
 from graphseq.serving.stores.base import Change, Store, key_of
 
 OVERHEAD = 400
-"""Bytes that Python and the table take per session beside key, value and state, about."""
+"""Approximate bytes per session that Python adds to key, value and state."""
 
 
 class _Entry:
@@ -29,8 +29,8 @@ class MemoryStore(Store):
     Args:
         seconds: How long a session is kept after its last change.
         max_sessions: Sessions kept at most.
-        max_bytes: Bytes of ids, values and states at most, with what Python adds to them.
-        clock: Seconds, never going back; for tests.
+        max_bytes: Maximum bytes of ids, values and states, including the overhead of Python.
+        clock: Monotonic seconds; for tests.
     """
 
     def __init__(

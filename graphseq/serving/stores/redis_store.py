@@ -11,7 +11,7 @@ from graphseq.serving.extras import need
 from graphseq.serving.stores.base import Change, Store, StoreUnavailable, key_of
 
 MOST_TRIES = 100
-"""How often a change is computed again that other processes keep coming before."""
+"""Attempts of a change before it fails because other processes keep changing the session."""
 
 SET = """
 local now = redis.call('GET', KEYS[1])
@@ -33,7 +33,7 @@ for place = 1, #gone, 2 do
 end
 return over
 """
-"""Forgets what is over, and the oldest of what is too much; returns how many of these."""
+"""Deletes expired sessions and the oldest ones above the bound; returns how many of the latter."""
 
 
 class RedisStore(Store):
@@ -43,7 +43,7 @@ class RedisStore(Store):
         url: The server, as ``"redis://localhost:6379/0"``.
         seconds: How long a session is kept after its last change.
         max_sessions: Sessions kept at most.
-        prefix: What all its keys begin with.
+        prefix: Prefix of all its keys.
         timeout: Seconds to wait for an answer.
         clock: Seconds since 1970; for tests.
 
@@ -107,7 +107,7 @@ class RedisStore(Store):
     def _tried(
         self, waiting: list[tuple[int, bytes, Change]], values: dict[int, bytes]
     ) -> list[tuple[int, bytes, Change]]:
-        """Tries each session's next change; returns those that are left to do."""
+        """Tries the next change of each session; returns the remaining ones."""
         turn: dict[bytes, tuple[int, bytes, Change]] = {}
         for each in waiting:
             turn.setdefault(each[1], each)
