@@ -129,7 +129,8 @@ def run(
         )
     content = dict(comparison.content)
     content["study"] = name
-    content["command"] = content["command"].replace(str(out), f"runs/{name}/{options.dataset}")
+    told_as = content["command"].replace(str(out), f"runs/{name}/{options.dataset}")
+    content["command"] = told_as.replace(" --resume", "")
     for row in content["rows"]:
         row.pop("history", None)
         row |= planned.facts[row["model"]]
