@@ -39,7 +39,6 @@ source_suffix = {".md": "myst-nb", ".ipynb": "myst-nb"}
 extensions = [
     "myst_nb",
     "sphinx.ext.autodoc",
-    "sphinx.ext.doctest",
     "sphinx.ext.mathjax",
     "sphinx.ext.napoleon",
     "sphinx.ext.viewcode",
@@ -70,7 +69,6 @@ python_maximum_signature_line_length = 88
 napoleon_numpy_docstring = False
 napoleon_custom_sections = [("Shapes", "params_style")]
 toc_object_entries = False
-doctest_test_doctest_blocks = "default"
 
 # -- looks ---------------------------------------------------------------------------------------
 
