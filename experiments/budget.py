@@ -221,11 +221,11 @@ def plot(cells: pd.DataFrame, path: Path) -> None:
         ax.axhline(100 * best["curve"][-1][MONITOR], color=GRAY, linestyle=":")
         ax.annotate(
             best["family"],
-            (0.98, 100 * best["curve"][-1][MONITOR]),
+            (0.02, 100 * best["curve"][-1][MONITOR]),
             color=GRAY,
             xycoords=("axes fraction", "data"),
-            ha="right",
-            va="bottom",
+            ha="left",
+            va="top",
             fontsize=8,
         )
     for ax in panels[len(names) :]:

@@ -37,6 +37,8 @@ PAGES = (
     "docs/questions/why_transformers.md",
     "docs/results/README.md",
     "docs/serving.md",
+    "docs/results/budget.md",
+    "docs/results/habits.md",
     *(f"docs/results/{name}.md" for name in TABLES),
     "docs/studies/cold_items.md",
     "docs/studies/exploration.md",
