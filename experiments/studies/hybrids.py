@@ -22,7 +22,7 @@ from experiments.studies.cold_items import FEATURES
 from graphseq.evaluation.significance import mean_interval, paired_test
 from graphseq.models import SessionModel
 
-METRICS = ("hr@10", "ndcg@10")
+METRICS = ("unseen hr@10", "unseen ndcg@10")
 PARTS = ("sasrec", "ials", "content kNN")
 
 
@@ -49,7 +49,7 @@ def main(argv: list[str] | None = None) -> None:
             if isinstance(model, gs.models.Ensemble):
                 weights[name] = ", ".join(f"{weight:g}" for weight in model.weights)
             print(f"seed {seed} {name}: {report.metrics['ndcg@10']:.4f}", flush=True)
-    means = {n: np.mean([r.metrics["ndcg@10"] for r in reports[n]]) for n in PARTS}
+    means = {n: np.mean([r.metrics["unseen ndcg@10"] for r in reports[n]]) for n in PARTS}
     best = max(means, key=lambda name: means[name])
     cluster = np.concatenate([report.cluster for report in reports[best]])
     for name, runs in reports.items():
@@ -88,6 +88,7 @@ def models(split: gs.Split, options: argparse.Namespace, seed: int) -> Any:
                 patience=4,
                 batch_size=64,
                 monitor="ndcg@10",
+                exclude_seen=True,
                 seed=seed,
                 progress=False,
             )
@@ -101,9 +102,12 @@ def models(split: gs.Split, options: argparse.Namespace, seed: int) -> Any:
     yield "content kNN", content
     for fusion in ("places", "scores"):
         both = gs.models.Ensemble.from_models([sasrec, ials], fusion=fusion)
-        yield f"sasrec + ials, {fusion}", both.learn_weights(split.validation)
+        yield f"sasrec + ials, {fusion}", both.learn_weights(split.validation, exclude_seen=True)
     three = gs.models.Ensemble.from_models([sasrec, ials, content], fusion="scores")
-    yield "sasrec + ials + content, scores", three.learn_weights(split.validation)
+    yield (
+        "sasrec + ials + content, scores",
+        three.learn_weights(split.validation, exclude_seen=True),
+    )
 
     def initialized() -> SessionModel:
         model = gs.models.SASRec(number, **base)

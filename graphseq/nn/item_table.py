@@ -258,6 +258,8 @@ class EncodedItemTable(ItemTable):
     def reset_features(self) -> None:
         """First weights of all but the rows of ids, which the family sets."""
         self.features.reset_parameters()
+        for part in self.features.embedding.parts:  # vectors start as small as the rows of ids
+            torch.nn.init.normal_(part.weight, std=0.02)  # type: ignore[arg-type]
         for lin in self.lins:
             assert isinstance(lin, Linear)
             torch.nn.init.normal_(lin.weight, std=lin.in_features**-0.5)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch.nn.functional import normalize
 from torch_geometric.data import HeteroData
 from torch_geometric.nn import TransE
 
@@ -37,7 +38,7 @@ def relation_vectors(
         seed: Of weights, order and corrupted edges.
 
     Returns:
-        float32 [num_items, channels]; zeros for an item without an edge.
+        float32 [num_items, channels], of length one; zeros for an item without an edge.
 
     Raises:
         ValueError: If a size is not positive, or the graph has no edge from ``"item"``.
@@ -70,7 +71,7 @@ def relation_vectors(
                 head, tail = edges[:, step]
                 model.loss(head, kinds[step], tail).backward()
                 optimizer.step()
-    vectors = model.node_emb.weight.detach()[:num_items]
+    vectors = normalize(model.node_emb.weight.detach()[:num_items])
     linked = torch.zeros(num_items, 1)
     linked[edges[0]] = 1
     found: NDArray[np.float32] = (vectors * linked).numpy()

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn import ModuleList
 from torch_geometric.data import Batch
 
-from graphseq.arguments import check_choice, whole
+from graphseq.arguments import check_choice, flag, whole
 from graphseq.data.graphs.dataset import SessionGraphDataset
 from graphseq.data.loading.loader import SessionGraphLoader
 from graphseq.data.sessions.catalog import Catalog
@@ -177,7 +177,13 @@ class Ensemble(CountingModel):
         return scores[:, items] if items.dim() == 1 else scores.gather(1, items)
 
     def learn_weights(
-        self, sessions: Sessions, *, steps: int = 10, max_cases: int = 5000, batch_size: int = 256
+        self,
+        sessions: Sessions,
+        *,
+        exclude_seen: bool = False,
+        steps: int = 10,
+        max_cases: int = 5000,
+        batch_size: int = 256,
     ) -> Self:
         """Chooses the weights that rank the targets of a validation part best, by mean MRR.
 
@@ -208,8 +214,13 @@ class Ensemble(CountingModel):
                 parts = self._parts(batch)[:, known]  # [num_members, n, num_items]
                 target = batch.y[known].view(-1, 1)
                 number += len(target)
+                hidden = torch.zeros(batch.num_graphs, self.num_items, dtype=torch.bool)
+                if flag("exclude_seen", exclude_seen):
+                    hidden[batch.batch, batch.x] = True
+                hidden = hidden[known].scatter_(1, target, False)
                 for row, weights in enumerate(simplex):
                     scores = torch.einsum("m,msj->sj", parts.new_tensor(weights), parts)
+                    scores = scores.masked_fill(hidden, -torch.inf)
                     own = scores.gather(1, target)
                     room = 1e-12 * own.abs()
                     better = (scores > own + room).sum(1)

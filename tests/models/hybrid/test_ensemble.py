@@ -96,6 +96,24 @@ def test_learned_weights_are_the_best_of_the_grid():
     assert max(found.values()) > min(found.values())
 
 
+def test_learned_weights_without_seen_items_are_those_of_that_ranking():
+    """Session popularity ranks seen items alone: with them it is best, without them useless."""
+    train = gs.generate_sessions(300, 60, pattern=0.0, loops=0.0, repeats=0.6, seed=0)
+    part = gs.generate_sessions(60, 60, pattern=0.0, loops=0.0, repeats=0.6, seed=1)
+    ensemble = Ensemble(60, ["popularity", "session_popularity"])
+    gs.fit(ensemble, train)
+    with_seen = list(ensemble.learn_weights(part, steps=4).weights)
+    assert with_seen[1] > 0
+    ensemble.learn_weights(part, steps=4, exclude_seen=True)
+    chosen = ensemble.weights
+    found = {}
+    for share in np.arange(5) / 4:
+        ensemble.weights = [share, 1 - share]
+        metrics = gs.evaluate(ensemble, part, ks=(5,), exclude_seen=True).metrics
+        found[share] = metrics["mrr"]
+    assert found[chosen[0]] == pytest.approx(max(found.values()), abs=1e-6)
+
+
 def test_an_unfitted_member_that_is_trained_is_named():
     with pytest.raises(ValueError, match=r"GRU4Rec is trained by gradients: fit it first"):
         gs.fit(Ensemble(6, ["gru4rec", "markov"]), log())
