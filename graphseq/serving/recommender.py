@@ -37,6 +37,10 @@ from graphseq.serving.watch import Watch
 logger = logging.getLogger(__name__)
 
 
+PARTS = ("model", "index", "retrievers", "reranker", "rules")
+"""What a recommender is made of: after one is replaced, no answer of before is given."""
+
+
 class Recommender:
     """A model made ready to answer: candidates, filters, re-ranking, diversity, rules, cache.
 
@@ -102,12 +106,24 @@ class Recommender:
         self.servable: NDArray[np.bool_] | None = None
         self._filters = 0  # how often they were set
         self.set_filters(filters)
-        others = [] if reranker is None else [reranker]
-        self._watch = Watch(model, *self.retrievers, *others)
-        self._version: tuple[int, str] = (self._watch.revision, model_version(model))
         self._lock = threading.Lock()
+        self._identity = object()  # a cache may serve several recommenders
+        self._changes = 0  # how often a part was replaced
+        self._watch_parts()
+        self._version: tuple[int, str] = (self._watch.revision, model_version(model))
         self.seconds: dict[str, float] = {}
         """Seconds that each stage took in all, by name."""
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        super().__setattr__(name, value)
+        if name in PARTS and "_version" in vars(self):  # after the constructor
+            self._changes += 1
+            self._watch_parts()
+            self._version = (-1, "")  # looked at again before the next answer
+
+    def _watch_parts(self) -> None:
+        others = [] if self.reranker is None else [self.reranker]
+        self._watch = Watch(self.model, *self.retrievers, *others)
 
     def _check(self) -> None:
         if not 0 <= self.diversity <= 1:
@@ -287,7 +303,8 @@ class Recommender:
         index = -1 if self.index is None else self.index.revision
         catalog = self.model.catalog
         delisted = b"" if catalog is None else catalog.delisted.tobytes()
-        shared = (revision, version, index, self._filters, delisted, k)
+        settings = (*self.weights, self.diversity, self.candidates, self._changes, self._filters)
+        shared = (self._identity, revision, version, index, delisted, settings, k)
         keys: list[tuple[Any, ...]] = [
             (*shared, asked.key(row)) for row in range(asked.queries.size)
         ]

@@ -41,6 +41,13 @@ def test_weights_stay_equal_where_all_lists_are_the_same(world: Any) -> None:
     assert fusion_weights([world.counting] * 3, world.lists[:20]) == [1.0, 1.0, 1.0]
 
 
+def test_many_targets_are_drawn_by_seed(world: Any) -> None:
+    models = [world.neural, world.counting]
+    found = [fusion_weights(models, world.lists, max_cases=30, seed=seed) for seed in (0, 0, 1)]
+    assert found[0] == found[1]
+    assert all(weights[0] < weights[1] for weights in found)
+
+
 def test_wrong_arguments_are_named(world: Any) -> None:
     with pytest.raises(ValueError, match="give at least 2 models, got 1"):
         fusion_weights([world.counting], world.lists)

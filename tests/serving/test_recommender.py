@@ -245,6 +245,55 @@ def test_cache_forgets_when_an_item_leaves_the_index(world: Any) -> None:
     assert ids(cached.recommend(session, 5))[:4] == before[1:]
 
 
+def test_cache_forgets_when_a_part_is_replaced(world: Any) -> None:
+    other = deepcopy(world.neural)
+    with torch.no_grad():
+        other.items.weight.mul_(-1)
+    session = world.lists[0][:3]
+
+    def made(**arguments: Any) -> Recommender:
+        return Recommender(world.neural, candidates=60, **arguments)
+
+    cached = made(retrievers=[world.counting], cache=AnswerCache())
+    changes: list[tuple[str, Any]] = [
+        ("weights", [1.0, 5.0]),
+        ("diversity", 0.7),
+        ("reranker", other),
+        ("rules", lambda frame: frame[::-1]),
+        ("retrievers", [other]),
+    ]
+    parts: dict[str, Any] = {"retrievers": [world.counting]}
+    before = cached.recommend(session, 5)
+    for name, value in changes:
+        setattr(cached, name, value)
+        parts[name] = value
+        found = cached.recommend(session, 5)
+        assert found == made(**parts).recommend(session, 5)
+        assert found != before
+        before = found
+    with torch.no_grad():
+        other.items.weight.mul_(-1)  # a part that came later is watched as well
+    assert cached.recommend(session, 5) == made(**parts).recommend(session, 5)
+
+
+def test_one_cache_serves_several_recommenders(world: Any) -> None:
+    cache, session = AnswerCache(), world.lists[0][:3]
+    best = ids(Recommender(world.neural, cache=cache).recommend(session, 5))
+    without = Recommender(world.neural, cache=cache, filters={"exclude": best[:1]})
+    assert ids(without.recommend(session, 5))[:4] == best[1:]
+
+
+def test_a_model_put_in_place_of_another_needs_an_index_of_its_own(world: Any) -> None:
+    recommender = Recommender(world.neural, index="exact")
+    recommender.model = deepcopy(world.neural)
+    with torch.no_grad():
+        recommender.model.items.weight.mul_(-1)
+    with pytest.raises(ValueError, match=r"call refresh\(\) after its weights changed"):
+        recommender.recommend(["i1"], 5)
+    recommender.refresh()
+    same([recommender.recommend(["i1"], 5)], recommender.model.recommend([["i1"]], 5))
+
+
 def test_cache_is_bounded_and_checked() -> None:
     cache = AnswerCache(max_answers=2)
     for key in range(5):
