@@ -17,7 +17,6 @@ import graphseq as gs
 from experiments.benchmarks.report import Benchmark
 from graphseq.evaluation.metrics import metric_values
 from graphseq.evaluation.significance import paired_test
-from graphseq.random import stream
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -41,9 +40,8 @@ def main(argv: list[str] | None = None) -> None:
         for end in range(1, len(session))
         if (session >= 0).all()
     ]
-    drawn = stream("onnx_files", 0).choice(
-        len(cases), min(options.cases, len(cases)), replace=False
-    )
+    rng = np.random.default_rng(0)
+    drawn = rng.choice(len(cases), min(options.cases, len(cases)), replace=False)
     cluster = np.array([cases[n][0] for n in drawn])
     prefixes, targets = [cases[n][1] for n in drawn], np.array([cases[n][2] for n in drawn])
     for name in options.models:
