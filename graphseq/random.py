@@ -58,6 +58,7 @@ STREAMS = {
     "simulated_rewards": 52,
     "first_factors": 53,
     "relations": 54,
+    "explanation": 55,
     "fusion_cases": 60,
 }
 """Name -> the number that tells a stream from all others. A number is never used again."""

@@ -21,6 +21,7 @@ from graphseq.models.use.attention import code_of, one_session
 from graphseq.models.use.explain import ForExplainer
 from graphseq.models.use.inference import inference
 from graphseq.models.use.recommend import item_vocabulary
+from graphseq.random import seed_of
 
 MOST_REPLACEMENTS = 128
 """Items that stand in for the only click of a session, which cannot be left out."""
@@ -169,7 +170,7 @@ def _masked(
     modes = {module: module.training for module in model.modules()}
     try:
         with torch.random.fork_rng():
-            torch.manual_seed(seed)
+            torch.manual_seed(seed_of("explanation", seed))
             found = Explainer(
                 ForExplainer(model),
                 algorithm=GNNExplainer(epochs=EPOCHS, lr=LEARNING_RATE),
