@@ -87,7 +87,7 @@ class AblatedSRGNN(gs.models.SRGNN):
     def node_states(self, batch: Batch) -> Tensor:
         """The state of every node, [num_nodes, d]."""
         e = dropout(self.items.rows(batch.x), self.dropout, self.training)
-        edge_index, weight = batch.edge_index, self._edge_weights(batch)
+        edge_index, weight = batch.edge_index, self.edge_weights(batch)
         if self.edges == "shuffled":
             edge_index = shuffled(edge_index, batch.x, batch.batch)
         if self.edges != "as they are":
