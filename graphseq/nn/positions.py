@@ -167,7 +167,10 @@ def time_bucket(seconds: Tensor, num_buckets: int) -> Tensor:
     Returns:
         int64 of the same shape.
     """
-    return (2 * (seconds.clamp(min=0) + 1).log2()).long().clamp(max=num_buckets - 1)
+    doublings = (seconds.clamp(min=0) + 1).log2()
+    if torch.compiler.is_exporting():
+        doublings = doublings + 1e-5  # a quotient of logarithms may stay below a whole number
+    return (2 * doublings).long().clamp(max=num_buckets - 1)
 
 
 def _even(kind: str, channels: int) -> int:

@@ -153,12 +153,12 @@ def test_file_reads_times_and_features_of_clicks_where_its_model_does(tmp_path) 
 
 def test_file_of_eight_bits_is_smaller_and_finds_nearly_the_same(tmp_path) -> None:
     torch.manual_seed(0)
-    model = gs.models.GRU4Rec(2_000, hidden_channels=32)
+    model = gs.models.GRU4Rec(20_000, hidden_channels=32)
     exact = export_onnx(model, tmp_path / "exact.onnx")
     small = export_onnx(model, tmp_path / "small.onnx", precision="int8")
     assert small.stat().st_size < 0.62 * exact.stat().st_size
     rng = np.random.default_rng(0)
-    sessions = [rng.integers(2_000, size=5) for _ in range(50)]
+    sessions = [rng.integers(20_000, size=5) for _ in range(50)]
     (wanted, _), (found, scores) = (OnnxModel(p).search(sessions) for p in (exact, small))
     shared = [len(set(a) & set(b)) / 20 for a, b in zip(wanted, found, strict=True)]
     assert np.mean(shared) > 0.9
