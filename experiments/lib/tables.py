@@ -43,6 +43,7 @@ PAGES = (
     "docs/studies/cold_items.md",
     "docs/studies/exploration.md",
     "docs/studies/graph_ablation.md",
+    "docs/studies/hybrids.md",
     "docs/studies/length_study.md",
     "docs/studies/linear_attention.md",
 )

@@ -197,8 +197,8 @@ def check_exportable(model: SessionModel) -> None:
         for family, reason in REFUSED.items():
             if isinstance(module, family):
                 raise ValueError(
-                    f"{family.__name__} cannot be exported to ONNX: {reason}. Serve it by "
-                    "Recommender, or distill it into GRU4Rec."
+                    f"{family.__name__} cannot be exported to ONNX: {reason}. Serve it by a "
+                    "Recommender."
                 )
 
 
