@@ -44,6 +44,8 @@ from graphseq.training.lightning.progress import (
 from graphseq.training.lightning.resumable_loader import worker_errors_named
 from graphseq.training.lightning.run_folder import has_checkpoint, only_run
 from graphseq.training.objectives.auxiliary import Auxiliary, auxiliary_names
+from graphseq.training.objectives.loss_choice import as_loss
+from graphseq.training.objectives.objective import check_table
 from graphseq.training.rules import did_you_mean
 from graphseq.training.settings import TrainingSettings, ks_of
 from graphseq.visualization.learning_curves import HISTORY, plot_learning_curves
@@ -263,6 +265,7 @@ def _trained(
 ) -> FitResult:
     """Has Lightning train a model, alone in its folder."""
     settings, folder, model = module.settings, module.folder, module.model
+    check_table(as_loss(settings.loss), model)  # before a logger begins a file
     interrupt = TwoStageInterrupt()
     callbacks, loggers = own.pop("callbacks"), own.pop("logger")
     plugins = _listed("plugins", own.pop("plugins", None) or [], object)

@@ -6,7 +6,8 @@ import hmac
 import json
 import logging
 import time
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, Iterator, MutableMapping
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any
 
@@ -56,9 +57,20 @@ def log_requests() -> None:
     handler = logging.StreamHandler()
     handler.setFormatter(logging.Formatter("%(message)s"))
     logger.addHandler(handler)
-    logging.getLogger("graphseq.models").setLevel(logging.ERROR)  # its warnings name items
     logger.setLevel(logging.INFO)
     logger.propagate = False
+
+
+@contextmanager
+def items_unnamed() -> Iterator[None]:
+    """Keeps warnings of models, which name items, out of the log for a while."""
+    models = logging.getLogger("graphseq.models")
+    level = models.level
+    models.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        models.setLevel(level)
 
 
 class Gate:

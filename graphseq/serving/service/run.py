@@ -18,7 +18,7 @@ from graphseq.serving.extras import need
 from graphseq.serving.live import LiveSessions
 from graphseq.serving.persistence import load
 from graphseq.serving.recommender import Recommender
-from graphseq.serving.service.gate import App, log_requests
+from graphseq.serving.service.gate import App, items_unnamed, log_requests
 from graphseq.serving.stores import open_store
 
 logger = logging.getLogger(__name__)
@@ -110,8 +110,9 @@ def app_of(settings: Settings, key: str | None = None) -> App:
 
 
 def app_of_process() -> App:
-    """The application of one of several processes."""
+    """The application of one of several processes, which ends with it."""
     log_requests()
+    items_unnamed().__enter__()
     return app_of(Settings(**json.loads(os.environ[SETTINGS])), key_of_service())
 
 
@@ -163,6 +164,13 @@ def serve(settings: Settings, listener: socket.socket | None = None) -> None:
         "backlog": BACKLOG,
     }
     log_requests()
+    with items_unnamed():
+        _serve_at(settings, listener, uvicorn, options)
+
+
+def _serve_at(
+    settings: Settings, listener: socket.socket, uvicorn: Any, options: dict[str, Any]
+) -> None:
     app = app_of(settings, key_of_service())  # errors are reported here, once
     host = f"[{settings.host}]" if ":" in settings.host else settings.host
     address = f"http://{host}:{listener.getsockname()[1]}/"

@@ -131,11 +131,7 @@ class Objective:
         Raises:
             ValueError: If negatives of an index are asked for, and there is no table to search.
         """
-        if self.from_index is not None and not model.scores_by_table:
-            raise ValueError(
-                f"from_index searches an item table, and {type(model).__name__} scores in a way of "
-                "its own: use hardest, which asks its scores."
-            )
+        check_table(self.loss, model)
 
     def __call__(self, model: SessionModel, batch: Batch, epoch: int, step: int) -> Tensor:
         """The mean loss over the targets of this batch, a scalar.
@@ -412,6 +408,19 @@ class Objective:
         """Restores what :meth:`training_state` gave."""
         if self.from_index is not None:
             self.from_index.load_training_state(state)
+
+
+def check_table(loss: CrossEntropy | SampledLoss, model: SessionModel) -> None:
+    """Refuses negatives of an index for a model that has no item table to search.
+
+    Raises:
+        ValueError: If the loss asks for them.
+    """
+    if isinstance(loss, SampledLoss) and loss.from_index and not model.scores_by_table:
+        raise ValueError(
+            f"from_index searches an item table, and {type(model).__name__} scores in a way of "
+            "its own: use hardest, which asks its scores."
+        )
 
 
 def step_generator(seed: int, epoch: int, step: int) -> StepGenerator:

@@ -240,14 +240,14 @@ def test_retried_task_of_a_dead_worker_starts_anew(
     log: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     build_shards(log, tmp_path / "out", 2, **COLUMNS)
-    run = shards._run
+    run = shards.run_tasks
 
     def twice(client: Any, tasks: Any) -> list[Any]:
         for task in tasks[:1]:
             task()
         return run(client, tasks)
 
-    monkeypatch.setattr(shards, "_run", twice)
+    monkeypatch.setattr(shards, "run_tasks", twice)
     build_shards(log, tmp_path / "again", 2, **COLUMNS)
     same_folders(tmp_path / "out", tmp_path / "again")
 
@@ -267,5 +267,5 @@ def test_ranks_find_the_old_or_the_new_shards_while_the_folder_is_replaced(
 
     monkeypatch.setattr(shards, "_open", open_as_it_is_replaced)
     assert open_shards(out, rank=0, world_size=1).time is None
-    with pytest.raises(ValueError, match=r"of another build .*: open that folder again"):
+    with pytest.raises(ValueError, match=r"belongs to another build .*: open that folder again"):
         stale[0]

@@ -178,7 +178,7 @@ def test_bst_users_missing_in_the_batch_raise() -> None:
 
 def test_bst_item_features_missing_raise_naming_them() -> None:
     model = BST(7, 8, item_features=ITEM_FEATURES)
-    with pytest.raises(ValueError, match=r"built with the item feature 'tags', but knows"):
+    with pytest.raises(ValueError, match=r"built with the item feature 'tags', but has no"):
         model.items.rows()
     with pytest.raises(ValueError, match="item feature 'tags', but the catalog has none"):
         model.attach(replace(sessions_of(SESSIONS), item_features=None).catalog())
