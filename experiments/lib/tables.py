@@ -44,6 +44,7 @@ PAGES = (
     "docs/studies/exploration.md",
     "docs/studies/graph_ablation.md",
     "docs/studies/hybrids.md",
+    "docs/studies/language.md",
     "docs/studies/length_study.md",
     "docs/studies/linear_attention.md",
 )
