@@ -20,6 +20,7 @@ from torch_geometric.utils import coalesce
 
 import graphseq as gs
 from experiments.studies import study
+from graphseq.comparison.verdicts import paired_tests
 from graphseq.evaluation import Report
 from graphseq.nn.dropout import dropout
 from graphseq.nn.readouts import ReadoutKind
@@ -224,7 +225,7 @@ def finish(
     content["strata"] = [
         {"stratum": kind, **test}
         for kind, inside in kinds.items()
-        for test in study.paired(reports, planned.pairs, [planned.monitor], inside)
+        for test in paired_tests(reports, [planned.monitor], planned.pairs, inside)
     ]
     content["cases"] = {kind: int(inside.sum()) for kind, inside in kinds.items()}
     study.add_costs(planned, content)

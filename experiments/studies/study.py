@@ -25,9 +25,8 @@ import graphseq as gs
 from experiments.lib.results import command, said
 from graphseq.comparison import Entry, entries_of
 from graphseq.comparison.record import write_results
-from graphseq.comparison.verdicts import sentence
-from graphseq.evaluation import Report, paired_test
-from graphseq.evaluation.differences import holm
+from graphseq.comparison.verdicts import paired_tests, sentence
+from graphseq.evaluation import Report
 from graphseq.visualization.figures import BLUE, GRAY, INK, new_figure, save_figure
 from graphseq.visualization.learning_curves import COLORS
 
@@ -136,7 +135,7 @@ def run(
         row |= planned.facts[row["model"]]
     reports = reports_of(content, out / "lines")
     metrics = [planned.monitor, *(f"hr@{k}" for k in planned.ks[:1])]
-    content["tests"] = paired(reports, planned.pairs, metrics)
+    content["tests"] = paired_tests(reports, metrics, planned.pairs)
     finish(planned, content, reports)
     write_results(content, out)
     (out / "study.json").write_text(json.dumps(trimmed(content), indent=1) + "\n")
@@ -172,62 +171,6 @@ def reports_of(content: Mapping[str, Any], folder: Path) -> dict[str, list[Repor
         path = folder / "models" / f"{slug}-seed{row['seed']}" / "report.bin"
         reports.setdefault(row["model"], []).append(Report.load(path))
     return reports
-
-
-def mean_values(group: Sequence[Report], metric: str) -> np.ndarray:
-    """A metric case by case, averaged over the seeds."""
-    return np.asarray(np.mean([report.values(metric) for report in group], axis=0))
-
-
-def paired(
-    reports: Mapping[str, Sequence[Report]],
-    pairs: Iterable[tuple[str, str]],
-    metrics: Iterable[str],
-    inside: np.ndarray | None = None,
-) -> list[dict[str, Any]]:
-    """Paired tests of these pairs, corrected by Holm within each metric.
-
-    Args:
-        reports: Line -> its reports.
-        pairs: Line, and the one that it is held against; those that were not trained are left out.
-        metrics: What is compared.
-        inside: Which cases count, bool [num_cases]; ``None``: all.
-    """
-    rows: list[dict[str, Any]] = []
-    for metric in metrics:
-        found = []
-        for line, against in pairs:
-            if line not in reports or against not in reports:
-                continue
-            one, other = (mean_values(reports[name], metric) for name in (line, against))
-            cluster = reports[line][0].cluster
-            kept = np.ones(len(one), dtype=bool) if inside is None else inside
-            if not kept.any():
-                continue
-            test = paired_test(one[kept], other[kept], cluster[kept])
-            found.append(
-                {
-                    "model": line,
-                    "against": against,
-                    "metric": metric,
-                    "difference": test.difference,
-                    "low": plain(test.low),
-                    "high": plain(test.high),
-                    "p_value": plain(test.p_value),
-                    "cases": test.num_cases,
-                    "clusters": test.num_clusters,
-                }
-            )
-        known = np.array([1.0 if row["p_value"] is None else row["p_value"] for row in found])
-        for row, corrected in zip(found, holm(known), strict=True):
-            row["p_corrected"] = None if row["p_value"] is None else float(corrected)
-        rows += found
-    return rows
-
-
-def plain(value: float) -> float | None:
-    """The number; ``None`` for NaN, which JSON does not have."""
-    return float(value) if np.isfinite(value) else None
 
 
 def told(content: Mapping[str, Any], metric: str) -> list[str]:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import combinations
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from graphseq.evaluation.differences import holm
 from graphseq.evaluation.report import Report
@@ -21,27 +22,40 @@ CHANCE = 0.05
 
 
 def paired_tests(
-    reports: Mapping[str, Sequence[Report]], metrics: Sequence[str]
+    reports: Mapping[str, Sequence[Report]],
+    metrics: Iterable[str],
+    pairs: Iterable[tuple[str, str]] | None = None,
+    inside: NDArray[np.bool_] | None = None,
 ) -> list[dict[str, Any]]:
-    """Tests every model against every other, clustered, on the mean over seeds per case.
+    """Tests models against each other, clustered, on the mean over seeds per case.
 
     Args:
         reports: Model -> its reports, one per seed, all on the same cases.
         metrics: Metrics to compare; Holm's correction is applied within each.
+        pairs: Which models to compare; pairs without reports are left out. ``None``: every model
+            with every other.
+        inside: Which cases count, bool [num_cases]; ``None``: all.
 
     Returns:
         One row per metric and pair: ``difference`` is ``model`` minus ``against``.
     """
+    wanted = [
+        (first, second)
+        for first, second in (combinations(reports, 2) if pairs is None else pairs)
+        if first in reports and second in reports
+    ]
     rows = []
     for metric in metrics:
-        values = {
-            name: np.mean([report.values(metric) for report in group], axis=0)
-            for name, group in reports.items()
-        }
         tests = []
-        for first, second in combinations(values, 2):
+        for first, second in wanted if inside is None or inside.any() else ():
+            one, other = (
+                np.mean([report.values(metric) for report in reports[name]], axis=0)
+                for name in (first, second)
+            )
             cluster = reports[first][0].cluster
-            test = paired_test(values[first], values[second], cluster, level=LEVEL)
+            if inside is not None:
+                one, other, cluster = one[inside], other[inside], cluster[inside]
+            test = paired_test(one, other, cluster, level=LEVEL)
             tests.append(
                 {
                     "model": first,

@@ -36,5 +36,5 @@ class Recency(CountingModel):
     def evidence(self, batch: Batch) -> Evidence:
         """Above 1 for items of the session, shares of training clicks for all others."""
         share = self.popularity()[batch.x]  # [num_nodes]
-        value = 1 + 1 / last_visit(batch).double() - share  # the share is added to all alike
+        value = 1 + 1 / last_visit(batch).double() - share  # the backoff adds it to all
         return Evidence([self.of_own_items(batch, value)], backoff=1.0)
