@@ -33,7 +33,7 @@ def text_vectors(texts: Iterable[Any], channels: int = 128) -> NDArray[np.float3
         feature of the kind ``"vector"``.
 
     Raises:
-        ImportError: If the packages are not installed.
+        ModuleNotFoundError: If the packages are not installed.
         ValueError: If ``channels`` is outside 1 to 256.
 
     Example:
@@ -68,7 +68,7 @@ def _files() -> tuple[Path, Any]:
     except (ImportError, ValueError):
         spec = None
     if spec is None or not spec.submodule_search_locations:
-        raise ImportError(
+        raise ModuleNotFoundError(
             "text_vectors needs wordllama and tokenizers, which are not installed: "
             "pip install 'graphseq[language]'."
         )

@@ -90,7 +90,7 @@ class IALS(CountingModel):
         try:
             als = import_module("implicit.cpu.als")
         except ImportError as error:
-            raise ImportError(
+            raise ModuleNotFoundError(
                 f"IALS needs {error.name}, which is not installed: pip install 'graphseq[hybrid]'."
             ) from error
         sessions, row = np.unique(session, return_inverse=True)

@@ -38,5 +38,5 @@ def test_bad_input_is_named(monkeypatch):
     with pytest.raises(ValueError, match="channels must be at least 1"):
         text_vectors(["a"], channels=0)
     monkeypatch.setitem(sys.modules, "tokenizers", None)
-    with pytest.raises(ImportError, match=r"pip install 'graphseq\[language\]'"):
+    with pytest.raises(ModuleNotFoundError, match=r"pip install 'graphseq\[language\]'"):
         text_vectors(["a"])

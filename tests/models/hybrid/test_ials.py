@@ -58,7 +58,7 @@ def test_same_seed_same_factors(model):
 
 def test_missing_package_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "implicit.cpu.als", None)
-    with pytest.raises(ImportError, match=r"pip install 'graphseq\[hybrid\]'"):
+    with pytest.raises(ModuleNotFoundError, match=r"pip install 'graphseq\[hybrid\]'"):
         gs.fit(IALS(6), gs.Sessions.from_lists(LISTS))
 
 
