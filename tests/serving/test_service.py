@@ -22,6 +22,7 @@ import torch
 import graphseq as gs
 from graphseq.serving import LiveSessions, MemoryStore, Recommender, StoreUnavailable
 from graphseq.serving.service.app import Service, build_app
+from graphseq.serving.service.gate import log_requests
 from graphseq.serving.service.reasons import reasons_of
 from graphseq.serving.service.run import KEY, Settings, app_of, key_of_service, on_loopback
 from graphseq.serving.service.titles import Titles
@@ -266,17 +267,31 @@ def test_item_that_is_the_query_comes_before_those_that_hold_it() -> None:
 
 
 def test_log_names_neither_sessions_nor_items(
-    started: Started, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+    started: Started, caplog: pytest.LogCaptureFixture
 ) -> None:
     client, _ = started
-    # A service of this process has a handler of its own, and hands lines on no more.
-    monkeypatch.setattr(logging.getLogger("graphseq.serving.access"), "propagate", True)
     with caplog.at_level(logging.INFO, "graphseq.serving.access"):
         client.post("/sessions/secret-name/clicks", json={"item": "i77"})
     (line,) = [json.loads(each.message) for each in caplog.records if "route" in each.message]
     assert (line["route"], line["method"], line["status"]) == ("sessions", "POST", 200)
     assert set(line) == {"time", "route", "method", "status", "ms"}
     assert "secret-name" not in caplog.text
+
+
+def test_a_service_leaves_the_loggers_of_its_process_as_they_were() -> None:
+    access, models = (
+        logging.getLogger(f"graphseq.{name}") for name in ("serving.access", "models")
+    )
+
+    def state() -> list[Any]:
+        return [(each.level, each.propagate, list(each.handlers)) for each in (access, models)]
+
+    before = state()
+    with log_requests():
+        assert (access.level, access.propagate) == (logging.INFO, False)
+        assert len(access.handlers) == len(before[0][2]) + 1
+        assert not models.isEnabledFor(logging.WARNING)  # they name items
+    assert state() == before
 
 
 def test_key_is_asked_of_everything_but_health(world: Any) -> None:

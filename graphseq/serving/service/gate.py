@@ -50,27 +50,27 @@ JSON = (b"application/json", b"")
 """Accepted content types; without one, the body is taken as JSON."""
 
 
-def log_requests() -> None:
-    """Writes one line of pure JSON per request to standard error."""
-    if logger.handlers:
-        return
+@contextmanager
+def log_requests() -> Iterator[None]:
+    """Writes one line of pure JSON per request to standard error, for a while.
+
+    Warnings of models, which name items, stay out of the log. Loggers are as they were afterwards.
+    """
+    models = logging.getLogger("graphseq.models")
+    before = [(each, each.level, each.propagate) for each in (logger, models)]
     handler = logging.StreamHandler()
     handler.setFormatter(logging.Formatter("%(message)s"))
     logger.addHandler(handler)
     logger.setLevel(logging.INFO)
     logger.propagate = False
-
-
-@contextmanager
-def items_unnamed() -> Iterator[None]:
-    """Keeps warnings of models, which name items, out of the log for a while."""
-    models = logging.getLogger("graphseq.models")
-    level = models.level
     models.setLevel(logging.ERROR)
     try:
         yield
     finally:
-        models.setLevel(level)
+        logger.removeHandler(handler)
+        for each, level, propagate in before:
+            each.setLevel(level)
+            each.propagate = propagate
 
 
 class Gate:

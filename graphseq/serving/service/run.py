@@ -9,7 +9,7 @@ import socket
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from graphseq.serving.extras import need
 from graphseq.serving.live import LiveSessions
 from graphseq.serving.persistence import load
 from graphseq.serving.recommender import Recommender
-from graphseq.serving.service.gate import App, items_unnamed, log_requests
+from graphseq.serving.service.gate import App, log_requests
 from graphseq.serving.stores import open_store
 
 logger = logging.getLogger(__name__)
@@ -109,10 +109,13 @@ def app_of(settings: Settings, key: str | None = None) -> App:
     return build_app(service, key=key, rate=settings.rate)
 
 
+OF_PROCESS = ExitStack()
+"""What one of several processes opens once, and keeps until it ends."""
+
+
 def app_of_process() -> App:
     """The application of one of several processes, which ends with it."""
-    log_requests()
-    items_unnamed().__enter__()
+    OF_PROCESS.enter_context(log_requests())
     return app_of(Settings(**json.loads(os.environ[SETTINGS])), key_of_service())
 
 
@@ -163,8 +166,7 @@ def serve(settings: Settings, listener: socket.socket | None = None) -> None:
         "timeout_graceful_shutdown": 30,
         "backlog": BACKLOG,
     }
-    log_requests()
-    with items_unnamed():
+    with log_requests():
         _serve_at(settings, listener, uvicorn, options)
 
 
