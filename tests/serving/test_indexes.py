@@ -24,13 +24,17 @@ LEAST_FOUND = {
     "faiss_sq8": 0.93,
     "faiss_hnsw": 0.97,
     "faiss_ivfpq": 0.25,
+    "faiss_refined": 0.9,
     "usearch": 0.97,
     "usearch_i8": 0.9,
     "voyager": 0.97,
 }
 """Share of the exact top 10 that an index finds at least, among 640 random items."""
 
-SETTINGS: dict[str, dict[str, Any]] = {"faiss_ivfpq": {"lists": 4, "probes": 4, "code_bytes": 8}}
+SETTINGS: dict[str, dict[str, Any]] = {
+    "faiss_ivfpq": {"lists": 4, "probes": 4, "code_bytes": 8},
+    "faiss_refined": {"lists": 4, "probes": 4, "shortlist": 100},
+}
 
 kinds = pytest.mark.parametrize("kind", sorted(INDEXES))
 
@@ -67,7 +71,7 @@ def test_index_finds_what_the_scores_of_the_model_with_its_biases_rank_first(
     assert found.dtype == np.float32
     assert overlap(items, top(scores, 10)) >= LEAST_FOUND[index.kind]
     own = np.take_along_axis(scores, items, axis=1)
-    loose = {"faiss_ivfpq": 20.0, "usearch_i8": 0.4, "faiss_sq8": 0.2}
+    loose = {"faiss_ivfpq": 20.0, "usearch_i8": 0.4, "faiss_sq8": 0.2, "faiss_refined": 0.2}
     assert np.abs(found - own).max() < loose.get(index.kind, 1e-4)
     assert (np.diff(found, axis=1) <= 0).all()
 

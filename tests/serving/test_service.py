@@ -228,6 +228,35 @@ def test_page_comes_whole_and_asks_nothing_of_others(started: Started) -> None:
     assert asked == {"/items", "/batch", "/models", "/why"}
 
 
+def test_page_of_paths_asks_nothing_of_others_and_tells_what_each_path_takes(
+    started: Started,
+) -> None:
+    client, _ = started
+    response = client.get("/docs")
+    assert response.status_code == 200
+    assert response.headers["content-type"].startswith("text/html")
+    text = response.text
+    assert "http" not in text
+    assert "<script" not in text
+    assert re.findall(r"<link[^>]*href=\"([^\"]*)", text) == ["data:,"]
+    anchors = re.findall(r"<a href=\"([^\"]*)", text)
+    assert anchors[0] == "/docs/openapi.json"
+    assert {each[1:] for each in anchors[1:]} <= set(re.findall(r"section id=\"(\w+)", text))
+    described = client.get("/docs/openapi.json").json()
+    for path in described["paths"]:
+        assert f"<code>{path}</code>" in text
+    click = text.partition("clicks</code>")[2].partition("</section>")[0]
+    assert "Takes clicks of a session and recommends, in one round." in click
+    assert "<code>session</code></td><td>string, in the path</td><td>required" in click
+    assert '<code>body</code></td><td><a href="#ClickBody">ClickBody</a></td><td>required' in click
+    assert '<code>400</code>: <a href="#ErrorAnswer">ErrorAnswer</a>' in click
+    body = text.partition('id="ClickBody"')[2].partition("</section>")[0]
+    assert "<code>k</code></td><td>integer (at least 0)</td><td>default 10" in body
+    assert "list of string or integer (up to 1000 entries)" in body
+    assert '<td>list of <a href="#OneClick">OneClick</a> (up to 100 entries)</td>' in body
+    assert "event: Id of the click; a repeated id counts once." in body
+
+
 def test_items_are_found_by_title_or_id_the_most_clicked_first(world: Any) -> None:
     sessions = gs.Sessions.from_lists([["a", "b"], ["b", "c"], ["b", "a"]])
     table = pd.DataFrame({"title": ["Red shoe", "Blue SHOE", "Hat"]}, index=["a", "b", "c"])

@@ -12,6 +12,7 @@ from graphseq.serving.indexes.faiss_indexes import (
     FaissFlat,
     FaissHNSW,
     FaissIVFPQ,
+    FaissRefined,
     FaissScalar,
 )
 from graphseq.serving.indexes.usearch_indexes import USearchIndex, USearchInt8
@@ -25,6 +26,7 @@ INDEXES: dict[str, type[Index]] = {
         FaissScalar,
         FaissHNSW,
         FaissIVFPQ,
+        FaissRefined,
         USearchIndex,
         USearchInt8,
         VoyagerIndex,
@@ -39,6 +41,7 @@ __all__ = [
     "FaissFlat",
     "FaissHNSW",
     "FaissIVFPQ",
+    "FaissRefined",
     "FaissScalar",
     "Index",
     "USearchIndex",

@@ -141,7 +141,51 @@ class FaissHNSW(FaissIndex):
         return self._faiss.SearchParametersHNSW(sel=selector, efSearch=max(self.ef_search, k))
 
 
-class FaissIVFPQ(FaissIndex):
+class FaissInverted(FaissIndex):
+    """What indexes of inverted lists share: a query looks at the nearest lists only.
+
+    Args:
+        vectors: The items to find, at least 624.
+        lists: Inverted lists; ``None``: about four times the root of the number of items.
+        probes: Lists looked at per query; ``None``: a share of them, at least 8.
+        **sizes: Further sizes by name; ``None``: chosen by the number of items.
+    """
+
+    most_lists: ClassVar[float] = float("inf")
+    share_probed: ClassVar[int] = 8
+
+    def __init__(
+        self,
+        vectors: ItemVectors,
+        *,
+        lists: int | None,
+        probes: int | None,
+        **sizes: int | None,
+    ) -> None:
+        for name, value in {"lists": lists, "probes": probes, **sizes}.items():
+            if value is not None:
+                whole(name, value)
+        fewest = POINTS_PER_CENTRE * 2**FEWEST_BITS
+        if len(vectors.rows) < fewest:
+            raise ValueError(
+                f"The index {self.kind!r} learns from at least {fewest} items, got "
+                f"{len(vectors.rows)}: so few are searched exactly at once, take 'exact'."
+            )
+        self.lists, self.probes = lists, probes
+        super().__init__(vectors)
+
+    def _num_lists(self, rows: Floats) -> int:
+        if self.lists is not None:
+            return self.lists
+        return max(
+            1, int(min(4 * len(rows) ** 0.5, len(rows) / POINTS_PER_CENTRE, self.most_lists))
+        )
+
+    def _num_probes(self, lists: int) -> int:
+        return min(self.probes or max(8, lists // self.share_probed), lists)
+
+
+class FaissIVFPQ(FaissInverted):
     """Inverted lists of product-quantized vectors (Jégou et al., TPAMI 2011): least memory.
 
     Codes have eight bits from 9,984 items on, fewer below.
@@ -163,28 +207,60 @@ class FaissIVFPQ(FaissIndex):
         probes: int | None = None,
         code_bytes: int | None = None,
     ) -> None:
-        for name, value in (("lists", lists), ("probes", probes), ("code_bytes", code_bytes)):
-            if value is not None:
-                whole(name, value)
-        fewest = POINTS_PER_CENTRE * 2**FEWEST_BITS
-        if len(vectors.rows) < fewest:
-            raise ValueError(
-                f"The index {self.kind!r} learns from at least {fewest} items, got "
-                f"{len(vectors.rows)}: so few are searched exactly at once, take 'exact'."
-            )
-        self.lists, self.probes, self.code_bytes = lists, probes, code_bytes
-        super().__init__(vectors)
+        self.code_bytes = code_bytes
+        super().__init__(vectors, lists=lists, probes=probes, code_bytes=code_bytes)
 
     def _empty(self, rows: Floats) -> Any:
-        lists = self.lists
-        if lists is None:
-            lists = int(min(4 * len(rows) ** 0.5, len(rows) / POINTS_PER_CENTRE))
         code_bytes = self.code_bytes or max(1, self.width // 4)
         width = -(-self.width // code_bytes) * code_bytes  # a multiple, the rest is zeros
         bits = min(MOST_BITS, int(np.log2(len(rows) / POINTS_PER_CENTRE)))
-        factory = f"IVF{max(1, lists)},PQ{code_bytes}x{bits}"
+        factory = f"IVF{self._num_lists(rows)},PQ{code_bytes}x{bits}"
         return self._faiss.index_factory(width, factory, self._faiss.METRIC_INNER_PRODUCT)
 
     def _parameters(self, selector: Any, k: int) -> Any:
-        probes = self.probes or max(8, self._index.nlist // 8)
-        return self._faiss.SearchParametersIVF(sel=selector, nprobe=min(probes, self._index.nlist))
+        probes = self._num_probes(self._index.nlist)
+        return self._faiss.SearchParametersIVF(sel=selector, nprobe=probes)
+
+
+class FaissRefined(FaissInverted):
+    """Inverted lists of four-bit codes, and a short list scored again with eight bits.
+
+    The codes stay in registers of the processor while a list is scanned (André et al., VLDB
+    2015), which is fast. They are coarse: the best ``shortlist`` items per query are therefore
+    scored again by vectors with eight bits per number. An item takes about one and a half bytes
+    per number in all.
+
+    Args:
+        vectors: The items to find, at least 624.
+        lists: Inverted lists; ``None``: about four times the root of the number of items, at
+            most 4,096.
+        probes: Lists looked at per query; ``None``: one in 32, at least 8.
+        shortlist: Items per query that are scored again, at least twice ``k``.
+    """
+
+    kind: ClassVar[str] = "faiss_refined"
+    most_lists: ClassVar[float] = 4_096.0
+    share_probed: ClassVar[int] = 32
+
+    def __init__(
+        self,
+        vectors: ItemVectors,
+        *,
+        lists: int | None = None,
+        probes: int | None = None,
+        shortlist: int = 300,
+    ) -> None:
+        self.shortlist = whole("shortlist", shortlist)
+        super().__init__(vectors, lists=lists, probes=probes)
+
+    def _empty(self, rows: Floats) -> Any:
+        codes = -(-self.width // 2)  # one for every two numbers
+        factory = f"IVF{self._num_lists(rows)},PQ{codes}x{FEWEST_BITS}fs,Refine(SQ8)"
+        return self._faiss.index_factory(2 * codes, factory, self._faiss.METRIC_INNER_PRODUCT)
+
+    def _parameters(self, selector: Any, k: int) -> Any:
+        lists = self._faiss.extract_index_ivf(self._index).nlist
+        inner = self._faiss.SearchParametersIVF(sel=selector, nprobe=self._num_probes(lists))
+        return self._faiss.IndexRefineSearchParameters(
+            k_factor=max(2.0, self.shortlist / k), base_index_params=inner
+        )

@@ -18,7 +18,7 @@ from litestar.config.app import AppConfig
 from litestar.connection import Request as HTTPRequest
 from litestar.exceptions import HTTPException, SerializationException
 from litestar.openapi.config import OpenAPIConfig
-from litestar.openapi.plugins import SwaggerRenderPlugin
+from litestar.openapi.datastructures import ResponseSpec
 from litestar.params import FromPath, FromQuery, JSONBody
 
 from graphseq.models.use.recommend import item_vocabulary
@@ -34,11 +34,13 @@ from graphseq.serving.service.messages import (
     ClickBody,
     ClickReason,
     EdgeReason,
+    ErrorAnswer,
     SessionAnswer,
     WhyAnswer,
     WhyBody,
     recommended,
 )
+from graphseq.serving.service.paths_page import PathsPage
 from graphseq.serving.service.reasons import reasons_of
 from graphseq.serving.service.titles import Titles
 from graphseq.serving.stores import StoreUnavailable
@@ -55,6 +57,11 @@ MOST_AHEAD = 86_400.0
 
 MOST_QUERY = 100
 """Longest search text in characters."""
+
+WRONG = {
+    400: ResponseSpec(ErrorAnswer, generate_examples=False, description="The request is wrong.")
+}
+"""What a wrong request gets, for the schema."""
 
 PAGE_HEADERS = {
     "Content-Security-Policy": "default-src 'self'; script-src 'unsafe-inline'; "
@@ -153,7 +160,7 @@ def check_session(session: str) -> None:
         raise HTTPException(status_code=400, detail="The session id in the path must be UTF-8.")
 
 
-@post("/sessions/{session:str}/clicks", status_code=200)
+@post("/sessions/{session:str}/clicks", status_code=200, responses=WRONG)
 async def click(
     session: FromPath[str], data: JSONBody[ClickBody], request: Asking
 ) -> SessionAnswer:
@@ -179,7 +186,7 @@ async def click(
     return SessionAnswer.of(await service.batcher.ask(asked))
 
 
-@get("/sessions/{session:str}/recommendations")
+@get("/sessions/{session:str}/recommendations", responses=WRONG)
 async def recommendations(
     session: FromPath[str],
     request: Asking,
@@ -196,7 +203,7 @@ async def recommendations(
     return SessionAnswer.of(await service.batcher.ask(asked))
 
 
-@delete("/sessions/{session:str}")
+@delete("/sessions/{session:str}", responses=WRONG)
 async def forget(session: FromPath[str], request: Asking) -> None:
     """Forgets a session."""
     check_session(session)
@@ -211,7 +218,7 @@ def unknown_in(sessions: Sequence[Sequence[Any]], recommender: Recommender) -> l
     return [int((~known[start:stop]).sum()) for start, stop in pairwise(ends.tolist())]
 
 
-@post("/batch", status_code=200)
+@post("/batch", status_code=200, responses=WRONG)
 async def batch(data: JSONBody[BatchBody], request: Asking) -> BatchAnswer:
     """Recommends for sessions that are not stored."""
     service: Service = request.app.state.service
@@ -234,7 +241,7 @@ async def batch(data: JSONBody[BatchBody], request: Asking) -> BatchAnswer:
     return await asyncio.to_thread(answer)
 
 
-@post("/why", status_code=200)
+@post("/why", status_code=200, responses=WRONG)
 async def why(data: JSONBody[WhyBody], request: Asking) -> WhyAnswer:
     """Why an item is recommended: what its score loses without each click and each transition."""
     model = request.app.state.service.recommender(data.model).model
@@ -255,7 +262,7 @@ async def models(request: Asking) -> dict[str, list[str]]:
     return {"models": request.app.state.service.models}
 
 
-@get("/items")
+@get("/items", responses=WRONG)
 async def items(request: Asking, q: FromQuery[str] = "") -> dict[str, list[dict[str, Any]]]:
     """Items by title or id: exact matches first, then the most clicked."""
     service: Service = request.app.state.service
@@ -385,7 +392,8 @@ def build_app(service: Service, *, key: str | None = None, rate: float = 0.0) ->
             title="graphseq",
             version="1",
             path="/docs",
-            render_plugins=[SwaggerRenderPlugin()],
+            use_handler_docstrings=True,
+            render_plugins=[PathsPage()],
         ),
         exception_handlers={
             HTTPException: _on_http,

@@ -17,6 +17,12 @@ MOST_SESSIONS = 256
 MOST_LENGTH = 1_000
 
 
+class ErrorAnswer(Struct):
+    """What is wrong with a request, in one sentence."""
+
+    error: str
+
+
 class ClickBody(Struct, forbid_unknown_fields=True):
     """A click, or several, and how to answer.
 
