@@ -2,7 +2,9 @@
 
 Each seed takes a share of the items out of the training part (--hold random), or those whose first
 click is latest (--hold time). Models are trained on the rest, grown to the whole catalog
-(gs.grow), and ranked on the test part among all items.
+(gs.grow), and ranked on the test part among all items. New targets are also ranked among the new
+items alone: that says whether a model knows which new item comes next, apart from whether it puts
+new items above known ones.
 """
 
 from __future__ import annotations
@@ -11,7 +13,7 @@ import argparse
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -22,6 +24,7 @@ from experiments.benchmarks.report import Benchmark
 from experiments.lib.results import said
 from graphseq.evaluation.significance import mean_interval, paired_test
 from graphseq.models import SessionModel
+from graphseq.models.use.inference import inference
 from graphseq.random import stream
 
 FEATURES: dict[str, list[Any]] = {
@@ -34,8 +37,6 @@ FEATURES: dict[str, list[Any]] = {
 }
 """What items of a data set are told by."""
 
-METRICS = ("hr@20", "mrr@20")
-
 
 def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
@@ -45,7 +46,10 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--root", help="folder of the data sets (default: $GRAPHSEQ_DATA)")
     parser.add_argument("--hold", default="random", choices=["random", "time"])
     parser.add_argument("--share", type=float, default=0.2, help="of the items, that are new")
+    parser.add_argument("--targets", type=int, help="the last so many clicks of each history")
     parser.add_argument("--epochs", type=int, default=8)
+    parser.add_argument("--batch-size", type=int, default=512)
+    parser.add_argument("--learning-rate", type=float, default=0.002)
     parser.add_argument("--max-length", type=int, default=50, help="clicks that SASRec sees")
     parser.add_argument(
         "--titles",
@@ -59,7 +63,13 @@ def main(argv: list[str] | None = None) -> None:
     with said():
         if not 0 < options.share < 1:
             raise ValueError(f"--share lies between 0 and 1, got {options.share}.")
-        split = gs.load_split(options.dataset, root=options.root)
+        split = (
+            gs.load_split(options.dataset, root=options.root)
+            if options.targets is None
+            else gs.leave_last_split(
+                gs.load_dataset(options.dataset, root=options.root), options.targets
+            )
+        )
     train = split.train if options.sessions is None else split.train[-options.sessions :]
     if options.titles is not None:
         assert train.item_features is not None
@@ -68,20 +78,47 @@ def main(argv: list[str] | None = None) -> None:
     benchmark = Benchmark.start(
         "experiments.studies.cold_items", argv, options.dataset, split.train
     )
-    found: dict[str, list[tuple[gs.evaluation.Report, NDArray[np.bool_]]]] = {}
+    found: dict[str, list[Run]] = {}
     for seed in options.seeds:
         new = new_items(train, options.hold, options.share, seed)
         for name, model in models(train, new, options, seed).items():
-            assert model.catalog is not None
-            report = gs.evaluate(model, model.catalog.encode(split.test), ks=(20,))
-            assert report.cases is not None
-            cold = report.cases["popularity"].to_numpy() == 0
-            found.setdefault(name, []).append((report, cold))
-            print(f"seed {seed} {name}: {report.values('hr@20')[cold].mean():.4f}", flush=True)
+            run = measured(model, split.test)
+            found.setdefault(name, []).append(run)
+            print(f"seed {seed} {name}: {run.among_new.mean():.4f}", flush=True)
     for name, runs in found.items():
         benchmark.add(**row_of(options, name, runs, found["content kNN"], train.num_items))
         benchmark.write(options.out / "results.json")
     benchmark.finish(options.out / "results.json")
+
+
+class Run(NamedTuple):
+    """One model of one seed on the test part."""
+
+    report: gs.evaluation.Report
+    cold: NDArray[np.bool_]  # whether the target is a new item, [num_cases]
+    among_new: NDArray[np.float64]  # hr@20 of these targets among the new items, [num_cold]
+    chance: float  # of a random order of the new items
+
+
+def measured(model: SessionModel, test: gs.Sessions) -> Run:
+    """The ranks of all targets among all items, and of new targets among new items."""
+    assert model.catalog is not None
+    test = model.catalog.encode(test)
+    report = gs.evaluate(model, test, ks=(20,))
+    codes = torch.from_numpy(np.flatnonzero(model.catalog.counts == 0))
+    dataset = gs.SessionGraphDataset(test, samples="prefixes", max_length=model.max_length)
+    targets = torch.from_numpy(dataset.targets())
+    place = torch.full((model.num_items,), -1)
+    place[codes] = torch.arange(len(codes))
+    cold = place[targets] >= 0
+    hits = []
+    with inference(model):
+        for index in cold.nonzero().view(-1).split(256):
+            scores = model.score(dataset.batch(index), codes)
+            better, tied = gs.evaluation.rank_counts(scores, place[targets[index]])
+            ranked = better.numpy(), tied.numpy()
+            hits.append(gs.evaluation.metric_values("hr@20", *ranked, len(codes)))
+    return Run(report, cold.numpy(), np.concatenate(hits), min(1.0, 20 / len(codes)))
 
 
 def new_items(train: gs.Sessions, hold: str, share: float, seed: int) -> NDArray[np.int64]:
@@ -135,46 +172,44 @@ def models(
             torch.manual_seed(seed)
             trained = build()
             counted = isinstance(trained, gs.models.CountingModel)
-            more = {} if counted else {"max_epochs": options.epochs, "learning_rate": 0.002}
-            gs.fit(trained, known, seed=seed, progress=False, **more)
+            more: dict[str, Any] = {
+                "max_epochs": options.epochs,
+                "batch_size": options.batch_size,
+                "learning_rate": options.learning_rate,
+            }
+            gs.fit(trained, known, seed=seed, progress=False, **({} if counted else more))
         assert trained is not None
         grown[name] = gs.grow(trained, whole, initial=initial)
     return grown
 
 
 def row_of(
-    options: argparse.Namespace,
-    name: str,
-    runs: list[tuple[gs.evaluation.Report, NDArray[np.bool_]]],
-    rivals: list[tuple[gs.evaluation.Report, NDArray[np.bool_]]],
-    num_items: int,
+    options: argparse.Namespace, name: str, runs: list[Run], rivals: list[Run], num_items: int
 ) -> dict[str, Any]:
     """Metrics of new and of known targets in per cent, over all seeds, clustered by session."""
     told = "title" if options.titles is not None else "features"
     row: dict[str, Any] = {"data": options.dataset, "told by": told, "model": name}
-    for kind in ("new", "known"):
-        inside = [cold if kind == "new" else ~cold for _, cold in runs]
-        cluster = np.concatenate([r.cluster[i] for (r, _), i in zip(runs, inside, strict=True)])
-        for metric in METRICS:
-            values = np.concatenate(
-                [r.values(metric)[i] for (r, _), i in zip(runs, inside, strict=True)]
-            )
-            low, high = mean_interval(values, cluster)
-            row[f"{metric} of {kind}"] = (
-                f"{100 * values.mean():.2f} ({100 * max(low, 0):.2f} to {100 * high:.2f})"
-            )
-        if kind == "new":
-            row["cases of new"] = len(cluster)
-            rival = np.concatenate([r.values("hr@20")[i] for (r, i) in rivals])
-            own = np.concatenate([r.values("hr@20")[i] for (r, i) in runs])
-            test = paired_test(own, rival, cluster)
-            row["beats content kNN by (hr@20 of new)"] = (
-                "-"
-                if runs is rivals
-                else f"{100 * test.difference:.2f} ({100 * test.low:.2f} to {100 * test.high:.2f})"
-            )
-    row["chance"] = f"{100 * 20 / num_items:.2f}"
+    cold, known = (
+        np.concatenate([r.report.cluster[r.cold == new] for r in runs]) for new in (True, False)
+    )
+    among, rival = (np.concatenate([r.among_new for r in each]) for each in (runs, rivals))
+    row["hr@20 of new among new"] = _per_cent(among.mean(), *mean_interval(among, cold))
+    test = paired_test(among, rival, cold)
+    row["beyond content kNN"] = (
+        "-" if runs is rivals else _per_cent(test.difference, test.low, test.high, sign="+")
+    )
+    row["chance among new"] = f"{100 * runs[0].chance:.2f}"
+    row["cases of new"] = len(cold)
+    for kind, cluster in (("new", cold), ("known", known)):
+        values = np.concatenate([r.report.values("hr@20")[r.cold == (kind == "new")] for r in runs])
+        low, high = mean_interval(values, cluster)
+        row[f"hr@20 of {kind} among all"] = _per_cent(values.mean(), max(low, 0), high)
+    row["chance among all"] = f"{100 * 20 / num_items:.2f}"
     return row
+
+
+def _per_cent(value: float, low: float, high: float, sign: str = "") -> str:
+    return f"{100 * value:{sign}.2f} ({100 * low:{sign}.2f} to {100 * high:{sign}.2f})"
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 from graphseq.evaluation.audit import Audit, Finding, audit
 from graphseq.evaluation.beyond_accuracy import ListReport, evaluate_lists, gini, personalization
 from graphseq.evaluation.bootstrap import bootstrap_interval, paired_bootstrap
+from graphseq.evaluation.click_effect import click_effect
 from graphseq.evaluation.ctr import PairReport, auc, evaluate_pairs, logloss
 from graphseq.evaluation.differences import (
     CriticalDifference,
@@ -48,6 +49,7 @@ __all__ = [
     "audit",
     "audit_model",
     "bootstrap_interval",
+    "click_effect",
     "critical_difference",
     "debiased",
     "differences",

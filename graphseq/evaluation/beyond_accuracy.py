@@ -156,7 +156,8 @@ def evaluate_lists(
     lists = np.full((len(cases), size), -1, dtype=np.int64)
     counts = np.asarray(model.catalog.counts)
     popular = np.argsort(-counts, kind="stable")[:size]
-    lists[cases.history == 0] = popular
+    first = np.argsort(-model.without_history().cpu().numpy(), kind="stable")[:size]
+    lists[cases.history == 0] = first
     generator = torch_stream("lists", seed)
     tolerance = None if model.scores_by_table else model.score_tolerance
     with inference_mode(model, device):

@@ -262,15 +262,16 @@ def clusters_of(sessions: Sessions, cases: Targets, cluster: str) -> Ints:
 def rank_by_popularity(
     model: SessionModel, target: Ints, candidates: Ints | None = None
 ) -> tuple[Ints, Ints]:
-    """Better and tied items of targets [n] by training counts; without counts all items tie.
+    """Better and tied items of targets [n] without history; without counts all items tie.
 
     Args:
-        model: Its catalog has the counts.
+        model: Its ``without_history`` orders the items.
         target: int64 [n]; -1: unknown.
         candidates: Candidates of each target, int64 [n, size]; ``None``: all items.
     """
     num_items = model.num_items
-    counts = np.zeros(num_items) if model.catalog is None else model.catalog.counts
+    known = model.catalog is not None
+    counts = model.without_history().cpu().numpy() if known else np.zeros(num_items)
     own = counts[target]
     if candidates is None:
         ordered = np.sort(counts)

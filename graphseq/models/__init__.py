@@ -14,6 +14,7 @@ from graphseq.models.use.suggest import Suggestion, suggest
 # isort: off
 from graphseq.models.counting.counting import CountingModel
 from graphseq.models.counting.popularity import Popularity
+from graphseq.models.counting.trending import Trending
 from graphseq.models.counting.session_popularity import SessionPopularity
 from graphseq.models.counting.recency import Recency
 from graphseq.models.counting.markov import MarkovChain
@@ -81,6 +82,7 @@ __all__ = [
     "SessionPopularity",
     "Suggestion",
     "Traits",
+    "Trending",
     "WithFeatures",
     "WithUser",
     "attention_of",

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch_geometric.data import Batch
@@ -155,6 +156,23 @@ class SessionModel(KeptArguments, Lanes, Recommender, OldMethods):
             at all.
         """
         return self.items.scores(self(batch), items)
+
+    def without_history(self) -> Tensor:
+        """Scores of all items for a session without a known click: shares of training clicks.
+
+        Returns:
+            float64 [num_items].
+
+        Raises:
+            ValueError: If the model has no catalog.
+        """
+        if self.catalog is None:
+            raise ValueError(
+                f"This {type(self).__name__} has no catalog to tell what is popular: set "
+                "model.catalog = train.catalog()."
+            )
+        counts = torch.from_numpy(np.asarray(self.catalog.counts, dtype=np.float64))
+        return counts / counts.sum().clamp(min=1)
 
     def score_tolerance(self, scores: Tensor, rows: Tensor) -> Tensor:
         """How far apart scores of equal items lie, for a family that defines :meth:`score`.

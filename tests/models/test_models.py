@@ -38,6 +38,7 @@ VARIANTS: dict[str, Callable[[int], SessionModel]] = {
     "markov-decayed": lambda n: MODELS["markov"](n, order=2, half_life=4.0),
     "session_popularity": lambda n: MODELS["session_popularity"](n),
     "recency": lambda n: MODELS["recency"](n),
+    "trending": lambda n: MODELS["trending"](n, 4.0),
     "sequential_rules": lambda n: MODELS["sequential_rules"](n),
     "sequential_rules-plain-3": lambda n: MODELS["sequential_rules"](
         n, 3, weight="linear", last_clicks=3, backoff=0

@@ -59,9 +59,10 @@ def recommend(
     Ids are mapped by ``model.catalog``; a model without one uses integers ``0..num_items-1``.
     Unknown items and users are skipped, and a warning counts them. A session without any known
     item, or an empty list, gets the most popular items, with their share of training clicks as the
-    score. Items that tie by the rule of :mod:`graphseq.models.use.ties` have the same score and are
-    ordered by code. Items with score ``-inf`` are not recommended, so that a list may be shorter
-    than ``k``. Items that :meth:`~graphseq.models.SessionModel.delist` named are never recommended.
+    score (:meth:`~graphseq.models.SessionModel.without_history`). Items that tie by the rule of
+    :mod:`graphseq.models.use.ties` have the same score and are ordered by code. Items with score
+    ``-inf`` are not recommended, so that a list may be shorter than ``k``. Items that
+    :meth:`~graphseq.models.SessionModel.delist` named are never recommended.
 
     Args:
         model: Any model.
@@ -278,8 +279,7 @@ def _scored(
             f"Session {part.start + int(empty[0])} has no item that the model knows, and the model "
             "has no catalog to tell what is popular: set model.catalog = train.catalog()."
         )
-    counts = torch.from_numpy(np.asarray(model.catalog.counts, dtype=np.float64))
-    share = counts / counts.sum().clamp(min=1)
+    share = model.without_history().cpu()
     share = share if candidates is None else share[candidates]
     yield torch.from_numpy(empty), share.repeat(size, 1), {}
 
