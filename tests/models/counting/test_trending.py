@@ -31,7 +31,9 @@ def scores(model, sessions):
     return model.score(gs.SessionGraphDataset(sessions, samples="prefixes").batch([0]))[0]
 
 
-OLD_AND_NEW = log([[(0, 0.0), (0, 0.0)], [(1, 2 * DAY), (2, 1 * DAY)], [(3, 2 * DAY), (3, 2 * DAY)]])
+OLD_AND_NEW = log(
+    [[(0, 0.0), (0, 0.0)], [(1, 2 * DAY), (2, 1 * DAY)], [(3, 2 * DAY), (3, 2 * DAY)]]
+)
 
 
 def test_clicks_count_half_after_a_half_life():
