@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 import graphseq as gs
 from experiments import reproduce
@@ -92,6 +93,18 @@ def test_reproduce_says_in_one_sentence_what_is_wrong(
     monkeypatch.setattr(gs, "load_split", lambda *arguments, **options: gs.fixed_split(train, test))
     with pytest.raises(SystemExit, match=r"^The test part has no target: none of its 1 sessions"):
         reproduce.main(command)
+
+
+def test_reproduce_sets_the_precision_of_products_for_its_trainings(
+    table: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    chosen: list[str] = []
+    monkeypatch.setattr(torch, "set_float32_matmul_precision", chosen.append)
+    command = ["--table", "beauty", "--seeds", "0", "--out", str(tmp_path), "--no-progress"]
+    reproduce.main(command)
+    reproduce.main([*command, "--matmul", "medium"])
+    assert chosen == ["highest", "medium"]
+    assert "--matmul medium" in gs.Comparison.load(tmp_path).content["command"]
 
 
 def test_reproduce_takes_finished_rows_over_though_the_note_is_another(
