@@ -53,17 +53,16 @@ class HorizontalConv(torch.nn.Module):
 
     def forward(self, blocks: Sequence[Tensor], view: WindowView) -> Tensor:
         d = self.weights[0].size(-1)
+        top = min(view.width, max(self.heights))
         flat = torch.cat(
-            [  # filters padded to the height of a window: one matrix product for all
-                torch.nn.functional.pad(weight.flatten(1), ((view.width - height) * d, 0))
+            [  # filters padded to the height of the highest: one matrix product for all
+                torch.nn.functional.pad(weight.flatten(1), ((top - height) * d, 0))
                 for weight, height in zip(self.weights, self.heights, strict=True)
             ]
-        )  # [H n_h, width * d]; negative padding crops
+        )  # [H n_h, top * d]; negative padding crops
+        ends = [x[:, -top:].flatten(1) for x in blocks]
         c = torch.cat(
-            [
-                torch.nn.functional.linear(x.flatten(1), flat[:, -x.size(1) * d :], self.bias)
-                for x in blocks
-            ]
+            [torch.nn.functional.linear(x, flat[:, -x.size(1) :], self.bias) for x in ends]
         ).relu()  # [num_clicks, H n_h]
         # A filter of height h can end at any of the newest length - h + 1 clicks. After a ReLU,
         # zeros at the other places do not change the maximum.
