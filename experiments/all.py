@@ -20,14 +20,20 @@ STUDIES: dict[str, list[tuple[str, int]]] = {
         ("--dataset generated --loops 0.4", 8),
         ("--dataset generated --loops 0.8", 8),
     ],
+    "user_study": [("--dataset movielens-small", 10), ("--dataset ml-100k", 14)],
+    "scaling_study": [("--dataset uci-eshop", 12), ("--dataset diginetica", 40)],
     "loss_study": [("--dataset uci-eshop", 8), ("--dataset diginetica", 15)],
+    "augmentation_study": [("--dataset uci-eshop", 12), ("--dataset diginetica", 30)],
 }
 """Study -> the command lines of its full form, each with its CPU minutes per two seeds."""
 
 QUICK = {
     "length_study": "--dataset uci-eshop",
     "graph_ablation": "--dataset generated",
+    "user_study": "--dataset movielens-small",
+    "scaling_study": "--dataset uci-eshop",
     "loss_study": "--dataset uci-eshop",
+    "augmentation_study": "--dataset uci-eshop",
 }
 """The data of the quick form: those that come with the package."""
 

@@ -1,8 +1,15 @@
-"""Checks explanations: deletion curves on held-out sessions, and the planted causes of others."""
+"""Checks explanations on held-out sessions, and on others whose causes are planted.
+
+Deletion: a recommendation falls faster without the clicks that an explanation names than without
+random ones. Counterfactuals: the fewest clicks without which it leaves the best ten, and whether as
+many random clicks do the same. Planted causes: of generated sessions it is known which clicks
+decide.
+"""
 
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +17,9 @@ import numpy as np
 
 import graphseq as gs
 from experiments.lib.results import command, said
+from experiments.studies.study import bounded
 from graphseq.comparison.record import machine, versions, write_json
-from graphseq.explanations import deletion_curves, explain
+from graphseq.explanations import counterfactual, deletion_curves, explain
 from graphseq.explanations.explanation import Method
 from graphseq.visualization.figures import BLUE, GRAY, INK, ORANGE, new_figure, save_figure
 
@@ -41,7 +49,8 @@ def arguments() -> argparse.ArgumentParser:
     parser.add_argument("--root", help="folder of the data sets (default: $GRAPHSEQ_DATA)")
     parser.add_argument("--models", nargs="+", default=list(FAMILIES), choices=list(FAMILIES))
     parser.add_argument("--sessions", type=int, default=200, help="sessions explained per model")
-    parser.add_argument("--planted", type=int, default=2000, help="sessions of the generator")
+    parser.add_argument("--newest", type=int, default=8000, help="training sessions, the newest")
+    parser.add_argument("--planted", type=int, default=3000, help="sessions of the generator")
     parser.add_argument("--epochs", type=int, default=6)
     parser.add_argument("--out", type=Path, default=Path("runs/explanations"))
     return parser
@@ -50,10 +59,12 @@ def arguments() -> argparse.ArgumentParser:
 def main(argv: list[str] | None = None) -> None:
     options = arguments().parse_args(argv)
     with said():
-        planted = gs.generate_sessions(options.planted, 100, pattern=0.4, loops=0.4, seed=0)
-        parts = gs.session_split(planted, test_fraction=0.15, seed=0)
-        split = parts if options.dataset is None else gs.load_split(options.dataset, options.root)
-        curves, causes = [], []
+        planted = gs.generate_sessions(options.planted, 64, pattern=0.4, loops=0.4, seed=0)
+        parts = gs.session_split(planted, test_fraction=0.25, seed=0)
+        split = parts
+        if options.dataset is not None:
+            split = bounded(gs.load_split(options.dataset, options.root), options.newest, None)
+        curves, causes, undone = [], [], []
         for name in options.models:
             model = trained(name, parts, options.epochs)
             causes += [
@@ -67,6 +78,7 @@ def main(argv: list[str] | None = None) -> None:
             for method in METHODS[name]:
                 table = deletion_curves(model, held_out[: options.sessions], method=method)
                 curves.append({"model": name, "method": method, "rows": table.to_dict("records")})
+            undone.append({"model": name, **undoing(model, held_out[: options.sessions])})
     results = {
         "command": command("experiments.explanations", argv),
         "versions": versions(),
@@ -76,6 +88,7 @@ def main(argv: list[str] | None = None) -> None:
             "fingerprint": split.test.fingerprint(),
         },
         "deletion": curves,
+        "counterfactuals": undone,
         "planted": causes,
     }
     write_json(results, options.out / "explanations.json")
@@ -84,8 +97,35 @@ def main(argv: list[str] | None = None) -> None:
 
 def trained(name: str, split: gs.Split, epochs: int) -> gs.models.SessionModel:
     model: gs.models.SessionModel = gs.models.MODELS[name](split.num_items, **FAMILIES[name])
-    gs.fit(model, split, max_epochs=epochs, seed=0, progress=False)
+    settings: dict[str, Any] = {"batch_size": 64, "learning_rate": 0.004, "schedule": "linear"}
+    gs.fit(model, split, max_epochs=epochs, seed=0, progress=False, **settings)
     return model
+
+
+def undoing(
+    model: gs.models.SessionModel, sessions: Sequence[Sequence[Any]], draws: int = 5
+) -> dict[str, float]:
+    """How few clicks undo a first recommendation, and how often as many random ones do."""
+    rng = np.random.default_rng(0)
+    sizes, by_chance = [], []
+    for session in sessions:
+        found = counterfactual(model, session)
+        if not found.found:
+            continue
+        kept = [
+            np.sort(rng.permutation(len(session))[len(found.removed) :]).tolist()
+            for _ in range(draws)
+        ]
+        lists = model.recommend([[session[place] for place in each] for each in kept], k=found.k)
+        sizes.append(len(found.removed))
+        by_chance.append(np.mean([found.item not in [i for i, _ in each] for each in lists]))
+    return {
+        "sessions": len(sessions),
+        "undone": len(sizes) / len(sessions),
+        "clicks": float(np.mean(sizes)),
+        "one click": float(np.mean(np.array(sizes) == 1)),
+        "random": float(np.mean(by_chance)),
+    }
 
 
 def causes_named(

@@ -1,7 +1,8 @@
 """What all studies share: data bounded on purpose, lines trained once, tests, costs, a record.
 
-A study is a comparison (``gs.compare``) whose lines differ in one thing. ``--out`` holds the rows
-of every finished line, so that ``--resume`` trains only what is missing and refuses other data.
+A study is one comparison (``gs.compare``) whose lines differ in one thing, or several on the same
+test cases where lines differ in their training data. ``--out`` holds the rows of every finished
+line, so that ``--resume`` trains only what is missing and refuses other data.
 """
 
 from __future__ import annotations
@@ -10,8 +11,8 @@ import argparse
 import json
 import logging
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +51,9 @@ class Plan:
         bounded: What is smaller than it could be, in a sentence.
         cluster: Whose cases are not independent: ``"session"`` or ``"user"``.
         name: What tables call the data; ``None``: as the data set is called.
+        splits: Line -> its own split, for lines with other training data and the same test cases.
+        extras: Line -> what its ``gs.fit`` takes besides settings: an augmentation, auxiliary
+            losses.
     """
 
     split: gs.Split
@@ -62,6 +66,8 @@ class Plan:
     monitor: str = "mrr@20"
     cluster: Any = "session"
     name: str | None = None
+    splits: Mapping[str, gs.Split] = field(default_factory=dict)
+    extras: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
 
 def arguments(module: str, doc: str | None, datasets: Sequence[str]) -> argparse.ArgumentParser:
@@ -111,35 +117,85 @@ def run(
             if not wanted:
                 known = dict.fromkeys(f.get("family", n) for n, f in planned.facts.items())
                 raise ValueError(f"No line is of {options.models}: choose from {', '.join(known)}.")
-        comparison = gs.compare(
-            planned.split,
-            wanted,
-            seeds=seeds,
-            ks=planned.ks,
-            monitor=planned.monitor,
-            exclude_seen=planned.exclude_seen,
-            cluster=planned.cluster,
-            out=out / "lines",
-            resume=options.resume,
-            progress=False,
-            name=planned.name or options.dataset,
-            note=planned.bounded,
-            command=command(module, argv),
-        )
-    content = dict(comparison.content)
+        contents, reports = [], {}
+        for folder, split, lines, of_seeds in parts(planned, wanted, seeds, out, options.resume):
+            comparison = gs.compare(
+                split,
+                lines,
+                seeds=of_seeds,
+                ks=planned.ks,
+                monitor=planned.monitor,
+                exclude_seen=planned.exclude_seen,
+                cluster=planned.cluster,
+                out=folder,
+                resume=options.resume,
+                progress=False,
+                name=planned.name or options.dataset,
+                note=planned.bounded,
+                command=command(module, argv),
+            )
+            contents.append(comparison.content)
+            for line, found in reports_of(comparison.content, folder).items():
+                reports.setdefault(line, []).extend(found)
+    content = dict(contents[0])
+    place = {line: number for number, line in enumerate(planned.lines)}
+    rows = [row for part in contents for row in part["rows"]]
+    content["rows"] = sorted(rows, key=lambda row: place[row["model"]])
     content["study"] = name
     told_as = content["command"].replace(str(out), f"runs/{name}/{options.dataset}")
     content["command"] = told_as.replace(" --resume", "")
     for row in content["rows"]:
         row.pop("history", None)
         row |= planned.facts[row["model"]]
-    reports = reports_of(content, out / "lines")
     metrics = [planned.monitor, *(f"hr@{k}" for k in planned.ks[:1])]
     content["tests"] = paired_tests(reports, metrics, planned.pairs)
     finish(planned, content, reports)
     write_results(content, out)
     (out / "study.json").write_text(json.dumps(trimmed(content), indent=1) + "\n")
     return content
+
+
+def parts(
+    planned: Plan, wanted: Mapping[str, Any], seeds: list[int], out: Path, resume: bool
+) -> Iterator[tuple[Path, gs.Split, dict[str, Any], list[int]]]:
+    """The comparisons of a study: folder, split, lines and seeds of each."""
+    splits = list({id(s): s for s in (planned.split, *planned.splits.values())}.values())
+    for number, split in enumerate(splits):
+        mine = {
+            line: model
+            for line, model in wanted.items()
+            if planned.splits.get(line, planned.split) is split and line not in planned.extras
+        }
+        if mine:
+            yield out / ("lines" if number == 0 else f"lines-{number}"), split, mine, seeds
+    extra = [line for line in wanted if line in planned.extras]
+    for seed in seeds if extra else ():
+        folder = out / f"lines-seed{seed}"
+        lines = {line: trained(planned, line, seed, folder / "training", resume) for line in extra}
+        yield folder, planned.split, lines, [seed]
+
+
+def trained(planned: Plan, line: str, seed: int, folder: Path, resume: bool) -> Any:
+    """A model of a line that ``gs.compare`` cannot train: with an augmentation, auxiliary losses.
+
+    A stopped or finished training in the folder goes on or is read where ``resume`` says so.
+    """
+    (entry,) = entries_of({line: planned.lines[line]})
+    model = entry.new_model(planned.split.num_items, seed)
+    result = gs.fit(
+        model,
+        planned.split,
+        entry.training,
+        **planned.extras[line],
+        monitor=planned.monitor,
+        seed=seed,
+        out=folder / f"{entry.slug}-seed{seed}",
+        resume=resume,
+        progress=False,
+    )
+    if result.interrupted:
+        raise KeyboardInterrupt(f"Stopped in the training of {line}, seed {seed}.")
+    return model
 
 
 def out_of(name: str, options: argparse.Namespace) -> Path:
@@ -198,13 +254,20 @@ def bounded_split(options: argparse.Namespace, newest: int, targets: int) -> gs.
 
 
 def cost(
-    line: Any, split: gs.Split, *, sessions: int = 64, train_sessions: int = 200, repeats: int = 3
+    line: Any,
+    split: gs.Split,
+    extras: Mapping[str, Any] | None = None,
+    *,
+    sessions: int = 64,
+    train_sessions: int = 200,
+    repeats: int = 3,
 ) -> dict[str, float | None]:
     """What a line costs: processor time and counted operations, whatever else the machine does.
 
     Args:
         line: The model and its settings, as ``gs.compare`` reads them.
         split: The data: the last of its test histories are ranked, some of training is trained on.
+        extras: What its ``gs.fit`` takes besides settings.
         sessions: Histories in the batch that is ranked.
         train_sessions: Training sessions of the measured epochs.
         repeats: Of the ranking; the least counts.
@@ -216,8 +279,7 @@ def cost(
     """
     (entry,) = entries_of([line])
     model = entry.new_model(split.num_items, 0)
-    part = split.train[-train_sessions:]
-    small = gs.Sessions(part.items, part.ptr, part.vocabulary, time=part.time)
+    small = replace(split.train[-train_sessions:], first_target=None)
     counts = isinstance(model, gs.models.CountingModel)
     train_ms = None
     if counts:
@@ -227,7 +289,9 @@ def cost(
         for epochs in (1, 3):
             fresh = entry.new_model(split.num_items, 0)
             start = time.process_time()
-            gs.fit(fresh, small, entry.training, max_epochs=epochs, progress=False)
+            gs.fit(
+                fresh, small, entry.training, **(extras or {}), max_epochs=epochs, progress=False
+            )
             spent.append(time.process_time() - start)
         targets = int((small.lengths - 1).clip(min=0).sum())
         train_ms = max(spent[1] - spent[0], 0.0) / 2 / targets * 1e6
@@ -257,7 +321,8 @@ def add_costs(planned: Plan, content: dict[str, Any]) -> None:
     for row in content["rows"]:
         line = row["model"]
         if line not in known:
-            known[line] = cost(planned.lines[line], planned.split)
+            split = planned.splits.get(line, planned.split)
+            known[line] = cost(planned.lines[line], split, planned.extras.get(line))
         row |= known[line]
 
 
@@ -266,12 +331,21 @@ def batch_of(split: gs.Split, sessions: int) -> Any:
     test = split.test
     drawn = np.random.default_rng(0).permutation(test.num_sessions)[: 8 * sessions]
     longest = drawn[np.argsort(-test.lengths[drawn], kind="stable")[:sessions]]
-    items = [np.asarray(test.items[test.ptr[s] : test.ptr[s + 1] - 1]) for s in longest]
-    known = [part[part >= 0] for part in items]
-    known = [part for part in known if len(part)]
-    ptr = np.concatenate([[0], np.cumsum([len(part) for part in known])])
-    clicks = torch.from_numpy(np.concatenate(known).astype(np.int64))
-    return gs.data.build_session_graphs(clicks, torch.from_numpy(ptr.astype(np.int64)))
+    clicks = [np.arange(test.ptr[s], test.ptr[s + 1] - 1) for s in longest]
+    known = [part[test.items[part] >= 0] for part in clicks]
+    kept = [place for place, part in enumerate(known) if len(part)]
+    order = np.concatenate([known[place] for place in kept])
+    ptr = np.cumsum([0, *(len(known[place]) for place in kept)])
+    per_session = {} if test.users is None else {"user": test.users[longest[kept]]}
+    return gs.data.build_session_graphs(
+        torch.from_numpy(test.items[order].astype(np.int64)),
+        torch.from_numpy(ptr.astype(np.int64)),
+        click_fields={
+            f"click_{name}": torch.from_numpy(np.asarray(values)[order])
+            for name, values in test.click_features.items()
+        },
+        session_fields={k: torch.from_numpy(v.astype(np.int64)) for k, v in per_session.items()},
+    )
 
 
 # -- pictures and tables --------------------------------------------------------------------------

@@ -13,7 +13,7 @@ from torch_geometric.data import Batch
 
 import graphseq as gs
 from experiments import all as all_studies
-from experiments.studies import graph_ablation, length_study, study
+from experiments.studies import graph_ablation, length_study, scaling_study, study, user_study
 from experiments.studies.graph_ablation import AblatedSRGNN, shuffled
 from experiments.studies.length_study import WindowedGRU4Rec
 
@@ -95,6 +95,68 @@ def test_kinds_of_cases_are_those_counted_by_hand() -> None:
     assert kinds["4-7 clicks"].tolist() == [False, False, False, True, False, False]
 
 
+def history_of(lists: list[list[int]], sessions: list[list[int]]) -> Batch:
+    ptr = torch.tensor([0, *np.cumsum([len(items) for items in lists])])
+    items = torch.tensor(sum(lists, []))
+    return gs.data.build_session_graphs(
+        items,
+        ptr,
+        y=(items + 1) % 6,
+        y_ptr=ptr,
+        click_fields={"click_session": torch.tensor(sum(sessions, []))},
+        session_fields={"user": torch.arange(len(lists))},
+    )
+
+
+def test_current_session_reads_nothing_of_earlier_sessions() -> None:
+    inside = {"base": "gru4rec", "arguments": {"hidden_channels": 8}}
+    model = user_study.CurrentSession(6, **inside).eval()
+    batch = history_of([[0, 1, 2, 3], [4, 5, 0]], [[0, 0, 1, 1], [0, 1, 1]])
+    alone = batch_of([[0, 1], [2, 3], [4], [5, 0]])
+    assert torch.allclose(model(batch), model.inner(alone)[[1, 3]], atol=1e-6)
+    assert torch.allclose(model.click_states(batch), model.inner.click_states(alone), atol=1e-6)
+
+
+def test_first_click_of_a_later_session_is_no_target_and_the_user_stays() -> None:
+    batch = history_of([[0, 1, 2, 3], [4, 5, 0]], [[0, 0, 1, 1], [0, 1, 1]])
+    parts = user_study.sessions_of(batch)
+    assert parts.user.tolist() == [0, 0, 1, 1]
+    assert parts.y.tolist() == [1, -100, 3, 4, -100, 0, 1]
+    model = user_study.CurrentSessionAndUser(
+        6, 2, base="gru4rec", arguments={"hidden_channels": 8}
+    ).eval()
+    with torch.no_grad():
+        model.user_embedding.weight.copy_(torch.arange(16.0).view(2, 8))
+    without = model.inner(batch_of([[2, 3], [5, 0]]))
+    assert torch.allclose(model(batch), without + model.user_embedding.weight, atol=1e-5)
+
+
+def test_last_session_of_a_returning_user_is_tested_after_all_before_it() -> None:
+    split = user_study.split_of("movielens-small", None, 12)
+    train, test = split.train, split.test
+    owner = np.asarray(test.users)
+    assert len(set(owner.tolist())) == test.num_sessions
+    row_of = {int(user): row for row, user in enumerate(np.asarray(train.users))}
+    for row in range(test.num_sessions):
+        before = int(test.targets_from[row]) - 1
+        items = np.asarray(test.items[test.ptr[row] : test.ptr[row + 1]])
+        mine = row_of[int(owner[row])]
+        earlier = np.asarray(train.items[train.ptr[mine] : train.ptr[mine + 1]])
+        assert items[:before].tolist() == earlier.tolist()
+
+
+def test_power_law_is_found_and_its_error_is_at_the_largest_size() -> None:
+    clicks = np.array([1e3, 2e3, 4e3, 8e3, 16e3])
+    exact = scaling_study.power(clicks, 0.3, 0.2, 0.5)
+    values = np.stack([exact, exact - 0.01, exact + 0.01], axis=1)
+    found = scaling_study.fitted(clicks, values)
+    assert abs(found["top"] - 0.3) < 1e-3
+    assert abs(found["rate"] - 0.5) < 1e-2
+    assert abs(found["error"]) < 1e-4
+    values[-1] += 0.02
+    assert abs(scaling_study.fitted(clicks, values)["error"] + 0.02) < 1e-4
+
+
 def test_findings_name_the_best_length_and_where_gains_end() -> None:
     def row(length: int, value: float) -> dict[str, object]:
         ends = {"ndcg@10": [value - 0.01, value + 0.01]}
@@ -114,6 +176,33 @@ def test_findings_name_the_best_length_and_where_gains_end() -> None:
         "**sasrec**: 10.00 at 2 clicks, best 15.00 at 10 (a gain of 4.0 to 6.0 points); "
         "from 5 on it cannot be told from the best."
     ]
+
+
+def test_line_with_an_extra_loss_is_trained_once_and_resumed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    line = ["--quick", "--only", "augmentation_study", "--out", str(tmp_path)]
+    all_studies.main(line)
+    folder = tmp_path / "augmentation_study" / "uci-eshop"
+    before = json.loads((folder / "results.json").read_text())
+    names = ["exact loss", "exact loss, twice the epochs", "item mask", "cl4srec"]
+    assert [row["model"] for row in before["rows"]] == names
+    metrics = [row["metrics"] for row in before["rows"]]
+    assert len({json.dumps(each) for each in metrics}) == 4
+    all_studies.main([*line, "--resume"])
+    again = json.loads((folder / "results.json").read_text())
+    assert [row["metrics"] for row in again["rows"]] == metrics
+
+
+def test_sizes_of_training_data_rank_the_same_cases(tmp_path: Path) -> None:
+    all_studies.main(["--quick", "--only", "scaling_study", "--out", str(tmp_path)])
+    folder = tmp_path / "scaling_study" / "uci-eshop"
+    content = json.loads((folder / "results.json").read_text())
+    clicks = [row["clicks"] for row in content["rows"]]
+    assert clicks[0] == clicks[1] < clicks[2] == clicks[3]
+    assert {test["against"] for test in content["tests"]} == {"markov, 1/4", "markov, all"}
+    assert scaling_study.page(content).count("| markov |") == 2
+    assert (folder / "scaling_study.png").stat().st_size > 10_000
 
 
 def test_quick_form_runs_resumes_and_refuses_other_data(
