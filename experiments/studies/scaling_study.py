@@ -243,13 +243,16 @@ def page(content: Mapping[str, Any]) -> str:
     parts = [
         f"{metric.upper()} in per cent; in bold face where it is above Markov beyond chance:",
         study.table(head, rows),
-        "The fitted curve, top - slope x (clicks / 1000)^-rate, through all sizes but the largest, "
-        "and what it predicts there:",
-        study.table(["family", "top", "rate", "predicted", "measured", "error"], curves),
         "CPU seconds of training, up to the epoch that validation chose:",
         study.table(head, work),
     ]
-    if wide:
+    if curves:
+        parts += [
+            "The fitted curve, top - slope x (clicks / 1000)^-rate, through all sizes but the "
+            "largest, and what it predicts there:",
+            study.table(["family", "top", "rate", "predicted", "measured", "error"], curves),
+        ]
+    if len(widths) > 1:
         parts += [
             f"{metric.upper()} against width, on all clicks:",
             study.table(["width", *map(str, widths)], wide),
