@@ -7,6 +7,7 @@ RUNS ?= runs
 
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check -qq
+PARALLEL := -n auto --maxprocesses 8 --dist loadfile --no-loadscope-reorder
 LISTS := pyproject.toml constraints.txt
 
 .DEFAULT_GOAL := help
@@ -23,10 +24,10 @@ demo: $(VENV)/.graphseq-test ## open a page with three models of the embedded da
 	$(BIN)/graphseq demo --folder $(RUNS)/demo
 
 test: $(VENV)/.graphseq-test ## run the whole test suite
-	$(BIN)/python -m pytest -q
+	$(BIN)/python -m pytest -q $(PARALLEL)
 
 test-fast: $(VENV)/.graphseq-test ## run the quick tests, those not marked slow
-	$(BIN)/python -m pytest -q -m "not slow"
+	$(BIN)/python -m pytest -q $(PARALLEL) -m "not slow"
 
 lint: $(VENV)/.graphseq-dev ## check style, formatting and types
 	$(BIN)/ruff check .

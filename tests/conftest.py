@@ -1,20 +1,24 @@
-"""Shared by all tests: deterministic hypothesis, markers, and programs that run in the
-background."""
+"""Shared by all tests: deterministic hypothesis, markers, and programs that tests run."""
 
 from __future__ import annotations
 
-import json
+import contextlib
 import os
+import signal
+import socket
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 import matplotlib
 import pytest
 from hypothesis import settings
 
+# Before torch is imported: the tensors of tests are small, threads of OpenMP cost more than they
+# gain, and one process per core runs beside this one.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 matplotlib.use("Agg")
 settings.register_profile("graphseq", deadline=None, derandomize=True, max_examples=50)
 settings.register_profile("fast", settings.get_profile("graphseq"), max_examples=10)
@@ -52,12 +56,16 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Marks slow tests; without GRAPHSEQ_DATA, tests of shared data are deselected."""
+    """Marks slow tests; without GRAPHSEQ_DATA, tests of shared data are deselected.
+
+    Slow ones come first, so that no process of pytest-xdist is left alone with one at the end.
+    """
     here = Path(__file__).resolve().parent
     for item in items:
         name = item.path.relative_to(here).as_posix() if here in item.path.parents else ""
         if name.startswith(SLOW):
             item.add_marker("slow")
+    items.sort(key=lambda item: item.get_closest_marker("slow") is None)
     if os.environ.get("GRAPHSEQ_DATA"):
         return
     without = [item for item in items if item.get_closest_marker("data")]
@@ -89,50 +97,36 @@ def repository() -> Path:
 Finished = Callable[[str], tuple[Path, int, str]]
 
 
-@pytest.fixture(scope="session", autouse=True)
-def programs(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[tuple[Path, subprocess.Popen[bytes]] | None]:
-    """Starts the programs of later tests in the background, because importing torch is slow.
+@pytest.fixture(scope="module")
+def finished(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Finished:
+    """Runs a program of the module, once: its folder, its exit code and the end of its output.
 
     A module lists them in ``programs(folder)``: name -> arguments of Python, in which ``{port}``
-    stands for a free port. Its tests ask for them by :func:`finished`.
+    stands for a free port. The processes that a program leaves behind end with it.
     """
-    tests = [item for item in request.session.items if isinstance(item, pytest.Function)]
-    needed = {test.module for test in tests if "finished" in test.fixturenames}
-    if not needed:
-        yield None
-        return
     folder = tmp_path_factory.mktemp("programs")
-    root = Path(__file__).resolve().parent.parent
-    environment = {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(root)}
-    listed = [
-        (name, arguments, environment)
-        for module in sorted(needed, key=lambda module: str(module.__file__))
-        for name, arguments in module.programs(folder).items()
-    ]
-    assert len({name for name, _, _ in listed}) == len(listed)
-    (folder / "programs.json").write_text(json.dumps(listed))
-    runner = subprocess.Popen(
-        [sys.executable, str(root / "tests" / "programs.py"), str(folder / "programs.json")],
-        start_new_session=True,
-    )
-    yield folder, runner
-    runner.terminate()
-    runner.wait()
+    listed: dict[str, list[str]] = request.module.programs(folder)
+    root = str(Path(__file__).resolve().parent.parent)
 
+    @cache
+    def run(name: str) -> tuple[Path, int, str]:
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = str(free.getsockname()[1])
+        running = subprocess.Popen(
+            [sys.executable, *(each.replace("{port}", port) for each in listed[name])],
+            env={**os.environ, "PYTHONPATH": root},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            errors="replace",
+            process_group=0,
+        )
+        try:
+            output, _ = running.communicate(timeout=600)
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(running.pid, signal.SIGKILL)
+        return folder, running.returncode, output[-20_000:]
 
-@pytest.fixture(scope="session")
-def finished(programs: tuple[Path, subprocess.Popen[bytes]]) -> Finished:
-    """Waits for a program: the folder of all programs, its exit code and the end of its output."""
-    folder, runner = programs
-
-    def wait(name: str) -> tuple[Path, int, str]:
-        result = folder / f"{name}.json"
-        while not result.exists():
-            assert runner.poll() is None or result.exists(), f"{name} has not ended in 600 s"
-            time.sleep(0.05)
-        code, output = json.loads(result.read_text())
-        return folder, code, output
-
-    return wait
+    return run

@@ -17,7 +17,7 @@ DECLARATIONS = {"trained_on": "samples", "states_equal_prefixes": "causal"}
 """Old name of a declaration -> its name."""
 
 TABLE = ("item_weight", "item_rows", "item_bias", "score_vectors")
-"""Methods in place of which stands one module, ``items``."""
+"""Methods instead of which stands one module, ``items``."""
 
 METHODS = {
     **dict.fromkeys(TABLE, "items = gs.nn.ItemTable(...)"),

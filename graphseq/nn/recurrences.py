@@ -91,7 +91,7 @@ class LinearRecurrentUnit(torch.nn.Module):
 
 
 class LinearAttention(torch.nn.Module):
-    r"""Causal attention with a kernel in place of the softmax (Katharopoulos et al., ICML 2020).
+    r"""Causal attention with a kernel instead of the softmax (Katharopoulos et al., ICML 2020).
 
     .. math::
         y_t = \frac{\phi(q_t)^\top S_t}{\phi(q_t)^\top z_t}, \quad

@@ -35,9 +35,9 @@ class Look:
 
     Attributes:
         fill: Node -> color; others are pale blue, and the last one orange.
-        inside: Node -> text in it, in place of the number of its first visit.
-        edge_color: Edge -> color, in place of blue-gray forward and vermilion back.
-        edge_text: Edge -> text on it, in place of how often it was made.
+        inside: Node -> text in it, instead of the number of its first visit.
+        edge_color: Edge -> color, instead of blue-gray forward and vermilion back.
+        edge_text: Edge -> text on it, instead of how often it was made.
         candidates: Names and scores of items that may follow, drawn as ghosts on the right.
     """
 

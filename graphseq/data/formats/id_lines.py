@@ -24,7 +24,7 @@ SUSPECT = r'[,;|\[\]{}"]|:$'
 
 
 EMPTY_ID = -1
-"""Marks a line with an empty id, in place of its number of ids."""
+"""Marks a line with an empty id, instead of its number of ids."""
 
 
 def read_tokens(path: Path, separator: str | None = None) -> tuple[pd.Series, NDArray[np.int64]]:

@@ -154,7 +154,7 @@ class BSTRanker(BehaviorModel):
 
         Args:
             batch: Session graphs.
-            items: ``None``: all items; else candidates, [C] alike for all or [num_sessions, C].
+            items: ``None``: all items; else candidates, [C] the same for all, or [num_sessions, C].
 
         Returns:
             [num_sessions, num_items] or [num_sessions, C].
@@ -192,7 +192,7 @@ class BSTRanker(BehaviorModel):
 
         Args:
             batch: Session graphs.
-            items: Candidates, [C] alike for all or [num_sessions, C].
+            items: Candidates, [C] the same for all, or [num_sessions, C].
 
         Returns:
             [num_sessions, C, d].
@@ -279,7 +279,7 @@ class BSTRanker(BehaviorModel):
     def _logits(self, h: Tensor, about: Tensor | None) -> Tensor:
         weight, d = self.lin_first.weight, h.size(-1)
         z = linear(h, weight[:, :d], self.lin_first.bias)
-        if about is not None:  # alike for all candidates of a session
+        if about is not None:  # the same for all candidates of a session
             z = z + linear(about, weight[:, d:]).unsqueeze(1)
         logits: Tensor = self.mlp(z).squeeze(-1)
         return logits

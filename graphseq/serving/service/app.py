@@ -309,7 +309,7 @@ PLAIN = {
     "Method Not Allowed": "The path {path!r} takes no {method}: /docs lists what it takes.",
     "Request Entity Too Large": f"The body has more than {MOST_BYTES} bytes: send less at once.",
 }
-"""Sentences in place of the names of statuses."""
+"""Sentences instead of the names of statuses."""
 
 
 def _error(status: int, reason: str, headers: Mapping[str, str] | None = None) -> Response[Any]:

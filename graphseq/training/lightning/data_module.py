@@ -264,7 +264,7 @@ def checked_validation(model: SessionModel, validation: Sessions) -> Sessions:
         raise ValueError(
             f"The validation part is empty: none of its {validation.num_sessions} sessions has a "
             "click at or after its first_target. Hold out more, or train without validation: pass "
-            "split.train in place of the split."
+            "split.train instead of the split."
         )
     return in_codes_of(model, validation)
 

@@ -101,7 +101,8 @@ def test_from_frame_file_cut_off_is_refused_in_one_sentence(name: str, tmp_path:
 
 
 @pytest.mark.parametrize(
-    "text", [b"", b"session_id,item_id\n1,2\n3\n", gzip.compress(b"session_id,item_id\n")[:-9]]
+    "text",
+    [b"", b"session_id,item_id\n1,2\n3\n", gzip.compress(b"session_id,item_id\n", mtime=0)[:-9]],
 )
 def test_from_frame_file_that_is_no_csv_is_refused(text: bytes, tmp_path: Path) -> None:
     path = tmp_path / "log.csv"
@@ -153,7 +154,7 @@ def test_from_frame_csv_that_changes_its_types_late_is_read_as_what_all_values_a
 
 def test_gzip_whose_checksum_does_not_fit_is_refused(tmp_path: Path) -> None:
     lines = "".join(f"{row // 3},{row * 7919 % 1000}\n" for row in range(20_000))
-    whole = gzip.compress(f"session_id,item_id\n{lines}".encode())
+    whole = gzip.compress(f"session_id,item_id\n{lines}".encode(), mtime=0)
     path = tmp_path / "log.csv.gz"
     path.write_bytes(whole)
     assert Sessions.from_frame(path).num_clicks == 20_000

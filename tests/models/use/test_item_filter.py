@@ -67,7 +67,6 @@ def codes(model: Popularity, items: Any, sessions: int = 1, what: str = "allow")
         {"price": lambda price: price.isin([10, 30])},
         (item for item in ("a", "c")),
     ],
-    ids=repr,
 )
 def test_items_of_every_form_are_the_same_codes(model: Popularity, items: Any) -> None:
     assert codes(model, items) == [0, 2]
@@ -86,7 +85,6 @@ def test_items_missing_feature_fits_no_value(model: Popularity) -> None:
         [{"shelf": "shoes"}, np.array([], dtype=object), [False] * 4 + [True]],
         (np.array(["a", "c"]), np.array([], dtype=object), torch.tensor([False] * 4 + [True])),
     ],
-    ids=repr,
 )
 def test_items_for_each_session_may_have_any_form(model: Popularity, items: Any) -> None:
     assert codes(model, items, 3) == [[0, 2], [], [4]]
@@ -131,7 +129,6 @@ def test_items_of_a_model_without_ids_are_codes_and_masks() -> None:
         ("ab", "allow is a collection of ids, got 'ab'"),
         ([["a"], ["b"]], "one for each of the 1 sessions; got 2 entries"),
     ],
-    ids=repr,
 )
 def test_items_that_are_none_are_refused(model: Popularity, items: Any, message: str) -> None:
     with pytest.raises(ValueError, match=re.escape(message)):
