@@ -35,7 +35,7 @@ lint: $(VENV)/.graphseq-dev ## check style, formatting and types
 	$(BIN)/mypy
 
 docs: $(VENV)/.graphseq-docs ## build the documentation site and run its examples, into build/docs
-	$(BIN)/python -m pytest -q graphseq tests/test_site.py
+	$(BIN)/python -m pytest -q $(PARALLEL) graphseq tests/test_site.py
 	$(BIN)/sphinx-build -W --keep-going -q -d build/doctrees -c docs -b html . build/docs
 	@echo "Open build/docs/index.html; no server is needed."
 
