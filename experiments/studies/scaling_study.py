@@ -23,7 +23,7 @@ from experiments.studies import study
 from graphseq.evaluation import Report
 from graphseq.visualization.figures import new_figure, save_figure
 
-SIZES = {"uci-eshop": (16_000, 2000), "yoochoose1_64": (64_000, 3000), "diginetica": (64_000, 3000)}
+SIZES = {"uci-eshop": (8000, 2000), "yoochoose1_64": (64_000, 3000), "diginetica": (64_000, 3000)}
 """Data set -> newest training sessions of the largest size, and test sessions drawn."""
 
 SHARES = {"1/16": 16, "1/8": 8, "1/4": 4, "1/2": 2, "all": 1}
@@ -54,7 +54,7 @@ def plan(options: argparse.Namespace) -> study.Plan:
     whole = gs.fixed_split(whole.train, whole.test, validation=0.1)
     shares = {"1/4": 4, "all": 1} if options.quick else SHARES
     families = ("markov", "gru4rec") if options.quick else (*COUNTING, *NEURAL)
-    epochs = 1 if options.quick else 12
+    epochs = 1 if options.quick else 10
     number = whole.train.num_sessions
     lines, facts, splits = {}, {}, {}
     for share, parts in shares.items():
@@ -65,7 +65,7 @@ def plan(options: argparse.Namespace) -> study.Plan:
             lines[name] = line_of(family, WIDTH, epochs)
             facts[name] = {"family": family, "clicks": train.num_clicks, "width": WIDTH}
             splits[name] = split
-    for family in () if options.quick else ("gru4rec", "srgnn"):
+    for family in () if options.quick else ("gru4rec",):
         for width in WIDTHS:
             if width != WIDTH:
                 name = f"{family}, width {width}"

@@ -315,14 +315,15 @@ def cost(
     }
 
 
-def add_costs(planned: Plan, content: dict[str, Any]) -> None:
-    """Adds to every row what its line costs."""
+def add_costs(planned: Plan, content: dict[str, Any], train_sessions: int = 200) -> None:
+    """Adds to every row what its line costs; ``train_sessions`` as for :func:`cost`."""
     known: dict[str, dict[str, float | None]] = {}
     for row in content["rows"]:
         line = row["model"]
         if line not in known:
             split = planned.splits.get(line, planned.split)
-            known[line] = cost(planned.lines[line], split, planned.extras.get(line))
+            extras = planned.extras.get(line)
+            known[line] = cost(planned.lines[line], split, extras, train_sessions=train_sessions)
         row |= known[line]
 
 

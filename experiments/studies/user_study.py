@@ -113,7 +113,7 @@ def plan(options: argparse.Namespace) -> study.Plan:
     """What each line reads, on one data set."""
     split = split_of(options.dataset, options.root, 60 if options.quick else None)
     fit = {
-        "max_epochs": 1 if options.quick else 10,
+        "max_epochs": 1 if options.quick else 6,
         "batch_size": 16,
         "learning_rate": 0.004,
         "schedule": "linear",
@@ -191,7 +191,7 @@ def finish(
         for test in paired_tests(reports, [planned.monitor], planned.pairs, inside)
     ]
     content["cases"] = {kind: int(inside.sum()) for kind, inside in kinds.items()}
-    study.add_costs(planned, content)
+    study.add_costs(planned, content, train_sessions=40)
 
 
 def page(content: Mapping[str, Any]) -> str:
