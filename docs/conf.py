@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
+sys.path[:0] = [str(ROOT), str(ROOT / "docs" / "site" / "extensions")]
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # of the notebooks: small work, slower on several
 os.environ["PYTHONPATH"] = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
 
@@ -37,9 +37,9 @@ exclude_patterns = [
 source_suffix = {".md": "myst-nb", ".ipynb": "myst-nb"}
 
 extensions = [
+    "mathml",
     "myst_nb",
     "sphinx.ext.autodoc",
-    "sphinx.ext.mathjax",
     "sphinx.ext.napoleon",
     "sphinx.ext.viewcode",
     "sphinx_copybutton",
@@ -73,6 +73,7 @@ toc_object_entries = False
 # -- looks ---------------------------------------------------------------------------------------
 
 html_theme = "furo"
+html_math_renderer = "mathml"
 html_title = f"graphseq {release}"
 html_static_path = ["site/static"]
 html_css_files = ["site.css"]

@@ -40,6 +40,12 @@ def test_links_of_a_page_lead_somewhere(page: Path) -> None:
     assert [link for link in links if not (page.parent / link).exists()] == []
 
 
+def test_formulas_of_the_site_need_no_script_from_a_network() -> None:
+    settings = (DOCS / "conf.py").read_text()
+    assert 'html_math_renderer = "mathml"' in settings
+    assert "mathjax" not in settings
+
+
 def modules_with_names() -> list[str]:
     """Every public module: those of graphseq whose ``__init__`` lists its names."""
     files = sorted((ROOT / "graphseq").rglob("__init__.py"))
