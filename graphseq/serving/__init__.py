@@ -1,6 +1,7 @@
 """Serving: from a trained model to live recommendations."""
 
 from graphseq.serving.cache import AnswerCache
+from graphseq.serving.distilled_table import distill_table
 from graphseq.serving.exploration import Choice, Explorer, Replayed, replay_policy
 from graphseq.serving.fusion import fusion_weights
 from graphseq.serving.indexes import (
@@ -68,6 +69,7 @@ __all__ = [
     "USearchInt8",
     "VoyagerIndex",
     "build_index",
+    "distill_table",
     "export_onnx",
     "fusion_weights",
     "load",

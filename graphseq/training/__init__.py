@@ -10,6 +10,7 @@ from graphseq.training.negatives.sampler import NegativeSampler
 from graphseq.training.objectives.auxiliary import Auxiliary, Step
 from graphseq.training.objectives.auxiliary_heads import DwellTime, NextFeature
 from graphseq.training.objectives.contrastive import Contrastive, info_nce
+from graphseq.training.objectives.distillation import Distillation
 from graphseq.training.objectives.loss_choice import LOSSES, CrossEntropy, SampledLoss
 from graphseq.training.objectives.objective import Objective
 from graphseq.training.relations import relation_vectors
@@ -21,6 +22,7 @@ __all__ = [
     "Auxiliary",
     "Contrastive",
     "CrossEntropy",
+    "Distillation",
     "DwellTime",
     "FitResult",
     "ItemIndex",

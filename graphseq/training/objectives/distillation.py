@@ -1,0 +1,134 @@
+"""Distillation: a small model learns to order items as a large one does."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+from torch_geometric.data import Batch
+
+from graphseq.arguments import whole
+from graphseq.data.graphs.session_graph import build_session_graphs
+from graphseq.data.sessions.sessions import Sessions
+from graphseq.models.base import SessionModel
+from graphseq.models.use.inference import inference
+from graphseq.models.use.recommend import item_vocabulary
+from graphseq.nn.ragged import ragged_range
+from graphseq.training.losses.distillation import kl_distillation
+from graphseq.training.objectives.auxiliary import Auxiliary, Step
+
+MOST_SCORES = 2**24
+"""Scores of the teacher that are held at once."""
+
+
+class Distillation(Auxiliary):
+    r"""What a fitted teacher says of its best items, for every click of a batch.
+
+    .. math::
+        L = T^2 \sum_{j \in \mathrm{top}} p_j \log \frac{p_j}{q_j}
+
+    with the softmax of the teacher's scores and of the student's over the teacher's ``top`` items,
+    both divided by T (:func:`~graphseq.training.losses.kl_distillation`). The loss of the next item
+    teaches the order of all others. The teacher may be any family, an
+    :class:`~graphseq.models.Ensemble` of several too. It reads each click's session up to there, so
+    that it costs one of its answers per target and epoch.
+
+    Args:
+        teacher: A fitted model of the same items; it stays as it is.
+        weight: Beside the loss of the next item.
+        temperature: T. Scores that are no logits, as those of neighbors, need one that
+            fits their range.
+        top: Items per click that are compared.
+        name: In the history.
+
+    Raises:
+        ValueError: If an argument is not positive; from ``prepare``, if the student has no item
+            table or other items.
+    """
+
+    def __init__(
+        self,
+        teacher: SessionModel,
+        weight: float = 1.0,
+        *,
+        temperature: float = 1.0,
+        top: int = 100,
+        name: str = "distillation",
+    ) -> None:
+        super().__init__(name, weight)
+        if not isinstance(teacher, SessionModel):
+            raise ValueError(f"teacher is a fitted model, got {type(teacher).__name__}.")
+        if not temperature > 0:
+            raise ValueError(f"temperature must be positive, got {temperature}.")
+        self._teacher = (teacher,)  # a tuple: neither trained nor in checkpoints
+        self.temperature = temperature
+        self.top = whole("top", top)
+
+    @property
+    def teacher(self) -> SessionModel:
+        """The model that is learned from."""
+        return self._teacher[0]
+
+    def prepare(self, model: SessionModel, sessions: Sessions | None) -> None:
+        if not model.scores_by_table:
+            raise ValueError(
+                f"{type(model).__name__} does not score by one item table, which distillation "
+                "needs: take a student as GRU4Rec or SR-GNN."
+            )
+        if item_vocabulary(self.teacher) != item_vocabulary(model):
+            raise ValueError(
+                f"The teacher {type(self.teacher).__name__} has other items than the student: fit "
+                "both on the same split."
+            )
+
+    def forward(self, step: Step) -> Tensor:
+        items, scores = self.best(step.batch, step.click)  # [n, top] each
+        own = step.model.items.scores(step.vectors, items)
+        return kl_distillation(own, scores.to(own.dtype), self.temperature)
+
+    def best(self, batch: Batch, click: Tensor) -> tuple[Tensor, Tensor]:
+        """The teacher's best items and their scores after these clicks, [n, top] each.
+
+        Args:
+            batch: Session graphs.
+            click: Numbers of clicks in the batch, int64 [n].
+        """
+        teacher = self.teacher
+        if teacher.device != batch.click_item.device:
+            teacher.to(batch.click_item.device)
+        parts = []
+        rows = max(1, MOST_SCORES // teacher.num_items)
+        with inference(teacher):
+            for part in _until(batch, click, rows):
+                scores = teacher.score(part)
+                parts.append(scores.topk(min(self.top, scores.size(1))))
+        if not parts:
+            nothing = batch.click_item.new_empty(0, min(self.top, teacher.num_items))
+            return nothing, nothing.float()
+        # Copies outside of inference mode, whose tensors no gradient may pass.
+        items = torch.cat([each.indices for each in parts]).clone()
+        return items, torch.cat([each.values for each in parts]).clone()
+
+
+def _until(batch: Batch, click: Tensor, rows: int) -> Iterator[Batch]:
+    """The sessions of a batch up to each of these clicks, as graphs of their own, in blocks."""
+    ptr = batch.click_ptr
+    session = torch.searchsorted(ptr, click, right=True) - 1
+    names = [name for name in batch.keys() if name.startswith("click_")]  # noqa: SIM118
+    size = batch.click_item.numel()
+    fields = {
+        name: batch[name]
+        for name in names
+        if name not in ("click_item", "click_index", "click_ptr") and len(batch[name]) == size
+    }
+    users = batch.get("user")
+    for start in range(0, len(click), rows):
+        last, owner = click[start : start + rows], session[start : start + rows]
+        flat, part_ptr = ragged_range(ptr[owner], last + 1)
+        yield build_session_graphs(
+            batch.click_item[flat],
+            part_ptr,
+            click_fields={name: values[flat] for name, values in fields.items()},
+            session_fields=None if users is None else {"user": users[owner]},
+        )
