@@ -56,9 +56,9 @@ class Recommender(torch.nn.Module):
         found = ATTACHED["recommend"](self, sessions, k, **options)
         return found
 
-    def save(self, folder: str | PathLike[str]) -> None:
+    def save(self, folder: str | PathLike[str], **options: Any) -> None:
         """Writes the model to a folder: :func:`graphseq.models.use.persistence.save`."""
-        ATTACHED["save"](self, folder)
+        ATTACHED["save"](self, folder, **options)
 
     def delist(self, items: Iterable[Any]) -> None:
         """Makes :meth:`recommend` leave items out from now on; :meth:`save` keeps them so.

@@ -23,6 +23,7 @@ from graphseq.models.use.item_filter import Items, read_items
 from graphseq.models.use.persistence import MODEL
 from graphseq.models.use.recommend import item_vocabulary
 from graphseq.models.use.requests import read_queries
+from graphseq.models.use.rounding import Precision, rounded_model
 from graphseq.serving.answers import Answers, as_frame_of, is_one_session
 from graphseq.serving.cache import AnswerCache
 from graphseq.serving.candidates import Candidates, diversify, fuse
@@ -385,7 +386,7 @@ class Recommender:
             with self._lock:
                 self.seconds[stage] = self.seconds.get(stage, 0.0) + taken
 
-    def save(self, folder: str | PathLike[str]) -> None:
+    def save(self, folder: str | PathLike[str], *, precision: Precision = "float32") -> None:
         """Writes the recommender to a folder, from which :func:`graphseq.serving.load` makes it.
 
         The folder holds a folder for the model, each retriever, the reranker and the index, all
@@ -394,15 +395,21 @@ class Recommender:
 
         Args:
             folder: The folder to make, or one that holds a saved recommender and nothing else.
+            precision: Of the models' tables and matrices, as :meth:`SessionModel.save
+                <graphseq.models.use.persistence.save>` has it; with fewer bits, the index in the
+                folder is built again from the rounded table.
 
         Raises:
             ValueError: If the folder holds anything else, or a model cannot be saved.
         """
         cache = self.cache
+        model, index = rounded_model(self.model, precision), self.index
+        if index is not None and model is not self.model:
+            index = index.of_other(model)
         with write_folder(folder, RECOMMENDER) as out:
             out.content = {
-                "model_version": model_version(self.model),
-                "index": self.index is not None,
+                "model_version": model_version(model),
+                "index": index is not None,
                 "reranker": self.reranker is not None,
                 "weights": [float(weight) for weight in self.weights],
                 "diversity": self.diversity,
@@ -419,11 +426,11 @@ class Recommender:
             models |= {f"retriever_{n}": each for n, each in enumerate(self.retrievers)}
             if self.reranker is not None:
                 models["reranker"] = self.reranker
-            for name, model in models.items():
-                model.save(out.path / name)
+            for name, each in models.items():
+                each.save(out.path / name, precision=precision)
                 out.add_folder(name, MODEL)
-            if self.index is not None:
-                self.index.save(out.path / "index")
+            if index is not None:
+                index.save(out.path / "index")
                 out.add_folder("index", INDEX)
 
     def __repr__(self) -> str:

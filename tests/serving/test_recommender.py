@@ -362,6 +362,36 @@ def test_damaged_part_of_a_folder_is_named(world: Any, tmp_path: Path) -> None:
         gs.load(tmp_path / "r")
 
 
+@pytest.mark.parametrize("precision", ["float16", "int8"])
+def test_recommender_with_fewer_bits_answers_as_its_rounded_model(
+    world: Any, precision: Any, tmp_path: Path
+) -> None:
+    made = Recommender(world.neural, index="exact", reranker=world.counting)
+    made.index.remove([3])  # type: ignore[union-attr]
+    made.save(tmp_path / "r", precision=precision)
+    loaded = gs.load(tmp_path / "r")
+    assert loaded.version != made.version
+    assert loaded.version == loaded.index.model_version
+    assert 3 not in loaded.index.items
+    assert len(loaded.index) == 639
+    loaded.index.add([3], np.zeros((1, 17)))
+    world.neural.save(tmp_path / "m", precision=precision)
+    rounded = Recommender(gs.load(tmp_path / "m"), index="exact", reranker=world.counting)
+    rounded.index.remove([3])  # type: ignore[union-attr]
+    rounded.index.add([3], np.zeros((1, 17)))  # type: ignore[union-attr]
+    same(loaded.recommend(world.lists[:9], 8), rounded.recommend(world.lists[:9], 8))
+    assert made.index is not None
+    made.index.check_version(world.neural)  # what was saved stays as it was
+
+
+def test_index_with_foreign_items_is_not_built_again(world: Any, tmp_path: Path) -> None:
+    made = Recommender(world.neural, index="exact")
+    assert made.index is not None
+    made.index.add([900], np.zeros((1, 17)))
+    with pytest.raises(ValueError, match="Item 900 was added to this index, and the model has no"):
+        made.save(tmp_path / "r", precision="int8")
+
+
 def test_rules_are_given_again_to_what_is_loaded(world: Any, tmp_path: Path) -> None:
     Recommender(world.neural, rules=lambda frame: frame.iloc[::-1]).save(tmp_path / "r")
     with pytest.raises(ValueError, match=r"load_recommender\(folder, rules=\.\.\.\)"):

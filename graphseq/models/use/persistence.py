@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -41,6 +41,7 @@ from graphseq.deprecation import in_new_names
 from graphseq.models.base import SessionModel
 from graphseq.models.recommender import model_method
 from graphseq.models.registry import MODELS, name_of
+from graphseq.models.use.rounding import Precision, in_full, in_precision
 from graphseq.nn.chance import OwnDraws
 
 MODEL = FolderKind(
@@ -62,6 +63,9 @@ MODEL = FolderKind(
 
 WEIGHTS = "weights.safetensors"
 
+ROUNDED = "rounded"
+"""Entry of the file of weights that lists those with fewer bits."""
+
 OLD_WEIGHTS = {
     "item_embedding.": "items.",
     "output_embedding.": "items.",
@@ -76,7 +80,9 @@ OLD_WEIGHTS = {
 
 
 @model_method
-def save(model: SessionModel, folder: str | PathLike[str]) -> None:
+def save(
+    model: SessionModel, folder: str | PathLike[str], *, precision: Precision = "float32"
+) -> None:
     """Writes a model to a folder; :func:`load` reads it.
 
     The folder holds ``weights.safetensors``, ``model.json`` (class, settings, versions, and size
@@ -88,12 +94,17 @@ def save(model: SessionModel, folder: str | PathLike[str]) -> None:
         model: Any model whose settings are numbers, text, lists or dicts of these.
         folder: The folder to create, or one that holds only a saved model; parent folders are
             created.
+        precision: Of tables and matrices in the file: ``"float32"`` is exact, ``"float16"`` takes
+            half of the bytes, ``"int8"`` a quarter, with a scale per row. A loaded model computes
+            in float32 with the rounded numbers, and is another version.
 
     Raises:
         ValueError: If the folder holds anything but a saved model or cannot be written, or a
-            setting, an id or a feature has a type that these files do not support.
+            setting, an id or a feature has a type that these files do not support, or a weight is
+            too large for the precision.
     """
     settings = {name: _plain(name, value) for name, value in model.settings.items()}
+    weights, rounded = in_precision(_weights(model), precision)
     with write_folder(folder, MODEL) as out:
         out.content = {
             "model": name_of(type(model)),
@@ -107,7 +118,8 @@ def save(model: SessionModel, folder: str | PathLike[str]) -> None:
             },
         }
         try:
-            save_file(_weights(model), out.path / WEIGHTS)
+            said = {ROUNDED: json_text(rounded)} if rounded else None
+            save_file(weights, out.path / WEIGHTS, said)
         except SafetensorError as error:  # for example a full disk
             raise OSError(str(error)) from error
         out.add_file(WEIGHTS)
@@ -219,8 +231,16 @@ def _in_new_names(weights: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _read_weights(folder: Folder) -> dict[str, Tensor]:
-    weights: dict[str, Tensor] = load_file(folder.file(WEIGHTS))
-    return weights
+    path = folder.file(WEIGHTS)
+    weights: dict[str, Tensor] = load_file(path)
+    with safe_open(path, framework="pt") as opened:
+        said = (opened.metadata() or {}).get(ROUNDED)
+    if said is None:
+        return weights
+    try:
+        return in_full(weights, parse_json(said.encode(), WEIGHTS))
+    except (KeyError, TypeError, ValueError) as error:
+        raise RuntimeError(f"its list of rounded weights does not fit: {error}") from error
 
 
 def _built(

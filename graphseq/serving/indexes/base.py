@@ -83,6 +83,23 @@ class Index(ABC):
         """
         return cls(ItemVectors.of(model), **settings)
 
+    def of_other(self, model: SessionModel) -> Self:
+        """The same items, settings and kind of index over the vectors of another model.
+
+        Raises:
+            ValueError: If an item was added that the model does not have.
+        """
+        vectors, items = ItemVectors.of(model), self.items
+        foreign = items[items >= len(vectors.rows)]
+        if len(foreign):
+            raise ValueError(
+                f"Item {foreign[0]} was added to this index, and the model has no vector of it: "
+                "build the index of a model that knows it."
+            )
+        version = vectors.model_version
+        part = ItemVectors(vectors.rows[items], items, vectors.has_bias, version)
+        return type(self)(part, **self.settings)
+
     # -- searching -----------------------------------------------------------------------------
 
     def search(self, queries: ArrayLike, k: int) -> tuple[Codes, Floats]:

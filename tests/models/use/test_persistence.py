@@ -22,8 +22,9 @@ from graphseq.data.storage.documents import seal
 from graphseq.models.base import SessionModel
 from graphseq.models.counting.markov import MarkovChain
 from graphseq.models.graph.srgnn import SRGNN
-from graphseq.models.use import persistence
+from graphseq.models.use import persistence, rounding
 from graphseq.models.use.persistence import load
+from graphseq.models.use.rounding import rounded_model
 
 TRAIN = [["a", "b", "a", "c"], ["b", "c"], ["d"]]
 
@@ -319,3 +320,70 @@ def test_load_file_that_is_missing_is_named(tmp_path: Path, markov: MarkovChain,
     (tmp_path / "model" / name).unlink()
     with pytest.raises(ValueError, match=f"{name} is missing"):
         load(tmp_path / "model")
+
+
+@pytest.mark.parametrize(("precision", "most"), [("float16", 2.0**-11), ("int8", 0.5 / 127)])
+def test_weights_with_fewer_bits_come_back_rounded_and_biases_exact(
+    precision: Any, most: float, tmp_path: Path
+) -> None:
+    torch.manual_seed(0)
+    model = SRGNN(300, 32)
+    with torch.no_grad():
+        model.items.weight[7] = 0
+        model.items.weight[8] *= 1_000
+    model.save(tmp_path / "exact")
+    model.save(tmp_path / "small", precision=precision)
+    loaded = load(tmp_path / "small")
+    for name, value in model.state_dict().items():
+        found = loaded.state_dict()[name]
+        assert found.dtype == value.dtype
+        if value.dim() < 2:
+            assert torch.equal(found, value)
+            continue
+        largest = value.flatten(1).abs().amax(1, keepdim=True)
+        assert ((found - value).abs() <= most * largest * 1.001).all()
+        assert not torch.equal(found, value)
+    sizes = [(tmp_path / each / persistence.WEIGHTS).stat().st_size for each in ("exact", "small")]
+    assert sizes[1] < (0.55 if precision == "float16" else 0.33) * sizes[0]
+    whole = rounded_model(model, precision)
+    for name, value in whole.state_dict().items():
+        assert torch.equal(value, loaded.state_dict()[name])
+    loaded.save(tmp_path / "again", precision=precision)  # rounding twice is rounding once
+    for name, value in load(tmp_path / "again").state_dict().items():
+        assert torch.allclose(value, loaded.state_dict()[name], rtol=1e-6, atol=0)
+
+
+def test_counts_are_exact_at_any_precision(markov: MarkovChain, tmp_path: Path) -> None:
+    markov.save(tmp_path / "small", precision="int8")
+    loaded = load(tmp_path / "small")
+    for name, value in markov.state_dict().items():
+        assert torch.equal(loaded.state_dict()[name], value)
+
+
+@pytest.mark.parametrize(
+    ("precision", "value"), [("float16", 1e6), ("int8", float("inf")), ("float16", float("nan"))]
+)
+def test_number_that_a_precision_cannot_hold_is_refused_before_anything_is_written(
+    precision: Any, value: float, tmp_path: Path
+) -> None:
+    model = SRGNN(5, 4)
+    with torch.no_grad():
+        model.items.weight[2, 1] = value
+    with pytest.raises(ValueError, match=r"items\.weight has a number that precision='(flo|int)"):
+        model.save(tmp_path / "m", precision=precision)
+    assert not (tmp_path / "m").exists()
+    with pytest.raises(ValueError, match="precision is"):
+        model.save(tmp_path / "m", precision="int4")
+
+
+def test_rounded_weights_that_are_missing_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def forgets_scales(weights: dict[str, Tensor], precision: Any) -> Any:
+        kept, rounded = rounding.in_precision(weights, precision)
+        return {name: each for name, each in kept.items() if "#" not in name}, rounded
+
+    monkeypatch.setattr(persistence, "in_precision", forgets_scales)
+    SRGNN(5, 4).save(tmp_path / "m", precision="int8")
+    with pytest.raises(ValueError, match=r"rounded weights does not fit: '.*weight#scale'"):
+        load(tmp_path / "m")
