@@ -60,6 +60,10 @@ STREAMS = {
     "relations": 54,
     "explanation": 55,
     "fusion_cases": 60,
+    "calibrated": 61,
+    "reranked": 62,
+    "reranked_order": 63,  # seed, epoch
+    "reranked_dropout": 64,  # seed, epoch
 }
 """Name -> the number that tells a stream from all others. A number is never used again."""
 

@@ -46,7 +46,6 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--channels", type=int, default=16, help="of the small GRU4Rec")
     parser.add_argument("--epochs", type=int, default=8, help="of the small GRU4Rec")
     parser.add_argument("--weight", type=float, default=2.0, help="of the teacher's loss")
-    parser.add_argument("--temperature", type=float, default=1.0)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--out", type=Path, required=True)
     options = parser.parse_args(argv)
@@ -62,6 +61,7 @@ def main(argv: list[str] | None = None) -> None:
     gs.fit(neighbors, split.train, progress=False)
     teacher = gs.models.Ensemble.from_models([large, neighbors], fusion="scores")
     teacher.learn_weights(split.validation)
+    temperature = gs.training.temperature_of(teacher, split.validation)
     asked = [session[:-1] for session in split.test.to_lists() if len(session) > 1][:300]
 
     def student(seed: int, *auxiliary: gs.training.Auxiliary) -> SessionModel:
@@ -99,9 +99,12 @@ def main(argv: list[str] | None = None) -> None:
     add("srgnn alone", large)
     for seed in options.seeds:
         add(f"gru4rec of {options.channels} channels", student(seed), seed)
-        lesson = gs.training.Distillation(teacher, options.weight, temperature=options.temperature)
+        lesson = gs.training.Distillation(teacher, options.weight, temperature=temperature)
         add(f"gru4rec of {options.channels} channels, distilled", student(seed, lesson), seed)
-    add("table of the teacher", gs.serving.distill_table(teacher, split.train))
+    add(
+        "table of the teacher",
+        gs.serving.distill_table(teacher, split.train, temperature=temperature),
+    )
     counted = gs.models.MODELS["sequential_rules"](split.num_items)
     gs.fit(counted, split.train, progress=False)
     add("table, counted", counted)

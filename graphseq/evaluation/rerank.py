@@ -36,6 +36,7 @@ def evaluate_reranker(
     sessions: Sessions,
     *,
     num_candidates: int = 100,
+    place_weight: float = 0.0,
     ks: int | Iterable[int] = (5, 10, 20),
     batch_size: int = 512,
     exclude_seen: bool = False,
@@ -56,6 +57,8 @@ def evaluate_reranker(
         retriever: Any model with the same items; it chooses the candidates.
         sessions: A part of a split; recoded to the models' vocabulary.
         num_candidates: Candidates per case; all items if there are fewer.
+        place_weight: What the log of a candidate's place in the retriever's list takes from the
+            ranker's score, as :func:`~graphseq.serving.fit_reranker` learns it.
         ks, batch_size, exclude_seen, cluster, device: As in ``evaluate``.
         seed: Seed of the random tie breaking.
 
@@ -102,7 +105,12 @@ def evaluate_reranker(
                 order = ranker.score(batch, candidates[part].to(ranker.device)).to(hits.device)
                 number = case[part.cpu().numpy()]
                 _refuse_nan(order)
-                same = _equal(ranker, first, order, candidates[part], hits[part])
+                if place_weight:
+                    place = torch.arange(1, order.size(1) + 1, device=order.device)
+                    order = order - place_weight * place.to(order.dtype).log()
+                same = _equal(
+                    ranker, None if place_weight else first, order, candidates[part], hits[part]
+                )
                 better[number], tied[number] = _places(order, hits[part], present[part], same)
     better[better < 0] = ranker.num_items
     places = {"better": better, "tied": tied}

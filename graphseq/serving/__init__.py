@@ -26,6 +26,7 @@ from graphseq.serving.persistence import load, load_recommender
 from graphseq.serving.prompting import PromptRecommender, PromptUsage
 from graphseq.serving.recommender import Recommender
 from graphseq.serving.report import ServingReport, serving_report
+from graphseq.serving.reranking import fit_reranker
 from graphseq.serving.scoring import Scored, score_log
 from graphseq.serving.stores import (
     LMDBStore,
@@ -71,6 +72,7 @@ __all__ = [
     "build_index",
     "distill_table",
     "export_onnx",
+    "fit_reranker",
     "fusion_weights",
     "load",
     "load_index",

@@ -46,7 +46,8 @@ def distill_table(
         teacher: A fitted model of any family.
         sessions: The training sessions; histories are those before their targets.
         k: Items per list.
-        temperature: T; scores that are no logits need one that fits their range.
+        temperature: T; scores that are no logits need the one that
+            :func:`~graphseq.training.temperature_of` finds.
 
     Returns:
         A model of the same items that scores by the list of the last click, and saves and loads

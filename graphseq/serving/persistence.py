@@ -56,6 +56,7 @@ def load_recommender(folder: str | PathLike[str], *, rules: Rules | None = None)
             retrievers=[part(f"retriever_{n}") for n in range(len(header["weights"]) - 1)],
             weights=header["weights"],
             reranker=part("reranker") if header["reranker"] else None,
+            place_weight=header.get("place_weight", 0.0),
             diversity=header["diversity"],
             rules=rules,
             cache=None if kept is None else AnswerCache(**kept),

@@ -57,6 +57,9 @@ class Recommender:
         retrievers: Further models of the same items, whose candidates are merged.
         weights: Weight of the model and of each retriever in the merging; ``None``: 1 each.
         reranker: A model of the same items that orders the candidates.
+        place_weight: What the log of a candidate's place in the first stage takes from the
+            reranker's score, as :func:`~graphseq.serving.fit_reranker` learns it; 0: the
+            reranker alone decides.
         filters: ``{"allow": items, "exclude": items}``, in force for every call, in any form that
             ``allow=`` of :func:`graphseq.recommend` takes.
         diversity: 0..1, how much an item loses by being close to one above it; see
@@ -79,6 +82,7 @@ class Recommender:
         retrievers: Sequence[SessionModel] = (),
         weights: Sequence[float] | None = None,
         reranker: SessionModel | None = None,
+        place_weight: float = 0.0,
         filters: Mapping[str, Items] | None = None,
         diversity: float = 0.0,
         rules: Rules | None = None,
@@ -92,6 +96,7 @@ class Recommender:
         self.retrievers = list(retrievers)
         self.weights = [1.0] * (1 + len(self.retrievers)) if weights is None else list(weights)
         self.reranker = reranker
+        self.place_weight = float(place_weight)
         self.diversity = float(diversity)
         self.rules = rules
         self.cache = cache
@@ -127,6 +132,8 @@ class Recommender:
         self._watch = Watch(self.model, *self.retrievers, *others)
 
     def _check(self) -> None:
+        if not 0 <= self.place_weight < np.inf:
+            raise ValueError(f"place_weight must be at least 0, got {self.place_weight}.")
         if not 0 <= self.diversity <= 1:
             raise ValueError(f"diversity must lie in 0..1, got {self.diversity}.")
         if len(self.weights) != 1 + len(self.retrievers):
@@ -304,7 +311,8 @@ class Recommender:
         index = -1 if self.index is None else self.index.revision
         catalog = self.model.catalog
         delisted = b"" if catalog is None else catalog.delisted.tobytes()
-        settings = (*self.weights, self.diversity, self.candidates, self._changes, self._filters)
+        settings: tuple[Any, ...] = (*self.weights, self.place_weight, self.diversity)
+        settings += (self.candidates, self._changes, self._filters)
         shared = (self._identity, revision, version, index, delisted, settings, k)
         keys: list[tuple[Any, ...]] = [
             (*shared, asked.key(row)) for row in range(asked.queries.size)
@@ -327,7 +335,7 @@ class Recommender:
             found = self._retrieved(asked, depth, vectors)
         if self.reranker is not None:
             with self._timed("reranking"):
-                found = reranked(self.reranker, asked, found)
+                found = reranked(self.reranker, asked, found, self.place_weight)
         if self.diversity:
             with self._timed("diversity"):
                 found = diversify(
@@ -412,6 +420,7 @@ class Recommender:
                 "index": index is not None,
                 "reranker": self.reranker is not None,
                 "weights": [float(weight) for weight in self.weights],
+                "place_weight": self.place_weight,
                 "diversity": self.diversity,
                 "candidates": self.candidates,
                 "rules": self.rules is not None,

@@ -3,7 +3,16 @@
 from __future__ import annotations
 
 from graphseq.data.storage import FolderKind
-from graphseq.data.storage.rules import flag, list_of, number, optional, record, text, whole
+from graphseq.data.storage.rules import (
+    absent_or,
+    flag,
+    list_of,
+    number,
+    optional,
+    record,
+    text,
+    whole,
+)
 from graphseq.models.use.persistence import MODEL
 from graphseq.serving.indexes import INDEX
 
@@ -18,6 +27,7 @@ RECOMMENDER = FolderKind(
         "index": flag(),
         "reranker": flag(),
         "weights": list_of(number()),
+        "place_weight": absent_or(number(0)),  # not in older folders
         "diversity": number(0, 1),
         "candidates": whole(1),
         "rules": flag(),

@@ -14,14 +14,24 @@ from graphseq.models.use.inference import inference
 from graphseq.serving.candidates import Candidates
 from graphseq.serving.item_vectors import Floats
 from graphseq.serving.queries import Asked
+from graphseq.serving.reranking import with_places
 from graphseq.serving.retrieval import check_scores
 
 Rules = Callable[[pd.DataFrame], pd.DataFrame]
 """Frame of ``session``, ``item``, ``score`` -> the rows of it to keep, in the order to keep."""
 
 
-def reranked(model: SessionModel, asked: Asked, found: Candidates) -> Candidates:
-    """The candidates in the order of a model's scores, where a session has a known item."""
+def reranked(
+    model: SessionModel, asked: Asked, found: Candidates, place_weight: float = 0.0
+) -> Candidates:
+    """The candidates in the order of a model's scores, where a session has a known item.
+
+    Args:
+        model: The second stage.
+        asked: The sessions.
+        found: What the first stage found, best first.
+        place_weight: What the log of a candidate's place there takes from its score.
+    """
     batch, answered = asked.queries.batch(0, asked.queries.size)
     if batch is None or found.items.shape[1] == 0:
         return found
@@ -30,7 +40,8 @@ def reranked(model: SessionModel, asked: Asked, found: Candidates) -> Candidates
         wanted = torch.from_numpy(found.items[answered]).clamp(min=0).to(model.device)
         given = model.score(batch.to(model.device), wanted)
         check_scores(model, given)
-        scores[answered] = given.cpu().double().numpy()
+        given = with_places(given.cpu().double(), place_weight)
+        scores[answered] = given.numpy()
     return found.rescored(scores)
 
 

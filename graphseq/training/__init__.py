@@ -10,7 +10,7 @@ from graphseq.training.negatives.sampler import NegativeSampler
 from graphseq.training.objectives.auxiliary import Auxiliary, Step
 from graphseq.training.objectives.auxiliary_heads import DwellTime, NextFeature
 from graphseq.training.objectives.contrastive import Contrastive, info_nce
-from graphseq.training.objectives.distillation import Distillation
+from graphseq.training.objectives.distillation import Distillation, temperature_of
 from graphseq.training.objectives.loss_choice import LOSSES, CrossEntropy, SampledLoss
 from graphseq.training.objectives.objective import Objective
 from graphseq.training.relations import relation_vectors
@@ -39,4 +39,5 @@ __all__ = [
     "info_nce",
     "losses",
     "relation_vectors",
+    "temperature_of",
 ]

@@ -17,6 +17,9 @@ FILE = "index.faiss"
 POINTS_PER_CENTRE = 39
 """Vectors that k-means wants per centre: with fewer FAISS warns, and takes minutes over it."""
 
+MOST_PER_CENTRE = 64
+"""Vectors per list from which its centre is learned: more take longer and find hardly more."""
+
 FEWEST_BITS, MOST_BITS = 4, 8
 """Bits of a code, of which FAISS learns two to that power."""
 
@@ -181,6 +184,12 @@ class FaissInverted(FaissIndex):
             1, int(min(4 * len(rows) ** 0.5, len(rows) / POINTS_PER_CENTRE, self.most_lists))
         )
 
+    def _made(self, width: int, factory: str) -> Any:
+        """The index of FAISS of this description."""
+        index = self._faiss.index_factory(width, factory, self._faiss.METRIC_INNER_PRODUCT)
+        self._faiss.extract_index_ivf(index).cp.max_points_per_centroid = MOST_PER_CENTRE
+        return index
+
     def _num_probes(self, lists: int) -> int:
         return min(self.probes or max(8, lists // self.share_probed), lists)
 
@@ -214,8 +223,7 @@ class FaissIVFPQ(FaissInverted):
         code_bytes = self.code_bytes or max(1, self.width // 4)
         width = -(-self.width // code_bytes) * code_bytes  # a multiple, the rest is zeros
         bits = min(MOST_BITS, int(np.log2(len(rows) / POINTS_PER_CENTRE)))
-        factory = f"IVF{self._num_lists(rows)},PQ{code_bytes}x{bits}"
-        return self._faiss.index_factory(width, factory, self._faiss.METRIC_INNER_PRODUCT)
+        return self._made(width, f"IVF{self._num_lists(rows)},PQ{code_bytes}x{bits}")
 
     def _parameters(self, selector: Any, k: int) -> Any:
         probes = self._num_probes(self._index.nlist)
@@ -239,7 +247,7 @@ class FaissRefined(FaissInverted):
     """
 
     kind: ClassVar[str] = "faiss_refined"
-    most_lists: ClassVar[float] = 4_096.0
+    most_lists: ClassVar[float] = 2_048.0
     share_probed: ClassVar[int] = 32
 
     def __init__(
@@ -256,7 +264,7 @@ class FaissRefined(FaissInverted):
     def _empty(self, rows: Floats) -> Any:
         codes = -(-self.width // 2)  # one for every two numbers
         factory = f"IVF{self._num_lists(rows)},PQ{codes}x{FEWEST_BITS}fs,Refine(SQ8)"
-        return self._faiss.index_factory(2 * codes, factory, self._faiss.METRIC_INNER_PRODUCT)
+        return self._made(2 * codes, factory)
 
     def _parameters(self, selector: Any, k: int) -> Any:
         lists = self._faiss.extract_index_ivf(self._index).nlist

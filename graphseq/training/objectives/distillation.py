@@ -4,17 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import numpy as np
 import torch
 from torch import Tensor
+from torch.nn.functional import cross_entropy
 from torch_geometric.data import Batch
 
 from graphseq.arguments import whole
+from graphseq.data.graphs.dataset import SessionGraphDataset
 from graphseq.data.graphs.session_graph import build_session_graphs
 from graphseq.data.sessions.sessions import Sessions
+from graphseq.evaluation.inputs import read_inputs
 from graphseq.models.base import SessionModel
 from graphseq.models.use.inference import inference
 from graphseq.models.use.recommend import item_vocabulary
 from graphseq.nn.ragged import ragged_range
+from graphseq.random import stream
 from graphseq.training.losses.distillation import kl_distillation
 from graphseq.training.objectives.auxiliary import Auxiliary, Step
 
@@ -26,19 +31,19 @@ class Distillation(Auxiliary):
     r"""What a fitted teacher says of its best items, for every click of a batch.
 
     .. math::
-        L = T^2 \sum_{j \in \mathrm{top}} p_j \log \frac{p_j}{q_j}
+        L = \sum_{j \in \mathrm{top}} p_j \log \frac{p_j}{q_j}, \qquad
+        p = \mathrm{softmax}(\hat r / T), \quad q = \mathrm{softmax}(r)
 
-    with the softmax of the teacher's scores and of the student's over the teacher's ``top`` items,
-    both divided by T (:func:`~graphseq.training.losses.kl_distillation`). The loss of the next item
-    teaches the order of all others. The teacher may be any family, an
+    over the teacher's ``top`` items, with its scores :math:`\hat r` and the student's r. The loss
+    of the next item teaches the order of all others. The teacher may be any family, an
     :class:`~graphseq.models.Ensemble` of several too. It reads each click's session up to there, so
     that it costs one of its answers per target and epoch.
 
     Args:
         teacher: A fitted model of the same items; it stays as it is.
         weight: Beside the loss of the next item.
-        temperature: T. Scores that are no logits, as those of neighbors, need one that
-            fits their range.
+        temperature: T. Scores that are no logits, as those of neighbors or of an ensemble,
+            need one that makes probabilities of them: :func:`temperature_of` finds it.
         top: Items per click that are compared.
         name: In the history.
 
@@ -85,7 +90,7 @@ class Distillation(Auxiliary):
     def forward(self, step: Step) -> Tensor:
         items, scores = self.best(step.batch, step.click)  # [n, top] each
         own = step.model.items.scores(step.vectors, items)
-        return kl_distillation(own, scores.to(own.dtype), self.temperature)
+        return kl_distillation(own, scores.to(own.dtype) / self.temperature)
 
     def best(self, batch: Batch, click: Tensor) -> tuple[Tensor, Tensor]:
         """The teacher's best items and their scores after these clicks, [n, top] each.
@@ -109,6 +114,49 @@ class Distillation(Auxiliary):
         # Copies outside of inference mode, whose tensors no gradient may pass.
         items = torch.cat([each.indices for each in parts]).clone()
         return items, torch.cat([each.values for each in parts]).clone()
+
+
+def temperature_of(
+    teacher: SessionModel, sessions: Sessions, *, max_cases: int = 2_000, seed: int = 0
+) -> float:
+    r"""The temperature at which the softmax of a model's scores is closest to what happens.
+
+    .. math::
+        T = \arg\min_T -\sum_i \log \mathrm{softmax}(\hat r_i / T)_{y_i}
+
+    found to a tenth of itself between 0.001 and 1,000.
+
+    Args:
+        teacher: A fitted model of any family.
+        sessions: Sessions with targets that it did not learn from, as ``split.validation``.
+        max_cases: Targets looked at; where there are more, so many are drawn.
+        seed: Seed of that draw.
+
+    Raises:
+        ValueError: If the teacher finds none of the targets possible.
+    """
+    _, recoded = read_inputs(teacher, sessions)
+    dataset = SessionGraphDataset(recoded)
+    drawn = np.arange(len(dataset))
+    if len(drawn) > whole("max_cases", max_cases):
+        drawn = np.sort(stream("calibrated", seed).choice(len(drawn), max_cases, replace=False))
+    tried = torch.logspace(-3, 3, 146, dtype=torch.double)  # each a tenth above the one before
+    losses, number = torch.zeros_like(tried), 0
+    rows = max(1, MOST_SCORES // teacher.num_items)
+    with inference(teacher):
+        for start in range(0, len(drawn), rows):
+            batch = dataset.batch(drawn[start : start + rows]).to(teacher.device)
+            scores, target = teacher.score(batch).cpu().double(), batch.y.cpu()
+            known = (target >= 0).nonzero().view(-1)
+            known = known[scores[known, target[known]] > -torch.inf]
+            scores, target = scores[known], target[known]
+            number += len(known)
+            for place, temperature in enumerate(tried.tolist()):
+                scaled = scores / temperature
+                losses[place] += cross_entropy(scaled, target, reduction="sum")
+    if number == 0:
+        raise ValueError(f"{type(teacher).__name__} finds no target of these sessions possible.")
+    return float(tried[losses.argmin()])
 
 
 def _until(batch: Batch, click: Tensor, rows: int) -> Iterator[Batch]:

@@ -11,7 +11,7 @@ import graphseq as gs
 from graphseq.data.graphs.dataset import SessionGraphDataset
 from graphseq.data.graphs.session_graph import build_session_graphs
 from graphseq.models import GRU4Rec, SASRec, SequentialRules, SessionModel
-from graphseq.training import Distillation
+from graphseq.training import Distillation, temperature_of
 from graphseq.training.losses import kl_distillation
 from graphseq.training.objectives.auxiliary import read_step
 
@@ -43,7 +43,8 @@ def test_loss_compares_each_prefix_with_what_the_teacher_says_of_it(samples: Any
     batch = SessionGraphDataset(sessions(), samples).batch(range(6))
     step = read_step(student, batch, (0, 0))
     loss = Distillation(teacher, temperature=2.0, top=top)(step)
-    histories = [part[:end] for part in LISTS for end in range(1, len(part))]
+    coded = [sessions().vocabulary.encode(part).tolist() for part in LISTS]
+    histories = [part[:end] for part in coded for end in range(1, len(part))]
     if samples == "prefixes":
         histories = histories[:6]
     rows = []
@@ -52,8 +53,8 @@ def test_loss_compares_each_prefix_with_what_the_teacher_says_of_it(samples: Any
         with torch.no_grad():
             given, own = teacher.score(one), student.score(one)
         best = given.topk(min(top, NUM_ITEMS)).indices
-        rows.append(kl_distillation(own.gather(1, best), given.gather(1, best), 2.0))
-    assert loss.item() == pytest.approx(torch.stack(rows).mean().item(), rel=1e-5)
+        rows.append(kl_distillation(own.gather(1, best), given.gather(1, best) / 2))
+    assert loss.item() == pytest.approx(torch.stack(rows).mean().item(), rel=1e-4)
     assert loss.requires_grad
 
 
@@ -71,6 +72,24 @@ def test_student_comes_close_to_its_teacher_which_stays_as_it_was() -> None:
     assert found[1] < 0.3 * found[0]
     for name, value in teacher.state_dict().items():
         assert torch.equal(value, before[name])
+
+
+@pytest.mark.parametrize("scale", [0.05, 1.0, 40.0])
+def test_temperature_makes_probabilities_of_scores_of_any_scale(scale: float) -> None:
+    torch.manual_seed(0)
+    share = torch.tensor([0.5, 0.3, 0.15, 0.05])
+    drawn = torch.multinomial(share, 3_000, replacement=True).tolist()
+    log = gs.Sessions.from_lists([[0, 1, 2, 3], *([0, item] for item in drawn)])
+
+    class Fixed(gs.models.SessionModel):
+        scores_by_table = False
+
+        def score(self, batch: Any, items: Any = None) -> torch.Tensor:
+            return (scale * share.log()).expand(batch.num_graphs, -1)
+
+    model = Fixed(4)
+    model.attach(log.catalog())
+    assert temperature_of(model, log) == pytest.approx(scale, rel=0.12)
 
 
 def test_wrong_arguments_of_distillation_are_refused() -> None:
