@@ -51,6 +51,8 @@ def main(argv: list[str] | None = None) -> None:
     options = parser.parse_args(argv)
     options.out.mkdir(parents=True, exist_ok=True)
     split = part_of(options.dataset, options.root)
+    validation = split.validation
+    assert validation is not None  # parts have one
     benchmark = Benchmark.start("experiments.benchmarks.distilled", argv, options.dataset)
     path = options.out / "distilled.json"
     settings = Settings.for_dataset(options.dataset)
@@ -60,8 +62,8 @@ def main(argv: list[str] | None = None) -> None:
     neighbors = gs.models.MODELS["vstan"](split.num_items)
     gs.fit(neighbors, split.train, progress=False)
     teacher = gs.models.Ensemble.from_models([large, neighbors], fusion="scores")
-    teacher.learn_weights(split.validation)
-    temperature = gs.training.temperature_of(teacher, split.validation)
+    teacher.learn_weights(validation)
+    temperature = gs.training.temperature_of(teacher, validation)
     asked = [session[:-1] for session in split.test.to_lists() if len(session) > 1][:300]
 
     def student(seed: int, *auxiliary: gs.training.Auxiliary) -> SessionModel:

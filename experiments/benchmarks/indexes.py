@@ -60,7 +60,7 @@ def trained(split: gs.Split) -> gs.models.SessionModel:
     return model
 
 
-def grown(model: gs.models.GRU4Rec, num_items: int, seed: int = 0) -> gs.models.GRU4Rec:
+def grown(model: gs.models.SessionModel, num_items: int, seed: int = 0) -> gs.models.SessionModel:
     """The same model with further items, up to ``num_items``, where trained ones lie.
 
     The rows of the trained items come first and keep their ids; the others have ids of their own.

@@ -47,7 +47,7 @@ CONNECTIONS = 64
 
 MILLION_RATE = 300.0
 
-HNSW = {"neighbors": 16, "ef_build": 100, "ef_search": 128}
+MILLION_INDEX = "faiss_refined"
 
 PEERS = {"litestar": "litestar", "FastAPI": "fastapi", "dense SR-GNN on litestar": "dense"}
 """Servers beside us by what they are called, and their makers in peers.py."""
@@ -101,9 +101,14 @@ def random_model(
     """A model of random weights over items 0..num_items-1."""
     torch.manual_seed(0)
     model = gs.models.MODELS[name](num_items, hidden_channels=hidden_channels, **settings).eval()
-    counts = np.ones(num_items, dtype=np.int64)
-    model.attach(Catalog(Vocabulary.from_unique(pd.RangeIndex(num_items)), counts))
+    model.attach(random_catalog(num_items))
     return model
+
+
+def random_catalog(num_items: int) -> Catalog:
+    """Items 0..num_items-1, clicked once each."""
+    counts = np.ones(num_items, dtype=np.int64)
+    return Catalog(Vocabulary.from_unique(pd.RangeIndex(num_items)), counts)
 
 
 def session_of(number: int) -> int:
@@ -244,16 +249,28 @@ def clicks_over(num_items: int) -> Callable[[int], bytes]:
     return lambda number: click_of(session_of(number), items[number % len(items)])
 
 
-def make_million(folder: Path) -> None:
-    """A recommender of a million items in groups, with a graph index; minutes to build."""
-    model = random_model("gru4rec", MILLION, embedding="separate")
-    generator = torch.Generator().manual_seed(0)
-    middles = torch.randn(CLUSTERS, 100, generator=generator)
-    rows = middles.repeat(MILLION // CLUSTERS, 1)
-    rows += SPREAD * torch.randn(rows.shape, generator=generator)
-    with torch.no_grad():
-        model.items.weight.copy_(rows / 10)
-    Recommender(model, index=gs.serving.build_index(model, "faiss_hnsw", **HNSW)).save(folder)
+def make_million(folder: Path, trained: Path | None = None) -> None:
+    """A recommender of a million items and its index, in a minute or two.
+
+    Args:
+        folder: To make.
+        trained: Folder of a trained GRU4Rec, whose items the million lie among; ``None``: random
+            weights, and items in groups.
+    """
+    if trained is not None:
+        from experiments.benchmarks.indexes import grown
+
+        model = grown(gs.load(trained), MILLION)
+        model.attach(random_catalog(MILLION))
+    else:
+        model = random_model("gru4rec", MILLION)
+        generator = torch.Generator().manual_seed(0)
+        middles = torch.randn(CLUSTERS, 100, generator=generator)
+        rows = middles.repeat(MILLION // CLUSTERS, 1)
+        rows += SPREAD * torch.randn(rows.shape, generator=generator)
+        with torch.no_grad():
+            model.items.weight.copy_(rows / 10)
+    Recommender(model, index=MILLION_INDEX).save(folder)
 
 
 def found_of_exact(recommender: Recommender, queries: int = 200) -> float:
@@ -312,6 +329,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--short", type=float, default=20.0, help="length of the others")
     parser.add_argument("--rate", type=float, default=500.0, help="requests per second")
     parser.add_argument("--million", type=Path, help="folder of the recommender of a million items")
+    parser.add_argument("--trained", type=Path, help="folder of a trained GRU4Rec for it")
     parser.add_argument("--root", default=None, help="folder of the data sets")
     parser.add_argument("--repeats", type=int, default=2_000, help="single calls in process")
     parser.add_argument("--out", type=Path, required=True)
@@ -341,9 +359,9 @@ def main(argv: list[str] | None = None) -> None:
             add(server="graphseq", model=name, items=ITEMS, index="exact", store=store, **row)
         if options.million is not None:
             if not options.million.exists():
-                make_million(options.million)
+                make_million(options.million, options.trained)
             row = of_service(options.million, "memory", MILLION, MILLION_RATE, 2 * options.short)
-            about = {"model": "gru4rec", "items": MILLION, "index": "faiss_hnsw"}
+            about = {"model": "gru4rec", "items": MILLION, "index": MILLION_INDEX}
             add(server="graphseq", **about, store="memory", **row)
             began = time.perf_counter()
             recommender = gs.load(options.million)

@@ -91,6 +91,8 @@ def through_index(
                 return score_vectors(model, asked, k, vectors)
             return score_all(model, asked, k)
         depth = int(min(len(index), np.ceil(2 * depth / share)))
+    if index.rounds:  # the best by the model's own scores may be a little further down
+        depth *= 2
     depth = max(1, min(depth, len(index)))
     parts = []
     with inference(model):

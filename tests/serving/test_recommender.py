@@ -384,6 +384,16 @@ def test_recommender_with_fewer_bits_answers_as_its_rounded_model(
     made.index.check_version(world.neural)  # what was saved stays as it was
 
 
+def test_rounded_scores_of_an_index_lose_hardly_an_item_of_the_model(world: Any) -> None:
+    exact = Recommender(world.neural).recommend(world.lists, 10)
+    index = build_index(world.neural, "faiss_sq8")
+    bare = [index.search(np.zeros((1, 17)), 10)[0].shape, (1, 10)]
+    assert bare[0] == bare[1]  # whoever searches the index gets what was asked for
+    found = Recommender(world.neural, index=index).recommend(world.lists, 10)
+    pairs = [zip(ids(a), ids(b), strict=True) for a, b in zip(found, exact, strict=True)]
+    assert np.mean([one == other for pair in pairs for one, other in pair]) > 0.999
+
+
 def test_index_with_foreign_items_is_not_built_again(world: Any, tmp_path: Path) -> None:
     made = Recommender(world.neural, index="exact")
     assert made.index is not None

@@ -54,10 +54,13 @@ class Index(ABC):
     Class attributes:
         kind: Its name in :data:`graphseq.serving.INDEXES`.
         package: The library behind it; ``None``: none beside graphseq's own.
+        rounds: Whether its scores are of rounded numbers. A recommender then asks for twice as
+            many items, and keeps the best by the model's own scores.
     """
 
     kind: ClassVar[str]
     package: ClassVar[str | None] = None
+    rounds: ClassVar[bool] = False
 
     def __init__(self, vectors: ItemVectors) -> None:
         self.width = vectors.rows.shape[1]

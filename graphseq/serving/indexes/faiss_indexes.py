@@ -101,6 +101,7 @@ class FaissScalar(FaissIndex):
     """All inner products with numbers of eight bits, scaled per column: a quarter of the memory."""
 
     kind: ClassVar[str] = "faiss_sq8"
+    rounds: ClassVar[bool] = True
 
     def _empty(self, rows: Floats) -> Any:
         return self._faiss.IndexScalarQuantizer(
@@ -154,6 +155,7 @@ class FaissInverted(FaissIndex):
         **sizes: Further sizes by name; ``None``: chosen by the number of items.
     """
 
+    rounds: ClassVar[bool] = True
     most_lists: ClassVar[float] = float("inf")
     share_probed: ClassVar[int] = 8
 

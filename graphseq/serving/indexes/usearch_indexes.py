@@ -117,6 +117,7 @@ class USearchInt8(USearchIndex):
     """
 
     kind: ClassVar[str] = "usearch_i8"
+    rounds: ClassVar[bool] = True
     number: ClassVar[Literal["f32", "i8"]] = "i8"
 
     def _build(self, rows: Floats) -> None:
