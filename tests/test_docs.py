@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from experiments.lib.diagrams import DIAGRAMS
 from experiments.lib.tables import page_of
 from graphseq.models import MODELS
 
@@ -43,6 +44,14 @@ def test_page_of_a_model_explains_every_argument(name):
     listed = {argument for cell in named for argument in re.findall(r"`(\w+)`", cell)}
     parameters = list(inspect.signature(MODELS[name].__init__).parameters)[1:]
     assert [argument for argument in parameters if argument not in listed] == []
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_page_of_a_model_shows_a_diagram_that_a_script_draws(name):
+    stem = page_of(name).stem
+    assert f"](../images/models/{stem}.svg)" in page(name)
+    assert (PAGES.parent / "images" / "models" / f"{stem}.svg").exists()
+    assert stem in DIAGRAMS
 
 
 @pytest.mark.parametrize("page", sorted(PAGES.glob("*.md")), ids=lambda page: page.name)
