@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from scipy.stats import binomtest
 
 import graphseq as gs
 from experiments.lib.results import command, said
@@ -166,14 +167,13 @@ def causes_named(
     for rule, hits in found.items():
         if hits:
             named, chance = np.array(hits, dtype=float).T
-            reach = 1.96 * named.std() / len(named) ** 0.5
-            ends = [float(named.mean() - reach), float(named.mean() + reach)]
+            low, high = binomtest(int(named.sum()), len(named)).proportion_ci(method="wilson")
             rows.append(
                 {
                     "rule": rule,
                     "cases": len(hits),
                     "named": float(named.mean()),
-                    "interval": ends,
+                    "interval": [low, high],
                     "chance": float(chance.mean()),
                 }
             )
@@ -204,7 +204,8 @@ def draw(results: dict[str, Any], path: Path) -> None:
         ax.spines[["top", "right"]].set_visible(False)
     axes[0].set_ylabel("mean reciprocal rank of the item", fontsize=9.5, color=GRAY)
     axes[0].set_ylim(0, 1.03)
-    axes[-1].legend(frameon=False, fontsize=8.5)
+    handles, labels = axes[-1].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=4, frameon=False, fontsize=9)
     figure.suptitle("What is left of the first recommendation", fontsize=12, color=INK)
     save_figure(figure, path)
 
