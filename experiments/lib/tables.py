@@ -40,6 +40,7 @@ PAGES = (
     "docs/results/budget.md",
     "docs/results/habits.md",
     *(f"docs/results/{name}.md" for name in TABLES),
+    "docs/studies/causal.md",
     "docs/studies/cold_items.md",
     "docs/studies/exploration.md",
     "docs/studies/graph_ablation.md",

@@ -91,6 +91,9 @@ def main(argv: list[str] | None = None) -> None:
     benchmark.finish(options.out / "results.json")
 
 
+FROM_TITLES = "SASRec, first rows from titles"
+
+
 class Run(NamedTuple):
     """One model of one seed on the test part."""
 
@@ -146,24 +149,28 @@ def models(
     wanted = FEATURES[options.dataset] if options.titles is None else ["title_vector"]
     specs = gs.data.feature_specs(known, item=wanted)["item_features"]
     base = {"hidden_channels": 64, "num_layers": 1, "max_length": options.max_length}
-    sasrec = base
     number = known.num_items
     builds: dict[str, tuple[Callable[[], SessionModel], str]] = {
         "popularity": (lambda: gs.models.Popularity(number), "mean"),
         "markov": (lambda: gs.models.MarkovChain(number), "mean"),
         "content kNN": (lambda: gs.models.ContentKNN(number, specs), "mean"),
-        "SASRec, new rows: mean": (lambda: gs.models.SASRec(number, **sasrec), "mean"),
+        "SASRec, new rows: mean": (lambda: gs.models.SASRec(number, **base), "mean"),
         "SASRec, new rows: by features": (
-            lambda: gs.models.SASRec(number, **sasrec),
+            lambda: gs.models.SASRec(number, **base),
             "features",
         ),
         "SASRec with features": (
             lambda: gs.models.WithFeatures(
-                number, specs, feature_channels=32, id_dropout=0.3, arguments=sasrec
+                number, specs, feature_channels=32, id_dropout=0.3, arguments=base
             ),
             "features",
         ),
     }
+    if options.titles is not None:
+        builds[FROM_TITLES] = (
+            lambda: tell_by_titles(with_catalog(gs.models.SASRec(number, **base), known)),
+            "mean",
+        )
     grown: dict[str, SessionModel] = {}
     trained: SessionModel | None = None
     for name, (build, initial) in builds.items():
@@ -180,7 +187,27 @@ def models(
             gs.fit(trained, known, seed=seed, progress=False, **({} if counted else more))
         assert trained is not None
         grown[name] = gs.grow(trained, whole, initial=initial)
+        if name == FROM_TITLES:
+            tell_by_titles(grown[name], first=number)
     return grown
+
+
+def with_catalog(model: SessionModel, known: gs.Sessions) -> SessionModel:
+    model.attach(known.catalog(), known)
+    return model
+
+
+def tell_by_titles(model: SessionModel, *, first: int = 0) -> SessionModel:
+    """Gives items from a code on the vectors of their titles as rows, at the size of the others."""
+    assert model.catalog is not None
+    assert model.catalog.item_features is not None
+    table = model.items.weight
+    size = table[:first].norm(dim=1).mean() if first else table.norm(dim=1).mean()
+    told = np.stack(model.catalog.item_features["title_vector"].to_list())
+    with torch.no_grad():  # the first channels stand for the whole vector
+        rows = torch.from_numpy(told[first:, : table.size(1)])
+        table[first:] = size * torch.nn.functional.normalize(rows)
+    return model
 
 
 def row_of(

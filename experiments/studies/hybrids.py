@@ -1,4 +1,4 @@
-"""Hybrids against their parts: sequential, collaborative, content and knowledge graph.
+"""Hybrids against their parts: sequential, collaborative, content, knowledge graph, two tasks.
 
 All weights of fusions are learned on the validation part, all epochs are chosen on it; the test
 part is ranked once. Differences are to the best single part, clustered by user or session.
@@ -9,8 +9,9 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -23,7 +24,10 @@ from graphseq.evaluation.significance import mean_interval, paired_test
 from graphseq.models import SessionModel
 
 METRICS = ("unseen hr@10", "unseen ndcg@10")
-PARTS = ("sasrec", "ials", "content kNN")
+PARTS = ("sasrec", "ials", "lightgcn", "content kNN")
+
+TASK = {"uci-eshop": "colour", "beauty": "attributes", "toys": "attributes"}
+"""What the second task predicts of the next item, where it is not its genres."""
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -75,7 +79,9 @@ def models(split: gs.Split, options: argparse.Namespace, seed: int) -> Any:
     specs = gs.data.feature_specs(train, item=FEATURES[options.dataset])["item_features"]
     base = {"hidden_channels": 64, "num_layers": 1, "max_length": options.max_length}
 
-    def fitted(build: Callable[[], SessionModel], data: gs.Split = split) -> SessionModel:
+    def fitted(
+        build: Callable[[], SessionModel], data: gs.Split = split, **more: Any
+    ) -> SessionModel:
         torch.manual_seed(seed)
         model = build()
         if isinstance(model, gs.models.CountingModel):
@@ -91,47 +97,58 @@ def models(split: gs.Split, options: argparse.Namespace, seed: int) -> Any:
                 exclude_seen=True,
                 seed=seed,
                 progress=False,
+                **more,
             )
         return model
 
     sasrec = fitted(lambda: gs.models.SASRec(number, **base))
     ials = fitted(lambda: gs.models.IALS(number, 64, seed=seed))
+    lightgcn = fitted(lambda: gs.models.LightGCN(number, 64, seed=seed))
     content = fitted(lambda: gs.models.ContentKNN(number, specs))
     yield "sasrec", sasrec
     yield "ials", ials
+    yield "lightgcn", lightgcn
     yield "content kNN", content
-    for fusion in ("places", "scores"):
-        both = gs.models.Ensemble.from_models([sasrec, ials], fusion=fusion)
-        yield f"sasrec + ials, {fusion}", both.learn_weights(split.validation, exclude_seen=True)
-    three = gs.models.Ensemble.from_models([sasrec, ials, content], fusion="scores")
-    yield (
-        "sasrec + ials + content, scores",
-        three.learn_weights(split.validation, exclude_seen=True),
-    )
 
-    def initialized() -> SessionModel:
+    def together(*members: SessionModel, fusion: Literal["places", "scores"] = "scores") -> Any:
+        joined = gs.models.Ensemble.from_models(members, fusion=fusion)
+        return joined.learn_weights(split.validation, exclude_seen=True)
+
+    yield "sasrec + ials, places", together(sasrec, ials, fusion="places")
+    yield "sasrec + ials, scores", together(sasrec, ials)
+    yield "sasrec + lightgcn, scores", together(sasrec, lightgcn)
+    yield "sasrec + ials + content, scores", together(sasrec, ials, content)
+
+    def starting_at(factors: torch.Tensor) -> SessionModel:
         model = gs.models.SASRec(number, **base)
-        assert isinstance(ials, gs.models.IALS)
         with torch.no_grad():  # the factors, at the size of the weights that they replace
-            factors = ials.factors.float()
-            model.items.weight.copy_(factors * (0.02 / factors.std()))
+            model.items.weight.copy_(factors.float() * (0.02 / factors.std()))
         return model
 
-    yield "sasrec from ials factors", fitted(initialized)
+    for name, part in (("ials", ials), ("lightgcn", lightgcn)):
+        yield f"sasrec from {name} factors", fitted(partial(starting_at, part.factors))
     yield (
         "sasrec with features",
         fitted(lambda: gs.models.WithFeatures(number, specs, arguments=base)),
     )
-    graph = gs.data.knowledge_graph(train, specs)
-    vectors = gs.training.relation_vectors(graph, 32, seed=seed)
-    assert train.item_features is not None
-    table = train.item_features.assign(relations=list(vectors))
-    known = replace(split, train=replace(train, item_features=table))
-    of_graph = gs.data.feature_specs(known.train, item=["relations"])["item_features"]
     yield (
-        "sasrec with the knowledge graph (TransE)",
-        fitted(lambda: gs.models.WithFeatures(number, of_graph, arguments=base), known),
+        "sasrec and the next genres (multi-task)",
+        fitted(
+            lambda: gs.models.SASRec(number, **base),
+            auxiliary=[gs.training.NextFeature(TASK.get(options.dataset, "genres"), weight=0.2)],
+        ),
     )
+    graph = gs.data.knowledge_graph(train, specs)
+    assert train.item_features is not None
+    for method in ("transe", "rgcn"):
+        vectors = gs.training.relation_vectors(graph, 32, method=method, epochs=60, seed=seed)
+        table = train.item_features.assign(relations=list(vectors))
+        known = replace(split, train=replace(train, item_features=table))
+        of_graph = gs.data.feature_specs(known.train, item=["relations"])["item_features"]
+        yield (
+            f"sasrec with the knowledge graph ({method})",
+            fitted(partial(gs.models.WithFeatures, number, of_graph, arguments=base), known),
+        )
 
 
 if __name__ == "__main__":

@@ -37,7 +37,14 @@ def main(argv: list[str] | None = None) -> None:
     )
     parser.add_argument("--dataset", default="ml-100k", help="of the quality; 'none': cost alone")
     parser.add_argument("--root", help="folder of the data sets (default: $GRAPHSEQ_DATA)")
-    parser.add_argument("--lengths", nargs="+", type=int, default=[50, 200, 1000, 5000])
+    parser.add_argument("--lengths", nargs="*", type=int, default=[50, 200, 1000, 5000])
+    parser.add_argument(
+        "--models",
+        nargs="+",
+        default=sorted(MODELS),
+        choices=sorted(MODELS),
+        help="whose quality is measured",
+    )
     parser.add_argument("--max-length", type=int, default=200, help="clicks that SASRec sees")
     parser.add_argument("--epochs", type=int, default=30)
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1])
@@ -60,7 +67,8 @@ def main(argv: list[str] | None = None) -> None:
     if options.dataset != "none":
         with said():
             split = gs.load_split(options.dataset, root=options.root, validation=1)
-        for name, build in MODELS.items():
+        for name in options.models:
+            build = MODELS[name]
             for seed in options.seeds:
                 benchmark.add(**quality(name, build, split, options, seed))
                 benchmark.write(path)

@@ -41,6 +41,7 @@ from graphseq.models.features.bst import BST
 from graphseq.models.features.bst_ranker import BSTRanker
 from graphseq.models.hybrid.content_knn import ContentKNN
 from graphseq.models.hybrid.ials import IALS
+from graphseq.models.hybrid.lightgcn import LightGCN
 from graphseq.models.hybrid.ensemble import Ensemble
 # isort: on
 
@@ -73,6 +74,7 @@ __all__ = [
     "ItemFilter",
     "ItemKNN",
     "LRURec",
+    "LightGCN",
     "MarkovChain",
     "Popularity",
     "Recency",

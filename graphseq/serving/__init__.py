@@ -36,6 +36,7 @@ from graphseq.serving.stores import (
     StoreUnavailable,
     open_store,
 )
+from graphseq.serving.text_recommender import SentenceEncoder, TextRecommender
 
 __all__ = [
     "INDEXES",
@@ -63,9 +64,11 @@ __all__ = [
     "Reply",
     "Request",
     "Scored",
+    "SentenceEncoder",
     "ServingReport",
     "Store",
     "StoreUnavailable",
+    "TextRecommender",
     "USearchIndex",
     "USearchInt8",
     "VoyagerIndex",

@@ -66,6 +66,7 @@ class PromptRecommender:
 
     Raises:
         ValueError: If there is no title, the prompt lacks a place, or a number is out of range.
+        TypeError: If ``generate`` cannot be called.
     """
 
     titles: Mapping[Hashable, str]
@@ -80,6 +81,10 @@ class PromptRecommender:
     def __post_init__(self) -> None:
         if not self.titles:
             raise ValueError("A prompt recommender needs the titles of the items, and got none.")
+        if not callable(self.generate):
+            raise TypeError(
+                f"generate is a function from a prompt to a text, got {self.generate!r}."
+            )
         for place in ("{history}", "{k}"):
             if place not in self.prompt:
                 raise ValueError(f"The prompt has no place {place}.")

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import graphseq as gs
-from experiments.studies import cold_items, exploration
+from experiments.studies import causal, cold_items, contrastive, exploration
 
 
 def test_new_items_by_time_are_those_whose_first_click_is_latest():
@@ -38,3 +38,47 @@ def test_exploration_writes_regret_and_estimates_beside_the_truth(tmp_path):
     assert [row["policy"] for row in rows if "policy" in row] == list(exploration.POLICIES)
     assert all(0 < row["truth"] < 1 for row in rows if "truth" in row)
     assert (tmp_path / "regret.png").stat().st_size > 1000
+
+
+def test_contrastive_study_keeps_the_exact_loss_and_differs_in_the_term(tmp_path):
+    contrastive.main(
+        [
+            "--sessions",
+            "60",
+            "--epochs",
+            "1",
+            "--seeds",
+            "0",
+            "--angle",
+            "0.5",
+            "--out",
+            str(tmp_path),
+        ]
+    )
+    rows = json.loads((tmp_path / "results.json").read_text())["rows"]
+    assert [row["model"] for row in rows] == list(contrastive.terms(None))
+    assert {row["loss"] for row in rows} == {"exact"}
+    assert rows[0]["hr@10 beyond SASRec"] == "-"
+
+
+def test_planted_effect_of_a_click_is_the_rule_of_the_generator():
+    walks = gs.Sessions.from_lists([[1, 2, 3, 0], [4, 4, 2], [0, 1]])
+    rule, chance = 0.9 + 0.1 / 5, 0.1 / 5
+    # 2 + 3 is 0 modulo 5, 4 + 4 is not 2; without the click before the last: 1 + 2, and [4] alone.
+    expected = ((rule - chance) + (chance - 1 / 5)) / 2
+    assert causal.planted(walks, 1) == pytest.approx(expected)
+    assert causal.planted(walks, 3) == 0  # the last two stay
+
+
+def test_evenly_shown_targets_are_of_all_items_and_histories_of_the_log():
+    log = gs.generate_sessions(
+        3000, 200, num_categories=10, pattern=0.0, loops=0.0, repeats=0.0, seed=1
+    )
+    logged, even = causal.shown_evenly(log, seed=0)
+    known = {tuple(each[:-1]) for each in logged.to_lists()}
+    assert {tuple(each[:-1]) for each in even.to_lists()} <= known
+    clicks = np.bincount(even.items[even.ptr[1:] - 1], minlength=200)
+    assert clicks.min() > 0
+    assert clicks.max() < 4 * clicks.mean()
+    of_log = np.bincount(logged.items[logged.ptr[1:] - 1], minlength=200)
+    assert of_log.max() > 6 * of_log.mean()

@@ -125,6 +125,7 @@ VARIANTS: dict[str, Callable[[int], SessionModel]] = {
     "content_knn": lambda n: MODELS["content_knn"](n),
     "content_knn-features": lambda n: MODELS["content_knn"](n, ITEM_FEATURES, last_clicks=2),
     "ials": lambda n: MODELS["ials"](n, 4),
+    "lightgcn": lambda n: MODELS["lightgcn"](n, 4, epochs=2),
     "ensemble": lambda n: MODELS["ensemble"](n),
     "ensemble-scores": lambda n: MODELS["ensemble"](
         n, ["markov", "item_knn"], fusion="scores", weights=[0.7, 0.3]

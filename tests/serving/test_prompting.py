@@ -85,3 +85,8 @@ def test_a_session_without_a_title_asks_nothing():
 def test_bad_arguments_are_named(options, said):
     with pytest.raises(ValueError, match=said):
         PromptRecommender(**{"titles": TITLES, "generate": str, **options})
+
+
+def test_what_cannot_be_called_is_named():
+    with pytest.raises(TypeError, match="generate is a function from a prompt to a text, got 'x'"):
+        PromptRecommender(TITLES, "x")
