@@ -64,7 +64,12 @@ Row = tuple[str, float, tuple[float, float], float]
 def fitted(sessions: gs.Sessions, seed: int, epochs: int, **options: Any) -> gs.models.SessionModel:
     torch.manual_seed(seed)
     model = gs.models.GRU4Rec(sessions.num_items, hidden_channels=32)
-    more = {"batch_size": 128, "learning_rate": 0.005, "seed": seed, "progress": False}
+    more: dict[str, Any] = {
+        "batch_size": 128,
+        "learning_rate": 0.005,
+        "seed": seed,
+        "progress": False,
+    }
     gs.fit(model, sessions, max_epochs=epochs, **more, **options)
     return model
 

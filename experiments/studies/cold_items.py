@@ -24,6 +24,7 @@ from experiments.benchmarks.report import Benchmark
 from experiments.lib.results import said
 from graphseq.evaluation.significance import mean_interval, paired_test
 from graphseq.models import SessionModel
+from graphseq.models.use.grow import Initial
 from graphseq.models.use.inference import inference
 from graphseq.random import stream
 
@@ -150,7 +151,7 @@ def models(
     specs = gs.data.feature_specs(known, item=wanted)["item_features"]
     base = {"hidden_channels": 64, "num_layers": 1, "max_length": options.max_length}
     number = known.num_items
-    builds: dict[str, tuple[Callable[[], SessionModel], str]] = {
+    builds: dict[str, tuple[Callable[[], SessionModel], Initial]] = {
         "popularity": (lambda: gs.models.Popularity(number), "mean"),
         "markov": (lambda: gs.models.MarkovChain(number), "mean"),
         "content kNN": (lambda: gs.models.ContentKNN(number, specs), "mean"),

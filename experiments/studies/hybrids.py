@@ -111,6 +111,7 @@ def models(split: gs.Split, options: argparse.Namespace, seed: int) -> Any:
     yield "content kNN", content
 
     def together(*members: SessionModel, fusion: Literal["places", "scores"] = "scores") -> Any:
+        assert split.validation is not None
         joined = gs.models.Ensemble.from_models(members, fusion=fusion)
         return joined.learn_weights(split.validation, exclude_seen=True)
 
