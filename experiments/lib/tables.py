@@ -41,6 +41,7 @@ PAGES = (
     "docs/results/habits.md",
     *(f"docs/results/{name}.md" for name in TABLES),
     "docs/studies/causal.md",
+    "docs/studies/augmentation.md",
     "docs/studies/cold_items.md",
     "docs/studies/contrastive.md",
     "docs/studies/exploration.md",
