@@ -208,6 +208,17 @@ def ials() -> Diagram:
     return d
 
 
+def lightgcn() -> Diagram:
+    d = Diagram(3)
+    places = d.row("abc", 1.5, 0.9)
+    d.box((5.9, 1.5), "sum of what items pass on", 3.8)
+    d.arrow(places[-1], (5.9, 1.5))
+    d.note((2.0, 0.8), "a set, without order")
+    d.note((5.9, 0.6), "learned on the graph of sessions and items")
+    d.out((7.0, 1.5), (10.4, 1.5), "x · y_j")
+    return d
+
+
 def recurrent(names: str = "abcd", y: float = 2.6, low: float = 1.1) -> tuple[Diagram, Point]:
     """States from left to right, each from its click and the state before."""
     d = Diagram()
@@ -486,7 +497,7 @@ DIAGRAMS: dict[str, Callable[[], Diagram]] = {
     drawn.__name__: drawn
     for drawn in (
         bert4rec, bsarec, bst, caser, content_knn, core, ensemble, gcegnn, gru4rec, hgru4rec, hstu,
-        ials, item_knn, lrurec, markov, popularity, recency, sasrec, sequential_rules,
+        ials, item_knn, lightgcn, lrurec, markov, popularity, recency, sasrec, sequential_rules,
         session_popularity, sgnnhn, srgnn, tagnn, trending, vsknn, vstan, with_features, with_user,
     )
 }  # fmt: skip
