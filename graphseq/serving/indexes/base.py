@@ -51,7 +51,7 @@ class Index(ABC):
     Args:
         vectors: The items to find.
 
-    Class attributes:
+    Attributes:
         kind: Its name in :data:`graphseq.serving.INDEXES`.
         package: The library behind it; ``None``: none beside graphseq's own.
         rounds: Whether its scores are of rounded numbers. A recommender then asks for twice as
