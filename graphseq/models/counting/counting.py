@@ -152,13 +152,21 @@ class CountingModel(SessionModel):
         Raises:
             ValueError: If the model is not fitted yet.
         """
+        self.check_counted()
+        counts = self.item_counts.double() + smoothing
+        return counts / counts.sum()
+
+    def check_counted(self) -> None:
+        """Refuses to score where nothing was counted.
+
+        Raises:
+            ValueError: If the model is not fitted yet.
+        """
         if self.item_counts.numel() == 0:
             raise ValueError(
                 f"This {type(self).__name__} has counted nothing yet: call fit(model, split) or "
                 "model.fit_counts(sessions) first."
             )
-        counts = self.item_counts.double() + smoothing
-        return counts / counts.sum()
 
     def score_tolerance(self, scores: Tensor, rows: Tensor) -> Tensor:
         """Maximum distance of equal items' scores: ``num_roundings`` roundings of the score, [n,

@@ -150,7 +150,7 @@ class ItemKNN(CountingModel):
         Raises:
             ValueError: If nothing was counted yet.
         """
-        self.popularity()  # raises if the model is not fitted
+        self.check_counted()
         node, row = batch.x, batch.batch
         if self.last_clicks is not None:
             recent = last_visit(batch) <= self.last_clicks

@@ -35,6 +35,30 @@ def entries_of(ptr: NDArray[Any], lists: NDArray[Any]) -> tuple[Ints, Ints]:
     return entry, end
 
 
+def sparse_rows(
+    value: Floats, column: NDArray[Any], ptr: NDArray[Any], shape: tuple[int, int]
+) -> csr_matrix:
+    """A sparse matrix of arrays that fit together.
+
+    scipy would check them, in a good part of the time that the scores of one session take.
+
+    Args:
+        value: float64 [n].
+        column: Integers [n].
+        ptr: First entry of each row, and the end, [num_rows + 1].
+        shape: Rows and columns.
+
+    Returns:
+        The matrix, with indices of 32 bits where they suffice.
+    """
+    kind = np.int32 if max(*shape, len(value)) < 2**31 else np.int64
+    matrix = csr_matrix(shape, dtype=value.dtype)
+    matrix.data = value
+    matrix.indices = column.astype(kind, copy=False)
+    matrix.indptr = ptr.astype(kind, copy=False)
+    return matrix
+
+
 def weighted_sums(
     ptr: Ints,
     lists: Ints,
@@ -78,14 +102,17 @@ def weighted_sums(
             present, column = np.unique(column, return_inverse=True)
         width = len(present) if few else num_columns
         size = (rows.stop - rows.start, len(distinct))
-        weights = csr_matrix(
-            (weight[part], number, ptr[rows.start : rows.stop + 1] - part.start), size
+        weights = sparse_rows(
+            weight[part], number, ptr[rows.start : rows.stop + 1] - part.start, size
         )
-        sums = weights @ csr_matrix((value, column, end), (len(distinct), width))
-        sums = sums.tocsc().tocsr()  # sorts columns in linear time
+        sums = weights @ sparse_rows(value, column, end, (len(distinct), width))
+        if size[0] == 1:
+            sums.sort_indices()
+        else:
+            sums = sums.tocsc().tocsr()  # sorts columns in linear time
         if few:
             shape = (size[0], num_columns)
-            sums = csr_matrix((sums.data, present[sums.indices], sums.indptr), shape)
+            sums = sparse_rows(sums.data, present[sums.indices], sums.indptr, shape)
         yield rows, sums
 
 

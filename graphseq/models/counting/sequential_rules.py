@@ -136,7 +136,7 @@ class SequentialRules(CountingModel):
         Raises:
             ValueError: If nothing was counted yet.
         """
-        self.popularity()  # refuses where nothing was counted
+        self.check_counted()
         ptr, clicked = batch.click_ptr, batch.click_item
         start = torch.maximum(ptr[:-1], ptr[1:] - self.last_clicks)
         click, click_ptr = ragged_range(start, ptr[1:])  # the last clicks: [n]

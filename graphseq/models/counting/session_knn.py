@@ -16,7 +16,7 @@ from torch_geometric.data import Batch
 from graphseq.arguments import check_not_negative
 from graphseq.data.logs.times import Duration, half_life_of
 from graphseq.models.counting.counting import CountingModel, Evidence, last_visit
-from graphseq.models.counting.lists import entries_of, highest, weighted_sums
+from graphseq.models.counting.lists import entries_of, highest, sparse_rows, weighted_sums
 from graphseq.models.use import inference
 from graphseq.ragged import ptr_of
 from graphseq.typing import Floats, Ints
@@ -237,7 +237,7 @@ class SessionKNN(CountingModel):
         Raises:
             ValueError: If nothing was counted yet.
         """
-        self.popularity()  # refuses where nothing was counted
+        self.check_counted()
         neighborhoods = self._neighborhoods(self._query(batch))
         return Evidence(map(self._evidence, neighborhoods), self.backoff)
 
@@ -365,14 +365,14 @@ class SessionKNN(CountingModel):
         # Added from the largest: items with equal weights get bit-equal sums.
         order = np.lexsort((-value, near.row))
         row_ptr = np.searchsorted(near.row, np.arange(num_rows + 1))
-        weights = csr_matrix((value[order], order, row_ptr), (num_rows, num_pairs))
+        weights = sparse_rows(value[order], order, row_ptr, (num_rows, num_pairs))
 
         distance = np.abs(near.item_place - np.repeat(near.place, np.diff(near.ptr)))
         # There are few distinct distances: each weight is computed once.
         farthest = 1 << int(distance.max(initial=0)).bit_length()
         place = self.place_weight(torch.arange(farthest))
         share = np.ones(len(distance)) if place is None else place.numpy().take(distance)
-        sums = weights @ csr_matrix((share, near.item, near.ptr), (num_pairs, self.num_items))
+        sums = weights @ sparse_rows(share, near.item, near.ptr, (num_pairs, self.num_items))
         if self.idf_weight > 0:
             with_item = self.item_sessions.numpy()[sums.indices]
             idf = np.log((self.session_ptr.numel() - 1) / with_item)
