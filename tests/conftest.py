@@ -16,9 +16,13 @@ import matplotlib
 import pytest
 from hypothesis import settings
 
+# A job in the background of a shell ignores Ctrl-C, and so would all programs that tests start.
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 # Before torch is imported: the tensors of tests are small, threads of OpenMP cost more than they
 # gain, and one process per core runs beside this one.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+ENVIRONMENT = dict(os.environ)  # later, trainings in this process leave their rank and port in it
 matplotlib.use("Agg")
 settings.register_profile("graphseq", deadline=None, derandomize=True, max_examples=50)
 settings.register_profile("fast", settings.get_profile("graphseq"), max_examples=10)
@@ -115,7 +119,7 @@ def finished(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
             port = str(free.getsockname()[1])
         running = subprocess.Popen(
             [sys.executable, *(each.replace("{port}", port) for each in listed[name])],
-            env={**os.environ, "PYTHONPATH": root},
+            env={**ENVIRONMENT, "PYTHONPATH": root},
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
