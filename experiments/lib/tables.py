@@ -42,6 +42,7 @@ PAGES = (
     *(f"docs/results/{name}.md" for name in TABLES),
     "docs/studies/causal.md",
     "docs/studies/augmentation.md",
+    "docs/studies/scaling.md",
     "docs/studies/cold_items.md",
     "docs/studies/contrastive.md",
     "docs/studies/exploration.md",

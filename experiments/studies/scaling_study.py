@@ -175,6 +175,9 @@ def plot(content: Mapping[str, Any], path: Path) -> Figure:
             right.plot(work, shown[:, 0], marker="o", ms=4, color=color)
     for ax in (left, right):
         ax.set_xscale("log")
+        ax.minorticks_off()
+    sizes = sorted({number for clicks, _ in found.values() for number in clicks})
+    left.set_xticks(sizes, [f"{number:,}" for number in sizes])
     name = content["data"]["name"]
     study.dress(left, f"Quality against data on {name}", "training clicks", f"{metric.upper()} (%)")
     study.dress(right, "Quality against work", "CPU seconds of training", "")
