@@ -30,6 +30,7 @@ settings.load_profile("graphseq")
 
 SLOW = (
     "commands/test_command_line.py",
+    "commands/test_serve.py",
     "comparison/test_compare.py",
     "comparison/test_tuning.py",
     "data/loading/test_shard_loader.py",
@@ -38,7 +39,10 @@ SLOW = (
     "data/logs/test_source.py",
     "experiments/",
     "serving/test_onnx.py",
+    "serving/test_page.py",
+    "test_deprecation.py",
     "test_readme.py",
+    "test_serving_page.py",
     "test_training_page.py",
     "training/lightning/",
     "training/test_ends_together.py",
