@@ -111,7 +111,7 @@ def shown_evenly(test: gs.Sessions, seed: int) -> tuple[gs.Sessions, gs.Sessions
     """Sessions whose category is plain, as logged, and with a last click as if shown evenly.
 
     The second holds as many sessions of each category; their last click is drawn by the rule of
-    the generator, with all items and categories alike.
+    the generator, which treats all items and categories the same.
     """
     assert test.item_features is not None
     category = test.item_features["category"].cat.codes.to_numpy()

@@ -191,7 +191,7 @@ def _notes(m: Mapping[str, Any]) -> list[str]:
         )
     if m["items"] >= LARGE_CATALOG:
         notes.append(
-            f"{m['items']:,} items make the exact loss dear: train with loss='sampled_softmax'."
+            f"{m['items']:,} items make the exact loss costly: train with loss='sampled_softmax'."
         )
     if m["sessions_per_user"] is not None and m["sessions_per_user"] >= RETURNING:
         notes.append(
