@@ -111,16 +111,21 @@ class OneOf:
 
     Args:
         names: These.
+        none: What ``None`` does, where it is allowed.
     """
 
     names: tuple[str, ...]
+    none: str = ""
 
-    def check(self, name: str, value: Any) -> str:
+    def check(self, name: str, value: Any) -> str | None:
+        if value is None and self.none:
+            return None
         if not isinstance(value, str) or value not in self.names:
             text = "" if isinstance(value, str) else ", which is not text"
-            near = did_you_mean(value, self.names)
+            way_out = f": None {self.none}" if self.none else ""
+            way_out = did_you_mean(value, self.names) or way_out
             raise ValueError(
-                f"{name} is one of {', '.join(self.names)}, got {_short(value)}{text}{near}."
+                f"{name} is one of {', '.join(self.names)}, got {_short(value)}{text}{way_out}."
             )
         return value
 

@@ -74,6 +74,7 @@ RULES: dict[str, Rule] = {
     "max_epochs": Whole(1),
     "batch_size": Whole(1),
     "max_clicks": Whole(1, none="counts samples"),
+    "samples": OneOf(("sessions", "prefixes"), none="takes what the model declares"),
     "lanes": Whole(1, none="takes batches of whole sessions"),
     "optimizer": NamedOrOwn(OPTIMIZERS, "lambda parameters: SGD(parameters, lr=0.1)"),
     "learning_rate": Number(),
@@ -110,6 +111,10 @@ class TrainingSettings:
         max_clicks: Most clicks in a batch, instead of ``batch_size``: many short samples or few
             long ones, of similar length (:class:`~graphseq.data.ClickBatchSampler`). With several
             ranks, that many times the clicks, which they share by samples.
+        samples: ``"prefixes"``: each prefix of a session is a sample of its own, with one target,
+            also for a model that trains all clicks of a session in one pass. An epoch then takes
+            several times as long. ``"sessions"``: one pass per session. ``None``: what the model
+            declares (``model.samples``).
         lanes: Sessions that are walked through side by side, one click per step, instead of batches
             of whole sessions (:class:`~graphseq.data.SessionParallelLoader`): for a model that
             keeps states between steps, as GRU4Rec does.
@@ -153,6 +158,7 @@ class TrainingSettings:
     max_epochs: int = 10
     batch_size: int = 512
     max_clicks: int | None = None
+    samples: Literal["sessions", "prefixes"] | None = None
     lanes: int | None = None
     optimizer: OptimizerName | Callable[..., Any] = "adam"
     learning_rate: float = 1e-3

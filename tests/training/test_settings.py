@@ -18,6 +18,7 @@ OTHERS: dict[str, Any] = {
     "max_epochs": 3,
     "batch_size": 7,
     "max_clicks": 4096,
+    "samples": "prefixes",
     "lanes": 5,
     "optimizer": "rowwise_adagrad",
     "learning_rate": 0.5,
@@ -137,6 +138,11 @@ for _name in ("learning_rate", "weight_decay", "gradient_clip", "ema", "checkpoi
     for _value in (float("inf"), float("nan"), True, "0.1", [0.1]):
         WRONG[_name].append((_value, f"{_name} must be a finite number, got"))
 WRONG["order"] = [("newest", "order is one of random, time, got 'newest'")]
+WRONG["samples"] = [
+    ("pairs", "samples is one of sessions, prefixes, got 'pairs': None takes what the model decl"),
+    ("prefix", "samples is one of sessions, prefixes, got 'prefix': did you mean 'prefixes'"),
+    (True, "samples is one of sessions, prefixes, got True, which is not text: None takes"),
+]
 for _name in ("compile", "exclude_seen"):
     WRONG[_name] = [(v, f"{_name} must be true or false") for v in ("no", 1, 0, None, "true")]
 

@@ -303,6 +303,8 @@ def check_combination(
             "augmentation changes samples of a split, sessions or a dataset; it does not go with "
             "lanes, and a loader of your own takes it itself: SessionGraphLoader(augmentation=...)."
         )
+    if settings.samples is not None:
+        _check_kind_of_samples(model, data, settings)
     if settings.order == "time":
         _check_order_of_time(data, settings)
     if auxiliary and lanes is not None:
@@ -321,6 +323,25 @@ def check_combination(
         raise ValueError(
             f"Several processes share batches of sessions, not of a "
             f"{type(data).__name__}: pass a split, sessions, shards or a SessionGraphDataset."
+        )
+
+
+def _check_kind_of_samples(model: SessionModel, data: object, settings: TrainingSettings) -> None:
+    samples = settings.samples
+    if not isinstance(data, (Split, Sessions, Shards)):
+        raise ValueError(
+            f"samples={samples!r} makes samples of sessions, and a {type(data).__name__} has "
+            "samples of its own: pass a split, sessions or shards, or leave samples None."
+        )
+    if samples == "sessions" and model.samples not in ("sessions", "cloze"):
+        raise ValueError(
+            f"{type(model).__name__} is trained on prefixes, with one target each, got "
+            "samples='sessions', with one target per click: leave samples None."
+        )
+    if samples == "prefixes" and settings.lanes is not None:
+        raise ValueError(
+            f"lanes={settings.lanes} walks through whole sessions, got samples='prefixes': leave "
+            "one of the two None."
         )
 
 
@@ -350,7 +371,7 @@ def _check_shards(
             f"Batches of shards are made by samples, got lanes={settings.lanes} and "
             f"max_clicks={settings.max_clicks}: use batch_size."
         )
-    sizes = shards.num_samples(_samples_of(model))
+    sizes = shards.num_samples(_samples_of(model, settings))
     for rank in range(world_size):
         if sum(sizes[number] for number in shards_of(rank, world_size, len(sizes))) == 0:
             raise ValueError(
@@ -372,9 +393,9 @@ def training_batches(
     """The batches of an epoch, or one process's share of them.
 
     Args:
-        model: It states whether it reads whole sessions or prefixes.
+        model: It declares whether it is trained on whole sessions or prefixes.
         source: Sessions, shards, a dataset, or a loader of batches, which stays as it is.
-        settings: Batch size or clicks, lanes, seed.
+        settings: Samples, batch size or clicks, lanes, seed.
         collectives: The processes that train together.
         augmentation: What changes the samples.
         target_fields: What batches hold of the targets' clicks.
@@ -382,13 +403,17 @@ def training_batches(
     """
     if not isinstance(source, (Sessions, Shards, SessionGraphDataset)):
         return source
-    by_session = _samples_of(model) == "sessions"
+    samples = _samples_of(model, settings)
+    by_session = samples == "sessions"
     workers: dict[str, Any] = {"num_workers": num_workers, "persistent_workers": num_workers > 0}
     if isinstance(source, Shards):
-        sizes = source.num_samples(_samples_of(model))
+        sizes = source.num_samples(samples)
         own = [n for n in shards_of(collectives.rank, collectives.size, len(sizes)) if sizes[n]]
         return ShardLoader(
-            {n: _dataset(model, in_model_codes(model, source[n]), target_fields) for n in own},
+            {
+                n: _dataset(model, in_model_codes(model, source[n]), samples, target_fields)
+                for n in own
+            },
             sizes,
             settings.batch_size * collectives.size,
             seed=settings.seed,
@@ -400,7 +425,8 @@ def training_batches(
         )
     dataset, by_time = source, settings.order == "time"
     if isinstance(dataset, Sessions):
-        dataset = _dataset(model, oldest_first(dataset) if by_time else dataset, target_fields)
+        sessions = oldest_first(dataset) if by_time else dataset
+        dataset = _dataset(model, sessions, samples, target_fields)
     kwargs: dict[str, Any] = {"shuffle": not by_time, "seed": settings.seed, **workers}
     if settings.lanes is not None:
         return SessionParallelLoader(dataset, settings.lanes, **kwargs)
@@ -436,14 +462,16 @@ def oldest_first(sessions: Sessions) -> Sessions:
     return sessions.select(np.argsort(last, kind="stable"))
 
 
-def _samples_of(model: SessionModel) -> Samples:
+def _samples_of(model: SessionModel, settings: TrainingSettings) -> Samples:
+    """What a training sample is: as the settings say, else as the model declares."""
+    if settings.samples is not None:
+        return settings.samples
     return "sessions" if model.samples in ("sessions", "cloze") else "prefixes"
 
 
 def _dataset(
-    model: SessionModel, sessions: Sessions, target_fields: Sequence[str]
+    model: SessionModel, sessions: Sessions, samples: Samples, target_fields: Sequence[str]
 ) -> SessionGraphDataset:
-    samples = _samples_of(model)
     # A model that sees only the newest clicks needs no graph of older ones.
     longest = None if samples == "sessions" else model.max_length
     return SessionGraphDataset(
