@@ -27,9 +27,13 @@ from graphseq.models.features.around import AroundBase
 from graphseq.models.features.with_user import WithUser
 from graphseq.models.reading import TrainingRows
 
-DATASETS = ("movielens-small", "ml-100k")
+DATASETS = ("ml-100k", "movielens-small", study.GENERATED)
 GAP = 1800
 """Seconds without a rating after which a session ends."""
+
+BRANDS = 5
+CATEGORIES = 10
+"""Of the generated catalog: each user likes one brand, in all categories."""
 
 
 class _CurrentSession(AroundBase):
@@ -93,32 +97,89 @@ def sessions_of(batch: Batch) -> Batch:
     )
 
 
-def split_of(name: str, root: str | None, users: int | None = None) -> gs.Split:
-    """Histories of users: the last session of each who has two or more is the test part."""
-    log = gs.load_dataset(name, root)
-    log = log if users is None else log[:users]
+def generated_log(
+    num_users: int, num_sessions: int, num_items: int, tastes: float, seed: int = 0
+) -> gs.Sessions:
+    """Generated sessions of users, each of whom likes one brand.
+
+    Within a category, neighbors in popularity are of different brands. With probability ``tastes``
+    a click goes to the neighbor of the user's brand. A session shows its category at once, and the
+    brand only click by click; the user's history shows it before the first.
+
+    Args:
+        num_users: Users; each session is of one of them, drawn uniformly.
+        num_sessions: Sessions.
+        num_items: Items of the catalog, a multiple of ``BRANDS * CATEGORIES``.
+        tastes: Share of clicks that follow the brand; 0: the user tells nothing.
+        seed: Of all random numbers.
+    """
+    log = gs.generate_sessions(
+        num_sessions, num_items, mean_length=6.0, num_categories=CATEGORIES, pattern=0.0,
+        loops=0.0, repeats=0.0, seed=seed,
+    )  # fmt: skip
+    rng = np.random.default_rng(seed)
+    user = rng.integers(0, num_users, log.num_sessions)
+    likes = rng.integers(0, BRANDS, num_users)[user][log.session_index]
     frame = log.to_frame()
-    sessions = gs.Sessions.from_events(frame, user="session_id", time="time", gap=GAP)
+    rank, category = np.divmod(frame["item_id"].to_numpy(), CATEGORIES)
+    liked = rank - rank % BRANDS + likes
+    rank = np.where(rng.random(log.num_clicks) < tastes, liked, rank)
+    frame["item_id"] = rank * CATEGORIES + category
+    frame["user_id"] = user[log.session_index]
+    return gs.Sessions.from_frame(
+        frame, session="session_id", item="item_id", time="time", user="user_id"
+    )
+
+
+def sessions_of_users(name: str, root: str | None, users: int | None, tastes: float) -> gs.Sessions:
+    """The sessions of a data set, with their users; ``users``: of some alone."""
+    if name == study.GENERATED:
+        number = 800 if users is None else users
+        return generated_log(number, 10 * number, 500, tastes)
+    log = gs.load_dataset(name, root)
+    frame = (log if users is None else log[:users]).to_frame()
+    return gs.Sessions.from_events(frame, user="session_id", time="time", gap=GAP)
+
+
+def split_of(sessions: gs.Sessions) -> gs.Split:
+    """Histories of users: the last session of each is for the test, that before it validates.
+
+    A user with two sessions has no validation, one with a single session is in training alone. A
+    last session of one click has no target and is left out.
+    """
     assert sessions.users is not None
-    users_of = np.asarray(sessions.users)
-    last = np.append(users_of[1:] != users_of[:-1], True)
-    first = np.append(True, users_of[1:] != users_of[:-1])
-    tested = last & ~first & (sessions.lengths > 1)
-    parts = gs.fixed_split(sessions.select(~tested), sessions.select(tested))
-    test = gs.data.with_history(parts.test, parts.train)
-    return gs.fixed_split(gs.data.join_sessions(parts.train), test, shared_ids=True)
+    users = np.asarray(sessions.users)
+    number = np.zeros(len(users), dtype=np.int64)  # of each session within those of its user
+    order = np.lexsort((np.asarray(sessions.time)[sessions.ptr[:-1]], users))
+    starts = np.flatnonzero(np.diff(users[order], prepend=-1))
+    counts = np.diff(starts, append=len(users))
+    number[order] = np.arange(len(users)) - np.repeat(starts, counts)
+    later = np.bincount(users)[users] - 1 - number  # sessions of the user after each
+    tested, validated = (later == 0) & (number > 0), (later == 1) & (number > 0)
+    long = sessions.lengths > 1
+    histories = gs.data.with_history(sessions)
+    return gs.fixed_split(
+        gs.data.join_sessions(sessions.select(~tested & ~validated)),
+        histories.select(tested & long),
+        histories.select(validated & long),
+        shared_ids=True,
+    )
 
 
 def plan(options: argparse.Namespace) -> study.Plan:
     """What each line reads, on one data set."""
-    split = split_of(options.dataset, options.root, 60 if options.quick else None)
-    fit = {
-        "max_epochs": 1 if options.quick else 6,
-        "batch_size": 16,
-        "learning_rate": 0.004,
+    name, generated = options.dataset, options.dataset == study.GENERATED
+    users = 60 if options.quick else None
+    split = split_of(sessions_of_users(name, options.root, users, options.tastes))
+    fit: dict[str, Any] = {
+        "max_epochs": 1 if options.quick else 12 if generated else 16,
+        "batch_size": 8,
+        "learning_rate": 0.005,
         "schedule": "linear",
-        "loss": {"name": "sampled_softmax", "num_negatives": 512, "alpha": 0.5},
+        "patience": None,
     }
+    if not generated:
+        fit["loss"] = {"name": "sampled_softmax", "num_negatives": 256, "alpha": 0.5}
     gru = {"hidden_channels": 48, "dropout": 0.2}
     sasrec = {"hidden_channels": 48, "dropout": 0.2, "max_length": 100}
     lines: dict[str, Any] = {"markov": "markov"}
@@ -148,13 +209,27 @@ def plan(options: argparse.Namespace) -> study.Plan:
         for line in lines
         if line not in (BASE, "sasrec, session")
     ]
+    of_data = (
+        f"Generated sessions of users with a favorite brand, which {options.tastes:.0%} of the "
+        "clicks follow"
+        if generated
+        else f"sessions end after {GAP // 60} minutes without a rating"
+    )
     bounded = (
-        f"{split.test.num_sessions} users, whose last session is ranked click by click; sessions "
-        f"end after {GAP // 60} minutes without a rating. Width 48 and {fit['max_epochs']} epochs, "
-        "not tuned."
+        f"{split.test.num_sessions} users, whose last session is ranked click by click; {of_data}. "
+        f"Width 48; the best of {fit['max_epochs']} epochs by the session before it, one schedule "
+        "for all lines."
     )
     return study.Plan(
-        split, lines, facts, pairs, bounded, exclude_seen=True, monitor="ndcg@20", cluster="user"
+        split,
+        lines,
+        facts,
+        pairs,
+        bounded,
+        exclude_seen=not generated,
+        monitor="ndcg@20",
+        cluster="user",
+        name=f"generated, {options.tastes:.0%} tastes" if generated else name,
     )
 
 
@@ -238,6 +313,7 @@ def page(content: Mapping[str, Any]) -> str:
 
 def main(argv: list[str] | None = None) -> None:
     parser = study.arguments("experiments.studies.user_study", __doc__, DATASETS)
+    parser.add_argument("--tastes", type=float, default=0.6, help="of generated users")
     options = parser.parse_args(argv)
     module = "experiments.studies.user_study"
     content = study.run("user_study", module, options, argv, plan, finish)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from importlib import import_module
 from typing import Any
 
 import numpy as np
@@ -28,7 +30,8 @@ def integrated_gradients(
 
     All clicks start as the mean item :math:`\bar e` and become themselves together; :math:`F` is
     the item's score above the mean of the catalog. Effects sum to what the score gains on the way,
-    but for the error of the sum. All steps are one batch of copies of the session.
+    but for the error of the sum. All steps are one batch of copies of the session. Where Captum is
+    installed (``pip install graphseq[explain]``), its ``IntegratedGradients`` takes the sum.
 
     Args:
         model: With embeddings of items.
@@ -46,50 +49,51 @@ def integrated_gradients(
     size = batch.num_clicks
     copies = variants_of(batch, [np.arange(size)] * steps).to(model.device)
     clicked, nodes = batch.click_item.to(model.device), batch.x.to(model.device)
-    share = (torch.arange(steps, device=model.device) + 0.5) / steps  # [S]
-    leaves: list[tuple[Tensor, Tensor, bool]] = []
+    asked = None  # where every candidate costs, the item and those that stand for the catalog
+    if not model.scores_by_table:
+        several = references(model.num_items, model.device, FEW_REFERENCES)
+        asked = torch.cat([several.new_tensor([item]), several])
+    ends: list[tuple[Tensor, Tensor, bool]] = []  # of each look-up: its rows, their mean, its kind
+    on_the_way: Iterator[Tensor] | None = None
 
-    def on_the_way(layer: torch.nn.Module, given: tuple[Any, ...], output: Tensor) -> Tensor | None:
-        index = given[0]
-        kind = _reads(index, steps, clicked, nodes)
+    def replaced(layer: torch.nn.Module, given: tuple[Any, ...], output: Tensor) -> Tensor | None:
+        kind = _reads(given[0], steps, clicked, nodes)
         if kind is None:
             return None
         width = size if kind else len(nodes)
-        whole = output.detach().unflatten(0, (steps, -1))  # [S, width or more, d]
-        assert isinstance(layer, torch.nn.Embedding)
-        mean = layer.weight.detach().mean(0)
-        way = whole[:, :width] - mean
-        leaf = (mean + share[:, None, None] * way).requires_grad_()
-        leaves.append((leaf, way[0], kind))
-        return torch.cat([leaf, whole[:, width:]], dim=1).flatten(0, 1)
+        rows = output.detach().unflatten(0, (steps, -1))  # [S, width or more, d]
+        if on_the_way is None:
+            assert isinstance(layer, torch.nn.Embedding)
+            mean = layer.weight.detach().mean(0)
+            ends.append((rows[:1, :width], mean.expand_as(rows[:1, :width]), kind))
+            return None
+        return torch.cat([next(on_the_way), rows[:, width:]], dim=1).flatten(0, 1)
+
+    def gained(*rows: Tensor) -> Tensor:
+        """The item's score above the mean of the catalog for rows [S, n, d] of each look-up."""
+        nonlocal on_the_way
+        on_the_way = iter(rows) if rows else None
+        scores = model.score(copies, asked)
+        if asked is None:
+            return margins(scores, scores[:, item])
+        return scores[:, 0] - scores[:, 1:].mean(1)
 
     tables = [layer for layer in model.modules() if isinstance(layer, torch.nn.Embedding)]
-    hooks = [layer.register_forward_hook(on_the_way) for layer in tables]
+    hooks = [layer.register_forward_hook(replaced) for layer in tables]
     modes = {module: module.training for module in model.modules()}
     model.eval()
     try:
+        with torch.no_grad():
+            gained()
+        if not ends:
+            raise ValueError(
+                f"{type(model).__name__} reads no embedding of its clicks, so that it has no "
+                "gradient along them: take method='leave_one_out'."
+            )
+        inputs, means, kinds = zip(*ends, strict=True)
         # The recurrent kernels of cuDNN have no gradient in evaluation mode.
         with torch.enable_grad(), torch.backends.cudnn.flags(enabled=False):
-            if model.scores_by_table:
-                scores = model.score(copies)
-                gained = margins(scores, scores[:, item])
-            else:  # where every candidate costs, those that stand for the catalog
-                asked = torch.cat(
-                    [
-                        torch.tensor([item], device=model.device),
-                        references(model.num_items, model.device, FEW_REFERENCES),
-                    ]
-                )
-                scores = model.score(copies, asked)
-                gained = scores[:, 0] - scores[:, 1:].mean(1)
-            if not leaves:
-                raise ValueError(
-                    f"{type(model).__name__} reads no embedding of its clicks, so that it has no "
-                    "gradient along them: take method='leave_one_out'."
-                )
-            slopes = torch.autograd.grad(
-                gained.sum(), [leaf for leaf, _, _ in leaves], allow_unused=True
-            )
+            effects = _along_the_way(gained, inputs, means, steps)
     finally:
         for hook in hooks:
             hook.remove()
@@ -98,12 +102,57 @@ def integrated_gradients(
     effect = torch.zeros(size, dtype=torch.float64)
     index = batch.click_index.cpu()
     visits = torch.bincount(index, minlength=len(nodes))
-    for (_, way, of_clicks), slope in zip(leaves, slopes, strict=True):
-        if slope is None:
-            continue
-        own = (slope.mean(0) * way).sum(1).double().cpu()  # [num_clicks] or [num_nodes]
+    for of_rows, of_clicks in zip(effects, kinds, strict=True):
+        own = of_rows.double().cpu()  # [num_clicks] or [num_nodes]
         effect += own if of_clicks else (own / visits)[index]
     return effect.numpy()
+
+
+def _along_the_way(
+    gained: Callable[..., Tensor],
+    inputs: tuple[Tensor, ...],
+    means: tuple[Tensor, ...],
+    steps: int,
+) -> list[Tensor]:
+    """The effect of every row of every input: Captum's where it is installed, the same by hand.
+
+    Args:
+        gained: From rows [S, n, d] per input to one number per step, [S].
+        inputs, means: Both ends of the way, [1, n, d] per input.
+        steps: Points :math:`S` on the way, in the middle of their parts.
+
+    Returns:
+        [n] per input.
+    """
+
+    def of_all(*rows: Tensor) -> Tensor:
+        """Every input counts, by nothing: a look-up may not reach the score."""
+        return gained(*rows) + sum(0 * each.sum((1, 2)) for each in rows)
+
+    captum = captum_attr()
+    if captum is not None:
+        found = captum.IntegratedGradients(of_all).attribute(
+            inputs, means, n_steps=steps, method="riemann_middle"
+        )
+        return [each.detach()[0].sum(1) for each in found]
+    share = (torch.arange(steps, device=inputs[0].device) + 0.5) / steps
+    rows = [
+        (mean + share[:, None, None] * (end - mean)).requires_grad_()
+        for end, mean in zip(inputs, means, strict=True)
+    ]
+    slopes = torch.autograd.grad(of_all(*rows).sum(), rows)
+    return [
+        (slope.mean(0) * (end - mean)[0]).sum(1)
+        for slope, end, mean in zip(slopes, inputs, means, strict=True)
+    ]
+
+
+def captum_attr() -> Any:
+    """Captum's module of attributions; ``None`` where Captum is not installed."""
+    try:
+        return import_module("captum.attr")
+    except ImportError:
+        return None
 
 
 def _reads(index: Any, steps: int, clicked: Tensor, nodes: Tensor) -> bool | None:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import importlib
 import json
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from torch_geometric.data import Batch
@@ -131,18 +133,49 @@ def test_first_click_of_a_later_session_is_no_target_and_the_user_stays() -> Non
     assert torch.allclose(model(batch), without + model.user_embedding.weight, atol=1e-5)
 
 
-def test_last_session_of_a_returning_user_is_tested_after_all_before_it() -> None:
-    split = user_study.split_of("movielens-small", None, 12)
-    train, test = split.train, split.test
-    owner = np.asarray(test.users)
-    assert len(set(owner.tolist())) == test.num_sessions
-    row_of = {int(user): row for row, user in enumerate(np.asarray(train.users))}
-    for row in range(test.num_sessions):
-        before = int(test.targets_from[row]) - 1
-        items = np.asarray(test.items[test.ptr[row] : test.ptr[row + 1]])
-        mine = row_of[int(owner[row])]
-        earlier = np.asarray(train.items[train.ptr[mine] : train.ptr[mine + 1]])
-        assert items[:before].tolist() == earlier.tolist()
+def test_last_session_of_each_user_is_tested_and_the_one_before_it_validates() -> None:
+    log = gs.Sessions.from_frame(
+        pd.DataFrame(
+            [
+                # session, user, item, time; sessions of user b lie between those of user a
+                *[("a1", "a", 0, 1), ("a1", "a", 1, 2), ("b1", "b", 2, 3), ("b1", "b", 0, 4)],
+                *[("a2", "a", 1, 5), ("a2", "a", 2, 6), ("b2", "b", 0, 7), ("b2", "b", 1, 8)],
+                *[("a3", "a", 2, 9), ("a3", "a", 0, 10), ("c1", "c", 1, 11), ("c1", "c", 2, 12)],
+                *[("a4", "a", 0, 13), ("a4", "a", 2, 14), ("a4", "a", 1, 15), ("b3", "b", 1, 16)],
+            ],
+            columns=["session", "user", "item", "time"],
+        ),
+        session="session",
+        item="item",
+        time="time",
+        user="user",
+    )
+    split = user_study.split_of(log)
+    assert split.validation is not None
+
+    def lists(part: gs.Sessions) -> list[list[int]]:
+        return [part.items[a:b].tolist() for a, b in pairwise(part.ptr)]
+
+    assert lists(split.train) == [[0, 1, 1, 2], [2, 0], [1, 2]]
+    # b3 is of one click and has no target; its session before is the validation, as a3 is.
+    assert sorted(lists(split.validation)) == [[0, 1, 1, 2, 2, 0], [2, 0, 0, 1]]
+    assert lists(split.test) == [[0, 1, 1, 2, 2, 0, 0, 2, 1]]
+    assert split.test.targets_from.tolist() == [7]
+
+
+def test_generated_users_follow_their_brand_as_often_as_told() -> None:
+    plain = user_study.generated_log(50, 400, 100, 0.0)
+    loyal = user_study.generated_log(50, 400, 100, 1.0)
+    assert loyal.users is not None
+    items, before = (log.to_frame()["item_id"].to_numpy() for log in (loyal, plain))
+    brand, category = items // user_study.CATEGORIES % user_study.BRANDS, items % 10
+    assert category.tolist() == (before % 10).tolist()
+    owner = np.asarray(loyal.users)[loyal.session_index]
+    brands = [set(brand[owner == user].tolist()) for user in range(50)]
+    assert all(len(each) == 1 for each in brands)
+    assert set.union(*brands) == set(range(user_study.BRANDS))
+    other = before // user_study.CATEGORIES % user_study.BRANDS
+    assert (other != brand).mean() > 0.5
 
 
 def test_power_law_is_found_and_its_error_is_at_the_largest_size() -> None:

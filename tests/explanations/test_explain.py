@@ -11,6 +11,7 @@ import torch
 
 import graphseq as gs
 from graphseq.data.graphs.session_graph import build_session_graphs
+from graphseq.explanations import gradients
 from graphseq.explanations.gradients import integrated_gradients
 from graphseq.models import MODELS, SessionModel
 from graphseq.models.counting.counting import CountingModel
@@ -122,6 +123,28 @@ def test_integrated_gradients_sum_to_what_the_score_gains_from_mean_items(name: 
             hook.remove()
     gained = float((whole[4] - whole.mean()) - (start[4] - start.mean()))
     assert effects.sum() == pytest.approx(gained, rel=0.05, abs=0.01)
+
+
+@pytest.mark.parametrize("name", ["srgnn", "sasrec", "bst"])
+def test_integrated_gradients_of_captum_equal_those_by_hand(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = model_of(name)
+    used: list[str] = []
+    captum = gradients.captum_attr()
+    attribute = captum.IntegratedGradients.attribute
+    monkeypatch.setattr(
+        captum.IntegratedGradients,
+        "attribute",
+        lambda *a, **k: used.append("captum") or attribute(*a, **k),
+    )
+    by_captum = gs.explain(model, SESSION, 4, method="integrated_gradients", steps=8).clicks
+    assert used == ["captum"]
+    monkeypatch.setattr(gradients, "captum_attr", lambda: None)
+    by_hand = gs.explain(model, SESSION, 4, method="integrated_gradients", steps=8).clicks
+    assert used == ["captum"]
+    assert np.abs(by_hand).max() > 1e-3
+    np.testing.assert_allclose(by_captum, by_hand, rtol=1e-4, atol=1e-6)
 
 
 def test_integrated_gradients_of_a_linear_model_are_exact() -> None:
