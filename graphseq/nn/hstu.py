@@ -7,13 +7,22 @@ from typing import Any, Self
 
 import torch
 from torch import Tensor
+from torch.fx.experimental.symbolic_shapes import guard_or_false
 from torch.nn import LayerNorm, Linear, ModuleList, Parameter
 from torch.nn.functional import silu
 
-from graphseq.arguments import check_sizes
+from graphseq.arguments import check_sizes, whole
 from graphseq.nn.dropout import Dropout
-from graphseq.nn.published import names_of_blocks, num_published_blocks, renamed_state
-from graphseq.nn.ragged import DenseView
+from graphseq.nn.published import (
+    fill,
+    named,
+    names_of_blocks,
+    num_published_blocks,
+    read_parameters,
+    renamed_state,
+    shape_of,
+)
+from graphseq.nn.ragged import DenseView, rows_of
 
 EPSILON = 1e-6
 """Epsilon of the layer norms, as in the authors' code."""
@@ -199,6 +208,7 @@ class HSTULayers(torch.nn.Module):
     ) -> None:
         super().__init__()
         check_sizes(num_layers=num_layers)
+        self.hidden_channels = hidden_channels
         self.max_length = max_length
         self.num_buckets = num_buckets
         self.layers = ModuleList(
@@ -214,7 +224,7 @@ class HSTULayers(torch.nn.Module):
     def from_published(
         cls, parameters: Mapping[str, Any], heads: int = 1, max_length: int | None = None
     ) -> Self:
-        """The layers with the weights of RecTools' ``STULayers``.
+        """The layers with the weights of RecTools' ``STULayers``, in evaluation mode.
 
         Args:
             parameters: Name there -> array.
@@ -226,26 +236,24 @@ class HSTULayers(torch.nn.Module):
             ValueError: If a parameter is missing or unknown, sizes do not match, or ``max_length``
                 cannot be determined.
         """
-        biases = {k: v for k, v in BIAS_NAMES.items() if f"stu_blocks.0.{k}" in parameters}
-        names = PUBLISHED_NAMES | biases
-        num_layers = max(1, num_published_blocks(parameters, "stu_blocks"))
-        state = renamed_state(
-            parameters,
-            names_of_blocks(names, "stu_blocks", "layers", num_layers),
-            "HSTU's layers",
-        )
+        heads = whole("heads", heads)
+        given = read_parameters(parameters, "HSTU")
+        biases = {k: v for k, v in BIAS_NAMES.items() if f"stu_blocks.0.{k}" in given}
+        num_layers = max(1, num_published_blocks(given, "stu_blocks"))
+        names = names_of_blocks(PUBLISHED_NAMES | biases, "stu_blocks", "layers", num_layers)
+        state = renamed_state(given, names, "HSTU")
         position, time = (state.get(f"layers.0.{name}") for name in BIAS_NAMES.values())
         if max_length is None:
             if position is None:
                 raise ValueError("max_length must be given: these weights have no position biases.")
             max_length = (len(position) + 1) // 2
-        hidden_channels, inner = state["layers.0.weight"].shape
-        linear = state["layers.0.norm_out.weight"].numel()
+        hidden_channels, inner = shape_of(given, "stu_blocks.0.uvqk_proj", 2, "HSTU")
+        (linear,) = shape_of(given, "stu_blocks.0.norm_attn_output.weight", 1, "HSTU")
         if linear % heads or inner % (2 * heads):
             raise ValueError(f"heads must divide the widths of the weights, got {heads} heads.")
         layers = cls(
             hidden_channels,
-            max_length,
+            whole("max_length", max_length),
             num_layers,
             heads,
             linear_channels=linear // heads,
@@ -253,8 +261,8 @@ class HSTULayers(torch.nn.Module):
             relative_position=position is not None,
             num_buckets=0 if time is None else len(time),
         )
-        layers.load_state_dict(state)
-        return layers
+        fill(layers, named(state, names), "HSTU")
+        return layers.eval()
 
     def forward(
         self,
@@ -278,10 +286,11 @@ class HSTULayers(torch.nn.Module):
             [num_clicks, d].
 
         Raises:
-            ValueError: If a row is longer than ``max_length``, or there is a ``request_time``
+            ValueError: If a row is longer than ``max_length``, there is not one state of this width
+                per click, there are times of other clicks or rows, or there is a ``request_time``
                 without ``click_time``.
         """
-        view = DenseView(ptr)
+        view = rows_of(x, ptr, self.hidden_channels)
         if view.width > self.max_length:
             raise ValueError(
                 f"HSTU's layers take rows of at most {self.max_length} clicks, got one of "
@@ -289,7 +298,19 @@ class HSTULayers(torch.nn.Module):
             )
         buckets = None
         if click_time is not None:
-            asked = click_time if request_time is None else next_time(ptr, click_time, request_time)
+            if click_time.dim() != 1 or guard_or_false(click_time.size(0) != x.size(0)):
+                raise ValueError(
+                    f"There is one click_time per click, [{x.size(0)}], got "
+                    f"{list(click_time.shape)}."
+                )
+            asked = click_time
+            if request_time is not None:
+                if request_time.shape != (view.num_rows,):
+                    raise ValueError(
+                        f"There is one request_time per row, [{view.num_rows}], got "
+                        f"{list(request_time.shape)}."
+                    )
+                asked = next_time(ptr.long(), click_time, request_time)
             if self.num_buckets:
                 buckets = time_buckets(view, asked, click_time, self.num_buckets)
         elif request_time is not None:

@@ -10,11 +10,19 @@ from torch import Tensor
 from torch.nn import LayerNorm, Linear, ModuleList
 from torch.nn.functional import silu
 
-from graphseq.arguments import check_sizes
+from graphseq.arguments import check_sizes, whole
 from graphseq.nn.attention import SelfAttention, reset_linear
 from graphseq.nn.dropout import Dropout
-from graphseq.nn.published import names_of_blocks, num_published_blocks, renamed_state
-from graphseq.nn.ragged import DenseView
+from graphseq.nn.published import (
+    fill,
+    named,
+    names_of_blocks,
+    num_published_blocks,
+    read_parameters,
+    renamed_state,
+    shape_of,
+)
+from graphseq.nn.ragged import DenseView, rows_of
 
 
 class LiGRBlock(torch.nn.Module):
@@ -125,6 +133,7 @@ class LiGRLayers(torch.nn.Module):
     ) -> None:
         super().__init__()
         check_sizes(num_layers=num_layers)
+        self.hidden_channels = hidden_channels
         self.blocks = ModuleList(
             LiGRBlock(hidden_channels, heads, dropout=dropout, expansion=expansion)
             for _ in range(num_layers)
@@ -136,22 +145,25 @@ class LiGRLayers(torch.nn.Module):
 
     @classmethod
     def from_published(cls, parameters: Mapping[str, Any], heads: int = 1) -> Self:
-        """The blocks with the weights of RecTools' ``LiGRLayers``.
+        """The blocks with the weights of RecTools' ``LiGRLayers``, in evaluation mode.
 
         Args:
             parameters: Name there -> array.
             heads: Attention heads, which the weights do not determine.
 
         Raises:
-            ValueError: If a parameter is missing or unknown.
+            ValueError: If a parameter is missing or unknown, or sizes do not match.
         """
-        num_layers = num_published_blocks(parameters, "transformer_blocks")
-        names = names_of_blocks(PUBLISHED_NAMES, "transformer_blocks", "blocks", max(1, num_layers))
-        state = renamed_state(parameters, names, "LiGR's blocks")
-        inner, hidden_channels = state["blocks.0.lin_in.weight"].shape
+        heads = whole("heads", heads)
+        given = read_parameters(parameters, "LiGR")
+        num_layers = max(1, num_published_blocks(given, "transformer_blocks"))
+        names = names_of_blocks(PUBLISHED_NAMES, "transformer_blocks", "blocks", num_layers)
+        state = renamed_state(given, names, "LiGR")
+        first = "transformer_blocks.0.feed_forward.ff_linear_3.weight"
+        inner, hidden_channels = shape_of(given, first, 2, "LiGR")
         layers = cls(hidden_channels, num_layers, heads, expansion=inner // hidden_channels)
-        layers.load_state_dict(state)
-        return layers
+        fill(layers, named(state, names), "LiGR")
+        return layers.eval()
 
     def forward(self, x: Tensor, ptr: Tensor) -> Tensor:
         """The states after all blocks.
@@ -162,8 +174,11 @@ class LiGRLayers(torch.nn.Module):
 
         Returns:
             [num_clicks, d].
+
+        Raises:
+            ValueError: If there is not one state of this width per click.
         """
-        view = DenseView(ptr)
+        view = rows_of(x, ptr, self.hidden_channels)
         for block in self.blocks:
             x = block(x, view)  # [num_clicks, d]
         return x

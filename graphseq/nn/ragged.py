@@ -72,6 +72,33 @@ class DenseView:
         return f"{type(self).__name__}({self.num_rows}, width={self.width})"
 
 
+def rows_of(x: Tensor, ptr: Tensor, hidden_channels: int) -> DenseView:
+    """The view of rows of clicks that have such states.
+
+    Args:
+        x: States of the clicks, [num_clicks, hidden_channels].
+        ptr: First click of each row, and the end, [num_rows + 1].
+        hidden_channels: Their width.
+
+    Raises:
+        ValueError: If shapes do not fit.
+    """
+    if not isinstance(x, Tensor) or not isinstance(ptr, Tensor):
+        raise ValueError(
+            f"Rows of clicks are tensors of torch, got {type(x).__name__} and "
+            f"{type(ptr).__name__}: torch.as_tensor makes them."
+        )
+    view = DenseView(ptr.long())
+    num_clicks = view.batch.size(0)
+    # While a model is exported, numbers of clicks are symbols, and equal.
+    if x.dim() != 2 or x.size(1) != hidden_channels or guard_or_false(x.size(0) != num_clicks):
+        raise ValueError(
+            f"x holds a state of width {hidden_channels} for each click of ptr, "
+            f"[{num_clicks}, {hidden_channels}], got {list(x.shape)}."
+        )
+    return view
+
+
 class EqualRows(DenseView):
     """The view of rows of one length, which is known without a look at a pointer.
 

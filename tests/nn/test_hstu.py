@@ -176,6 +176,20 @@ def test_hstu_rows_too_long_and_requests_without_clicks_times_are_refused() -> N
         HSTULayers(8, 7)(torch.randn(14, 8), PTR, None, REQUEST)
 
 
+def test_hstu_states_and_times_of_other_clicks_are_refused() -> None:
+    layers, x = HSTULayers(8, 7), torch.randn(14, 8)
+    for wrong in (x[:-1], x[:, :7], x[None], torch.randn(15, 8)):
+        with pytest.raises(ValueError, match=r"a state of width 8 for each click of ptr, \[14, 8\]"):
+            layers(wrong, PTR)
+    with pytest.raises(ValueError, match="are tensors of torch, got ndarray and Tensor"):
+        layers(x.numpy(), PTR)
+    with pytest.raises(ValueError, match=r"one click_time per click, \[14\], got \[13\]"):
+        layers(x, PTR, TIME[:-1])
+    with pytest.raises(ValueError, match=r"one request_time per row, \[\d\], got \[1\]"):
+        layers(x, PTR, TIME, REQUEST[:1])
+    assert torch.equal(layers(x, PTR.int(), TIME, REQUEST), layers(x, PTR, TIME, REQUEST))
+
+
 def test_hstu_published_weights_that_do_not_fit_are_refused(
     published: dict[str, np.ndarray],
 ) -> None:
@@ -183,7 +197,7 @@ def test_hstu_published_weights_that_do_not_fit_are_refused(
     with pytest.raises(ValueError, match="heads must divide the widths of the weights, got 7"):
         HSTULayers.from_published(given, heads=7, max_length=9)
     lacking = {k: v for k, v in given.items() if k != "stu_blocks.0.norm_input.bias"}
-    with pytest.raises(ValueError, match=r"HSTU's layers lack stu_blocks\.0\.norm_input\.bias\."):
+    with pytest.raises(ValueError, match=r"HSTU lack stu_blocks\.0\.norm_input\.bias\."):
         HSTULayers.from_published(lacking, heads=2, max_length=9)
     without = {k: v for k, v in given.items() if "pos_weights" not in k}
     with pytest.raises(ValueError, match="max_length must be given"):

@@ -96,6 +96,13 @@ def test_ligr_weights_missing_or_unknown_are_refused(published: dict[str, np.nda
         LiGRLayers.from_published({})
 
 
+def test_ligr_states_of_other_clicks_are_refused() -> None:
+    layers = LiGRLayers(8)
+    for wrong in (torch.randn(13, 8), torch.randn(14, 7), torch.randn(1, 14, 8)):
+        with pytest.raises(ValueError, match=r"a state of width 8 for each click of ptr, \[14, 8\]"):
+            layers(wrong, PTR)
+
+
 def test_ligr_wrong_argument_is_refused() -> None:
     with pytest.raises(ValueError, match="num_layers must be at least 1, got 0"):
         LiGRLayers(8, 0)

@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
 
+from graphseq.models import MODELS
+from graphseq.nn import HSTULayers, LiGRLayers
 from graphseq.nn.published import names_of_blocks, num_published_blocks, renamed_state
 
 
@@ -46,4 +54,87 @@ def test_published_parameters_missing_or_unknown_are_named() -> None:
     with pytest.raises(ValueError, match=r"^The published weights of SGNN-HN lack a, c\.$"):
         renamed_state({"b": np.zeros(1)}, {"a": "a", "b": "b", "c": "c"}, "SGNN-HN")
     with pytest.raises(ValueError, match=r"of SGNN-HN hold c, d, which no part"):
-        renamed_state({"a": 0, "c": 0, "d": 0}, {"a": "a"}, "SGNN-HN")
+        renamed_state(dict.fromkeys("acd", np.zeros(1)), {"a": "a"}, "SGNN-HN")
+
+
+FIXTURES = Path(__file__).parents[1] / "fixtures"
+READERS: dict[str, Callable[..., torch.nn.Module]] = {
+    "bsarec": partial(MODELS["bsarec"].from_published, heads=3, c=3),
+    "caser": MODELS["caser"].from_published,
+    "gru4rec": MODELS["gru4rec"].from_published,
+    "hstu": partial(HSTULayers.from_published, heads=3),
+    "ligr": partial(LiGRLayers.from_published, heads=3),
+    "sasrec": MODELS["sasrec"].from_published,
+    "sgnnhn": MODELS["sgnnhn"].from_published,
+    "srgnn": MODELS["srgnn"].from_published,
+}
+"""Every reader of published weights, with the settings of its fixture."""
+
+
+@pytest.fixture(params=READERS)
+def reader(request: pytest.FixtureRequest) -> tuple[Callable[..., torch.nn.Module], dict[str, Any]]:
+    with np.load(FIXTURES / f"{request.param}_published_a.npz") as file:
+        names = [name for name in file.files if name.startswith("param.")]
+        return READERS[request.param], {name[6:]: file[name] for name in names}
+
+
+def test_published_weights_of_any_kind_of_number_and_array_are_equal(
+    reader: tuple[Callable[..., torch.nn.Module], dict[str, Any]],
+) -> None:
+    read, given = reader
+    state = read(given).state_dict()
+    fixed = {name: value.copy() for name, value in given.items()}
+    for value in fixed.values():
+        value.flags.writeable = False
+    for other in (
+        {name: torch.from_numpy(value).double() for name, value in given.items()},
+        {name: torch.nn.Parameter(torch.from_numpy(value)) for name, value in given.items()},
+        {name: value.tolist() for name, value in reversed(given.items())},
+        fixed,
+    ):
+        found = read(other)
+        assert not found.training
+        for name, value in found.state_dict().items():
+            assert value.dtype == state[name].dtype
+            assert torch.equal(value, state[name])
+
+
+def test_published_weights_damaged_anywhere_are_refused_by_name(
+    reader: tuple[Callable[..., torch.nn.Module], dict[str, Any]],
+) -> None:
+    read, given = reader
+    with pytest.raises(ValueError, match="are a mapping of a name to an array, got list"):
+        read(list(given.values()))
+    with pytest.raises(ValueError, match="hold more, which no part of the model here uses"):
+        read({**given, "more": np.ones(3)})
+    for name, value in given.items():
+        first = value.copy()
+        first.flat[0] = np.nan
+        wrong = {"not finite": first, "but": value.astype(complex), "of shape": np.float32(1)}
+        # The codes of the authors never read these, or a softmax cancels them.
+        if not re.search(r"linear_edge_f|key\.bias|key_proj\.bias", name):
+            wrong["published weights has shape"] = np.stack([value, value])
+        for message, damaged in wrong.items():
+            with pytest.raises(ValueError, match=message):
+                read({**given, name: damaged})
+        if "linear_edge_f" not in name:
+            with pytest.raises(ValueError, match=r"published weights|max_length must be given"):
+                read({k: v for k, v in given.items() if k != name})
+
+
+def test_published_settings_may_be_arrays_without_a_dimension() -> None:
+    with np.load(FIXTURES / "bsarec_published_b.npz") as file:
+        given = {name[6:]: file[name] for name in file.files if name.startswith("param.")}
+        settings = {"heads": file["num_heads"], "c": file["c"], "alpha": file["alpha"]}
+    model = MODELS["bsarec"].from_published(given, **settings)
+    assert (model.blocks[0].attention.heads, model.blocks[0].alpha) == (2, 0.3)
+    with np.load(FIXTURES / "hstu_published_b.npz") as file:
+        given = {name[6:]: file[name] for name in file.files if name.startswith("param.")}
+        layers = HSTULayers.from_published(
+            given, heads=file["num_heads"], max_length=file["max_length"]
+        )
+    assert (layers.layers[0].heads, layers.max_length) == (2, 9)
+    with pytest.raises(ValueError, match="heads must be at least 1, got 0"):
+        HSTULayers.from_published(given, heads=0, max_length=9)
+    with pytest.raises(ValueError, match="max_length must be a whole number"):
+        HSTULayers.from_published(given, heads=2, max_length=2.5)

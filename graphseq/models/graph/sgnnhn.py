@@ -92,7 +92,7 @@ class SGNNHN(SessionModel):
     def reset_parameters(self) -> None:
         reset_uniform(self, self.items.channels)
 
-    from_published = from_weights(read_sgnnhn)
+    from_published = from_weights(read_sgnnhn, "SGNN-HN")
 
     def forward(self, batch: Batch) -> Tensor:
         """Session vectors, centered, of length :math:`\tau`: [num_sessions, d]."""

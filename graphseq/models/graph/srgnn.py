@@ -123,7 +123,7 @@ class SRGNN(SessionModel):
         if self.click_positions is not None:
             torch.nn.init.uniform_(self.click_positions.weight, -bound, bound)
 
-    from_published = from_weights(read_srgnn)
+    from_published = from_weights(read_srgnn, "SR-GNN")
 
     def forward(self, batch: Batch) -> Tensor:
         """Session vectors ``s``, [num_sessions, d]."""

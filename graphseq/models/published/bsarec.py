@@ -7,7 +7,14 @@ from typing import Any
 
 from torch import Tensor
 
-from graphseq.nn.published import names_of_blocks, num_published_blocks, renamed_state
+from graphseq.nn.published import (
+    Weights,
+    named,
+    names_of_blocks,
+    num_published_blocks,
+    renamed_state,
+    shape_of,
+)
 
 NAMES = {
     "item_embeddings.weight": "items.weight",
@@ -42,12 +49,12 @@ BLOCK_NAMES = {
 
 
 def read_bsarec(
-    parameters: Mapping[str, Any], heads: int = 1, c: int = 5, alpha: float = 0.7
-) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    parameters: Mapping[str, Tensor], heads: int = 1, c: int = 5, alpha: float = 0.7
+) -> tuple[dict[str, Any], Weights]:
     """Arguments and weights of :class:`~graphseq.models.BSARec`.
 
     Args:
-        parameters: Name there -> array. Row 0 of its item table is the padding.
+        parameters: Name there -> tensor. Row 0 of its item table is the padding.
         heads, c, alpha: The settings there, which its weights do not contain.
 
     Raises:
@@ -56,18 +63,19 @@ def read_bsarec(
     num_layers = max(1, num_published_blocks(parameters, "item_encoder.blocks"))
     blocks = names_of_blocks(BLOCK_NAMES, "item_encoder.blocks", "blocks", num_layers)
     weights = renamed_state(parameters, NAMES | blocks, "BSARec")
+    rows, hidden_channels = shape_of(parameters, "item_embeddings.weight", 2, "BSARec")
     table = weights["items.weight"]
     weights["padding"], weights["items.weight"] = table[0], table[1:]
     for layer in range(num_layers):
         beta = f"blocks.{layer}.filter.beta"
         weights[beta] = weights[beta].flatten()
     settings = {
-        "num_items": len(table) - 1,
-        "hidden_channels": table.size(1),
+        "num_items": rows - 1,
+        "hidden_channels": hidden_channels,
         "num_layers": num_layers,
         "heads": heads,
         "c": c,
         "alpha": alpha,
         "max_length": len(weights["positions.weight"]),
     }
-    return settings, weights
+    return settings, named(weights, NAMES | blocks)

@@ -8,6 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from graphseq.nn.published import Weights, check_names, named, shape_of
+
 NAMES = {
     "item_embeddings.weight": "input_embedding.weight",
     "fc1.weight": "lin.weight",
@@ -19,12 +21,12 @@ NAMES = {
 
 
 def read_caser(
-    parameters: Mapping[str, Any],
-) -> tuple[dict[str, Any], dict[str, tuple[str, Tensor]]]:
+    parameters: Mapping[str, Tensor],
+) -> tuple[dict[str, Any], Weights]:
     """Arguments of :class:`~graphseq.models.Caser`, and its weights with the authors' names.
 
     Args:
-        parameters: Name there -> array: ``item_embeddings.weight``, ``conv_v.*`` and
+        parameters: Name there -> tensor: ``item_embeddings.weight``, ``conv_v.*`` and
             ``conv_h.<i>.*`` as far as it has such filters, ``fc1.*``, ``W2.weight``,
             ``b2.weight`` and, with users, ``user_embeddings.weight``.
 
@@ -38,28 +40,25 @@ def read_caser(
     if "conv_v.weight" in parameters or not num_heights:
         names |= {"conv_v.weight": "vertical.weight", "conv_v.bias": "vertical.bias"}
     filters = [f"conv_h.{i}.{kind}" for i in range(num_heights) for kind in ("weight", "bias")]
-    absent = sorted({*names, *filters} - set(parameters))
-    if absent:
-        raise ValueError(f"The published weights of Caser lack {', '.join(absent)}.")
-    unknown = sorted(set(parameters) - {*names, *filters})
-    if unknown:
-        raise ValueError(f"Caser has no place for {', '.join(unknown)} of these weights.")
-
-    state = {ours: torch.as_tensor(parameters[name]) for name, ours in names.items()}
+    check_names(parameters, dict.fromkeys(sorted({*names, *filters}), "used"), "Caser")
+    state = {ours: parameters[name] for name, ours in names.items()}
     state["items.bias"] = state["items.bias"].view(-1)
     if "vertical.weight" in state:  # [n_v, 1, L, 1]
+        shape_of(parameters, "conv_v.weight", 4, "Caser")
         state["vertical.weight"] = state["vertical.weight"].flatten(1)
     heights = []
     for i in range(num_heights):  # [n_h, 1, h, d]
-        weight = torch.as_tensor(parameters[f"conv_h.{i}.weight"]).squeeze(1)
+        for kind, dims in (("weight", 4), ("bias", 1)):
+            shape_of(parameters, f"conv_h.{i}.{kind}", dims, "Caser")
+        weight = parameters[f"conv_h.{i}.weight"].squeeze(1)
         state[f"horizontal.weights.{i}"] = weight
         heights.append(weight.size(1))
     if heights:
-        biases = [torch.as_tensor(parameters[f"conv_h.{i}.bias"]) for i in range(num_heights)]
+        biases = [parameters[f"conv_h.{i}.bias"] for i in range(num_heights)]
         state["horizontal.bias"] = torch.cat(biases)
     vertical, users = state.get("vertical.weight"), state.get("user_embedding.weight")
     max_length = max(heights) if vertical is None else vertical.size(1)
-    num_items, hidden_channels = state["input_embedding.weight"].shape
+    num_items, hidden_channels = shape_of(parameters, "item_embeddings.weight", 2, "Caser")
     settings = {
         "num_items": num_items,
         "hidden_channels": hidden_channels,
@@ -69,5 +68,4 @@ def read_caser(
         "heights": heights if heights and heights != [*range(1, max_length + 1)] else None,
         "num_users": None if users is None else users.size(0),
     }
-    theirs = {ours: name for name, ours in names.items()}
-    return settings, {ours: (theirs.get(ours, ours), value) for ours, value in state.items()}
+    return settings, named(state, names)

@@ -9,17 +9,19 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from graphseq.nn.published import Weights, check_names, shape_of
+
 KINDS = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
 """Parameters of a GRU layer, as torch names them."""
 
 
 def read_gru4rec(
-    parameters: Mapping[str, Any],
-) -> tuple[dict[str, Any], dict[str, tuple[str, Tensor]]]:
+    parameters: Mapping[str, Tensor],
+) -> tuple[dict[str, Any], Weights]:
     """Arguments of :class:`~graphseq.models.GRU4Rec`, and its weights with the authors' names.
 
     Args:
-        parameters: Name there -> array: ``G.<layer>.*``, ``Wy.weight``, ``By.weight`` and, for a
+        parameters: Name there -> tensor: ``G.<layer>.*``, ``Wy.weight``, ``By.weight`` and, for a
             separate embedding, ``E.weight``, or for the one-hot input ``GE.*``. The one-hot input
             becomes a separate embedding three times as wide as the first layer, with the identity
             as its projection.
@@ -27,7 +29,7 @@ def read_gru4rec(
     Raises:
         ValueError: If a parameter is missing or unknown.
     """
-    given = {name: torch.as_tensor(value) for name, value in parameters.items()}
+    given = dict(parameters)
     one_hot = any(name.startswith("GE.") for name in given)
     cells = len({name for name in given if name.endswith(".weight_hh")})
     cells = cells if one_hot else max(1, cells)
@@ -37,12 +39,7 @@ def read_gru4rec(
         names |= {"GE.Wx0.weight", "GE.Wh0", "GE.Bh0"}
     elif "E.weight" in given:
         names.add("E.weight")
-    absent = sorted(names - set(given))
-    if absent:
-        raise ValueError(f"The weights of GRU4Rec lack {', '.join(absent)}.")
-    unknown = sorted(set(given) - names)
-    if unknown:
-        raise ValueError(f"GRU4Rec has no place for {', '.join(unknown)} of these weights.")
+    check_names(given, dict.fromkeys(sorted(names), "used"), "GRU4Rec")
 
     # The source of each parameter here: its name there, and its value.
     table = ("E.weight", given["E.weight"]) if "E.weight" in given else None
@@ -53,7 +50,7 @@ def read_gru4rec(
     if one_hot:
         table, first = _one_hot_layer(given)
         layers.insert(0, first)
-    num_items, d = given["Wy.weight"].shape
+    num_items, d = shape_of(given, "Wy.weight", 2, "GRU4Rec")
     widths = [layer["weight_hh"][1].size(-1) for layer in layers]
     num_layers = len(list(takewhile(lambda width: width == d, reversed(widths))))
     lower = widths[: len(widths) - num_layers]

@@ -2,53 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import torch
-from torch import Tensor
 
-Weights = Mapping[str, Tensor | tuple[str, Tensor]]
-"""Name here -> value, or name in the authors' code and value."""
+from graphseq.nn.published import Weights, fill, read_parameters
 
 
-def from_weights(read: Callable[..., tuple[dict[str, Any], Weights]]) -> Any:
+def from_weights(read: Callable[..., tuple[dict[str, Any], Weights]], whose: str) -> Any:
     """The class method ``from_published``, which builds a model with its weights, in evaluation
     mode.
 
     Args:
-        read: Gives arguments of the class and its weights, from what ``from_published`` gets.
+        read: Gives arguments of the class and its weights, from what ``from_published`` gets, with
+            tensors as parameters.
+        whose: Name of the authors' model, for messages.
     """
 
-    def build(cls: type[torch.nn.Module], *args: Any, **kwargs: Any) -> torch.nn.Module:
-        settings, weights = read(*args, **kwargs)
+    def build(
+        cls: type[torch.nn.Module], parameters: Any, *args: Any, **kwargs: Any
+    ) -> torch.nn.Module:
+        # A file of NumPy keeps numbers as arrays of no dimension.
+        args = tuple(map(_plain, args))
+        kwargs = {name: _plain(value) for name, value in kwargs.items()}
+        settings, weights = read(read_parameters(parameters, whose), *args, **kwargs)
         model = cls(**settings)
-        fill(model, weights)
+        fill(model, weights, whose)
         return model.eval()
 
     build.__doc__ = read.__doc__
     return classmethod(build)
 
 
-def fill(model: torch.nn.Module, weights: Weights) -> None:
-    """Sets the weights of a model.
-
-    Args:
-        model: A model built with the arguments of the weights.
-        weights: Those of each parameter.
-
-    Raises:
-        ValueError: If the shape of a weight does not match the others.
-    """
-    state = model.state_dict()
-    named = {
-        ours: each if isinstance(each, tuple) else (ours, each) for ours, each in weights.items()
-    }
-    for ours, (theirs, value) in named.items():
-        if ours not in state or state[ours].shape != value.shape:
-            wanted = f"{list(state[ours].shape)} would" if ours in state else "leave it out"
-            raise ValueError(
-                f"{theirs} of {type(model).__name__}'s published weights has shape "
-                f"{list(value.shape)}, which does not fit the others: {wanted}."
-            )
-    model.load_state_dict({ours: value for ours, (_, value) in named.items()})
+def _plain(value: Any) -> Any:
+    single = isinstance(value, (np.ndarray, np.generic, torch.Tensor)) and value.ndim == 0
+    return value.item() if single else value

@@ -5,10 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-import torch
 from torch import Tensor
 
-from graphseq.nn.published import num_published_blocks
+from graphseq.nn.published import (
+    Weights,
+    named,
+    names_of_blocks,
+    num_published_blocks,
+    renamed_state,
+    shape_of,
+)
 
 NAMES = {
     "item_embedding.weight": "items.weight",
@@ -18,8 +24,11 @@ NAMES = {
 }
 """Parameters there -> here, outside its blocks."""
 
+DROPPED = ("attention.lin_key", "bias")
+"""The softmax cancels the bias of the keys."""
+
 BLOCK_NAMES = {
-    f"{theirs}.{kind}": f"{ours}.{kind}"
+    f"{theirs}.{kind}": "" if (ours, kind) == DROPPED else f"{ours}.{kind}"
     for theirs, ours in {
         "first_norm": "norm_attention",
         "second_norm": "norm_feed_forward",
@@ -30,43 +39,35 @@ BLOCK_NAMES = {
         "dense2": "lin_out",
     }.items()
     for kind in ("weight", "bias")
-    if ours != "attention.lin_key" or kind == "weight"
 }
-"""Parameters of a block there -> here; the softmax cancels its bias of the keys."""
+"""Parameters of a block there -> here."""
 
 
-def read_sasrec(
-    parameters: Mapping[str, Any], heads: int = 1
-) -> tuple[dict[str, Any], dict[str, Tensor]]:
+def read_sasrec(parameters: Mapping[str, Tensor], heads: int = 1) -> tuple[dict[str, Any], Weights]:
     """Arguments and weights of :class:`~graphseq.models.SASRec`.
 
     Args:
-        parameters: Name there -> array. Items are the rows 1..V of its item table of V + 2 rows;
+        parameters: Name there -> tensor. Items are the rows 1..V of its item table of V + 2 rows;
             row 0 is unused and the last one is padding.
         heads: Attention heads of a block, which the weights do not contain.
 
     Raises:
-        ValueError: If a parameter is missing.
+        ValueError: If a parameter is missing or unknown.
     """
     num_layers = max(1, num_published_blocks(parameters, "transformer_blocks"))
-    names = dict(NAMES)
-    for layer in range(num_layers):
-        for theirs, ours in BLOCK_NAMES.items():
-            names[f"transformer_blocks.{layer}.{theirs}"] = f"blocks.{layer}.{ours}"
-    absent = sorted(set(names) - set(parameters))
-    if absent:
-        raise ValueError(f"The published weights of SASRec lack {', '.join(absent)}.")
-    weights = {ours: torch.as_tensor(parameters[name]) for name, ours in names.items()}
+    names = NAMES | names_of_blocks(BLOCK_NAMES, "transformer_blocks", "blocks", num_layers)
+    weights = renamed_state(parameters, names, "SASRec")
     weights["items.weight"] = weights["items.weight"][1:-1]
-    num_items, hidden_channels = weights["items.weight"].shape
+    inner, _ = shape_of(parameters, "transformer_blocks.0.dense1.weight", 2, "SASRec")
+    rows, hidden_channels = shape_of(parameters, "item_embedding.weight", 2, "SASRec")
     settings = {
-        "num_items": num_items,
+        "num_items": rows - 2,
         "hidden_channels": hidden_channels,
         "num_layers": num_layers,
         "heads": heads,
         "max_length": weights["positions.weight"].size(0),
         "block": "published",
         "positions": "end",
-        "expansion": weights["blocks.0.lin_in.weight"].size(0) // hidden_channels,
+        "expansion": inner // hidden_channels,
     }
-    return settings, weights
+    return settings, named(weights, names)

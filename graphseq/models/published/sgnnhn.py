@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Tensor
 
-from graphseq.nn.published import renamed_state
+from graphseq.nn.published import Weights, named, renamed_state, shape_of
 
 NAMES = {
     "embedding.weight": "items.weight",
@@ -40,12 +40,12 @@ NAMES = {
 
 
 def read_sgnnhn(
-    parameters: Mapping[str, Any], num_layers: int = 1, scale: float = 12.0
-) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    parameters: Mapping[str, Tensor], num_layers: int = 1, scale: float = 12.0
+) -> tuple[dict[str, Any], Weights]:
     """Arguments and weights of :class:`~graphseq.models.SGNNHN`.
 
     Args:
-        parameters: Name there -> array; row 0 of ``embedding.weight`` is its padding.
+        parameters: Name there -> tensor; row 0 of ``embedding.weight`` is its padding.
         num_layers: The authors' ``step``.
         scale: The authors' ``tau``.
 
@@ -54,12 +54,12 @@ def read_sgnnhn(
     """
     weights = renamed_state(parameters, NAMES, "SGNN-HN")
     weights["items.weight"] = weights["items.weight"][1:]
-    num_items, hidden_channels = weights["items.weight"].shape
+    rows, hidden_channels = shape_of(parameters, "embedding.weight", 2, "SGNN-HN")
     settings = {
-        "num_items": num_items,
+        "num_items": rows - 1,
         "hidden_channels": hidden_channels,
         "num_layers": num_layers,
         "scale": scale,
         "max_length": len(weights["positions.weight"]),
     }
-    return settings, weights
+    return settings, named(weights, NAMES)

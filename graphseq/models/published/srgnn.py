@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-import torch
 from torch import Tensor
+
+from graphseq.nn.published import Weights, named, renamed_state, shape_of
 
 NAMES = {
     "embedding.weight": "items.weight",
@@ -14,6 +15,8 @@ NAMES = {
     "gnn.linear_edge_in.bias": "conv.lin_in.bias",
     "gnn.linear_edge_out.weight": "conv.lin_out.weight",
     "gnn.linear_edge_out.bias": "conv.lin_out.bias",
+    "gnn.linear_edge_f.weight": "",  # which the authors' code never reads
+    "gnn.linear_edge_f.bias": "",
     "gnn.b_iah": "conv.bias_in",
     "gnn.b_oah": "conv.bias_out",
     "gnn.w_ih": "conv.gru.weight_ih",
@@ -28,37 +31,35 @@ NAMES = {
     "linear_transform.weight": "session_readout.lin_out.weight",
     "linear_transform.bias": "session_readout.lin_out.bias",
 }
-"""Parameters in the authors' code -> here; its ``linear_edge_f`` is never used."""
+"""Parameters in the authors' code -> here."""
 
 
 def read_srgnn(
-    parameters: Mapping[str, Any], num_layers: int = 1, hybrid: bool = True
-) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    parameters: Mapping[str, Tensor], num_layers: int = 1, hybrid: bool = True
+) -> tuple[dict[str, Any], Weights]:
     """Arguments and weights of :class:`~graphseq.models.SRGNN`.
 
     Args:
-        parameters: Name there -> array; row 0 of ``embedding.weight`` is its padding.
+        parameters: Name there -> tensor; row 0 of ``embedding.weight`` is its padding.
         num_layers: The authors' ``step``.
         hybrid: Whether the authors' code ran without ``nonhybrid``.
 
     Raises:
-        ValueError: If a parameter is missing.
+        ValueError: If a parameter is missing or unknown.
     """
-    absent = sorted(set(NAMES) - set(parameters))
-    if absent:
-        raise ValueError(f"The published weights of SR-GNN lack {', '.join(absent)}.")
+    names = {theirs: ours for theirs, ours in NAMES.items() if ours or theirs in parameters}
     weights = {
-        ours: torch.as_tensor(parameters[name])
-        for name, ours in NAMES.items()
+        ours: value
+        for ours, value in renamed_state(parameters, names, "SR-GNN").items()
         if hybrid or not ours.startswith("session_readout.lin_out")
     }
     weights["items.weight"] = weights["items.weight"][1:]
-    num_items, hidden_channels = weights["items.weight"].shape
+    rows, hidden_channels = shape_of(parameters, "embedding.weight", 2, "SR-GNN")
     settings = {
-        "num_items": num_items,
+        "num_items": rows - 1,
         "hidden_channels": hidden_channels,
         "num_layers": num_layers,
         "edge_weight": "binary",
         "hybrid": hybrid,
     }
-    return settings, weights
+    return settings, named(weights, NAMES)

@@ -115,7 +115,7 @@ class BSARec(SessionModel):
         for block in self.blocks:
             block.reset_parameters()  # type: ignore[operator]
 
-    from_published = from_weights(read_bsarec)
+    from_published = from_weights(read_bsarec, "BSARec")
 
     def forward(self, batch: Batch) -> Tensor:
         """The state after the last click of every session, [num_sessions, d]."""

@@ -148,7 +148,7 @@ class Caser(SessionModel):
                 if name.endswith("bias"):
                     torch.nn.init.zeros_(parameter)
 
-    from_published = from_weights(read_caser)
+    from_published = from_weights(read_caser, "Caser")
 
     def attach(self, catalog: Catalog | None, sessions: Sessions | None = None) -> None:
         """Attaches the training data to the model.

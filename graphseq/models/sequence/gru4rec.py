@@ -128,7 +128,7 @@ class GRU4Rec(LayeredState, SessionModel):
             bound = (6 / (parameter.size(0) / gates + parameter.size(1))) ** 0.5
             torch.nn.init.uniform_(parameter, -bound, bound)
 
-    from_published = from_weights(read_gru4rec)
+    from_published = from_weights(read_gru4rec, "GRU4Rec")
 
     def forward(self, batch: Batch) -> Tensor:
         """The state after the last click of every session, [num_sessions, d]."""

@@ -117,7 +117,7 @@ class SASRec(SessionModel):
             elif isinstance(module, TransformerBlock | LiGRBlock | LayerNorm):
                 module.reset_parameters()
 
-    from_published = from_weights(read_sasrec)
+    from_published = from_weights(read_sasrec, "SASRec")
 
     def forward(self, batch: Batch, return_attention: bool = False) -> Any:
         """The state after the last click of every session, [num_sessions, d]; with attention, also

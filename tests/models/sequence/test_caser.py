@@ -445,8 +445,8 @@ def test_caser_wrong_setting_raises_naming_it(arguments: dict, message: str) -> 
         ({"fc1.bias": None}, r"lack fc1\.bias"),
         ({"conv_h.2.bias": None, "W2.weight": None}, r"lack W2\.weight, conv_h\.2\.bias"),
         ({"conv_h.1.weight": None}, r"lack conv_h\.1\.weight"),
-        ({"conv_h.4.weight": None}, r"no place for conv_h\.4\.bias"),
-        ({"fc2.weight": np.zeros((2, 2))}, r"no place for fc2\.weight"),
+        ({"conv_h.4.weight": None}, r"hold conv_h\.4\.bias, which"),
+        ({"fc2.weight": np.zeros((2, 2))}, r"hold fc2\.weight, which"),
         (
             {"user_embeddings.weight": None},
             r"W2\.weight of Caser's .* has shape \[20, 16\], .* the others: \[20, 8\] would",
