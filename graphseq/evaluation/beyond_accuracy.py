@@ -202,8 +202,19 @@ def gini(exposure: ArrayLike) -> float:
 
     Args:
         exposure: Number of lists that hold each item, [num_items].
+
+    Returns:
+        From 0, all equal, up to 1; NaN if no list holds an item.
+
+    Raises:
+        ValueError: If they are not finite numbers of at least 0, [num_items].
     """
     ordered = np.sort(np.asarray(exposure, dtype=np.float64))
+    if ordered.ndim != 1 or not np.isfinite(ordered).all() or (ordered < 0).any():
+        raise ValueError(
+            "exposure holds one finite number of at least 0 per item, [num_items], got "
+            f"{exposure!r:.60}."
+        )
     total = ordered.sum()
     if total == 0:
         return float("nan")

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from graphseq.arguments import whole
-from graphseq.evaluation.significance import PairedTest, check_level
+from graphseq.evaluation.significance import PairedTest, check_finite, check_level
 from graphseq.random import stream
 from graphseq.typing import Floats
 
@@ -41,7 +41,8 @@ def bootstrap_interval(
         Lower and upper end; both are NaN if there is only one cluster.
 
     Raises:
-        ValueError: If there is no case, shapes differ, or an option is out of range.
+        ValueError: If there is no case, shapes differ, a value is not finite, or an option is out
+            of range.
     """
     check_level(level)
     means = _drawn_means(values, cluster, whole("num_samples", num_samples), seed)
@@ -74,7 +75,8 @@ def paired_bootstrap(
         The test of ``first - second``, with the percentile interval.
 
     Raises:
-        ValueError: If there is no case, shapes differ, or an option is out of range.
+        ValueError: If there is no case, shapes differ, a value is not finite, or an option is out
+            of range.
     """
     check_level(level)
     num_samples = whole("num_samples", num_samples)
@@ -110,6 +112,7 @@ def _drawn_means(
             "A bootstrap needs one or more cases and the cluster of each, got values of shape "
             f"{np.shape(values)} and clusters of shape {np.shape(cluster)}."
         )
+    check_finite(table)
     number = np.unique(np.asarray(cluster), return_inverse=True)[1]
     size = np.bincount(number).astype(np.float64)  # [num_clusters]
     if len(size) < 2:

@@ -9,7 +9,7 @@ from typing import Literal
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from scipy.special import stdtrit
 
 from graphseq.evaluation.bootstrap import paired_bootstrap
@@ -20,10 +20,10 @@ CHANCE = 0.05
 """A difference is significant if its corrected p-value is below this."""
 
 
-def holm(p_values: NDArray[np.float64]) -> NDArray[np.float64]:
+def holm(p_values: ArrayLike) -> NDArray[np.float64]:
     """P-values corrected for multiple tests (Holm, Scandinavian Journal of Statistics 1979).
 
-    >>> holm(np.array([0.01, 0.04, 0.03])).tolist()
+    >>> holm([0.01, 0.04, 0.03]).tolist()
     [0.03, 0.06, 0.06]
 
     Args:
@@ -31,10 +31,16 @@ def holm(p_values: NDArray[np.float64]) -> NDArray[np.float64]:
 
     Returns:
         [n], each at most 1. They control the probability of one or more false rejections.
+
+    Raises:
+        ValueError: If they are not numbers from 0 to 1, [n].
     """
-    n = len(p_values)
-    order = np.argsort(p_values, kind="stable")
-    corrected = np.maximum.accumulate(p_values[order] * (n - np.arange(n)))
+    given = np.asarray(p_values, dtype=np.float64)
+    if given.ndim != 1 or not ((given >= 0) & (given <= 1)).all():
+        raise ValueError(f"P-values are numbers from 0 to 1, [n], got {p_values!r:.60}.")
+    n = len(given)
+    order = np.argsort(given, kind="stable")
+    corrected = np.maximum.accumulate(given[order] * (n - np.arange(n)))
     found = np.empty(n)
     found[order] = np.minimum(corrected, 1.0)
     return found
@@ -86,12 +92,22 @@ def differences(
     Raises:
         ValueError: If there are fewer than two models, or their cases or protocols differ.
     """
+    if not isinstance(reports, Mapping):
+        raise ValueError(
+            "reports is a mapping of a model's name to its report, or to one report per seed, got "
+            f"{type(reports).__name__}."
+        )
     groups = {
-        name: [given] if isinstance(given, Report) else list(given)
+        name: list(given) if isinstance(given, Sequence) else [given]
         for name, given in reports.items()
     }
-    if len(groups) < 2 or not all(groups.values()):
+    if len(groups) < 2:
         raise ValueError(f"Differences need at least two models, got reports of {len(groups)}.")
+    for name, group in groups.items():
+        if not group or not all(isinstance(report, Report) for report in group):
+            raise ValueError(
+                f"{name!r} needs at least one report of gs.evaluate, got {group!r:.60}."
+            )
     leader = next(iter(groups.values()))[0]
     for group in groups.values():
         for report in group:
@@ -210,11 +226,19 @@ def critical_difference(scores: pd.DataFrame, *, level: float = 0.95) -> Critica
         level: :math:`1 - \alpha`.
 
     Raises:
-        ValueError: If there are fewer than two models or data sets, or a score is missing.
+        ValueError: If there are fewer than two models or data sets, or a score is missing or not a
+            number.
     """
     from scipy import stats  # loads slowly
 
     check_level(level)
+    if not isinstance(scores, pd.DataFrame) or not all(
+        pd.api.types.is_numeric_dtype(kind) for kind in scores.dtypes
+    ):
+        raise ValueError(
+            "scores is a DataFrame of numbers, data sets by models, got "
+            f"{type(scores).__name__}: pd.DataFrame(values, columns=models) makes one."
+        )
     num_datasets, num_models = scores.shape
     if num_models < 2 or num_datasets < 2 or scores.isna().to_numpy().any():
         raise ValueError(

@@ -91,6 +91,11 @@ def evaluate(
     protocol = protocol_of(protocol, exclude_seen)
     batch_size = whole("batch_size", batch_size)
     logloss = flag("logloss", logloss)
+    if audit is not None and not isinstance(audit, Audit):
+        raise ValueError(
+            "audit is what gs.evaluation.audit(split) or audit_model(model, split) found, got "
+            f"{type(audit).__name__}."
+        )
     given, sessions = read_inputs(model, sessions)
     if logloss:
         check_logloss(model, protocol)

@@ -26,6 +26,7 @@ def hit_rate_at_k(predictions: Iterable[Iterable[Any]], truth: Iterable[Any], k:
             contains an id twice. Also if all ids have another type than the true ids, or k is not a
             whole number of at least 1.
     """
+    k = whole("k", k)
     return _mean(predictions, truth, k, lambda places, num_true: float(bool(places)))
 
 
@@ -42,6 +43,8 @@ def ndcg_at_k(predictions: Iterable[Iterable[Any]], truth: Iterable[Any], k: int
     Raises:
         ValueError: As :func:`hit_rate_at_k`.
     """
+
+    k = whole("k", k)
 
     def value(places: list[int], num_true: int) -> float:
         ideal = range(1, min(k, num_true) + 1)

@@ -296,7 +296,10 @@ def _read(
 
 
 def _numbers(name: str, values: ArrayLike) -> Floats:
-    found = np.asarray(values, dtype=np.float64)
+    try:
+        found = np.asarray(values, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{name} holds one number per case, got {values!r:.60}.") from error
     if not np.isfinite(found).all():
         raise ValueError(
             f"{name} holds {int((~np.isfinite(found)).sum())} values that are not finite."

@@ -70,6 +70,9 @@ class Protocol:
             value = getattr(self, given)
             if not isinstance(value, str) or value not in words:
                 raise ValueError(f"{given} is one of {', '.join(words)}, got {value!r}.")
+        for given in ("name", "note"):
+            if not isinstance(getattr(self, given), str):
+                raise ValueError(f"{given} is text, got {getattr(self, given)!r}.")
         for given in ("seed", "min_history"):
             object.__setattr__(self, given, whole(given, getattr(self, given), at_least=0))
 

@@ -57,8 +57,10 @@ def rank_counts(
             "rank_counts needs scores [B, num_items] and targets [B], got shapes "
             f"{list(scores.shape)} and {list(targets.shape)}."
         )
-    if targets.is_floating_point():
+    if targets.is_floating_point() or targets.is_complex() or targets.dtype == torch.bool:
         raise ValueError(f"Targets must be whole numbers, item codes, got {targets.dtype}.")
+    if scores.is_complex():
+        raise ValueError(f"Scores must be real numbers, got {scores.dtype}.")
     if tolerance is not None and tolerance.shape != targets.shape:
         raise ValueError(
             f"tolerance must have one value per target, {list(targets.shape)}, got "

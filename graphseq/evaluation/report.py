@@ -244,6 +244,11 @@ class Report:
         Raises:
             ValueError: If it does.
         """
+        if not isinstance(other, Report):
+            raise ValueError(
+                f"A report is compared with another report of gs.evaluate, got "
+                f"{type(other).__name__}."
+            )
         places = ["session", "position"]
         known = bool(self.fingerprint and other.fingerprint)
         same = self.ranks[places].equals(other.ranks[places])

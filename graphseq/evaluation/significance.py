@@ -95,7 +95,8 @@ def paired_test(
         seed: Seed of those flips.
 
     Raises:
-        ValueError: If there is no case, shapes differ, or an option is out of range.
+        ValueError: If there is no case, shapes differ, a value is not finite, or an option is out
+            of range.
     """
     first, second = np.asarray(first, dtype=np.float64), np.asarray(second, dtype=np.float64)
     if first.shape != second.shape:
@@ -105,6 +106,7 @@ def paired_test(
     if method not in ("t", "sign_flip"):
         raise ValueError(f"method is 't' or 'sign_flip', got {method!r}.")
     num_permutations = whole("num_permutations", num_permutations)
+    check_finite(first, second)
     difference = first - second
     mean, error, num_clusters = _mean_and_error(difference, cluster)
     reach = _quantile(level, num_clusters) * error
@@ -150,6 +152,21 @@ def mean_error(values: ArrayLike, cluster: ArrayLike) -> tuple[float, int]:
     """
     _, error, num_clusters = _mean_and_error(values, cluster)
     return error, num_clusters
+
+
+def check_finite(*values: NDArray[np.float64]) -> None:
+    """Raises if a value is NaN or infinite: no test means anything with it.
+
+    Raises:
+        ValueError: If one is.
+    """
+    for each in values:
+        number = int((~np.isfinite(each)).sum())
+        if number:
+            raise ValueError(
+                f"{number} of {each.size} values are not finite numbers: leave out the cases where "
+                "the metric is not defined, for both models."
+            )
 
 
 def check_level(level: float, name: str = "level") -> None:

@@ -3,16 +3,28 @@
 from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
 import graphseq as gs
 from graphseq.evaluation import (
+    Protocol,
     audit,
     audit_model,
+    bootstrap_interval,
+    critical_difference,
+    differences,
     evaluate_lists,
     evaluate_pairs,
     evaluate_several,
+    gini,
+    hit_rate_at_k,
+    holm,
+    ips,
+    ndcg_at_k,
+    paired_bootstrap,
+    paired_test,
     rank_counts,
 )
 from graphseq.models.base import SessionModel
@@ -55,6 +67,8 @@ ROWS = torch.tensor([0, 1])
         ({"scores": np.zeros((2, 5))}, "tensors of torch, got ndarray and Tensor"),
         ({"targets": [1, 2]}, "tensors of torch, got Tensor and list"),
         ({"targets": torch.tensor([1.5, 2.0])}, "whole numbers, item codes, got torch.float32"),
+        ({"targets": torch.tensor([True, False])}, "item codes, got torch.bool"),
+        ({"scores": torch.zeros(2, 5).to(torch.complex64)}, "real numbers, got torch.complex64"),
         ({"targets": torch.tensor([1])}, r"got shapes \[2, 5\] and \[1\]"),
         ({"tolerance": torch.zeros(3)}, r"one value per target, \[2\], got \[3\]"),
         ({"excluded": (ROWS, ROWS[:1])}, r"both \[n\], got shapes \[2\] and \[1\]"),
@@ -117,3 +131,41 @@ def test_results_of_other_data_or_protocol_are_not_mixed_in_a_table(tmp_path):
         gs.Comparison.load(one, run("rules", ["recency"], protocol="gru4rec"))
     with pytest.raises(ValueError, match="both hold rows of popularity"):
         gs.Comparison.load(one, one)
+
+
+REPORT = gs.evaluate(Shaped(None, SPLIT.num_items), SPLIT.test)
+TABLE = pd.DataFrame([[0.1, 0.2], [0.3, 0.1]], columns=["one", "other"])
+ONES = np.ones(4)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: gs.evaluate(Shaped(None, 20), SPLIT.test, audit="yes"), r"found, got str\.$"),
+        (lambda: REPORT.compare(3, "mrr"), r"another report of gs\.evaluate, got int\.$"),
+        (lambda: differences([REPORT, REPORT], "mrr"), "one report per seed, got list"),
+        (lambda: differences({"a": REPORT, "b": 3}, "mrr"), r"'b' needs .*, got \[3\]"),
+        (lambda: differences({"a": REPORT, "b": []}, "mrr"), r"'b' needs at least one report"),
+        (lambda: holm([0.1, np.nan]), "from 0 to 1"),
+        (lambda: holm([[0.1]]), "from 0 to 1"),
+        (lambda: holm([1.5]), "from 0 to 1"),
+        (lambda: critical_difference(TABLE.to_numpy()), "a DataFrame of numbers, .* got ndarray"),
+        (lambda: critical_difference(TABLE.astype(str)), "a DataFrame of numbers"),
+        (lambda: paired_test(ONES, ONES * np.nan, range(4)), "4 of 4 values are not finite"),
+        (lambda: paired_bootstrap(ONES, ONES * np.inf, range(4)), "4 of 4 values are not finite"),
+        (lambda: bootstrap_interval([1.0, np.nan], [0, 1]), "1 of 2 values are not finite"),
+        (lambda: gini([-1, 2]), "one finite number of at least 0 per item"),
+        (lambda: gini([[1, 2]]), "one finite number of at least 0 per item"),
+        (
+            lambda: hit_rate_at_k([[1]], [1], None),
+            "k must be a whole number of at least 1, got None",
+        ),
+        (lambda: ndcg_at_k([[1]], [1], None), "k must be a whole number of at least 1, got None"),
+        (lambda: Protocol(name=3), r"name is text, got 3\.$"),
+        (lambda: ips(["a"], [0.5], [0.5]), r"rewards holds one number per case, got \['a'\]"),
+    ],
+)
+def test_wrong_value_is_refused_in_one_sentence(call, message):
+    with pytest.raises(ValueError, match=message) as raised:
+        call()
+    assert "\n" not in str(raised.value)

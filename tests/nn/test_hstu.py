@@ -179,7 +179,7 @@ def test_hstu_rows_too_long_and_requests_without_clicks_times_are_refused() -> N
 def test_hstu_states_and_times_of_other_clicks_are_refused() -> None:
     layers, x = HSTULayers(8, 7), torch.randn(14, 8)
     for wrong in (x[:-1], x[:, :7], x[None], torch.randn(15, 8)):
-        with pytest.raises(ValueError, match=r"a state of width 8 for each click of ptr, \[14, 8\]"):
+        with pytest.raises(ValueError, match=r"of width 8 for each click of ptr, \[14, 8\]"):
             layers(wrong, PTR)
     with pytest.raises(ValueError, match="are tensors of torch, got ndarray and Tensor"):
         layers(x.numpy(), PTR)

@@ -99,7 +99,7 @@ def test_ligr_weights_missing_or_unknown_are_refused(published: dict[str, np.nda
 def test_ligr_states_of_other_clicks_are_refused() -> None:
     layers = LiGRLayers(8)
     for wrong in (torch.randn(13, 8), torch.randn(14, 7), torch.randn(1, 14, 8)):
-        with pytest.raises(ValueError, match=r"a state of width 8 for each click of ptr, \[14, 8\]"):
+        with pytest.raises(ValueError, match=r"of width 8 for each click of ptr, \[14, 8\]"):
             layers(wrong, PTR)
 
 
