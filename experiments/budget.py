@@ -26,7 +26,7 @@ from torch import Tensor
 import graphseq as gs
 from experiments.benchmarks.report import Benchmark
 from experiments.lib.parts import PARTS, part_of
-from experiments.lib.results import said
+from experiments.lib.results import fit_whole, said
 from graphseq.comparison import Entry
 from graphseq.comparison.record import write_json
 from graphseq.visualization.figures import GRAY, INK, new_figure, save_figure
@@ -132,7 +132,7 @@ def run_cell(split: gs.Split, entry: Entry, seconds: float, seed: int) -> dict[s
         loss: Any = "cross_entropy"
         if split.num_items >= 1000:
             loss = gs.training.SampledLoss("sampled_softmax", num_negatives=512, alpha=0.75)
-        gs.fit(
+        fit_whole(
             model,
             split.train,
             max_epochs=10_000,
@@ -149,7 +149,7 @@ def run_cell(split: gs.Split, entry: Entry, seconds: float, seed: int) -> dict[s
         model.load_state_dict(budget.best)
         curve, used = budget.curve, budget.used
     else:
-        gs.fit(model, split.train, progress=False)
+        fit_whole(model, split.train, progress=False)
         used = time.process_time() - start
         report = gs.evaluate(model, validation, ks=20)
         curve = [{"cpu_seconds": round(used, 2)} | {m: report.metrics[m] for m in METRICS}]

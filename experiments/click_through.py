@@ -17,6 +17,7 @@ import torch
 
 import graphseq as gs
 from experiments.benchmarks.report import Benchmark
+from experiments.lib.results import fit_whole
 from graphseq.comparison import Settings
 from graphseq.evaluation import evaluate_pairs, evaluate_reranker
 
@@ -58,7 +59,7 @@ def main(argv: list[str] | None = None) -> None:
 
     def models() -> dict[str, list[gs.models.SessionModel]]:
         popularity = gs.models.MODELS["popularity"](split.num_items)
-        gs.fit(popularity, split)
+        fit_whole(popularity, split)
         found: dict[str, list[gs.models.SessionModel]] = {"popularity": [popularity]}
         for name, arguments in forms(settings).items():
             for seed in options.seeds:
@@ -68,7 +69,7 @@ def main(argv: list[str] | None = None) -> None:
                 # Negatives drawn uniformly, as for the pairs that are measured.
                 loss = gs.SampledLoss("bce", num_negatives=options.negatives, alpha=0.0)
                 # Its ranking of all items would cost more than its training: epochs are fixed.
-                gs.fit(
+                fit_whole(
                     ranker,
                     split.train,
                     loss=loss,
@@ -81,7 +82,7 @@ def main(argv: list[str] | None = None) -> None:
         return found
 
     retriever = gs.models.MODELS["sequential_rules"](split.num_items, last_clicks=10)
-    gs.fit(retriever, split)
+    fit_whole(retriever, split)
     k = settings.ks[-1]
     first = gs.evaluate(retriever, split.test, ks=settings.ks, exclude_seen=settings.exclude_seen)
     for name, group in models().items():

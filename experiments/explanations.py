@@ -17,7 +17,7 @@ import numpy as np
 from scipy.stats import binomtest
 
 import graphseq as gs
-from experiments.lib.results import command, said
+from experiments.lib.results import command, fit_whole, said
 from experiments.studies.study import bounded
 from graphseq.comparison.record import machine, versions, write_json
 from graphseq.explanations import counterfactual, deletion_curves, explain
@@ -99,7 +99,7 @@ def main(argv: list[str] | None = None) -> None:
 def trained(name: str, split: gs.Split, epochs: int) -> gs.models.SessionModel:
     model: gs.models.SessionModel = gs.models.MODELS[name](split.num_items, **FAMILIES[name])
     settings: dict[str, Any] = {"batch_size": 64, "learning_rate": 0.004, "schedule": "linear"}
-    gs.fit(model, split, max_epochs=epochs, seed=0, progress=False, **settings)
+    fit_whole(model, split, max_epochs=epochs, seed=0, progress=False, **settings)
     return model
 
 

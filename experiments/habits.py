@@ -27,7 +27,7 @@ from torch_geometric.utils import coalesce
 import graphseq as gs
 from experiments.benchmarks.report import Benchmark
 from experiments.lib.parts import PARTS, part_of
-from experiments.lib.results import said
+from experiments.lib.results import fit_whole, said
 from graphseq.comparison import Entry
 from graphseq.comparison.record import write_json
 from graphseq.data.graphs.dataset import NO_TARGET
@@ -193,7 +193,7 @@ def run_cell(split: gs.Split, entry: Entry, seed: int) -> dict[str, Any]:
 
     settings = {**entry.fit, "loss": loss, "patience": None, "seed": seed}
     training = gs.training.TrainingSettings.from_dict(settings)
-    gs.fit(model, WithoutHidden(loader), training, on_epoch=measure, progress=False)
+    fit_whole(model, WithoutHidden(loader), training, on_epoch=measure, progress=False)
     by = {
         name: int(np.argmax([row[f"{name} mrr@20"] for row in curve]))
         for name in ("validation", "prefixes", "test")
@@ -235,7 +235,7 @@ def run_wide(split: gs.Split, entry: Entry, seed: int) -> dict[str, Any]:
     settings = {**entry.fit, "max_epochs": WIDE_EPOCHS, "loss": loss, "seed": seed}
     started = time.process_time()
     training = gs.training.TrainingSettings.from_dict(settings)
-    gs.fit(model, loader, training, progress=False)
+    fit_whole(model, loader, training, progress=False)
     cases = Targets(split.test)
     case = np.flatnonzero(cases.history > 0)
     asked = gs.SessionGraphDataset(split.test, "prefixes")

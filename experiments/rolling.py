@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 
 import graphseq as gs
-from experiments.lib.results import command, print_table, said
+from experiments.lib.results import command, fit_whole, print_table, said
 from graphseq.comparison import Entry, Settings, entries_of, settings_of
 from graphseq.comparison.record import record, row_of, write_results
 from graphseq.evaluation.protocol import Protocol, protocol_of
@@ -129,7 +129,7 @@ def new_model(
     """A model of its own, trained on all of these sessions, and the seconds that took."""
     model = entry.new_model(sessions.num_items, seed)
     start = time.perf_counter()
-    gs.fit(model, sessions, entry.training, max_epochs=epochs, seed=seed, progress=False)
+    fit_whole(model, sessions, entry.training, max_epochs=epochs, seed=seed, progress=False)
     return model, time.perf_counter() - start
 
 
@@ -150,7 +150,7 @@ def trained_on(
         again = min(round(options.replay * newest.num_sessions), past.num_sessions)
         chosen = np.random.default_rng(seed).choice(past.num_sessions, again, replace=False)
         log = gs.Sessions.concat([past.select(np.sort(chosen)), newest]).drop_unused_items()
-        gs.fit(
+        fit_whole(
             grown, log, entry.training, max_epochs=options.more_epochs, seed=seed, progress=False
         )
     return grown, time.perf_counter() - start

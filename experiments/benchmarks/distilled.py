@@ -19,6 +19,7 @@ import torch
 import graphseq as gs
 from experiments.benchmarks.report import Benchmark
 from experiments.lib.parts import part_of
+from experiments.lib.results import fit_whole
 from graphseq.comparison import Settings
 from graphseq.models import SessionModel
 
@@ -58,9 +59,9 @@ def main(argv: list[str] | None = None) -> None:
     settings = Settings.for_dataset(options.dataset)
     (entry,) = [each for each in settings.models if each.name in ("srgnn", "srgnn, normalised")][:1]
     large = entry.new_model(split.num_items, 0)
-    gs.fit(large, split.train, entry.training, progress=False)
+    fit_whole(large, split.train, entry.training, progress=False)
     neighbors = gs.models.MODELS["vstan"](split.num_items)
-    gs.fit(neighbors, split.train, progress=False)
+    fit_whole(neighbors, split.train, progress=False)
     teacher = gs.models.Ensemble.from_models([large, neighbors], fusion="scores")
     teacher.learn_weights(validation)
     temperature = gs.training.temperature_of(teacher, validation)
@@ -69,7 +70,7 @@ def main(argv: list[str] | None = None) -> None:
     def student(seed: int, *auxiliary: gs.training.Auxiliary) -> SessionModel:
         torch.manual_seed(seed)
         made = gs.models.GRU4Rec(split.num_items, options.channels)
-        gs.fit(
+        fit_whole(
             made,
             split.train,
             auxiliary=auxiliary,
@@ -108,7 +109,7 @@ def main(argv: list[str] | None = None) -> None:
         gs.serving.distill_table(teacher, split.train, temperature=temperature),
     )
     counted = gs.models.MODELS["sequential_rules"](split.num_items)
-    gs.fit(counted, split.train, progress=False)
+    fit_whole(counted, split.train, progress=False)
     add("table, counted", counted)
     benchmark.content["note"] = f"{best.num_cases:,} targets; {len(asked)} answers are timed."
     benchmark.finish(path)

@@ -19,6 +19,7 @@ import torch
 
 import graphseq as gs
 from experiments.benchmarks.report import Benchmark
+from experiments.lib.results import fit_whole
 from graphseq.data.sessions.catalog import Catalog
 from graphseq.data.sessions.vocabulary import Vocabulary
 from graphseq.serving import ExactIndex, Index, ItemVectors, build_index, load_index, serving_report
@@ -47,7 +48,7 @@ def trained(split: gs.Split) -> gs.models.SessionModel:
     torch.manual_seed(0)
     model = gs.models.GRU4Rec(split.num_items, 100, dropout=0.3, input_dropout=0.2)
     loss = gs.SampledLoss("sampled_softmax", num_negatives=1_024, alpha=0.75)
-    gs.fit(
+    fit_whole(
         model,
         split,
         loss=loss,

@@ -34,6 +34,7 @@ import torch
 
 import graphseq as gs
 from experiments.benchmarks.report import Benchmark
+from experiments.lib.results import fit_whole
 from graphseq.data.sessions.catalog import Catalog
 from graphseq.data.sessions.vocabulary import Vocabulary
 from graphseq.serving import LiveSessions, Recommender
@@ -301,7 +302,7 @@ def without_http(repeats: int, root: str | None) -> Iterator[dict[str, Any]]:
     except (ValueError, OSError):
         train = gs.generate_sessions(200_000, ITEMS, mean_length=4.5, seed=0)
     neighbors = gs.models.MODELS["vsknn"](train.num_items)
-    gs.fit(neighbors, train, progress=False)
+    fit_whole(neighbors, train, progress=False)
     codes = np.asarray(train.items)[: 1 << 16]
     known = train.vocabulary.ids.take(codes).tolist()
     streaming = random_model("gru4rec", ITEMS)

@@ -15,6 +15,7 @@ import numpy as np
 
 import graphseq as gs
 from experiments.benchmarks.report import Benchmark
+from experiments.lib.results import fit_whole
 from graphseq.evaluation.metrics import metric_values
 from graphseq.evaluation.significance import paired_test
 
@@ -46,7 +47,7 @@ def main(argv: list[str] | None = None) -> None:
     prefixes, targets = [cases[n][1] for n in drawn], np.array([cases[n][2] for n in drawn])
     for name in options.models:
         model = gs.models.MODELS[name](split.num_items, hidden_channels=64)
-        gs.fit(model, split, max_epochs=options.epochs, progress=False)
+        fit_whole(model, split, max_epochs=options.epochs, progress=False)
         exact: dict[str, np.ndarray] = {}
         for precision in ("float32", "int8"):
             with tempfile.TemporaryDirectory() as folder:

@@ -20,6 +20,7 @@ import torch
 import graphseq as gs
 from experiments.benchmarks.report import Benchmark
 from experiments.click_through import forms
+from experiments.lib.results import fit_whole
 from graphseq.comparison import Settings
 from graphseq.evaluation import evaluate_reranker
 from graphseq.models import BSTRanker
@@ -50,7 +51,7 @@ def main(argv: list[str] | None = None) -> None:
 
     def rules(sessions: gs.Sessions) -> gs.models.SessionModel:
         model = gs.models.MODELS["sequential_rules"](split.num_items)
-        gs.fit(model, sessions, progress=False)
+        fit_whole(model, sessions, progress=False)
         return model
 
     retriever, of_older = rules(train), rules(older)
@@ -100,7 +101,7 @@ def main(argv: list[str] | None = None) -> None:
     today = ranker()
     loss = gs.SampledLoss("bce", num_negatives=4, alpha=0.0)
     fitting: dict[str, Any] = {"max_epochs": options.epochs, "seed": options.seed}
-    gs.fit(today, train, loss=loss, learning_rate=1e-3, progress=False, **fitting)
+    fit_whole(today, train, loss=loss, learning_rate=1e-3, progress=False, **fitting)
     add("clicks against random items", today)
     more: dict[str, Any] = {"num_candidates": options.candidates, "seed": options.seed}
     more |= {"max_epochs": options.epochs}

@@ -9,7 +9,7 @@ import argparse
 from pathlib import Path
 
 import graphseq as gs
-from experiments.lib.results import said
+from experiments.lib.results import fit_whole, said
 from experiments.studies.study import bounded
 from graphseq.visualization.figures import new_figure, save_figure
 
@@ -36,7 +36,7 @@ def main(argv: list[str] | None = None) -> None:
         visit = next(s for s in split.test[:] if len(s) == 8 and len(set(s)) in (5, 6))
         for ax, (title, family) in zip(axes, FAMILIES.items(), strict=True):
             model = family(split.num_items, **WIDTH)
-            gs.fit(
+            fit_whole(
                 model,
                 split,
                 max_epochs=options.epochs,

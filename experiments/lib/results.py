@@ -6,6 +6,7 @@ import shlex
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import graphseq as gs
 
@@ -32,6 +33,18 @@ def said() -> Iterator[None]:
         raise SystemExit(
             f"{error or 'Stopped.'} What is finished is in --out; see --resume."
         ) from error
+
+
+def fit_whole(model: gs.models.SessionModel, *data: Any, **settings: Any) -> gs.training.FitResult:
+    """:func:`graphseq.fit` to its end: a training that was stopped is no result of a script.
+
+    Raises:
+        KeyboardInterrupt: After Ctrl-C or SIGTERM, on which ``fit`` itself returns.
+    """
+    result = gs.fit(model, *data, **settings)
+    if result.interrupted:
+        raise KeyboardInterrupt(f"Stopped in the training of {type(model).__name__}.")
+    return result
 
 
 def print_table(comparison: gs.Comparison) -> None:

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 import graphseq as gs
 from experiments.benchmarks.report import Benchmark
+from experiments.lib.results import fit_whole
 from graphseq.data.sessions.generate import STAY, STRENGTH
 from graphseq.evaluation import Protocol, click_effect, debiased, uplift
 from graphseq.random import stream
@@ -70,7 +71,7 @@ def fitted(sessions: gs.Sessions, seed: int, epochs: int, **options: Any) -> gs.
         "seed": seed,
         "progress": False,
     }
-    gs.fit(model, sessions, max_epochs=epochs, **more, **options)
+    fit_whole(model, sessions, max_epochs=epochs, **more, **options)
     return model
 
 

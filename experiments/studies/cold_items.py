@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 import graphseq as gs
 from experiments.benchmarks.report import Benchmark
-from experiments.lib.results import said
+from experiments.lib.results import fit_whole, said
 from graphseq.evaluation.significance import mean_interval, paired_test
 from graphseq.models import SessionModel
 from graphseq.models.use.grow import Initial
@@ -185,7 +185,7 @@ def models(
                 "batch_size": options.batch_size,
                 "learning_rate": options.learning_rate,
             }
-            gs.fit(trained, known, seed=seed, progress=False, **({} if counted else more))
+            fit_whole(trained, known, seed=seed, progress=False, **({} if counted else more))
         assert trained is not None
         grown[name] = gs.grow(trained, whole, initial=initial)
         if name == FROM_TITLES:

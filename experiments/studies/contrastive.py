@@ -18,7 +18,7 @@ import torch
 
 import graphseq as gs
 from experiments.benchmarks.report import Benchmark
-from experiments.lib.results import said
+from experiments.lib.results import fit_whole, said
 from graphseq.data.graphs.augment import ItemMask, OneOf, RandomCrop, SegmentReorder
 from graphseq.evaluation.significance import mean_interval, paired_test
 from graphseq.training import Contrastive
@@ -69,7 +69,7 @@ def main(argv: list[str] | None = None) -> None:
             torch.manual_seed(seed)
             model = gs.models.SASRec(split.num_items, 64, num_layers=1, max_length=20, dropout=0.2)
             start = time.process_time()
-            gs.fit(
+            fit_whole(
                 model,
                 train,
                 validation=split.validation,

@@ -16,6 +16,7 @@ import numpy as np
 
 import graphseq as gs
 from experiments.benchmarks.report import Benchmark
+from experiments.lib.results import fit_whole
 from graphseq.evaluation import doubly_robust, ips, snips
 from graphseq.random import stream
 from graphseq.serving.exploration import POLICIES, Choice, Explorer
@@ -91,7 +92,7 @@ def run(
     """Regret and reward of each round, and the log of what was shown."""
     world = Simulation(options.rounds, seed)
     model = gs.models.Popularity(world.sessions.num_items)
-    gs.fit(model, world.sessions)
+    fit_whole(model, world.sessions)
     explorer = Explorer(
         model, policy, candidates=options.candidates, epsilon=0.1, alpha=0.5, seed=seed
     )

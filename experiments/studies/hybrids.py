@@ -18,7 +18,7 @@ import torch
 
 import graphseq as gs
 from experiments.benchmarks.report import Benchmark
-from experiments.lib.results import said
+from experiments.lib.results import fit_whole, said
 from experiments.studies.cold_items import FEATURES
 from graphseq.evaluation.significance import mean_interval, paired_test
 from graphseq.models import SessionModel
@@ -85,9 +85,9 @@ def models(split: gs.Split, options: argparse.Namespace, seed: int) -> Any:
         torch.manual_seed(seed)
         model = build()
         if isinstance(model, gs.models.CountingModel):
-            gs.fit(model, data.train)
+            fit_whole(model, data.train)
         else:
-            gs.fit(
+            fit_whole(
                 model,
                 data,
                 max_epochs=options.epochs,

@@ -15,7 +15,7 @@ import torch
 
 import graphseq as gs
 from experiments.benchmarks.report import Benchmark
-from experiments.lib.results import said
+from experiments.lib.results import fit_whole, said
 
 CLICKS = 20_000
 """Clicks of a measured step."""
@@ -104,7 +104,7 @@ def quality(
     torch.manual_seed(seed)
     model = build(split.num_items, options.max_length)
     start = time.process_time()
-    result = gs.fit(
+    result = fit_whole(
         model,
         split,
         max_epochs=options.epochs,

@@ -23,7 +23,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 import graphseq as gs
-from experiments.lib.results import command, said
+from experiments.lib.results import command, fit_whole, said
 from graphseq.comparison import Entry, entries_of
 from graphseq.comparison.record import write_results
 from graphseq.comparison.verdicts import paired_tests, sentence
@@ -182,7 +182,7 @@ def trained(planned: Plan, line: str, seed: int, folder: Path, resume: bool) -> 
     """
     (entry,) = entries_of({line: planned.lines[line]})
     model = entry.new_model(planned.split.num_items, seed)
-    result = gs.fit(
+    fit_whole(
         model,
         planned.split,
         entry.training,
@@ -193,8 +193,6 @@ def trained(planned: Plan, line: str, seed: int, folder: Path, resume: bool) -> 
         resume=resume,
         progress=False,
     )
-    if result.interrupted:
-        raise KeyboardInterrupt(f"Stopped in the training of {line}, seed {seed}.")
     return model
 
 
@@ -283,13 +281,13 @@ def cost(
     counts = isinstance(model, gs.models.CountingModel)
     train_ms = None
     if counts:
-        gs.fit(model, split, entry.training, progress=False)
+        fit_whole(model, split, entry.training, progress=False)
     else:
         spent = []
         for epochs in (1, 3):
             fresh = entry.new_model(split.num_items, 0)
             start = time.process_time()
-            gs.fit(
+            fit_whole(
                 fresh, small, entry.training, **(extras or {}), max_epochs=epochs, progress=False
             )
             spent.append(time.process_time() - start)

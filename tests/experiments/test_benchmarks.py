@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,7 @@ from experiments.benchmarks import (
     interruption,
     knn_memory,
     replacing,
+    time_to_quality,
 )
 from experiments.lib.tables import benchmark as table_of
 from graphseq.models import MODELS, CountingModel, SessionModel
@@ -135,6 +137,29 @@ def test_atomic_files_hold_the_same_clicks(sessions: gs.Sessions, tmp_path: Path
     assert (np.diff(rows[:, 2]) > 0).all()
     lines = (tmp_path / "sessions" / "sessions.item").read_text().split()
     assert lines == ["item_id:token", *map(str, range(sessions.num_items))]
+
+
+def test_peers_get_every_prefix_of_the_sessions_that_they_can_read() -> None:
+    sessions = gs.Sessions.from_lists([[3, 1, 3], [5], [2, 4]])
+    frame, targets = time_to_quality.prefixes(sessions)
+    read = [list(rows) for _, rows in frame.groupby("case")["item_id"]]
+    assert read == [[0], [0, 1], [3]]  # codes in the order of the first visit
+    assert targets.tolist() == [1, 0, 4]
+    split = gs.fixed_split(sessions, gs.Sessions.from_lists([[3, 9], [2, 5], [8]]))
+    kept = time_to_quality.readable(split.test)
+    assert kept.num_sessions == 1
+    assert (np.asarray(kept.items) >= 0).all()
+
+
+def test_a_peer_that_fails_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    side = tmp_path / "side.py"
+    monkeypatch.setattr(time_to_quality, "SIDES", side)
+    side.write_text("import json, sys; print(json.dumps(sys.argv[1])); print('{}')")
+    said = time_to_quality.run_peer(Path(sys.executable), "recbole", 8, 0.1, 1.0, tmp_path, 0)
+    assert said == ["recbole", {}]
+    side.write_text("raise SystemExit('no such package')")
+    with pytest.raises(SystemExit, match=r"rectools failed:\n.*no such package"):
+        time_to_quality.run_peer(Path(sys.executable), "rectools", 8, 0.1, 1.0, tmp_path, 0)
 
 
 @pytest.mark.parametrize("text", [False, True])
