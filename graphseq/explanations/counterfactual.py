@@ -80,8 +80,8 @@ def counterfactual(
     rank = int(score_variants(model, batch, [np.arange(size)], code).rank[0])
     if rank > k:
         raise ValueError(
-            f"{ids[code]!r} is number {rank} of this session, not among the best {k}: there is "
-            "nothing to undo."
+            f"{np.asarray(ids[code]).item()!r} is number {rank} of this session, not among "
+            f"the best {k}: there is nothing to undo."
         )
 
     def answer(removed: Sequence[int], after: int, *, found: bool, proven: bool) -> Counterfactual:

@@ -10,6 +10,8 @@ import torch
 from numpy.typing import NDArray
 from torch_geometric.data import Batch
 from torch_geometric.explain import Explainer, GNNExplainer
+from torch_geometric.explain.algorithm.utils import clear_masks
+from torch_geometric.nn import MessagePassing
 
 from graphseq.arguments import check_choice, whole
 from graphseq.explanations.explanation import Explanation, Method, edge_of_transitions
@@ -168,6 +170,11 @@ def _masked(
     if graph.num_edges == 0:
         return np.zeros(batch.num_clicks), np.empty(0)
     modes = {module: module.training for module in model.modules()}
+    if not any(isinstance(module, MessagePassing) for module in modes):
+        raise ValueError(
+            f"{type(model).__name__} passes no messages along transitions, so no mask of them "
+            "explains it: take method='leave_one_out'."
+        )
     try:
         with torch.random.fork_rng():
             torch.manual_seed(seed_of("explanation", seed))
@@ -188,6 +195,7 @@ def _masked(
                 target=torch.tensor([item], device=model.device),
             )
     finally:
+        clear_masks(model)  # PyG leaves them behind where it fails
         for module, training in modes.items():
             module.training = training
     mask = found.edge_mask.detach().cpu().numpy().astype(np.float64)

@@ -15,7 +15,7 @@ from torch_geometric.data import Data
 
 from graphseq.visualization import draw_session_graph, save_figure
 from graphseq.visualization.figures import INK
-from graphseq.visualization.session_graphs import Labels
+from graphseq.visualization.session_graphs import Labels, LabelsOrIds
 
 Method = Literal["leave_one_out", "integrated_gradients", "gnn_explainer"]
 
@@ -95,15 +95,14 @@ class Explanation:
             path: File to write the figure to.
 
         Raises:
-            ValueError: If ``labels`` lacks an item or ``path`` cannot be written.
+            ValueError: If ``labels`` ends before an item or ``path`` cannot be written.
         """
-        name = self.item
-        if labels is not None:
-            name = labels[int(pd.Index(self.ids).get_indexer([self.item])[0])]
+        labels = LabelsOrIds(labels, self.ids)
+        name = labels[int(pd.Index(self.ids).get_indexer([self.item])[0])]
         edges = None if self.transitions is None else self._of_edges()
         ax = draw_session_graph(
             self.graph,
-            labels=self.ids if labels is None else labels,
+            labels=labels,
             candidates=[(f"#{self.rank} {name}", self.score)],
             click_weights=self.clicks.tolist(),
             edge_weights=edges,

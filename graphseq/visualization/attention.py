@@ -27,7 +27,7 @@ from graphseq.visualization.figures import (
     new_figure,
     save_figure,
 )
-from graphseq.visualization.session_graphs import Labels, draw_session_graph, label_of
+from graphseq.visualization.session_graphs import Labels, LabelsOrIds, draw_session_graph, label_of
 
 SHADES = LinearSegmentedColormap.from_list("white to blue", ["#FFFFFF", "#9ECAE8", BLUE, "#06304D"])
 SIGNED = LinearSegmentedColormap.from_list("vermilion to blue", [VERMILION, "#FFFFFF", BLUE])
@@ -71,7 +71,7 @@ def draw_attention(
             session, or ``path`` cannot be written.
     """
     found = attention_of(model, session, item=item)
-    labels = item_vocabulary(model).ids if labels is None else labels
+    labels = LabelsOrIds(labels, item_vocabulary(model).ids)
     if not found.layers:
         weights = np.empty(0) if found.clicks is None else found.clicks
         ax = draw_session_graph(
@@ -121,7 +121,7 @@ def draw_attention_heads(
         raise ValueError(
             f"{found.family} weighs clicks alone, without layers and heads: use draw_attention."
         )
-    labels = item_vocabulary(model).ids if labels is None else labels
+    labels = LabelsOrIds(labels, item_vocabulary(model).ids)
     rows, columns = len(found.layers), max(map(len, found.layers))
     cell = min(1.4 + 0.22 * len(found.places), 5.0)
     figure = new_figure(1.6 + cell * columns, 1.5 + cell * rows, constrained=True)
@@ -165,7 +165,7 @@ def draw_gates(
             cannot be written.
     """
     gates = gates_of(model, session)
-    labels = item_vocabulary(model).ids if labels is None else labels
+    labels = LabelsOrIds(labels, item_vocabulary(model).ids)
     place = np.arange(len(gates.items))
     if ax is None:
         ax = new_figure(min(3.5 + 0.45 * len(place), 15.0), 4.2, constrained=True).subplots()
@@ -238,8 +238,8 @@ def draw_filters(model: SessionModel, *, path: str | os.PathLike[str] | None = N
 
 
 def _check_place(what: str, place: int, size: int) -> None:
-    if not 0 <= place < size:
-        raise ValueError(f"{what} is one of 0..{size - 1} of this model, got {place}.")
+    if not isinstance(place, (int, np.integer)) or not 0 <= place < size:
+        raise ValueError(f"{what} is one of 0..{size - 1} of this model, got {place!r}.")
 
 
 def _draw_heat(

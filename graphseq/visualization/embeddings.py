@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
 from importlib import import_module
 from typing import Any, Literal
 
@@ -22,7 +21,7 @@ from graphseq.models.use.inference import inference
 from graphseq.models.use.recommend import item_vocabulary
 from graphseq.visualization.figures import BLUE, CATEGORIES, GRAY, INK, colors_of, new_figure
 from graphseq.visualization.figures import save_figure as save
-from graphseq.visualization.session_graphs import Labels, label_of
+from graphseq.visualization.session_graphs import Labels, LabelsOrIds, label_of
 
 Method = Literal["pca", "umap"]
 
@@ -87,7 +86,7 @@ def draw_embeddings(
             label = f"{len(color) - len(first)} others"
             ax.scatter(*points[others].T, color=CATEGORIES[-1], label=label, zorder=0.9, **style)
         ax.legend(fontsize=8.5, frameon=False, bbox_to_anchor=(1.0, 1.0), loc="upper left")
-    labels = item_vocabulary(model).ids if labels is None else labels
+    labels = LabelsOrIds(labels, item_vocabulary(model).ids)
     for item, point in zip(order[:named].tolist(), points, strict=False):
         text = str(label_of(labels, item))[:24]
         ax.annotate(
@@ -113,13 +112,13 @@ def draw_embeddings(
 
 
 def nearest_items(
-    model: SessionModel, items: Sequence[Any], k: int = 5, *, labels: Labels | None = None
+    model: SessionModel, items: Any, k: int = 5, *, labels: Labels | None = None
 ) -> pd.DataFrame:
     """The items whose rows of a model's table point the same way most, by cosine.
 
     Args:
         model: With an item table.
-        items: Ids of the items asked about.
+        items: Ids of the items asked about, or one id.
         k: Neighbors of each; fewer where the catalog has no more.
         labels: Label of each item code; ``None``: the ids.
 
@@ -132,11 +131,12 @@ def nearest_items(
     """
     k = whole("k", k)
     rows = normalize(rows_of(model), dim=1)
-    codes = torch.tensor([code_of(model, item) for item in items], dtype=torch.long)
+    asked = [items] if isinstance(items, (str, bytes)) or np.ndim(items) == 0 else list(items)
+    codes = torch.tensor([code_of(model, item) for item in asked], dtype=torch.long)
     cosines = rows[codes] @ rows.t()  # [n, num_items]
     cosines[torch.arange(len(codes)), codes] = -torch.inf
     value, near = cosines.topk(min(k, len(rows) - 1), dim=1)
-    names = item_vocabulary(model).ids if labels is None else labels
+    names = LabelsOrIds(labels, item_vocabulary(model).ids)
     width = near.size(1)
     return pd.DataFrame(
         {

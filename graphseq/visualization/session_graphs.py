@@ -6,11 +6,13 @@ import logging
 import math
 import os
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path as FilePath
 from typing import Any, Protocol
 
 import networkx as nx
+import numpy as np
 import pandas as pd
 import torch_geometric.utils
 from matplotlib.axes import Axes
@@ -50,14 +52,30 @@ class Labels(Protocol):
     def __getitem__(self, item: int, /) -> Any: ...
 
 
+@dataclass(frozen=True)
+class LabelsOrIds:
+    """Labels of items, and the id of each item that has none.
+
+    Args:
+        labels: Label of each item code; ``None``: the ids alone.
+        ids: Id of each item code.
+    """
+
+    labels: Labels | None
+    ids: Labels
+
+    def __getitem__(self, item: int) -> Any:
+        return label_of(self.labels, item, ids=self.ids)
+
+
 def to_networkx(data: Data, labels: Labels | None = None) -> nx.DiGraph[int]:
     """A session graph as a networkx graph, through PyG's own conversion.
 
     Args:
         data: One session graph.
         labels: Label of each item code, such as ``sessions.vocabulary.ids`` or
-            ``sessions.item_features["title"]``; a missing value falls back to the code. ``None``:
-            the codes themselves.
+            ``sessions.item_features["title"]``; a missing value, and an item that a dict lacks,
+            falls back to the code. ``None``: the codes themselves.
 
     Returns:
         The graph. Nodes carry ``item`` (code), ``label``, ``order`` (of first visit, from 1),
@@ -65,8 +83,13 @@ def to_networkx(data: Data, labels: Labels | None = None) -> nx.DiGraph[int]:
         (how often the transition was made).
 
     Raises:
-        ValueError: If ``data`` is not a single session graph, or ``labels`` lacks an item.
+        ValueError: If ``data`` is not a single session graph, or ``labels`` ends before an item.
     """
+    if not isinstance(data, Data):
+        raise ValueError(
+            f"A session graph is needed, got {type(data).__name__}: take one from a "
+            "SessionGraphDataset."
+        )
     if data.get("click_index") is None or data.get("edge_weight") is None:
         raise ValueError(
             f"A session graph has click_index and edge_weight, this {type(data).__name__} has "
@@ -339,8 +362,23 @@ def _look(
             share = strength[edge] / most
             edge_color[edge] = blend(math.copysign(0.15 + 0.85 * abs(share), share))
             edge_text[edge] = _number(strength[edge])
-    named = [(str(name), float(score)) for name, score in candidates or ()]
-    return Look(fill, inside, edge_color, edge_text, named)
+    return Look(fill, inside, edge_color, edge_text, _ghosts(candidates or ()))
+
+
+def _ghosts(candidates: Sequence[tuple[Any, float]]) -> list[tuple[str, float]]:
+    found = []
+    for candidate in candidates:
+        try:
+            name, score = candidate
+            found.append((str(name), float(score)))
+        except (TypeError, ValueError):
+            raise ValueError(
+                "candidates are pairs (name, score), as one list of recommend gives them, got "
+                f"{candidate!r}."
+            ) from None
+        if math.isnan(found[-1][1]):
+            raise ValueError(f"The score of candidate {name!r} is NaN: give a number.")
+    return found
 
 
 def _strengths(name: str, values: Sequence[float], size: int) -> list[float]:
@@ -349,6 +387,11 @@ def _strengths(name: str, values: Sequence[float], size: int) -> list[float]:
         what = "click" if name == "click_weights" else "edge"
         raise ValueError(
             f"{name} holds one number per {what} of the session, {size}, got {len(found)}."
+        )
+    wrong = [place for place, value in enumerate(found) if not math.isfinite(value)]
+    if wrong:
+        raise ValueError(
+            f"{name} holds {found[wrong[0]]} at place {wrong[0]}: a strength is a finite number."
         )
     return found
 
@@ -371,14 +414,25 @@ def _colors(graphs: Sequence[nx.DiGraph[int]], categories: Labels | None) -> dic
     return colors_of([graph.nodes[node]["category"] for graph in graphs for node in graph])
 
 
-def label_of(labels: Labels | None, item: int, name: str = "labels") -> Any:
-    """The label of an item code; the code itself where there is none or it is missing.
+def label_of(
+    labels: Labels | None, item: int, name: str = "labels", ids: Labels | None = None
+) -> Any:
+    """The label of an item code; where there is none or it is missing, its id, or else the code.
 
     Raises:
-        ValueError: If ``labels`` lacks the item.
+        ValueError: If ``labels`` is a list that ends before the item, or a dict of something else.
     """
+    instead = item if ids is None else ids[item]
     if labels is None:
-        return item
+        return instead
+    if isinstance(labels, Mapping) and item not in labels:
+        key = next(iter(labels), item)
+        if not isinstance(key, (int, np.integer)):
+            raise ValueError(
+                f"{name} is keyed by item codes, whole numbers from 0, got the key {key!r}: "
+                "sessions.vocabulary.encode turns ids into codes."
+            )
+        return instead
     try:
         label = labels[item]
     except (KeyError, IndexError):
@@ -386,7 +440,7 @@ def label_of(labels: Labels | None, item: int, name: str = "labels") -> Any:
             f"{name} has none for item {item} of this session: give one to each item code, as in "
             "sessions.vocabulary.ids."
         ) from None
-    return item if pd.isna(label) else label
+    return instead if pd.isna(label) else label
 
 
 def _heaviest(graphs: Sequence[nx.DiGraph[int]]) -> float:

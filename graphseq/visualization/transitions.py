@@ -31,7 +31,7 @@ from graphseq.visualization.figures import (
     save_figure,
     whole_file,
 )
-from graphseq.visualization.session_graphs import Labels, label_of
+from graphseq.visualization.session_graphs import Labels, LabelsOrIds, label_of
 from graphseq.visualization.timeline import counted
 
 EDGES_PER_ITEM = 3
@@ -70,9 +70,14 @@ def transition_network(
     min_count = whole("min_count", min_count)
     if isinstance(sessions, Sessions):
         data = transition_graph(sessions, min_count=min_count)
-        labels = sessions.vocabulary.ids if labels is None else labels
+        labels = LabelsOrIds(labels, sessions.vocabulary.ids)
         center = None if around is None else int(sessions.vocabulary.encode([around])[0])
     else:
+        if not isinstance(sessions, Data) or "clicks" not in sessions:
+            raise ValueError(
+                f"Sessions or the graph of gs.data.transition_graph are needed, got "
+                f"{type(sessions).__name__}: gs.Sessions.from_lists reads lists of item ids."
+            )
         data = sessions
         center = around
     size = int(data.num_nodes or 0)
@@ -222,6 +227,11 @@ def export_graph(graph: nx.Graph[Any], path: str | os.PathLike[str]) -> Path:
         ValueError: If the suffix is none of these, or the folder cannot be written to.
     """
     path = Path(path)
+    if not isinstance(graph, nx.Graph):
+        raise ValueError(
+            f"A graph of networkx is written, got {type(graph).__name__}: make one with "
+            "transition_network(sessions) or to_networkx(session_graph)."
+        )
     if path.suffix.lower() not in FORMATS:
         raise ValueError(
             f"Graphs are written as {', '.join(FORMATS)}, but {path.name!r} ends in "

@@ -193,7 +193,8 @@ def test_explainer_of_pyg_gives_each_transition_a_mask(name: str) -> None:
     ("name", "method", "message"),
     [
         ("vsknn", "integrated_gradients", "reads no embedding of its clicks"),
-        ("vsknn", "gnn_explainer", "counts, and has no gradient"),
+        ("vsknn", "gnn_explainer", "VSKNN passes no messages along transitions"),
+        ("sasrec", "gnn_explainer", "SASRec passes no messages along transitions"),
         ("gcegnn", "gnn_explainer", "explain srgnn or tagnn"),
         ("sasrec", "guess", "method"),
     ],
@@ -201,6 +202,26 @@ def test_explainer_of_pyg_gives_each_transition_a_mask(name: str) -> None:
 def test_methods_that_do_not_fit_say_so(name: str, method: Any, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         gs.explain(model_of(name), SESSION, 4, method=method)
+
+
+def test_model_is_as_before_after_an_explainer_that_failed() -> None:
+    model = model_of("gcegnn")
+    before = gs.explain(model, SESSION, 4).clicks
+    with pytest.raises(ValueError, match="explain srgnn or tagnn"):
+        gs.explain(model, SESSION, 4, method="gnn_explainer")
+    np.testing.assert_array_equal(gs.explain(model, SESSION, 4).clicks, before)
+
+
+def test_item_without_a_title_is_drawn_with_its_id() -> None:
+    sessions = gs.Sessions.from_lists([["a", "b", "c"], ["x", "b", "c"], ["x", "a"]] * 4)
+    model = gs.models.MarkovChain(sessions.num_items)
+    gs.fit(model, sessions)
+    code = int(sessions.vocabulary.encode(["x"])[0])
+    ax = gs.explain(model, ["x", "b"], "c").draw(labels={code: "A title"})
+    texts = [text.get_text() for text in ax.texts]
+    assert "A title" in texts
+    assert "b" in texts
+    assert ax.get_title() == "MarkovChain: what speaks for c (leave one out)"
 
 
 def test_what_cannot_be_explained_says_so() -> None:

@@ -106,6 +106,8 @@ def test_layers_and_heads_that_do_not_exist_are_refused() -> None:
     model = model_of("sasrec")
     with pytest.raises(ValueError, match=r"layer is one of 0\.\.1 of this model, got 2"):
         draw_attention(model, SESSION, layer=2)
+    with pytest.raises(ValueError, match="of this model, got 'last'"):
+        draw_attention(model, SESSION, layer="last")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match=r"head is one of 0\.\.0 of this model, got -1"):
         draw_attention(model, SESSION, head=-1)
     with pytest.raises(ValueError, match="SRGNN weighs clicks alone"):

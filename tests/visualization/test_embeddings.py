@@ -99,7 +99,10 @@ def test_neighbors_are_those_of_highest_cosine() -> None:
 
 def test_neighbors_of_few_items_are_all_others() -> None:
     assert len(nearest_items(model_of(), [0], 99)) == NUM_ITEMS - 1
+    assert nearest_items(model_of(), 3, 2).equals(nearest_items(model_of(), [3], 2))
     with pytest.raises(ValueError, match="knows no item 'x'"):
         nearest_items(model_of(), ["x"])
+    with pytest.raises(ValueError, match="knows no item 'shoe'"):
+        nearest_items(model_of(), "shoe")  # one id, not four letters
     with pytest.raises(ValueError, match="VSKNN has no item table"):
         nearest_items(MODELS["vsknn"](NUM_ITEMS), [0])

@@ -3,6 +3,7 @@ from __future__ import annotations
 import itertools
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import matplotlib.image
 import numpy as np
@@ -109,7 +110,14 @@ def test_to_networkx_missing_label_falls_back_to_the_code() -> None:
     assert [graph.nodes[n]["label"] for n in graph] == ["a", 1]
 
 
+def test_to_networkx_item_that_a_dict_lacks_falls_back_to_the_code() -> None:
+    graph = to_networkx(graph_of(0, 5), labels={5: "a"})
+    assert [graph.nodes[n]["label"] for n in graph] == [0, "a"]
+
+
 def test_to_networkx_labels_without_an_item_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"labels is keyed by item codes.*got the key 'a'"):
+        to_networkx(graph_of(0, 5), labels={"a": "title"})
     with pytest.raises(ValueError, match="labels has none for item 5"):
         to_networkx(graph_of(0, 5), labels=["a", "b"])
 
@@ -125,6 +133,29 @@ def test_to_networkx_batch_of_several_is_refused_and_of_one_is_taken() -> None:
 def test_to_networkx_data_without_clicks_is_refused() -> None:
     with pytest.raises(ValueError, match=r"this Data has edge_index, x"):
         to_networkx(Data(x=torch.tensor([0]), edge_index=torch.zeros(2, 0, dtype=torch.long)))
+
+
+@pytest.mark.parametrize("given", [[1, 2, 3], None, "session.csv"])
+def test_to_networkx_of_something_else_says_what_is_needed(given: Any) -> None:
+    with pytest.raises(ValueError, match=f"graph is needed, got {type(given).__name__}"):
+        to_networkx(given)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"candidates": [1, 2]}, r"candidates are pairs \(name, score\).*got 1"),
+        ({"candidates": [("a", "b")]}, r"pairs \(name, score\).*got \('a', 'b'\)"),
+        ({"candidates": [("a", float("nan"))]}, "score of candidate 'a' is NaN"),
+        ({"click_weights": [1.0, float("nan")]}, "click_weights holds nan at place 1"),
+        ({"edge_weights": [float("inf")]}, "edge_weights holds inf at place 0"),
+    ],
+)
+def test_strengths_and_candidates_that_cannot_be_drawn_are_refused(
+    options: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        draw_session_graph(graph_of(0, 1), **options)
 
 
 # -- draw_session_graph ----------------------------------------------------------------------------

@@ -6,6 +6,7 @@ import itertools
 import json
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import networkx as nx
 import numpy as np
@@ -17,10 +18,11 @@ from matplotlib.patches import FancyArrowPatch
 from torch_geometric.loader import RandomNodeLoader
 from torch_geometric.nn import GraphConv
 
-from graphseq.data import Sessions, generate_sessions, transition_graph
+from graphseq.data import SessionGraphDataset, Sessions, generate_sessions, transition_graph
 from graphseq.visualization import draw_transition_graph, export_graph, transition_network
 
 SHOP = [["a", "b", "a", "b"], ["b", "c"], ["c", "c", "a"], ["d"]]
+SHOP_LOG = Sessions.from_lists(SHOP)
 
 
 @given(st.lists(st.lists(st.integers(-1, 5), min_size=1, max_size=8), min_size=1, max_size=6))
@@ -146,3 +148,19 @@ def test_export_of_another_kind_or_place_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("x")
     with pytest.raises(ValueError, match="could not be written"):
         export_graph(graph, tmp_path / "file" / "a.json")
+    with pytest.raises(ValueError, match="graph of networkx is written, got Data"):
+        export_graph(transition_graph(Sessions.from_lists(SHOP)), tmp_path / "a.json")
+
+
+@pytest.mark.parametrize("given", [[["a", "b"]], None, SessionGraphDataset(SHOP_LOG)[0]])
+def test_transitions_of_something_else_say_what_is_needed(given: Any) -> None:
+    with pytest.raises(ValueError, match=r"Sessions or the graph of .* are needed, got"):
+        draw_transition_graph(given)
+
+
+def test_items_without_a_title_carry_their_id() -> None:
+    code = int(SHOP_LOG.vocabulary.encode([SHOP[0][0]])[0])
+    graph = transition_network(SHOP_LOG, labels={code: "A title"})
+    ids = SHOP_LOG.vocabulary.ids
+    named = {node: graph.nodes[node]["label"] for node in graph}
+    assert named == {node: "A title" if node == code else str(ids[node]) for node in graph}
