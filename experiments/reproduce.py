@@ -3,25 +3,26 @@
 ``experiments/published/<table>.json`` names the data, the held-out part, the published numbers with
 their source and how their epochs were chosen, and the minutes that each row takes. Settings of the
 rows are those of the data set, ``graphseq/comparison/settings/<dataset>.json``, or those that the
-table names. Minutes of each row are said before the first one starts. A call that was stopped goes
-on with ``--resume``: finished rows of the same settings are kept, a training goes on from its
-checkpoint. ``--out`` then holds ``results.json`` and, beside the published numbers, ``page.md``.
+table names. The minutes of what is left to train are printed first. ``--resume`` keeps finished
+rows of the same settings, and an interrupted training resumes from its checkpoint. ``--out`` then
+holds ``results.json`` and ``page.md``, which has the published numbers beside ours.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import torch
 
 import graphseq as gs
 from experiments.lib.published import TABLES, goal_of, published, side_by_side
 from experiments.lib.results import command, said
-from graphseq.comparison import settings_of
+from graphseq.comparison import Entry, settings_of
 
 
 def arguments() -> argparse.ArgumentParser:
@@ -40,8 +41,15 @@ def arguments() -> argparse.ArgumentParser:
         default=[0, 1, 2],
         help="default: 0 1 2; counted rows run once",
     )
+    parser.add_argument(
+        "--epochs",
+        type=int,
+        metavar="N",
+        help="epochs of every trained row (default: as its settings say); with --resume, a training"
+        " at a constant rate resumes from its checkpoint, one at a falling rate starts again",
+    )
     parser.add_argument("--out", type=Path, help="default: runs/<table>")
-    parser.add_argument("--resume", action="store_true", help="go on from what --out holds")
+    parser.add_argument("--resume", action="store_true", help="resume from what --out holds")
     parser.add_argument(
         "--matmul",
         choices=("highest", "medium"),
@@ -52,16 +60,51 @@ def arguments() -> argparse.ArgumentParser:
     return parser
 
 
-def cost(table: Mapping[str, Any], lines: list[str], seeds: int) -> str:
-    """What the rows take on two cores, in words, before the first of them starts."""
-    minutes = {line: table["minutes"].get(line) for line in lines}
-    known = {line: value for line, value in minutes.items() if value is not None}
+def left(entries: Iterable[Entry], seeds: Iterable[int], out: Path | None) -> dict[str, int]:
+    """How many rows of each line are to be run: those that the folder lacks.
+
+    Args:
+        entries: The lines.
+        seeds: Seeds of drawn lines; the others run once.
+        out: Folder of finished rows; ``None``: none is taken over.
+    """
+    wanted = list(seeds)
+    rows = [] if out is None else gs.Comparison.load(out).content["rows"]
+    done = [(row["model"], row["seed"], row["settings"]) for row in rows]
+    return {
+        entry.name: sum(
+            (entry.name, seed, json.loads(json.dumps(entry.settings))) not in done
+            for seed in (wanted if entry.is_drawn else wanted[:1])
+        )
+        for entry in entries
+    }
+
+
+def cost(minutes: Mapping[str, float], rows: Mapping[str, int]) -> str:
+    """What the rows that are left take, in words, before the first of them starts.
+
+    Args:
+        minutes: Minutes of one row of each line that was measured.
+        rows: Rows that are left of each line.
+    """
+    lines = [line for line, number in rows.items() if number]
+    known = {line: minutes[line] for line in lines if line in minutes}
     unknown = [line for line in lines if line not in known]
     each = ", ".join(f"{line} {value:g}" for line, value in known.items() if value)
-    total = sum(known.values()) * seeds
-    text = f"About {total:.0f} minutes for {seeds} seeds on two cores"
-    text += f" (minutes per seed: {each})." if each else "."
+    total = sum(value * rows[line] for line, value in known.items())
+    text = f"Rows left to run: {sum(rows.values())}, about {total:.0f} minutes on one thread"
+    text += f" (minutes per row: {each})." if each else "."
     return text + (f" Not measured yet: {', '.join(unknown)}." if unknown else "")
+
+
+def with_epochs(entries: Collection[Entry], epochs: int | None) -> list[Entry]:
+    """The lines, those that are trained with this number of epochs."""
+    if epochs is None:
+        return list(entries)
+    return [
+        replace(entry, fit={**entry.fit, "max_epochs": epochs}) if entry.is_drawn else entry
+        for entry in entries
+    ]
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -71,9 +114,16 @@ def main(argv: list[str] | None = None) -> None:
     with said():
         table = published(options.table)
         settings = settings_of(table.get("settings", table["dataset"]))
-        entries = settings.select(options.models or ["all"])
-        print(cost(table, [entry.name for entry in entries], len(options.seeds)), flush=True)
         out = options.out or Path("runs") / options.table
+        chosen = settings.select(options.models or ["all"])
+        entries = with_epochs(chosen, options.epochs)
+        begun = options.resume and (out / "results.json").is_file()
+        minutes = {
+            now.name: value * now.training.max_epochs / then.training.max_epochs
+            for then, now in zip(chosen, entries, strict=True)
+            if (value := table["minutes"].get(now.name)) is not None
+        }
+        print(cost(minutes, left(entries, options.seeds, out if begun else None)), flush=True)
         comparison = gs.compare(
             gs.load_split(table["dataset"], options.root, validation=table["validation"]),
             entries,

@@ -39,8 +39,23 @@ def side_by_side(content: Mapping[str, Any], table: Mapping[str, Any]) -> str:
     Args:
         content: The record of a comparison.
         table: The published numbers.
+
+    Raises:
+        ValueError: If the results are of other data or lack a metric of the table.
     """
     metrics, also = table["metrics"], table.get("also", [])
+    if (data := content["data"]["name"]) != table["dataset"]:
+        raise ValueError(
+            f"The results are of {data!r} and the published numbers of {table['dataset']!r}: "
+            "numbers of different data belong in two tables."
+        )
+    for row in content["rows"]:
+        if missing := [name for name in (*metrics, *also) if name not in row["metrics"]]:
+            raise ValueError(
+                f"The row of {row['model']}, seed {row['seed']}, lacks {missing[0]!r}: it was "
+                f"ranked under another protocol than {table['protocol']!r}, which the table has; "
+                "rank it again."
+            )
     frame = gs.Comparison(content).to_frame().sort_values(metrics[-1], ascending=False)
     theirs = {row["line"]: row for row in table["rows"]}
     head = ["model", "seeds", "epochs", f"here: {_names(metrics)}"]

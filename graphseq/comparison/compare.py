@@ -37,6 +37,8 @@ from graphseq.evaluation.model_audit import audit_model
 from graphseq.evaluation.protocol import Protocol, protocol_of
 from graphseq.evaluation.report import Report
 from graphseq.training.fit import FitResult, fit
+from graphseq.training.lightning.resume import check_settings
+from graphseq.training.settings import TrainingSettings
 
 logger = logging.getLogger(__name__)
 
@@ -96,7 +98,8 @@ def compare(
             the places of all cases (``models/``), tables and pictures.
         resume: Whether to resume from what ``out`` holds. A row whose settings, seed and files
             agree is reused, lines that are not named now are kept, and a training resumes from its
-            checkpoint.
+            checkpoint. More ``max_epochs`` than before are trained from there too, unless the
+            learning rate depends on their number.
         progress: Whether to show progress bars or log lines of training and ranking.
         name: Name of the data in tables and plots.
         note: A note for readers of the results.
@@ -205,11 +208,17 @@ class _Run:
                     f"{self.folder} holds results of {_difference(key, then, now)}: choose another "
                     "folder, or leave out resume to start again."
                 )
-        wanted = {entry.name: entry.settings for entry in entries}
+        wanted = {entry.name: _as_json(entry.settings) for entry in entries}
         for row in before["rows"]:
             settings = wanted.get(row["model"], row["settings"])
+            if settings != row["settings"]:
+                changes = _changes(row["settings"], settings)
+                logger.warning(
+                    "%s, seed %d, is not taken over: %s.", row["model"], row["seed"], changes
+                )
+                continue
             report = self._saved_report(row)
-            if _as_json(settings) == _as_json(row["settings"]) and report is not None:
+            if report is not None:
                 self.content["rows"].append(row)
                 self.reports.setdefault(row["model"], {})[row["seed"]] = report
         if self.content["rows"]:
@@ -284,18 +293,21 @@ class _Run:
         return None if self.folder is None else self.folder / "models" / f"{slug}-seed{seed}"
 
     def _begun(self, entry: Entry, folder: Path | None) -> bool:
-        """Whether the folder holds a training of exactly this line; a different one is removed."""
+        """Whether the folder has a training that this line resumes; a different one is removed."""
         if folder is None:
             return False
         path = folder / LINE
         now = {"settings": entry.settings, "data": self.content["data"]["fingerprint"]}
+        now = _as_json(now)
         try:
-            same = self.resume and json.loads(path.read_text(encoding="utf-8")) == _as_json(now)
+            then = json.loads(path.read_text(encoding="utf-8"))
         except (OSError, ValueError):
-            same = False
+            then = None
+        same = self.resume and (then == now or _is_longer(then, now, entry))
         if not same:
             shutil.rmtree(folder / "checkpoints", ignore_errors=True)
             (folder / REPORT).unlink(missing_ok=True)
+        if then != now:
             write_json(now, path)
         return same
 
@@ -327,6 +339,31 @@ REPORT, LINE = "report.bin", "line.json"
 def _as_json(content: Any) -> Any:
     """The content after a round trip through JSON: tuples become lists."""
     return json.loads(json.dumps(content))
+
+
+def _is_longer(then: Any, now: Mapping[str, Any], entry: Entry) -> bool:
+    """Whether a line differs from a saved one by more epochs alone, as its schedule allows."""
+    try:
+        before = TrainingSettings.from_dict(then["settings"]["fit"])
+        check_settings(before.to_dict(), entry.training)
+        settings = {**then["settings"], "fit": now["settings"]["fit"]}
+    except (KeyError, TypeError, ValueError):
+        return False
+    longer = before.max_epochs < (epochs := entry.training.max_epochs)
+    rest = before.replace(max_epochs=epochs) == entry.training
+    return longer and rest and {**then, "settings": settings} == now
+
+
+def _changes(then: Mapping[str, Any], now: Mapping[str, Any]) -> str:
+    """Describes how the settings of a line differ, naming both sides."""
+    flat = [
+        {"model": side["model"], **side["arguments"], **side["fit"]}
+        | {key: side.get(key) for key in ("source", "weights")}
+        for side in (then, now)
+    ]
+    names = [name for name in {**flat[0], **flat[1]} if flat[0].get(name) != flat[1].get(name)]
+    sides = (f"{name} {flat[0].get(name)!r} there and {flat[1].get(name)!r} here" for name in names)
+    return ", ".join(sides)
 
 
 def _difference(key: str, then: Any, now: Any) -> str:

@@ -185,6 +185,53 @@ def test_compare_resumed_trains_again_what_differs(
     assert "markov, seed 0, runs again" in caplog.text
 
 
+def test_compare_resumed_with_more_epochs_equals_one_that_had_them_at_once(
+    ring: gs.Split, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    def with_epochs(epochs: int, **options: Any) -> dict[str, Any]:
+        own = {**SASREC[1], "max_epochs": epochs, "patience": None, "schedule": "constant"}
+        (row,) = run(ring, [("sasrec", own)], seeds=1, **options).content["rows"]
+        kept = {name: row[name] for name in ("settings", "metrics", "epochs")}
+        return kept | {"losses": [epoch["loss"] for epoch in row["history"]]}
+
+    history = tmp_path / "models" / "sasrec-seed0" / "history.csv"
+    with_epochs(1, out=tmp_path)
+    before = history.read_text().splitlines()
+    longer = with_epochs(3, out=tmp_path, resume=True)
+    assert "sasrec, seed 0, is not taken over: max_epochs 1 there and 3 here." in caplog.text
+    # Seconds of the first epoch are those of the first call: it was not trained again.
+    after = history.read_text().splitlines()
+    assert (after[:2], len(after)) == (before, 4)
+    assert longer == with_epochs(3)
+    assert longer["settings"]["fit"]["max_epochs"] == 3
+    with_epochs(2, out=tmp_path, resume=True)
+    assert len(history.read_text().splitlines()) == 3
+
+
+@pytest.mark.parametrize(
+    ("fit", "changes"),
+    [
+        # The schedule of these settings is linear: rates depend on the number of epochs.
+        ({"max_epochs": 1}, "max_epochs 2 there and 1 here"),
+        ({"max_epochs": 3}, "max_epochs 2 there and 3 here"),
+        ({"learning_rate": 0.1}, "learning_rate 0.002 there and 0.1 here"),
+        ({"dropout": 0.1}, "dropout None there and 0.1 here"),
+    ],
+)
+def test_compare_resumed_with_other_settings_trains_from_the_start(
+    ring: gs.Split, tmp_path: Path, caplog: Any, fit: dict[str, Any], changes: str
+) -> None:
+    run(ring, [SASREC], seeds=1, out=tmp_path)
+    history = tmp_path / "models" / "sasrec-seed0" / "history.csv"
+    before = history.read_text().splitlines()[1]
+    other = ("sasrec", {**SASREC[1], **fit})
+    comparison = run(ring, [other], seeds=1, out=tmp_path, resume=True)
+    assert f"sasrec, seed 0, is not taken over: {changes}." in caplog.text
+    assert history.read_text().splitlines()[1] != before
+    whole = run(ring, [other], seeds=1).content["rows"][0]
+    assert comparison.content["rows"][0]["metrics"] == whole["metrics"]
+
+
 def test_compare_resume_is_refused_for_other_data_or_another_protocol(
     ring: gs.Split, tmp_path: Path
 ) -> None:

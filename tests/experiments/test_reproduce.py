@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import signal
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -134,18 +136,27 @@ def test_a_published_number_is_reached_within_one_standard_error() -> None:
         }
 
     rows = [row("a", 0.5, 0.196), row("b", 0.3, 0.0196)]
-    content = {"monitor": "hr@10", "rows": rows, "protocol": {"ks": [10]}}
+    content = {"monitor": "hr@10", "rows": rows, "protocol": {"ks": [10]}, "data": {"name": "x"}}
     lines = [
         {"line": "a", "hr@10": 0.599, "source": "a paper", "chosen": "test"},
         {"line": "b", "hr@10": 0.311, "source": "a log", "chosen": "validation"},
     ]
-    table = {"metrics": ["hr@10"], "rows": lines, "goal": {"hr@10": 0.5}}
+    table = {"dataset": "x", "metrics": ["hr@10"], "rows": lines, "goal": {"hr@10": 0.5}}
     first, second = side_by_side(content, table).splitlines()[2:]
     assert first == "| a | 1 | 3 | 0.5000 ± 0.1960 | 0.5990 | yes | a paper | test |"
     assert second == "| b | 1 | 3 | 0.3000 ± 0.0196 | 0.3110 | no | a log | validation |"
     assert goal_of(content, table) == (
         "Goal of this project, hr@10: 0.5000. a has 0.5000: reached."
     )
+
+
+def test_results_of_other_data_or_another_protocol_are_not_set_beside_published_numbers() -> None:
+    row = {"model": "a", "seed": 3, "metrics": {"hr@10": 0.5}}
+    content = {"data": {"name": "beauty"}, "rows": [row]}
+    with pytest.raises(ValueError, match=r"^The results are of 'beauty' and the published numbers"):
+        side_by_side(content, published("toys"))
+    with pytest.raises(ValueError, match=r"^The row of a, seed 3, lacks 'unseen hr@10': it was ra"):
+        side_by_side(content, published("beauty"))
 
 
 def test_page_tells_every_fault_of_the_audit() -> None:
@@ -157,8 +168,115 @@ def test_page_tells_every_fault_of_the_audit() -> None:
     assert audit_of("a", {"rows": rows}) == "Audit of the split: **refuted**. core: 4 of 9 items."
 
 
-def test_cost_counts_minutes_of_all_seeds_and_names_rows_not_measured() -> None:
-    said = reproduce.cost({"minutes": {"a": 2, "b": 0}}, ["a", "b", "c"], 3)
+def test_cost_counts_minutes_of_the_rows_left_and_names_rows_not_measured() -> None:
+    said = reproduce.cost({"a": 2, "b": 0, "d": 7}, {"a": 3, "b": 1, "c": 3, "d": 0})
     assert said == (
-        "About 6 minutes for 3 seeds on two cores (minutes per seed: a 2). Not measured yet: c."
+        "Rows left to run: 7, about 6 minutes on one thread (minutes per row: a 2). Not "
+        "measured yet: c."
     )
+    nothing = reproduce.cost({"a": 2}, {"a": 0})
+    assert nothing == "Rows left to run: 0, about 0 minutes on one thread."
+
+
+@pytest.fixture
+def trained(table: dict[str, Any]) -> dict[str, Any]:
+    """The table with a trained line of two epochs at a constant rate."""
+    settings = Path(table["dataset"])
+    content = json.loads(settings.read_text())
+    fit = {"max_epochs": 2, "batch_size": 16, "patience": None}
+    line = {"name": "sasrec", "model": "sasrec", "arguments": {"hidden_channels": 4}, "fit": fit}
+    settings.write_text(json.dumps(content | {"models": [*content["models"], line]}))
+    table["minutes"] |= {"sasrec": 5, "popularity": 0}
+    return table
+
+
+def test_epochs_are_recorded_and_resume_from_the_checkpoint(
+    trained: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def rows(out: str, *more: str) -> list[dict[str, Any]]:
+        command = ["--table", "beauty", "--seeds", "0", "--out", str(tmp_path / out)]
+        reproduce.main([*command, "--models", "markov", "sasrec", "--no-progress", *more])
+        found = gs.Comparison.load(tmp_path / out).content["rows"]
+        return [
+            {name: row[name] for name in ("model", "settings", "seed", "metrics", "epochs")}
+            | {"losses": [epoch["loss"] for epoch in row["history"]]}
+            for row in found
+        ]
+
+    rows("out", "--epochs", "1")
+    assert "Rows left to run: 2, about 5 minutes on one thread (minutes per row: markov 2.5, " in (
+        capsys.readouterr().out
+    )
+    history = tmp_path / "out" / "models" / "sasrec-seed0" / "history.csv"
+    before = history.read_text()
+    longer = rows("out", "--epochs", "3", "--resume")
+    assert "Rows left to run: 1, about 8 minutes on one thread (minutes per row: sasrec 7.5)" in (
+        capsys.readouterr().out
+    )
+    assert history.read_text().startswith(before)  # seconds included: it was not trained again
+    assert longer == rows("whole", "--epochs", "3")
+    assert longer[1]["settings"]["fit"]["max_epochs"] == 3
+    assert len(longer[1]["losses"]) == 3
+    assert "max_epochs" not in longer[0]["settings"]["fit"]
+    capsys.readouterr()
+    assert rows("out", "--epochs", "3", "--resume") == longer
+    assert "Rows left to run: 0, about 0 minutes" in capsys.readouterr().out
+
+
+def test_interrupted_training_resumed_gives_the_figures_of_one_that_never_stopped(
+    trained: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def run(out: str, *more: str) -> list[dict[str, Any]]:
+        command = ["--table", "beauty", "--out", str(tmp_path / out), "--models", "sasrec"]
+        reproduce.main([*command, "--seeds", "0", "1", "--no-progress", *more])
+        rows = gs.Comparison.load(tmp_path / out).content["rows"]
+        return [
+            {name: row[name] for name in ("seed", "metrics", "intervals", "epochs")}
+            | {"losses": [epoch["loss"] for epoch in row["history"]]}
+            for row in rows
+        ]
+
+    comparing = import_module("graphseq.comparison.compare")
+    real = comparing.fit
+
+    def stopped(model: Any, *arguments: Any, **options: Any) -> Any:
+        """Ctrl-C after the first epoch of the second seed."""
+        if options["seed"] == 0:
+            return real(model, *arguments, **options)
+        return real(model, *arguments, on_epoch=lambda row: interrupt(), **options)
+
+    def interrupt() -> None:
+        signal.raise_signal(signal.SIGINT)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(comparing, "fit", stopped)
+        with pytest.raises(SystemExit, match=r"^Stopped in the training of sasrec, seed 1\. What "):
+            run("out")
+    assert [row["seed"] for row in gs.Comparison.load(tmp_path / "out").content["rows"]] == [0]
+    assert run("out", "--resume") == run("whole")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--epochs", "0"], r"^max_epochs must be at least 1, got 0"),
+        (["--models", "sasrek"], r"^There is no model 'sasrek': choose from markov, popularity, s"),
+        (["--seeds", "1", "1"], r"^seeds are of different runs, got one twice: \[1, 1\]\.$"),
+        (["--seeds", "-1"], r"^seeds must be at least 0, got -1\.$"),
+    ],
+)
+def test_option_out_of_range_is_said_in_one_sentence(
+    trained: dict[str, Any], tmp_path: Path, arguments: list[str], message: str
+) -> None:
+    with pytest.raises(SystemExit, match=message):
+        reproduce.main(["--table", "beauty", "--out", str(tmp_path / "out"), *arguments])
+
+
+def test_out_that_cannot_be_written_to_is_refused_before_any_row(
+    trained: dict[str, Any], tmp_path: Path
+) -> None:
+    (tmp_path / "file").write_text("not a folder")
+    for out in (tmp_path / "file", tmp_path / "file" / "below"):
+        for more in ([], ["--resume"]):
+            with pytest.raises(SystemExit, match=r"^The folder of results .* cannot be written to"):
+                reproduce.main(["--table", "beauty", "--out", str(out), *more])
