@@ -49,6 +49,12 @@ def side_by_side(content: Mapping[str, Any], table: Mapping[str, Any]) -> str:
             f"The results are of {data!r} and the published numbers of {table['dataset']!r}: "
             "numbers of different data belong in two tables."
         )
+    if ("validation" in content["data"]["fingerprint"]) != (table["validation"] is not None):
+        raise ValueError(
+            f"The results are of {data!r} with another validation part than the table's, "
+            f"validation={table['validation']}: a model may train on clicks that the table holds "
+            "out; run the table's own split."
+        )
     for row in content["rows"]:
         if missing := [name for name in (*metrics, *also) if name not in row["metrics"]]:
             raise ValueError(

@@ -136,12 +136,19 @@ def test_a_published_number_is_reached_within_one_standard_error() -> None:
         }
 
     rows = [row("a", 0.5, 0.196), row("b", 0.3, 0.0196)]
-    content = {"monitor": "hr@10", "rows": rows, "protocol": {"ks": [10]}, "data": {"name": "x"}}
+    data = {"name": "x", "fingerprint": {"train": "", "test": ""}}
+    content = {"monitor": "hr@10", "rows": rows, "protocol": {"ks": [10]}, "data": data}
     lines = [
         {"line": "a", "hr@10": 0.599, "source": "a paper", "chosen": "test"},
         {"line": "b", "hr@10": 0.311, "source": "a log", "chosen": "validation"},
     ]
-    table = {"dataset": "x", "metrics": ["hr@10"], "rows": lines, "goal": {"hr@10": 0.5}}
+    table = {
+        "dataset": "x",
+        "validation": None,
+        "metrics": ["hr@10"],
+        "rows": lines,
+        "goal": {"hr@10": 0.5},
+    }
     first, second = side_by_side(content, table).splitlines()[2:]
     assert first == "| a | 1 | 3 | 0.5000 ± 0.1960 | 0.5990 | yes | a paper | test |"
     assert second == "| b | 1 | 3 | 0.3000 ± 0.0196 | 0.3110 | no | a log | validation |"
@@ -152,9 +159,12 @@ def test_a_published_number_is_reached_within_one_standard_error() -> None:
 
 def test_results_of_other_data_or_another_protocol_are_not_set_beside_published_numbers() -> None:
     row = {"model": "a", "seed": 3, "metrics": {"hr@10": 0.5}}
-    content = {"data": {"name": "beauty"}, "rows": [row]}
+    data = {"name": "beauty", "fingerprint": {"train": "", "validation": "", "test": ""}}
+    content = {"data": data, "rows": [row]}
     with pytest.raises(ValueError, match=r"^The results are of 'beauty' and the published numbers"):
         side_by_side(content, published("toys"))
+    with pytest.raises(ValueError, match=r"^The results are of 'beauty' with another validation "):
+        side_by_side(content, published("beauty-retrained"))
     with pytest.raises(ValueError, match=r"^The row of a, seed 3, lacks 'unseen hr@10': it was ra"):
         side_by_side(content, published("beauty"))
 
