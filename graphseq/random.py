@@ -59,6 +59,7 @@ STREAMS = {
     "first_factors": 53,
     "relations": 54,
     "explanation": 55,
+    "drawn_histories": 56,
     "fusion_cases": 60,
     "calibrated": 61,
     "reranked": 62,

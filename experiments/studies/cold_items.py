@@ -1,10 +1,10 @@
 """New items: who recommends an item without a training click, and what it costs on known ones.
 
-Each seed takes a share of the items out of the training part (--hold random), or those whose first
-click is latest (--hold time). Models are trained on the rest, grown to the whole catalog
-(gs.grow), and ranked on the test part among all items. New targets are also ranked among the new
-items alone: that says whether a model knows which new item comes next, apart from whether it puts
-new items above known ones.
+Each seed takes a share of the items out of the training part (--hold random), those whose first
+click is latest (--hold time), or those that came out last (--hold year). Models are trained on the
+rest, grown to the whole catalog (gs.grow), and ranked on the test part among all items. New targets
+are also ranked among the new items alone: that says whether a model knows which new item comes
+next, apart from whether it puts new items above known ones.
 """
 
 from __future__ import annotations
@@ -45,37 +45,28 @@ def main(argv: list[str] | None = None) -> None:
     )
     parser.add_argument("--dataset", default="uci-eshop", choices=sorted(FEATURES))
     parser.add_argument("--root", help="folder of the data sets (default: $GRAPHSEQ_DATA)")
-    parser.add_argument("--hold", default="random", choices=["random", "time"])
+    parser.add_argument("--hold", default="random", choices=["random", "time", "year"])
     parser.add_argument("--share", type=float, default=0.2, help="of the items, that are new")
     parser.add_argument("--targets", type=int, help="the last so many clicks of each history")
     parser.add_argument("--epochs", type=int, default=8)
     parser.add_argument("--batch-size", type=int, default=512)
     parser.add_argument("--learning-rate", type=float, default=0.002)
     parser.add_argument("--max-length", type=int, default=50, help="clicks that SASRec sees")
-    parser.add_argument(
-        "--titles",
-        type=int,
-        help="width of vectors of the titles, which are then the only feature (extra 'language')",
-    )
     parser.add_argument("--sessions", type=int, help="only so many of the newest of training")
+    parser.add_argument("--histories", type=int, help="only so many, drawn, for --targets")
+    parser.add_argument("--unseen", action="store_true", help="items of the history leave the list")
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--out", type=Path, default=Path("runs/cold_items"))
     options = parser.parse_args(argv)
     with said():
         if not 0 < options.share < 1:
             raise ValueError(f"--share lies between 0 and 1, got {options.share}.")
-        split = (
-            gs.load_split(options.dataset, root=options.root)
-            if options.targets is None
-            else gs.leave_last_split(
-                gs.load_dataset(options.dataset, root=options.root), options.targets
-            )
-        )
+        if options.targets is None:
+            split = gs.load_split(options.dataset, root=options.root)
+        else:
+            histories = gs.load_dataset(options.dataset, root=options.root)
+            split = gs.leave_last_split(drawn(histories, options.histories), options.targets)
     train = split.train if options.sessions is None else split.train[-options.sessions :]
-    if options.titles is not None:
-        assert train.item_features is not None
-        vectors = gs.data.text_vectors(train.item_features["title"], options.titles)
-        train = replace(train, item_features=train.item_features.assign(title_vector=list(vectors)))
     benchmark = Benchmark.start(
         "experiments.studies.cold_items", argv, options.dataset, split.train
     )
@@ -83,7 +74,7 @@ def main(argv: list[str] | None = None) -> None:
     for seed in options.seeds:
         new = new_items(train, options.hold, options.share, seed)
         for name, model in models(train, new, options, seed).items():
-            run = measured(model, split.test)
+            run = measured(model, split.test, exclude_seen=options.unseen)
             found.setdefault(name, []).append(run)
             print(f"seed {seed} {name}: {run.among_new.mean():.4f}", flush=True)
     for name, runs in found.items():
@@ -92,37 +83,49 @@ def main(argv: list[str] | None = None) -> None:
     benchmark.finish(options.out / "results.json")
 
 
-FROM_TITLES = "SASRec, first rows from titles"
-
-
 class Run(NamedTuple):
     """One model of one seed on the test part."""
 
     report: gs.evaluation.Report
     cold: NDArray[np.bool_]  # whether the target is a new item, [num_cases]
-    among_new: NDArray[np.float64]  # hr@20 of these targets among the new items, [num_cold]
+    known: NDArray[np.bool_]  # whether it was clicked in training, [num_cases]
+    among_new: NDArray[np.float64]  # hr@20 of new targets among the new items, [num_cold]
     chance: float  # of a random order of the new items
 
 
-def measured(model: SessionModel, test: gs.Sessions) -> Run:
+def measured(model: SessionModel, test: gs.Sessions, *, exclude_seen: bool = False) -> Run:
     """The ranks of all targets among all items, and of new targets among new items."""
     assert model.catalog is not None
     test = model.catalog.encode(test)
-    report = gs.evaluate(model, test, ks=(20,))
+    report = gs.evaluate(model, test, ks=(20,), exclude_seen=exclude_seen)
     codes = torch.from_numpy(np.flatnonzero(model.catalog.counts == 0))
+    whole = gs.SessionGraphDataset(test, samples="prefixes")
     dataset = gs.SessionGraphDataset(test, samples="prefixes", max_length=model.max_length)
-    targets = torch.from_numpy(dataset.targets())
+    targets = torch.from_numpy(dataset.targets())  # -1: an item of neither kind
     place = torch.full((model.num_items,), -1)
     place[codes] = torch.arange(len(codes))
-    cold = place[targets] >= 0
+    cold = (targets >= 0) & (place[targets] >= 0)
     hits = []
     with inference(model):
         for index in cold.nonzero().view(-1).split(256):
             scores = model.score(dataset.batch(index), codes)
+            if exclude_seen:
+                history = whole.batch(index)
+                seen = place[history.x] >= 0
+                scores[history.batch[seen], place[history.x[seen]]] = -torch.inf
             better, tied = gs.evaluation.rank_counts(scores, place[targets[index]])
             ranked = better.numpy(), tied.numpy()
             hits.append(gs.evaluation.metric_values("hr@20", *ranked, len(codes)))
-    return Run(report, cold.numpy(), np.concatenate(hits), min(1.0, 20 / len(codes)))
+    known = (targets >= 0) & ~cold
+    return Run(report, cold.numpy(), known.numpy(), np.concatenate(hits), min(1, 20 / len(codes)))
+
+
+def drawn(histories: gs.Sessions, number: int | None) -> gs.Sessions:
+    """So many of the histories, drawn; all where there are no more."""
+    if number is None or number >= len(histories):
+        return histories
+    rows = stream("drawn_histories", 0).choice(len(histories), number, replace=False)
+    return histories.select(np.sort(rows))
 
 
 def new_items(train: gs.Sessions, hold: str, share: float, seed: int) -> NDArray[np.int64]:
@@ -131,24 +134,32 @@ def new_items(train: gs.Sessions, hold: str, share: float, seed: int) -> NDArray
     number = max(1, round(share * len(clicked)))
     if hold == "random":
         return np.sort(stream("held_out_items", seed).choice(clicked, number, replace=False))
+    if hold == "year":
+        assert train.item_features is not None
+        year = train.item_features["year"].to_numpy(np.float64, na_value=-np.inf)
+        return np.sort(clicked[np.argsort(year[clicked], kind="stable")[-number:]])
     if train.time is None:
-        raise SystemExit("--hold time needs a log with times: take --hold random.")
+        raise SystemExit("--hold time needs a log with times: take --hold random or year.")
     first = np.full(train.num_items, np.inf)
     known = train.items >= 0
     np.minimum.at(first, train.items[known], np.asarray(train.time)[known])
     return np.sort(clicked[np.argsort(first[clicked], kind="stable")[-number:]])
 
 
+def without(train: gs.Sessions, new: NDArray[np.int64]) -> tuple[gs.Sessions, gs.Sessions]:
+    """Training without the new items, in a catalog without them, and in the whole catalog."""
+    items = np.where(np.isin(train.items, new), -1, train.items)
+    whole = replace(train, items=items.astype(train.items.dtype))  # clicks on them are unknown
+    ids = np.delete(np.arange(train.num_items), new)
+    return whole.with_vocabulary(gs.data.Vocabulary(train.vocabulary.ids[ids])), whole
+
+
 def models(
     train: gs.Sessions, new: NDArray[np.int64], options: argparse.Namespace, seed: int
 ) -> dict[str, SessionModel]:
     """Models that never saw the new items, grown to the whole catalog."""
-    items = np.where(np.isin(train.items, new), -1, train.items)
-    whole = replace(train, items=items.astype(train.items.dtype))  # clicks on them are unknown
-    ids = np.delete(np.arange(train.num_items), new)
-    known = whole.with_vocabulary(gs.data.Vocabulary(train.vocabulary.ids[ids]))
-    wanted = FEATURES[options.dataset] if options.titles is None else ["title_vector"]
-    specs = gs.data.feature_specs(known, item=wanted)["item_features"]
+    known, whole = without(train, new)
+    specs = gs.data.feature_specs(known, item=FEATURES[options.dataset])["item_features"]
     base = {"hidden_channels": 64, "num_layers": 1, "max_length": options.max_length}
     number = known.num_items
     builds: dict[str, tuple[Callable[[], SessionModel], Initial]] = {
@@ -167,47 +178,30 @@ def models(
             "features",
         ),
     }
-    if options.titles is not None:
-        builds[FROM_TITLES] = (
-            lambda: tell_by_titles(with_catalog(gs.models.SASRec(number, **base), known)),
-            "mean",
-        )
     grown: dict[str, SessionModel] = {}
     trained: SessionModel | None = None
     for name, (build, initial) in builds.items():
         same = trained is not None and type(trained) is gs.models.SASRec and "new rows" in name
         if not same:
-            torch.manual_seed(seed)
-            trained = build()
-            counted = isinstance(trained, gs.models.CountingModel)
-            more: dict[str, Any] = {
-                "max_epochs": options.epochs,
-                "batch_size": options.batch_size,
-                "learning_rate": options.learning_rate,
-            }
-            fit_whole(trained, known, seed=seed, progress=False, **({} if counted else more))
+            trained = fitted(build, known, options, seed)
         assert trained is not None
         grown[name] = gs.grow(trained, whole, initial=initial)
-        if name == FROM_TITLES:
-            tell_by_titles(grown[name], first=number)
     return grown
 
 
-def with_catalog(model: SessionModel, known: gs.Sessions) -> SessionModel:
-    model.attach(known.catalog(), known)
-    return model
-
-
-def tell_by_titles(model: SessionModel, *, first: int = 0) -> SessionModel:
-    """Gives items from a code on the vectors of their titles as rows, at the size of the others."""
-    assert model.catalog is not None
-    assert model.catalog.item_features is not None
-    table = model.items.weight
-    size = table[:first].norm(dim=1).mean() if first else table.norm(dim=1).mean()
-    told = np.stack(model.catalog.item_features["title_vector"].to_list())
-    with torch.no_grad():  # the first channels stand for the whole vector
-        rows = torch.from_numpy(told[first:, : table.size(1)])
-        table[first:] = size * torch.nn.functional.normalize(rows)
+def fitted(
+    build: Callable[[], SessionModel], known: gs.Sessions, options: argparse.Namespace, seed: int
+) -> SessionModel:
+    """A new model, trained as the options say."""
+    torch.manual_seed(seed)
+    model = build()
+    more: dict[str, Any] = {
+        "max_epochs": options.epochs,
+        "batch_size": options.batch_size,
+        "learning_rate": options.learning_rate,
+    }
+    counted = isinstance(model, gs.models.CountingModel)
+    fit_whole(model, known, seed=seed, progress=False, **({} if counted else more))
     return model
 
 
@@ -215,28 +209,28 @@ def row_of(
     options: argparse.Namespace, name: str, runs: list[Run], rivals: list[Run], num_items: int
 ) -> dict[str, Any]:
     """Metrics of new and of known targets in per cent, over all seeds, clustered by session."""
-    told = "title" if options.titles is not None else "features"
-    row: dict[str, Any] = {"data": options.dataset, "told by": told, "model": name}
-    cold, known = (
-        np.concatenate([r.report.cluster[r.cold == new] for r in runs]) for new in (True, False)
-    )
+    row: dict[str, Any] = {"data": options.dataset, "model": name}
+    cold = np.concatenate([r.report.cluster[r.cold] for r in runs])
+    known = np.concatenate([r.report.cluster[r.known] for r in runs])
     among, rival = (np.concatenate([r.among_new for r in each]) for each in (runs, rivals))
-    row["hr@20 of new among new"] = _per_cent(among.mean(), *mean_interval(among, cold))
+    row["hr@20 of new among new"] = per_cent(among.mean(), *mean_interval(among, cold))
     test = paired_test(among, rival, cold)
     row["beyond content kNN"] = (
-        "-" if runs is rivals else _per_cent(test.difference, test.low, test.high, sign="+")
+        "-" if runs is rivals else per_cent(test.difference, test.low, test.high, sign="+")
     )
     row["chance among new"] = f"{100 * runs[0].chance:.2f}"
     row["cases of new"] = len(cold)
     for kind, cluster in (("new", cold), ("known", known)):
-        values = np.concatenate([r.report.values("hr@20")[r.cold == (kind == "new")] for r in runs])
+        values = np.concatenate(
+            [r.report.values("hr@20")[r.cold if kind == "new" else r.known] for r in runs]
+        )
         low, high = mean_interval(values, cluster)
-        row[f"hr@20 of {kind} among all"] = _per_cent(values.mean(), max(low, 0), high)
+        row[f"hr@20 of {kind} among all"] = per_cent(values.mean(), max(low, 0), high)
     row["chance among all"] = f"{100 * 20 / num_items:.2f}"
     return row
 
 
-def _per_cent(value: float, low: float, high: float, sign: str = "") -> str:
+def per_cent(value: float, low: float, high: float, sign: str = "") -> str:
     return f"{100 * value:{sign}.2f} ({100 * low:{sign}.2f} to {100 * high:{sign}.2f})"
 
 

@@ -132,12 +132,14 @@ class Explorer:
         """Learns from what was shown.
 
         Args:
-            items: Items shown.
+            items: Items shown, in the recommender's ids; a log may name some that were never chosen
+                here.
             rewards: What came of each, [len(items)]; of ``"thompson"`` 0 or 1.
             contexts: Those given to :meth:`choose`, [len(items), d].
 
         Raises:
-            ValueError: If lengths differ, a reward is not finite, or not 0 or 1 for ``"thompson"``.
+            ValueError: If lengths differ, a reward is not finite, or not 0 or 1 for ``"thompson"``,
+                or an item is unknown to the recommender; nothing is learned then.
         """
         reward = np.asarray(rewards, dtype=np.float64)
         if reward.shape != (len(items),):
@@ -148,6 +150,7 @@ class Explorer:
             bad = reward[~np.isin(reward, (0.0, 1.0))][0]
             raise ValueError(f"Thompson sampling takes rewards of 0 or 1, got {bad}.")
         rows = self._contexts(contexts, len(items))
+        self._refuse_unknown(items)
         for item in items:
             self._waiting.pop(item, None)
         if not len(items) or self.policy == "random":
@@ -162,6 +165,19 @@ class Explorer:
                 self._bandit.add_arm(item)
         feed = self._bandit.fit if new else self._bandit.partial_fit
         feed(list(items), reward, *([] if rows is None else [rows]))
+
+    def _refuse_unknown(self, items: Sequence[Hashable]) -> None:
+        """Refuses ids that the recommender's catalog lacks; one without a catalog knows all."""
+        catalog = getattr(getattr(self.recommender, "model", self.recommender), "catalog", None)
+        if catalog is None:
+            return
+        unknown = np.flatnonzero(catalog.items.encode(list(items)) < 0)
+        if len(unknown):
+            place = int(unknown[0])
+            raise ValueError(
+                f"Item {items[place]!r} at place {place} is unknown to the recommender: pass the "
+                "ids that choose gave, as choice.item, or grow the recommender first."
+            )
 
     def _choice(self, arms: tuple[Hashable, ...], context: NDArray[np.float64] | None) -> Choice:
         number = len(arms)

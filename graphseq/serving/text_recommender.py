@@ -50,9 +50,13 @@ class SentenceEncoder(torch.nn.Module):
 
     def forward(self, texts: Sequence[str]) -> Tensor:
         """The vectors of texts, [n, d]."""
-        tokens = self.model.tokenize(list(texts))
+        read = getattr(self.model, "preprocess", None) or self.model.tokenize  # before 6
         where = next(self.model.parameters()).device
-        found = self.model({key: value.to(where) for key, value in tokens.items()})
+        tokens = {
+            key: value.to(where) if isinstance(value, Tensor) else value
+            for key, value in read(list(texts)).items()
+        }
+        found = self.model(tokens)
         vectors: Tensor = found["sentence_embedding"]
         return vectors
 
@@ -180,7 +184,6 @@ class TextRecommender:
         """
         whole("k", k)
         lists = sessions.to_lists() if isinstance(sessions, Sessions) else list(sessions)
-        items = self.item_vectors()
         found: list[list[tuple[Hashable, float]]] = []
         for start in range(0, len(lists), self.batch_size):
             part = [
@@ -188,9 +191,32 @@ class TextRecommender:
                 for each in lists[start : start + self.batch_size]
             ]
             some = [codes for codes in part if codes]
-            scores = iter(self._scores(some, items, k))
+            scores = iter(self._scores(some, k))
             found += [next(scores) if codes else [] for codes in part]
         return found
+
+    def cosines(self, histories: Sequence[History]) -> Tensor:
+        """The cosine of each history with the title of every item, of its own items too.
+
+        Args:
+            histories: Lists of item ids, each with one that has a title.
+
+        Returns:
+            [num_histories, num_items], in the order of ``titles``.
+
+        Raises:
+            ValueError: If a history has no known title.
+        """
+        known = [[item for item in each if item in self._code] for each in histories]
+        if not all(known):
+            raise ValueError(f"History {known.index([])} has no item with a title: leave it out.")
+        items = self.item_vectors()
+        texts = [self._text(each) for each in known]
+        parts = [
+            self._still(texts[start : start + self.batch_size])
+            for start in range(0, len(texts), self.batch_size)
+        ]
+        return torch.cat(parts) @ items.T if parts else items.new_zeros(0, len(self._items))
 
     def item_vectors(self) -> Tensor:
         """The vectors of all titles, of length one, [num_items, d]."""
@@ -203,13 +229,8 @@ class TextRecommender:
             self._vectors = torch.cat(parts)
         return self._vectors
 
-    def _scores(
-        self, sessions: list[list[int]], items: Tensor, k: int
-    ) -> list[list[tuple[Hashable, float]]]:
-        if not sessions:
-            return []
-        texts = [self._text([self._items[code] for code in codes]) for codes in sessions]
-        scores = self._still(texts) @ items.T  # [n, num_items]
+    def _scores(self, sessions: list[list[int]], k: int) -> list[list[tuple[Hashable, float]]]:
+        scores = self.cosines([[self._items[code] for code in codes] for codes in sessions])
         for row, codes in enumerate(sessions):
             scores[row, codes] = -torch.inf
         values, codes_of = scores.topk(min(k, len(self._items)), dim=1)

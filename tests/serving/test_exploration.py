@@ -109,6 +109,21 @@ def test_candidates_of_a_model_are_its_recommendations():
     assert choice.item == choice.candidates[0]  # nothing learned: the recommender's best
 
 
+@pytest.mark.parametrize("wrapped", [False, True])
+@pytest.mark.parametrize("unknown", ["z", None, 1, float("nan"), "A"])
+def test_an_unknown_item_is_named_and_nothing_is_learned(unknown, wrapped):
+    log = gs.Sessions.from_lists([["a", "b", "c"], ["b", "c", "a"], ["c", "a"]])
+    model = gs.models.MarkovChain(3)
+    gs.fit(model, log)
+    explorer = Explorer(gs.serving.Recommender(model) if wrapped else model, "greedy")
+    with pytest.raises(ValueError, match=r"at place 1 is unknown to the recommender: pass the ids"):
+        explorer.learn(["c", unknown], [1, 1])
+    best = explorer.choose([["a"]])[0]
+    assert best.item == best.candidates[0]  # c was not learned, either
+    explorer.learn(["c"], [1])  # a log may tell of an item that was never chosen here
+    assert explorer.choose([["a"]])[0].item == "c"
+
+
 def test_replay_of_a_random_log_finds_what_a_policy_earns():
     random = np.random.default_rng(0)
     shown = [ARMS[n] for n in random.integers(0, 4, 8000)]

@@ -87,7 +87,25 @@ def test_only_the_newest_titles_are_read():
     )
 
 
-def test_sentence_transformer_is_read_from_its_package(monkeypatch):
+def test_cosines_are_of_every_title_and_order_what_is_recommended():
+    model = built(batch_size=2)
+    found = model.cosines([["w1", "?"], ["c2", "c1"], ["s1"]])
+    assert found.shape == (3, 6)
+    assert found[0, 0] == pytest.approx(1.0)  # its own title
+    assert torch.allclose(found, built().cosines([["w1"], ["c2", "c1"], ["s1"]]))
+    names = list(TITLES)
+    for row, own, best in zip(
+        found, ([0], [2, 3], [4]), model.recommend([["w1"], ["c2", "c1"], ["s1"]], k=1), strict=True
+    ):
+        row[own] = -2
+        assert names[int(row.argmax())] == best[0][0]
+    assert model.cosines([]).shape == (0, 6)
+    with pytest.raises(ValueError, match="History 1 has no item with a title"):
+        model.cosines([["w1"], ["?"]])
+
+
+@pytest.mark.parametrize("method", ["tokenize", "preprocess"])  # before 6, and from 6 on
+def test_sentence_transformer_is_read_from_its_package(monkeypatch, method):
     class Standing(torch.nn.Module):
         def __init__(self, name, local_files_only):
             super().__init__()
@@ -96,12 +114,15 @@ def test_sentence_transformer_is_read_from_its_package(monkeypatch):
                 raise OSError("no such weights")
             self.words = Words()
 
-        def tokenize(self, texts):
-            return {"lengths": torch.tensor([[float(len(text)), 1.0] for text in texts])}
+        def read(self, texts):
+            lengths = torch.tensor([[float(len(text)), 1.0] for text in texts])
+            return {"lengths": lengths, "modality": "text"}  # not all values are tensors
 
         def forward(self, features):
+            assert features["modality"] == "text"
             return {"sentence_embedding": features["lengths"]}
 
+    setattr(Standing, method, Standing.read)
     package = types.ModuleType("sentence_transformers")
     package.SentenceTransformer = Standing
     monkeypatch.setitem(sys.modules, "sentence_transformers", package)
