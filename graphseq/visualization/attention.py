@@ -25,6 +25,7 @@ from graphseq.visualization.figures import (
     ORANGE,
     VERMILION,
     new_figure,
+    numbers_of,
     save_figure,
 )
 from graphseq.visualization.session_graphs import Labels, LabelsOrIds, draw_session_graph, label_of
@@ -126,7 +127,8 @@ def draw_attention_heads(
     cell = min(1.4 + 0.22 * len(found.places), 5.0)
     figure = new_figure(1.6 + cell * columns, 1.5 + cell * rows, constrained=True)
     axes = figure.subplots(rows, columns, squeeze=False)
-    highest = max(float(layer.max()) for layer in found.layers)
+    highest = max(float(np.abs(layer).max()) for layer in found.layers)
+    signed = any(layer.min() < 0 for layer in found.layers)
     for number, layer in enumerate(found.layers):
         for head in range(columns):
             ax = axes[number, head]
@@ -134,7 +136,7 @@ def draw_attention_heads(
                 ax.set_axis_off()
                 continue
             outer = (number == rows - 1, head == 0)
-            _draw_heat(ax, found, layer[head], labels, highest, outer=outer)
+            _draw_heat(ax, found, layer[head], labels, highest, outer=outer, signed=signed)
             ax.set_title(f"layer {number}, head {head}", fontsize=9.5, color=INK)
     bar = figure.colorbar(axes[0, 0].images[0], ax=axes, shrink=0.6)
     bar.set_label("weight", color=GRAY)
@@ -250,6 +252,7 @@ def _draw_heat(
     highest: float | None = None,
     *,
     outer: tuple[bool, bool] = (True, True),
+    signed: bool = False,
 ) -> None:
     """One heat map; ``outer``: whether names stand below it, and left of it."""
     size = len(found.places)
@@ -258,20 +261,24 @@ def _draw_heat(
         weights, names = weights[-MOST_PLACES:, -MOST_PLACES:], names[-MOST_PLACES:]
         ax.text(0, 1.005, f"newest {MOST_PLACES} of {size} places", transform=ax.transAxes, size=8)
     rows = names[len(names) - len(weights) :]
-    top = float(weights.max()) if highest is None else highest
+    top = float(np.abs(weights).max()) if highest is None else highest
+    signed = signed or bool(weights.min() < 0)  # without a softmax
     shown = np.ma.masked_equal(weights, 0.0)
     # All heat maps are as high as wide; one with a single row stays a strip.
-    ax.imshow(shown, cmap=SHADES, vmin=0, vmax=top or 1.0, aspect="equal")
+    shades: dict[str, Any] = {"cmap": SHADES, "vmin": 0.0}
+    if signed:
+        shades = {"cmap": SIGNED, "vmin": -(top or 1.0)}
+    ax.imshow(shown, vmax=top or 1.0, aspect="equal", **shades)
     _keep_few(ax, "x", names if outer[0] else [""] * len(names), rotation=50, ha="right")
     _keep_few(ax, "y", rows if outer[1] else [""] * len(rows))
     ax.tick_params(labelsize=8, colors=INK, length=0)
     ax.spines[:].set_color("#C8D0D8")
     if size > MOST_NUMBERS:
         return
-    for (row, column), weight in np.ndenumerate(weights):
+    texts = numbers_of(weights.ravel().tolist())
+    for ((row, column), weight), text in zip(np.ndenumerate(weights), texts, strict=True):
         if weight:
-            color = "white" if weight > 0.45 * top else INK
-            text = f"{weight:.2f}".replace("0.", ".", 1)
+            color = "white" if abs(weight) > 0.45 * top else INK
             ax.text(column, row, text, ha="center", va="center", fontsize=7, color=color)
 
 

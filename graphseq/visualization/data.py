@@ -14,6 +14,7 @@ from graphseq.data.graphs.session_graph import build_session_graphs
 from graphseq.data.sessions.sessions import Sessions, only_sessions
 from graphseq.ragged import ptr_of
 from graphseq.visualization.figures import BLUE, GRAY, INK, ORANGE, new_figure, save_figure
+from graphseq.visualization.timeline import counted
 
 BARS = 50
 """Lengths drawn one by one; a log with longer sessions has bars of several lengths."""
@@ -46,17 +47,21 @@ def plot_lengths(
     width = -(-end // BARS)
     edges = np.arange(0.5, end + width, width)
     counts, _ = np.histogram(np.minimum(lengths, edges[-1] - 0.1), bins=edges)
+
+    def clicks(value: float) -> str:
+        return f"{value:g} click" + ("" if value == 1 else "s")
+
     if ax is None:
         ax = new_figure(7.0, 4.2, constrained=True).subplots()
     ax.bar(edges[:-1] + width / 2, counts, width=0.9 * width, color=BLUE)
     for value, name, color in ((median, "median", INK), (most, "90th percentile", ORANGE)):
-        ax.axvline(value, color=color, linewidth=1.8, label=f"{name}: {value:g} clicks")
+        ax.axvline(value, color=color, linewidth=1.8, label=f"{name}: {clicks(value)}")
     last = f"; the last bar holds all longer ones, up to {lengths.max():,}"
     ax.set_xlabel(
         "clicks of a session" + (last if lengths.max() > edges[-1] else ""), color=GRAY, fontsize=10
     )
     ax.set_ylabel("sessions", color=GRAY, fontsize=10)
-    ax.set_title(f"Lengths of {len(lengths):,} sessions", color=INK, fontsize=11)
+    ax.set_title(f"Lengths of {counted(len(lengths), 'session')}", color=INK, fontsize=11)
     ax.spines[["top", "right"]].set_visible(False)
     ax.legend(frameon=False, fontsize=9.5)
     if path is not None:

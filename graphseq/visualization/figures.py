@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -47,6 +47,21 @@ def blend(share: float) -> tuple[float, float, float]:
     target = np.array(to_rgb(BLUE if share >= 0 else VERMILION))
     red, green, blue = 1 + min(abs(share), 1.0) * (target - 1)
     return float(red), float(green), float(blue)
+
+
+def numbers_of(values: Iterable[float]) -> list[str]:
+    """Strengths of one picture as short text: two decimals, or powers of ten where all are small.
+
+    Args:
+        values: Finite numbers.
+    """
+    given = [float(value) for value in values]
+    if 0 < max(map(abs, given), default=0.0) < 0.05:
+        texts = [f"{value:.0e}".replace("e-0", "e-") if value else "0" for value in given]
+    else:
+        texts = [f"{value:.2f}" if abs(value) < 10 else f"{value:.3g}" for value in given]
+        texts = ["0" if float(text) == 0 else text for text in texts]
+    return [text.replace("0.", ".", 1) if text.lstrip("-")[:2] == "0." else text for text in texts]
 
 
 def new_figure(width: float, height: float, *, constrained: bool = False) -> Figure:

@@ -33,6 +33,7 @@ from graphseq.visualization.figures import (
     colors_of,
     image_of,
     new_figure,
+    numbers_of,
     save_figure,
     save_frames,
 )
@@ -349,7 +350,7 @@ def _look(
                 sums[node] += weight
         most = max(map(abs, sums.values())) or 1.0
         fill = {node: blend(value / most) for node, value in sums.items()}
-        inside = {node: _number(value) for node, value in sums.items()}
+        inside = dict(zip(sums, numbers_of(sums.values()), strict=True))
     edge_color: dict[tuple[int, int], Any] = {}
     edge_text: dict[tuple[int, int], str] = {}
     if edge_weights is not None:
@@ -361,7 +362,7 @@ def _look(
         for edge in graph.edges:
             share = strength[edge] / most
             edge_color[edge] = blend(math.copysign(0.15 + 0.85 * abs(share), share))
-            edge_text[edge] = _number(strength[edge])
+        edge_text = dict(zip(strength, numbers_of(strength.values()), strict=True))
     return Look(fill, inside, edge_color, edge_text, _ghosts(candidates or ()))
 
 
@@ -394,11 +395,6 @@ def _strengths(name: str, values: Sequence[float], size: int) -> list[float]:
             f"{name} holds {found[wrong[0]]} at place {wrong[0]}: a strength is a finite number."
         )
     return found
-
-
-def _number(value: float) -> str:
-    text = f"{value:.2f}" if abs(value) < 10 else f"{value:.3g}"
-    return text.replace("0.", ".", 1) if text.lstrip("-").startswith("0.") else text
 
 
 def _set_categories(graph: nx.DiGraph[int], categories: Labels | None) -> None:

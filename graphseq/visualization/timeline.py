@@ -100,7 +100,7 @@ def draw_on_line(
     room = 0.36 * width if look.candidates else 0.0
     spacing = (width - room) / len(nodes)
     labels = [str(graph.nodes[node]["label"]) for node in nodes]
-    letters = int(min(20, spacing / (LETTER * LABEL_SIZE)))
+    letters = int(min(20, spacing / (LETTER * LABEL_SIZE) - 1))  # one letter apart
     upright = letters >= min(9, max(map(len, labels)))
     texts = [
         _write_label(ax, label, letters, spacing, upright=upright, gid=f"label-{node}")
@@ -423,4 +423,4 @@ class Loop:
 
 def counted(number: int, thing: str) -> str:
     """``"1 click"``, ``"2 clicks"``."""
-    return f"{number} {thing}" + ("" if number == 1 else "s")
+    return f"{number:,} {thing}" + ("" if number == 1 else "s")

@@ -161,3 +161,15 @@ def test_filters_of_one_kind_alone_are_drawn() -> None:
     assert [ax.get_title() for ax in figure.axes if ax.get_title()] == [
         "vertical filters: weight of a click"
     ]
+
+
+def test_weights_below_zero_have_a_color_of_their_own() -> None:
+    model = model_of("hstu")
+    heads = [image for ax in draw_attention_heads(model, SESSION).axes for image in ax.images]
+    lows = [float(image.get_array().min()) for image in heads]  # type: ignore[union-attr]
+    assert min(lows) < 0
+    assert all(image.get_clim()[0] == -image.get_clim()[1] for image in heads)
+    layer = draw_attention(model, SESSION, layer=0).images[0]
+    signed = float(layer.get_array().min()) < 0  # type: ignore[union-attr]
+    assert layer.get_clim()[0] == (-layer.get_clim()[1] if signed else 0.0)
+    assert draw_attention(model_of("sasrec"), SESSION).images[0].get_clim()[0] == 0.0

@@ -63,3 +63,12 @@ def test_statistics_skip_unknown_clicks_and_take_some_sessions_of_many() -> None
     assert graph_statistics(sessions, max_sessions=1).loc["clicks", "max"] == 5
     with pytest.raises(ValueError, match="No session has a known click"):
         graph_statistics(few.select([1]))
+
+
+def test_one_session_of_one_click_is_called_so() -> None:
+    ax = plot_lengths(Sessions.from_lists([["a"]]))
+    assert ax.get_title() == "Lengths of 1 session"
+    legend = ax.get_legend()
+    assert legend is not None
+    texts = [text.get_text() for text in legend.get_texts()]
+    assert texts == ["median: 1 click", "90th percentile: 1 click"]

@@ -5,7 +5,7 @@ from pathlib import Path
 import matplotlib.image
 import pytest
 
-from graphseq.visualization.figures import new_figure, save_figure
+from graphseq.visualization.figures import new_figure, numbers_of, save_figure
 
 
 def test_figure_is_written_whole_into_a_new_folder(tmp_path: Path) -> None:
@@ -49,3 +49,19 @@ def test_figure_below_a_file_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("x")
     with pytest.raises(ValueError, match="could not be written"):
         save_figure(new_figure(2, 1), tmp_path / "file" / "a.png")
+
+
+@pytest.mark.parametrize(
+    ("values", "texts"),
+    [
+        ([0.75, -0.2, 0.0, 0.001], [".75", "-.20", "0", "0"]),
+        ([12.34, 123.4, -9.999], ["12.3", "123", "-10.00"]),
+        ([0.0012, -0.00004, 0.0], ["1e-3", "-4e-5", "0"]),
+        ([0.0, 0.0], ["0", "0"]),
+        ([], []),
+    ],
+)
+def test_numbers_of_a_picture_are_short_and_none_is_lost(
+    values: list[float], texts: list[str]
+) -> None:
+    assert numbers_of(values) == texts
