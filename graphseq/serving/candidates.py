@@ -49,6 +49,8 @@ class Candidates:
     def rescored(self, scores: NDArray[np.float64] | None = None) -> Candidates:
         """The same candidates in the order of other scores [n, m], or their own; ties by code."""
         scores = np.where(self.items >= 0, self.scores if scores is None else scores, -np.inf)
+        if (scores[:, 1:] < scores[:, :-1]).all() and (scores[:, -1:] > -np.inf).all():
+            return Candidates(self.items, scores)  # they are in order already
         order = np.lexsort((self.items, -scores), axis=1)
         # What has no item sorts last: nothing else of it is left.
         items = np.take_along_axis(self.items, order, axis=1)
@@ -57,6 +59,8 @@ class Candidates:
 
     def without(self, hidden: NDArray[np.bool_]) -> Candidates:
         """The same without those that are marked [n, m]."""
+        if not hidden.any():
+            return self
         return Candidates(
             np.where(hidden, -1, self.items), np.where(hidden, -np.inf, self.scores)
         )._closed_up()

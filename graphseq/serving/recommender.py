@@ -297,15 +297,19 @@ class Recommender:
         lists = answers.lists(vocabulary)
         return lists[0] if single else lists
 
-    def answer(self, asked: Asked, k: int, vectors: Floats | None = None) -> Answers:
+    def answer(
+        self, asked: Asked, k: int, vectors: Floats | None = None, version: str | None = None
+    ) -> Answers:
         """Answers in codes of the model, from the cache where they are there.
 
         Args:
             asked: The sessions.
             k: Items per session.
             vectors: Session vectors [num_sessions, hidden_channels], if they are known already.
+            version: What :attr:`version` just said, so that it is not looked at twice.
         """
-        revision, version = self._current()
+        known = self._version
+        revision, version = known if version == known[1] else self._current()
         if self.cache is None:
             return self._made(asked, k, vectors)
         index = -1 if self.index is None else self.index.revision

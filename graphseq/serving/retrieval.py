@@ -152,6 +152,8 @@ def _share(asked: Asked, num_items: int) -> float:
 
 
 def _stacked(parts: list[Candidates], n: int) -> Candidates:
+    if len(parts) == 1:
+        return parts[0]
     if not parts:
         return Candidates(np.empty((n, 0), dtype=np.int64), np.empty((n, 0)))
     return Candidates(

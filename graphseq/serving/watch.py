@@ -8,6 +8,7 @@ from typing import Any
 from torch import Tensor
 
 from graphseq.models.base import SessionModel
+from graphseq.models.use.inference import modules_of
 
 
 class Watch:
@@ -23,31 +24,25 @@ class Watch:
     def __init__(self, *models: SessionModel) -> None:
         self.models = models
         self._lock = threading.Lock()
-        self._seen = self._state()
+        self._seen, self._held = self._state()
         self._revision = 0
 
     @property
     def revision(self) -> int:
         """How often a change was found."""
         with self._lock:
-            state = self._state()
-            if len(state) != len(self._seen) or any(
-                a is not b or v != w for (a, v), (b, w) in zip(state, self._seen, strict=True)
-            ):
-                self._seen = state
+            state, held = self._state()
+            if state != self._seen:
+                self._seen, self._held = state, held
                 self._revision += 1
             return self._revision
 
-    def _state(self) -> list[tuple[Any, int]]:
-        state: list[tuple[Any, int]] = []
-        for model in self.models:
-            for module in model.modules():  # parameters() would name each of them
-                for tensor in (*module._parameters.values(), *module._buffers.values()):
-                    if tensor is not None:
-                        state.append((tensor, _version(tensor)))
-            state.append((model.catalog, 0))
-        return state
-
-
-def _version(tensor: Tensor) -> int:
-    return 0 if tensor.is_inference() else tensor._version
+    def _state(self) -> tuple[list[int], list[Any]]:
+        """Identity and version of what is watched; and that itself, since ids outlive nothing."""
+        tensors: list[Tensor] = []
+        for module in modules_of(*self.models):  # parameters() would name each of them
+            for values in (module._parameters.values(), module._buffers.values()):
+                tensors += [each for each in values if each is not None]
+        held = [*(model.catalog for model in self.models), *tensors]
+        versions = [0 if each.is_inference() else each._version for each in tensors]
+        return [*map(id, held), *versions], held

@@ -25,7 +25,7 @@ from graphseq.serving import (
     Recommender,
     Request,
 )
-from graphseq.serving.live.graph_stream import GraphStream, GrowingGraphs
+from graphseq.serving.live.graph_stream import GraphStream, GrowingGraph, batch_of_graphs
 from graphseq.serving.live.record import Record
 from graphseq.training import fit
 
@@ -201,15 +201,17 @@ def test_keys_and_values_of_sasrec_go_on_by_one_click() -> None:
 
 @given(st.lists(st.lists(st.integers(0, 4), max_size=7), min_size=1, max_size=5))
 def test_growing_graphs_equal_graphs_built_of_all_clicks(lists: list[list[int]]) -> None:
-    graphs = GrowingGraphs.of_states([None] * len(lists))
+    graphs = [GrowingGraph.of_state(None) for _ in lists]
     for length in range(max(map(len, lists))):
-        clicked = [session[length] if len(session) > length else -1 for session in lists]
-        graphs = graphs.with_clicks(np.array(clicked))
-        states = graphs.states()
-        graphs = GrowingGraphs.of_states(states)  # through bytes and back
+        for graph, session in zip(graphs, lists, strict=True):
+            if len(session) > length:
+                graph.click(session[length])
+        states = [graph.state() for graph in graphs]
+        graphs = [GrowingGraph.of_state(state) for state in states]  # through bytes and back
         begun = [torch.tensor(s[: length + 1]) for s in lists if s]
         ptr = torch.tensor([0, *np.cumsum([len(s) for s in begun])])
-        wanted, found = build_session_graphs(torch.cat(begun), ptr), graphs.batch()
+        found = batch_of_graphs([graph for graph in graphs if graph.clicks])
+        wanted = build_session_graphs(torch.cat(begun), ptr)
         for name in ("x", "edge_index", "edge_weight", "click_index", "batch", "ptr"):
             assert torch.equal(found[name], wanted[name]), name
         assert found.num_graphs == wanted.num_graphs
@@ -262,7 +264,7 @@ def test_growing_graph_goes_on_by_one_click_and_is_made_again_of_what_is_kept() 
 
     class Counting:
         def advance(self, states: Any, clicks: Any, whole: Any) -> Any:
-            held.append(0 if states[0] is None else len(GrowingGraphs.of_states(states).clicks))
+            held.append(0 if states[0] is None else len(GrowingGraph.of_state(states[0]).clicks))
             return stream.advance(states, clicks, whole)
 
     live._serving = (live._serving[0], Counting(), live._serving[2])

@@ -39,14 +39,16 @@ def inference(*models: torch.nn.Module) -> Iterator[None]:
     if entered == outer and torch.is_inference_mode_enabled():  # this thread reads them already
         yield
         return
-    modules = list(dict.fromkeys(module for model in models for module in model.modules()))
+    modules = modules_of(*models)
     with _lock:
+        if not _readers and not any(module.training for module in modules):
+            modules = []  # nothing to change, and nobody who will change them back
         for module in modules:
             _readers[module] = _readers.get(module, 0) + 1
             if _readers[module] == 1:
                 _trained[module] = module.training
-        for model in models:
-            if any(module.training for module in model.modules()):
+        if any(module.training for module in modules):
+            for model in models:
                 model.eval()
     _inside.models = entered
     try:
@@ -61,6 +63,21 @@ def inference(*models: torch.nn.Module) -> Iterator[None]:
                     del _readers[module]
                     if _trained.pop(module):
                         module.training = True
+
+
+def modules_of(*models: torch.nn.Module) -> list[torch.nn.Module]:
+    """The models and all modules in them, each once.
+
+    ``model.modules()`` names each of them, which takes several times as long.
+    """
+    found: dict[torch.nn.Module, None] = {}
+    left: list[torch.nn.Module | None] = list(models)
+    while left:
+        module = left.pop()
+        if module is not None and module not in found:
+            found[module] = None
+            left.extend(module._modules.values())
+    return list(found)
 
 
 def blocks(

@@ -66,7 +66,7 @@ class ExactIndex(Index):
         coarse, longest = self._coarse
         size = max(64, SHORTLIST * k)
         about, rows = self._best(vectors.bfloat16(), coarse, size)
-        scores = torch.einsum("nmw,nw->nm", self._rows[rows], vectors)
+        scores = (self._rows[rows] @ vectors.unsqueeze(2)).squeeze(2)  # [n, size]
         scores.masked_fill_(about == -torch.inf, -torch.inf)  # removed items
         scores, place = scores.topk(k)
         # Query, row and product are rounded; a little more stands for the sums in float32.
@@ -82,18 +82,17 @@ class ExactIndex(Index):
 
     def _best(self, vectors: Tensor, table: Tensor, k: int) -> tuple[Tensor, Tensor]:
         """The ``k`` highest products per vector and their rows, in blocks of the table."""
-        gone = torch.from_numpy(~self._alive)
-        any_gone = bool(gone.any())
+        gone = None if self._alive.all() else torch.from_numpy(~self._alive)
         step = max(k, MOST_SCORES // len(vectors))
-        best_scores = torch.empty(len(vectors), 0, dtype=table.dtype)
-        best_rows = torch.empty(len(vectors), 0, dtype=torch.long)
+        best: tuple[Tensor, Tensor] | None = None
         for start in range(0, len(table), step):
             scores = vectors @ table[start : start + step].T  # [n, step]
-            if any_gone:
+            if gone is not None:
                 scores.masked_fill_(gone[start : start + step], -torch.inf)
             scores, rows = scores.topk(min(k, scores.size(1)))
-            best_scores, best_rows = _merge(best_scores, best_rows, scores, rows + start, k)
-        return best_scores, best_rows
+            best = (scores, rows) if best is None else _merge(*best, scores, rows + start, k)
+        assert best is not None  # an index has a row
+        return best
 
     def _write(self, out: FolderWriter) -> None:
         out.write_array("vectors", self._rows.numpy())
@@ -129,8 +128,6 @@ def _merge(
     scores: Tensor, rows: Tensor, more_scores: Tensor, more_rows: Tensor, k: int
 ) -> tuple[Tensor, Tensor]:
     """The best ``k`` of two lists per query; of equal scores the earlier row comes first."""
-    if rows.size(1) == 0:
-        return more_scores, more_rows
     scores, rows = torch.cat([scores, more_scores], 1), torch.cat([rows, more_rows], 1)
     scores, place = scores.topk(min(k, scores.size(1)))
     return scores, rows.gather(1, place)

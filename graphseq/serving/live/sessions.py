@@ -147,7 +147,7 @@ class LiveSessions:
         version = serving[0].version
         with inference(serving[0].model):  # once for all stages
             vectors = self._advanced(serving, version, wanted, records, codes, kept)
-            answers = self._answers(serving, requests, records, codes, vectors)
+            answers = self._answers(serving, version, requests, records, codes, vectors)
         vocabulary = item_vocabulary(serving[0].model)
         return [
             Reply(
@@ -230,6 +230,7 @@ class LiveSessions:
     def _answers(
         self,
         serving: Any,
+        version: str,
         requests: Sequence[Request],
         records: list[Record],
         codes: list[Codes],
@@ -263,7 +264,7 @@ class LiveSessions:
             exclude_seen=False,
         )
         k = max([1, *(request.k for request in requests)])
-        answers: Answers = recommender.answer(asked, k, vectors)
+        answers: Answers = recommender.answer(asked, k, vectors, version)
         return answers
 
 
