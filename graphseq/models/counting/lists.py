@@ -59,6 +59,32 @@ def sparse_rows(
     return matrix
 
 
+def row_sums(value: Floats, column: NDArray[Any], num_columns: int) -> csr_matrix:
+    """The sum of the values of each column, added in their order, without the sums of zero.
+
+    A product of sparse matrices would give the same numbers, for one row in several times the time.
+
+    Args:
+        value: float64 [n].
+        column: Integers [n], repeats allowed.
+        num_columns: Number of columns.
+
+    Returns:
+        One row, [1, num_columns], columns ascending.
+    """
+    if len(column) < num_columns:
+        present, number = np.unique(column, return_inverse=True)
+        sums = np.bincount(number, value, len(present))
+        kept = np.flatnonzero(sums)
+        present = present[kept]
+    else:
+        sums = np.bincount(column, value, num_columns)
+        present = kept = np.flatnonzero(sums)
+    ptr = np.array([0, len(kept)])
+    # NumPy counts nothing in whole numbers, weights or not.
+    return sparse_rows(sums[kept].astype(np.float64), present, ptr, (1, num_columns))
+
+
 def weighted_sums(
     ptr: Ints,
     lists: Ints,
@@ -92,6 +118,12 @@ def weighted_sums(
     work = np.diff(ptr_of(length)[ptr])  # [num_rows]
     for rows in inference.blocks(work, len(work), inference.MOST_ENTRIES):
         part = slice(ptr[rows.start], ptr[rows.stop])
+        if rows.stop - rows.start == 1:
+            entry, end = entries_of(list_ptr, lists[part])
+            times = np.diff(end)
+            column, value = read(entry, np.repeat(lists[part], times))
+            yield rows, row_sums(value * np.repeat(weight[part], times), column, num_columns)
+            continue
         # Rows share lists: each is read once for all rows of the block.
         distinct, number = np.unique(lists[part], return_inverse=True)
         entry, end = entries_of(list_ptr, distinct)
@@ -106,10 +138,7 @@ def weighted_sums(
             weight[part], number, ptr[rows.start : rows.stop + 1] - part.start, size
         )
         sums = weights @ sparse_rows(value, column, end, (len(distinct), width))
-        if size[0] == 1:
-            sums.sort_indices()
-        else:
-            sums = sums.tocsc().tocsr()  # sorts columns in linear time
+        sums = sums.tocsc().tocsr()  # sorts columns in linear time
         if few:
             shape = (size[0], num_columns)
             sums = sparse_rows(sums.data, present[sums.indices], sums.indptr, shape)

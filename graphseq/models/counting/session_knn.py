@@ -16,7 +16,13 @@ from torch_geometric.data import Batch
 from graphseq.arguments import check_not_negative
 from graphseq.data.logs.times import Duration, half_life_of
 from graphseq.models.counting.counting import CountingModel, Evidence, last_visit
-from graphseq.models.counting.lists import entries_of, highest, sparse_rows, weighted_sums
+from graphseq.models.counting.lists import (
+    entries_of,
+    highest,
+    row_sums,
+    sparse_rows,
+    weighted_sums,
+)
 from graphseq.models.use import inference
 from graphseq.ragged import ptr_of
 from graphseq.typing import Floats, Ints
@@ -364,15 +370,19 @@ class SessionKNN(CountingModel):
         value = near.similarity * self.match_weight(torch.from_numpy(near.age)).numpy()
         # Added from the largest: items with equal weights get bit-equal sums.
         order = np.lexsort((-value, near.row))
-        row_ptr = np.searchsorted(near.row, np.arange(num_rows + 1))
-        weights = sparse_rows(value[order], order, row_ptr, (num_rows, num_pairs))
-
         distance = np.abs(near.item_place - np.repeat(near.place, np.diff(near.ptr)))
         # There are few distinct distances: each weight is computed once.
         farthest = 1 << int(distance.max(initial=0)).bit_length()
         place = self.place_weight(torch.arange(farthest))
         share = np.ones(len(distance)) if place is None else place.numpy().take(distance)
-        sums = weights @ sparse_rows(share, near.item, near.ptr, (num_pairs, self.num_items))
+        if num_rows == 1:
+            entry, end = entries_of(near.ptr, order)
+            weight = np.repeat(value[order], np.diff(end)) * share[entry]
+            sums = row_sums(weight, near.item[entry], self.num_items)
+        else:
+            row_ptr = np.searchsorted(near.row, np.arange(num_rows + 1))
+            weights = sparse_rows(value[order], order, row_ptr, (num_rows, num_pairs))
+            sums = weights @ sparse_rows(share, near.item, near.ptr, (num_pairs, self.num_items))
         if self.idf_weight > 0:
             with_item = self.item_sessions.numpy()[sums.indices]
             idf = np.log((self.session_ptr.numel() - 1) / with_item)
