@@ -54,7 +54,7 @@ def arguments() -> argparse.ArgumentParser:
         "--matmul",
         choices=("highest", "medium"),
         default="highest",
-        help="float32 products of torch; on AMD's CPUs medium is about twice as fast and as exact",
+        help="float32 products of torch: medium is faster and as exact on AMD's CPUs",
     )
     parser.add_argument("--no-progress", action="store_true")
     return parser

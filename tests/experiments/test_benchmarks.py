@@ -17,6 +17,7 @@ from experiments.benchmarks import (
     families,
     interruption,
     knn_memory,
+    matmul_precision,
     replacing,
     time_to_quality,
 )
@@ -223,3 +224,28 @@ def test_what_a_replaced_folder_holds_is_told_by_weights_and_ids(tmp_path: Path,
     model.save(tmp_path / "model")
     assert replacing.tally(replacing.model_found, tmp_path / "model", 2) == {"mixture": 2}
     assert replacing.tally(replacing.log_found, tmp_path / "none", 3) == {"error": 3}
+
+
+def test_precisions_of_products_take_turns_and_the_default_comes_back(tmp_path: Path) -> None:
+    small = [
+        "--items",
+        "50",
+        "--rows",
+        "9",
+        "--channels",
+        "8",
+        "--sessions",
+        "40",
+        "--repeats",
+        "1",
+    ]
+    matmul_precision.main([*small, "--out", str(tmp_path)])
+    assert torch.get_float32_matmul_precision() == "highest"
+    rows = json.loads((tmp_path / "matmul_precision.json").read_text())["rows"]
+    assert [row["precision"] for row in rows] == ["highest", "medium"] * 4
+    exact = [row["error"] for row in rows if row["precision"] == "highest"]
+    assert all(0 < error < 1e-6 for error in exact[:3])
+    assert exact[3] == 0
+    assert matmul_precision.distance(torch.tensor([3.0, 4.0]), torch.tensor([0.0, 5.0])) == (
+        pytest.approx(10**0.5 / 5)
+    )
