@@ -145,7 +145,7 @@ class Comparison:
         ]
 
     def to_markdown(self) -> str:
-        """The table in per cent, best first, with half of each interval after ±."""
+        """The table in percent, best first, with half of each interval after ±."""
         return tables.markdown(self.content)
 
     def to_latex(self) -> str:

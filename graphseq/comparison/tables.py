@@ -70,7 +70,7 @@ def label(model: str, rows: Rows) -> str:
 
 
 def markdown(content: Mapping[str, Any]) -> str:
-    """The rows of a ``results.json`` in per cent, best first: means over seeds."""
+    """The rows of a ``results.json`` in percent, best first: means over seeds."""
     names = shown_metrics(content)
     lines = [
         f"| model | {' | '.join(map(str.upper, names))} | epochs | training | ranking |",
@@ -136,7 +136,7 @@ def latex(content: Mapping[str, Any]) -> str:
 
 
 def _cell(rows: Rows, metric: str, sign: str) -> str:
-    """The mean in per cent, and half of its interval."""
+    """The mean in percent, and half of its interval."""
     value, ends = 100 * mean_metric(rows, metric), mean_interval(rows, metric)
     return f"{value:.2f}" if ends is None else f"{value:.2f} {sign} {50 * (ends[1] - ends[0]):.2f}"
 
