@@ -167,7 +167,7 @@ def test_weights_below_zero_have_a_color_of_their_own() -> None:
     model = model_of("hstu")
     for name, weight in model.named_parameters():
         if name.endswith("position_bias"):
-            torch.nn.init.constant_(weight, -0.5)
+            torch.nn.init.constant_(weight, -5.0)
     heads = [image for ax in draw_attention_heads(model, SESSION).axes for image in ax.images]
     lows = [float(image.get_array().min()) for image in heads]  # type: ignore[union-attr]
     assert min(lows) < 0
