@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -163,16 +165,15 @@ def test_filters_of_one_kind_alone_are_drawn() -> None:
     ]
 
 
-def test_weights_below_zero_have_a_color_of_their_own() -> None:
-    model = model_of("hstu")
-    for name, weight in model.named_parameters():
-        if name.endswith("position_bias"):
-            torch.nn.init.constant_(weight, -5.0)
+def test_weights_below_zero_have_a_color_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = model_of("sasrec")
+    assert draw_attention(model, SESSION).images[0].get_clim()[0] == 0.0
+    found = attention_of(model, SESSION)
+    layers = [found.layers[0], found.layers[1] - 0.75]
+    module = importlib.import_module("graphseq.visualization.attention")
+    monkeypatch.setattr(module, "attention_of", lambda *a, **k: replace(found, layers=layers))
+    low, high = draw_attention(model, SESSION, layer=1).images[0].get_clim()
+    assert (low, high) == (-0.75, 0.75)
+    assert draw_attention(model, SESSION, layer=0).images[0].get_clim() == (0.0, 1.0)
     heads = [image for ax in draw_attention_heads(model, SESSION).axes for image in ax.images]
-    lows = [float(image.get_array().min()) for image in heads]  # type: ignore[union-attr]
-    assert min(lows) < 0
-    assert all(image.get_clim()[0] == -image.get_clim()[1] for image in heads)
-    layer = draw_attention(model, SESSION, layer=0).images[0]
-    signed = float(layer.get_array().min()) < 0  # type: ignore[union-attr]
-    assert layer.get_clim()[0] == (-layer.get_clim()[1] if signed else 0.0)
-    assert draw_attention(model_of("sasrec"), SESSION).images[0].get_clim()[0] == 0.0
+    assert [image.get_clim() for image in heads] == [(-1.0, 1.0), (-1.0, 1.0)]
