@@ -121,29 +121,31 @@ class TableRanks:
         met = torch.empty_like(own)  # the targets' scores from their tiles
         better = torch.zeros(len(vectors), dtype=torch.long)
         reached = torch.zeros_like(better)  # scores as high as the target's, including its own
-        by_target = _Cuts(known)
-        by_item = None if excluded is None else _Cuts(excluded[1])
+        starts = torch.arange(0, len(self.weight) + ITEMS_AT_ONCE, ITEMS_AT_ONCE)
+        by_target = _Cuts(known, starts)
+        by_item = None if excluded is None else _Cuts(excluded[1], starts)
+        by_shared, by_equal = (_Cuts(items, starts) for items in (self._shared, self._equal))
 
         scores = vectors.new_empty(len(vectors), min(ITEMS_AT_ONCE, len(self.weight)))
         flags = torch.empty_like(scores)
-        for start in range(0, len(self.weight), ITEMS_AT_ONCE):
+        for number, start in enumerate(starts[:-1].tolist()):
             items = self.weight[start : start + ITEMS_AT_ONCE]
             end = start + len(items)
             tile = torch.mm(vectors, items.t(), out=scores[:, : len(items)])  # [n, tile]
             if self.bias is not None:
                 tile += self.bias[start:end]
             if len(self._shared):
-                low, high = _range(self._shared, start, end)
-                shared[:, low:high] = tile[:, self._shared[low:high] - start]
-                low, high = _range(self._equal, start, end)
-                tile[:, self._equal[low:high] - start] = shared[:, self._column[low:high]]
+                part = by_shared.place(number)
+                shared[:, part] = tile[:, self._shared[part] - start]
+                part = by_equal.place(number)
+                tile[:, self._equal[part] - start] = shared[:, self._column[part]]
             flag = flags[:, : len(items)]
             better += torch.gt(tile, mine, out=flag).sum(1).long()
             reached += torch.ge(tile, mine, out=flag).sum(1).long()
-            row = by_target.within(start, end)
+            row = by_target.within(number)
             met[row] = tile[row, known[row] - start]
             if excluded is not None and by_item is not None:
-                pair = by_item.within(start, end)
+                pair = by_item.within(number)
                 row, item = excluded[0][pair], excluded[1][pair]
                 theirs = tile[row, item - start]
                 better.index_add_(0, row, (theirs > own[row]).long(), alpha=-1)
@@ -180,18 +182,21 @@ def _cut(
 
 
 class _Cuts:
-    """Positions of items in a list, split by ranges of items."""
+    """Positions of items in a list, split by ranges of items.
 
-    def __init__(self, items: Tensor) -> None:
-        self.ordered, self.order = items.sort()
+    Args:
+        items: Item codes, int64 [n].
+        starts: The first item of each range, and an end, ascending.
+    """
 
-    def within(self, start: int, end: int) -> Tensor:
-        """Positions in the list of items start..end - 1."""
-        low, high = _range(self.ordered, start, end)
-        return self.order[low:high]
+    def __init__(self, items: Tensor, starts: Tensor) -> None:
+        ordered, self.order = items.sort()
+        self._ends: list[int] = torch.searchsorted(ordered, starts).tolist()
 
+    def place(self, number: int) -> slice:
+        """Where a range lies in the list in ascending order."""
+        return slice(self._ends[number], self._ends[number + 1])
 
-def _range(ordered: Tensor, start: int, end: int) -> tuple[int, int]:
-    """The range of items start..end - 1 in an ascending list."""
-    low, high = torch.searchsorted(ordered, torch.tensor([start, end])).tolist()
-    return low, high
+    def within(self, number: int) -> Tensor:
+        """Positions in the list of the items of a range."""
+        return self.order[self.place(number)]

@@ -118,7 +118,7 @@ class EqualRows(DenseView):
 
 
 class WindowView:
-    """For every click, the window of the newest clicks of its row that ends with it.
+    """For every click, or some, the window of the newest clicks of its row that ends with it.
 
     Windows are sorted by length, longest first, so that the windows with at least k clicks are the
     first ones. They are stored in blocks of similar length: the cost of a window depends on its own
@@ -128,23 +128,28 @@ class WindowView:
         position: The position of each click in its row, from 0, int64 [num_clicks]. A row may begin
             before the given clicks; the windows leave out clicks that are not given.
         length: Length of a window.
+        ends: The clicks that windows end with, int64 [n]; ``None``: all.
 
     Attributes:
-        click: The click that each window ends with, int64 [num_clicks].
-        window: The window that ends with each click, int64 [num_clicks].
+        click: The click that each window ends with, int64 [n].
+        window: The window that ends with each of ``ends``, int64 [n].
         reach: Number of windows that hold the click 0, 1, ... places before their last one.
         width: Clicks of the longest window; 1 if there is none.
     """
 
-    def __init__(self, position: Tensor, length: int) -> None:
+    def __init__(self, position: Tensor, length: int, ends: Tensor | None = None) -> None:
         number = torch.arange(position.numel(), device=position.device)
         before = torch.minimum(position, number).clamp(max=length - 1)  # clicks before the last
-        self.click = before.argsort(descending=True, stable=True)
-        self.window = torch.empty_like(number).index_copy_(0, self.click, number)
+        if ends is None:
+            ends = number
+        before = before[ends]
+        order = before.argsort(descending=True, stable=True)
+        self.click = ends[order]
+        self.window = torch.empty_like(order).index_copy_(0, order, number[: order.numel()])
         counts = torch.bincount(before, minlength=1)
         self.reach: list[int] = counts.flip(0).cumsum(0).flip(0).tolist()
         self.width = len(self.reach)
-        self._before = before[self.click]
+        self._before = before[order]
 
     def blocks(self, values: Tensor) -> list[Tensor]:
         """Values of clicks [num_clicks, channels] as windows, [n, width, channels] per block.
@@ -165,9 +170,15 @@ class WindowView:
             start, width = stop, width // 2
         return blocks
 
-    def back(self, clicks: int) -> Tensor:
-        """The windows that end ``clicks`` earlier than the first ones, int64 [reach[clicks]]."""
-        return self.window[self.click[: self.reach[clicks]] - clicks]
+    def back(self, clicks: int, ends: WindowView | None = None) -> Tensor:
+        """The windows that end ``clicks`` earlier than the first ones, int64 [reach[clicks]].
+
+        Args:
+            clicks: How many.
+            ends: The view of the windows that end later; ``None``: this one, which has all windows.
+        """
+        ends = self if ends is None else ends
+        return self.window[ends.click[: ends.reach[clicks]] - clicks]
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.click.numel()}, width={self.width})"

@@ -31,7 +31,8 @@ class HorizontalConv(torch.nn.Module):
 
     Shapes:
         blocks of windows [n, width, d] from a :class:`WindowView` of this ``length`` ->
-        [num_clicks, len(heights) * num_filters] in the order of its windows
+        [num_clicks, len(heights) * num_filters] in the order of its windows, or of those of
+        ``ends``, a view of some of them
     """
 
     def __init__(
@@ -51,7 +52,9 @@ class HorizontalConv(torch.nn.Module):
         for weight, bias in zip(self.weights, self.bias.split(self.num_filters), strict=True):
             _reset_filters(weight, bias)
 
-    def forward(self, blocks: Sequence[Tensor], view: WindowView) -> Tensor:
+    def forward(
+        self, blocks: Sequence[Tensor], view: WindowView, ends: WindowView | None = None
+    ) -> Tensor:
         d = self.weights[0].size(-1)
         top = min(view.width, max(self.heights))
         flat = torch.cat(
@@ -60,18 +63,19 @@ class HorizontalConv(torch.nn.Module):
                 for weight, height in zip(self.weights, self.heights, strict=True)
             ]
         )  # [H n_h, top * d]; negative padding crops
-        ends = [x[:, -top:].flatten(1) for x in blocks]
+        cropped = [x[:, -top:].flatten(1) for x in blocks]
         c = torch.cat(
-            [torch.nn.functional.linear(x, flat[:, -x.size(1) :], self.bias) for x in ends]
+            [torch.nn.functional.linear(x, flat[:, -x.size(1) :], self.bias) for x in cropped]
         ).relu()  # [num_clicks, H n_h]
         # A filter of height h can end at any of the newest length - h + 1 clicks. After a ReLU,
         # zeros at the other places do not change the maximum.
-        done, newest = [], c
-        for back in range(1, view.width):
+        newest = c if ends is None else c.index_select(0, view.back(0, ends))
+        done = []
+        for back in range(1, view.width if ends is None else ends.width):
             going = sum(height <= self.length - back for height in self.heights)
             if going == 0:
                 break
-            earlier = view.back(back)
+            earlier = view.back(back, ends)
             newest, over = newest.split([len(earlier), len(newest) - len(earlier)])
             done.append(over)
             reached = c[:, : going * self.num_filters].index_select(0, earlier)

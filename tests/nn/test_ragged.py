@@ -114,6 +114,29 @@ def test_window_view_by_hand_comes_fullest_first() -> None:
     assert repr(view) == "WindowView(4, width=2)"
 
 
+@given(row_lengths, st.integers(1, 6), st.data())
+def test_window_view_of_some_clicks_holds_their_windows_alone(
+    lengths: list[int], length: int, data: st.DataObject
+) -> None:
+    number = sum(lengths)
+    position = torch.tensor([place for n in lengths for place in range(n)], dtype=torch.long)
+    picked = data.draw(st.lists(st.integers(0, max(0, number - 1)), max_size=number))
+    ends = torch.tensor(sorted(set(picked)) if number else [], dtype=torch.long)
+    values = torch.arange(1.0, number + 1).view(-1, 1)
+    view, some = WindowView(position, length), WindowView(position, length, ends)
+    assert torch.equal(some.click[some.window], ends)
+
+    def rows(of: WindowView) -> Tensor:
+        blocks = of.blocks(values)
+        filled = [torch.nn.functional.pad(b[:, :, 0], (length - b.size(1), 0)) for b in blocks]
+        return torch.cat(filled) if filled else torch.zeros(0, length)
+
+    assert torch.equal(rows(some)[some.window], rows(view)[view.window][ends])
+    for back in range(some.width if len(ends) else 0):
+        earlier = view.click[view.back(back, some)]
+        assert torch.equal(earlier, some.click[: some.reach[back]] - back)
+
+
 def test_window_view_of_a_row_that_began_before_holds_the_clicks_given() -> None:
     view = WindowView(torch.tensor([2, 3, 0]), 2)
     assert view.click.tolist() == [1, 0, 2]

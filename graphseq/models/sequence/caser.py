@@ -216,14 +216,17 @@ class Caser(SessionModel):
         """``z`` of every click, or of the wanted ones, [n, d]."""
         view = WindowView(position, self.max_length)
         table = self.items if self.input_embedding is None else self.input_embedding
-        blocks = view.blocks(table(items))  # E: [n, L or fewer, d] each
+        x = table(items)
+        blocks = view.blocks(x)  # E: [n, L or fewer, d] each
+        ends = view if wanted is None else WindowView(position, self.max_length, wanted)
         o = []
         if self.vertical is not None:
-            o.append(torch.cat([self.vertical(x) for x in blocks]))  # o~: [num_clicks, n_v d]
+            own = blocks if wanted is None else ends.blocks(x)
+            o.append(torch.cat([self.vertical(window) for window in own]))  # o~: [n, n_v d]
         if self.horizontal is not None:
-            o.append(self.horizontal(blocks, view))  # o: [num_clicks, H n_h]
-        window = view.window if wanted is None else view.window[wanted]
-        z: Tensor = self.lin(self.drop(torch.cat(o, dim=1).index_select(0, window))).relu()
+            # A filter may end at any click of a window, so that all are needed.
+            o.append(self.horizontal(blocks, view, ends))  # o: [n, H n_h]
+        z: Tensor = self.lin(self.drop(torch.cat(o, dim=1).index_select(0, ends.window))).relu()
         return z
 
     @staticmethod

@@ -37,6 +37,17 @@ def model_of(**arguments: Any) -> GCEGNN:
     return model
 
 
+def test_gcegnn_nodes_in_blocks_equal_all_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = model_of()
+    batch = batch_of([[0, 1, 2, 0, 5], [2, 1, 1], [8], [6, 5, 7, 3]])
+    expected = model(batch)  # with a graph of gradients: at once
+    assert expected.requires_grad
+    for size in (1, 4, 5, 100):
+        monkeypatch.setattr("graphseq.models.graph.gcegnn.NODES_AT_ONCE", size)
+        with torch.no_grad():
+            torch.testing.assert_close(model(batch), expected)
+
+
 def naive_vector(model: GCEGNN, clicks: list[int]) -> Tensor:
     """Eq. 2-14 of the paper for one session, node by node and neighbor by neighbor."""
     table, near = model.items.weight, model.global_neighbors
