@@ -155,3 +155,6 @@ def test_report_sorts_filters_fits_a_phone_and_prints(page: str, tmp_path: Path)
         assert shown.pdf()[:5] == b"%PDF-"
         shown.emulate_media(media="print")
         assert not shown.locator("#filter").is_visible()
+        shown.set_viewport_size({"width": 720, "height": 1000})  # A4 without its margins
+        ends = "all => all.map(each => each.getBoundingClientRect().right)"
+        assert max(shown.locator("table").evaluate_all(ends)) <= 720
