@@ -20,7 +20,11 @@ STUDIES: dict[str, list[tuple[str, int]]] = {
         ("--dataset generated --loops 0.4", 8),
         ("--dataset generated --loops 0.8", 8),
     ],
-    "user_study": [("--dataset movielens-small", 10), ("--dataset ml-100k", 14)],
+    "user_study": [
+        ("--dataset ml-100k", 14),
+        ("--dataset generated --tastes 0.0", 8),
+        ("--dataset generated --tastes 0.6", 8),
+    ],
     "scaling_study": [("--dataset uci-eshop", 12), ("--dataset diginetica", 40)],
     "loss_study": [("--dataset uci-eshop", 8), ("--dataset diginetica", 15)],
     "augmentation_study": [("--dataset uci-eshop", 12), ("--dataset diginetica", 30)],
@@ -30,12 +34,12 @@ STUDIES: dict[str, list[tuple[str, int]]] = {
 QUICK = {
     "length_study": "--dataset uci-eshop",
     "graph_ablation": "--dataset generated",
-    "user_study": "--dataset movielens-small",
+    "user_study": "--dataset generated",
     "scaling_study": "--dataset uci-eshop",
     "loss_study": "--dataset uci-eshop",
     "augmentation_study": "--dataset uci-eshop",
 }
-"""The data of the quick form: those that come with the package."""
+"""The data of the quick form: those that come with the package, or are generated."""
 
 
 def main(argv: list[str] | None = None) -> None:

@@ -266,6 +266,29 @@ def test_quick_form_runs_resumes_and_refuses_other_data(
         all_studies.main([*line, "--resume"])
 
 
+@pytest.mark.parametrize("name", ["length_study", "graph_ablation", "user_study"])
+def test_quick_form_ranks_all_its_lines_and_makes_a_page_and_a_picture(
+    name: str, tmp_path: Path
+) -> None:
+    all_studies.main(["--quick", "--only", name, "--out", str(tmp_path)])
+    folder = tmp_path / name / all_studies.QUICK[name].split()[1]
+    content = json.loads((folder / "study.json").read_text())
+    lines = [row["model"] for row in content["rows"]]
+    assert len(set(lines)) == len(lines) > 3
+    told = {test["model"] for test in content["tests"]}
+    assert told < set(lines)
+    assert all(row["rank_ms"] > 0 for row in content["rows"])
+    page = importlib.import_module(f"experiments.studies.{name}").page(content)
+    families = dict.fromkeys(row["family"] for row in content["rows"])
+    assert all(f"| {family}" in page for family in families)
+    assert "nan" not in page
+    assert (folder / f"{name}.png").stat().st_size > 10_000
+
+
+def test_every_study_has_a_quick_form() -> None:
+    assert set(all_studies.QUICK) == set(all_studies.STUDIES)
+
+
 def test_full_form_says_its_cost_before_anything_runs(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
