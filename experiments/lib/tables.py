@@ -51,6 +51,7 @@ PAGES = (
     "docs/studies/language.md",
     "docs/studies/length_study.md",
     "docs/studies/linear_attention.md",
+    "docs/studies/trending.md",
 )
 TABLE = re.compile(
     r"(<!-- table: (\S+)( brief| published)?(?: only ([^>]+?))? -->\n).*?(<!-- end -->)", re.DOTALL

@@ -67,6 +67,7 @@ def relation_vectors(
         )
     if "item" not in graph.node_types:
         raise ValueError("The graph has no node type 'item': gs.data.knowledge_graph makes one.")
+    _check_graph(graph)
     first, total = {}, 0
     for name in ["item", *(name for name in graph.node_types if name != "item")]:
         first[name] = total
@@ -111,9 +112,39 @@ def relation_vectors(
     with torch.no_grad():
         vectors = normalize(model.vectors()[:num_items])
     linked = torch.zeros(num_items, 1)
-    linked[edges[0]] = 1
+    linked[edges[edges < num_items]] = 1  # at either end: items may be related to items
     found: NDArray[np.float32] = (vectors * linked).numpy()
     return found
+
+
+def _check_graph(graph: HeteroData) -> None:
+    """Refuses edges that do not lead from items to nodes of the graph."""
+    for kind in graph.edge_types:
+        source, _, target = kind
+        if source != "item":
+            raise ValueError(
+                f"The edges {kind} do not start at items: turn them round, ('item', ..., "
+                f"{source!r})."
+            )
+        for name in ("item", target):
+            if name not in graph.node_types or graph[name].num_nodes is None:
+                raise ValueError(
+                    f"The edges {kind} lead to nodes whose number is not given: set "
+                    f"graph[{name!r}].num_nodes."
+                )
+        edges = graph[kind].edge_index
+        if edges.dim() != 2 or len(edges) != 2 or edges.is_floating_point():
+            raise ValueError(
+                f"edge_index of {kind} holds whole numbers, [2, num_edges], got "
+                f"{list(edges.shape)} {edges.dtype}."
+            )
+        for name, ends in zip(("item", target), edges, strict=True):
+            number = int(graph[name].num_nodes)
+            if ends.numel() and not (0 <= int(ends.min()) and int(ends.max()) < number):
+                raise ValueError(
+                    f"The edges {kind} name nodes of {name!r} outside 0..{number - 1}: "
+                    f"{int(ends.min())}..{int(ends.max())}."
+                )
 
 
 def _checked(start: ArrayLike, num_items: int, channels: int) -> Tensor:

@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from torch_geometric.data import HeteroData
 
 import graphseq as gs
 from graphseq.training import relation_vectors
@@ -134,3 +135,36 @@ def test_bad_input_is_named():
         relation_vectors(graph(), 3, start=np.zeros((4, 5)))
     with pytest.raises(ValueError, match="not finite"):
         relation_vectors(graph(), 3, start=np.full((4, 3), np.nan))
+
+
+@pytest.mark.parametrize("method", ["transe", "rgcn"])
+def test_edges_that_lead_nowhere_are_named(method):
+    def built(source, target, edges, sizes):
+        graph = HeteroData()
+        for name, size in sizes.items():
+            graph[name].num_nodes = size
+        graph[source, "has", target].edge_index = torch.tensor(edges)
+        return graph
+
+    for graph, message in (
+        (
+            built("item", "b", [[0, 7], [0, 1]], {"item": 3, "b": 2}),
+            r"'item' outside 0\.\.2: 0\.\.7",
+        ),
+        (built("item", "b", [[0, 1], [0, 2]], {"item": 3, "b": 2}), r"'b' outside 0\.\.1: 0\.\.2"),
+        (built("item", "b", [[0, -1], [0, 1]], {"item": 3, "b": 2}), r"'item' outside 0\.\.2: -1"),
+        (built("b", "item", [[0, 1], [0, 1]], {"item": 3, "b": 2}), "do not start at items"),
+        (built("item", "b", [[0, 1], [0, 1]], {"item": 3}), r"set graph\['b'\].num_nodes"),
+        (built("item", "b", [0, 1], {"item": 3, "b": 2}), r"\[2, num_edges\], got \[2\]"),
+        (built("item", "b", [[0.0], [1.0]], {"item": 3, "b": 2}), "holds whole numbers"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            relation_vectors(graph, 4, method=method, epochs=1)
+
+
+def test_items_may_be_related_to_items():
+    graph = HeteroData()
+    graph["item"].num_nodes = 3
+    graph["item", "also", "item"].edge_index = torch.tensor([[0], [1]])
+    found = relation_vectors(graph, 4, epochs=1)
+    assert np.linalg.norm(found, axis=1) == pytest.approx([1, 1, 0])

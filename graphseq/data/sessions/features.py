@@ -229,7 +229,7 @@ def _completed(given: dict[str, Any], column: pd.Series, num_buckets: int) -> di
         if "boundaries" not in spec:
             spec["boundaries"] = _quantiles(spec["name"], _numbers(column), num_buckets)
     elif spec["kind"] == "vector":
-        spec.setdefault("size", len(first) if first is not None else 0)
+        spec.setdefault("size", 0 if first is None else int(np.size(first)))
     elif "size" not in spec and "values" not in spec:
         if spec["kind"] == "multi_hot":
             cells = _exploded(spec.get("separator"), cells)
@@ -308,13 +308,35 @@ def _vectors(feature: Feature, column: pd.Series) -> NDArray[np.float32]:
     width = feature.num_codes
     vectors = np.zeros((len(column), width), dtype=np.float32)
     present = np.flatnonzero(column.notna().to_numpy())
-    lengths = np.fromiter((len(column.iloc[i]) for i in present), np.int64, count=len(present))
+    rows = [_one_vector(feature.name, int(i), column.iloc[i]) for i in present]
+    lengths = np.array([len(row) for row in rows], dtype=np.int64)
     if (lengths != width).any():
         bad = int(np.argmax(lengths != width))
         raise ValueError(
             f"Feature {feature.name!r} holds vectors of {width} numbers by its size, but row "
             f"{present[bad]} has {lengths[bad]}."
         )
-    if len(present):
-        vectors[present] = np.stack([np.asarray(column.iloc[i]) for i in present])
+    if len(rows):
+        vectors[present] = np.stack(rows)
+    broken = int((~np.isfinite(vectors)).any(1).sum())
+    if broken:
+        logger.warning(
+            "Feature %r: %d of %d vectors hold numbers that are not finite; these count as 0.",
+            feature.name,
+            broken,
+            len(present),
+        )
     return np.nan_to_num(vectors, nan=0.0, posinf=0.0, neginf=0.0)
+
+
+def _one_vector(name: str, row: int, value: Any) -> NDArray[np.float32]:
+    try:
+        found = np.asarray(value, dtype=np.float32)
+    except (ValueError, TypeError):
+        found = np.empty(0).reshape(0, 0)
+    if found.ndim != 1:
+        raise ValueError(
+            f"Feature {name!r} holds one vector of numbers per item, but row {row} has "
+            f"{value!r:.60}."
+        )
+    return found

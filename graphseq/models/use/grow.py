@@ -9,7 +9,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy.sparse import csr_matrix
+from scipy.sparse import csr_matrix, eye, hstack, vstack
 
 from graphseq.data.graphs.item_graph import near_counts
 from graphseq.data.sessions.catalog import Catalog
@@ -35,6 +35,12 @@ STEPS = 3
 NUM_BUCKETS = 10
 """Number of buckets in which items share the value of a numeric feature."""
 
+NEAREST = 10
+"""Number of known items that represent the vector of a new one."""
+
+ROWS_AT_ONCE = 1024
+"""New items whose cosines with all known ones are in memory at once."""
+
 Rows = Callable[[NDArray[np.float64]], NDArray[np.float64]]
 """Rows of the known items [num_known, d] -> rows of the new ones [num_new, d]."""
 
@@ -54,10 +60,11 @@ def grow(
     over the known items i: with ``"mean"`` :math:`w_{ji} = 1`; with ``"neighbors"`` the number of
     times that i occurs within three clicks of j in ``data``. With ``"features"`` it is the sum,
     over the feature values shared by i and j, of one over the number of known items with the value.
-    Then :math:`e_j` is the mean of the means of its values. Numbers are shared by decile. If all
-    :math:`w_{ji}` are zero, it is the mean. In a model whose item rows include features
-    (:class:`~graphseq.models.WithFeatures`), ``"features"`` represents new items only by these. New
-    users start at zero, like unknown users.
+    Then :math:`e_j` is the mean of the means of its values. Numbers are shared by decile; a vector,
+    as of a text, counts as one value of the ten known items with the nearest vectors, weighted by
+    their cosines. If all :math:`w_{ji}` are zero, it is the mean. In a model whose item rows
+    include features (:class:`~graphseq.models.WithFeatures`), ``"features"`` represents new items
+    only by these. New users start at zero, like unknown users.
 
     ``fit(grown, sessions)`` then continues training: it recodes sessions to the codes of the model
     (:func:`in_model_codes`). A counting model counts ``data`` again, so pass the whole log.
@@ -248,7 +255,7 @@ def _rows(model: SessionModel, catalog: Catalog, log: Sessions | None, initial: 
         near = near_counts(log, STEPS).astype(np.float64)[known:, :known]
         return lambda table: _weighted(near, table, table)
     settings = {**(model.settings.get("arguments") or {}), **model.settings}
-    values = _shared_values(catalog, settings.get("item_features") or ())
+    values = _shared_values(catalog, known, settings.get("item_features") or ())
     ours, theirs = values[:known], values[known:]
     having = np.asarray(ours.sum(0)).ravel()  # known items with each value
     sharing = np.asarray(theirs @ (having > 0)).ravel() > 0
@@ -277,8 +284,27 @@ def _weighted(
     return np.asarray(made)
 
 
-def _shared_values(catalog: Catalog, specs: Any) -> csr_matrix:
-    """Which item has which feature value, [num_items, num_values], of all columns."""
+def _nearest(vectors: NDArray[Any], known: int) -> csr_matrix:
+    """Known items as values of their own, and new ones as shares of the nearest, [n, known]."""
+    given = np.nan_to_num(vectors.astype(np.float64))
+    length = np.linalg.norm(given, axis=1, keepdims=True)
+    unit = np.divide(given, length, out=np.zeros_like(given), where=length > 0)
+    parts = [eye(known, format="csr")]
+    for start in range(known, len(unit), ROWS_AT_ONCE):
+        cosine = unit[start : start + ROWS_AT_ONCE] @ unit[:known].T
+        near = np.argsort(-cosine, axis=1, kind="stable")[:, :NEAREST]
+        weight = np.maximum(np.take_along_axis(cosine, near, axis=1), 0)
+        total = weight.sum(1, keepdims=True)
+        share = np.divide(weight, total, out=np.zeros_like(weight), where=total > 0)
+        row = np.repeat(np.arange(len(near)), near.shape[1])
+        parts.append(csr_matrix((share.ravel(), (row, near.ravel())), (len(near), known)))
+    made = csr_matrix(vstack(parts, format="csr"))
+    made.eliminate_zeros()
+    return made
+
+
+def _shared_values(catalog: Catalog, known: int, specs: Any) -> csr_matrix:
+    """How much each item has of each feature value, [num_items, num_values], of all columns."""
     table = catalog.item_features
     if table is None or table.isna().all(axis=None):
         raise ValueError(
@@ -292,17 +318,17 @@ def _shared_values(catalog: Catalog, specs: Any) -> csr_matrix:
     )
     wanted = [told.get(name, str(name)) for name in table]
     found = feature_specs(none, item=wanted, num_buckets=NUM_BUCKETS)["item_features"]
-    rows, columns, width = [], [], 0
+    blocks = []
     for feature in map(Feature.from_spec, found):
-        if feature.kind == "vector":
-            continue
         codes, *ptr = encode_column(feature, table[feature.name])
+        if feature.kind == "vector":
+            blocks.append(_nearest(codes, known))
+            continue
         row = (
             np.arange(len(table)) if not ptr else np.repeat(np.arange(len(table)), np.diff(ptr[0]))
         )
         present = codes >= 0
-        rows.append(row[present])
-        columns.append(codes[present].astype(np.int64) + width)
-        width += feature.num_codes
-    place = (np.concatenate([*rows, []]).astype(int), np.concatenate([*columns, []]).astype(int))
-    return csr_matrix((np.ones(len(place[0])), place), shape=(len(table), width))
+        place = (row[present], codes[present].astype(np.int64))
+        size = (len(table), feature.num_codes)
+        blocks.append(csr_matrix((np.ones(int(present.sum())), place), shape=size))
+    return csr_matrix(hstack(blocks, format="csr"))

@@ -215,3 +215,19 @@ def test_encode_column_of_vectors_is_zero_where_missing_and_refuses_other_widths
     assert rows.tolist() == [[1, 0], [0, 0], [3, 4]]
     with pytest.raises(ValueError, match="vectors of 2 numbers by its size, but row 1 has 3"):
         encode_column(feature, pd.Series([[1.0, 2.0], [1.0, 2.0, 3.0]]))
+
+
+@pytest.mark.parametrize("wrong", ["ab", 3.5, ["a", "b"], [[1.0, 2.0]], {"a": 1}])
+def test_encode_column_of_vectors_names_what_is_no_vector(wrong: object) -> None:
+    feature = Feature("x", "vector", size=2)
+    with pytest.raises(ValueError, match="one vector of numbers per item, but row 1 has"):
+        encode_column(feature, pd.Series([[1.0, 2.0], wrong], dtype=object))
+
+
+def test_encode_column_of_vectors_counts_numbers_that_are_not_finite(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    told = pd.Series([[1.0, np.inf], [np.nan, np.nan], None, [1.0, 2.0]])
+    (rows,) = encode_column(Feature("x", "vector", size=2), told)
+    assert rows.tolist() == [[1, 0], [0, 0], [0, 0], [1, 2]]
+    assert "Feature 'x': 2 of 3 vectors hold numbers that are not finite" in caplog.text

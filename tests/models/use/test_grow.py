@@ -87,6 +87,26 @@ def test_new_rows_by_features_are_the_mean_of_the_means_of_their_values() -> Non
     assert kinds.iloc[4:6].tolist() == ["x", "z"]
 
 
+def test_new_rows_by_vectors_are_those_of_the_nearest_by_cosine(monkeypatch) -> None:
+    monkeypatch.setattr("graphseq.models.use.grow.NEAREST", 2)
+    monkeypatch.setattr("graphseq.models.use.grow.ROWS_AT_ONCE", 1)
+    told = [[1.0, 0.0], [0.0, 3.0], [-1.0, 0.0], None]
+    table = pd.DataFrame({"text": told, "kind": ["x", "y", "y", "y"]})
+    log = Sessions.from_lists([["e", "f", "g", "h"]])
+    new = pd.DataFrame({"text": [[2.0, 1.0], [-2.0, 0.0], None, [0.0, 0.0]]})
+    for columns, kind in ((["text"], None), (["text", "kind"], "x")):
+        model = known(SRGNN(4, 8), old_log(item_features=table[columns]))
+        more = new if kind is None else new.assign(kind=[kind, None, None, None])
+        grown = grow(model, replace(log, item_features=more), initial="features")
+        a, b, c, d = rows(model, *OLD)
+        near = (2 * a + b) / 3  # cosines 2 and 1, over the root of 5; that with c is below 0
+        expected = near if kind is None else (near + a) / 2  # kind x is a alone
+        torch.testing.assert_close(rows(grown, "e")[0], expected)
+        torch.testing.assert_close(rows(grown, "f")[0], c)
+        for nothing in "gh":  # no vector, and one without a direction
+            torch.testing.assert_close(rows(grown, nothing)[0], (a + b + c + d) / 4)
+
+
 def test_new_rows_by_features_share_lists_and_joined_texts_value_by_value() -> None:
     spec = {"name": "tags", "kind": "multi_hot", "values": ["s", "t", "u"], "separator": "|"}
     table = pd.DataFrame({"tags": ["s|t", "t", "u", ""]})
