@@ -70,6 +70,7 @@ class Explorer:
     Raises:
         ValueError: If the policy is unknown, an argument is out of range, or ``mabwiser`` is not
             installed.
+        TypeError: If the recommender has no ``recommend``.
     """
 
     def __init__(
@@ -82,6 +83,11 @@ class Explorer:
         alpha: float = 1.0,
         seed: int = 0,
     ) -> None:
+        if not callable(getattr(recommender, "recommend", None)):
+            raise TypeError(
+                f"recommender is a model or another object with recommend(sessions, k), got "
+                f"{recommender!r}."
+            )
         check_choice("policy", policy, POLICIES)
         check_shares(epsilon=epsilon)
         if not 0 <= alpha < float("inf"):
@@ -109,7 +115,7 @@ class Explorer:
             ValueError: If a session has no candidate, or contexts are missing or of another shape.
         """
         lists = self.recommender.recommend(sessions, k=self.candidates)
-        rows = self._contexts(contexts, len(lists))
+        rows = self.checked_contexts(contexts, len(lists))
         made = []
         for number, scored in enumerate(lists):
             arms = tuple(item for item, _ in scored)
@@ -141,15 +147,15 @@ class Explorer:
             ValueError: If lengths differ, a reward is not finite, or not 0 or 1 for ``"thompson"``,
                 or an item is unknown to the recommender; nothing is learned then.
         """
-        reward = np.asarray(rewards, dtype=np.float64)
+        if isinstance(items, str):
+            raise ValueError(f"items is a list of items, got the text {items!r}: pass [{items!r}].")
+        reward = _numbers("rewards", rewards, "[num_items]")
         if reward.shape != (len(items),):
             raise ValueError(f"There is one reward per item, [{len(items)}], got {reward.shape}.")
-        if not np.isfinite(reward).all():
-            raise ValueError(f"Reward {int(np.argmin(np.isfinite(reward)))} is not finite.")
         if self.policy == "thompson" and not np.isin(reward, (0.0, 1.0)).all():
             bad = reward[~np.isin(reward, (0.0, 1.0))][0]
             raise ValueError(f"Thompson sampling takes rewards of 0 or 1, got {bad}.")
-        rows = self._contexts(contexts, len(items))
+        rows = self.checked_contexts(contexts, len(items))
         self._refuse_unknown(items)
         for item in items:
             self._waiting.pop(item, None)
@@ -229,15 +235,22 @@ class Explorer:
         }
         return made.get(self.policy, lambda: policies.EpsilonGreedy(epsilon=0.0))()
 
-    def _contexts(self, contexts: ArrayLike | None, number: int) -> NDArray[np.float64] | None:
+    def checked_contexts(
+        self, contexts: ArrayLike | None, number: int
+    ) -> NDArray[np.float64] | None:
+        """What ``"linucb"`` reads, [number, d]; ``None`` for other policies.
+
+        Raises:
+            ValueError: If they are missing, no numbers, or of another shape.
+        """
         if self.policy != "linucb":
             return None
         if contexts is None:
             raise ValueError(
                 "LinUCB reads a context per session, [num_sessions, d]: pass contexts."
             )
-        rows = np.asarray(contexts, dtype=np.float64)
-        if rows.ndim != 2 or len(rows) != number or not np.isfinite(rows).all():
+        rows = _numbers("contexts", contexts, f"[{number}, d]")
+        if rows.ndim != 2 or len(rows) != number or rows.shape[1] == 0:
             raise ValueError(
                 f"contexts are finite numbers, [{number}, d], got shape {list(rows.shape)}."
             )
@@ -245,6 +258,22 @@ class Explorer:
             raise ValueError(f"contexts had {self._width} columns before, now {rows.shape[1]}.")
         self._width = rows.shape[1]
         return rows
+
+
+def _numbers(name: str, values: ArrayLike, shape: str) -> NDArray[np.float64]:
+    """Finite numbers, or an error that names them."""
+    try:
+        found = np.asarray(values, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{name} are numbers, {shape}, got {values!r:.80}.") from error
+    finite = np.isfinite(found)
+    if not finite.all():
+        place = tuple(int(at[0]) for at in np.nonzero(~finite))
+        raise ValueError(
+            f"{name} are finite numbers, {shape}, got {found[place]} at {list(place)}: leave such "
+            "cases out."
+        )
+    return found
 
 
 @dataclass(frozen=True)
@@ -290,15 +319,18 @@ def replay_policy(
         level: Level of the interval.
 
     Raises:
-        ValueError: If lengths differ, or no case matches.
+        ValueError: If lengths differ, a number is not finite, there is no case, or none matches.
     """
-    reward = np.asarray(rewards, dtype=np.float64)
-    if not len(sessions) == len(shown) == len(reward):
+    check_shares(level=level)
+    reward = _numbers("rewards", rewards, "[num_cases]")
+    if reward.ndim != 1 or not len(sessions) == len(shown) == len(reward):
         raise ValueError(
             "There is one session, one item and one reward per case, got "
-            f"{len(sessions)}, {len(shown)} and {len(reward)}."
+            f"{len(sessions)}, {len(shown)} and {list(reward.shape)}."
         )
-    rows = None if contexts is None else np.asarray(contexts, dtype=np.float64)
+    if not len(sessions):
+        raise ValueError("A replay needs a log, and this one has no case.")
+    rows = explorer.checked_contexts(contexts, len(sessions))
     matching: list[float] = []
     for start in range(0, len(sessions), whole("batch_size", batch_size)):
         part = slice(start, start + batch_size)

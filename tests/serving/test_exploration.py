@@ -124,6 +124,39 @@ def test_an_unknown_item_is_named_and_nothing_is_learned(unknown, wrapped):
     assert explorer.choose([["a"]])[0].item == "c"
 
 
+def test_bad_input_of_a_bandit_is_named():
+    for wrong in (3, None, "model"):
+        with pytest.raises(TypeError, match="recommender is a model or another object with"):
+            Explorer(wrong)
+    explorer = Explorer(Fixed(), "ucb")
+    with pytest.raises(ValueError, match=r"items is a list of items, got the text 'ab'"):
+        explorer.learn("ab", [1, 0])
+    with pytest.raises(ValueError, match=r"rewards are numbers, \[num_items\], got \['x'\]"):
+        explorer.learn(["a"], ["x"])
+    with pytest.raises(ValueError, match=r"rewards are finite numbers, .* got nan at \[1\]"):
+        explorer.learn(["a", "b"], [1, None])
+    linear = Explorer(Fixed(), "linucb")
+    with pytest.raises(ValueError, match=r"contexts are numbers, \[1, d\], got \[\['x'\]\]"):
+        linear.choose([["a"]], [["x"]])
+    with pytest.raises(ValueError, match=r"contexts are finite .* got inf at \[0, 1\]"):
+        linear.choose([["a"]], [[1, np.inf]])
+    with pytest.raises(ValueError, match=r"got shape \[1, 0\]"):
+        linear.choose([["a"]], np.zeros((1, 0)))
+
+
+def test_bad_logs_of_a_replay_are_named_before_anything_is_learned():
+    explorer = Explorer(Fixed(["c"]), "ucb")
+    with pytest.raises(ValueError, match="this one has no case"):
+        replay_policy(explorer, [], [], [])
+    with pytest.raises(ValueError, match=r"got nan at \[1\]"):
+        replay_policy(explorer, [["x"]] * 2, ["c", "a"], [1, np.nan])
+    with pytest.raises(ValueError, match="level must lie in"):
+        replay_policy(explorer, [["x"]], ["c"], [1], level=2)
+    linear = Explorer(Fixed(["c"]), "linucb")
+    with pytest.raises(ValueError, match=r"contexts are finite numbers, \[2, d\], got shape \[5"):
+        replay_policy(linear, [["x"]] * 2, ["c", "a"], [1, 0], np.ones((5, 2)))
+
+
 def test_replay_of_a_random_log_finds_what_a_policy_earns():
     random = np.random.default_rng(0)
     shown = [ARMS[n] for n in random.integers(0, 4, 8000)]
@@ -140,7 +173,7 @@ def test_bad_input_is_named(monkeypatch):
         explorer.learn(["a"], [0.5])
     with pytest.raises(ValueError, match="one reward per item"):
         explorer.learn(["a"], [1, 0])
-    with pytest.raises(ValueError, match="Reward 1 is not finite"):
+    with pytest.raises(ValueError, match=r"rewards are finite numbers, .* got nan at \[1\]"):
         explorer.learn(["a", "b"], [1, np.nan])
     with pytest.raises(ValueError, match="needs arms, and the recommender gives none"):
         Explorer(Fixed([])).choose([["x"]])
