@@ -12,7 +12,7 @@ import argparse
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -78,17 +78,19 @@ def models(
     """Popularity, iALS, nearness by attributes and by the graph, and fusions with iALS."""
     train, number = split.train, split.num_items
     popularity, ials = gs.models.Popularity(number), gs.models.IALS(number, CHANNELS, seed=seed)
-    for name, model in (("popularity", popularity), (IALS, ials)):
-        gs.fit(model, train)
-        yield name, model
+    parts: dict[str, SessionModel] = {"popularity": popularity, IALS: ials}
+    for name, part in parts.items():
+        gs.fit(part, train)
+        yield name, part
     specs = gs.data.feature_specs(train, item=FEATURES[options.dataset])["item_features"]
     graph = gs.data.knowledge_graph(train, specs)
     vectors: dict[str, Any] = {}
-    for name, method, start in (
+    methods: list[tuple[str, Literal["transe", "rgcn"], Any]] = [
         ("TransE", "transe", None),
         ("R-GCN", "rgcn", None),
         ("R-GCN refining factors", "rgcn", ials.factors.numpy()),
-    ):
+    ]
+    for name, method, start in methods:
         vectors[name] = gs.training.relation_vectors(
             graph, CHANNELS, method=method, start=start, epochs=options.epochs, seed=seed
         )

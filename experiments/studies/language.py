@@ -51,6 +51,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--dataset", default="movielens-small", choices=DATASETS)
     parser.add_argument("--root", help="folder of the data sets (default: $GRAPHSEQ_DATA)")
     parser.add_argument("--encoder", help="folder of a sentence transformer")
+    parser.add_argument("--text-only", action="store_true", help="no row of SASRec")
     parser.add_argument("--tuning", type=int, default=3, help="its epochs; 0: as it is alone")
     parser.add_argument("--titles", type=int, default=5, help="newest titles that it reads")
     parser.add_argument("--hold", default="random", choices=["random", "time", "year"])
@@ -149,6 +150,8 @@ def models(
             lists = [[code for code in each if code >= 0] for each in coded(whole)]
             text.fit(lists, epochs=options.tuning, batch_size=32, learning_rate=5e-5, seed=seed)
             yield "transformer reads the history, fine-tuned", TextModel(text, whole)
+    if options.text_only:
+        return
     yield SASREC, grown(lambda: gs.models.SASRec(number, **base))
     first = grown(lambda: told_first(gs.models.SASRec(number, **base), known))
     yield "SASRec, first rows from titles", told_first(first, whole, start=number)
@@ -185,7 +188,8 @@ def told_first(model: SessionModel, sessions: gs.Sessions, *, start: int = 0) ->
 
 def row_of(dataset: str, name: str, runs: list[Run], found: dict[str, list[Run]]) -> dict[str, Any]:
     """Hit rates on new and on known films in per cent, over all seeds, clustered by user."""
-    nearest, sasrec = found[NEAREST], found[SASREC]
+    nearest = found[NEAREST]
+    base = SASREC if SASREC in found else "markov"
     cold = np.concatenate([r.report.cluster[r.cold] for r in runs])
     known = np.concatenate([r.report.cluster[r.known] for r in runs])
     among, rival = (np.concatenate([r.among_new for r in each]) for each in (runs, nearest))
@@ -196,13 +200,14 @@ def row_of(dataset: str, name: str, runs: list[Run], found: dict[str, list[Run]]
         "-" if runs is nearest else per_cent(test.difference, test.low, test.high, sign="+")
     )
     warm, rival = (
-        np.concatenate([r.report.values("hr@20")[r.known] for r in each]) for each in (runs, sasrec)
+        np.concatenate([r.report.values("hr@20")[r.known] for r in each])
+        for each in (runs, found[base])
     )
     low, high = mean_interval(warm, known)
     row["known: hr@20 among all"] = per_cent(warm.mean(), max(low, 0), high)
     test = paired_test(warm, rival, known)
-    row["known: beyond SASRec"] = (
-        "-" if runs is sasrec else per_cent(test.difference, test.low, test.high, sign="+")
+    row[f"known: beyond {base}"] = (
+        "-" if runs is found[base] else per_cent(test.difference, test.low, test.high, sign="+")
     )
     row["chance among new"] = f"{100 * runs[0].chance:.2f}"
     row["cases of new, known"] = f"{len(cold):,}, {len(known):,}"

@@ -183,7 +183,8 @@ def uplift(
         cluster, level: As of :func:`ips`.
 
     Raises:
-        ValueError: If shapes differ, there is no case, or a number is out of range.
+        ValueError: If shapes differ, there is no case with it or none without it, or a number is
+            out of range.
     """
     shown = _numbers("treated", treated)
     if not np.isin(shown, (0.0, 1.0)).all():
@@ -200,6 +201,11 @@ def uplift(
         raise ValueError(
             "There is one reward, one choice and one propensity per case, got "
             f"{list(reward.shape)}, {list(shown.shape)} and {list(chance.shape)}."
+        )
+    if (shown == shown[0]).all():
+        always = "in every case" if shown[0] else "in no case"
+        raise ValueError(
+            f"The item was shown {always}: a comparison needs cases with it and without it."
         )
     one, none = (
         _numbers("predicted_treated", predicted_treated),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import re
 import unicodedata
@@ -11,7 +12,9 @@ from difflib import get_close_matches
 from typing import Any
 
 from graphseq.arguments import whole
+from graphseq.data.sessions.sessions import Sessions
 from graphseq.serving.exploration import Recommends
+from graphseq.serving.titles import histories_of, known_titles
 
 logger = logging.getLogger(__name__)
 
@@ -25,6 +28,12 @@ Write one title per line, and nothing else.
 
 NUMBERED = re.compile(r"^\s*(?:[-*•]|\(?\d{1,3}[.):])\s*")
 """What stands before a title in a list."""
+
+MARKED = re.compile(r"\s*(?:\*\*(.+?)\*\*|[\"“](.+?)[\"”])")
+"""A title in bold or in quotes, before what else is said of it."""
+
+YEAR = re.compile(r"\((\d{4})\)")
+"""The year behind a title, before what else is said of it."""
 
 
 @dataclass
@@ -54,7 +63,7 @@ class PromptRecommender:
     """Asks a language model which titles come next, and keeps those that the catalog has.
 
     Args:
-        titles: Item id -> its title.
+        titles: Item id -> its title; items without one are left out and counted.
         generate: From a prompt to a text: any local or remote language model.
         fallback: A model, or another recommender, that fills the places that are left; its items
             have lower scores than all that were named. ``None``: lists may be shorter.
@@ -66,7 +75,8 @@ class PromptRecommender:
 
     Raises:
         ValueError: If there is no title, the prompt lacks a place, or a number is out of range.
-        TypeError: If ``generate`` cannot be called.
+        TypeError: If ``generate`` cannot be called, the fallback cannot recommend, or the titles
+            are no mapping.
     """
 
     titles: Mapping[Hashable, str]
@@ -79,8 +89,12 @@ class PromptRecommender:
     usage: PromptUsage = field(default_factory=PromptUsage, init=False)
 
     def __post_init__(self) -> None:
-        if not self.titles:
-            raise ValueError("A prompt recommender needs the titles of the items, and got none.")
+        self.titles = known_titles("prompt recommender", self.titles)
+        if self.fallback is not None and not callable(getattr(self.fallback, "recommend", None)):
+            raise TypeError(
+                f"fallback is a model or another object with recommend(sessions, k), got "
+                f"{self.fallback!r}."
+            )
         if not callable(self.generate):
             raise TypeError(
                 f"generate is a function from a prompt to a text, got {self.generate!r}."
@@ -92,13 +106,13 @@ class PromptRecommender:
         whole("retries", self.retries, at_least=0)
         if not 0 < self.closeness <= 1:
             raise ValueError(f"closeness lies in (0, 1], got {self.closeness}.")
-        self._items: dict[str, Hashable] = {}
+        self._items: dict[str, list[Hashable]] = {}  # several films may have one title
         for item, title in self.titles.items():
-            self._items.setdefault(plain_title(title), item)
+            self._items.setdefault(plain_title(title), []).append(item)
         self._items.pop("", None)
 
     def recommend(
-        self, sessions: Sequence[Sequence[Hashable]], k: int = 10
+        self, sessions: Sessions | Sequence[Sequence[Hashable]], k: int = 10
     ) -> list[list[tuple[Hashable, float]]]:
         """The items that the language model names, best first, none of the session itself.
 
@@ -110,7 +124,7 @@ class PromptRecommender:
             ``(item, score)`` pairs, scores ``1 / place``.
         """
         whole("k", k)
-        return [self._of_one(list(session), k) for session in sessions]
+        return [self._of_one(session, k) for session in histories_of(sessions)]
 
     def _of_one(self, session: list[Hashable], k: int) -> list[tuple[Hashable, float]]:
         history = [self.titles[item] for item in session if item in self.titles]
@@ -120,9 +134,9 @@ class PromptRecommender:
                 "{history}", "\n".join(f"- {title}" for title in history[-self.max_history :])
             )
             for _ in range(1 + self.retries):
-                for item in self._named(asked):
-                    if item not in found and item not in session:
-                        found.append(item)
+                for items in self._named(asked):
+                    new = [item for item in items if item not in found and item not in session]
+                    found += new[:1]
                 if len(found) >= k:
                     break
         found = found[:k]
@@ -134,8 +148,8 @@ class PromptRecommender:
             found += fill
         return [(item, 1 / place) for place, item in enumerate(found, start=1)]
 
-    def _named(self, prompt: str) -> list[Hashable]:
-        """The items that one answer names, in its order."""
+    def _named(self, prompt: str) -> list[list[Hashable]]:
+        """The items that one answer may mean by each title, in its order."""
         self.usage.calls += 1
         self.usage.prompt_characters += len(prompt)
         try:
@@ -148,23 +162,52 @@ class PromptRecommender:
             return []
         self.usage.answer_characters += len(answer)
         items = []
-        for line in answer.splitlines():
-            title = plain_title(NUMBERED.sub("", line))
-            if not title:
+        for line in lines_of(answer):
+            if not plain_title(line):
                 continue
             self.usage.titles += 1
-            item = self._item_of(title)
-            if item is None:
-                self.usage.unknown_titles += 1
+            meant = self._items_of(line)
+            if meant:
+                items.append(meant)
             else:
-                items.append(item)
+                self.usage.unknown_titles += 1
         return items
 
-    def _item_of(self, title: str) -> Hashable | None:
-        if title in self._items:
-            return self._items[title]
-        close = get_close_matches(title, self._items, n=1, cutoff=self.closeness)
-        return self._items[close[0]] if close else None
+    def _items_of(self, line: str) -> list[Hashable]:
+        marked, year = MARKED.match(line), YEAR.search(line)
+        readings = [plain_title(line)]
+        readings += [] if marked is None else [plain_title(marked[1] or marked[2])]
+        readings += [] if year is None else [plain_title(line[: year.start()])]
+        named = next((title for title in readings if title in self._items), None)
+        if named is None:
+            close = get_close_matches(readings[0], self._items, n=1, cutoff=self.closeness)
+            if not close:
+                return []
+            named = close[0]
+        items = self._items[named]
+        if year is None:
+            return items
+        return sorted(items, key=lambda item: year[0] not in self.titles[item])
+
+
+def lines_of(answer: str) -> list[str]:
+    """The titles of an answer: the texts of a JSON list, or lines without what numbers them.
+
+    >>> lines_of('```json\\n["Heat", "Jaws"]\\n```')
+    ['Heat', 'Jaws']
+    >>> lines_of("1. Heat\\n- Jaws")
+    ['Heat', 'Jaws']
+    """
+    start, end = answer.find("["), answer.rfind("]")
+    if 0 <= start < end:
+        try:
+            told = json.loads(answer[start : end + 1])
+        except ValueError:  # brackets in a text
+            told = []
+        titles = [each for each in told if isinstance(each, str)]
+        if titles:
+            return titles
+    return [NUMBERED.sub("", line) for line in answer.splitlines() if not line.startswith("```")]
 
 
 def plain_title(title: str) -> str:

@@ -15,6 +15,7 @@ from torch.nn.functional import cross_entropy, normalize
 from graphseq.arguments import whole
 from graphseq.data.sessions.sessions import Sessions
 from graphseq.random import stream, torch_stream
+from graphseq.serving.titles import histories_of, known_titles
 
 History = Sequence[Hashable]
 
@@ -72,7 +73,7 @@ class TextRecommender:
     title.
 
     Args:
-        titles: Item id -> its title.
+        titles: Item id -> its title; items without one are left out and counted.
         encoder: A module from n texts to vectors [n, d]: a :class:`SentenceEncoder`, or your own.
         max_history: Newest titles in the text of a history.
         separator: Text between two titles.
@@ -80,6 +81,7 @@ class TextRecommender:
 
     Raises:
         ValueError: If there is no title, or a number is not positive.
+        TypeError: If the titles are no mapping, or the encoder is no module.
     """
 
     titles: Mapping[Hashable, str]
@@ -90,8 +92,12 @@ class TextRecommender:
     _vectors: Tensor | None = field(default=None, init=False, repr=False)
 
     def __post_init__(self) -> None:
-        if not self.titles:
-            raise ValueError("A text recommender needs the titles of the items, and got none.")
+        self.titles = known_titles("text recommender", self.titles)
+        if not isinstance(self.encoder, torch.nn.Module):
+            raise TypeError(
+                "encoder is a torch.nn.Module from texts to vectors, such as a SentenceEncoder, "
+                f"got {self.encoder!r:.80}."
+            )
         whole("max_history", self.max_history)
         whole("batch_size", self.batch_size)
         self._items = list(self.titles)
@@ -135,7 +141,7 @@ class TextRecommender:
         for name, value in (("learning_rate", learning_rate), ("temperature", temperature)):
             if not 0 < value < float("inf"):
                 raise ValueError(f"{name} must be a finite number above 0, got {value}.")
-        lists = sessions.to_lists() if isinstance(sessions, Sessions) else sessions
+        lists = histories_of(sessions)
         known = [[item for item in each if item in self._code] for each in lists]
         known = [each for each in known if len(each) > 1]
         if not known:
@@ -183,7 +189,7 @@ class TextRecommender:
             ``(item, cosine)`` pairs; none for a session without a known title.
         """
         whole("k", k)
-        lists = sessions.to_lists() if isinstance(sessions, Sessions) else list(sessions)
+        lists = histories_of(sessions)
         found: list[list[tuple[Hashable, float]]] = []
         for start in range(0, len(lists), self.batch_size):
             part = [
@@ -207,7 +213,7 @@ class TextRecommender:
         Raises:
             ValueError: If a history has no known title.
         """
-        known = [[item for item in each if item in self._code] for each in histories]
+        known = [[item for item in each if item in self._code] for each in histories_of(histories)]
         if not all(known):
             raise ValueError(f"History {known.index([])} has no item with a title: leave it out.")
         items = self.item_vectors()
@@ -244,10 +250,10 @@ class TextRecommender:
         ]
 
     def _text(self, items: History) -> str:
-        return self.separator.join(str(self.titles[item]) for item in items[-self.max_history :])
+        return self.separator.join(self.titles[item] for item in items[-self.max_history :])
 
     def _title(self, code: int) -> str:
-        return str(self.titles[self._items[code]])
+        return self.titles[self._items[code]]
 
     def _vectors_of(self, texts: list[str]) -> Tensor:
         found: Any = self.encoder(texts)

@@ -180,7 +180,9 @@ def test_uplift_by_hand():
         (([1, 0], [1, 2], [0.5, 0.5]), "0 or 1 per case"),
         (([1, 0], [1, 0], [0.5, 0.0]), "but is 0.0 in case 1"),
         (([1, 0], [1, 0], [1.0, 0.5]), "but is 1.0 in case 0"),
-        (([1, 0], [1], [0.5, 0.5]), "per case"),
+        (([1, 0], [1], [0.5, 0.5]), "There is one reward"),
+        (([1, 0], [1, 1], [0.5, 0.5], 0.5, 0.5), "shown in every case: a comparison needs"),
+        (([1, 0], [0, 0], [0.5, 0.5]), "shown in no case"),
         (([1, 0], [1, 0], [0.5, 0.5], [1, 2, 3]), "one prediction per case"),
     ],
 )

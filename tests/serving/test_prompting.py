@@ -1,5 +1,6 @@
 """A language model as a recommender, with a deterministic stand-in for the model."""
 
+import pandas as pd
 import pytest
 
 import graphseq as gs
@@ -90,3 +91,59 @@ def test_bad_arguments_are_named(options, said):
 def test_what_cannot_be_called_is_named():
     with pytest.raises(TypeError, match="generate is a function from a prompt to a text, got 'x'"):
         PromptRecommender(TITLES, "x")
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        '["Heat", "Jaws"]',
+        'Here they are:\n```json\n["Heat (1995)", "Jaws"]\n```',
+        "1. **Heat** (1995) - a heist\n2. **Jaws**: a shark",
+        "“Heat” is grim.\n* Jaws (1975), of course",
+    ],
+)
+def test_answers_of_other_forms_are_read(answer):
+    recommender = PromptRecommender(TITLES, lambda _: answer, retries=0)
+    assert recommender.recommend([[1]], k=2) == [[(4, 1.0), (2, 0.5)]]
+
+
+@pytest.mark.parametrize("sequel", ["Jaws: The Revenge", "Jaws - The Revenge", "Heat 2 [1997]"])
+def test_a_sequel_that_the_catalog_lacks_is_not_its_first_part(sequel):
+    recommender = PromptRecommender(TITLES, lambda _: sequel, retries=0)
+    assert recommender.recommend([[1]], k=2) == [[]]
+    assert recommender.usage.unknown_titles == 1
+
+
+def test_films_of_one_title_are_told_by_their_year_and_by_what_was_seen():
+    titles = {"old": "Sabrina (1954)", "new": "Sabrina (1995)", "x": "Heat"}
+    named = PromptRecommender(titles, lambda _: "Sabrina (1995)", retries=0)
+    assert named.recommend([["x"], ["new"]], k=1) == [[("new", 1.0)], [("old", 1.0)]]
+    bare = PromptRecommender(titles, lambda _: "Sabrina\nSabrina", retries=0)
+    assert bare.recommend([["x"], ["old"]], k=2) == [
+        [("old", 1.0), ("new", 0.5)],
+        [("new", 1.0)],
+    ]
+
+
+def test_items_without_a_title_are_counted_and_never_named(caplog):
+    titles = {1: "Toy Story", 2: None, 3: float("nan"), 4: "  "}
+    recommender = PromptRecommender(titles, lambda _: "nan\nNone\nToy Story", retries=0)
+    assert recommender.recommend([[2]], k=3) == [[]]  # no title to ask with
+    assert "3 of 4 items have no title" in caplog.text
+    assert recommender.usage.calls == 0
+    assert PromptRecommender(pd.Series(TITLES), lambda _: "Jaws").titles == TITLES
+
+
+def test_what_is_no_recommender_and_no_list_of_sessions_is_named():
+    with pytest.raises(TypeError, match="titles maps item ids to titles"):
+        PromptRecommender(["Jaws"], lambda _: "")
+    with pytest.raises(ValueError, match="needs the titles of the items, and got none"):
+        PromptRecommender({1: None}, lambda _: "")
+    with pytest.raises(TypeError, match="fallback is a model or another object"):
+        PromptRecommender(TITLES, lambda _: "", fallback=3)
+    recommender = PromptRecommender(TITLES, lambda _: "Jaws")
+    for flat, message in (("ab", "sessions are lists"), (["ab"], "Session 0 is"), ([1, 2], "0 is")):
+        with pytest.raises(ValueError, match=message):
+            recommender.recommend(flat)
+    log = gs.Sessions.from_lists([[1, 3], [2]])
+    assert recommender.recommend(log, k=1) == [[(2, 1.0)], []]

@@ -143,6 +143,11 @@ def test_what_is_missing_is_named(monkeypatch):
         built().fit([["w1", "c1"]], temperature=0.0)
     with pytest.raises(ValueError, match="max_history"):
         built(max_history=0)
+    with pytest.raises(TypeError, match=r"encoder is a torch\.nn\.Module from texts to vectors"):
+        TextRecommender(TITLES, lambda texts: torch.ones(len(texts), 2))
+    with pytest.raises(ValueError, match="Session 0 is a list of item ids"):
+        built().recommend(["w1"])
+    assert len(TextRecommender({**TITLES, "n": None}, Words()).item_vectors()) == 6
     wrong = TextRecommender(TITLES, torch.nn.Identity())
     with pytest.raises(ValueError, match=r"must give \[6, d\] for 6 texts, got list"):
         wrong.recommend([["w1"]])

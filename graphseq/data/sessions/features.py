@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal
 
@@ -330,11 +331,10 @@ def _vectors(feature: Feature, column: pd.Series) -> NDArray[np.float32]:
 
 
 def _one_vector(name: str, row: int, value: Any) -> NDArray[np.float32]:
-    try:
+    found: NDArray[np.float32] | None = None
+    with suppress(ValueError, TypeError):
         found = np.asarray(value, dtype=np.float32)
-    except (ValueError, TypeError):
-        found = np.empty(0).reshape(0, 0)
-    if found.ndim != 1:
+    if found is None or found.ndim != 1:
         raise ValueError(
             f"Feature {name!r} holds one vector of numbers per item, but row {row} has "
             f"{value!r:.60}."
