@@ -32,8 +32,8 @@ from graphseq.comparison import Entry
 from graphseq.comparison.record import write_json
 from graphseq.data.graphs.dataset import NO_TARGET
 from graphseq.data.graphs.session_graph import newest_clicks
+from graphseq.evaluation.bootstrap import bootstrap_interval
 from graphseq.evaluation.metrics import metric_values
-from graphseq.evaluation.significance import mean_interval
 from graphseq.evaluation.targets import Targets
 from graphseq.visualization.figures import BLUE, GRAY, INK, ORANGE, new_figure, save_figure
 
@@ -281,7 +281,6 @@ def saved(path: Path, make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
 def rows_of(dataset: str, family: str, cells: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """The lines of the table: each habit beside the honest figure, means over the seeds."""
     rows = []
-    honest = [cell["values"][HONEST] for cell in cells]
     for habit, words in HABITS.items():
         own = [cell for cell in cells if habit in cell["values"]]
         if not own:
@@ -291,18 +290,20 @@ def rows_of(dataset: str, family: str, cells: list[dict[str, Any]]) -> list[dict
             figures = [100 * cell["values"][habit][metric] for cell in own]
             value = float(np.mean([figure.mean() for figure in figures]))
             row[metric.upper()] = round(value, 2)
+        row["seeds"] = len(own)
         for metric in METRICS:
             name = f"{metric.split('@')[0].upper()} more"
             if habit == HONEST:
                 row[name] = "-"
                 continue
-            base = np.mean([100 * values[metric] for values in honest], axis=0)
+            honest = [100 * cell["values"][HONEST][metric] for cell in own]
             figures = [100 * cell["values"][habit][metric] for cell in own]
-            more = float(np.mean([figure.mean() for figure in figures]) - base.mean())
+            more = float(np.mean([figure.mean() for figure in figures]) - np.mean(honest))
             if habit == "their figure":  # of other cases: nothing is paired
                 row[name] = f"{more:+.2f}"
                 continue
-            low, high = mean_interval(np.mean(figures, axis=0) - base, own[0]["clusters"][habit])
+            cluster = own[0]["clusters"][habit]
+            low, high = bootstrap_interval(np.subtract(figures, honest), cluster)
             row[name] = f"{more:+.2f} ± {(high - low) / 2:.2f}"
         rows.append(row)
     return rows
@@ -357,7 +358,7 @@ def main(argv: list[str] | None = None) -> None:
         content = Benchmark.start("experiments.habits", argv)
         content.content["note"] = (
             "Bounded parts of the data sets, means over the seeds; ± is half of the 95 % interval "
-            "of the paired difference, clustered by session."
+            "of the paired difference, drawn again by sessions and by seeds."
         )
         content.content["trainings"] = []
         for name in options.datasets:

@@ -60,14 +60,20 @@ def test_rows_are_differences_to_the_honest_figure_with_their_interval() -> None
         return dict.fromkeys(habits.METRICS, figure)
 
     cluster = np.array([0, 0, 1, 1])
-    cell = {
-        "values": {"honest": values(honest), "test": values(habit)},
-        "clusters": {"honest": cluster, "test": cluster},
-    }
-    first, second = habits.rows_of("shop", "SASRec", [cell, cell])
+    cells = [
+        {
+            "values": {"honest": values(honest), "test": values(found)},
+            "clusters": {"honest": cluster, "test": cluster},
+        }
+        for found in (habit, np.ones(4))
+    ]
+    first, second = habits.rows_of("shop", "SASRec", cells)
     assert (first["HR@20"], first["HR more"]) == (50.0, "-")
-    low, high = gs.evaluation.mean_interval(100 * (habit - honest), cluster)
-    assert (second["HR@20"], second["HR more"]) == (75.0, f"+25.00 ± {(high - low) / 2:.2f}")
+    assert (first["seeds"], second["seeds"]) == (2, 2)
+    more = 100 * np.stack([habit - honest, 1 - honest])  # of both seeds: the runs are drawn too
+    low, high = gs.evaluation.bootstrap_interval(more, cluster)
+    assert (second["HR@20"], second["HR more"]) == (87.5, f"+37.50 ± {(high - low) / 2:.2f}")
+    assert high - low > 25
 
 
 def test_part_of_the_shop_is_its_newest_sessions() -> None:
