@@ -26,6 +26,9 @@ from graphseq.models.use.inference import inference
 CONSTANT = 60.0
 """Constant added to a place, as in Cormack et al."""
 
+BELOW_ALL = -1e300
+"""What a hidden item gets from every member: finite, so that a weight of 0 leaves no NaN."""
+
 Member = Mapping[str, Any]
 """``{"model": name of a family, "arguments": {...}}``."""
 
@@ -217,10 +220,10 @@ class Ensemble(CountingModel):
                 hidden = torch.zeros(batch.num_graphs, self.num_items, dtype=torch.bool)
                 if flag("exclude_seen", exclude_seen):
                     hidden[batch.batch, batch.x] = True
-                hidden = hidden[known].scatter_(1, target, False)
+                # Of every member: the weights sum to one, so that no sum is above it.
+                parts.masked_fill_(hidden[known].scatter_(1, target, False), BELOW_ALL)
                 for row, weights in enumerate(simplex):
                     scores = torch.einsum("m,msj->sj", parts.new_tensor(weights), parts)
-                    scores = scores.masked_fill(hidden, -torch.inf)
                     own = scores.gather(1, target)
                     room = 1e-12 * own.abs()
                     better = (scores > own + room).sum(1)
@@ -282,16 +285,19 @@ def _simplex(number: int, steps: int) -> np.ndarray[Any, np.dtype[np.float64]]:
 
 def _reciprocal_places(scores: Tensor) -> Tensor:
     """``1 / (60 + place)``; tied items share the mean of their places, [n, V]."""
-    ordered, order = scores.sort(dim=1, descending=True, stable=True)
-    place = torch.arange(1, scores.size(1) + 1, device=scores.device).expand_as(scores)
+    width = scores.size(1)
+    if scores.device.type == "cpu":  # NumPy sorts with vector instructions: six times faster
+        order = torch.from_numpy(np.argsort(-scores.detach().numpy(), axis=1))
+    else:
+        order = scores.argsort(dim=1, descending=True)
+    ordered = scores.gather(1, order)
     starts = torch.ones_like(ordered, dtype=torch.bool)
     starts[:, 1:] = ordered[:, 1:] != ordered[:, :-1]
-    first = torch.where(starts, place, 0).cummax(1).values
-    ends = torch.ones_like(starts)
-    ends[:, :-1] = starts[:, 1:]
-    last = torch.where(ends, place, scores.size(1)).flip(1).cummin(1).values.flip(1)
-    mean = (first + last).to(scores.dtype) / 2
-    return torch.empty_like(scores).scatter_(1, order, 1 / (CONSTANT + mean))
+    first = starts.flatten().nonzero().flatten()  # of each run of equal scores
+    size = first.diff(append=first.new_tensor([starts.numel()]))
+    mean = (first % width + 1) + (size - 1).to(scores.dtype) / 2
+    value = (1 / (CONSTANT + mean)).repeat_interleave(size).view_as(scores)
+    return torch.empty_like(scores).scatter_(1, order, value)
 
 
 def _standardized(scores: Tensor) -> Tensor:
