@@ -3,12 +3,13 @@
 Queries are the session vectors of real test sessions. Random vectors are no stand-in for trained
 ones: a million items are therefore grown from the trained table. Each further item lies between an
 item and one of its nearest neighbors, plus noise; targets stay those of the sessions. Without
-``--model``, GRU4Rec is trained first.
+``--model``, GRU4Rec is trained first. ``--draw`` makes the picture of an earlier run.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import time
 from pathlib import Path
 from typing import Any
@@ -101,8 +102,14 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--keep", type=Path, help="folder where built indexes are found again")
     parser.add_argument("--cases", type=int, default=2_000)
     parser.add_argument("--picture", type=Path, help="file for the picture")
-    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--draw", type=Path, help="JSON of an earlier run: only draws it")
+    parser.add_argument("--out", type=Path, default=Path("runs/benchmarks"))
     options = parser.parse_args(argv)
+    if options.draw is not None:
+        rows = json.loads(options.draw.read_text())["rows"]
+        picture = options.picture or options.draw.with_suffix(".png")
+        gs.visualization.plot_serving(pd.DataFrame(rows), 20, path=picture)
+        return
     options.out.mkdir(parents=True, exist_ok=True)
     split = gs.load_split(options.dataset, options.root)
     model = trained(split) if options.model is None else gs.load(options.model)

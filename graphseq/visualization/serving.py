@@ -7,6 +7,7 @@ import os
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullLocator
 
 from graphseq.visualization.figures import BLUE, GRAY, INK, ORANGE, new_figure, save_figure
 
@@ -32,6 +33,10 @@ def plot_serving(
     axes[0].barh(place, frame["p50_ms"], color=BLUE, label="median")
     axes[0].barh(place, frame["p99_ms"], height=0.3, color=ORANGE, alpha=0.7, label="99%")
     axes[0].set_xscale("log")
+    axes[0].set_xlim(left=0.5 * float(frame["p50_ms"].min()))
+    axes[0].xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes[0].xaxis.set_major_formatter("{x:g}")
+    axes[0].xaxis.set_minor_locator(NullLocator())
     axes[0].legend(fontsize=8, frameon=False)
     axes[1].barh(place, frame["bytes_per_item"], color=BLUE)
     axes[2].barh(place, frame["overlap"], color=BLUE)
@@ -40,9 +45,17 @@ def plot_serving(
     for ax, title in zip(axes, titles, strict=True):
         ax.set_title(title, fontsize=10, color=INK)
         ax.spines[["top", "right"]].set_visible(False)
-    for at, row in enumerate(frame.itertuples()):
-        axes[1].annotate(f" {row.bytes_per_item:,.0f}", (row.bytes_per_item, at), va="center")
-        axes[2].annotate(f" {row.overlap:.3f}", (row.overlap, at), va="center")
+    for at, size in enumerate(frame["bytes_per_item"].tolist()):
+        axes[1].annotate(f" {size:,.0f}", (size, at), va="center")
+    for at, overlap in enumerate(frame["overlap"].tolist()):
+        inside = overlap > 0.3
+        axes[2].annotate(
+            f" {overlap:.3f} ",
+            (overlap, at),
+            va="center",
+            ha="right" if inside else "left",
+            color="white" if inside else INK,
+        )
     axes[0].set_yticks(place, list(frame["index"]))
     axes[0].invert_yaxis()
     if path is not None:

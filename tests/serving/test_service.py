@@ -24,7 +24,7 @@ from graphseq.serving import LiveSessions, MemoryStore, Recommender, StoreUnavai
 from graphseq.serving.service.app import Service, build_app
 from graphseq.serving.service.gate import log_requests
 from graphseq.serving.service.reasons import reasons_of
-from graphseq.serving.service.run import KEY, Settings, app_of, key_of_service, on_loopback
+from graphseq.serving.service.run import KEY, Settings, app_of, key_of_service, on_loopback, serve
 from graphseq.serving.service.titles import Titles
 from graphseq.training import fit
 
@@ -518,6 +518,21 @@ def test_another_model_takes_over_without_a_dropped_request(world: Any, tmp_path
         assert response.status_code == 400
         assert "recommender.json" in response.json()["error"]
         assert client.post("/sessions/z/clicks", json={"item": "i1"}).status_code == 200
+
+
+def test_processes_that_take_long_to_import_are_not_started_again_meanwhile(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: dict[str, Any] = {}
+    monkeypatch.setattr("uvicorn.run", lambda app, **options: asked.update(options))
+    monkeypatch.setenv("GRAPHSEQ_SERVICE", "")
+    model = gs.models.GRU4Rec(3, 4).eval()
+    model.attach(gs.Sessions.from_lists([["a", "b"], ["b", "c"]]).catalog())
+    model.save(tmp_path / "model")
+    store = str(tmp_path / "store")
+    serve(Settings(str(tmp_path / "model"), store=store, port=0, processes=2))
+    assert asked["workers"] == 2
+    assert asked["timeout_worker_healthcheck"] == 120  # uvicorn's own 5 are less than an import
 
 
 def test_several_processes_need_a_store_that_they_share() -> None:

@@ -26,6 +26,10 @@ logger = logging.getLogger(__name__)
 BACKLOG = 2_048
 """Connections that may wait to be taken."""
 
+SILENCE = 120
+"""Seconds after which one of several processes that does not answer is started again: importing
+torch takes many on a busy machine."""
+
 SETTINGS = "GRAPHSEQ_SERVICE"
 """The environment variable that tells the processes of a service what to serve."""
 
@@ -188,6 +192,7 @@ def _serve_at(
         "graphseq.serving.service.run:app_of_process",
         factory=True,
         workers=settings.processes,
+        timeout_worker_healthcheck=SILENCE,
         host=settings.host,
         port=port,
         **options,
