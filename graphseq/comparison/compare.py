@@ -36,6 +36,7 @@ from graphseq.evaluation.evaluate import evaluate
 from graphseq.evaluation.model_audit import audit_model
 from graphseq.evaluation.protocol import Protocol, protocol_of
 from graphseq.evaluation.report import Report
+from graphseq.models.base import SessionModel
 from graphseq.training.fit import FitResult, fit
 from graphseq.training.lightning.resume import check_settings
 from graphseq.training.settings import TrainingSettings
@@ -114,6 +115,9 @@ def compare(
     known = settings_of(settings)
     entries = known.select(None) if models is None else entries_of(models, known.models)
     seeds = _seeds(seeds)
+    for entry in entries:  # of which one cannot be built, before the first one is trained
+        if not isinstance(entry.own, SessionModel):
+            entry.new_model(split.num_items, seeds[0])
     ks, monitor = ranked_by(known, ks, monitor)
     protocol = _protocol(split, protocol, exclude_seen, known.exclude_seen)
     if resume and out is None:

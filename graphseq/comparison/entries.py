@@ -94,8 +94,9 @@ class Entry:
             torch.manual_seed(seed)
             try:
                 return family(num_items, **self.arguments)
-            except TypeError as error:
-                raise ValueError(f"{self.name} cannot be built: {error}.") from error
+            except (TypeError, ValueError) as error:
+                said = str(error).rstrip(".")
+                raise ValueError(f"{self.name} cannot be built: {said}.") from error
 
 
 def entries_of(
@@ -129,6 +130,10 @@ def entries_of(
     slugs: dict[str, str] = {}
     for line in lines:
         line.training  # noqa: B018 - raises for a wrong setting before anything is trained
+        if line.own is None and line.model not in MODELS:
+            raise ValueError(
+                f"{line.name} is of no model {line.model!r}: choose from {', '.join(MODELS)}."
+            )
         if line.slug in slugs:
             raise ValueError(
                 f"Two lines are called {slugs[line.slug]!r} and {line.name!r}: give each a label "

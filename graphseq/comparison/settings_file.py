@@ -13,8 +13,38 @@ from typing import Any
 
 from graphseq.comparison.entries import Entry, entries_of
 from graphseq.data.datasets.registry import DATASETS
+from graphseq.data.storage.rules import (
+    Rule,
+    absent_or,
+    anything,
+    check_record,
+    flag,
+    list_of,
+    mapping_of,
+    number,
+    optional,
+    record,
+    text,
+    whole,
+)
 from graphseq.evaluation.metrics import metric_names
 from graphseq.training.settings import ks_of
+
+LINE: dict[str, Rule] = {
+    "name": text(),
+    "model": text(),
+    "arguments": absent_or(mapping_of(anything())),
+    "fit": absent_or(mapping_of(anything())),
+}
+RULES: dict[str, Rule] = {
+    "models": list_of(record(LINE)),
+    "default": absent_or(list_of(text())),
+    "ks": absent_or(list_of(whole(1))),
+    "exclude_seen": absent_or(flag()),
+    "validation": absent_or(optional(number(0))),
+    "note": absent_or(text(may_be_empty=True)),
+}
+"""The rules of the fields of a settings file, and of each of its lines."""
 
 FOLDER = files("graphseq") / "comparison" / "settings"
 """Settings of the data sets, ``<name>.json``, and ``default.json`` for all others."""
@@ -60,12 +90,18 @@ class Settings:
     def _read(cls, file: Traversable) -> Settings:
         try:
             content = json.loads(file.read_text(encoding="utf-8"))
-            models = tuple(Entry(**entry) for entry in content.pop("models"))
-            default, ks = tuple(content.pop("default", ())), tuple(content.pop("ks", cls.ks))
-            settings = cls(models=models, default=default, ks=ks, **content)
+            check_record(content, RULES, "the file")
+            for fields, known in ((content, RULES), *((line, LINE) for line in content["models"])):
+                if unknown := [name for name in fields if name not in known]:
+                    raise ValueError(f"{unknown[0]!r} is none of the fields {', '.join(known)}")
+            lists = {name: tuple(content[name]) for name in ("default", "ks") if name in content}
+            models = tuple(Entry(**line) for line in content["models"])
+            settings = cls(**{**content, **lists, "models": models})
             entries_of(models)
-        except (OSError, KeyError, TypeError, AttributeError, ValueError) as error:
-            raise ValueError(f"{file} holds no settings of models: {error}.") from error
+            settings.select(None)
+        except (OSError, ValueError) as error:
+            said = str(error).rstrip(".")
+            raise ValueError(f"{file} holds no settings of models: {said}.") from error
         return settings
 
     def to_dict(self) -> dict[str, Any]:
@@ -81,11 +117,13 @@ class Settings:
         }
 
     def select(self, names: Sequence[str] | None) -> list[Entry]:
-        """The lines with these names of lines or models; ``["all"]``: every line; ``None``:
-        default.
+        """The lines with these names of lines or models.
 
-                Raises:
-                    ValueError: If there is no line with a given name.
+        Args:
+            names: Names; ``["all"]``: every line; ``None``: the lines that run by default.
+
+        Raises:
+            ValueError: If there is no line with a given name.
         """
         if names is None:
             names = self.default or ["all"]

@@ -284,6 +284,59 @@ def test_compare_what_is_wrong_is_said_before_anything_is_trained(
     assert fitted == []
 
 
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"exclude_seen": "no"}, "exclude_seen of the file must be true or false, got 'no'"),
+        ({"ks": "5"}, "ks of the file must be a list, got '5'"),
+        ({"ks": [5, 0]}, "ks of the file, element 1, must be a whole number, 1 or more, got 0"),
+        ({"validation": "14"}, "validation of the file must be a finite number, 0 or more, got"),
+        ({"seeds": 3}, "'seeds' is none of the fields models, default, ks, exclude_seen, valida"),
+        ({"default": ["b"]}, "There is no model 'b': choose from a, "),
+        ({"models": [{"name": "a"}]}, "models of the file, element 0, lacks model"),
+        ({"models": [{"name": "a", "model": "nope"}]}, "a is of no model 'nope': choose from pop"),
+        (
+            {"models": [{"name": "a", "model": "sasrec", "epochs": 3}]},
+            "'epochs' is none of the fields name, model, arguments, fit",
+        ),
+        (
+            {"models": [{"name": "a", "model": "sasrec", "fit": {"max_epochs": 1.5}}]},
+            r"max_epochs must be a whole number, got 1\.5",
+        ),
+    ],
+)
+def test_settings_file_names_the_field_that_is_wrong(
+    tmp_path: Path, changed: dict[str, Any], message: str
+) -> None:
+    file = tmp_path / "settings.json"
+    file.write_text(json.dumps({"models": [{"name": "a", "model": "markov"}]} | changed))
+    with pytest.raises(ValueError, match=rf"^{file} holds no settings of models: {message}") as got:
+        Settings.read(file)
+    assert not str(got.value).endswith("..")
+
+
+def test_settings_come_back_from_their_file(tmp_path: Path) -> None:
+    for settings in (Settings.for_dataset("beauty"), Settings((Entry("a", "markov"),))):
+        (tmp_path / "settings.json").write_text(json.dumps(settings.to_dict()))
+        assert Settings.read(tmp_path / "settings.json") == settings
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"hidden": 4}, "last cannot be built: .* unexpected keyword argument 'hidden'"),
+        ({"hidden_channels": 4, "heads": 3}, "last cannot be built: .*4"),
+        ({"dropout": 2.0}, "last cannot be built: .*2.0"),
+    ],
+)
+def test_line_that_cannot_be_built_is_named_before_another_one_is_trained(
+    ring: gs.Split, fitted: list[tuple[str, int]], arguments: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(ValueError, match=f"^{message}"):
+        run(ring, ["markov", Entry("last", "sasrec", arguments)])
+    assert fitted == []
+
+
 def test_compare_settings_of_a_file_say_how(ring: gs.Split, tmp_path: Path) -> None:
     path = tmp_path / "mine.json"
     protocol = Settings((Entry("a", "markov"), Entry("b", "popularity")), ("b",), (2, 3), True)

@@ -58,9 +58,9 @@ def flag() -> Rule:
     return _rule("true or false", lambda v: type(v) is bool)
 
 
-def text() -> Rule:
-    """Text that is not empty."""
-    return _rule("text", lambda v: isinstance(v, str) and v != "")
+def text(may_be_empty: bool = False) -> Rule:
+    """Text, which is not empty unless that is allowed."""
+    return _rule("text", lambda v: isinstance(v, str) and (may_be_empty or v != ""))
 
 
 def one_of(*values: Any) -> Rule:
