@@ -294,11 +294,16 @@ def rows_of(dataset: str, family: str, cells: list[dict[str, Any]]) -> list[dict
         for metric in METRICS:
             name = f"{metric.split('@')[0].upper()} more"
             if habit == HONEST:
-                row[name] = "-"
+                low, high = bootstrap_interval(
+                    [100 * cell["values"][HONEST][metric] for cell in own],
+                    own[0]["clusters"][HONEST],
+                )
+                row[name] = f"± {(high - low) / 2:.2f}"
                 continue
             honest = [100 * cell["values"][HONEST][metric] for cell in own]
             figures = [100 * cell["values"][habit][metric] for cell in own]
             more = float(np.mean([figure.mean() for figure in figures]) - np.mean(honest))
+            more = round(more, 2) + 0.0  # no minus before a zero
             if habit == "their figure":  # of other cases: nothing is paired
                 row[name] = f"{more:+.2f}"
                 continue
@@ -358,7 +363,8 @@ def main(argv: list[str] | None = None) -> None:
         content = Benchmark.start("experiments.habits", argv)
         content.content["note"] = (
             "Bounded parts of the data sets, means over the seeds; ± is half of the 95 % interval "
-            "of the paired difference, drawn again by sessions and by seeds."
+            "of the paired difference (of the honest figure: its own), drawn again by sessions "
+            "and by seeds."
         )
         content.content["trainings"] = []
         for name in options.datasets:

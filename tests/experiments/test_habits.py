@@ -68,7 +68,8 @@ def test_rows_are_differences_to_the_honest_figure_with_their_interval() -> None
         for found in (habit, np.ones(4))
     ]
     first, second = habits.rows_of("shop", "SASRec", cells)
-    assert (first["HR@20"], first["HR more"]) == (50.0, "-")
+    low, high = gs.evaluation.bootstrap_interval(100 * np.stack([honest, honest]), cluster)
+    assert (first["HR@20"], first["HR more"]) == (50.0, f"± {(high - low) / 2:.2f}")
     assert (first["seeds"], second["seeds"]) == (2, 2)
     more = 100 * np.stack([habit - honest, 1 - honest])  # of both seeds: the runs are drawn too
     low, high = gs.evaluation.bootstrap_interval(more, cluster)
