@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import product
 from typing import Any, Literal, Self
 
@@ -16,7 +16,7 @@ from graphseq.arguments import check_choice, flag, whole
 from graphseq.data.graphs.dataset import SessionGraphDataset
 from graphseq.data.loading.loader import SessionGraphLoader
 from graphseq.data.sessions.catalog import Catalog
-from graphseq.data.sessions.sessions import Sessions
+from graphseq.data.sessions.sessions import Sessions, only_sessions
 from graphseq.models.base import SessionModel, Traits
 from graphseq.models.counting.counting import CountingModel
 from graphseq.models.features.around import base_of
@@ -104,7 +104,15 @@ class Ensemble(CountingModel):
 
         Raises:
             ValueError: If there is none, or two have different items or a different order of items.
+            TypeError: If one is no model.
         """
+        if isinstance(models, SessionModel) or not all(
+            isinstance(model, SessionModel) for model in models
+        ):
+            raise TypeError(
+                f"An ensemble joins a list of fitted models, got {models!r:.80}: names of families "
+                "are members of gs.models.Ensemble(num_items, [...])."
+            )
         if not len(models):
             raise ValueError("An ensemble needs at least one model.")
         first = models[0]
@@ -142,6 +150,12 @@ class Ensemble(CountingModel):
         for member in self._models:
             if member.catalog is None:
                 member.attach(catalog, sessions)
+
+    def grown_by(self, grow: Callable[[SessionModel], SessionModel]) -> Self:
+        """The ensemble of its grown members, with the same weights: :func:`graphseq.grow`."""
+        grown = [grow(member) for member in self._models]
+        made = type(self).from_models(grown, fusion=self.fusion, weights=self.weights)
+        return made.train(self.training)
 
     def fit_counts(self, sessions: Sessions) -> Self:
         """Fits the counting members; members trained by gradients must be fitted already.
@@ -194,7 +208,8 @@ class Ensemble(CountingModel):
         most even weights are chosen.
 
         Args:
-            sessions: A part that no member was trained on, such as ``split.validation``.
+            sessions: A part that no member was trained on, such as ``split.validation``; it is
+                recoded to the codes of the ensemble.
             steps: Number of parts that the total weight is divided into.
             max_cases: Maximum number of targets, spread evenly over the part.
             batch_size: Number of targets that are scored at once.
@@ -203,6 +218,10 @@ class Ensemble(CountingModel):
             ValueError: If the part has no known target.
         """
         whole("steps", steps)
+        whole("max_cases", max_cases)
+        only_sessions("sessions", sessions)
+        if self.catalog is not None:
+            sessions = self.catalog.encode(sessions)
         simplex = _simplex(len(self.members), steps)
         dataset = SessionGraphDataset(sessions, samples="prefixes")
         wanted = np.linspace(0, len(dataset) - 1, min(max_cases, len(dataset))).astype(np.int64)
@@ -254,6 +273,11 @@ class Ensemble(CountingModel):
 
 
 def _member(num_items: int, given: str | Member) -> SessionModel:
+    if isinstance(given, SessionModel):
+        raise ValueError(
+            f"{type(given).__name__} is a model, and a member is named: join fitted models by "
+            "gs.models.Ensemble.from_models([...])."
+        )
     told: dict[str, Any] = {"model": given} if isinstance(given, str) else dict(given)
     name, arguments = told.pop("model", None), told.pop("arguments", None) or {}
     if told or name not in MODELS:
@@ -266,15 +290,19 @@ def _member(num_items: int, given: str | Member) -> SessionModel:
 
 
 def _checked(weights: Sequence[float] | None, number: int) -> list[float]:
-    given = [1 / number] * number if weights is None else [float(weight) for weight in weights]
-    values = np.asarray(given)
-    if len(values) != number or not np.isfinite(values).all() or (values < 0).any():
+    values = np.full(number, 1 / number)
+    if weights is not None:
+        try:
+            values = np.asarray(weights, dtype=np.float64)
+        except (TypeError, ValueError):
+            values = np.empty(0)  # refused below
+    if values.shape != (number,) or not np.isfinite(values).all() or (values < 0).any():
         raise ValueError(
             f"weights are {number} numbers of at least 0, one per member, got {weights}."
         )
     if values.sum() == 0:
         raise ValueError("Not all weights can be 0.")
-    return given
+    return [float(value) for value in values]
 
 
 def _simplex(number: int, steps: int) -> np.ndarray[Any, np.dtype[np.float64]]:

@@ -11,7 +11,7 @@ from scipy.sparse import csr_matrix
 from torch import Tensor
 from torch_geometric.data import Batch
 
-from graphseq.arguments import check_sizes
+from graphseq.arguments import check_sizes, whole
 from graphseq.models.base import Traits
 from graphseq.models.counting.counting import CountingModel
 from graphseq.models.registry import register
@@ -73,6 +73,7 @@ class IALS(CountingModel):
         seed: int = 0,
     ) -> None:
         super().__init__(num_items)
+        whole("seed", seed, at_least=0)
         check_sizes(hidden_channels=hidden_channels, iterations=iterations)
         for name, value in (("alpha", alpha), ("regularization", regularization)):
             if not 0 < value < float("inf"):

@@ -10,7 +10,7 @@ from torch_geometric.data import Batch
 from torch_geometric.nn import LightGCN as PyGLightGCN
 from torch_geometric.utils import to_torch_csr_tensor
 
-from graphseq.arguments import check_not_negative, check_sizes
+from graphseq.arguments import check_not_negative, check_sizes, whole
 from graphseq.models.base import Traits
 from graphseq.models.counting.counting import CountingModel
 from graphseq.models.registry import register
@@ -78,6 +78,7 @@ class LightGCN(CountingModel):
         seed: int = 0,
     ) -> None:
         super().__init__(num_items)
+        whole("seed", seed, at_least=0)
         check_sizes(
             hidden_channels=hidden_channels,
             num_layers=num_layers,

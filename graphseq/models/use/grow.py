@@ -100,6 +100,10 @@ def grow(
     sessions = data.train if isinstance(data, Split) else data
     if not isinstance(sessions, Catalog):
         only_sessions("data", sessions)
+    by_members = getattr(model, "grown_by", None)  # of a model that is made of models
+    if by_members is not None:
+        made: SessionModel = by_members(lambda each: grow(each, data, initial=initial))
+        return made
     catalog = sessions if isinstance(sessions, Catalog) else sessions.catalog()
     grown_catalog = _union(model.catalog, catalog)
     grown = _rebuilt(model, grown_catalog)

@@ -140,6 +140,9 @@ def test_members_of_other_items_are_named():
         ({"weights": [1.0]}, "2 numbers of at least 0"),
         ({"weights": [1.0, -1.0]}, "2 numbers of at least 0"),
         ({"weights": [1.0, float("nan")]}, "2 numbers of at least 0"),
+        ({"weights": ["a", "b"]}, "2 numbers of at least 0"),
+        ({"weights": 1.0}, "2 numbers of at least 0"),
+        ({"members": [gs.models.Popularity(6)]}, "Popularity is a model, and a member is named"),
         ({"weights": [0.0, 0.0]}, "Not all weights can be 0"),
         ({"fusion": "votes"}, "fusion is"),
     ],
@@ -155,3 +158,49 @@ def test_validation_without_a_known_target_is_refused():
     unknown = ensemble.catalog.encode(gs.Sessions.from_lists([[0, "new"], [1, "other"]]))
     with pytest.raises(ValueError, match="no target that is known"):
         ensemble.learn_weights(unknown)
+
+
+@pytest.mark.parametrize("wrong", [["markov"], [gs.models.IALS], gs.models.Popularity(6), [None]])
+def test_what_is_no_model_is_not_joined(wrong):
+    with pytest.raises(TypeError, match="An ensemble joins a list of fitted models, got"):
+        Ensemble.from_models(wrong)
+
+
+def test_weights_are_learned_in_the_codes_of_the_ensemble():
+    train = gs.generate_sessions(400, 60, pattern=0.8, loops=0.0, seed=0)
+    part = gs.generate_sessions(60, 60, pattern=0.8, loops=0.0, seed=1)
+    ensemble = Ensemble(60, [{"model": "markov", "arguments": {"order": 2}}, "popularity"])
+    gs.fit(ensemble, train)
+    expected = list(ensemble.learn_weights(ensemble.catalog.encode(part)).weights)
+    own_codes = gs.Sessions.from_lists(part.to_lists())  # codes in the order of first clicks
+    assert own_codes.vocabulary != ensemble.catalog.items
+    assert ensemble.learn_weights(own_codes).weights == expected
+    with pytest.raises(ValueError, match="max_cases must be at least 1"):
+        ensemble.learn_weights(part, max_cases=0)
+    with pytest.raises(ValueError, match="got Split"):
+        ensemble.learn_weights(gs.session_split(train, test_fraction=0.1, seed=0))
+
+
+def test_an_ensemble_grows_by_its_members():
+    neural, counting = gs.models.GRU4Rec(6, 4), MODELS["markov"](6)
+    gs.fit(neural, log(), max_epochs=1)
+    gs.fit(counting, log())
+    for members in ([neural, counting], [counting, neural]):
+        ensemble = Ensemble.from_models(members, fusion="scores", weights=[0.25, 0.75])
+        more = gs.Sessions.from_lists([*log().to_lists(), [0, "new"]])
+        grown = gs.grow(ensemble, more)
+        alone = [gs.grow(member, more) for member in members]
+        joined = Ensemble.from_models(alone, fusion="scores", weights=[0.25, 0.75])
+        assert grown.num_items == 7
+        assert grown.weights == [0.25, 0.75]
+        assert grown.recommend([[0, 1]], k=7) == joined.recommend([[0, 1]], k=7)
+        assert ensemble.num_items == 6
+
+
+def test_an_ensemble_is_explained_as_any_model():
+    neural, counting = gs.models.GRU4Rec(6, 4), MODELS["markov"](6)
+    gs.fit(neural, log(), max_epochs=1)
+    gs.fit(counting, log())
+    ensemble = Ensemble.from_models([neural, counting])
+    clicks = gs.explain(ensemble, [0, 1, 2]).to_frame()
+    assert np.isfinite(clicks.select_dtypes("number")).all(axis=None)
