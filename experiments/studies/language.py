@@ -36,6 +36,7 @@ from experiments.studies.cold_items import (
 )
 from graphseq.evaluation.significance import mean_interval, paired_test
 from graphseq.models import SessionModel
+from graphseq.models.counting.counting import of_items
 from graphseq.serving import SentenceEncoder, TextRecommender
 
 DATASETS = ["ml-1m", "movielens-small", "ml-100k"]
@@ -114,10 +115,7 @@ class TextModel(SessionModel):
 
     def score(self, batch: Batch, items: Tensor | None = None) -> Tensor:
         clicks, ptr = batch.click_item.tolist(), batch.click_ptr.tolist()
-        scores = self.text.cosines([clicks[a:b] for a, b in pairwise(ptr)])
-        if items is None:
-            return scores
-        return scores[:, items] if items.dim() == 1 else scores.gather(1, items)
+        return of_items(self.text.cosines([clicks[a:b] for a, b in pairwise(ptr)]), items)
 
 
 def models(

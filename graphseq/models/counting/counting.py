@@ -270,6 +270,21 @@ class CountingModel(SessionModel):
         return f"{type(self).__name__}({self.num_items})"
 
 
+def of_items(scores: Tensor, items: Tensor | None) -> Tensor:
+    """Scores of candidates, from those of all items.
+
+    Args:
+        scores: [num_sessions, num_items].
+        items: ``None``: all items; else candidates, [C] or [num_sessions, C].
+
+    Returns:
+        [num_sessions, num_items] or [num_sessions, C].
+    """
+    if items is None:
+        return scores
+    return scores[:, items] if items.dim() == 1 else scores.gather(1, items)
+
+
 def searchsorted_exact(keys: Tensor, wanted: Tensor) -> tuple[Tensor, Tensor]:
     """The index of ``wanted`` in the sorted ``keys``, and whether it is in ``keys``."""
     if keys.numel() == 0:

@@ -16,7 +16,7 @@ from graphseq.data.logs.times import Duration, half_life_of
 from graphseq.data.sessions.catalog import Catalog
 from graphseq.data.sessions.sessions import Sessions
 from graphseq.models.base import Traits
-from graphseq.models.counting.counting import CountingModel
+from graphseq.models.counting.counting import CountingModel, of_items
 from graphseq.models.registry import register
 
 HOUR, HOURS = 3600.0, 24
@@ -159,9 +159,7 @@ class Trending(CountingModel):
             scores = self.of_hour[hour] + self.backoff * scores
         if self.category is not None:
             scores = scores * (self._shares(batch) + self.backoff)
-        if items is None:
-            return scores
-        return scores[:, items] if items.dim() == 1 else scores.gather(1, items)
+        return of_items(scores, items)
 
     def without_history(self) -> Tensor:
         """What is trending everywhere, float64 [num_items]."""

@@ -18,7 +18,7 @@ from graphseq.data.loading.loader import SessionGraphLoader
 from graphseq.data.sessions.catalog import Catalog
 from graphseq.data.sessions.sessions import Sessions, only_sessions
 from graphseq.models.base import SessionModel, Traits
-from graphseq.models.counting.counting import CountingModel
+from graphseq.models.counting.counting import CountingModel, of_items
 from graphseq.models.features.around import base_of
 from graphseq.models.registry import MODELS, register
 from graphseq.models.use.inference import inference
@@ -151,8 +151,13 @@ class Ensemble(CountingModel):
             if member.catalog is None:
                 member.attach(catalog, sessions)
 
-    def grown_by(self, grow: Callable[[SessionModel], SessionModel]) -> Self:
-        """The ensemble of its grown members, with the same weights: :func:`graphseq.grow`."""
+    def grown_by(self, grow: Callable[[SessionModel], SessionModel]) -> Self | None:
+        """The ensemble of its grown members, with the same weights, for :func:`graphseq.grow`.
+
+        ``None`` where all members are counted by :meth:`fit_counts`, as in any counting model.
+        """
+        if not self.joined:
+            return None
         grown = [grow(member) for member in self._models]
         made = type(self).from_models(grown, fusion=self.fusion, weights=self.weights)
         return made.train(self.training)
@@ -189,9 +194,7 @@ class Ensemble(CountingModel):
         parts = self._parts(batch)  # [num_members, num_sessions, num_items]
         weights = parts.new_tensor(self.weights)
         scores = torch.einsum("m,msj->sj", weights, parts)
-        if items is None:
-            return scores
-        return scores[:, items] if items.dim() == 1 else scores.gather(1, items)
+        return of_items(scores, items)
 
     def learn_weights(
         self,

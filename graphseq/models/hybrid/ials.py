@@ -11,15 +11,15 @@ from scipy.sparse import csr_matrix
 from torch import Tensor
 from torch_geometric.data import Batch
 
-from graphseq.arguments import check_sizes, whole
+from graphseq.arguments import check_sizes
 from graphseq.models.base import Traits
-from graphseq.models.counting.counting import CountingModel
+from graphseq.models.hybrid.factors import FactorModel
 from graphseq.models.registry import register
 from graphseq.random import stream
 
 
 @register("ials")
-class IALS(CountingModel):
+class IALS(FactorModel):
     r"""Implicit ALS (Hu, Koren & Volinsky, ICDM 2008): a session is a set of items, without order.
 
     The items' factors :math:`Y` and the factors of training sessions minimize
@@ -35,8 +35,7 @@ class IALS(CountingModel):
         x_s = (Y^\top Y + \alpha \sum_j n_{sj} y_j y_j^\top + \lambda I)^{-1}
             \sum_j (1 + \alpha n_{sj}) \, y_j, \qquad \hat y_{sj} = x_s^\top y_j
 
-    The sums run over the items of the session. Other models can use :attr:`factors` as initial
-    weights of an item table, or as a feature of the kind ``"vector"``.
+    The sums run over the items of the session.
 
     Args:
         num_items: Items of the catalog.
@@ -58,9 +57,6 @@ class IALS(CountingModel):
         side_features=False,
         best_for="long histories of tastes; the collaborative part of a hybrid",
     )
-    num_roundings = 1024
-
-    factors: Tensor
 
     def __init__(
         self,
@@ -72,15 +68,13 @@ class IALS(CountingModel):
         iterations: int = 15,
         seed: int = 0,
     ) -> None:
-        super().__init__(num_items)
-        whole("seed", seed, at_least=0)
-        check_sizes(hidden_channels=hidden_channels, iterations=iterations)
+        super().__init__(num_items, hidden_channels, seed)
+        check_sizes(iterations=iterations)
         for name, value in (("alpha", alpha), ("regularization", regularization)):
             if not 0 < value < float("inf"):
                 raise ValueError(f"{name} must be a finite number above 0, got {value}.")
         self.alpha = alpha
         self.regularization = regularization
-        self.set_buffer("factors", dtype=torch.double)  # y: [num_items, d]
 
     def count(
         self,
@@ -119,22 +113,6 @@ class IALS(CountingModel):
         model.fit(confidence, show_progress=False)
         self.set_buffer("factors", np.asarray(model.item_factors, dtype=np.float64))
 
-    def score(self, batch: Batch, items: Tensor | None = None) -> Tensor:
-        """Products of the folded-in session and the factors of items.
-
-        Args:
-            batch: Session graphs.
-            items: ``None``: all items; else candidates, [C] or [num_sessions, C].
-
-        Returns:
-            float64 [num_sessions, num_items] or [num_sessions, C].
-        """
-        self.popularity()  # raises if the model is not fitted
-        x = self.session_vectors(batch)  # [num_sessions, d]
-        if items is None or items.dim() == 1:
-            return x @ (self.factors if items is None else self.factors[items]).T
-        return torch.einsum("sd,scd->sc", x, self.factors[items])
-
     def session_vectors(self, batch: Batch) -> Tensor:
         """``x_s`` of every session, float64 [num_sessions, d]."""
         y = self.factors
@@ -149,7 +127,3 @@ class IALS(CountingModel):
         right = y.new_zeros(number, d)
         right.index_add_(0, batch.batch, (1 + self.alpha * times).unsqueeze(1) * node)
         return torch.linalg.solve(left, right)
-
-    def score_tolerance(self, scores: Tensor, rows: Tensor) -> Tensor:
-        """As for real numbers that may cancel: :meth:`SessionModel.score_tolerance`."""
-        return super(CountingModel, self).score_tolerance(scores, rows)

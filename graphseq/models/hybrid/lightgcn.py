@@ -10,16 +10,16 @@ from torch_geometric.data import Batch
 from torch_geometric.nn import LightGCN as PyGLightGCN
 from torch_geometric.utils import to_torch_csr_tensor
 
-from graphseq.arguments import check_not_negative, check_sizes, whole
+from graphseq.arguments import check_not_negative, check_sizes
 from graphseq.models.base import Traits
-from graphseq.models.counting.counting import CountingModel
+from graphseq.models.hybrid.factors import FactorModel
 from graphseq.models.registry import register
 from graphseq.nn.chance import OwnDraws
 from graphseq.random import torch_stream
 
 
 @register("lightgcn")
-class LightGCN(CountingModel):
+class LightGCN(FactorModel):
     r"""LightGCN (He et al., SIGIR 2020): a session is a set of items, without order.
 
     Embeddings of training sessions and items are propagated over the graph of who clicked what,
@@ -35,9 +35,6 @@ class LightGCN(CountingModel):
     .. math::
         x_s = \sum_{j \in s} \frac{1}{\sqrt{d_s d_j}} \sum_{k=0}^{K-1} e_j^{(k)}, \qquad
         \hat y_{sj} = x_s^\top y_j
-
-    Other models can use :attr:`factors` as initial weights of an item table, or as a feature of the
-    kind ``"vector"``.
 
     Args:
         num_items: Items of the catalog.
@@ -60,9 +57,6 @@ class LightGCN(CountingModel):
         side_features=False,
         best_for="long histories of tastes; the collaborative part of a hybrid",
     )
-    num_roundings = 1024
-
-    factors: Tensor
     passed_on: Tensor
 
     def __init__(
@@ -77,10 +71,8 @@ class LightGCN(CountingModel):
         regularization: float = 1e-4,
         seed: int = 0,
     ) -> None:
-        super().__init__(num_items)
-        whole("seed", seed, at_least=0)
+        super().__init__(num_items, hidden_channels, seed)
         check_sizes(
-            hidden_channels=hidden_channels,
             num_layers=num_layers,
             epochs=epochs,
             batch_size=batch_size,
@@ -88,7 +80,6 @@ class LightGCN(CountingModel):
         if not 0 < learning_rate < float("inf"):
             raise ValueError(f"learning_rate must be a finite number above 0, got {learning_rate}.")
         check_not_negative(regularization=regularization)
-        self.set_buffer("factors", dtype=torch.double)  # y: [num_items, d]
         self.set_buffer("passed_on", dtype=torch.double)  # of x: [num_items, d]
 
     def count(
@@ -153,22 +144,6 @@ class LightGCN(CountingModel):
             passed_on = passed_on * degree.clamp(min=1).rsqrt().unsqueeze(1)
         return y[num_sessions:], passed_on[num_sessions:]
 
-    def score(self, batch: Batch, items: Tensor | None = None) -> Tensor:
-        """Products of the folded-in session and the factors of items.
-
-        Args:
-            batch: Session graphs.
-            items: ``None``: all items; else candidates, [C] or [num_sessions, C].
-
-        Returns:
-            float64 [num_sessions, num_items] or [num_sessions, C].
-        """
-        self.popularity()  # raises if the model is not fitted
-        x = self.session_vectors(batch)  # [num_sessions, d]
-        if items is None or items.dim() == 1:
-            return x @ (self.factors if items is None else self.factors[items]).T
-        return torch.einsum("sd,scd->sc", x, self.factors[items])
-
     def session_vectors(self, batch: Batch) -> Tensor:
         """``x_s`` of every session, float64 [num_sessions, d]."""
         number = int(batch.num_graphs)
@@ -176,7 +151,3 @@ class LightGCN(CountingModel):
         sums.index_add_(0, batch.batch, self.passed_on[batch.x])
         degree = torch.bincount(batch.batch, minlength=number).clamp(min=1)
         return sums / degree.sqrt().unsqueeze(1)
-
-    def score_tolerance(self, scores: Tensor, rows: Tensor) -> Tensor:
-        """As for real numbers that may cancel: :meth:`SessionModel.score_tolerance`."""
-        return super(CountingModel, self).score_tolerance(scores, rows)

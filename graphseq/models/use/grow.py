@@ -102,8 +102,9 @@ def grow(
         only_sessions("data", sessions)
     by_members = getattr(model, "grown_by", None)  # of a model that is made of models
     if by_members is not None:
-        made: SessionModel = by_members(lambda each: grow(each, data, initial=initial))
-        return made
+        made: SessionModel | None = by_members(lambda each: grow(each, data, initial=initial))
+        if made is not None:
+            return made
     catalog = sessions if isinstance(sessions, Catalog) else sessions.catalog()
     grown_catalog = _union(model.catalog, catalog)
     grown = _rebuilt(model, grown_catalog)

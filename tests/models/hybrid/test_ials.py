@@ -66,3 +66,11 @@ def test_missing_package_is_named(monkeypatch):
 def test_bad_arguments_are_named(name):
     with pytest.raises(ValueError, match=name):
         IALS(6, **{name: 0})
+
+
+@pytest.mark.parametrize("family", [gs.models.IALS, gs.models.LightGCN])
+def test_seeds_and_widths_out_of_range_are_named_when_it_is_built(family):
+    with pytest.raises(ValueError, match="seed must be at least 0, got -1"):
+        family(6, seed=-1)
+    with pytest.raises(ValueError, match="hidden_channels must be at least 1"):
+        family(6, 0)
