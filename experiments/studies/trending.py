@@ -17,7 +17,7 @@ from experiments.studies.cold_items import per_cent
 from graphseq.evaluation.significance import mean_interval, paired_test
 
 METRICS = ("hr@20", "mrr@20")
-HALF_LIVES = ("12H", "1D", "7D", "30D")
+HALF_LIVES = ("12h", "1D", "7D", "30D")
 
 
 def main(argv: list[str] | None = None) -> None:

@@ -1,12 +1,22 @@
 """Studies of new items and of exploration: what they hold out, and what they write."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 import pytest
 
 import graphseq as gs
-from experiments.studies import causal, cold_items, contrastive, exploration
+from experiments.studies import (
+    causal,
+    cold_items,
+    contrastive,
+    exploration,
+    knowledge_graph,
+    language,
+    trending,
+)
 
 
 def test_new_items_by_time_are_those_whose_first_click_is_latest():
@@ -82,3 +92,75 @@ def test_evenly_shown_targets_are_of_all_items_and_histories_of_the_log():
     assert clicks.max() < 4 * clicks.mean()
     of_log = np.bincount(logged.items[logged.ptr[1:] - 1], minlength=200)
     assert of_log.max() > 6 * of_log.mean()
+
+
+@pytest.fixture
+def films(monkeypatch):
+    """Histories of films with titles, years and genres, as every data set's."""
+    log = gs.generate_sessions(60, 40, seed=0)
+    table = pd.DataFrame(
+        {
+            "title": [f"{'red' if n % 2 else 'blue'} film {n}" for n in range(log.num_items)],
+            "year": [1950.0 + n for n in range(log.num_items)],
+            "genres": ["Drama|War" if n % 3 else "Comedy" for n in range(log.num_items)],
+        }
+    )
+    log = replace(log, item_features=table)
+    monkeypatch.setattr(gs, "load_dataset", lambda *_, **__: log)
+    return log
+
+
+def rows_of(folder):
+    return json.loads((folder / "results.json").read_text())["rows"]
+
+
+def test_new_items_by_year_are_those_that_came_out_last(films):
+    new = cold_items.new_items(films, "year", 0.25, seed=0)
+    clicked = np.unique(films.items)
+    assert new.tolist() == clicked[-round(0.25 * len(clicked)) :].tolist()
+
+
+def test_targets_of_neither_kind_are_no_cases_and_seen_items_leave_the_list(films):
+    known, whole = cold_items.without(films, np.arange(30))
+    model = gs.models.Popularity(known.num_items)
+    gs.fit(model, known)
+    grown = gs.grow(model, whole)
+    ids = films.vocabulary.ids
+    test = gs.Sessions.from_lists([[ids[35], ids[0]], [ids[0], ids[1]], [ids[35], "no film"]])
+    run = cold_items.measured(grown, test)
+    assert run.cold.tolist() == [True, True, False]
+    assert run.known.tolist() == [False, False, False]
+    assert run.among_new == pytest.approx([20 / 30, 20 / 30])  # all new items are equal
+    assert run.chance == pytest.approx(20 / 30)
+    unseen = cold_items.measured(grown, test, exclude_seen=True)
+    assert unseen.among_new == pytest.approx([20 / 30, 20 / 29])
+    assert unseen.report.exclude_seen
+
+
+def test_language_sets_titles_beside_clicks_and_tells_of_both_kinds(films, tmp_path):
+    language.main(["--epochs", "1", "--seeds", "0", "--targets", "1", "--out", str(tmp_path)])
+    rows = {row["model"]: row for row in rows_of(tmp_path)}
+    assert list(rows)[:3] == ["popularity", "markov", "nearest titles, word vectors"]
+    assert rows["SASRec"]["known: beyond SASRec"] == "-"
+    assert rows["nearest titles, word vectors"]["new: beyond nearest titles"] == "-"
+    assert len({row["cases of new, known"] for row in rows.values()}) == 1
+
+
+def test_trending_is_held_against_popularity(films, tmp_path):
+    trending.main(
+        ["--test-days", "0.2", "--hourly", "--category", "genres", "--out", str(tmp_path)]
+    )
+    rows = {row["model"]: row for row in rows_of(tmp_path)}
+    assert rows["popularity"]["hr@20 beyond popularity"] == "-"
+    assert {"by the hour, 7D", "by genres, 7D", "fades by half in 1D"} < set(rows)
+
+
+def test_knowledge_graph_is_held_against_attributes_and_factors(films, tmp_path):
+    knowledge_graph.main(
+        ["--dataset", "ml-1m", "--epochs", "1", "--seeds", "0", "--out", str(tmp_path)]
+    )
+    rows = {row["model"]: row for row in rows_of(tmp_path)}
+    assert rows["attributes"]["unseen hr@20, beyond"] == "-"
+    assert rows["R-GCN"]["unseen hr@20, beyond"].startswith("attributes: ")
+    assert rows["iALS + R-GCN refining factors"]["unseen hr@20, beyond"].startswith("iALS: ")
+    assert all("," in row["weights"] for name, row in rows.items() if "+" in name)
