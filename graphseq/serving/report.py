@@ -130,9 +130,11 @@ def serving_report(
 
 
 def _wanted(indexes: Any) -> dict[str, Index | Mapping[str, Any]]:
-    if isinstance(indexes, Mapping):
+    if isinstance(indexes, Mapping) and indexes:
         return dict(indexes)
     names = [indexes] if isinstance(indexes, str) else list(indexes)
+    if not names:
+        raise ValueError("A report needs an index: name some of gs.serving.INDEXES.")
     return {name: {"kind": name} for name in names}
 
 

@@ -67,7 +67,8 @@ def ruled(rules: Rules, vocabulary: Vocabulary, asked: Asked, found: Candidates)
     """What rules keep of the candidates, in their order.
 
     Raises:
-        ValueError: If rules return an unknown item or session, or a frame without these columns.
+        ValueError: If rules return an unknown item or session, an item twice, or a frame without
+            these columns.
     """
     session, place = np.nonzero(found.items >= 0)
     frame = pd.DataFrame(
@@ -85,6 +86,8 @@ def ruled(rules: Rules, vocabulary: Vocabulary, asked: Asked, found: Candidates)
     numbers = kept["session"].to_numpy(dtype=np.int64)
     if (codes < 0).any() or ((numbers < 0) | (numbers >= asked.queries.size)).any():
         raise ValueError("rules returned an item or a session that was not among the candidates.")
+    if len(np.unique(numbers * len(vocabulary) + codes)) < len(codes):
+        raise ValueError("rules returned an item of a session twice: keep each once.")
     order = np.argsort(numbers, kind="stable")
     scores = kept["score"].to_numpy(dtype=np.float64)[order]
     return Candidates.of_pairs(numbers[order], codes[order], scores, asked.queries.size)

@@ -182,6 +182,14 @@ def test_item_that_is_here_already_or_not_here_is_refused(index: Index) -> None:
     assert len(index) == NUM_ITEMS
 
 
+@pytest.mark.parametrize(("code", "said"), [(-1, "-1"), (1.5, "1.5"), (True, "True")])
+def test_item_that_is_no_code_is_refused(index: Index, code: Any, said: str) -> None:
+    row = np.ones((1, index.width), dtype=np.float32)
+    for change in (lambda: index.add([code], row), lambda: index.remove([code])):
+        with pytest.raises(ValueError, match=f"whole numbers of at least 0, got {said}"):
+            change()
+
+
 def test_index_of_another_model_version_is_refused_with_both_named(
     index: Index, world: Any, tmp_path: Path
 ) -> None:

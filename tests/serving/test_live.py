@@ -62,6 +62,29 @@ def test_clicks_with_times_and_events_make_one_record_in_any_order(
         assert decoded == record
 
 
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"item": None}, "A click needs an item, got None"),
+        ({"item": float("nan")}, "A click needs an item, got nan"),
+        ({"item": ["a"]}, r"text or numbers, got \['a'\]"),
+        ({"item": "a", "time": float("nan")}, "seconds since 1970, or None for now, got nan"),
+        ({"item": "a", "time": float("inf")}, "or None for now, got inf"),
+        ({"item": "a", "time": "now"}, "or None for now, got 'now'"),
+        ({"item": "a", "time": True}, "or None for now, got True"),
+        ({"item": "a", "event": 5}, "The event of a click is text, got 5"),
+        ({"item": "a", "event": None}, "The event of a click is text, got None"),
+    ],
+)
+def test_click_that_no_order_has_a_place_for_is_refused(
+    fields: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        Click(**fields)
+    with pytest.raises(ValueError, match="exclude is a list of item ids, got 'a'"):
+        Request("s", exclude="a")
+
+
 def test_clicks_without_times_stay_in_the_order_of_arrival() -> None:
     record = Record()
     for item, now in (("a", 5.0), ("b", 4.0), ("c", 6.0)):
@@ -332,7 +355,7 @@ def test_unknown_items_and_sessions_are_answered_and_said(world: Any) -> None:
     assert reply.fallback
     assert reply.items == [(item, pytest.approx(score)) for item, score in popular]
     assert reply.num_clicks == 0
-    for item in ("no such item", 17, 1.5, None):
+    for item in ("no such item", 17, 1.5, -(2**70)):
         reply = live.click("s", item, k=4)
         assert reply.fallback
     assert (reply.num_clicks, reply.unknown) == (4, 4)

@@ -191,6 +191,7 @@ def test_rules_that_return_something_else_are_refused(world: Any) -> None:
         (lambda frame: frame[["item"]], r"lacks \['session', 'score'\]"),
         (lambda frame: frame.assign(item="i9999"), "an item or a session that was not"),
         (lambda frame: frame.assign(session=5), "an item or a session that was not"),
+        (lambda frame: frame.iloc[[0, 1, 0]], "an item of a session twice"),
     ):
         with pytest.raises(ValueError, match=message):
             Recommender(world.neural, rules=rules).recommend(session, 3)

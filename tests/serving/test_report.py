@@ -74,6 +74,12 @@ def test_index_of_another_version_is_refused(world: Any, trained: GRU4Rec) -> No
         serving_report(trained, world.sessions, {"old": ExactIndex(ItemVectors.of(other))})
 
 
+@pytest.mark.parametrize("none", [[], {}])
+def test_report_of_no_index_is_refused(world: Any, trained: GRU4Rec, none: Any) -> None:
+    with pytest.raises(ValueError, match="A report needs an index"):
+        serving_report(trained, world.sessions, none)
+
+
 def test_plot_draws_a_bar_per_index_and_figure(
     world: Any, trained: GRU4Rec, tmp_path: Path
 ) -> None:

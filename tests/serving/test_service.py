@@ -140,6 +140,7 @@ def test_why_says_what_an_item_loses_without_each_click_and_transition(
         ("POST", "/sessions/s/clicks", {"json": {}}, 400, "either item or clicks"),
         ("POST", "/sessions/s/clicks", {"json": {"item": "a", "clicks": []}}, 400, "either"),
         ("POST", "/sessions/s/clicks", {"json": {"item": 1.5}}, 400, "item"),
+        ("POST", "/sessions/s/clicks", {"json": {"item": "x" * 401}}, 400, "length <= 400"),
         ("POST", "/sessions/s/clicks", {"json": {"item": "a", "colour": 1}}, 400, "colour"),
         ("POST", "/sessions/s/clicks", {"json": {"item": "a", "k": 51}}, 400, "at most 50, got 51"),
         ("POST", "/sessions/s/clicks", {"json": {"item": "a", "k": -1}}, 400, ">= 0"),

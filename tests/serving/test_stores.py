@@ -255,6 +255,22 @@ def test_redis_that_is_gone_is_said_and_used_again_when_it_is_back() -> None:
     server.stop()
 
 
+@pytest.mark.parametrize(
+    "url", ["redis://:secret@localhost:1/0", "redis://me:secret@localhost:1/0?password=secret"]
+)
+def test_password_of_a_store_stays_out_of_what_is_said(url: str) -> None:
+    with pytest.raises(StoreUnavailable) as caught:
+        open_named(url).get(["a"])
+    assert "Redis at redis://localhost:1/0 does not answer" in str(caught.value)
+    assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize("where", ["", None, 5, "http://localhost", "Redis://localhost"])
+def test_name_that_is_no_store_is_refused(where: Any) -> None:
+    with pytest.raises(ValueError, match=r"redis://"):
+        open_named(where)
+
+
 @pytest.mark.parametrize(("kind", "module"), [("folder", "lmdb"), ("redis://h", "redis")])
 def test_missing_library_of_a_store_names_the_command(
     kind: str, module: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

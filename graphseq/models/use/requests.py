@@ -197,5 +197,8 @@ def _sessions_of_log(model: SessionModel, log: Any, named: dict[str, str]) -> Se
 
 
 def _warn(what: str, count: int, first: list[Any]) -> None:
+    if not first:  # sessions that were encoded elsewhere no longer have their unknown ids
+        logger.warning("recommend skipped %d %s.", count, what)
+        return
     named = ", ".join(map(repr, first)) + (", ..." if count > len(first) else "")
     logger.warning("recommend skipped %d %s: %s", count, what, named)

@@ -173,7 +173,7 @@ class Index(ABC):
         Raises:
             ValueError: If an item is here already, or the vectors do not fit.
         """
-        codes, rows = np.asarray(items, dtype=np.int64), float_rows(vectors, "vectors to add")
+        codes, rows = _codes(items), float_rows(vectors, "vectors to add")
         self._check_width(rows, "vectors to add")
         if codes.shape != rows.shape[:1]:
             raise ValueError(
@@ -198,7 +198,7 @@ class Index(ABC):
         Raises:
             ValueError: If one is not here.
         """
-        codes = np.unique(np.asarray(items, dtype=np.int64))
+        codes = np.unique(_codes(items))
         with self._lock.writing():
             absent = codes[~np.isin(codes, self._items[self._alive])]
             if len(absent):
@@ -291,6 +291,23 @@ class Index(ABC):
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({len(self)} items, width={self.width})"
+
+
+def _codes(items: ArrayLike) -> Codes:
+    """Codes of items, int64.
+
+    Raises:
+        ValueError: If they are not whole numbers of at least 0; -1 stands for no item.
+    """
+    codes = np.asarray(items)
+    if codes.size == 0:
+        return codes.astype(np.int64)
+    if codes.dtype.kind not in "iu" or codes.min() < 0:
+        wrong = codes.ravel()[:1] if codes.dtype.kind not in "iu" else codes[codes < 0]
+        raise ValueError(
+            f"Items of an index are codes, whole numbers of at least 0, got {wrong.tolist()[0]!r}."
+        )
+    return codes.astype(np.int64)
 
 
 def open_index(folder: str | PathLike[str], *, expected: str | None = None) -> Folder:

@@ -35,11 +35,28 @@ class Click:
         item: The item's id.
         time: Seconds since 1970; ``None``: now, after all clicks that are here.
         event: Id of the click, which counts once per id; empty: it always counts.
+
+    Raises:
+        ValueError: If the item is missing or neither text nor a number, the time is not a finite
+            number, or the event is not text.
     """
 
     item: Any
     time: float | None = None
     event: str = ""
+
+    def __post_init__(self) -> None:
+        if self.item is None or self.item != self.item:  # NaN
+            raise ValueError(f"A click needs an item, got {self.item!r}.")
+        plain_id(self.item)
+        number = isinstance(self.time, (int, float, np.number)) and not isinstance(self.time, bool)
+        if self.time is not None and not (number and np.isfinite(self.time)):
+            raise ValueError(
+                "The time of a click is seconds since 1970, or None for now, "
+                f"got {self.time!r:.60}."
+            )
+        if not isinstance(self.event, str):
+            raise ValueError(f"The event of a click is text, got {self.event!r:.60}.")
 
 
 @dataclass

@@ -51,6 +51,12 @@ class Request:
     exclude_seen: bool = False
     exclude: Sequence[Any] = ()
 
+    def __post_init__(self) -> None:
+        if isinstance(self.exclude, (str, bytes)):
+            raise ValueError(
+                f"exclude is a list of item ids, got {self.exclude!r:.60}: put it into [...]."
+            )
+
 
 @dataclass(frozen=True)
 class Reply:

@@ -8,8 +8,8 @@ from msgspec import Meta, Struct
 
 from graphseq.serving.live import Reply
 
-Id = str | int
-"""Id of an item or a user in JSON."""
+Id = Annotated[str, Meta(max_length=400)] | int
+"""Id of an item or a user in JSON; longer ones would fill the store."""
 
 MOST_CLICKS = 100
 MOST_EXCLUDED = 1_000

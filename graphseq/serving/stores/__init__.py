@@ -9,6 +9,8 @@ from graphseq.serving.stores.redis_store import RedisStore
 
 __all__ = ["LMDBStore", "MemoryStore", "RedisStore", "Store", "StoreUnavailable", "open_store"]
 
+REDIS = ("redis://", "rediss://", "unix://")
+
 
 def open_store(where: str, *, seconds: float = 1_800.0, max_sessions: int = 1_000_000) -> Store:
     """Opens the store with this name.
@@ -22,8 +24,14 @@ def open_store(where: str, *, seconds: float = 1_800.0, max_sessions: int = 1_00
     Raises:
         ValueError: If a library is missing, or the store cannot be opened.
     """
+    if not isinstance(where, str) or not where:
+        raise ValueError(
+            f"A store is 'memory', a folder for LMDB or redis://..., as text, got {where!r}."
+        )
+    if "://" in where and not where.startswith(REDIS):
+        raise ValueError(f"The address of a store begins with redis://, got {where!r}.")
     if where == "memory":
         return MemoryStore(seconds=seconds, max_sessions=max_sessions)
-    if where.startswith(("redis://", "rediss://", "unix://")):
+    if where.startswith(REDIS):
         return RedisStore(where, seconds=seconds, max_sessions=max_sessions)
     return LMDBStore(where, seconds=seconds, max_sessions=max_sessions)

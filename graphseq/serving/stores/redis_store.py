@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
+from urllib.parse import urlsplit
 
 from graphseq.serving.extras import need
 from graphseq.serving.stores.base import Change, Store, StoreUnavailable, key_of
@@ -63,7 +64,7 @@ class RedisStore(Store):
     ) -> None:
         super().__init__(seconds=seconds, max_sessions=max_sessions)
         self._redis: Any = need("redis", "RedisStore")
-        self.url, self._clock, self._evicted = url, clock, 0
+        self.url, self._clock, self._evicted = _shown(url), clock, 0
         self._value, self._state = f"{prefix}:v:".encode(), f"{prefix}:s:".encode()
         self._times = f"{prefix}:times".encode()
         self._server = self._redis.Redis.from_url(
@@ -153,7 +154,8 @@ class RedisStore(Store):
         try:
             yield
         except (self._redis.RedisError, OSError) as error:
-            raise StoreUnavailable(f"Redis at {self.url} does not answer: {error}.") from error
+            reason = str(error).rstrip(".")
+            raise StoreUnavailable(f"Redis at {self.url} does not answer: {reason}.") from error
 
     @property
     def evicted(self) -> int:
@@ -165,3 +167,9 @@ class RedisStore(Store):
 
     def close(self) -> None:
         self._server.close()
+
+
+def _shown(url: str) -> str:
+    """An address without its user, password and options, which answers must not tell."""
+    parts = urlsplit(url)
+    return parts._replace(netloc=parts.netloc.rpartition("@")[2], query="").geturl()

@@ -89,6 +89,17 @@ def test_recommend_frame_with_times_is_read_in_their_order(markov: MarkovChain) 
     assert recommend(markov, frame) == recommend(markov, [["a", "b"]])
 
 
+def test_clicks_that_lost_their_ids_are_counted_without_naming_any(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    train = Sessions.from_lists([["a", "b"], ["b", "a"]])
+    model = Popularity(2).fit_counts(train)
+    model.attach(train.catalog())
+    coded = Sessions.from_lists([["a", "x"], ["b"]]).with_vocabulary(train.vocabulary)
+    recommend(model, coded, k=1)
+    assert caplog.messages == ["recommend skipped 1 clicks on unknown items in sessions."]
+
+
 def test_recommend_unknown_items_are_skipped_and_named(
     markov: MarkovChain, caplog: pytest.LogCaptureFixture
 ) -> None:
