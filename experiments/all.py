@@ -1,6 +1,6 @@
-"""Runs every study: --quick, to see in minutes that all run, or --full, which says its cost first.
+"""Runs every study: --quick checks in minutes that all run; --full prints its cost first.
 
-A study that is finished is not run again with --resume; one that was stopped goes on.
+With --resume, a finished study is not run again, and a stopped one continues.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--root", help="folder of the data sets (default: $GRAPHSEQ_DATA)")
     parser.add_argument("--seeds", nargs="+", default=["0", "1"])
     parser.add_argument("--out", type=Path, default=Path("runs"))
-    parser.add_argument("--resume", action="store_true", help="go on from what --out holds")
+    parser.add_argument("--resume", action="store_true", help="continue from what --out holds")
     options = parser.parse_args(argv)
     names = options.only or list(STUDIES)
     if options.full:

@@ -1,6 +1,6 @@
 """Training and ranking against RecBole 1.2.1, on the same sessions in the same run.
 
-RecBole is a peer that is run in an environment of its own, never a part of this project. Set it up
+RecBole is a peer that is run in a separate environment, never a part of this project. Set it up
 once (torch first, so that nothing picks another build of it), then name its Python::
 
     python -m venv ../recbole
@@ -8,7 +8,7 @@ once (torch first, so that nothing picks another build of it), then name its Pyt
     ../recbole/bin/pip install recbole==1.2.1 "setuptools<80" "numpy<2" "pandas<2.3" "scipy<1.14"
     python -m experiments.benchmarks.against_recbole --recbole-python ../recbole/bin/python
 
-Each side is a process of its own with the same number of threads; they take turns, one waiting
+Each side is a separate process with the same number of threads; they take turns, one waiting
 while the other works, and a ratio is that of one turn. Same width, window, layers and heads; a
 batch is 512 samples. What is compared is predicted items a second. RecBole makes one sample of
 every prefix and so predicts one item a sample (BERT4Rec: its masked positions), by cross-entropy

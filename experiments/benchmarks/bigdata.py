@@ -5,7 +5,7 @@ by popularity ``(rank + 10) ** -0.9``, a Parquet file a day in order of time, so
 midnight lie in two files. It lies in ``--work`` and is deleted at the end.
 
 Conversion on disk, that in memory of the first ``--in-memory`` clicks, the first batch and batches
-after it run in processes of their own, one after the other. ``peak_mb`` is their anonymous memory
+after it run in separate processes, one after the other. ``peak_mb`` is their anonymous memory
 (``RssAnon`` of Linux, looked at every 10 ms), imports included; pages of memory-mapped files, which
 the system may take back at any time, come on top in ``peak_with_pages_mb``. ``meanwhile_gb`` is the
 most that lay in the hidden folder in which sessions are built, the result included. ``cold``: the

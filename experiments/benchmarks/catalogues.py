@@ -88,7 +88,7 @@ def peak_bytes(loss: str, num_items: int, options: argparse.Namespace, channels:
 
 
 def apart(function: Callable[..., Any], *arguments: Any) -> Any:
-    """What the function returns in a process of its own."""
+    """What the function returns in a separate process."""
     with multiprocessing.get_context("spawn").Pool(1) as pool:
         return pool.apply(function, arguments)
 

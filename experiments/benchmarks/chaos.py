@@ -33,7 +33,7 @@ ITEMS = 2_000
 
 
 class Clients:
-    """Threads that click sessions of their own until they are told to stop.
+    """Threads that click their own sessions until they are told to stop.
 
     Args:
         address: The service.
@@ -134,7 +134,7 @@ def redis_server(folder: Path, port: int) -> Iterator[subprocess.Popen[bytes]]:
 
 
 def serve(folder: Path, port: int, *more: str) -> Any:
-    """The service of a folder in a process of its own."""
+    """The service of a folder in a separate process."""
     return started(["graphseq", "serve", str(folder), "--port", str(port), *more], port)
 
 

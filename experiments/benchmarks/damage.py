@@ -443,7 +443,7 @@ def judge(error: ValueError, root: Path) -> str:
 
 
 class Trial:
-    """One kind in a folder of its own, damaged and mended again and again.
+    """One kind in a separate folder, damaged and mended again and again.
 
     Args:
         kind: A name of :data:`KINDS`.

@@ -13,7 +13,7 @@ A ranker of pairs (``samples = "pairs"``) is trained as it is meant to be, on fo
 target (``pairs``); ranking all items is not its work, and is measured all the same.
 
 ``--memory`` measures instead the peak of resident memory of training with 1,000,000 items, each
-family in a process of its own.
+family in a separate process.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ class Counted:
 
 @contextmanager
 def counting(model: SessionModel) -> Iterator[Counted]:
-    """Counts what ``fit`` does within the block, without a training loop of its own."""
+    """Counts what ``fit`` does within the block, without its own training loop."""
     counted = Counted()
     build, vectors = gs.SessionGraphDataset.batch, model.training_rows
     by_table = model.scores_by_table
@@ -109,7 +109,7 @@ def build_model(
 
 
 def losses_of(family: type[SessionModel], wanted: list[str]) -> list[str]:
-    """The losses it is measured with; a ranker of pairs has one of its own."""
+    """The losses it is measured with; a ranker of pairs has its own."""
     if family.samples == "pairs":
         return ["pairs"]
     return wanted

@@ -65,7 +65,7 @@ def trained(split: gs.Split) -> gs.models.SessionModel:
 def grown(model: gs.models.SessionModel, num_items: int, seed: int = 0) -> gs.models.SessionModel:
     """The same model with further items, up to ``num_items``, where trained ones lie.
 
-    The rows of the trained items come first and keep their ids; the others have ids of their own.
+    The rows of the trained items come first and keep their ids; the others have separate ids.
     """
     rng = np.random.default_rng(seed)
     known, more = model.num_items, num_items - model.num_items

@@ -1,6 +1,6 @@
 """Trainings that are killed at random times and go on, against the same ones left alone.
 
-Each training is a process of its own that writes a checkpoint every few steps. One is left alone;
+Each training is a separate process that writes a checkpoint every few steps. One is left alone;
 the other is killed by SIGKILL some seconds after its first checkpoint, several times, goes on each
 time with ``resume=True``, and ends. Then weights, optimizer, averages, history and log are compared
 bit by bit, apart from times. ``share`` is the part of the whole training that checkpoints took.

@@ -1,7 +1,7 @@
 """Memory and seconds of the kNN families where histories are long: MovieLens 1M, and one user of
 4,000 items.
 
-Each case is a process of its own on one thread: peak resident memory in all and before the model
+Each case is a separate process on one thread: peak resident memory in all and before the model
 was asked, seconds of the call, and the rank of the targets, which must not change. ``--before``
 names a checkout of an earlier commit, whose code is measured in the same way. Rows that the file
 in ``--out`` has already, of the same case and commit, are kept.
@@ -76,7 +76,7 @@ def measure(case: str, root: str | None) -> dict[str, Any]:
 
 
 def measured(case: str, root: str | None, checkout: Path) -> dict[str, Any]:
-    """One row by the code of a checkout, in a process of its own."""
+    """One row by the code of a checkout, in a separate process."""
     command = [sys.executable, __file__, "--case", case]
     if root is not None:
         command += ["--root", str(Path(root).resolve())]

@@ -1,7 +1,7 @@
 """Load over HTTP on loopback: requests at fixed times, whatever the server does.
 
 Latency counts from the moment at which a request was to be sent, so that a server that stalls is
-not spared the requests that wait for it. Every server runs in a process of its own, the generator
+not spared the requests that wait for it. Every server runs in a separate process, the generator
 in this one: its share of a core is in the rows, and so is the time of the server's processor.
 Beside the service stand plain frameworks that answer nothing, and the dense SR-GNN without batches
 or state. Models have random weights, which costs what trained ones cost. ``--million`` names a
@@ -184,7 +184,7 @@ async def _answer(reader: asyncio.StreamReader) -> int:
 
 @contextmanager
 def started(command: Sequence[str], port: int, **variables: str) -> Iterator[int]:
-    """A server in a process of its own, from the moment at which it answers; its process id."""
+    """A server in a separate process, from the moment at which it answers; its process id."""
     here = os.pathsep.join([os.getcwd(), *filter(None, [os.environ.get("PYTHONPATH")])])
     run = subprocess.Popen(
         [sys.executable, "-m", *command],

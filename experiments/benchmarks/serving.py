@@ -1,7 +1,7 @@
 """Serving: what indexes cost and save, a click in process, and the service under load.
 
 Models have random weights, which costs what trained ones cost; quality is measured by
-``gs.serving.serving_report`` on trained ones. The service runs in a process of its own on
+``gs.serving.serving_report`` on trained ones. The service runs in a separate process on
 loopback, the generator of load in this one; its share of a core is in the rows. A service that
 answers nothing but ``/health`` stands beside it.
 """

@@ -1,6 +1,6 @@
 """CPU seconds to quality, of RecBole's SR-GNN and RecTools' SASRec beside ours, on the same parts.
 
-Each peer is run in an environment of its own, never a part of this project. Set them up once (torch
+Each peer is run in a separate environment, never a part of this project. Set them up once (torch
 first, so that nothing picks another build of it), then name their Pythons::
 
     python -m venv ../recbole && ../recbole/bin/pip install torch==2.13.0

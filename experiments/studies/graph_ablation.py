@@ -49,8 +49,8 @@ class AblatedSRGNN(gs.models.SRGNN):
         hidden_channels: Width of states.
         num_layers: Steps of propagation; 0: none, and no graph is read.
         edges: ``"as they are"``; ``"shuffled"``: the ends of a session's transitions are permuted
-            among them, the same way whenever this session is read; ``"without direction"``: every
-            transition goes both ways.
+            among them, in the same way whenever this session is read. ``"without direction"``:
+            every transition goes both ways.
         edge_weight, half_life, half_life_unit, readout, hybrid, normalize, dropout: As of SR-GNN.
     """
 
@@ -101,7 +101,7 @@ class AblatedSRGNN(gs.models.SRGNN):
 
 
 def shuffled(edge_index: Tensor, x: Tensor, session: Tensor) -> Tensor:
-    """The transitions with their ends permuted among those of the same session.
+    """The transitions, with their ends permuted within each session.
 
     How often each item is left and reached stays. The order is a hash of the transition's items,
     so that a session is shuffled the same way in every batch.
@@ -191,7 +191,7 @@ def plan(options: argparse.Namespace) -> study.Plan:
 def kinds_of_cases(split: gs.Split, report: Report) -> dict[str, np.ndarray]:
     """Name of a stratum -> which cases are in it, bool [num_cases].
 
-    ``loop``: the clicks so far return to an item, so that the graph is no path.
+    ``loop``: the clicks so far return to an item, so that the graph is not a path.
     """
     test = split.test
     session, position = (report.ranks[name].to_numpy() for name in ("session", "position"))

@@ -43,7 +43,7 @@ class Plan:
     Args:
         split: The data, bounded.
         lines: Line -> model and settings, as ``gs.compare`` reads them.
-        facts: Line -> what tells it from the others, for tables and pictures.
+        facts: Line -> how it differs from the others, for tables and pictures.
         pairs: The tests: line and the line that it is held against.
         exclude_seen: Whether items of the history leave the ranking.
         ks: Cut-offs of the metrics.
@@ -79,7 +79,7 @@ def arguments(module: str, doc: str | None, datasets: Sequence[str]) -> argparse
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1])
     parser.add_argument("--out", type=Path, help="default: runs/<study>/<data set>")
     parser.add_argument("--quick", action="store_true", help="a tiny form, to see that it runs")
-    parser.add_argument("--resume", action="store_true", help="go on from what --out holds")
+    parser.add_argument("--resume", action="store_true", help="continue from what --out holds")
     return parser
 
 
@@ -178,7 +178,7 @@ def parts(
 def trained(planned: Plan, line: str, seed: int, folder: Path, resume: bool) -> Any:
     """A model of a line that ``gs.compare`` cannot train: with an augmentation, auxiliary losses.
 
-    A stopped or finished training in the folder goes on or is read where ``resume`` says so.
+    With ``resume``, a stopped training in the folder continues, and a finished one is read.
     """
     (entry,) = entries_of({line: planned.lines[line]})
     model = entry.new_model(planned.split.num_items, seed)
@@ -233,7 +233,7 @@ def told(content: Mapping[str, Any], metric: str) -> list[str]:
 
 
 def bounded(split: gs.Split, newest: int | None, targets: int | None) -> gs.Split:
-    """The newest training sessions, and test sessions drawn from all, as a split of their own."""
+    """The newest training sessions, and test sessions drawn from all, as a separate split."""
     train, test = split.train, split.test
     if newest is not None and newest < train.num_sessions:
         train = train[-newest:].drop_unused_items()

@@ -1,9 +1,9 @@
 """Session, user or both? What a user's earlier sessions add to the clicks of the current one.
 
-All lines rank the same targets: the clicks of each user's last session. They differ in what they
-read: the current session alone, that and a vector of the user, the whole history as one session, or
-a state that lasts over sessions (HGRU4Rec). Seen items of the whole history leave the ranking of
-every line.
+All lines rank the same targets: the clicks of each user's last session. Some read the current
+session alone, some add a vector of the user. Others read the whole history as one session, or keep
+a state over sessions (HGRU4Rec). On ratings, items of the whole history leave the ranking of every
+line.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ def sessions_of(batch: Batch) -> Batch:
 
     Returns:
         A batch of the sessions, with ``history``, the history of each, and with the user and the
-        targets of the batch. The first click of a session is no target.
+        targets of the batch. The first click of a session is not a target.
     """
     history = batch.click_batch
     whole = pad(history.diff() != 0, (1, 0), value=True)
@@ -110,7 +110,7 @@ def generated_log(
         num_users: Users; each session is of one of them, drawn uniformly.
         num_sessions: Sessions.
         num_items: Items of the catalog, a multiple of ``BRANDS * CATEGORIES``.
-        tastes: Share of clicks that follow the brand; 0: the user tells nothing.
+        tastes: Share of clicks that follow the brand; 0: the user carries no information.
         seed: Of all random numbers.
     """
     log = gs.generate_sessions(
@@ -142,14 +142,14 @@ def sessions_of_users(name: str, root: str | None, users: int | None, tastes: fl
 
 
 def split_of(sessions: gs.Sessions) -> gs.Split:
-    """Histories of users: the last session of each is for the test, that before it validates.
+    """Histories of users: each last session is tested, and the one before it validates.
 
     A user with two sessions has no validation, one with a single session is in training alone. A
     last session of one click has no target and is left out.
     """
     assert sessions.users is not None
     users = np.asarray(sessions.users)
-    number = np.zeros(len(users), dtype=np.int64)  # of each session within those of its user
+    number = np.zeros(len(users), dtype=np.int64)  # number of each session of a user
     order = np.lexsort((np.asarray(sessions.time)[sessions.ptr[:-1]], users))
     starts = np.flatnonzero(np.diff(users[order], prepend=-1))
     counts = np.diff(starts, append=len(users))
