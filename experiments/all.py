@@ -22,8 +22,8 @@ STUDIES: dict[str, list[tuple[str, int]]] = {
     ],
     "user_study": [
         ("--dataset ml-100k", 14),
-        ("--dataset generated --tastes 0.0", 8),
-        ("--dataset generated --tastes 0.6", 8),
+        ("--dataset generated --tastes 0.0", 6),
+        ("--dataset generated --tastes 0.6", 6),
     ],
     "scaling_study": [("--dataset uci-eshop", 12), ("--dataset diginetica", 40)],
     "loss_study": [("--dataset uci-eshop", 8), ("--dataset diginetica", 15)],

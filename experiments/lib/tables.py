@@ -31,6 +31,7 @@ PAGES = (
     "docs/questions/cold_start.md",
     "docs/questions/combine.md",
     "docs/questions/two_sided_attention.md",
+    "docs/questions/session_or_user.md",
     "docs/questions/which_length.md",
     "docs/questions/which_metric.md",
     "docs/questions/which_model.md",
@@ -52,6 +53,7 @@ PAGES = (
     "docs/studies/length_study.md",
     "docs/studies/linear_attention.md",
     "docs/studies/trending.md",
+    "docs/studies/user.md",
 )
 TABLE = re.compile(
     r"(<!-- table: (\S+)( brief| published)?(?: only ([^>]+?))? -->\n).*?(<!-- end -->)", re.DOTALL

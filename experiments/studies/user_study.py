@@ -210,13 +210,13 @@ def plan(options: argparse.Namespace) -> study.Plan:
         if line not in (BASE, "sasrec, session")
     ]
     of_data = (
-        f"Generated sessions of users with a favorite brand, which {options.tastes:.0%} of the "
-        "clicks follow"
+        f"Generated sessions of users with a favorite brand, which {100 * options.tastes:.0f} % of "
+        "the clicks follow"
         if generated
-        else f"sessions end after {GAP // 60} minutes without a rating"
+        else f"Sessions end after {GAP // 60} minutes without a rating"
     )
     bounded = (
-        f"{split.test.num_sessions} users, whose last session is ranked click by click; {of_data}. "
+        f"{split.test.num_sessions} users, whose last session is ranked click by click. {of_data}. "
         f"Width 48; the best of {fit['max_epochs']} epochs by the session before it, one schedule "
         "for all lines."
     )
@@ -229,7 +229,7 @@ def plan(options: argparse.Namespace) -> study.Plan:
         exclude_seen=not generated,
         monitor="ndcg@20",
         cluster="user",
-        name=f"generated, {options.tastes:.0%} tastes" if generated else name,
+        name=f"generated, {100 * options.tastes:.0f} % tastes" if generated else name,
     )
 
 
