@@ -133,6 +133,13 @@ def plot_strata(
         ValueError: If there is no frame, they are by different kinds, a frame lacks the metric, or
             ``path`` cannot be written.
     """
+    if not isinstance(strata, Mapping) or not all(
+        isinstance(frame, pd.DataFrame) for frame in strata.values()
+    ):
+        raise ValueError(
+            "strata is a mapping of a model's name to its frame of Report.strata, got "
+            f"{type(strata).__name__}."
+        )
     kinds = {str(frame.index.name) for frame in strata.values()}
     if len(kinds) != 1:
         raise ValueError(
