@@ -58,5 +58,5 @@ def test_pictures_of_misfits_say_what_is_wrong() -> None:
         plot_strata({"a": STRATA, "b": STRATA.rename_axis("gap")}, "mrr@20")
     with pytest.raises(ValueError, match="The strata of a have no 'hr@5'"):
         plot_strata({"a": STRATA}, "hr@5")
-    with pytest.raises(ValueError, match="a model's name to its frame .* got DataFrame"):
+    with pytest.raises(ValueError, match=r"a model's name to its frame .* got DataFrame"):
         plot_strata(STRATA, "mrr@20")  # type: ignore[arg-type]
