@@ -42,7 +42,7 @@ from graphseq.data.sessions.filters import (
 from graphseq.data.sessions.generate import generate_sessions
 from graphseq.data.sessions.history import join_sessions, with_history
 from graphseq.data.sessions.sessions import Sessions
-from graphseq.data.sessions.text_vectors import text_vectors
+from graphseq.data.sessions.text_vectors import hashed_text_vectors, text_vectors
 from graphseq.data.sessions.vocabulary import Vocabulary
 from graphseq.data.sessions.windows import sliding_windows
 from graphseq.data.splits.rolling import RollingSplits, rolling_split
@@ -98,6 +98,7 @@ __all__ = [
     "feature_specs",
     "fixed_split",
     "generate_sessions",
+    "hashed_text_vectors",
     "join_sessions",
     "keep_min_length",
     "keep_min_support",
