@@ -536,6 +536,26 @@ def test_processes_that_take_long_to_import_are_not_started_again_meanwhile(
     assert asked["timeout_worker_healthcheck"] == 120  # uvicorn's own 5 are less than an import
 
 
+@pytest.mark.parametrize(
+    ("setting", "value", "message"),
+    [
+        ("processes", 0, "processes must be at least 1, got 0"),
+        ("max_sessions", 0, "max_sessions must be at least 1, got 0"),
+        ("max_k", -1, "max_k must be at least 1, got -1"),
+        ("max_waiting", 0, "max_waiting must be at least 1, got 0"),
+        ("rate", -1.0, "rate must be a finite number of at least 0"),
+        ("rate", float("nan"), "rate must be a finite number"),
+        ("seconds", 0.0, "seconds must be positive and finite, got 0.0"),
+        ("seconds", float("inf"), "seconds must be positive and finite, got inf"),
+    ],
+)
+def test_setting_out_of_range_is_refused_before_a_model_is_loaded(
+    setting: str, value: float, message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        Settings("folder", **{setting: value})  # type: ignore[arg-type]
+
+
 def test_several_processes_need_a_store_that_they_share() -> None:
     with pytest.raises(ValueError, match="3 processes need a store that they share: pass --store"):
         Settings("folder", processes=3)

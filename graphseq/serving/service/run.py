@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import os
 import socket
 import threading
@@ -14,6 +15,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from graphseq.arguments import check_not_negative, whole
 from graphseq.serving.extras import need
 from graphseq.serving.live import LiveSessions
 from graphseq.serving.persistence import load
@@ -54,7 +56,7 @@ class Settings:
         rate: Requests per second per address and process; 0: no limit.
 
     Raises:
-        ValueError: If several processes have no shared store.
+        ValueError: If several processes have no shared store, or a number is out of range.
     """
 
     folder: str
@@ -70,6 +72,11 @@ class Settings:
     rate: float = 0.0
 
     def __post_init__(self) -> None:
+        for name in ("processes", "max_sessions", "max_k", "max_waiting"):
+            whole(name, getattr(self, name))
+        check_not_negative(rate=self.rate)
+        if not 0 < self.seconds < math.inf:
+            raise ValueError(f"seconds must be positive and finite, got {self.seconds}.")
         if self.processes > 1 and self.store == "memory":
             raise ValueError(
                 f"{self.processes} processes need a store that they share: pass --store with a "
