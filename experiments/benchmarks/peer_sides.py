@@ -175,7 +175,7 @@ CLOCK: list[Clock] = []
 
 
 def rectools(folder: Path, options: argparse.Namespace, say: Callable[[Any], None]) -> None:
-    """RecTools' SASRec, trained by its own fit with its softmax loss."""
+    """RecTools' SASRec, trained by its own fit, over all items or with negatives per position."""
     import pytorch_lightning as pl
     from rectools import Columns
     from rectools.dataset import Dataset
@@ -213,6 +213,11 @@ def rectools(folder: Path, options: argparse.Namespace, say: Callable[[Any], Non
         dropout_rate=0.2,
         lr=options.learning_rate,
         batch_size=options.batch_size,
+        **(
+            {"loss": "sampled_softmax", "n_negatives": options.negatives}
+            if options.negatives
+            else {}
+        ),
         get_trainer_func=trainer,
         recommend_torch_device="cpu",
     )
@@ -242,6 +247,7 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, required=True)
     parser.add_argument("--learning-rate", type=float, required=True)
     parser.add_argument("--batch-size", type=int, required=True)
+    parser.add_argument("--negatives", type=int, default=0, help="of RecTools; 0: all items")
     parser.add_argument("--width", type=int, required=True)
     parser.add_argument("--marks", type=float, nargs="+", required=True)
     parser.add_argument("--seed", type=int, default=0)

@@ -12,9 +12,10 @@ first, so that nothing picks another build of it), then name their Pythons::
 
 Parts, families, budget and marks are those of ``experiments.budget``: one thread, process time,
 rankings not counted. The peers have the same width, window, layers, heads and dropout, and their
-own loss over all items, optimizer and loop, at a constant rate: two rates each, of which validation
-chooses one per data set. Ours have the settings of ``experiments.budget``. Sessions with a click
-that training has not seen are left out of validation and test, since the peers cannot read them.
+own loss, optimizer and loop, at a constant rate: two rates each, of which validation chooses one
+per data set. Ours have the settings of ``experiments.budget``. Sessions with a click that training
+has not seen are left out of validation and test, since the peers cannot read them. Finished
+trainings are kept in ``--out``.
 """
 
 from __future__ import annotations
@@ -47,14 +48,20 @@ from experiments.budget import (
 )
 from experiments.lib.parts import PARTS, part_of
 from experiments.lib.results import said
+from graphseq.comparison.record import write_json
 
 MODULE = "experiments.benchmarks.time_to_quality"
 SIDES = Path(__file__).with_name("peer_sides.py")
 RATES = (0.001, 0.005)
-PEERS = {
-    "RecBole 1.2.1, SR-GNN": ("recbole", PREFIXES["batch_size"]),
-    "RecTools 0.19.0, SASRec": ("rectools", SESSIONS["batch_size"]),
+PEERS: dict[str, tuple[str, list[str]]] = {
+    "RecBole 1.2.1, SR-GNN": ("recbole", ["--batch-size", str(PREFIXES["batch_size"])]),
+    "RecTools 0.19.0, SASRec": ("rectools", ["--batch-size", str(SESSIONS["batch_size"])]),
+    "RecTools 0.19.0, SASRec, 128 negatives": (
+        "rectools",
+        ["--batch-size", str(SESSIONS["batch_size"]), "--negatives", "128"],
+    ),
 }
+"""The peer's name and its options; RecTools draws negatives per position, at a price."""
 OURS = {"graphseq, SR-GNN": "SR-GNN", "graphseq, SASRec": "SASRec"}
 
 
@@ -96,11 +103,17 @@ def write_parts(split: gs.Split, folder: Path) -> None:
 
 
 def run_peer(
-    python: Path, peer: str, batch_size: int, rate: float, seconds: float, folder: Path, seed: int
+    python: Path,
+    peer: str,
+    options: list[str],
+    rate: float,
+    seconds: float,
+    folder: Path,
+    seed: int,
 ) -> list[dict[str, Any]]:
     """What a peer says, a line for each ranking."""
     words = [str(python), str(SIDES), peer, "--folder", str(folder), "--seed", str(seed)]
-    words += ["--learning-rate", str(rate), "--batch-size", str(batch_size)]
+    words += ["--learning-rate", str(rate), *options]
     words += ["--width", str(WIDTH["hidden_channels"])]
     words += ["--marks", *(f"{share * seconds:.4g}" for share in MARKS)]
     done = subprocess.run(words, capture_output=True, text=True, check=False)
@@ -111,12 +124,19 @@ def run_peer(
 
 def run_rates(python: Path, name: str, seconds: float, folder: Path, seed: int) -> dict[str, Any]:
     """The better of two rates by validation."""
-    peer, batch_size = PEERS[name]
+    peer, options = PEERS[name]
     runs = []
     for rate in RATES:
-        _, *curve, test = run_peer(python, peer, batch_size, rate, seconds, folder, seed)
+        _, *curve, test = run_peer(python, peer, options, rate, seconds, folder, seed)
         runs.append({"learning_rate": rate, "curve": curve, "test": test})
     return max(runs, key=lambda run: max(row[MONITOR] for row in run["curve"]))
+
+
+def run_ours(split: gs.Split, family: str, seconds: float, seed: int) -> dict[str, Any]:
+    """Our model by the settings of ``experiments.budget``."""
+    cell = run_cell(split, FAMILIES[family], seconds, seed)
+    rate = FAMILIES[family].fit["learning_rate"]
+    return {"learning_rate": rate, "curve": cell["curve"], "test": cell["metrics"]}
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -143,26 +163,26 @@ def main(argv: list[str] | None = None) -> None:
             assert split.validation is not None
             split = replace(split, validation=readable(split.validation), test=readable(split.test))
             found = {}
-            with tempfile.TemporaryDirectory() as name:
-                write_parts(split, Path(name))
-                for peer, (kind, _) in PEERS.items():
-                    found[peer] = run_rates(
-                        pythons[kind], peer, options.seconds, Path(name), options.seed
-                    )
-                    sys.stderr.write(f"{data} {peer} {found[peer]['test']}\n")
-            for family, entry in OURS.items():
-                cell = run_cell(split, FAMILIES[entry], options.seconds, options.seed)
-                rate = FAMILIES[entry].fit["learning_rate"]
-                found[family] = {
-                    "learning_rate": rate,
-                    "curve": cell["curve"],
-                    "test": cell["metrics"],
-                }
-                sys.stderr.write(f"{data} {family} {cell['metrics']}\n")
+            with tempfile.TemporaryDirectory() as folder:
+                for model in (*PEERS, *OURS):
+                    path = options.out / "cells" / f"{data}, {model}, seed {options.seed}.json"
+                    if not path.exists():
+                        if model in OURS:
+                            run = run_ours(split, OURS[model], options.seconds, options.seed)
+                        else:
+                            write_parts(split, Path(folder))
+                            python = pythons[PEERS[model][0]]
+                            run = run_rates(
+                                python, model, options.seconds, Path(folder), options.seed
+                            )
+                        write_json(run, path)
+                    found[model] = json.loads(path.read_text(encoding="utf-8"))
+                    sys.stderr.write(f"{data} {model} {found[model]['test']}\n")
             for name, run in found.items():
                 best = max(row[MONITOR] for row in run["curve"])
-                peer_name = next(p for p in PEERS if p.split(", ")[1] == name.split(", ")[1])
-                theirs = max(row[MONITOR] for row in found[peer_name]["curve"])
+                family = name.split(", ")[1]
+                peers = [peer for peer in PEERS if peer.split(", ")[1] == family]
+                theirs = max(row[MONITOR] for peer in peers for row in found[peer]["curve"])
                 to_theirs = seconds_to(run["curve"], ENOUGH * theirs)
                 benchmark.add(
                     data=data,
@@ -171,7 +191,7 @@ def main(argv: list[str] | None = None) -> None:
                     **{f"test {m}": round(100 * run["test"][m], 2) for m in ("hr@20", "mrr@20")},
                     **{"best on validation": round(100 * best, 2)},
                     **{"s to 95 % of its best": seconds_to(run["curve"], ENOUGH * best)},
-                    **{"s to 95 % of the peer's best": to_theirs},
+                    **{"s to 95 % of the peer's best": "-" if to_theirs is None else to_theirs},
                 )
             benchmark.content.setdefault("curves", {})[data] = {
                 name: run["curve"] for name, run in found.items()

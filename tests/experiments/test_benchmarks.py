@@ -156,11 +156,11 @@ def test_a_peer_that_fails_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     side = tmp_path / "side.py"
     monkeypatch.setattr(time_to_quality, "SIDES", side)
     side.write_text("import json, sys; print(json.dumps(sys.argv[1])); print('{}')")
-    said = time_to_quality.run_peer(Path(sys.executable), "recbole", 8, 0.1, 1.0, tmp_path, 0)
+    said = time_to_quality.run_peer(Path(sys.executable), "recbole", [], 0.1, 1.0, tmp_path, 0)
     assert said == ["recbole", {}]
     side.write_text("raise SystemExit('no such package')")
     with pytest.raises(SystemExit, match=r"rectools failed:\n.*no such package"):
-        time_to_quality.run_peer(Path(sys.executable), "rectools", 8, 0.1, 1.0, tmp_path, 0)
+        time_to_quality.run_peer(Path(sys.executable), "rectools", [], 0.1, 1.0, tmp_path, 0)
 
 
 @pytest.mark.parametrize("text", [False, True])

@@ -23,8 +23,8 @@ from graphseq.serving.item_vectors import Codes, Floats
 class GrowingGraph:
     """The graph of one session.
 
-    A click costs a few look-ups of Python. Requests bring one click to each of a few sessions: the
-    same in arrays, over all of them at once, took four times as long.
+    A click costs a few look-ups of Python. Requests bring one click to each of a few sessions:
+    arrays would cost more to make than they save.
 
     Args:
         nodes: Item -> number of its node, in the order of first visit.
