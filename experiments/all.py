@@ -16,6 +16,7 @@ STUDIES: dict[str, list[tuple[str, int]]] = {
         ("--dataset uci-eshop", 10),
         ("--dataset yoochoose1_64", 12),
         ("--dataset diginetica", 20),
+        ("--dataset retailrocket", 16),
         ("--dataset generated --loops 0.0", 8),
         ("--dataset generated --loops 0.4", 8),
         ("--dataset generated --loops 0.8", 8),

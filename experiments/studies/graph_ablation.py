@@ -27,8 +27,13 @@ from graphseq.nn.readouts import ReadoutKind
 
 Edges = Literal["as they are", "shuffled", "without direction"]
 BASE = "srgnn"
-DATASETS = ("uci-eshop", "yoochoose1_64", "diginetica", study.GENERATED)
-SIZES = {"uci-eshop": (8000, 2500), "yoochoose1_64": (16_000, 3000), "diginetica": (20_000, 4000)}
+DATASETS = ("uci-eshop", "yoochoose1_64", "diginetica", "retailrocket", study.GENERATED)
+SIZES = {
+    "uci-eshop": (8000, 2500),
+    "yoochoose1_64": (16_000, 3000),
+    "diginetica": (20_000, 4000),
+    "retailrocket": (16_000, 3000),
+}
 
 
 class NoPropagation(torch.nn.Module):
@@ -146,9 +151,7 @@ def plan(options: argparse.Namespace) -> study.Plan:
     """The changes on one data set."""
     name = options.dataset
     fit = {"max_epochs": 3, "batch_size": 256, "learning_rate": 0.004, "schedule": "linear"}
-    if name == "diginetica":
-        fit |= {"loss": {"name": "sampled_softmax", "num_negatives": 1024, "alpha": 0.75}}
-    if name == "yoochoose1_64":
+    if name in ("diginetica", "retailrocket", "yoochoose1_64"):  # many items
         fit |= {"loss": {"name": "sampled_softmax", "num_negatives": 1024, "alpha": 0.75}}
     width = {"hidden_channels": 64}
     if name == study.GENERATED:
