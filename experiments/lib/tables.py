@@ -51,6 +51,7 @@ PAGES = (
     "docs/studies/hybrids.md",
     "docs/studies/language.md",
     "docs/studies/length_study.md",
+    "docs/studies/losses.md",
     "docs/studies/linear_attention.md",
     "docs/studies/trending.md",
     "docs/studies/user.md",
