@@ -82,7 +82,7 @@ def test_index_without_the_bias_would_rank_others_first(world: Any, asked: Any) 
     assert overlap(top(vectors.numpy() @ bare.T, 10), top(scores, 10)) < 0.8
 
 
-def test_scale_of_a_normalised_model_is_part_of_what_is_searched() -> None:
+def test_scale_of_a_normalized_model_is_part_of_what_is_searched() -> None:
     model = MODELS["srgnn"](40, 8, normalize=True, scale=12.0).eval()
     batch_vectors = torch.nn.functional.normalize(torch.randn(5, 8), dim=1) * 12.0
     with inference(model):
