@@ -1,0 +1,114 @@
+"""A trained model and a counting one, fused: what the second adds to the row of a published table.
+
+The weights of the fusion are learned on the newest part of the training sessions, by models that
+did not see it. Both are then trained on all training sessions, and the test is ranked once. These
+are two models, each served: a row of its own kind beside the tables of single models.
+"""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import graphseq as gs
+from experiments.benchmarks.report import Benchmark
+from experiments.lib.published import published
+from experiments.lib.results import fit_whole, said
+from graphseq.comparison import Entry
+from graphseq.comparison.settings_file import settings_of
+from graphseq.models import SessionModel
+
+METRICS = ("hr@20", "mrr@20")
+
+
+def main(argv: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(
+        prog="python -m experiments.studies.fusion", description=__doc__
+    )
+    parser.add_argument("--table", default="diginetica", metavar="NAME", help="a published table")
+    parser.add_argument("--root", help="folder of the data sets (default: $GRAPHSEQ_DATA)")
+    parser.add_argument("--trained", default="srgnn, normalized", help="row that is trained")
+    parser.add_argument("--counted", default="vstan", help="row that is counted")
+    parser.add_argument(
+        "--validation", type=float, default=0.1, help="share of training sessions, the newest"
+    )
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0])
+    parser.add_argument("--matmul", choices=("highest", "medium"), default="highest")
+    parser.add_argument("--out", type=Path, default=Path("runs/fusion"))
+    options = parser.parse_args(argv)
+    torch.set_float32_matmul_precision(options.matmul)
+    with said():
+        table = published(options.table)
+        name = table["dataset"]
+        rows = {each.name: each for each in settings_of(table.get("settings", name)).models}
+        trained, counted = (row_of(rows, each) for each in (options.trained, options.counted))
+        part = gs.load_split(name, root=options.root, validation=options.validation)
+        whole = gs.load_split(name, root=options.root)
+        validation = part.validation
+        if validation is None:
+            raise ValueError("The weights need a validation part: give --validation above 0.")
+        benchmark = Benchmark.start("experiments.studies.fusion", argv, name, whole.train)
+        for seed in options.seeds:
+            folder = options.out / f"{name}-{seed}"
+            learned = fused(trained, counted, part, seed, folder / "part")
+            learned.learn_weights(validation)
+            final = fused(trained, counted, whole, seed, folder / "whole")
+            final.weights = learned.weights
+            for row in ranked(final, whole, (trained.name, counted.name)):
+                benchmark.add(data=name, seed=seed, **row)
+            benchmark.write(options.out / f"{name}.json")
+        benchmark.finish(options.out / f"{name}.json")
+
+
+def row_of(rows: dict[str, Entry], name: str) -> Entry:
+    """The row of that name.
+
+    Raises:
+        ValueError: If the table has none.
+    """
+    if name not in rows:
+        raise ValueError(f"The table has no row {name!r}: one of {', '.join(rows)}.")
+    return rows[name]
+
+
+def fused(
+    trained: Entry, counted: Entry, split: gs.Split, seed: int, folder: Path
+) -> gs.models.Ensemble:
+    """Both rows, fitted on the training part, as one; checkpoints of the training in ``folder``."""
+    members: list[SessionModel] = []
+    for entry in (trained, counted):
+        model = entry.new_model(split.num_items, seed)
+        if isinstance(model, gs.models.CountingModel):
+            fit_whole(model, split.train)
+        else:
+            settings = replace(entry.training, seed=seed)
+            fit_whole(model, split.train, settings, out=folder, resume=True, progress=False)
+        members.append(model)
+    return gs.models.Ensemble.from_models(members, fusion="scores")
+
+
+def ranked(final: gs.models.Ensemble, split: gs.Split, names: tuple[str, str]) -> list[Any]:
+    """Each member and the fusion on the test; what the fusion adds, clustered by session."""
+    models = dict(zip(names, final.members, strict=True))
+    reports = {name: gs.evaluate(model, split.test, ks=20) for name, model in models.items()}
+    joined = gs.evaluate(final, split.test, ks=20)
+    weights = ", ".join(f"{weight:g}" for weight in final.weights)
+    rows: list[dict[str, Any]] = []
+    for name, report in {**reports, " and ".join(names): joined}.items():
+        row: dict[str, Any] = {"model": name, "weights": weights if report is joined else "-"}
+        for metric in METRICS:
+            test = joined.compare(report, metric)
+            low, high = (round(100 * end, 2) for end in (test.low, test.high))
+            row[metric] = round(100 * report.metrics[metric], 2)
+            own = "-" if report is joined else f"{100 * test.difference:+.2f}"
+            row[f"{metric}: fusion more"] = own if own == "-" else f"{own} ({low} to {high})"
+        rows.append(row)
+    return rows
+
+
+if __name__ == "__main__":
+    main()
