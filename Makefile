@@ -33,6 +33,7 @@ lint: $(VENV)/.graphseq-dev ## check style, formatting and types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	for script in datasets/*/prepare.py; do $(BIN)/mypy --no-error-summary $$script || exit 1; done
 
 docs: $(VENV)/.graphseq-docs ## build the documentation site and run its examples, into build/docs
 	$(BIN)/python -m pytest -q $(PARALLEL) graphseq tests/test_site.py

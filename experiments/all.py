@@ -56,8 +56,8 @@ def main(argv: list[str] | None = None) -> None:
     options = parser.parse_args(argv)
     names = options.only or list(STUDIES)
     if options.full:
-        minutes = sum(cost for name in names for _, cost in STUDIES[name])
-        minutes = minutes * len(options.seeds) / 2
+        per_pair = sum(cost for name in names for _, cost in STUDIES[name])
+        minutes = per_pair * len(options.seeds) / 2
         seeds = " ".join(options.seeds)
         print(f"About {minutes:.0f} minutes of one core, seeds {seeds}.", flush=True)
     for name in names:

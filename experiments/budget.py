@@ -12,6 +12,7 @@ import argparse
 import copy
 import json
 import time
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -123,6 +124,7 @@ def few(validation: gs.Sessions) -> gs.Sessions:
 
 def run_cell(split: gs.Split, entry: Entry, seconds: float, seed: int) -> dict[str, Any]:
     """One family on one data set."""
+    assert split.validation is not None  # as in all parts of data
     model = entry.new_model(split.num_items, seed)
     validation = few(split.validation)
     curve: list[dict[str, float]] = []
@@ -170,6 +172,12 @@ def seconds_to(curve: list[dict[str, float]], score: float) -> float | None:
     return min(reached) if reached else None
 
 
+def times_to(curves: Iterable[list[dict[str, float]]], scores: Iterable[float]) -> list[float]:
+    """The CPU seconds to ENOUGH of a score, of the curves that reach it."""
+    found = (seconds_to(curve, ENOUGH * score) for curve, score in zip(curves, scores, strict=True))
+    return [seconds for seconds in found if seconds is not None]
+
+
 def table(cells: pd.DataFrame) -> tuple[list[dict[str, Any]], gs.evaluation.CriticalDifference]:
     """A line for each family: its scores, ranks and times, best mean rank first."""
     scores = cells.pivot(index="data", columns="family", values=MONITOR)
@@ -181,11 +189,8 @@ def table(cells: pd.DataFrame) -> tuple[list[dict[str, Any]], gs.evaluation.Crit
     rows = []
     for family in found.ranks.index:
         own = cells[cells["family"] == family]
-        to_own, to_best = [], []
-        for cell in own.itertuples():
-            to_own.append(seconds_to(cell.curve, ENOUGH * max(r[MONITOR] for r in cell.curve)))
-            to_best.append(seconds_to(cell.curve, ENOUGH * best[cell.data]))
-        reached = [seconds for seconds in to_best if seconds is not None]
+        to_own = times_to(own["curve"], [max(r[MONITOR] for r in curve) for curve in own["curve"]])
+        reached = times_to(own["curve"], own["data"].map(best))
         row: dict[str, Any] = {"family": family, "mean rank": round(float(found.ranks[family]), 2)}
         row |= {name: round(100 * float(scores.loc[name, family]), 2) for name in scores.index}
         row["s to 95 % of its best"] = round(float(np.median(to_own)), 1)

@@ -64,8 +64,8 @@ def _table(session: Hashable, item: Hashable, **how: Any) -> Callable[[Path], Co
 
     def count(path: Path) -> Counts:
         files = [path] if path.is_file() else sorted(path.glob("*.csv"))
-        options = {"dtype": str, "keep_default_na": False, "na_values": [""]} | how
-        frame = pd.concat([pd.read_csv(file, **options) for file in files])
+        options: dict[str, Any] = {"dtype": str, "keep_default_na": False, "na_values": [""]}
+        frame = pd.concat([pd.read_csv(file, **(options | how)) for file in files])
         return frame[session].nunique(), len(frame), frame[item].nunique()
 
     return count

@@ -30,7 +30,7 @@ from experiments.lib.parts import PARTS, part_of
 from experiments.lib.results import fit_whole, said
 from graphseq.comparison import Entry
 from graphseq.comparison.record import write_json
-from graphseq.data.graphs.dataset import NO_TARGET
+from graphseq.data.graphs.dataset import NO_TARGET, Samples
 from graphseq.data.graphs.session_graph import newest_clicks
 from graphseq.evaluation.bootstrap import bootstrap_interval
 from graphseq.evaluation.metrics import metric_values
@@ -167,10 +167,13 @@ def values_of(report: gs.evaluation.Report, words: str = "") -> Values:
 
 def run_cell(split: gs.Split, entry: Entry, seed: int) -> dict[str, Any]:
     """One training, and what every habit makes of it: values case by case."""
+    validation = split.validation
+    assert validation is not None  # as in all parts of data
     marked, prefixes = hidden_of(split.train, seed)
     model = entry.new_model(split.num_items, seed)
     model.attach(split.catalog, split.train)
-    dataset = gs.SessionGraphDataset(marked, model.samples, target_fields=["hidden"])
+    samples: Samples = "sessions" if model.samples == "sessions" else "prefixes"
+    dataset = gs.SessionGraphDataset(marked, samples, target_fields=["hidden"])
     loader = gs.SessionGraphLoader(dataset, entry.fit["batch_size"], shuffle=True, seed=seed)
     loss = "cross_entropy" if split.num_items < 1000 else SAMPLED
     curve: list[dict[str, float]] = []
@@ -183,7 +186,7 @@ def run_cell(split: gs.Split, entry: Entry, seed: int) -> dict[str, Any]:
     def measure(row: Mapping[str, float]) -> None:
         tests.append(gs.evaluate(model, split.test, ks=20, protocol=both))
         held.append(gs.evaluate(model, prefixes, ks=20))
-        whole = gs.evaluate(model, split.validation, ks=20)
+        whole = gs.evaluate(model, validation, ks=20)
         weights.append(copy.deepcopy(model.state_dict()))
         parts = {"test": tests[-1], "prefixes": held[-1], "validation": whole}
         curve.append(

@@ -160,8 +160,16 @@ def read_log(options: argparse.Namespace) -> gs.Sessions:
     """The sessions of the data set, or the newest of them; without times, in the files' order."""
     if options.dataset == "generated":
         # Tastes move through all items of a category once, so that new ones rise every period.
-        kind = {"num_categories": 60, "drift": 1.0, "pattern": 0.0, "loops": 0.0}
-        log = gs.generate_sessions(12_000, 6_000, mean_length=6.0, days=options.periods, **kind)
+        log = gs.generate_sessions(
+            12_000,
+            6_000,
+            mean_length=6.0,
+            num_categories=60,
+            drift=1.0,
+            pattern=0.0,
+            loops=0.0,
+            days=options.periods,
+        )
     else:
         log = gs.load_dataset(options.dataset, options.root)
     if options.sessions is None:

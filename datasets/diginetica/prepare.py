@@ -22,7 +22,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--out", type=Path, required=True, help="the root folder of data sets")
     options = parser.parse_args(argv)
     log = pd.read_csv(options.source, sep=";")
-    log = log.rename(columns={name: name.replace("_", "").lower() for name in log})
+    log.columns = log.columns.str.replace("_", "").str.lower()
     days = pd.to_datetime(log["eventdate"], utc=True).astype("datetime64[s, UTC]")
     log = log.assign(date=days.astype("int64"), row=range(len(log)))
     # The date of a session is that of its last row in the file, whatever the order of its clicks.

@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -22,7 +23,12 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("source", type=Path, help="ml-1m.zip")
     parser.add_argument("--out", type=Path, required=True, help="the root folder of data sets")
     options = parser.parse_args(argv)
-    layout = {"sep": "::", "engine": "python", "header": None, "encoding": "latin-1"}
+    layout: dict[str, Any] = {
+        "sep": "::",
+        "engine": "python",
+        "header": None,
+        "encoding": "latin-1",
+    }
     with zipfile.ZipFile(options.source) as archive:
         with archive.open("ml-1m/ratings.dat") as file:
             log = pd.read_csv(file, names=["user", "movie", "rating", "time"], **layout)

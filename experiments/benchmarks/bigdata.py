@@ -32,6 +32,7 @@ import pyarrow.parquet as pq
 
 import graphseq as gs
 from experiments.benchmarks.report import Benchmark
+from graphseq.data.graphs.dataset import Samples
 
 DAY = 86_400
 MEAN_LENGTH, MAX_LENGTH = 6.5, 500
@@ -111,7 +112,7 @@ def disk_of(folder: Path) -> int:
 
 
 def read_batches(
-    folder: Path, samples: str, num_batches: int, cold: bool, verify: bool
+    folder: Path, samples: Samples, num_batches: int, cold: bool, verify: bool
 ) -> dict[str, Any]:
     """Seconds from opening to the first shuffled batch, and batches a second after it."""
     if cold:
@@ -122,7 +123,7 @@ def read_batches(
     start, cpu = time.perf_counter(), time.process_time()
     sessions = gs.Sessions.open(folder, verify=verify)
     opened = time.perf_counter()
-    dataset = gs.SessionGraphDataset(sessions, samples)  # type: ignore[arg-type]
+    dataset = gs.SessionGraphDataset(sessions, samples)
     loader = gs.SessionGraphLoader(dataset, BATCH_SIZE, shuffle=True, bucket=samples == "sessions")
     batches = iter(loader)
     next(batches)

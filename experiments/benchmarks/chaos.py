@@ -17,6 +17,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -68,6 +69,11 @@ class Clients:
         """Waits until so many further clicks are answered."""
         wanted = self.clicks + more
         wait_until(lambda: self.clicks >= wanted, seconds)
+
+    def wait_for_refusals(self, more: int) -> None:
+        """Waits until so many further requests are answered by 503."""
+        wanted = self.statuses[503] + more
+        wait_until(lambda: self.statuses[503] >= wanted)
 
     def _click(self, number: int) -> None:
         items = np.random.default_rng(number).integers(ITEMS, size=4_096).tolist()
@@ -162,9 +168,9 @@ def worker_killed(folder: Path, where: str, kills: int, clicks: int) -> dict[str
         with Clients(f"http://127.0.0.1:{port}") as clients:
             for _ in range(kills):
                 clients.wait_for(clicks)
-                before = workers(pid)
-                os.kill(before[0], signal.SIGKILL)
-                wait_until(lambda b=before: len(set(workers(pid)) - {b[0]}) == 2)  # type: ignore[misc]
+                first = workers(pid)[0]
+                os.kill(first, signal.SIGKILL)
+                wait_until(partial(two_without, pid, first))
             clients.wait_for(clicks)
     failed = sum(count for status, count in clients.statuses.items() if status not in (0, 200))
     counts = {"kills": kills, "answered": clients.clicks, "no_answer": clients.statuses[0]}
@@ -174,6 +180,11 @@ def worker_killed(folder: Path, where: str, kills: int, clicks: int) -> dict[str
 def children(pid: int) -> list[int]:
     """Processes that a process started (Linux)."""
     return [int(n) for n in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+def two_without(pid: int, gone: int) -> bool:
+    """Whether two workers run besides the one that was killed."""
+    return len(set(workers(pid)) - {gone}) == 2
 
 
 def workers(pid: int) -> list[int]:
@@ -221,8 +232,7 @@ def store_gone(folder: Path, data: Path, outages: int, clicks: int) -> dict[str,
             clients.wait_for(clicks)
             server.kill()
             server.wait()
-            before = clients.statuses[503]
-            wait_until(lambda b=before: clients.statuses[503] >= b + 10)  # type: ignore[misc]
+            clients.wait_for_refusals(10)
             alive = httpx.get(f"http://127.0.0.1:{port}/health").status_code
             ready = httpx.get(f"http://127.0.0.1:{port}/ready").status_code
             refused += (alive, ready) == (200, 503)

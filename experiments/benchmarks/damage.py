@@ -32,7 +32,7 @@ import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import pandas as pd
@@ -210,7 +210,8 @@ def open_results(path: Path, verify: bool) -> Callable[[], str]:
     return lambda: told(content)
 
 
-Maker, Opener = Callable[[Path, int], None], Callable[[Path, bool], Callable[[], str]]
+Maker: TypeAlias = Callable[[Path, int], None]
+Opener: TypeAlias = Callable[[Path, bool], Callable[[], str]]
 
 KINDS: dict[str, tuple[Maker, Opener]] = {
     "sessions": (make_sessions, open_sessions),

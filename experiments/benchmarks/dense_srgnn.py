@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from graphseq.models import SRGNN
+from graphseq.nn.readouts import SRGNNReadout
 
 Padded = tuple[Tensor, Tensor, Tensor, Tensor, Tensor]
 
@@ -38,13 +39,20 @@ def pad(sessions: list[list[int]]) -> Padded:
         a_in[row] = counts.T / np.maximum(counts.sum(0)[:, None], 1)
         click[row, : len(session)] = nodes
         mask[row, : len(session)] = True
-    return tuple(map(torch.from_numpy, (x, a_in, a_out, click, mask)))  # type: ignore[return-value]
+    t = torch.from_numpy
+    return t(x), t(a_in), t(a_out), t(click), t(mask)
 
 
 def scores(model: SRGNN, padded: Padded) -> Tensor:
-    """Scores [B, V] of SR-GNN's equations on padded matrices."""
+    """Scores [B, V] of SR-GNN's equations on padded matrices.
+
+    Raises:
+        ValueError: If the readout of the model has no attention.
+    """
     x, a_in, a_out, click, mask = padded
     conv, readout = model.conv, model.session_readout
+    if not isinstance(readout, SRGNNReadout):
+        raise ValueError(f"The dense form reads by attention, got {readout}: take 'published'.")
     h = model.items.rows(x)  # [B, N, d]
     for _ in range(conv.num_layers):
         m_in = a_in @ conv.lin_in(h) + conv.bias_in

@@ -23,11 +23,12 @@ import inspect
 import multiprocessing
 import statistics
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import torch
@@ -87,13 +88,11 @@ def counting(model: SessionModel) -> Iterator[Counted]:
         counted.targets += int((rows.targets >= 0).sum())
         return rows
 
-    gs.SessionGraphDataset.batch = batch
-    model.training_rows = training_rows  # type: ignore[method-assign]
-    try:
+    with (
+        patch.object(gs.SessionGraphDataset, "batch", batch),
+        patch.object(model, "training_rows", training_rows),
+    ):
         yield counted
-    finally:
-        gs.SessionGraphDataset.batch = build
-        del model.training_rows
 
 
 def build_model(
@@ -156,7 +155,7 @@ def train(
         seconds: A slower family takes fewer steps, about so long in all.
         optimizer: One of ``fit``; empty: its default.
     """
-    chosen = optimizer or gs.TrainingSettings().optimizer
+    chosen = optimizer or str(gs.TrainingSettings().optimizer)
 
     def run(steps: int, epochs: int) -> tuple[Counted, list[float]]:
         part = enough_sessions(model, sessions, steps, batch_size)
@@ -236,10 +235,10 @@ class MatrixBound:
         x = torch.randn(rows, self.weight.size(1))
         out = torch.empty(rows, min(columns, len(self.weight)))
         blocks = self.weight.split(columns)
-        step: Callable[[Tensor], Any] = self._three if kind == "train" else self._one
+        step = self._three if kind == "train" else self._one
         start = time.perf_counter()
         for w in blocks:
-            step(x, w, out[:, : len(w)])  # type: ignore[call-arg]
+            step(x, w, out[:, : len(w)])
         return rows / (time.perf_counter() - start)
 
     @staticmethod
@@ -402,11 +401,8 @@ def main(argv: list[str] | None = None) -> None:
         processes = multiprocessing.get_context("spawn")
         variants = [v for v, (family, _) in MEMORY_VARIANTS.items() if family in options.families]
         for name in [*options.families, *variants]:
-            family, arguments = MEMORY_VARIANTS.get(name, (name, {}))
-            small = build_model(
-                family, 10, options.hidden_channels, options.max_length, **arguments
-            )
-            for loss in losses_of(small, options.losses):
+            family, _ = MEMORY_VARIANTS.get(name, (name, {}))
+            for loss in losses_of(MODELS[family], options.losses):
                 with processes.Pool(1) as pool:
                     row = pool.apply(memory_row, (name, loss, options.items or 1_000_000, options))
                 benchmark.add(**row)

@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch_geometric.loader import DataLoader
 
 import graphseq as gs
@@ -37,7 +38,7 @@ def graphs_a_second(loader: Iterable[Any], num_batches: int) -> float:
 def bytes_a_click(sessions: gs.Sessions) -> float:
     """What a dataset of all prefixes holds, clicks included."""
     dataset = gs.SessionGraphDataset(sessions)
-    held = [sessions.items, sessions.ptr, *dataset.arrays()]
+    held: list[NDArray[Any]] = [sessions.items, sessions.ptr, *dataset.arrays()]
     return sum(array.nbytes for array in held) / sessions.num_clicks
 
 

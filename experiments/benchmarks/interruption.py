@@ -16,6 +16,7 @@ import tempfile
 import time
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import torch
@@ -49,11 +50,11 @@ def train(way: str, folder: Path) -> None:
         write(self, checkpoint, *where)
         seconds.append(time.perf_counter() - start)
 
-    DurableCheckpointIO.save_checkpoint = timed  # type: ignore[method-assign,assignment]
     settings = gs.TrainingSettings(max_epochs=2, batch_size=16, checkpoint_steps=5).replace(
         **options
     )
-    result = gs.fit(model, split, settings, out=folder, resume=True, progress=False)
+    with patch.object(DurableCheckpointIO, "save_checkpoint", timed):
+        result = gs.fit(model, split, settings, out=folder, resume=True, progress=False)
     told = {"checkpoints": len(seconds), "seconds": sum(seconds), "training": result.seconds}
     (folder / "told.json").write_text(json.dumps(told))
 

@@ -223,7 +223,7 @@ def recurrent(names: str = "abcd", y: float = 2.6, low: float = 1.1) -> tuple[Di
     """States from left to right, each from its click and the state before."""
     d = Diagram()
     places = d.row(names, low, 1.2, 1.9)
-    states = []
+    states: list[Point] = []
     for n, at in enumerate(places):
         last = n == len(places) - 1
         state = d.item((at[0], y), f"$h_{n + 1}$", strong=last)
@@ -344,10 +344,10 @@ def caser() -> Diagram:
         y = 3.5 - 0.72 * n
         d.text((0.8, y), name)
         for k in range(6):
-            low = (1.2 + 0.42 * k, y - 0.26)
-            d.ax.add_patch(mpl.patches.Rectangle(low, 0.38, 0.5, fc=PALE_BLUE, ec="white"))
-    for low, wide, high, color in ((1.15, 2.55, 1.28, VERMILION), (1.58, 0.46, 3.5, ORANGE)):
-        corner = (low, 3.8 - high)
+            corner = (1.2 + 0.42 * k, y - 0.26)
+            d.ax.add_patch(mpl.patches.Rectangle(corner, 0.38, 0.5, fc=PALE_BLUE, ec="white"))
+    for left, wide, high, color in ((1.15, 2.55, 1.28, VERMILION), (1.58, 0.46, 3.5, ORANGE)):
+        corner = (left, 3.8 - high)
         d.ax.add_patch(mpl.patches.Rectangle(corner, wide, high, fill=False, ec=color, lw=2))
     d.box((6.9, 3.0), "horizontal: patterns of some clicks", 4.7)
     d.box((6.4, 1.2), "vertical: sums over clicks", 3.8)

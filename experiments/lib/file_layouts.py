@@ -50,14 +50,14 @@ def _lines(
     end: str = "\n",
     encoding: str = "utf-8",
 ) -> Path:
-    text = "".join(line + end for line in [*([header] if header else []), *_rows(form)])
+    text = "".join(line + end for line in [*([header] if header else []), *_rows(clicks(), form)])
     data = text.encode(encoding)
     path.write_bytes(gzip.compress(data) if path.suffix == ".gz" else data)
     return path
 
 
-def _rows(form: Callable[[Any], str]) -> Iterable[str]:
-    return (form(row) for row in clicks().itertuples(index=False))
+def _rows(frame: pd.DataFrame, form: Callable[[Any], str]) -> Iterable[str]:
+    return (form(row) for row in frame.itertuples(index=False))
 
 
 def _at(seconds: int, form: str) -> str:
@@ -271,17 +271,20 @@ def recbole_benchmark(folder: Path) -> Path:
 
 def otto(folder: Path) -> Path:
     kinds = ("clicks", "carts", "orders")
+    histories = _histories()
     lines = [
         json.dumps(
             {
                 "session": 12_899_779 + number,
                 "events": [
                     {"aid": item, "ts": 1000 * time + item, "type": kinds[item % 3]}
-                    for item, time in zip(row.items, row.times, strict=True)
+                    for item, time in zip(items, times, strict=True)
                 ],
             }
         )
-        for number, row in enumerate(_histories().itertuples())
+        for number, (items, times) in enumerate(
+            zip(histories["items"], histories["times"], strict=True)
+        )
     ]
     path = folder / "otto-recsys-test.jsonl"
     path.write_text("\n".join(lines) + "\n")
@@ -354,12 +357,14 @@ def globo(folder: Path) -> Path:
     inner = folder / "clicks"
     inner.mkdir()
     for hour, part in clicks().groupby(clicks()["session"] // 20):
-        text = header + "".join(
-            f"{r.user},15069{r.session:011},{1000 * START},2,{r.item},{1000 * r.time},"
-            "4,3,2,1,25,2\n"
-            for r in part.itertuples()
+        rows = _rows(
+            part,
+            lambda r: (
+                f"{r.user},15069{r.session:011},{1000 * START},2,{r.item},{1000 * r.time},"
+                "4,3,2,1,25,2\n"
+            ),
         )
-        (inner / f"clicks_hour_{hour:03}.csv").write_text(text)
+        (inner / f"clicks_hour_{hour:03}.csv").write_text(header + "".join(rows))
     (inner / ".DS_Store").write_bytes(b"\x00\x01")
     return inner
 
@@ -382,10 +387,12 @@ def adressa(folder: Path) -> Path:
 
 
 def mind(folder: Path) -> Path:
+    histories = _histories()
+    columns = (histories[name] for name in ("user", "items", "times"))
     rows = [
-        f"{number}\tU{row.user}\t{pd.Timestamp(row.times[0], unit='s'):%m/%d/%Y %I:%M:%S %p}\t"
-        f"{' '.join(f'N{item}' for item in row.items) if number % 10 else ''}\tN1-0 N2-1"
-        for number, row in enumerate(_histories().itertuples(), 1)
+        f"{number}\tU{user}\t{pd.Timestamp(times[0], unit='s'):%m/%d/%Y %I:%M:%S %p}\t"
+        f"{' '.join(f'N{item}' for item in items) if number % 10 else ''}\tN1-0 N2-1"
+        for number, (user, items, times) in enumerate(zip(*columns, strict=True), 1)
     ]
     path = folder / "behaviors.tsv"
     path.write_text("\n".join(rows) + "\n")
@@ -474,10 +481,11 @@ def uci_eshop(folder: Path) -> Path:
     header = "year;month;day;order;country;session ID;page 1 (main category);"
     header += "page 2 (clothing model);colour;location;model photography;price;price 2;page"
     rows = _rows(
+        clicks(),
         lambda r: (
             f"2008;4;{r.session % 28 + 1};{r.position + 1};29;{r.session};{r.item % 4 + 1};"
             f"A{r.item};{r.item % 14};{r.item % 6};1;{r.item};2;1"
-        )
+        ),
     )
     with zipfile.ZipFile(folder / "clickstream+data+for+online+shopping.zip", "w") as archive:
         archive.writestr("e-shop data description.txt", "Data description")

@@ -88,7 +88,7 @@ class AblatedSRGNN(gs.models.SRGNN):
         )
         self.edges = edges
         if num_layers == 0:
-            self.conv = NoPropagation()
+            self.add_module("conv", NoPropagation())  # in the place of the graph layer
 
     def node_states(self, batch: Batch) -> Tensor:
         """The state of every node, [num_nodes, d]."""
@@ -173,7 +173,7 @@ def plan(options: argparse.Namespace) -> study.Plan:
     bounded += (
         f" Width 64, normalized, {fit['max_epochs']} epochs, one schedule for all lines of SR-GNN."
     )
-    lines = {
+    lines: dict[str, Any] = {
         line: (AblatedSRGNN, {"arguments": width | change, "fit": fit})
         for line, change in changes.items()
     }
@@ -254,7 +254,7 @@ def page(content: Mapping[str, Any]) -> str:
     ]
     parts = [
         "\n".join(f"- {line}" for line in findings(content)),
-        study.page_against(content | {"protocol": {"note": ""}}, BASE).rstrip(),
+        study.page_against({**content, "protocol": {"note": ""}}, BASE).rstrip(),
         "The same difference by kind of case (cases in brackets):",
         study.table(["cases", *shown], by_kind),
         content["protocol"]["note"],

@@ -40,6 +40,8 @@ class WindowedGRU4Rec(gs.models.GRU4Rec):
         dropout: As of GRU4Rec.
     """
 
+    max_length: int
+
     def __init__(
         self, num_items: int, hidden_channels: int, *, max_length: int, dropout: float = 0.0
     ) -> None:
@@ -78,7 +80,7 @@ def line_of(family: str, length: int, dataset: str) -> Any:
         causal["loss"] = {"name": "sampled_softmax", "num_negatives": 256, "alpha": 0.5}
     prefixes = causal | {"max_epochs": 2 if movies else 3, "batch_size": 256}
     cloze = causal | {"max_epochs": 16 if movies else 10}
-    width = {"hidden_channels": 32}
+    width: dict[str, Any] = {"hidden_channels": 32}
     if family == "markov":
         return "markov", {"arguments": {"order": min(length, 3)}, "fit": {}}
     if family in ("sequential rules", "v-sknn"):

@@ -117,7 +117,8 @@ def run(
             if not wanted:
                 known = dict.fromkeys(f.get("family", n) for n, f in planned.facts.items())
                 raise ValueError(f"No line is of {options.models}: choose from {', '.join(known)}.")
-        contents, reports = [], {}
+        contents: list[Mapping[str, Any]] = []
+        reports: dict[str, list[Report]] = {}
         for folder, split, lines, of_seeds in parts(planned, wanted, seeds, out, options.resume):
             comparison = gs.compare(
                 split,
