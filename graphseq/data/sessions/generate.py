@@ -23,6 +23,9 @@ RETURN = 0.5
 FIRST_CLICKS = 3
 """A looping session's hub is one of this many first clicks."""
 
+PRICE_LEVELS = 200
+"""Categories with a price level of their own; more share these levels: prices stay finite."""
+
 MAX_LENGTH = 100
 START = 1_577_836_800.0  # 2020-01-01, in seconds since 1970
 SECONDS_BETWEEN_CLICKS = 30.0
@@ -136,7 +139,8 @@ def generate_sessions(
 
     codes = np.arange(num_items)
     categories = ((codes - first_browse) % num_categories).astype(np.int32)
-    prices = np.round(np.exp(rng.normal(3.0 + 0.1 * categories, 0.5)), 2)
+    level = 3.0 + 0.1 * (categories % PRICE_LEVELS)
+    prices = np.round(np.exp(rng.normal(level, 0.5)), 2)
     names = [f"category {value}" for value in range(num_categories)]
     role = np.searchsorted([num_pattern, first_browse], codes, side="right")
     return Sessions(

@@ -538,7 +538,8 @@ def _read_header(path: Path, folder: int | None, kind: FolderKind) -> dict[str, 
     except ValueError as error:
         if isinstance(error.__cause__, FileNotFoundError):
             raise ValueError(
-                f"{path.parent} holds no {kind.holds}: {kind.made_by} makes such a folder."
+                f"{path} is missing, so this folder holds no {kind.holds}: give one that "
+                f"{kind.made_by} wrote, with all of its files."
             ) from error
         raise
     with os.fdopen(handle, "rb") as file:

@@ -178,6 +178,22 @@ def test_generate_sessions_features_of_clicks_are_those_of_their_items():
     assert (sessions.click_features["price"] > 0).all()
 
 
+@pytest.mark.parametrize("num_categories", [10, 200, 8_000])
+def test_generate_sessions_prices_rise_with_the_category_and_stay_finite(num_categories):
+    sessions = generate_sessions(10, 16_000, num_categories=num_categories, pattern=0.0, loops=0.0)
+    category = np.arange(16_000) % num_categories
+    away = np.log(sessions.item_features["price"]) - (3.0 + 0.1 * (category % 200))
+    assert away.mean() == pytest.approx(0.0, abs=0.02)
+    assert away.std() == pytest.approx(0.5, abs=0.02)
+    assert np.isfinite(sessions.click_features["price"].astype(np.float32)).all()
+
+
+def test_generate_sessions_prices_of_few_categories_are_those_of_earlier_versions():
+    sessions = generate_sessions(10, 14, num_categories=3, pattern=0.0, loops=0.0)
+    prices = [19.87, 22.59, 16.91, 10.56, 45.2, 30.75, 16.66]
+    assert sessions.item_features["price"].tolist()[:7] == prices
+
+
 def test_generate_sessions_start_in_order_within_the_days_asked_for():
     sessions = generate_sessions(500, 100, days=2.0)
     starts = sessions.time[sessions.ptr[:-1]]

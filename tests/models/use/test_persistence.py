@@ -314,6 +314,18 @@ def test_load_file_that_is_cut_off_is_named(tmp_path: Path, markov: MarkovChain,
         load(tmp_path / "model")
 
 
+def test_load_folder_whose_header_is_missing_names_it(tmp_path: Path, markov: MarkovChain) -> None:
+    folder = tmp_path / "model"
+    markov.save(folder)
+    (folder / "model.json").unlink()
+    with pytest.raises(ValueError) as caught:
+        load(folder)
+    assert str(caught.value) == (
+        f"{folder / 'model.json'} is missing, so this folder holds no saved model: give one that "
+        "model.save wrote, with all of its files."
+    )
+
+
 @pytest.mark.parametrize("name", ["weights.safetensors", "items.offsets.npy", "item_counts.npy"])
 def test_load_file_that_is_missing_is_named(tmp_path: Path, markov: MarkovChain, name: str) -> None:
     markov.save(tmp_path / "model")
