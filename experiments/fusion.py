@@ -26,9 +26,7 @@ METRICS = ("hr@20", "mrr@20")
 
 
 def main(argv: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(
-        prog="python -m experiments.studies.fusion", description=__doc__
-    )
+    parser = argparse.ArgumentParser(prog="python -m experiments.fusion", description=__doc__)
     parser.add_argument("--table", default="diginetica", metavar="NAME", help="a published table")
     parser.add_argument("--root", help="folder of the data sets (default: $GRAPHSEQ_DATA)")
     parser.add_argument("--trained", default="srgnn, normalized", help="row that is trained")
@@ -43,6 +41,8 @@ def main(argv: list[str] | None = None) -> None:
     torch.set_float32_matmul_precision(options.matmul)
     with said():
         table = published(options.table)
+        if table["protocol"] != "srgnn":
+            raise ValueError(f"{options.table} is no table of session data: choose another.")
         name = table["dataset"]
         rows = {each.name: each for each in settings_of(table.get("settings", name)).models}
         trained, counted = (row_of(rows, each) for each in (options.trained, options.counted))
@@ -51,17 +51,17 @@ def main(argv: list[str] | None = None) -> None:
         validation = part.validation
         if validation is None:
             raise ValueError("The weights need a validation part: give --validation above 0.")
-        benchmark = Benchmark.start("experiments.studies.fusion", argv, name, whole.train)
+        benchmark = Benchmark.start("experiments.fusion", argv, options.table, whole.train)
         for seed in options.seeds:
-            folder = options.out / f"{name}-{seed}"
+            folder = options.out / f"{options.table}-{seed}"
             learned = fused(trained, counted, part, seed, folder / "part")
             learned.learn_weights(validation)
             final = fused(trained, counted, whole, seed, folder / "whole")
             final.weights = learned.weights
             for row in ranked(final, whole, (trained.name, counted.name)):
-                benchmark.add(data=name, seed=seed, **row)
-            benchmark.write(options.out / f"{name}.json")
-        benchmark.finish(options.out / f"{name}.json")
+                benchmark.add(table=options.table, seed=seed, **row)
+            benchmark.write(options.out / f"{options.table}.json")
+        benchmark.finish(options.out / f"{options.table}.json")
 
 
 def row_of(rows: dict[str, Entry], name: str) -> Entry:
