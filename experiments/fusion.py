@@ -93,7 +93,7 @@ def fused(
 
 def ranked(final: gs.models.Ensemble, split: gs.Split, names: tuple[str, str]) -> list[Any]:
     """Each member and the fusion on the test; what the fusion adds, clustered by session."""
-    models = dict(zip(names, final.members, strict=True))
+    models: dict[str, Any] = dict(zip(names, final.members, strict=True))  # typed as Module
     reports = {name: gs.evaluate(model, split.test, ks=20) for name, model in models.items()}
     joined = gs.evaluate(final, split.test, ks=20)
     weights = ", ".join(f"{weight:g}" for weight in final.weights)
@@ -102,10 +102,11 @@ def ranked(final: gs.models.Ensemble, split: gs.Split, names: tuple[str, str]) -
         row: dict[str, Any] = {"model": name, "weights": weights if report is joined else "-"}
         for metric in METRICS:
             test = joined.compare(report, metric)
-            low, high = (round(100 * end, 2) for end in (test.low, test.high))
+            more, low, high = (100 * value for value in (test.difference, test.low, test.high))
             row[metric] = round(100 * report.metrics[metric], 2)
-            own = "-" if report is joined else f"{100 * test.difference:+.2f}"
-            row[f"{metric}: fusion more"] = own if own == "-" else f"{own} ({low} to {high})"
+            row[f"{metric}: fusion more"] = (
+                "-" if report is joined else f"{more:+.2f} ({low:+.2f} to {high:+.2f})"
+            )
         rows.append(row)
     return rows
 

@@ -39,6 +39,7 @@ PAGES = (
     "docs/results/README.md",
     "docs/serving.md",
     "docs/results/budget.md",
+    "docs/results/fusion.md",
     "docs/results/habits.md",
     *(f"docs/results/{name}.md" for name in TABLES),
     "docs/studies/causal.md",
