@@ -24,6 +24,10 @@ from graphseq.models import SessionModel
 
 METRICS = ("hr@20", "mrr@20")
 
+STEPS = 100
+"""Parts of the total weight. Few items have a count, so that its deviations are large: the weight of
+a counted row is small."""
+
 
 def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m experiments.fusion", description=__doc__)
@@ -55,7 +59,7 @@ def main(argv: list[str] | None = None) -> None:
         for seed in options.seeds:
             folder = options.out / f"{options.table}-{seed}"
             learned = fused(trained, counted, part, seed, folder / "part")
-            learned.learn_weights(validation)
+            learned.learn_weights(validation, steps=STEPS)
             final = fused(trained, counted, whole, seed, folder / "whole")
             final.weights = learned.weights
             for row in ranked(final, whole, (trained.name, counted.name)):
