@@ -25,8 +25,8 @@ from graphseq.models import SessionModel
 METRICS = ("hr@20", "mrr@20")
 
 STEPS = 100
-"""Parts of the total weight. Few items have a count, so that its deviations are large: the weight of
-a counted row is small."""
+"""Parts of the total weight: few items have a count, whose deviations are large, so that the
+weight of a counted row is small."""
 
 
 def main(argv: list[str] | None = None) -> None:

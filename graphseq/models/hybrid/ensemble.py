@@ -213,7 +213,9 @@ class Ensemble(CountingModel):
         Args:
             sessions: A part that no member was trained on, such as ``split.validation``; it is
                 recoded to the codes of the ensemble.
-            steps: Number of parts that the total weight is divided into.
+            steps: Number of parts that the total weight is divided into. Give 100 where one member
+                scores few items, as neighbor families do: these have large deviations, and their
+                best weight is below a tenth.
             max_cases: Maximum number of targets, spread evenly over the part.
             batch_size: Number of targets that are scored at once.
 
