@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import operator
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from numbers import Integral, Real
 from typing import Any, SupportsIndex
@@ -46,6 +46,25 @@ def flag(name: str, value: Any) -> bool:
     if not isinstance(value, (bool, np.bool_)):
         raise ValueError(f"{name} must be True or False, got {value!r}.")
     return bool(value)
+
+
+def names_of(argument: str, given: Any) -> list[str]:
+    """One name or several, as a list.
+
+    Args:
+        argument: What the caller knows it as.
+        given: A text, or texts.
+
+    Raises:
+        ValueError: If it is anything else.
+    """
+    if isinstance(given, str):
+        return [given]
+    listed = list(given) if isinstance(given, Iterable) else [given]
+    wrong = next((name for name in listed if not isinstance(name, str)), None)
+    if wrong is not None:
+        raise ValueError(f"{argument} holds names, such as 'hr@20', got {wrong!r:.60}.")
+    return listed
 
 
 def check_annotated(parameters: Mapping[str, Any], values: Mapping[str, Any]) -> None:
@@ -131,8 +150,8 @@ def check_not_negative(**numbers: float) -> None:
         ValueError: If one is.
     """
     for name, value in numbers.items():
-        if not 0 <= value < math.inf:
-            raise ValueError(f"{name} must be a finite number of at least 0, got {value}.")
+        if not isinstance(value, Real) or not 0 <= value < math.inf:
+            raise ValueError(f"{name} must be a finite number of at least 0, got {value!r}.")
 
 
 def check_shares(**shares: float) -> None:
@@ -142,8 +161,8 @@ def check_shares(**shares: float) -> None:
         ValueError: If one is.
     """
     for name, value in shares.items():
-        if not 0 <= value < 1:
-            raise ValueError(f"{name} must lie in [0, 1), got {value}.")
+        if not isinstance(value, Real) or not 0 <= value < 1:
+            raise ValueError(f"{name} must lie in [0, 1), got {value!r}.")
 
 
 def check_choice(name: str, value: Any, allowed: Sequence[Any]) -> None:

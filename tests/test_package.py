@@ -33,7 +33,7 @@ ROOMS = {
 }
 """The rooms, and those that each may import."""
 
-SHARED = {"arguments", "deprecation", "ragged", "random", "typing"}
+SHARED = {"arguments", "deprecation", "metric_scale", "ragged", "random", "typing"}
 """Files of the package itself that every room may import; they import no room, only each other."""
 
 SOURCES = sorted(PACKAGE.rglob("*.py"))

@@ -15,6 +15,7 @@ from matplotlib.figure import Figure
 from graphseq.comparison import tables
 from graphseq.comparison.record import read_results, rules_of, write_text
 from graphseq.comparison.verdicts import sentence
+from graphseq.metric_scale import name_among
 from graphseq.visualization import plot_comparison, plot_cost
 
 
@@ -104,7 +105,8 @@ class Comparison:
         """Paired tests of every model against every other, clustered by session or user.
 
         Args:
-            metric: One of the tested metrics; ``None``: all of them.
+            metric: One of the tested metrics (``"sampled "`` may be left out); ``None``: all of
+                them.
 
         Returns:
             One row per pair and metric, with ``model``, ``against``, ``metric``, ``cases``,
@@ -155,14 +157,14 @@ class Comparison:
     def plot(
         self,
         *,
-        metrics: Sequence[str] | None = None,
+        metrics: str | Sequence[str] | None = None,
         path: str | os.PathLike[str] | None = None,
     ) -> Figure:
         """Bars of all models with their intervals: :func:`graphseq.visualization.plot_comparison`.
 
         Args:
-            metrics: One panel each, the first one orders the models; ``None``: the table's leading
-                metric, and ``hr`` or ``mrr`` at the largest cut-off.
+            metrics: One name or several, one panel each, the first one orders the models;
+                ``None``: the table's leading metric, and ``hr`` or ``mrr`` at the largest cut-off.
             path: File to write the figure to.
         """
         if metrics is None:
@@ -195,6 +197,7 @@ class Comparison:
     def _tests(self, metric: str | None) -> list[dict[str, Any]]:
         tests: list[dict[str, Any]] = self.content.get("tests", [])
         tested = list(dict.fromkeys(test["metric"] for test in tests))
+        metric = None if metric is None else name_among(metric, [tested])
         if metric is not None and metric not in tested:
             raise ValueError(f"{metric!r} was not tested, but {', '.join(tested) or 'nothing'}.")
         return [test for test in tests if metric in (None, test["metric"])]

@@ -9,6 +9,7 @@ import numpy as np
 
 from graphseq.evaluation.protocol import Protocol
 from graphseq.evaluation.report import verdict_of
+from graphseq.metric_scale import lower_is_better
 
 Rows = list[dict[str, Any]]
 
@@ -38,7 +39,12 @@ def by_model(content: Mapping[str, Any]) -> dict[str, Rows]:
     groups: dict[str, Rows] = {}
     for row in content["rows"]:
         groups.setdefault(row["model"], []).append(row)
-    return dict(sorted(groups.items(), key=lambda item: -mean_metric(item[1], metric)))
+    best_first = sorted(
+        groups.items(),
+        key=lambda item: mean_metric(item[1], metric),
+        reverse=not lower_is_better(metric),
+    )
+    return dict(best_first)
 
 
 def mean_metric(rows: Rows, metric: str) -> float:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from graphseq.evaluation.differences import holm
 from graphseq.evaluation.report import Report
 from graphseq.evaluation.significance import paired_test
+from graphseq.metric_scale import lower_is_better, unit_of
 
 LEVEL = 0.95
 """Level of the intervals."""
@@ -37,7 +38,8 @@ def paired_tests(
         inside: Which cases count, bool [num_cases]; ``None``: all.
 
     Returns:
-        One row per metric and pair: ``difference`` is ``model`` minus ``against``.
+        One row per metric, by its full name, and pair: ``difference`` is ``model`` minus
+        ``against``.
     """
     wanted = [
         (first, second)
@@ -46,7 +48,7 @@ def paired_tests(
     ]
     rows = []
     for metric in metrics:
-        tests = []
+        tests: list[dict[str, Any]] = []
         for first, second in wanted if inside is None or inside.any() else ():
             one, other = (
                 np.mean([report.values(metric) for report in reports[name]], axis=0)
@@ -60,7 +62,7 @@ def paired_tests(
                 {
                     "model": first,
                     "against": second,
-                    "metric": metric,
+                    "metric": reports[first][0].full_name(metric),
                     "difference": test.difference,
                     "low": _plain(test.low),
                     "high": _plain(test.high),
@@ -77,31 +79,33 @@ def paired_tests(
 
 
 def sentence(test: Mapping[str, Any]) -> str:
-    """A test in words, in percentage points, the better model first."""
-    model, against = test["model"], test["against"]
+    """A test in words, in percentage points or the metric's unit, the better model first.
+
+    The figures say how much better it is, also where a lower metric is better.
+    """
+    model, against, metric = test["model"], test["against"], test["metric"]
     difference, low, high = test["difference"], test["low"], test["high"]
     p = test.get("p_corrected", test.get("p_value"))
+    if lower_is_better(metric):  # of how much better the first model is
+        difference = -difference
+        low, high = (None, None) if low is None else (-high, -low)
     if difference < 0:
         model, against = against, model
         difference = -difference
         low, high = (None, None) if low is None else (-high, -low)
+    factor, unit = unit_of(metric)
+    digits = 1 if factor > 1 else 2
+    amount = f"{factor * abs(difference):.{digits}f} {unit}"
     if low is None or p is None:
         return (
-            f"{model} is {_points(difference)} of {test['metric']} ahead of {against}, and one "
-            "cluster of cases shows nothing about chance."
+            f"{model} is {amount} of {metric} ahead of {against}, and one cluster of cases shows "
+            "nothing about chance."
         )
-    told = p < CHANCE
-    figures = f"interval {100 * low:.1f} to {100 * high:.1f}, {_probability(p)}"
-    if told:
-        return f"{model} beats {against} by {_points(difference)} of {test['metric']}, {figures}."
-    return (
-        f"{model} and {against} cannot be told apart by {test['metric']}: "
-        f"{_points(difference)}, {figures}."
-    )
-
-
-def _points(difference: float) -> str:
-    return f"{100 * difference:.1f} points"
+    ends = f"{factor * low + 0.0:.{digits}f} to {factor * high + 0.0:.{digits}f}"  # no -0.0
+    figures = f"interval {ends}, {_probability(p)}"
+    if p < CHANCE:
+        return f"{model} beats {against} by {amount} of {metric}, {figures}."
+    return f"{model} and {against} cannot be told apart by {metric}: {amount}, {figures}."
 
 
 def _probability(p: float) -> str:

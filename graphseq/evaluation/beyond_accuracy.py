@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import logging
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,6 +25,8 @@ from graphseq.models.base import SessionModel
 from graphseq.random import torch_stream
 from graphseq.typing import Floats, Ints
 
+logger = logging.getLogger(__name__)
+
 SMOOTHING = 0.01
 """Share of the history mixed into a list for calibration, so that no category is missing."""
 
@@ -39,7 +42,8 @@ class ListReport:
     ================== ==========================================================================
     coverage           share of the catalog that is in any list
     gini               inequality of the items' exposure (0: all equal, 1: one item only)
-    personalization    1 - the mean overlap :math:`|L \cap L'| / k` of all pairs of lists
+    personalization    1 - the mean overlap :math:`|L \cap L'| / \max(|L|, |L'|)` of all pairs of
+                       lists
     average_popularity mean of :math:`c_j` over the list
     novelty            mean of :math:`-\log_2(c_j / N)` over the list (Zhou et al., PNAS 2010)
     serendipity        target in the list, but not among the k most popular items (Ge et al.,
@@ -122,9 +126,10 @@ def evaluate_lists(
         model: Any model with a catalog.
         sessions: A part of a split, or lists of item ids.
         k: Length of a list.
-        categories: The category of each item in the order of the catalog, [num_items]; or the name
-            of a column of ``model.catalog.item_features``; ``None``: metrics of categories are left
-            out.
+        categories: The category of each item in the order of the catalog, [num_items]; a mapping
+            from item ids to categories; or the name of a column of ``model.catalog.item_features``.
+            Items without a category (``None``, NaN, no key) are together a category of their own.
+            ``None``: metrics of categories are left out.
         protocol: Which clicks are targets, and whether seen items are removed from the lists.
         batch_size: Session graphs per batch.
         cluster: Clusters of dependent cases: ``"session"`` or ``"user"``.
@@ -223,20 +228,34 @@ def gini(exposure: ArrayLike) -> float:
 
 
 def personalization(lists: Ints, k: int) -> float:
-    """1 - the mean overlap of all pairs of lists, exact, in time linear in the number of lists.
+    r"""1 - the mean overlap of all pairs of lists, exact, in time linear in the number of lists.
 
-    An item in c lists is shared by c (c - 1) / 2 pairs. PyG's metric compares pairs one by one, and
-    therefore only the first 4,096 lists.
+    The overlap :math:`|L \cap L'| / \max(|L|, |L'|)` is 1 for equal lists, however short. An item
+    in c lists of one length is shared by c (c - 1) / 2 pairs. PyG's metric compares pairs one by
+    one, and therefore only the first 4,096 lists.
 
     Args:
-        lists: Item codes, int64 [n, k], each item at most once per row; -1: no item.
-        k: Length of a list.
+        lists: Item codes, int64 [n, length], each item at most once per row; -1: no item.
+        k: Number of items of a list that count, from the first.
+
+    Returns:
+        From 0, all lists equal, to 1, no item in two of them. Empty lists are left out; NaN if
+        fewer than two are left.
     """
-    n = len(lists)
+    lists = lists[:, :k]
+    length = (lists >= 0).sum(1)
+    n = int((length > 0).sum())
     if n < 2:
         return float("nan")
-    number = np.bincount(lists[lists >= 0]).astype(np.float64)
-    return float(1 - (number * (number - 1)).sum() / (n * (n - 1.0)) / k)
+    shorter = np.zeros(int(lists.max()) + 1)  # lists so far that hold each item
+    overlap = 0.0
+    for size in np.unique(length[length > 0]):
+        group = lists[length == size]
+        number = np.bincount(group[group >= 0], minlength=len(shorter))
+        # Pairs within the group, and with a shorter list: the larger length is the group's.
+        overlap += float((number * ((number - 1) / 2 + shorter)).sum()) / size
+        shorter += number
+    return float(1 - overlap / (n * (n - 1) / 2))
 
 
 def _by_case(
@@ -309,7 +328,27 @@ def _categories(given: Any, model: SessionModel) -> Ints | None:
                 f"The catalog has no item feature {given!r}; it has {', '.join(columns) or 'none'}."
             )
         given = table[given]
-    values = pd.Series(list(given) if not isinstance(given, pd.Series) else given.to_numpy())
+    if isinstance(given, Mapping):
+        ids = model.catalog.items.ids.tolist()
+        if not any(item in given for item in ids):
+            raise ValueError(
+                "categories has no item of the catalog as a key: a mapping is from item ids, such "
+                f"as {ids[0]!r}, to categories."
+            )
+        given = [given.get(item) for item in ids]
+    if isinstance(given, (str, set, frozenset)) or not isinstance(given, Iterable):
+        raise ValueError(
+            "categories holds one category per item in the order of the catalog, or is a mapping "
+            f"from item ids, got {type(given).__name__}."
+        )
+    values = pd.Series(list(given), dtype=object)
     if len(values) != model.num_items:
         raise ValueError(f"There is one category per item, [{model.num_items}], got {len(values)}.")
-    return pd.factorize(values.astype(str))[0].astype(np.int64)
+    missing = values.isna().to_numpy()
+    if missing.any():
+        logger.warning(
+            "%d of %d items have no category: together they are one.", missing.sum(), len(values)
+        )
+    # Not a text of their own, which could be the name of a category.
+    codes, names = pd.factorize(values.where(~missing, "").astype(str))
+    return np.where(missing, len(names), codes).astype(np.int64)

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from graphseq.arguments import whole
-from graphseq.evaluation.significance import PairedTest, check_finite, check_level
+from graphseq.evaluation.significance import ROUNDING, PairedTest, check_finite, check_level
 from graphseq.random import stream
 from graphseq.typing import Floats
 
@@ -45,6 +45,7 @@ def bootstrap_interval(
             of range.
     """
     check_level(level)
+    seed = whole("seed", seed, at_least=0)
     means = _drawn_means(values, cluster, whole("num_samples", num_samples), seed)
     if means is None:
         return float("nan"), float("nan")
@@ -80,12 +81,15 @@ def paired_bootstrap(
     """
     check_level(level)
     num_samples = whole("num_samples", num_samples)
+    seed = whole("seed", seed, at_least=0)
     one, other = np.atleast_2d(first).astype(np.float64), np.atleast_2d(second).astype(np.float64)
     if one.shape[1] != other.shape[1]:
         raise ValueError(
             f"A paired test needs the same cases twice, got {one.shape[1]} and {other.shape[1]}."
         )
+    rounding = ROUNDING * float(abs(one).mean() + abs(other).mean())
     difference = float(one.mean() - other.mean())
+    difference = 0.0 if abs(difference) <= rounding else difference
     num_clusters = len(np.unique(np.asarray(cluster)))
     mine = _drawn_means(one, cluster, num_samples, seed)
     theirs = _drawn_means(other, cluster, num_samples, seed, second=True)
@@ -93,6 +97,7 @@ def paired_bootstrap(
         low = high = p_value = float("nan")
     else:
         drawn = mine - theirs
+        drawn[abs(drawn) <= rounding] = 0.0
         low, high = map(float, np.quantile(drawn, [0.5 - level / 2, 0.5 + level / 2]))
         beyond = 1 + min(int((drawn <= 0).sum()), int((drawn >= 0).sum()))
         p_value = min(1.0, 2 * beyond / (num_samples + 1))

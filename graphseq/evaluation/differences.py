@@ -14,7 +14,14 @@ from scipy.special import stdtrit
 
 from graphseq.evaluation.bootstrap import paired_bootstrap
 from graphseq.evaluation.report import Report
-from graphseq.evaluation.significance import check_level, mean_error, paired_test
+from graphseq.evaluation.significance import (
+    ROUNDING,
+    check_level,
+    difference_of,
+    mean_error,
+    paired_test,
+)
+from graphseq.metric_scale import lower_is_better
 
 CHANCE = 0.05
 """A difference is significant if its corrected p-value is below this."""
@@ -51,7 +58,8 @@ class Differences:
     """Significance of the differences between all pairs of models, best model first.
 
     Args:
-        metric: The metric that is compared.
+        metric: The full name of the metric that is compared, such as ``"sampled hr@20"``; it is
+            also the name of the mean, and of the columns of both tables.
         mean: Mean of each model over its seeds, as a Series.
         difference: Metric of the row's model minus metric of the column's model, models by models.
         p_value: Corrected by Holm over all pairs, models by models; 1 on the diagonal.
@@ -84,7 +92,7 @@ def differences(
 
     Args:
         reports: Model -> its report, or one report per seed.
-        metric: As ``"mrr@20"``.
+        metric: As in :meth:`Report.values`.
         method: As in :func:`~graphseq.evaluation.paired_test`; ``"bootstrap"`` resamples the seeds
             too.
         seed: Seed of random tests.
@@ -116,9 +124,9 @@ def differences(
         name: np.stack([report.values(metric) for report in group])
         for name, group in groups.items()
     }
-    lower_is_better = metric.endswith("mean_rank")
+    metric = leader.full_name(metric)
     mean = pd.Series({name: float(table.mean()) for name, table in values.items()}, name=metric)
-    mean = mean.sort_values(ascending=lower_is_better, kind="stable")
+    mean = mean.sort_values(ascending=lower_is_better(metric), kind="stable")
     pairs = list(combinations(mean.index, 2))
     found = [
         paired_bootstrap(values[one], values[other], leader.cluster, seed=seed)
@@ -135,7 +143,8 @@ def differences(
     for (one, other), test, p in zip(pairs, found, corrected, strict=True):
         difference.loc[one, other], difference.loc[other, one] = test.difference, -test.difference
         p_value.loc[one, other] = p_value.loc[other, one] = p
-    return Differences(metric, mean, difference, p_value)
+    tables = (table.rename_axis(columns=metric) for table in (difference, p_value))
+    return Differences(metric, mean, *tables)
 
 
 def smallest_difference(
@@ -160,21 +169,33 @@ def smallest_difference(
             results, for which the detectable difference is the largest.
         metric: The metric that is compared.
         level: :math:`1 - \alpha`.
-        power: Probability of detecting the difference.
+        power: Probability of detecting the difference, above :math:`\alpha`: with that probability
+            a test finds a difference where there is none.
 
     Returns:
         The difference in units of the metric; NaN if there is only one cluster.
 
     Raises:
-        ValueError: If the reports are of different cases, or a probability is not between 0 and 1.
+        ValueError: If the reports are of different cases, a probability is not between 0 and 1, or
+            the power is not above that of chance.
     """
+    if not isinstance(first, Report):
+        raise ValueError(
+            "A smallest difference is of a report of gs.evaluate, or of two, got "
+            f"{type(first).__name__}."
+        )
     check_level(level)
     check_level(power, "power")
-    values = first.values(metric)
+    if power <= 1 - level:
+        raise ValueError(
+            f"power must lie above 1 - level, {1 - level:.3g}, the share of tests that find a "
+            f"difference where there is none, got {power}."
+        )
+    values, size = first.values(metric), None
     if second is not None:
         first.require_same_cases(second)
-        values = values - second.values(metric)
-    error, clusters = mean_error(values, first.cluster)
+        values, size = difference_of(values, second.values(metric))
+    error, clusters = mean_error(values, first.cluster, size)
     if clusters < 2:
         return float("nan")
     error *= 2**0.5 if second is None else 1.0
@@ -187,7 +208,8 @@ class CriticalDifference:
     """Mean ranks of models over data sets, and the distance below which they do not differ.
 
     Args:
-        ranks: Mean rank of each model, best first, as a Series; 1 is best on all data sets.
+        ranks: Mean rank of each model, best first, as a Series named by the metric; 1 is best on
+            all data sets.
         distance: Models whose mean ranks are closer than this do not differ significantly.
         p_value: P-value of Friedman's test of the hypothesis that all models are equal.
         num_datasets: Number of data sets.
@@ -212,17 +234,21 @@ class CriticalDifference:
         return found
 
 
-def critical_difference(scores: pd.DataFrame, *, level: float = 0.95) -> CriticalDifference:
+def critical_difference(
+    scores: pd.DataFrame, *, metric: str = "", level: float = 0.95
+) -> CriticalDifference:
     r"""Compares models over many data sets by their ranks (Demšar, JMLR 2006).
 
     .. math::
         \mathrm{CD} = q_\alpha \sqrt{\frac{k (k + 1)}{6 N}}
 
-    with k models on N data sets and Nemenyi's :math:`q_\alpha`. Equal scores share the mean of
-    their ranks.
+    with k models on N data sets and Nemenyi's :math:`q_\alpha`. Scores that are equal but for
+    rounding share the mean of their ranks.
 
     Args:
-        scores: A metric for which higher is better, data sets by models, without missing values.
+        scores: A metric, data sets by models, without missing values.
+        metric: Its full name, such as ``"sampled hr@20"``, for the plot; of ``mean_rank`` and
+            ``logloss`` the lowest score is the best. Without a name the highest is.
         level: :math:`1 - \alpha`.
 
     Raises:
@@ -246,8 +272,8 @@ def critical_difference(scores: pd.DataFrame, *, level: float = 0.95) -> Critica
             f"got {num_datasets} data sets, {num_models} models and "
             f"{int(scores.isna().to_numpy().sum())} scores missing."
         )
-    ranks = scores.rank(axis=1, ascending=False)
-    mean = ranks.mean().sort_values(kind="stable")
+    ranks = _ranks(scores, lower_is_better(metric))
+    mean = ranks.mean().sort_values(kind="stable").rename(metric or None)
     # Friedman's statistic, corrected for ties.
     spread = ((ranks - (num_models + 1) / 2) ** 2).to_numpy().sum()
     expected = num_datasets * (num_models + 1) / 2
@@ -257,3 +283,13 @@ def critical_difference(scores: pd.DataFrame, *, level: float = 0.95) -> Critica
     quantile = float(stats.studentized_range.ppf(level, num_models, np.inf)) / 2**0.5
     distance = quantile * (num_models * (num_models + 1) / (6 * num_datasets)) ** 0.5
     return CriticalDifference(mean, distance, p_value, num_datasets)
+
+
+def _ranks(scores: pd.DataFrame, lower: bool) -> pd.DataFrame:
+    """Ranks of the models on each data set, 1: best, mean ranks for ties up to rounding."""
+    value = scores.to_numpy(dtype=np.float64)
+    one, other = value[:, :, None], value[:, None, :]
+    same = np.isclose(one, other, rtol=ROUNDING, atol=0.0)
+    ahead = ((other < one) if lower else (other > one)) & ~same
+    ranks = 1 + ahead.sum(2) + (same.sum(2) - 1) / 2
+    return pd.DataFrame(ranks, scores.index, scores.columns)

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from graphseq.arguments import check_not_negative
 from graphseq.evaluation.report import Report
 from graphseq.evaluation.significance import mean_error, mean_interval
 from graphseq.typing import Floats
@@ -243,8 +244,7 @@ def debiased(
         ValueError: If the report does not know the popularity of its targets, or a target has no
             training click, so that its propensity is zero.
     """
-    if not 0 <= exponent < float("inf"):
-        raise ValueError(f"exponent must be a finite number of at least 0, got {exponent}.")
+    check_not_negative(exponent=exponent)
     if report.cases is None or (report.cases["popularity"] < 0).any():
         raise ValueError(
             "This report does not know how popular its targets are: evaluate a model that has the "

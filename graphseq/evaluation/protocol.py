@@ -7,9 +7,7 @@ from dataclasses import dataclass, field, fields
 from typing import Any, Literal
 
 from graphseq.arguments import whole
-
-SAMPLED, UNSEEN = "sampled ", "unseen "
-"""Prefix of the name of a metric over sampled candidates, or without seen items."""
+from graphseq.metric_scale import SAMPLED, UNSEEN
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from graphseq.arguments import names_of
 from graphseq.data.storage import read_file, write_file
 from graphseq.data.storage.rules import (
     Rule,
@@ -26,10 +27,11 @@ from graphseq.data.storage.rules import (
 )
 from graphseq.evaluation.bootstrap import paired_bootstrap
 from graphseq.evaluation.metrics import metric_values
-from graphseq.evaluation.protocol import SAMPLED, UNSEEN, Protocol
+from graphseq.evaluation.protocol import Protocol
 from graphseq.evaluation.significance import PairedTest, mean_interval, paired_test
 from graphseq.evaluation.softmax_loss import LOGLOSS
 from graphseq.evaluation.strata import strata_of
+from graphseq.metric_scale import SAMPLED, UNSEEN, within_range
 
 FORMAT, FORMAT_VERSION = "graphseq.report", 1
 
@@ -168,6 +170,18 @@ class Report:
             tied = np.zeros_like(tied)
         return metric_values(plain, better, tied, self.num_items)
 
+    def full_name(self, metric: str) -> str:
+        """The name of a metric as tables and plots show it: of drawn candidates, ``sampled``.
+
+        Args:
+            metric: As in :meth:`values`.
+
+        Raises:
+            ValueError: If the name belongs to another protocol.
+        """
+        plain, columns = self._read_name(metric)
+        return self.protocol.metric(plain, unseen=bool(columns))
+
     def _read_name(self, metric: str) -> tuple[str, str]:
         """A metric without the protocol's prefix, and the prefix of its columns."""
         plain = metric.removeprefix(SAMPLED) if isinstance(metric, str) else metric
@@ -191,15 +205,14 @@ class Report:
         """The cluster-robust interval of a metric's mean, within the range of the metric.
 
         Args:
-            metric: ``"hr@k"``, ``"ndcg@k"``, ``"mrr@k"`` or ``"mrr"``, at any k.
+            metric: As in :meth:`values`.
             level: Coverage probability of the interval.
 
         Raises:
             ValueError: If the name is not a metric or ``level`` is not between 0 and 1.
         """
-        low, high = mean_interval(self.values(metric), self.cluster, level=level)
-        most = {"mean_rank": self.num_items + 1.0, LOGLOSS: np.inf}.get(metric.split()[-1], 1.0)
-        return max(low, 0.0), min(high, most)  # in this order, so that NaN remains NaN
+        interval = mean_interval(self.values(metric), self.cluster, level=level)
+        return within_range(metric, interval, self.num_items)
 
     def compare(
         self,
@@ -214,7 +227,7 @@ class Report:
 
         Args:
             other: The other model's report on the same sessions.
-            metric: ``"hr@k"``, ``"ndcg@k"``, ``"mrr@k"`` or ``"mrr"``, at any k.
+            metric: As in :meth:`values`.
             method: ``"t"``, ``"sign_flip"`` (:func:`~graphseq.evaluation.paired_test`) or
                 ``"bootstrap"`` (:func:`~graphseq.evaluation.paired_bootstrap`).
             level, seed: As in these tests.
@@ -273,7 +286,7 @@ class Report:
         self,
         by: str,
         *,
-        metrics: Sequence[str] | None = None,
+        metrics: str | Sequence[str] | None = None,
         edges: Sequence[float] | None = None,
         level: float = 0.95,
     ) -> pd.DataFrame:
@@ -284,22 +297,27 @@ class Report:
                 ``"popularity"`` of the target (training clicks), ``"repeat"`` (targets in their own
                 history, and others), ``"gap"`` (seconds since the click before) or ``"new"``
                 (targets that training does not hold, and others).
-            metrics: Names of metrics; ``None``: the metrics of the report.
+            metrics: One name or several; ``None``: the metrics of the report.
             edges: Lower edges of numeric strata, ascending; ``None``:
-                :data:`~graphseq.evaluation.strata.EDGES`.
+                :data:`~graphseq.evaluation.strata.EDGES`. Cases below the first edge are a stratum
+                too.
             level: Level of the intervals.
 
         Returns:
             One row per stratum: ``cases``, ``clusters``, and of every metric its mean, ``<metric>
-            low`` and ``<metric> high``. Strata without a case are left out.
+            low`` and ``<metric> high``, by its full name. Every case is in one stratum, if need be
+            ``"unknown"``; strata without a case are left out.
 
         Raises:
-            ValueError: If there is no such kind of strata, or the report does not know it.
+            ValueError: If there is no such kind of strata or metric, the report does not know it,
+                or the edges are no ascending numbers.
         """
-        wanted = self.metrics if metrics is None else metrics
-        values = {metric: self.values(metric) for metric in wanted}
+        wanted = list(self.metrics) if metrics is None else names_of("metrics", metrics)
+        values = {self.full_name(metric): self.values(metric) for metric in wanted}
         position = self.ranks["position"].to_numpy()
-        return strata_of(by, self.cases, position, values, self.cluster, edges, level)
+        return strata_of(
+            by, self.cases, position, values, self.cluster, edges, level, self.num_items
+        )
 
     def to_frame(self, level: float = 0.95) -> pd.DataFrame:
         """One row per metric: ``value``, and ``low`` and ``high`` of its interval."""

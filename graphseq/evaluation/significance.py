@@ -8,6 +8,7 @@ as independent.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from numbers import Real
 from typing import Any, Literal
 
 import numpy as np
@@ -19,6 +20,9 @@ from graphseq.random import stream
 
 SIGNS_AT_ONCE = 2**22
 """Random signs held in memory at once by the sign-flip test."""
+
+ROUNDING = 1e-12
+"""Differences of at most this share of their terms are rounding: they count as zero."""
 
 
 @dataclass(frozen=True)
@@ -84,7 +88,8 @@ def paired_test(
 
     ``"t"`` divides the mean difference by its cluster-robust standard error. ``"sign_flip"`` flips
     the signs of the clusters' summed differences at random, since both signs are equally likely if
-    the models are equal. It is also valid for few clusters.
+    the models are equal. It is also valid for few clusters. A difference that is rounding alone
+    counts as zero.
 
     Args:
         first, second: The metric of each model per case, [num_cases].
@@ -106,13 +111,15 @@ def paired_test(
     if method not in ("t", "sign_flip"):
         raise ValueError(f"method is 't' or 'sign_flip', got {method!r}.")
     num_permutations = whole("num_permutations", num_permutations)
+    seed = whole("seed", seed, at_least=0)
     check_finite(first, second)
-    difference = first - second
-    mean, error, num_clusters = _mean_and_error(difference, cluster)
+    difference, size = difference_of(first, second)
+    mean, error, num_clusters = _mean_and_error(difference, cluster, size)
     reach = _quantile(level, num_clusters) * error
     if method == "sign_flip":
         sums = _cluster_sums(difference, cluster)
-        p_value = _sign_flip(sums, num_permutations, stream("sign_flip", seed))
+        slack = ROUNDING * float(size.sum())
+        p_value = _sign_flip(sums, slack, num_permutations, stream("sign_flip", seed))
     elif error > 0:
         p_value = float(2 * stdtr(num_clusters - 1, -abs(mean) / error))
     else:  # no spread: the difference is zero, or the same in every case
@@ -122,8 +129,28 @@ def paired_test(
     )
 
 
-def _mean_and_error(values: ArrayLike, cluster: ArrayLike) -> tuple[float, float, int]:
-    """Mean, cluster-robust standard error (NaN for one cluster), number of clusters."""
+def difference_of(
+    first: NDArray[np.float64], second: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """``first - second`` per case, zero where it is rounding alone, and the size of its terms.
+
+    Args:
+        first, second: The metric of each model, [num_cases].
+    """
+    difference, size = first - second, abs(first) + abs(second)
+    return np.where(abs(difference) <= ROUNDING * size, 0.0, difference), size
+
+
+def _mean_and_error(
+    values: ArrayLike, cluster: ArrayLike, size: NDArray[np.float64] | None = None
+) -> tuple[float, float, int]:
+    """Mean, cluster-robust standard error (NaN for one cluster), number of clusters.
+
+    Args:
+        values, cluster: As in :func:`mean_interval`.
+        size: The size of the terms of each value, [num_cases]; ``None``: that of the values. A mean
+            or error far below it is rounding, and zero.
+    """
     values = np.asarray(values, dtype=np.float64)
     if values.ndim != 1 or values.size == 0 or np.shape(cluster) != values.shape:
         raise ValueError(
@@ -131,11 +158,14 @@ def _mean_and_error(values: ArrayLike, cluster: ArrayLike) -> tuple[float, float
             f"{values.shape} and clusters of shape {np.shape(cluster)}."
         )
     mean = float(values.mean())
+    rounding = ROUNDING * float(np.mean(abs(values) if size is None else size))
+    mean = 0.0 if abs(mean) < rounding else mean  # of infinite values, neither is below
     sums = _cluster_sums(values - mean, cluster)
     if sums.size < 2:
         return mean, float("nan"), sums.size
     variance = sums.size / (sums.size - 1) * float(sums @ sums) / values.size**2
-    return mean, variance**0.5, sums.size
+    error = variance**0.5
+    return mean, 0.0 if error < rounding else error, sums.size
 
 
 def _cluster_sums(values: NDArray[np.float64], cluster: ArrayLike) -> NDArray[np.float64]:
@@ -143,14 +173,17 @@ def _cluster_sums(values: NDArray[np.float64], cluster: ArrayLike) -> NDArray[np
     return np.asarray(np.bincount(number, weights=values), dtype=np.float64)
 
 
-def mean_error(values: ArrayLike, cluster: ArrayLike) -> tuple[float, int]:
+def mean_error(
+    values: ArrayLike, cluster: ArrayLike, size: NDArray[np.float64] | None = None
+) -> tuple[float, int]:
     """The cluster-robust standard error of a mean, NaN for one cluster, and their number.
 
     Args:
         values: One value per case, [num_cases].
         cluster: The cluster of each case, integers [num_cases].
+        size: Of differences, the size of their terms, as :func:`difference_of` gives it.
     """
-    _, error, num_clusters = _mean_and_error(values, cluster)
+    _, error, num_clusters = _mean_and_error(values, cluster, size)
     return error, num_clusters
 
 
@@ -170,13 +203,13 @@ def check_finite(*values: NDArray[np.float64]) -> None:
 
 
 def check_level(level: float, name: str = "level") -> None:
-    """Raises unless the level is strictly between 0 and 1.
+    """Raises unless the level is a number strictly between 0 and 1.
 
     Raises:
         ValueError: If it is not.
     """
-    if not 0 < level < 1:
-        raise ValueError(f"{name} must lie between 0 and 1, as 0.95 does, got {level}.")
+    if not isinstance(level, Real) or not 0 < level < 1:
+        raise ValueError(f"{name} must lie between 0 and 1, as 0.95 does, got {level!r}.")
 
 
 def _quantile(level: float, num_clusters: int) -> float:
@@ -187,12 +220,21 @@ def _quantile(level: float, num_clusters: int) -> float:
 
 
 def _sign_flip(
-    sums: NDArray[np.float64], num_permutations: int, generator: np.random.Generator
+    sums: NDArray[np.float64],
+    slack: float,
+    num_permutations: int,
+    generator: np.random.Generator,
 ) -> float:
-    """Fraction of sign flips, including the observed signs, whose sum is at least as far from 0."""
+    """Fraction of sign flips, including the observed signs, whose sum is at least as far from 0.
+
+    Args:
+        sums: Summed differences of each cluster, [num_clusters].
+        slack: Sums that differ by less are equal: the order of the terms changes the last digits.
+        num_permutations: Number of random sign flips.
+        generator: Draws them.
+    """
     sums = sums[sums != 0]  # their sign makes no difference
-    # Sums of the same numbers in a different order differ in their last digits.
-    observed = abs(sums.sum()) - 1e-12 * abs(sums).sum()
+    observed = abs(sums.sum()) - slack
     at_once = max(1, SIGNS_AT_ONCE // max(1, sums.size))
     extreme = 1
     for start in range(0, num_permutations, at_once):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from itertools import pairwise
+from contextlib import suppress
 from types import MappingProxyType
 from typing import Any
 
@@ -12,6 +12,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from graphseq.evaluation.significance import mean_interval
+from graphseq.metric_scale import within_range
 
 EDGES: Mapping[str, Sequence[float]] = MappingProxyType(
     {
@@ -28,6 +29,9 @@ FLAGS: Mapping[str, tuple[str, str]] = MappingProxyType(
 )
 """Names of the strata of flags: false, true."""
 
+UNKNOWN = "unknown"
+"""Name of the stratum of cases without the property, such as a gap where no click has a time."""
+
 
 def strata_of(
     by: str,
@@ -37,6 +41,7 @@ def strata_of(
     groups: NDArray[np.int64],
     edges: Sequence[float] | None,
     level: float,
+    num_items: int,
 ) -> pd.DataFrame:
     """The frame of :meth:`graphseq.evaluation.Report.strata`.
 
@@ -46,20 +51,19 @@ def strata_of(
         position: Position of each target in its session, int64 [num_cases].
         values: Metric -> its values per case.
         groups: The cluster of each case, int64 [num_cases].
+        num_items: Number of ranked items.
     """
     number, names = _strata(by, cases, position, edges)
     rows = {}
-    for stratum in np.unique(number[number >= 0]):
+    for stratum in np.unique(number):
         inside = number == stratum
         cluster = groups[inside]
         row: dict[str, Any] = {"cases": int(inside.sum()), "clusters": len(np.unique(cluster))}
         for metric, of_case in values.items():
-            low, high = mean_interval(of_case[inside], cluster, level=level)
-            row |= {
-                metric: float(of_case[inside].mean()),
-                f"{metric} low": max(low, 0.0),
-                f"{metric} high": high if metric.endswith("mean_rank") else min(high, 1.0),
-            }
+            interval = mean_interval(of_case[inside], cluster, level=level)
+            low, high = within_range(metric, interval, num_items)
+            mean = float(of_case[inside].mean())
+            row |= {metric: mean, f"{metric} low": low, f"{metric} high": high}
         rows[names[stratum]] = row
     return pd.DataFrame.from_dict(rows, orient="index").rename_axis(by)
 
@@ -70,9 +74,9 @@ def _strata(
     position: NDArray[np.int64],
     edges: Sequence[float] | None,
 ) -> tuple[NDArray[np.int64], list[str]]:
-    """The stratum of each case, -1: none, and the names of all strata."""
+    """The stratum of each case, and the names of all strata."""
     known = (*EDGES, *FLAGS)
-    if by not in known:
+    if not isinstance(by, str) or by not in known:
         raise ValueError(f"Strata are by {', '.join(known)}, got {by!r}.")
     if by == "position":
         values: NDArray[Any] = position
@@ -91,20 +95,32 @@ def _strata(
         if edges is not None:
             raise ValueError(f"Strata by {by} are two, they have no edges.")
         return np.asarray(values, dtype=bool).astype(np.int64), list(FLAGS[by])
-    starts = np.asarray(EDGES[by] if edges is None else edges, dtype=np.float64)
-    if starts.ndim != 1 or len(starts) == 0 or (np.diff(starts) <= 0).any():
-        raise ValueError(f"edges must be ascending numbers, as (1, 5, 10), got {edges!r}.")
+    starts = _edges(EDGES[by] if edges is None else edges)
     numbers = np.asarray(values, dtype=np.float64)
     if np.isnan(numbers).all():
         raise ValueError("These sessions have no times: there are no gaps between clicks.")
-    place = np.searchsorted(starts, numbers, side="right") - 1
-    place[np.isnan(numbers)] = -1
-    unit = 1 if by != "gap" else 0
+    place = np.searchsorted(starts, numbers, side="right")  # 0: below the first edge
+    place[np.isnan(numbers)] = len(starts) + 1
+    if by != "gap":  # whole numbers: those from 1.5 up to 4 are 2 and 3
+        starts = np.ceil(starts)
+    ends = starts[1:] - (by != "gap")
     names = [
-        f"{start:g}" if end - start == unit else f"{start:g}-{end - unit:g}"
-        for start, end in pairwise(starts.tolist())
+        f"{start:.15g}" if start == end else f"{start:.15g}-{end:.15g}"
+        for start, end in zip(starts[:-1].tolist(), ends.tolist(), strict=True)
     ]
-    return place, [*names, f"{starts[-1]:g} or more"]
+    first, last = starts[[0, -1]]
+    return place, [f"below {first:.15g}", *names, f"{last:.15g} or more", UNKNOWN]
+
+
+def _edges(edges: Any) -> NDArray[np.float64]:
+    """Lower edges, float64 [n], checked."""
+    starts = None
+    with suppress(TypeError, ValueError):  # no numbers, or lists of different lengths
+        starts = None if isinstance(edges, str) else np.asarray(list(edges), dtype=np.float64)
+    fits = starts is not None and starts.ndim == 1 and len(starts) > 0
+    if starts is None or not fits or not np.isfinite(starts).all() or (np.diff(starts) <= 0).any():
+        raise ValueError(f"edges must be ascending numbers, as (1, 5, 10), got {edges!r:.60}.")
+    return starts
 
 
 def _counted(cases: pd.DataFrame, by: str) -> NDArray[np.int64]:

@@ -11,6 +11,8 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from graphseq.arguments import names_of
+from graphseq.metric_scale import lower_is_better, name_among
 from graphseq.visualization.figures import BLUE, GRAY, INK, new_figure, save_figure
 
 LIGHT_BLUE = "#9CC7E4"
@@ -19,7 +21,7 @@ LIGHT_BLUE = "#9CC7E4"
 def plot_comparison(
     results: Mapping[str, Any],
     *,
-    metrics: Sequence[str] = ("hr@20", "mrr@20"),
+    metrics: str | Sequence[str] = ("hr@20", "mrr@20"),
     path: str | os.PathLike[str] | None = None,
 ) -> Figure:
     """Draws one bar a model and metric, best model on top, with confidence intervals.
@@ -29,7 +31,8 @@ def plot_comparison(
 
     Args:
         results: The content of a ``results.json``.
-        metrics: Metrics, one panel each; the first one orders the models.
+        metrics: One name or several, one panel each; the first one orders the models.
+            ``"sampled "`` may be left out, and is drawn.
         path: File to write the figure to.
 
     Raises:
@@ -41,6 +44,8 @@ def plot_comparison(
         raise ValueError(
             f"A comparison needs a row and a metric, got {len(rows)} and {len(metrics)}."
         )
+    tables = [row["metrics"] for row in rows]
+    metrics = [name_among(metric, tables) for metric in names_of("metrics", metrics)]
     for row in rows:
         absent = [metric for metric in metrics if metric not in row["metrics"]]
         if absent:
@@ -49,7 +54,9 @@ def plot_comparison(
                 f"{', '.join(row['metrics'])}."
             )
     bars = sorted(
-        _bars(rows).items(), key=lambda bar: _mean(bar[1], "metrics", metrics[0]), reverse=True
+        _bars(rows).items(),
+        key=lambda bar: _mean(bar[1], "metrics", metrics[0]),
+        reverse=not lower_is_better(metrics[0]),
     )
     figure = new_figure(1.9 + 3.6 * len(metrics), 1.3 + 0.55 * len(bars), constrained=True)
     axes = figure.subplots(1, len(metrics), sharey=True, squeeze=False)[0]
@@ -73,7 +80,10 @@ def plot_comparison(
 
 def _draw_metric(ax: Axes, groups: list[list[Mapping[str, Any]]], metric: str) -> None:
     values = np.array([_mean(group, "metrics", metric) for group in groups])
-    best = values == np.nanmax(values) if np.isfinite(values).any() else values > 0
+    lower = lower_is_better(metric)
+    best = np.zeros(len(values), dtype=bool)
+    if np.isfinite(values).any():
+        best = values == (np.nanmin(values) if lower else np.nanmax(values))
     places = np.arange(len(groups))
     ax.barh(places, values, height=0.62, color=np.where(best, BLUE, LIGHT_BLUE), zorder=2)
     ends = values.copy()
@@ -106,7 +116,8 @@ def _draw_metric(ax: Axes, groups: list[list[Mapping[str, Any]]], metric: str) -
         )
     largest = float(np.nanmax(ends, initial=0.0))
     ax.set_xlim(0, 1.25 * largest if largest > 0 else 1.0)  # room for the numbers
-    ax.set_title(metric.upper(), fontsize=11, color=INK)
+    title = f"{metric.upper()}{', less is better' if lower else ''}"
+    ax.set_title(title, fontsize=11, color=INK)
     ax.tick_params(axis="y", length=0, labelsize=10, labelcolor=INK)
     ax.tick_params(axis="x", labelsize=9, colors=GRAY)
     ax.locator_params(axis="x", nbins=5)

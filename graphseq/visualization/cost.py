@@ -10,6 +10,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from graphseq.metric_scale import lower_is_better, name_among
 from graphseq.visualization.figures import BLUE, GRAY, INK, ORANGE, new_figure, save_figure
 
 LEAST_SECONDS = 0.01
@@ -36,7 +37,7 @@ def plot_cost(
 
     Args:
         results: The content of a ``results.json``.
-        metric: The metric on the quality axis.
+        metric: The metric on the quality axis; ``"sampled "`` may be left out, and is drawn.
         cost: The cost: seconds of training, seconds of ranking the test part, or number of
             parameters.
         path: File to write the figure to.
@@ -48,6 +49,7 @@ def plot_cost(
     rows = list(results.get("rows", ()))
     if not rows:
         raise ValueError("A plot of cost needs at least one row, got none.")
+    metric = name_among(metric, [row["metrics"] for row in rows])
     groups: dict[str, list[Mapping[str, Any]]] = {}
     for row in rows:
         if metric not in row["metrics"] or row.get(cost) is None:
@@ -62,7 +64,7 @@ def plot_cost(
 
     figure = new_figure(8.6, 5.4, constrained=True)
     ax = figure.add_subplot()
-    front = pareto(x, y)
+    front = pareto(x, -y if lower_is_better(metric) else y)
     ax.plot(
         x[front], y[front], color=ORANGE, linewidth=1.2, zorder=1, label="none is better for less"
     )

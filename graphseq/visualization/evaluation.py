@@ -4,34 +4,51 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from numbers import Real
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
+from graphseq.metric_scale import lower_is_better, name_among, unit_of
 from graphseq.visualization.figures import BLUE, GRAY, INK, ORANGE, new_figure, save_figure
 
 
 def plot_differences(
-    difference: pd.DataFrame,
-    real: pd.DataFrame,
+    difference: Any,
+    real: pd.DataFrame | None = None,
     *,
     metric: str = "",
     path: str | os.PathLike[str] | None = None,
 ) -> Figure:
-    """Draws which models differ: every row's model minus every column's, in points of per cent.
+    """Draws which models differ: every row's model minus every column's.
 
-    Real differences are in color, blue where the row's model is better; others are gray.
+    Real differences are in color, blue where the row's model is better; others are gray. Fractions
+    are in points of per cent, other metrics in their own unit.
 
     Args:
-        difference, real: Models by models, as of :func:`graphseq.evaluation.differences`.
-        metric: What was compared, for the title.
+        difference: What :func:`graphseq.evaluation.differences` found; or its table
+            ``difference``, models by models.
+        real: Its table ``real``, beside a table.
+        metric: What was compared; ``""``: the name of the table's columns.
         path: File to write the figure to.
 
     Raises:
-        ValueError: If the two are not of the same models, or ``path`` cannot be written.
+        ValueError: If a table is missing, the two are not of the same models, or ``path`` cannot be
+            written.
     """
+    if not isinstance(difference, pd.DataFrame) and hasattr(difference, "difference"):
+        difference, real = difference.difference, getattr(difference, "real", None)
+    if not isinstance(difference, pd.DataFrame) or not isinstance(real, pd.DataFrame):
+        raise ValueError(
+            "A plot of differences takes what gs.evaluation.differences found, or two tables as "
+            f"plot_differences(found.difference, found.real), got {type(difference).__name__} and "
+            f"{type(real).__name__}."
+        )
+    named = str(difference.columns.name or "")
+    metric = name_among(metric, [{named}]) if metric else named
     names = list(difference.index)
     if list(difference.columns) != names or list(real.index) != names or len(names) < 2:
         raise ValueError(
@@ -41,46 +58,70 @@ def plot_differences(
     size = len(names)
     figure = new_figure(2.4 + 0.8 * size, 1.6 + 0.6 * size, constrained=True)
     ax = figure.subplots()
+    factor, unit = unit_of(metric)
+    values = factor * difference.to_numpy(dtype=np.float64) + 0.0  # no -0.0
+    digits = 1 if factor > 1 else 2
     for row, name in enumerate(names):
         for column, other in enumerate(names):
             if row == column:
                 continue
-            value = 100 * float(difference.loc[name, other])
+            value = float(values[row, column])
             color = "#ECEFF2"
             if bool(real.loc[name, other]):
-                color = BLUE if value > 0 else ORANGE
+                color = BLUE if (value < 0) == lower_is_better(metric) else ORANGE
             ax.add_patch(_square(column, row, color))
             shown = "white" if color == BLUE else INK
-            ax.text(column, row, f"{value:+.1f}", ha="center", va="center", color=shown, fontsize=9)
+            told = f"{value:+.{digits}f}"
+            ax.text(column, row, told, ha="center", va="center", color=shown, fontsize=9)
     ax.set_xlim(-0.5, size - 0.5)
     ax.set_ylim(size - 0.5, -0.5)
     ax.set_xticks(range(size), names, rotation=40, ha="right")
     ax.set_yticks(range(size), names)
-    ax.set_title(f"{metric} of row minus column, points".strip(), fontsize=11, color=INK)
-    figure.supxlabel("in color: real (p < 0.05, corrected by Holm)", fontsize=9, color=GRAY)
+    ax.set_title(f"{metric} of row minus column, {unit}".strip(), fontsize=11, color=INK)
+    lower = ", less is better" if lower_is_better(metric) else ""
+    figure.supxlabel(
+        f"in color: real (p < 0.05, corrected by Holm); blue: the row's model is better{lower}",
+        fontsize=9,
+        color=GRAY,
+    )
     return _finished(figure, path)
 
 
 def plot_critical_difference(
-    ranks: pd.Series,
-    distance: float,
+    ranks: Any,
+    distance: float | None = None,
     *,
     groups: list[list[str]] | None = None,
-    title: str = "Mean ranks over data sets",
+    title: str | None = None,
     path: str | os.PathLike[str] | None = None,
 ) -> Figure:
     """Draws mean ranks of models, with bars over models not significantly different (Demšar 2006).
 
     Args:
-        ranks: Mean rank of each model, as of :func:`graphseq.evaluation.critical_difference`.
-        distance: The critical difference.
-        groups: Models that cannot be told apart; ``None``: no bars.
-        title: Title.
+        ranks: What :func:`graphseq.evaluation.critical_difference` found; or its ``ranks``, the
+            mean rank of each model.
+        distance: Its critical difference, beside ranks.
+        groups: Models that cannot be told apart; ``None``: those that it found, beside ranks no
+            bars.
+        title: Title; ``None``: says what is drawn, with the metric if the ranks are named by it.
         path: File to write the figure to.
 
     Raises:
-        ValueError: If there are fewer than two models, or ``path`` cannot be written.
+        ValueError: If the distance is missing, there are fewer than two models, or ``path`` cannot
+            be written.
     """
+    if not isinstance(ranks, pd.Series) and hasattr(ranks, "ranks"):
+        distance = getattr(ranks, "distance", None)
+        groups = getattr(ranks, "groups", None) if groups is None else groups
+        ranks = ranks.ranks
+    if not isinstance(ranks, pd.Series) or not isinstance(distance, Real):
+        raise ValueError(
+            "A plot of ranks takes what gs.evaluation.critical_difference found, or "
+            "plot_critical_difference(found.ranks, found.distance), got "
+            f"{type(ranks).__name__} and {type(distance).__name__}."
+        )
+    if title is None:
+        title = f"Mean ranks{f' by {ranks.name}' if ranks.name else ''} over data sets"
     if len(ranks) < 2:
         raise ValueError(f"Ranks are of two models or more, got {len(ranks)}.")
     ranks = ranks.sort_values(kind="stable")
@@ -126,7 +167,7 @@ def plot_strata(
     Args:
         strata: Model -> its frame, as of :meth:`graphseq.evaluation.Report.strata`, all by one
             kind of cases.
-        metric: As ``"mrr@20"``.
+        metric: As ``"mrr@20"``; ``"sampled "`` may be left out, and is drawn.
         path: File to write the figure to.
 
     Raises:
@@ -145,6 +186,7 @@ def plot_strata(
         raise ValueError(
             f"Strata of one kind are drawn together, got {', '.join(sorted(kinds)) or 'none'}."
         )
+    metric = name_among(metric, strata.values())
     for name, frame in strata.items():
         if metric not in frame:
             raise ValueError(f"The strata of {name} have no {metric!r}.")

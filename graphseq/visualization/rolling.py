@@ -10,6 +10,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from graphseq.metric_scale import name_among
 from graphseq.visualization.figures import BLUE, GRAY, INK, ORANGE, new_figure, save_figure
 
 COLORS = (BLUE, ORANGE, GRAY, INK)
@@ -26,7 +27,8 @@ def plot_periods(
     Args:
         results: The content of a ``results.json`` whose rows have a ``period``; rows of several
             seeds are averaged.
-        metric: The metric on the left; the right panel has the seconds of training, added up.
+        metric: The metric on the left (``"sampled "`` may be left out, and is drawn); the right
+            panel has the seconds of training, added up.
         path: File to write the figure to.
 
     Raises:
@@ -34,6 +36,7 @@ def plot_periods(
             written.
     """
     rows = list(results.get("rows", ()))
+    metric = name_among(metric, [row["metrics"] for row in rows])
     lacking = [row["model"] for row in rows if metric not in row["metrics"] or "period" not in row]
     if not rows or lacking:
         raise ValueError(

@@ -415,6 +415,8 @@ def test_compare_by_sampled_candidates_carries_the_word_everywhere(
         texts = [axes.get_title(), axes.get_xlabel(), axes.get_ylabel()]
         assert any("sampled" in text.lower() for text in texts), texts
     assert all("sampled" in line for line in comparison.sentences())
+    assert comparison.tests("mrr@20").equals(comparison.tests("sampled mrr@20"))
+    assert comparison.plot(metrics="hr@20").axes[0].get_title() == "SAMPLED HR@20"
     written = comparison.content["protocol"]["evaluation"]
     assert gs.evaluation.Protocol.from_dict(written) == protocol
     again = gs.evaluation.Protocol(candidates=4, seed=4)

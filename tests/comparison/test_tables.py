@@ -45,6 +45,12 @@ def test_markdown_order_is_that_of_the_monitor(content: dict[str, Any]) -> None:
     assert "| b |" in markdown(content | {"monitor": "hr@20"}).splitlines()[2]
 
 
+def test_the_lowest_is_first_where_less_is_better(content: dict[str, Any]) -> None:
+    for number, each in enumerate(content["rows"]):
+        each["metrics"]["mean_rank"] = [9.0, 8.0, 3.0][number]
+    assert "| b |" in markdown(content | {"monitor": "mean_rank"}).splitlines()[2]
+
+
 def test_markdown_without_an_interval_has_the_value_alone(content: dict[str, Any]) -> None:
     del content["rows"][2]["intervals"]["hr@20"]
     assert "| b | 73.00 | 20.00 ± 1.00 |" in markdown(content)

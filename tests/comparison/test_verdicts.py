@@ -41,6 +41,17 @@ def test_paired_tests_are_those_of_the_reports_of_one_seed(ring: gs.Split) -> No
         assert [row["p_corrected"] for row in family] == corrected.tolist()
 
 
+def test_paired_tests_of_drawn_candidates_say_sampled(ring: gs.Split) -> None:
+    reports = {}
+    for name in ("markov", "popularity"):
+        model = gs.models.MODELS[name](ring.num_items)
+        gs.fit(model, ring)
+        reports[name] = [gs.evaluate(model, ring.test, protocol=gs.evaluation.Protocol(
+            candidates=4))]  # fmt: skip
+    rows = paired_tests(reports, ["hr@2", "sampled mrr"])
+    assert [row["metric"] for row in rows] == ["sampled hr@2", "sampled mrr"]
+
+
 def test_paired_tests_of_several_seeds_compare_their_means(ring: gs.Split) -> None:
     reports = []
     for _ in range(2):
@@ -72,6 +83,19 @@ def test_sentence_names_the_better_model_first() -> None:
     turned = BEATS | {"model": "markov", "against": "srgnn"}
     turned |= {"difference": -0.013, "low": -0.017, "high": -0.009}
     assert sentence(turned) == said
+
+
+@pytest.mark.parametrize(("metric", "unit"), [("mean_rank", "places"), ("logloss", "nats")])
+def test_sentence_of_a_metric_where_less_is_better_names_the_lower_first(
+    metric: str, unit: str
+) -> None:
+    lower = {"metric": metric, "difference": -0.885, "low": -1.2, "high": -0.57}
+    said = f"srgnn beats markov by 0.89 {unit} of {metric}, interval 0.57 to 1.20, p < 0.001."
+    assert sentence(BEATS | lower) == said
+    turned = {"model": "markov", "against": "srgnn", "difference": 0.885, "low": 0.57, "high": 1.2}
+    assert sentence(BEATS | lower | turned) == said
+    lone = {"low": None, "high": None, "p_value": None, "p_corrected": None}
+    assert sentence(BEATS | lower | lone).startswith(f"srgnn is 0.89 {unit} of {metric} ahead of m")
 
 
 def test_sentence_tells_what_chance_may_have_done() -> None:

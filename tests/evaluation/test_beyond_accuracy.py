@@ -102,6 +102,24 @@ def test_gini_and_personalization_by_hand():
     assert np.isnan(personalization(lists[:1], 2))
 
 
+@pytest.mark.parametrize("k", [1, 2, 4, 9])
+def test_personalization_of_lists_of_any_length_is_a_loop_over_pairs(k):
+    generator = np.random.default_rng(k)
+    lists = np.stack([generator.permutation(7)[:5] for _ in range(12)])
+    for row, length in zip(lists, generator.integers(0, 6, 12), strict=True):
+        row[length:] = -1
+    sets = [{j for j in row if j >= 0} for row in lists[:, :k].tolist()]
+    overlaps = [len(a & b) / max(len(a), len(b)) for a, b in combinations(filter(None, sets), 2)]
+    assert personalization(lists, k) == pytest.approx(1 - np.mean(overlaps))
+
+
+def test_personalization_of_the_same_list_is_zero_however_short():
+    assert personalization(np.array([[2, 0, 1], [0, 1, 2], [1, 2, 0]]), 20) == 0
+    assert personalization(np.array([[2, -1], [2, -1]]), 2) == 0
+    assert personalization(np.array([[0, -1], [0, 1]]), 2) == pytest.approx(0.5)
+    assert np.isnan(personalization(np.array([[2, -1], [-1, -1]]), 2))
+
+
 def test_lists_without_seen_items_hold_none(report):
     without = evaluate_lists(Fixed(), SPLIT.test, k=4, protocol=Protocol(seen="remove"))
     assert without.metrics["repeat@4"] == 0
@@ -129,7 +147,7 @@ def test_lists_of_nothing_recommended_are_empty():
     found = evaluate_lists(Silent(), SPLIT.test, k=3, categories=CATEGORIES)
     assert (found.lists == [2, -1, -1]).all()
     assert found.metrics["coverage@3"] == pytest.approx(1 / ITEMS)
-    assert found.metrics["personalization@3"] == pytest.approx(1 - 1 / 3)
+    assert found.metrics["personalization@3"] == 0  # all lists are the same
     assert np.isnan(found.metrics["diversity@3"])
     assert found.metrics["repeat@3"] + found.metrics["explore@3"] == pytest.approx(1)
 
@@ -154,9 +172,42 @@ def test_categories_are_a_column_of_the_catalog():
     assert named.metrics == given.metrics
 
 
+@pytest.mark.parametrize("missing", [None, np.nan, pd.NA])
+def test_items_without_a_category_are_together_a_category_of_their_own(missing, caplog):
+    named = ["a" if c == 0 else ("b" if c == 1 else "none") for c in CATEGORIES]
+    given = [missing if name == "none" else name for name in named]
+    expected = evaluate_lists(Fixed(), SPLIT.test, k=4, categories=named)
+    found = evaluate_lists(Fixed(), SPLIT.test, k=4, categories=given)
+    for name in ("diversity@4", "miscalibration@4"):
+        assert found.values(name) == pytest.approx(expected.values(name), nan_ok=True)
+    assert "4 of 12 items have no category: together they are one" in caplog.text
+
+
+@pytest.mark.parametrize("text", ["", "nan", "None"])
+def test_a_category_may_be_called_as_a_missing_one(text):
+    given = [None if c == 0 else (text if c == 1 else "b") for c in CATEGORIES]
+    expected = evaluate_lists(Fixed(), SPLIT.test, k=4, categories=CATEGORIES)
+    found = evaluate_lists(Fixed(), SPLIT.test, k=4, categories=given)
+    assert found.metrics == expected.metrics
+
+
+def test_a_mapping_gives_the_category_of_each_item_id():
+    ids = SPLIT.catalog.items.ids.tolist()
+    mapping = dict(zip(reversed(ids), reversed(CATEGORIES), strict=True)) | {"elsewhere": 9}
+    expected = evaluate_lists(Fixed(), SPLIT.test, k=4, categories=CATEGORIES)
+    assert evaluate_lists(Fixed(), SPLIT.test, k=4, categories=mapping).metrics == expected.metrics
+    same = dict.fromkeys(ids, "a")
+    assert evaluate_lists(Fixed(), SPLIT.test, k=4, categories=same).metrics["diversity@4"] == 0
+    lacking = {item: c for item, c in mapping.items() if c}
+    assert evaluate_lists(Fixed(), SPLIT.test, k=4, categories=lacking).metrics == expected.metrics
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
+        ({"categories": {"nowhere": 1}}, "no item of the catalog as a key"),
+        ({"categories": {1, 2}}, "one category per item in the order .* got set"),
+        ({"categories": 7}, "one category per item in the order .* got int"),
         ({"k": 0}, "k must be at least 1, got 0"),
         ({"categories": [1, 2]}, r"one category per item, \[12\], got 2"),
         ({"categories": "kind"}, "The catalog has no item feature 'kind'; it has none"),

@@ -89,3 +89,11 @@ def test_bootstrap_of_misfits_says_what_is_wrong(arguments, options, message):
         bootstrap_interval(*arguments, **options)
     with pytest.raises(ValueError, match="needs the same cases twice, got 2 and 1"):
         paired_bootstrap([1.0, 2.0], [1.0], [0, 1])
+
+
+@pytest.mark.parametrize("seed", ["a", -1, 0.5, None])
+def test_bootstrap_seeds_are_whole_numbers(seed):
+    with pytest.raises(ValueError, match="seed must be"):
+        bootstrap_interval([0.0, 1.0], [0, 1], seed=seed)
+    with pytest.raises(ValueError, match="seed must be"):
+        paired_bootstrap([0.0, 1.0], [1.0, 1.0], [0, 1], seed=seed)

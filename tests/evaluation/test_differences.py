@@ -86,6 +86,47 @@ def test_differences_of_mean_ranks_put_the_lowest_first():
     assert differences(REPORTS, "mean_rank").mean.index[-1] == "weak"
 
 
+def with_losses(name, loss):
+    report = REPORTS[name]
+    return replace(report, ranks=report.ranks.assign(logloss=loss))
+
+
+def test_differences_of_losses_put_the_lowest_first():
+    noise = np.random.default_rng(0).random(SIZE)
+    found = differences({"a": with_losses("weak", 2.5 + noise),
+                         "b": with_losses("weak", 2.4 + noise)}, "logloss")  # fmt: skip
+    assert found.mean.index.tolist() == ["b", "a"]
+    assert found.difference.loc["b", "a"] == pytest.approx(-0.1)
+
+
+@pytest.mark.parametrize("method", ["t", "sign_flip", "bootstrap"])
+def test_the_same_seeds_in_another_order_do_not_differ(method):
+    seeds = [report_of(np.random.default_rng(s).integers(0, 50, SIZE)) for s in range(3)]
+    found = differences({"a": seeds, "b": seeds[1:] + seeds[:1]}, "mrr", method=method)
+    assert not found.real.to_numpy().any()
+    if method != "bootstrap":  # which draws the runs of each
+        assert (found.p_value == 1).all(axis=None)
+    assert (found.difference == 0).all(axis=None)
+    assert smallest_difference(seeds[0], seeds[0], metric="mrr") == 0
+
+
+@pytest.mark.parametrize("name", ["hr@1", "sampled hr@1"])
+def test_differences_of_drawn_candidates_say_sampled(name):
+    drawn = {
+        model: replace(REPORTS[model], protocol=Protocol(candidates=49))
+        for model in ("weak", "strong")
+    }
+    found = differences(drawn, name)
+    assert found.metric == found.mean.name == "sampled hr@1"
+    assert found.difference.columns.name == found.p_value.columns.name == "sampled hr@1"
+    assert found.real.columns.name == "sampled hr@1"
+    assert "sampled hr@1" in repr(found)
+    assert found.mean["weak"] == REPORTS["weak"].values("hr@1").mean()
+    unseen = replace(REPORTS["weak"], protocol=Protocol(candidates=49, seen="both"))
+    assert unseen.full_name("unseen hr@1") == "sampled unseen hr@1"
+    assert REPORTS["weak"].full_name("mrr") == "mrr"
+
+
 def test_differences_of_other_cases_or_protocols_are_refused():
     with pytest.raises(ValueError, match="400 and 2 cases that are not the same"):
         differences({**REPORTS, "short": report_of([0, 1])}, "mrr")
@@ -123,6 +164,18 @@ def test_smallest_difference_of_misfits():
     assert np.isnan(smallest_difference(one, metric="mrr"))
     with pytest.raises(ValueError, match="power must lie between 0 and 1"):
         smallest_difference(report, metric="mrr", power=1.0)
+    for power in (0.001, 0.025, 0.05):
+        with pytest.raises(ValueError, match=r"power must lie above 1 - level, 0\.05,"):
+            smallest_difference(report, metric="mrr", power=power)
+    assert smallest_difference(report, metric="mrr", power=0.051) > 0
+    with pytest.raises(ValueError, match=r"of a report of gs.evaluate, or of two, got dict"):
+        smallest_difference({}, metric="mrr")
+    with pytest.raises(ValueError, match=r"compared with another report .* got dict"):
+        smallest_difference(report, {}, metric="mrr")
+    with pytest.raises(ValueError, match=r"power must lie between 0 and 1, .* got 'x'"):
+        smallest_difference(report, metric="mrr", power="x")
+    with pytest.raises(ValueError, match=r"level must lie between 0 and 1, .* got 'x'"):
+        report.confidence_interval("mrr", level="x")
     with pytest.raises(ValueError, match="not the same"):
         smallest_difference(report, report_of([0, 1]), metric="mrr")
 
@@ -161,6 +214,27 @@ def test_critical_difference_groups_are_what_cannot_be_told_apart():
     same = pd.DataFrame({"a": [1.0, 1.0], "b": [1.0, 1.0]})
     assert critical_difference(same).p_value == 1.0
     assert critical_difference(same).groups == [["a", "b"]]
+
+
+def test_critical_difference_of_a_metric_where_less_is_better_ranks_the_lowest_first():
+    losses = pd.DataFrame({"a": [2.5, 1.0, 9.0], "b": [2.4, 0.9, 7.0], "c": [3.0, 0.95, 8.0]})
+    found = critical_difference(losses, metric="logloss")
+    assert found.ranks.to_dict() == pytest.approx({"b": 1, "c": 7 / 3, "a": 8 / 3})
+    assert found.ranks.name == "logloss"
+    turned = critical_difference(-losses, metric="sampled hr@5")
+    assert turned.ranks.to_dict() == found.ranks.to_dict()
+    assert turned.ranks.name == "sampled hr@5"
+    assert critical_difference(losses).ranks["a"] == pytest.approx(4 / 3)
+
+
+def test_critical_difference_ranks_are_those_of_pandas_and_rounding_ties():
+    scores = pd.DataFrame(np.random.default_rng(0).integers(0, 4, (30, 5)) / 7)
+    expected = scores.rank(axis=1, ascending=False).mean().sort_values(kind="stable")
+    assert critical_difference(scores).ranks.to_dict() == pytest.approx(expected.to_dict())
+    rounded = pd.DataFrame({"a": [0.3, 0.3], "b": [0.1 + 0.2, 0.1 + 0.2]})
+    assert critical_difference(rounded).ranks.tolist() == [1.5, 1.5]
+    endless = pd.DataFrame({"a": [np.inf, 1.0], "b": [np.inf, 2.0]})
+    assert critical_difference(endless).ranks.to_dict() == {"b": 1.25, "a": 1.75}
 
 
 def test_critical_difference_of_gaps_is_refused():

@@ -233,3 +233,5 @@ def test_debiased_metric_of_targets_without_a_click_is_refused():
         debiased(report, "mrr")
     with pytest.raises(ValueError, match="exponent must be"):
         debiased(report, "mrr", exponent=-1.0)
+    with pytest.raises(ValueError, match="exponent must be a finite number of at least 0, got 'a'"):
+        debiased(report, "mrr", exponent="a")

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from graphseq.evaluation import mean_interval, paired_test
+from graphseq.evaluation import mean_interval, paired_bootstrap, paired_test
 
 
 def naive_error(values, cluster):
@@ -99,6 +99,52 @@ def test_paired_test_of_equal_models_finds_no_difference(method):
     assert (test.difference, test.low, test.high, test.p_value) == (0, 0, 0, 1)
 
 
+THIRDS = np.array([0.1 + 0.2, 0.7, 0.1])
+SEEDS = [THIRDS * factor for factor in (1 / 3, 1 / 7, 1.1)]
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        ([0.3] * 6, [0.1 + 0.2] * 6),
+        # Seeds in another order: their means differ in the last digits.
+        (np.tile(np.mean(SEEDS, 0), 9), np.tile(np.mean(SEEDS[1:] + SEEDS[:1], 0), 9)),
+        (1e6 * np.full(8, 0.3), 1e6 * np.full(8, 0.1 + 0.2)),
+    ],
+)
+@pytest.mark.parametrize("method", ["t", "sign_flip"])
+def test_rounding_is_no_difference(first, second, method):
+    test = paired_test(first, second, np.arange(len(first)), method=method)
+    assert (test.difference, test.low, test.high, test.p_value) == (0, 0, 0, 1)
+    test = paired_bootstrap(first, second, np.arange(len(first)), num_samples=200)
+    assert (test.difference, test.low, test.high, test.p_value) == (0, 0, 0, 1)
+
+
+@pytest.mark.parametrize("method", ["t", "sign_flip"])
+def test_differences_that_cancel_but_for_rounding_are_none(method):
+    first, second = np.tile([0.3, 0.1, 0.2], 20), np.tile([0.1, 0.2, 0.3], 20)
+    test = paired_test(first, second, np.arange(60) // 3, method=method)
+    assert (test.difference, test.p_value) == (0, 1)
+    assert test.low == test.high == 0
+
+
+@pytest.mark.parametrize("method", ["t", "sign_flip"])
+def test_differences_far_above_rounding_count_however_small(method):
+    generator = np.random.default_rng(3)
+    first = generator.random(50)
+    second = first - 1e-9 * (1 + generator.random(50))
+    test = paired_test(first, second, np.arange(50), method=method)
+    assert test.difference == pytest.approx((first - second).mean())
+    assert 0 < test.low < test.high
+    assert test.p_value < 0.001
+
+
+def test_mean_interval_of_equal_values_has_no_width():
+    assert mean_interval([0.1] * 7, range(7)) == pytest.approx((0.1, 0.1), abs=1e-15)
+    low, high = mean_interval([0.1] * 7, range(7))
+    assert high == low
+
+
 @pytest.mark.parametrize("method", ["t", "sign_flip"])
 def test_paired_test_of_models_that_do_not_differ_errs_at_its_level(method):
     generator = np.random.default_rng(5)
@@ -119,6 +165,9 @@ def test_paired_test_of_models_that_do_not_differ_errs_at_its_level(method):
         ({"cluster": [0]}, r"clusters of shape \(1,\)"),
         ({"method": "z"}, "method is 't' or 'sign_flip', got 'z'"),
         ({"level": 1.0}, "level must lie between 0 and 1"),
+        ({"level": "x"}, "level must lie between 0 and 1, as 0.95 does, got 'x'"),
+        ({"level": None}, "level must lie between 0 and 1"),
+        ({"seed": "a"}, "seed must be a whole number"),
         ({"num_permutations": 0}, "num_permutations must be at least 1"),
     ],
 )

@@ -57,6 +57,29 @@ def test_values_are_written_and_the_best_of_each_panel_stands_out() -> None:
         ]
 
 
+def metric_rows(metric: str, **values: float) -> dict[str, Any]:
+    return results(*(row(m, 0.1) | {"metrics": {metric: value}} for m, value in values.items()))
+
+
+@pytest.mark.parametrize("metric", ["mean_rank", "logloss", "sampled mean_rank"])
+def test_the_lowest_is_on_top_and_stands_out_where_less_is_better(metric: str) -> None:
+    figure = plot_comparison(metric_rows(metric, a=6.4, b=5.5, c=9.25), metrics=metric)
+    (ax,) = figure.axes
+    assert names(ax) == ["b", "a", "c"]
+    assert [text.get_text() for text in ax.texts] == ["5.5000", "6.4000", "9.2500"]
+    assert [bar.get_facecolor() == to_rgba(BLUE) for bar in ax.patches] == [True, False, False]
+    assert ax.get_title() == f"{metric.upper()}, less is better"
+
+
+@pytest.mark.parametrize("metrics", ["hr@20", ["hr@20"], ("sampled hr@20",)])
+def test_metrics_of_drawn_candidates_say_sampled(metrics: Any) -> None:
+    figure = plot_comparison(metric_rows("sampled hr@20", a=0.2, b=0.5), metrics=metrics)
+    assert figure.axes[0].get_title() == "SAMPLED HR@20"
+    assert names(figure.axes[0]) == ["b", "a"]
+    with pytest.raises(ValueError, match="metrics holds names, such as 'hr@20', got 5"):
+        plot_comparison(results(row("a", 0.1)), metrics=[5])  # type: ignore[list-item]
+
+
 def test_whiskers_are_the_intervals() -> None:
     intervals = {"hr@20": [0.15, 0.3], "mrr@20": [0.05, 0.2]}
     figure = plot_comparison(results(row("a", 0.2, 0.1, intervals=intervals), row("b", 0.1)))

@@ -34,6 +34,15 @@ def test_line_joins_the_models_that_none_beats_for_less() -> None:
     np.testing.assert_allclose(figure.axes[0].lines[0].get_xydata(), [[10, 0.2], [5000, 0.3]])
 
 
+def test_line_joins_the_models_that_none_beats_where_less_is_better() -> None:
+    rows = [row("a", 0, 10), row("b", 0, 20), row("c", 0, 5000)]
+    for each, places in zip(rows, (6.0, 7.0, 5.5), strict=True):
+        each["metrics"] = {"sampled mean_rank": places}
+    figure = plot_cost(results(*rows), metric="mean_rank")
+    np.testing.assert_allclose(figure.axes[0].lines[0].get_xydata(), [[10, 6.0], [5000, 5.5]])
+    assert figure.axes[0].get_ylabel() == "SAMPLED MEAN_RANK"
+
+
 def test_counting_in_no_time_is_drawn_at_the_least_time() -> None:
     figure = plot_cost(results(row("a", 0.2, 0.0), row("b", 0.3, 5.0)))
     assert figure.axes[0].collections[0].get_offsets()[0][0] == 0.01

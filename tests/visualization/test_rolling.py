@@ -35,6 +35,13 @@ def test_periods_show_means_over_seeds_and_seconds_added_up(tmp_path: Path) -> N
     assert (tmp_path / "periods.png").stat().st_size > 0
 
 
+def test_periods_of_drawn_candidates_say_sampled() -> None:
+    drawn = row("a", 6, 0.1, 1.0)
+    for part in ("metrics", "intervals"):
+        drawn[part] = {"sampled mrr@20": drawn[part]["mrr@20"]}
+    assert plot_periods({"rows": [drawn]}).axes[0].get_title() == "SAMPLED MRR@20"
+
+
 def test_rows_without_period_or_metric_are_refused() -> None:
     with pytest.raises(ValueError, match="there is none"):
         plot_periods({"rows": []})
