@@ -17,7 +17,6 @@ from graphseq.evaluation.report import Report
 from graphseq.evaluation.significance import (
     ROUNDING,
     check_level,
-    difference_of,
     mean_error,
     paired_test,
 )
@@ -191,11 +190,11 @@ def smallest_difference(
             f"power must lie above 1 - level, {1 - level:.3g}, the share of tests that find a "
             f"difference where there is none, got {power}."
         )
-    values, size = first.values(metric), None
+    values = first.values(metric)
     if second is not None:
         first.require_same_cases(second)
-        values, size = difference_of(values, second.values(metric))
-    error, clusters = mean_error(values, first.cluster, size)
+        values = values - second.values(metric)
+    error, clusters = mean_error(values, first.cluster)
     if clusters < 2:
         return float("nan")
     error *= 2**0.5 if second is None else 1.0

@@ -26,7 +26,7 @@ from graphseq.data.storage.rules import (
     whole,
 )
 from graphseq.evaluation.bootstrap import paired_bootstrap
-from graphseq.evaluation.metrics import metric_values
+from graphseq.evaluation.metrics import metric_values, parse_metric
 from graphseq.evaluation.protocol import Protocol
 from graphseq.evaluation.significance import PairedTest, mean_interval, paired_test
 from graphseq.evaluation.softmax_loss import LOGLOSS
@@ -177,9 +177,11 @@ class Report:
             metric: As in :meth:`values`.
 
         Raises:
-            ValueError: If the name belongs to another protocol.
+            ValueError: If the name is not a metric, or belongs to another protocol.
         """
         plain, columns = self._read_name(metric)
+        if plain != LOGLOSS:
+            parse_metric(plain)
         return self.protocol.metric(plain, unseen=bool(columns))
 
     def _read_name(self, metric: str) -> tuple[str, str]:

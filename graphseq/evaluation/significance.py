@@ -113,7 +113,7 @@ def paired_test(
     num_permutations = whole("num_permutations", num_permutations)
     seed = whole("seed", seed, at_least=0)
     check_finite(first, second)
-    difference, size = difference_of(first, second)
+    difference, size = first - second, abs(first) + abs(second)
     mean, error, num_clusters = _mean_and_error(difference, cluster, size)
     reach = _quantile(level, num_clusters) * error
     if method == "sign_flip":
@@ -127,18 +127,6 @@ def paired_test(
     return PairedTest(
         mean, mean - reach, mean + reach, p_value, level, difference.size, num_clusters
     )
-
-
-def difference_of(
-    first: NDArray[np.float64], second: NDArray[np.float64]
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """``first - second`` per case, zero where it is rounding alone, and the size of its terms.
-
-    Args:
-        first, second: The metric of each model, [num_cases].
-    """
-    difference, size = first - second, abs(first) + abs(second)
-    return np.where(abs(difference) <= ROUNDING * size, 0.0, difference), size
 
 
 def _mean_and_error(
@@ -173,17 +161,14 @@ def _cluster_sums(values: NDArray[np.float64], cluster: ArrayLike) -> NDArray[np
     return np.asarray(np.bincount(number, weights=values), dtype=np.float64)
 
 
-def mean_error(
-    values: ArrayLike, cluster: ArrayLike, size: NDArray[np.float64] | None = None
-) -> tuple[float, int]:
+def mean_error(values: ArrayLike, cluster: ArrayLike) -> tuple[float, int]:
     """The cluster-robust standard error of a mean, NaN for one cluster, and their number.
 
     Args:
         values: One value per case, [num_cases].
         cluster: The cluster of each case, integers [num_cases].
-        size: Of differences, the size of their terms, as :func:`difference_of` gives it.
     """
-    _, error, num_clusters = _mean_and_error(values, cluster, size)
+    _, error, num_clusters = _mean_and_error(values, cluster)
     return error, num_clusters
 
 

@@ -107,7 +107,14 @@ def test_the_same_seeds_in_another_order_do_not_differ(method):
     if method != "bootstrap":  # which draws the runs of each
         assert (found.p_value == 1).all(axis=None)
     assert (found.difference == 0).all(axis=None)
-    assert smallest_difference(seeds[0], seeds[0], metric="mrr") == 0
+
+
+def test_smallest_difference_of_cases_that_cancel_in_every_cluster_is_zero():
+    first, second = (report_of(np.tile(places, 100)) for places in ([1, 5, 6], [6, 1, 5]))
+    whole = np.arange(300) // 3
+    first, second = replace(first, cluster=whole), replace(second, cluster=whole)
+    second = replace(second, ranks=first.ranks.assign(better=second.ranks["better"]))
+    assert smallest_difference(first, second, metric="mrr") == 0
 
 
 @pytest.mark.parametrize("name", ["hr@1", "sampled hr@1"])
@@ -125,6 +132,10 @@ def test_differences_of_drawn_candidates_say_sampled(name):
     unseen = replace(REPORTS["weak"], protocol=Protocol(candidates=49, seen="both"))
     assert unseen.full_name("unseen hr@1") == "sampled unseen hr@1"
     assert REPORTS["weak"].full_name("mrr") == "mrr"
+    assert REPORTS["weak"].full_name("logloss") == "logloss"
+    for wrong in ("mrs", 5):
+        with pytest.raises(ValueError, match="A metric is hr@k, ndcg@k or mrr@k"):
+            REPORTS["weak"].full_name(wrong)
 
 
 def test_differences_of_other_cases_or_protocols_are_refused():

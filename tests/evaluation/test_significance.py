@@ -122,7 +122,9 @@ def test_rounding_is_no_difference(first, second, method):
 
 @pytest.mark.parametrize("method", ["t", "sign_flip"])
 def test_differences_that_cancel_but_for_rounding_are_none(method):
-    first, second = np.tile([0.3, 0.1, 0.2], 20), np.tile([0.1, 0.2, 0.3], 20)
+    places = np.array([2, 6, 7])
+    first, second = np.tile(1 / places, 20), np.tile(1 / np.roll(places, 1), 20)
+    assert (first - second).mean() != 0
     test = paired_test(first, second, np.arange(60) // 3, method=method)
     assert (test.difference, test.p_value) == (0, 1)
     assert test.low == test.high == 0
