@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from copy import copy
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -14,6 +15,8 @@ from graphseq.data.sessions.ragged import count_codes
 from graphseq.data.sessions.sessions import Sessions
 from graphseq.data.splits.split_parts import Split, require_split
 from graphseq.evaluation import session_hashes
+from graphseq.evaluation.inputs import require_model
+from graphseq.evaluation.significance import mean_error
 from graphseq.models.base import SessionModel
 
 Verdict = Literal["ok", "note", "fault", "unknown"]
@@ -23,6 +26,15 @@ MOST_EXAMPLES = 3
 
 SESSION_GAP = 30 * 60.0
 """Seconds without a click after which a visit ends, the convention of web analytics."""
+
+REPEATED = 0.1
+"""Share of test targets, beyond that of training, above which inputs hold what is asked for."""
+
+FEWEST_TARGETS = 20
+"""Training targets with about as many clicks before them that a share in training needs."""
+
+FEWEST_COMPARED = 5
+"""Test targets that a comparison with training needs."""
 
 UNLIKELY = 0.01
 """Expected chance coincidences below which two equal sessions count as copies of one."""
@@ -123,7 +135,8 @@ def audit(split: Split, model: SessionModel | None = None) -> Audit:
     popularity               the counts that models know differ from the counts of training
     negatives                items without training clicks can be drawn as negatives
     core                     the test part decided which items exist: a k-core of the whole log
-    targets in input         targets repeat the click before them far more often than in training
+    targets in input         targets repeat the first click, the click right before, or any click
+                             of their input far more often than training targets do
     duplicates               note only: clicks on one item at one time, training sessions twice
     ======================== =====================================================================
 
@@ -132,14 +145,21 @@ def audit(split: Split, model: SessionModel | None = None) -> Audit:
     the popularity of their items). It also needs more than twice as many of them as training
     repeats of itself.
 
+    People return to items, so that targets in their input are no fault as such: in RetailRocket
+    they are 38 %. They are compared with training targets that have about as many clicks before
+    them (the same power of two), all targets and each session's last. A fault needs a share of 10 %
+    of the targets, and four standard errors, beyond that in training.
+
     Args:
         split: Any split.
         model: A model whose catalog is compared with training; ``None``: the split's catalog.
 
     Raises:
-        ValueError: If ``split`` is not a split.
+        ValueError: If ``split`` is not a split, ``model`` is not a model, or a part is empty.
     """
     require_split(split)
+    if model is not None:
+        require_model(model)
     for name, part in (("training", split.train), ("test", split.test)):
         if part.num_sessions == 0:
             raise ValueError(f"There is nothing to audit: the {name} part of this split is empty.")
@@ -419,36 +439,101 @@ def _core(split: Split) -> list[Finding]:
 
 def _targets_in_input(split: Split) -> list[Finding]:
     """Targets that repeat an item of their input, compared with training."""
-    share = {}
-    numbers: dict[str, tuple[int, int, int]] = {}
-    for name, part in (("train", split.train), ("test", split.test)):
-        repeats, last, total = _repeats(part)
-        numbers[name] = repeats, last, total
-        share[name] = last / max(1, total)
-    repeats, last, total = numbers["test"]
-    fault = total >= 5 and share["test"] - share["train"] > 0.5
-    says = (
-        f"{repeats:,} of {total:,} test targets are in their own input, {last:,} are the click "
-        f"right before ({100 * share['test']:.1f} %; {100 * share['train']:.1f} % in training)"
-    )
-    says += ": the input holds what is asked for." if fault else "."
-    verdict: Verdict = "fault" if fault else "note" if repeats else "ok"
-    return [Finding("targets in input", verdict, last if fault else repeats, total, says)]
+    test, train = _Repeats(split.test), _Repeats(split.train)
+    total = len(test.click)
+    said, wrong = [], []
+    for of, one, other in (("targets", test, train), ("last targets", test.last, train.last)):
+        for kind in REPEATS:
+            told, excess = _compared(one, other, kind)
+            if of == "targets":
+                said.append(told)
+            if excess:
+                wrong.append((excess, f"of {len(one.click):,} {of} {told}", one, kind))
+    says = f"Of {total:,} test targets, {', '.join(said)}"
+    which, kind = test, REPEATS[0]
+    if wrong:
+        _, told, which, kind = max(wrong, key=lambda found: found[0])
+        says += f": the input holds what is asked for, {told}"
+    shown = np.flatnonzero(which.repeated[kind])
+    examples = tuple(which.example(target) for target in shown[: MOST_EXAMPLES if wrong else 0])
+    verdict: Verdict = "fault" if wrong else "note" if len(shown) else "ok"
+    return [
+        Finding("targets in input", verdict, len(shown), len(which.click), f"{says}.", examples)
+    ]
 
 
-def _repeats(part: Sessions) -> tuple[int, int, int]:
-    """Numbers of known targets: those in their input, those that repeat the last click, and all."""
-    items = np.asarray(part.items)
-    session = np.repeat(np.arange(part.num_sessions), part.lengths)
-    position = np.arange(part.num_clicks) - part.ptr[session]
-    target = (position >= np.maximum(part.targets_from, 1)[session]) & (items >= 0)
-    order = np.lexsort((items, session))  # stable: in the order of time
-    again = np.zeros(len(items), dtype=bool)
-    same = (items[order][1:] == items[order][:-1]) & (session[order][1:] == session[order][:-1])
-    again[order[1:]] = same
-    last = np.zeros(len(items), dtype=bool)
-    last[1:] = (items[1:] == items[:-1]) & (session[1:] == session[:-1])
-    return int((again & target).sum()), int((last & target).sum()), int(target.sum())
+def _compared(test: _Repeats, train: _Repeats, kind: str) -> tuple[str, float]:
+    """What is said of targets that repeat, and the share beyond training; 0: none to speak of."""
+    repeated, total = test.repeated[kind], len(test.click)
+    says = f"{int(repeated.sum()):,} {kind} ({100 * repeated.sum() / max(1, total):.1f} %"
+    size = int(max(test.depth.max(initial=0), train.depth.max(initial=0))) + 1
+    number = np.bincount(train.depth, minlength=size)
+    usual = np.bincount(train.depth, train.repeated[kind], minlength=size) / np.maximum(1, number)
+    known = number[test.depth] >= FEWEST_TARGETS  # [num_targets]
+    if known.sum() < FEWEST_COMPARED:
+        return f"{says}; too few to compare)", 0.0
+    expected = usual[test.depth[known]]
+    excess = repeated[known] - expected
+    error, _ = mean_error(excess, test.session[known])
+    # If all cases are the same there is no spread, but still chance.
+    least = float(np.sqrt((expected * (1 - expected)).sum())) / len(expected)
+    beyond = float(excess.mean())
+    fault = beyond > max(REPEATED, 4 * error, 4 * least)
+    return f"{says}; {100 * expected.mean():.1f} % in training)", beyond if fault else 0.0
+
+
+REPEATS = ("are in their own input", "are the click right before", "are its first click")
+"""What is said of targets that repeat an item."""
+
+
+class _Repeats:
+    """The known targets of sessions, and which of them repeat an item of their input.
+
+    Args:
+        part: Sessions.
+
+    Attributes:
+        click, session: The click and session of each target, int64 [num_targets].
+        depth: The power of two of the number of clicks before it, int64 [num_targets].
+        repeated: By :data:`REPEATS`, bool [num_targets].
+    """
+
+    def __init__(self, part: Sessions) -> None:
+        items = np.asarray(part.items)
+        session = np.repeat(np.arange(part.num_sessions), part.lengths)
+        position = np.arange(part.num_clicks) - part.ptr[session]
+        target = (position >= np.maximum(part.targets_from, 1)[session]) & (items >= 0)
+        order = np.lexsort((items, session))  # stable: in the order of time
+        again = np.zeros(len(items), dtype=bool)
+        same = (items[order][1:] == items[order][:-1]) & (session[order][1:] == session[order][:-1])
+        again[order[1:]] = same
+        self.part = part
+        self.click = np.flatnonzero(target)
+        self.session = session[self.click]
+        self.depth = np.log2(position[self.click]).astype(np.int64)
+        repeats = (
+            again[self.click],
+            items[self.click - 1] == items[self.click],
+            items[part.ptr[self.session]] == items[self.click],
+        )
+        self.repeated = dict(zip(REPEATS, repeats, strict=True))
+
+    @property
+    def last(self) -> _Repeats:
+        """Only the last target of each session."""
+        found, chosen = copy(self), np.flatnonzero(np.diff(self.session, append=-1))
+        for name in ("click", "session", "depth"):
+            setattr(found, name, getattr(self, name)[chosen])
+        found.repeated = {kind: each[chosen] for kind, each in self.repeated.items()}
+        return found
+
+    def example(self, target: int) -> str:
+        """A target and the click that it repeats, as text."""
+        start, click = self.part.ptr[self.session[target]], self.click[target]
+        items = np.asarray(self.part.items)[start : click + 1]
+        place = int(np.flatnonzero(items[:-1] == items[-1])[-1])
+        shown = _session(self.part, self.session[target])
+        return f"{shown}: its click {click - start} is click {place} again"
 
 
 def _duplicates(split: Split) -> list[Finding]:

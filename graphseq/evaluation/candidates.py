@@ -100,6 +100,26 @@ class CandidateDraw:
         return np.argsort(-key, kind="stable")[: self.size]
 
 
+def columns_of(row: Ints, item: Ints, target: Ints, candidates: Ints) -> tuple[Ints, Ints]:
+    """Where items stand among a target and its candidates; items that do not are left out.
+
+    Args:
+        row: Row of each item, int64 [m].
+        item: Item codes, int64 [m].
+        target: The target of each row, int64 [n]; -1: unknown.
+        candidates: Its candidates, int64 [n, size].
+
+    Returns:
+        Row and column of each that does, both int64: column 0 for the target, the candidates from 1
+        on.
+    """
+    codes = np.concatenate([target[:, None], candidates], axis=1)
+    most = max(codes.max(initial=0), item.max(initial=0)) + 1
+    key = np.where(codes >= 0, codes + most * np.arange(len(codes))[:, None], -1)
+    found: tuple[Ints, ...] = np.nonzero(np.isin(key, item + most * row))
+    return found[0], found[1]
+
+
 def _repeats(rows: Ints) -> NDArray[np.bool_]:
     """Marks numbers that occurred before in their row, bool [n, size]."""
     order = np.argsort(rows, axis=1, kind="stable")

@@ -12,6 +12,7 @@ from graphseq.arguments import whole
 from graphseq.data.graphs.dataset import SessionGraphDataset
 from graphseq.data.sessions.sessions import Sessions
 from graphseq.evaluation.inputs import inference_mode, read_inputs, require_model
+from graphseq.evaluation.protocol import SAMPLED
 from graphseq.evaluation.scoring import checked
 from graphseq.evaluation.targets import Targets
 from graphseq.models.base import SessionModel
@@ -21,7 +22,7 @@ from graphseq.random import stream
 
 @dataclass(frozen=True)
 class PairReport:
-    """The result of :func:`evaluate_pairs`.
+    """The result of :func:`evaluate_pairs`: sampled metrics, over drawn items.
 
     Args:
         auc: Probability that a click scores higher than a drawn item; ties count half.
@@ -35,6 +36,10 @@ class PairReport:
     logloss: float
     num_pairs: int
     num_left_out: int
+
+    def __repr__(self) -> str:
+        metrics = f"{SAMPLED}auc={self.auc:.4f}, {SAMPLED}logloss={self.logloss:.4f}"
+        return f"{type(self).__name__}({metrics}, num_pairs={self.num_pairs})"
 
 
 def auc(labels: ArrayLike, scores: ArrayLike) -> float:
@@ -120,7 +125,9 @@ def evaluate_pairs(
         raise ValueError("A catalog of one item has no other item to compare a target with.")
     sessions = read_inputs(model, sessions)[1]
     cases = Targets(sessions)
-    dataset = SessionGraphDataset(sessions, max_length=model.max_length)
+    dataset = SessionGraphDataset(
+        sessions, max_length=model.max_length, request_time=model.reads_request_time
+    )
     target = cases.target[cases.history > 0]  # in the order of the dataset's samples
     sample = np.flatnonzero(target >= 0)
     clicks = dataset.num_clicks()[sample]

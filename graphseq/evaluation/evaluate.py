@@ -18,7 +18,7 @@ from torch import Tensor
 from graphseq.arguments import flag, whole
 from graphseq.data.sessions.sessions import Sessions
 from graphseq.evaluation.audit import Audit
-from graphseq.evaluation.candidates import CandidateDraw
+from graphseq.evaluation.candidates import CandidateDraw, columns_of
 from graphseq.evaluation.inputs import inference_mode, read_inputs
 from graphseq.evaluation.metrics import metric_names
 from graphseq.evaluation.protocol import Protocol, protocol_of
@@ -112,6 +112,7 @@ def evaluate(
         rules[UNSEEN_COLUMNS] = True
     better = {rule: np.empty(len(cases), dtype=np.int64) for rule in rules}
     tied = {rule: np.empty(len(cases), dtype=np.int64) for rule in rules}
+    removed = {rule: cases.num_seen() for rule, unseen in rules.items() if unseen}
     loss = np.full(len(cases), np.log(model.num_items))
 
     without = np.flatnonzero(cases.history == 0)
@@ -145,8 +146,13 @@ def evaluate(
                 options["candidates"] = torch.from_numpy(drawn).to(model.device)
             for rule, unseen in rules.items():
                 if unseen:
-                    row, item = (torch.from_numpy(part) for part in cases.seen(case))
-                    options["excluded"] = row.to(model.device), item.to(model.device)
+                    row, item = cases.seen(case)
+                    if draw is not None:
+                        row, item = columns_of(row, item, cases.target[case], drawn)
+                        removed[rule][case] = np.bincount(row, minlength=len(case))
+                    options["excluded"] = tuple(
+                        torch.from_numpy(part).to(model.device) for part in (row, item)
+                    )
                 higher, level = count(found, targets, **options)
                 better[rule][case], tied[rule][case] = higher.cpu().numpy(), level.cpu().numpy()
             if logloss:
@@ -156,7 +162,8 @@ def evaluate(
     places: dict[str, NDArray[Any]] = {
         f"{rule}{name}": values[rule]
         for rule in rules
-        for name, values in (("better", better), ("tied", tied))
+        for name, values in (("better", better), ("tied", tied), ("removed", removed))
+        if rule in values
     }
     if logloss:
         places[LOGLOSS] = loss
@@ -173,6 +180,9 @@ def narrowed(
     Args:
         given, recoded: The sessions as given and in the codes of the model.
         protocol: Its ``targets`` and ``min_history``.
+
+    Raises:
+        ValueError: If no target has enough history.
     """
     lengths = given.lengths
     first = np.clip(given.targets_from, 0, lengths)
@@ -180,8 +190,15 @@ def narrowed(
         n = 1 if protocol.targets == "last" else protocol.targets
         first = np.maximum(first, lengths - n)
     wanted = np.maximum(first, np.minimum(protocol.min_history, lengths))
+    left_out = int((wanted - first).sum())
+    if left_out and (wanted == lengths).all():
+        raise ValueError(
+            f"There is nothing to evaluate: all {left_out} targets have fewer clicks before them "
+            f"than min_history={protocol.min_history}, the longest session has {lengths.max()} "
+            "clicks: choose a smaller min_history."
+        )
     narrow = replace(given, first_target=wanted), replace(recoded, first_target=wanted)
-    return *narrow, int((wanted - first).sum())
+    return *narrow, left_out
 
 
 def counts_of(
@@ -199,7 +216,8 @@ def counts_of(
         scores: [B, num_items].
         targets: int64 [B]; -1: unknown.
         candidates: Candidates of each target, int64 [B, n]; ``None``: all items.
-        excluded: As in :func:`~graphseq.evaluation.rank_counts`.
+        excluded: As in :func:`~graphseq.evaluation.rank_counts`; with candidates, numbers of
+            columns [n + 1] instead of items: 0 for the target, and the candidates from 1 on.
     """
     own = scores.gather(1, targets.clamp(min=0).unsqueeze(1))
     tolerance = None if model.scores_by_table else model.score_tolerance(own, scores).squeeze(1)
@@ -208,14 +226,6 @@ def counts_of(
     # The target is column 0: the candidates are ranked like a catalog of that many items.
     among = torch.cat([own, scores.gather(1, candidates)], dim=1)  # [B, 1 + n]
     place = torch.where(targets < 0, -1, 0)
-    if excluded is not None:
-        codes = torch.cat([targets.unsqueeze(1), candidates], dim=1)
-        gone = torch.isin(
-            codes + torch.arange(len(codes), device=codes.device).unsqueeze(1) * scores.size(1),
-            excluded[1] + excluded[0] * scores.size(1),
-        ) & (codes >= 0)
-        row, column = gone.nonzero(as_tuple=True)
-        excluded = row, column
     return rank_counts(among, place, excluded=excluded, tolerance=tolerance)
 
 

@@ -48,7 +48,11 @@ def parse_metric(name: str) -> tuple[str, int | None]:
 
 
 def metric_values(
-    name: str, better: ArrayLike, tied: ArrayLike, num_items: int
+    name: str,
+    better: ArrayLike,
+    tied: ArrayLike,
+    num_items: int,
+    removed: ArrayLike | None = None,
 ) -> NDArray[np.float64]:
     r"""One metric per case, exactly averaged over the places of a tie.
 
@@ -60,36 +64,48 @@ def metric_values(
 
     ``recall@k`` of one relevant item is ``hr@k``, ``precision@k`` is ``hr@k / k``. ``mean_rank`` is
     the mean place, with a miss at place ``num_items + 1``. ``auc`` is the fraction of other items
-    that score lower, with ties counted half: the area under the ROC curve of one target against all
-    others.
+    in the ranking that score lower, with ties counted half: the area under the ROC curve of one
+    target against all others. A removed item is not in the ranking.
 
     Args:
         name: A metric name as in :func:`parse_metric`; k may exceed ``num_items``.
         better: Items that score higher than the target, int [num_cases]; ``num_items``: a miss.
         tied: Other items that score the same, int [num_cases].
-        num_items: Number of ranked items; a target at a later place is a miss.
+        num_items: Number of items.
+        removed: Items removed from the ranking of each case, such as seen ones, int [num_cases];
+            ``None``: none.
 
     Returns:
         Values in 0..1, places for ``mean_rank``; float64 [num_cases].
 
     Raises:
-        ValueError: If the name is not a metric, or the counts do not match.
+        ValueError: If the name is not a metric, or the counts are not those of a ranking: whole
+            numbers, one of each per case, with ``better + tied`` below the number of ranked items.
     """
     kind, k = parse_metric(name)
     num_items = whole("num_items", num_items)
-    before = np.asarray(better, dtype=np.int64)
-    size = np.asarray(tied, dtype=np.int64) + 1
-    if before.shape != size.shape or min(before.min(initial=0), size.min(initial=1) - 1) < 0:
+    before = _counts("better", better)
+    size = _counts("tied", tied) + 1
+    gone = np.zeros_like(before) if removed is None else _counts("removed", removed)
+    if not before.shape == size.shape == gone.shape:
         raise ValueError(
-            "better and tied are counts of at least 0, one of each per case, got shapes "
-            f"{list(before.shape)} and {list(size.shape)}, from {before.min(initial=0)} and "
-            f"{size.min(initial=1) - 1} on."
+            "There is one better, tied and removed per case, got shapes "
+            f"{list(before.shape)}, {list(size.shape)} and {list(gone.shape)}."
+        )
+    fits = (before + size <= num_items - gone) | ((before == num_items) & (size == 1))
+    if not fits.all():
+        bad = int(np.argmin(fits))
+        without = f" without {gone.ravel()[bad]} removed ones" if gone.any() else ""
+        raise ValueError(
+            f"Case {bad} has {before.ravel()[bad]} better and {size.ravel()[bad] - 1} tied of "
+            f"{num_items} items{without}: they and the target are too many for this ranking; a "
+            f"miss has better = {num_items} and tied = 0."
         )
     cutoff = num_items if k is None else min(k, num_items)
     if kind == "mean_rank":
         return np.asarray(before + (size + 1) / 2, dtype=np.float64)
     if kind == "auc":
-        beaten = 1 - (before + (size - 1) / 2) / max(1, num_items - 1)
+        beaten = 1 - (before + (size - 1) / 2) / np.maximum(1, num_items - gone - 1)
         return np.where(before < num_items, beaten, 0.0)
     low, high = np.minimum(before, cutoff), np.minimum(before + size, cutoff)
     if kind in ("hr", "recall", "precision"):
@@ -104,6 +120,19 @@ def metric_values(
     mean = (total[high] - total[low]) / size
     # A single place needs no difference of sums, which would lose digits.
     return np.where((size == 1) & (before < cutoff), gain(before + 1.0), mean)
+
+
+def _counts(name: str, values: ArrayLike) -> NDArray[np.int64]:
+    given = np.asarray(values)
+    if given.dtype.kind not in "iuf":
+        raise ValueError(f"{name} holds whole numbers, one per case, got values of {given.dtype}.")
+    fits = (given >= 0) & (given == np.floor(given)) & (given < np.inf)
+    if not fits.all():
+        bad = int(np.argmin(fits))
+        raise ValueError(
+            f"{name} holds whole numbers of at least 0, but {given.ravel()[bad]} in case {bad}."
+        )
+    return given.astype(np.int64)
 
 
 def metric_names(ks: Any) -> list[str]:

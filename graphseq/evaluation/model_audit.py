@@ -16,6 +16,7 @@ from graphseq.data.sessions.sessions import Sessions
 from graphseq.data.splits.split_parts import Split
 from graphseq.evaluation.audit import MOST_EXAMPLES, Audit, Finding
 from graphseq.evaluation.inputs import inference_mode, read_inputs
+from graphseq.evaluation.rank_counts import refuse_nan
 from graphseq.evaluation.scoring import checked
 from graphseq.evaluation.targets import Targets
 from graphseq.models.base import SessionModel
@@ -65,8 +66,8 @@ def audit_model(
         seed: Seed of the draw.
 
     Raises:
-        ValueError: If model and sessions do not match, or no session has two clicks that the model
-            knows.
+        ValueError: If model and sessions do not match, no session has two clicks that the model
+            knows, or a score is NaN.
     """
     num_sessions = whole("num_sessions", num_sessions)
     given = sessions.test if isinstance(sessions, Split) else sessions
@@ -131,7 +132,14 @@ def _states(
 def _finding(
     check: str, expected: Tensor, found: Tensor, where: list[tuple[int, int]], said: str
 ) -> Finding:
-    """Whether rows are equal up to rounding."""
+    """Whether rows are equal up to rounding.
+
+    Raises:
+        ValueError: If one is NaN, which equals nothing.
+    """
+    names = ("States", "channel") if check == "later clicks" else ("Scores", "item")
+    for values in (expected, found):
+        refuse_nan(values, values=names[0], column=names[1])
     one, other = expected.double().cpu(), found.double().cpu()
     finite = one.isfinite() & other.isfinite()
     low = one.masked_fill(~finite, torch.inf).amin(1)

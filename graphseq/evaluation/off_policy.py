@@ -9,8 +9,11 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import dataclass
+from numbers import Real
+from typing import Any
 
 import numpy as np
+import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 from graphseq.arguments import check_not_negative
@@ -32,7 +35,9 @@ class OffPolicyEstimate:
         variance: Squared standard error of the estimate.
         effective_size: Effective number of cases, :math:`(\sum w)^2 / \sum w^2` (Kish).
         largest_weight: The largest weight of a case.
-        mean_weight: Mean weight; 1 if the old policy can show everything that the new one would.
+        mean_weight: Mean weight before clipping; 1 if the old policy can show everything that the
+            new one would.
+        clipped: Share of the weight that clipping took.
         num_cases: Cases of the log.
         warnings: Reasons to doubt the estimate; empty if none were found.
     """
@@ -46,6 +51,7 @@ class OffPolicyEstimate:
     mean_weight: float
     num_cases: int
     warnings: tuple[str, ...] = ()
+    clipped: float = 0.0
 
 
 def ips(
@@ -77,8 +83,8 @@ def ips(
     Raises:
         ValueError: If shapes differ, there is no case, or a probability is out of range.
     """
-    reward, weight, groups = _read(rewards, logged, new, clip, cluster)
-    return _estimate(weight * reward, weight, groups, level, clip)
+    reward, raw, weight, groups = _read(rewards, logged, new, clip, cluster)
+    return _estimate(weight * reward, weight, groups, level, raw)
 
 
 def snips(
@@ -104,7 +110,7 @@ def snips(
     Raises:
         ValueError: As :func:`ips`, or if the new policy shows none of the shown items.
     """
-    reward, weight, groups = _read(rewards, logged, new, clip, cluster)
+    reward, raw, weight, groups = _read(rewards, logged, new, clip, cluster)
     total = weight.sum()
     if total == 0:
         raise ValueError(
@@ -113,7 +119,7 @@ def snips(
     value = float((weight * reward).sum() / total)
     # The estimate is the mean of its linear form.
     linear = value + weight * (reward - value) * len(weight) / total
-    return _estimate(linear, weight, groups, level, clip)
+    return _estimate(linear, weight, groups, level, raw)
 
 
 def doubly_robust(
@@ -144,14 +150,14 @@ def doubly_robust(
     Raises:
         ValueError: As :func:`ips`.
     """
-    reward, weight, groups = _read(rewards, logged, new, clip, cluster)
+    reward, raw, weight, groups = _read(rewards, logged, new, clip, cluster)
     shown, expected = _numbers("predicted", predicted), _numbers("predicted_new", predicted_new)
     if shown.shape != reward.shape or expected.shape != reward.shape:
         raise ValueError(
             f"There is one prediction per case, [{len(reward)}], got predicted {list(shown.shape)} "
             f"and predicted_new {list(expected.shape)}."
         )
-    return _estimate(expected + weight * (reward - shown), weight, groups, level, clip)
+    return _estimate(expected + weight * (reward - shown), weight, groups, level, raw)
 
 
 def uplift(
@@ -197,7 +203,7 @@ def uplift(
             f"propensity lies strictly between 0 and 1, but is {chance.ravel()[bad]} in case "
             f"{bad}: where only one of the two can happen, nothing can be compared."
         )
-    reward, _, groups = _read(rewards, np.ones_like(chance), np.ones_like(shown), None, cluster)
+    reward, _, _, groups = _read(rewards, np.ones_like(chance), np.ones_like(shown), None, cluster)
     if not reward.shape == shown.shape == chance.shape:
         raise ValueError(
             "There is one reward, one choice and one propensity per case, got "
@@ -219,7 +225,7 @@ def uplift(
             )
     weight = shown / chance + (1 - shown) / (1 - chance)
     terms = one - none + weight * np.where(shown == 1, reward - one, none - reward)
-    return _estimate(terms, weight / 2, groups, level, None)
+    return _estimate(terms, weight / 2, groups, level, weight / 2)
 
 
 def debiased(
@@ -261,7 +267,8 @@ def debiased(
     weight = 1 / chance
     value = float((weight * values).sum() / weight.sum())
     linear = value + weight * (values - value) * len(weight) / weight.sum()
-    return _estimate(linear, weight / weight.mean(), report.cluster, level, None)
+    weight = weight / weight.mean()
+    return _estimate(linear, weight, report.cluster, level, weight)
 
 
 def _read(
@@ -270,7 +277,8 @@ def _read(
     new: ArrayLike,
     clip: float | None,
     cluster: ArrayLike | None,
-) -> tuple[Floats, Floats, NDArray[np.int64]]:
+) -> tuple[Floats, Floats, Floats, NDArray[Any]]:
+    """Rewards, weights before and after clipping, and clusters."""
     reward, old, wanted = (
         _numbers(name, values)
         for name, values in (("rewards", rewards), ("logged", logged), ("new", new))
@@ -294,11 +302,21 @@ def _read(
     if (wanted < 0).any() or (wanted > 1).any():
         bad = int(np.argmax((wanted < 0) | (wanted > 1)))
         raise ValueError(f"new holds probabilities from 0 to 1, but {wanted[bad]} in case {bad}.")
-    if clip is not None and not clip > 0:
-        raise ValueError(f"clip is the largest weight, above 0, or None, got {clip}.")
+    if clip is not None and not (_is_number(clip) and clip > 0):
+        raise ValueError(f"clip is the largest weight, a number above 0, or None, got {clip!r}.")
     groups = np.arange(len(reward)) if cluster is None else np.asarray(cluster)
+    unknown = np.asarray(pd.isna(groups))
+    if unknown.any():
+        raise ValueError(
+            f"{int(unknown.sum())} of {unknown.size} cases have no cluster (NaN or None), the "
+            f"first is case {int(np.argmax(unknown))}: give each of them a cluster of its own."
+        )
     weight = wanted / old
-    return reward, weight if clip is None else np.minimum(weight, clip), groups
+    return reward, weight, weight if clip is None else np.minimum(weight, clip), groups
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, Real) and not isinstance(value, (bool, np.bool_))
 
 
 def _numbers(name: str, values: ArrayLike) -> Floats:
@@ -314,14 +332,21 @@ def _numbers(name: str, values: ArrayLike) -> Floats:
 
 
 def _estimate(
-    terms: Floats, weight: Floats, groups: NDArray[np.int64], level: float, clip: float | None
+    terms: Floats, weight: Floats, groups: NDArray[Any], level: float, raw: Floats
 ) -> OffPolicyEstimate:
-    """The mean of the terms, and reasons to doubt it."""
+    """The mean of the terms, and reasons to doubt it.
+
+    Args:
+        terms: What the estimate is the mean of, [num_cases].
+        weight, raw: Weights after and before clipping, [num_cases].
+        groups, level: Of the interval.
+    """
     low, high = mean_interval(terms, groups, level=level)
     error, _ = mean_error(terms, groups)
     squares = float(weight @ weight)
     effective = float(weight.sum()) ** 2 / squares if squares > 0 else 0.0
-    mean = float(weight.mean())
+    mean, total = float(raw.mean()), float(raw.sum())
+    clipped = 1 - float(weight.sum()) / total if total > 0 else 0.0
     found = []
     if effective < FEW * len(weight):
         found.append(
@@ -330,9 +355,14 @@ def _estimate(
     largest = float(weight.max())
     if squares > 0 and largest > FEW * weight.sum():
         found.append(f"one case has {largest / weight.sum():.0%} of the weight")
+    if clipped > FEW:
+        found.append(
+            f"clipping took {clipped:.1%} of the weight, which biases the estimate: choose a "
+            "larger clip"
+        )
     # If both policies can show the same items, weights are 1 on average.
-    spread, _ = mean_error(weight, groups)
-    if clip is None and abs(mean - 1) > max(0.05, 4 * (spread if spread == spread else 0.0)):
+    spread, _ = mean_error(raw, groups)
+    if abs(mean - 1) > max(0.05, 4 * (spread if spread == spread else 0.0)):
         found.append(
             f"weights are {mean:.2f} on average, not 1: the log lacks what the new policy shows, "
             "or its probabilities are wrong"
@@ -349,4 +379,5 @@ def _estimate(
         mean_weight=mean,
         num_cases=len(weight),
         warnings=tuple(found),
+        clipped=clipped,
     )

@@ -106,8 +106,13 @@ class Protocol:
         """The protocol that :meth:`to_dict` wrote.
 
         Raises:
-            ValueError: If a field or value is unknown.
+            ValueError: If a field or value is unknown, or these are not named values.
         """
+        if not isinstance(values, Mapping):
+            raise ValueError(
+                "A protocol is read from a mapping of names to values, as Protocol.to_dict writes "
+                f"it, got {type(values).__name__}."
+            )
         known = {part.name for part in fields(cls)}
         unknown = sorted(set(values) - known - {"unknown_targets"})
         if unknown:

@@ -45,7 +45,8 @@ def rank_counts(
         ``better`` and ``tied``, both int64 [B]; ``tied`` does not count the target itself.
 
     Raises:
-        ValueError: If shapes do not match, a target is not an item, or a score is NaN.
+        ValueError: If shapes do not match, a target is not an item, a tolerance is not a number of
+            at least 0, or a score is NaN.
     """
     if not isinstance(scores, Tensor) or not isinstance(targets, Tensor):
         raise ValueError(
@@ -65,6 +66,12 @@ def rank_counts(
         raise ValueError(
             f"tolerance must have one value per target, {list(targets.shape)}, got "
             f"{list(tolerance.shape)}."
+        )
+    if tolerance is not None and not bool((tolerance >= 0).all()):
+        wrong = int((~(tolerance >= 0)).nonzero()[0])
+        raise ValueError(
+            "tolerance must be a number of at least 0 per target, but is "
+            f"{tolerance[wrong].item()} in row {wrong}."
         )
     if excluded is not None:
         _check_excluded(*excluded, scores.shape)
@@ -99,7 +106,7 @@ def rank_counts(
         flag = flags[: len(block)]
         better[rows] = torch.gt(block, high[rows], out=flag).sum(1)
         tied[rows] = torch.ge(block, low[rows], out=flag).sum(1)
-        _refuse_nan(block, start)
+        refuse_nan(block, start)
     tied -= better + 1
 
     missed = (targets < 0) | (own.squeeze(1) == -torch.inf)
@@ -130,14 +137,26 @@ def _check_excluded(row: Tensor, item: Tensor, shape: torch.Size) -> None:
             )
 
 
-def _refuse_nan(block: Tensor, first_row: int) -> None:
+def refuse_nan(
+    block: Tensor, first_row: int = 0, *, values: str = "Scores", column: str = "item"
+) -> None:
+    """Refuses scores that are NaN.
+
+    Args:
+        block: Scores [n, num_items], or other values.
+        first_row: Number of the first of these rows, for the message.
+        values, column: What the message calls them and their columns.
+
+    Raises:
+        ValueError: If one is.
+    """
     # The sum is NaN if a score is NaN (or both infinities occur), and much cheaper than isnan.
     if block.is_floating_point() and bool(block.sum().isnan()):
         nan = block.isnan()
         if bool(nan.any()):
             row, item = nan.nonzero()[0].tolist()
             raise ValueError(
-                f"Scores must be numbers, but {int(nan.sum())} of {nan.numel()} are NaN, the first "
-                f"in row {first_row + row} for item {item}: a NaN has no place in a ranking, look "
-                "for it in the model's weights or inputs."
+                f"{values} must be numbers, but {int(nan.sum())} of {nan.numel()} are NaN, the "
+                f"first in row {first_row + row} for {column} {item}: a NaN has no place in a "
+                "ranking, look for it in the model's weights or inputs."
             )

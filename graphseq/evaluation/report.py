@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from graphseq.arguments import names_of
+from graphseq.arguments import check_choice, names_of
 from graphseq.data.storage import read_file, write_file
 from graphseq.data.storage.rules import (
     Rule,
@@ -75,7 +75,11 @@ RULES: dict[str, Rule] = {
         {
             **dict.fromkeys(("session", "position", "better", "tied"), _places),
             **dict.fromkeys(
-                (f"{UNSEEN_COLUMNS}better", f"{UNSEEN_COLUMNS}tied"), absent_or(_places)
+                (
+                    "removed",
+                    *(f"{UNSEEN_COLUMNS}{name}" for name in ("better", "tied", "removed")),
+                ),
+                absent_or(_places),
             ),
             LOGLOSS: absent_or(_column),
         }
@@ -109,7 +113,8 @@ class Report:
         ranks: One row per case, in the order of session and position: ``session`` and ``position``
             of the target, ``better`` and ``tied`` of :func:`~graphseq.evaluation.rank_counts`, and
             ``unseen_better`` and ``unseen_tied`` if the protocol's ``seen`` is ``"both"``.
-            Also ``logloss`` where it was requested.
+            ``removed`` or ``unseen_removed`` counts the seen items that left the ranking, where
+            they do. Also ``logloss`` where it was requested.
         cluster: The cluster of each case; cases of one cluster are dependent, int64 [num_cases].
         num_items: Number of ranked items: the catalog, or the drawn candidates and the target.
         num_unknown_targets: Number of targets outside the catalog: misses that stay in the
@@ -168,7 +173,9 @@ class Report:
             better = better + tied
         if self.protocol.ties != "expected":
             tied = np.zeros_like(tied)
-        return metric_values(plain, better, tied, self.num_items)
+        # Reports of graphseq 0.1 do not say how many items were removed.
+        removed = self.ranks.get(f"{columns}removed")
+        return metric_values(plain, better, tied, self.num_items, removed)
 
     def full_name(self, metric: str) -> str:
         """The name of a metric as tables and plots show it: of drawn candidates, ``sampled``.
@@ -238,8 +245,10 @@ class Report:
             The test of ``self - other``.
 
         Raises:
-            ValueError: If the reports are of different cases or under different rules.
+            ValueError: If the reports are of different cases or under different rules, or there is
+                no such method.
         """
+        check_choice("method", method, ("t", "sign_flip", "bootstrap"))
         self.require_same_cases(other)
         if method == "bootstrap":
             one, two = self.values(metric), other.values(metric)
@@ -372,7 +381,7 @@ class Report:
                     f"{path} is broken: {name} has {len(values)} of {num_cases} cases."
                 )
             place = name.removeprefix(UNSEEN_COLUMNS)
-            if place in ("better", "tied") and num_cases:
+            if place in ("better", "tied", "removed") and num_cases:
                 most = content["num_items"] if place == "better" else content["num_items"] - 1
                 if values.min() < 0 or values.max() > most:
                     raise ValueError(f"{path} is broken: {name} lies outside 0..{most}.")

@@ -21,6 +21,7 @@ from graphseq.evaluation.evaluate import (
 from graphseq.evaluation.inputs import inference_mode, read_inputs, require_model
 from graphseq.evaluation.metrics import metric_names
 from graphseq.evaluation.protocol import Protocol
+from graphseq.evaluation.rank_counts import refuse_nan
 from graphseq.evaluation.report import Report
 from graphseq.evaluation.scoring import score_cases, table_of
 from graphseq.evaluation.shortlist import shortlist
@@ -87,7 +88,11 @@ def evaluate_reranker(
         first = table_of(ranker)[2] if ranker.scores_by_table else None
         for case, scores in score_cases(retriever, sessions, cases, batch_size):
             if dataset is None:
-                dataset = SessionGraphDataset(sessions, max_length=ranker.max_length)
+                dataset = SessionGraphDataset(
+                    sessions,
+                    max_length=ranker.max_length,
+                    request_time=ranker.reads_request_time,
+                )
             if exclude_seen:
                 row, item = (torch.from_numpy(part) for part in cases.seen(case))
                 scores = scores.index_put(
@@ -104,7 +109,7 @@ def evaluate_reranker(
                 batch = dataset.batch(sample_of[case[part.cpu().numpy()]]).to(ranker.device)
                 order = ranker.score(batch, candidates[part].to(ranker.device)).to(hits.device)
                 number = case[part.cpu().numpy()]
-                _refuse_nan(order)
+                refuse_nan(order, column="candidate")
                 if place_weight:
                     place = torch.arange(1, order.size(1) + 1, device=order.device)
                     order = order - place_weight * place.to(order.dtype).log()
@@ -114,16 +119,10 @@ def evaluate_reranker(
                 better[number], tied[number] = _places(order, hits[part], present[part], same)
     better[better < 0] = ranker.num_items
     places = {"better": better, "tied": tied}
+    if exclude_seen:
+        places["removed"] = cases.num_seen()
     protocol = Protocol(seen="remove" if exclude_seen else "keep")
     return report_of(given, cases, groups, places, ranker.num_items, protocol, names, 0, started)
-
-
-def _refuse_nan(scores: Tensor) -> None:
-    if bool(scores.isnan().any()):
-        raise ValueError(
-            f"Scores must be numbers, but {int(scores.isnan().sum())} of {scores.numel()} are NaN: "
-            "a NaN has no place in a ranking."
-        )
 
 
 def _equal(

@@ -34,7 +34,7 @@ def has_evidence(model: SessionModel) -> TypeGuard[CountingModel]:
         if kind is CountingModel:
             return False
         if "evidence" in vars(kind):
-            return True
+            return model.sparse
         if "score" in vars(kind) or "evidence_scores" in vars(kind):
             return False
     return False

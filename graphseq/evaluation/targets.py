@@ -130,6 +130,14 @@ class Targets:
         row = np.repeat(np.arange(len(case)), stop - start)
         return row, self.items[visits[ragged_arange(start, stop - start)]].astype(np.int64)
 
+    def num_seen(self) -> Ints:
+        """Number of distinct items in the known history of each case, int64 [num_cases]."""
+        if self._first_visits is None:
+            self._first_visits = self._find_first_visits()
+        before = self._first_visits[1]
+        begin = self.ptr[self.session]
+        return before[begin + self.position] - before[begin]
+
     def _find_first_visits(self) -> tuple[Ints, Ints]:
         """First clicks of a session on known items; the number of such clicks before each click."""
         session = np.repeat(np.arange(len(self.ptr) - 1), np.diff(self.ptr))

@@ -13,6 +13,7 @@ from torch.nn.functional import silu
 
 from graphseq.arguments import check_sizes, whole
 from graphseq.nn.dropout import Dropout
+from graphseq.nn.positions import check_times
 from graphseq.nn.published import (
     fill,
     named,
@@ -287,8 +288,8 @@ class HSTULayers(torch.nn.Module):
 
         Raises:
             ValueError: If a row is longer than ``max_length``, there is not one state of this width
-                per click, there are times of other clicks or rows, or there is a ``request_time``
-                without ``click_time``.
+                per click, there are times of other clicks or rows, a time is not finite, or there
+                is a ``request_time`` without ``click_time``.
         """
         view = rows_of(x, ptr, self.hidden_channels)
         if view.width > self.max_length:
@@ -303,6 +304,7 @@ class HSTULayers(torch.nn.Module):
                     f"There is one click_time per click, [{x.size(0)}], got "
                     f"{list(click_time.shape)}."
                 )
+            check_times("click_time", click_time)
             asked = click_time
             if request_time is not None:
                 if request_time.shape != (view.num_rows,):
@@ -310,6 +312,7 @@ class HSTULayers(torch.nn.Module):
                         f"There is one request_time per row, [{view.num_rows}], got "
                         f"{list(request_time.shape)}."
                     )
+                check_times("request_time", request_time)
                 asked = next_time(ptr.long(), click_time, request_time)
             if self.num_buckets:
                 buckets = time_buckets(view, asked, click_time, self.num_buckets)

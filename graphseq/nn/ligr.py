@@ -39,13 +39,14 @@ class LiGRBlock(torch.nn.Module):
         causal: Whether a click attends only to itself and earlier clicks.
         dropout: Dropout rate of attention weights, of the feed-forward network's inner values and
             of each branch's output.
-        expansion: Inner width of the feed-forward network, as a multiple of ``d``.
+        expansion: Inner width of the feed-forward network, as a multiple of ``d``; the width is
+            rounded.
 
     Shapes:
         x [num_clicks, d] -> [num_clicks, d], or [n, d] for the clicks ``query_index`` [n] alone
 
     Raises:
-        ValueError: If ``heads`` does not divide the width.
+        ValueError: If a width is below 1, or ``heads`` does not divide ``hidden_channels``.
     """
 
     def __init__(
@@ -55,10 +56,11 @@ class LiGRBlock(torch.nn.Module):
         *,
         causal: bool = True,
         dropout: float = 0.0,
-        expansion: int = 4,
+        expansion: float = 4,
     ) -> None:
         super().__init__()
-        d, inner = hidden_channels, expansion * hidden_channels
+        d, inner = hidden_channels, round(expansion * hidden_channels)
+        check_sizes(**{"hidden_channels": d, "expansion * hidden_channels": inner})
         self.norm_attention = LayerNorm(d)
         self.norm_feed_forward = LayerNorm(d)
         self.attention = SelfAttention(d, heads, causal=causal, dropout=dropout)
@@ -129,7 +131,7 @@ class LiGRLayers(torch.nn.Module):
         heads: int = 1,
         *,
         dropout: float = 0.0,
-        expansion: int = 4,
+        expansion: float = 4,
     ) -> None:
         super().__init__()
         check_sizes(num_layers=num_layers)
@@ -161,7 +163,7 @@ class LiGRLayers(torch.nn.Module):
         state = renamed_state(given, names, "LiGR")
         first = "transformer_blocks.0.feed_forward.ff_linear_3.weight"
         inner, hidden_channels = shape_of(given, first, 2, "LiGR")
-        layers = cls(hidden_channels, num_layers, heads, expansion=inner // hidden_channels)
+        layers = cls(hidden_channels, num_layers, heads, expansion=inner / hidden_channels)
         fill(layers, named(state, names), "LiGR")
         return layers.eval()
 

@@ -130,7 +130,11 @@ class TimeBuckets(torch.nn.Module):
         Args:
             seconds: Spans in the log's unit, [n].
             known: Which spans are known, bool [n]; ``None``: all.
+
+        Raises:
+            ValueError: If a known span is not finite.
         """
+        check_times("seconds", seconds, known)
         last = len(self.weight) - 1
         bucket = time_bucket(seconds, last)
         return embedding(bucket if known is None else bucket.where(known, last), self.weight)
@@ -155,6 +159,28 @@ def positions_of(
     if kind in ("start", "end"):
         return LearnedPositions(max_length, channels, kind)
     return NoPositions()
+
+
+def check_times(name: str, times: Tensor, known: Tensor | None = None) -> None:
+    """Refuses times that are NaN or infinite: they are in no bucket.
+
+    Args:
+        name: What the caller calls them.
+        times: [n].
+        known: Which of them matter, bool [n]; ``None``: all.
+
+    Raises:
+        ValueError: If one is.
+    """
+    if torch.compiler.is_compiling() or not times.is_floating_point():
+        return
+    wrong = ~times.isfinite() if known is None else ~times.isfinite() & known
+    if bool(wrong.any()):
+        first = int(wrong.nonzero()[0])
+        raise ValueError(
+            f"{name} must be finite, but {int(wrong.sum())} of {times.numel()} are not, the first "
+            f"is {times[first].item()} at {first}."
+        )
 
 
 def time_bucket(seconds: Tensor, num_buckets: int) -> Tensor:

@@ -67,6 +67,10 @@ def read_parameters(parameters: Any, whose: str) -> dict[str, Tensor]:
                 f"{name!r} is {getattr(given, 'dtype', type(given).__name__)} of shape "
                 f"{list(getattr(given, 'shape', []))}."
             )
+        if value.numel() == 0:
+            raise ValueError(
+                f"{name} of {whose}'s published weights has shape {list(value.shape)}: it is empty."
+            )
         if not value.isfinite().all():
             raise ValueError(
                 f"{name} of {whose}'s published weights holds {int((~value.isfinite()).sum())} "

@@ -26,9 +26,14 @@ class DenseView:
         batch: The row of each click, int64 [num_clicks].
         position: The position of each click in its row, from 0, int64 [num_clicks].
         width: Number of clicks of the longest row.
+
+    Raises:
+        ValueError: If ``ptr`` is not a pointer: it must begin at 0 and never fall.
     """
 
     def __init__(self, ptr: Tensor) -> None:
+        check_ptr(ptr)
+        ptr = ptr.long()
         lengths = ptr.diff()
         self.num_rows = lengths.numel()
         self.width = size_of(lengths.max()) if self.num_rows else 0
@@ -72,6 +77,36 @@ class DenseView:
         return f"{type(self).__name__}({self.num_rows}, width={self.width})"
 
 
+def check_ptr(ptr: Tensor, *, least: int = 0) -> None:
+    """Refuses what does not say where rows of clicks begin and end.
+
+    Args:
+        ptr: First click of each row, and the end, int64 [num_rows + 1].
+        least: Minimum number of clicks of a row.
+
+    Raises:
+        ValueError: If it has another shape or type, begins elsewhere than at 0, or a row has fewer
+            clicks.
+    """
+    if torch.compiler.is_compiling():  # values are symbols then
+        return
+    whole = not (ptr.is_floating_point() or ptr.is_complex() or ptr.dtype == torch.bool)
+    if ptr.dim() != 1 or ptr.numel() == 0 or not whole:
+        raise ValueError(
+            "ptr holds the first click of each row, and the end, whole numbers [num_rows + 1], got "
+            f"{ptr.dtype} {list(ptr.shape)}."
+        )
+    short = ptr.diff() < least
+    if bool(short.any() | (ptr[0] != 0)):  # one look at the values, which waits for an accelerator
+        if int(ptr[0]) != 0:
+            raise ValueError(f"ptr begins at 0, the first click of the first row, got {ptr[0]}.")
+        row = int(short.nonzero()[0])
+        raise ValueError(
+            f"ptr holds the first click of each row, and the end, but row {row} goes from "
+            f"{int(ptr[row])} to {int(ptr[row + 1])}: a row has {least} clicks or more here."
+        )
+
+
 def rows_of(x: Tensor, ptr: Tensor, hidden_channels: int) -> DenseView:
     """The view of rows of clicks that have such states.
 
@@ -81,14 +116,14 @@ def rows_of(x: Tensor, ptr: Tensor, hidden_channels: int) -> DenseView:
         hidden_channels: Their width.
 
     Raises:
-        ValueError: If shapes do not fit.
+        ValueError: If shapes do not fit, or ``ptr`` is not a pointer.
     """
     if not isinstance(x, Tensor) or not isinstance(ptr, Tensor):
         raise ValueError(
             f"Rows of clicks are tensors of torch, got {type(x).__name__} and "
             f"{type(ptr).__name__}: torch.as_tensor makes them."
         )
-    view = DenseView(ptr.long())
+    view = DenseView(ptr)
     num_clicks = view.batch.size(0)
     # While a model is exported, numbers of clicks are symbols, and equal.
     if x.dim() != 2 or x.size(1) != hidden_channels or guard_or_false(x.size(0) != num_clicks):

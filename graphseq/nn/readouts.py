@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn import Linear
 from torch_geometric.utils import softmax
 
-from graphseq.nn.ragged import sum_by_group
+from graphseq.nn.ragged import check_ptr, sum_by_group
 
 ReadoutKind = Literal["published", "softmax", "last", "mean", "sum"]
 
@@ -38,6 +38,9 @@ class SRGNNReadout(torch.nn.Module):
 
     Shapes:
         h [num_nodes, d], index and batch [num_clicks], ptr [num_sessions + 1] -> [num_sessions, d]
+
+    Raises:
+        ValueError: If a session is empty or ``ptr`` falls, where it can be read without waiting.
     """
 
     def __init__(self, hidden_channels: int, hybrid: bool = True, softmax: bool = False) -> None:
@@ -54,6 +57,7 @@ class SRGNNReadout(torch.nn.Module):
         reset_uniform(self, self.lin_last.in_features)
 
     def forward(self, h: Tensor, index: Tensor, batch: Tensor, ptr: Tensor) -> Tensor:
+        _check_sessions(ptr)
         size = ptr.numel() - 1
         v_last = h.index_select(0, index[ptr[1:] - 1])  # v_n: [num_sessions, d], none is empty
         # W2 v_i is the same for every click on a node, so it is computed once per node.
@@ -90,6 +94,9 @@ class PooledReadout(torch.nn.Module):
 
     Shapes:
         h [num_nodes, d], index and batch [num_clicks], ptr [num_sessions + 1] -> [num_sessions, d]
+
+    Raises:
+        ValueError: If a session is empty or ``ptr`` falls, where it can be read without waiting.
     """
 
     def __init__(
@@ -109,6 +116,7 @@ class PooledReadout(torch.nn.Module):
         reset_uniform(self, self.hidden_channels)
 
     def forward(self, h: Tensor, index: Tensor, batch: Tensor, ptr: Tensor) -> Tensor:
+        _check_sessions(ptr)
         v_last = h.index_select(0, index[ptr[1:] - 1])  # v_n: [num_sessions, d], none is empty
         if self.pool == "last":
             return v_last
@@ -143,6 +151,12 @@ def session_readout(
     if kind == "published" or kind == "softmax":
         return SRGNNReadout(hidden_channels, hybrid, softmax=kind == "softmax")
     return PooledReadout(hidden_channels, hybrid, kind)
+
+
+def _check_sessions(ptr: Tensor) -> None:
+    # Reading values of an accelerator would wait for it, in every step of training.
+    if ptr.device.type == "cpu":
+        check_ptr(ptr, least=1)
 
 
 def reset_uniform(module: torch.nn.Module, hidden_channels: int) -> None:

@@ -243,6 +243,76 @@ def test_audit_finds_inputs_that_hold_what_is_asked_for():
     assert (finding.verdict, finding.count, finding.total) == ("fault", 60, 60)
 
 
+def test_audit_of_repeated_targets_compares_them_with_training_by_hand():
+    # 1 of 2 training targets after one click, and 1 of 4 after two or three, are a repeat.
+    train = [["a", "a", "b", "b", "c"], ["a", "b", "c", "a", "d"]] * 30
+    test = [["b", "b"], ["c", "a", "b", "a"], ["a", "c"], ["b", "c", "d"], ["d", "b", "c"]]
+    finding = audit(parts(train, test))["targets in input"]
+    # Of the test's targets, 5 have one click before them, 4 have two or three.
+    assert finding.verdict == "note"
+    assert (finding.count, finding.total) == (2, 9)
+    assert finding.says.startswith(
+        "Of 9 test targets, 2 are in their own input (22.2 %; 50.0 % in training), "
+        "1 are the click right before (11.1 %; 38.9 % in training), "
+        "1 are its first click (11.1 %; 38.9 % in training)"
+    )
+
+
+def repeating(number, share, seed):
+    """Sessions in which this share of the clicks repeat an earlier one."""
+    generator = np.random.default_rng(seed)
+    lists = []
+    for _ in range(number):
+        clicks = [int(generator.integers(100))]
+        for _ in range(generator.integers(2, 9)):
+            again = generator.random() < share
+            clicks.append(int(generator.choice(clicks) if again else generator.integers(100)))
+        lists.append(clicks)
+    return lists
+
+
+@pytest.mark.parametrize("share", [0.0, 0.4, 0.8])
+def test_audit_lets_people_return_as_often_as_in_training(share):
+    split = parts(repeating(400, share, 1), repeating(100, share, 2))
+    assert audit(split)["targets in input"].verdict in ("ok", "note")
+
+
+@pytest.mark.parametrize("share", [0.0, 0.4])
+@pytest.mark.parametrize(
+    ("plant", "said"),
+    [
+        (lambda clicks: [clicks[-1], *clicks], "100 last targets 100 are its first click (100.0 %"),
+        (lambda clicks: [*clicks[::-1], *clicks], "100 last targets 100 are its first click"),
+        (
+            lambda clicks: [clicks[0], clicks[-1], *clicks[1:]],
+            "100 last targets 100 are in their own input",
+        ),
+        (lambda clicks: [*clicks, clicks[-1]], "100 last targets 100 are the click right before"),
+    ],
+)
+def test_audit_finds_targets_planted_in_their_input_where_people_return(share, plant, said):
+    test = repeating(100, share, 2)
+    split = parts(repeating(400, share, 1), [plant(clicks) for clicks in test])
+    finding = audit(split)["targets in input"]
+    assert finding.verdict == "fault"
+    assert said in finding.says.partition("the input holds what is asked for, of ")[2]
+    assert len(finding.examples) == 3
+    assert "is click" in finding.examples[0]
+    # A few such sessions, and a test too small to tell, are no fault.
+    few = [plant(clicks) if number < 2 else clicks for number, clicks in enumerate(test)]
+    assert audit(parts(repeating(400, share, 1), few))["targets in input"].verdict == "note"
+
+
+def test_audit_example_names_the_click_that_a_target_repeats():
+    test = [["i4", "i5", "i6", "i4"], *([f"i{n}", f"i{n + 1}", f"i{n}"] for n in range(30))]
+    split = parts(TRAIN, test)
+    finding = audit(split)["targets in input"]
+    assert (
+        finding.examples[0]
+        == "test session 0: ['i4', 'i5', 'i6', 'i4']: its click 3 is click 0 again"
+    )
+
+
 def test_audit_as_a_frame_and_as_plain_values():
     found = audit(parts([*TRAIN, TEST[7], TEST[9]], TEST))
     frame = found.to_frame()

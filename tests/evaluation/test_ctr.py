@@ -112,3 +112,9 @@ def test_evaluate_pairs_without_pairs_raises(lists: list, options: dict, message
     sessions = Sessions.from_lists(lists, vocabulary=Vocabulary(np.arange(4)))
     with pytest.raises(ValueError, match=message):
         evaluate_pairs(ByCode(4), sessions, **options)
+
+
+def test_report_of_pairs_says_that_its_metrics_are_sampled() -> None:
+    sessions = Sessions.from_lists([[0, 1]], vocabulary=Vocabulary(np.arange(2)))
+    report = evaluate_pairs(ByCode(2), sessions)
+    assert repr(report) == "PairReport(sampled auc=1.0000, sampled logloss=0.5032, num_pairs=2)"

@@ -139,9 +139,17 @@ def test_metric_that_is_none_says_which_there_are(name):
 @pytest.mark.parametrize(
     ("better", "tied", "num_items", "message"),
     [
-        ([0, 1], [0], 3, r"got shapes \[2\] and \[1\]"),
-        ([-1], [0], 3, "from -1 and 0 on"),
-        ([0], [-2], 3, "from 0 and -2 on"),
+        ([0, 1], [0], 3, r"got shapes \[2\], \[1\] and \[2\]"),
+        ([0, -1], [0, 0], 3, "better holds whole numbers of at least 0, but -1 in case 1"),
+        ([0], [-2], 3, "tied holds whole numbers of at least 0, but -2 in case 0"),
+        ([1.7], [0], 3, "better holds whole numbers of at least 0, but 1.7 in case 0"),
+        ([0], [np.nan], 3, "tied holds whole numbers of at least 0, but nan in case 0"),
+        ([np.inf], [0], 3, "better holds whole numbers of at least 0, but inf in case 0"),
+        ([True], [0], 3, "better holds whole numbers, one per case, got values of bool"),
+        (["0"], [0], 3, "better holds whole numbers, one per case, got values of <U1"),
+        ([0, 2], [2, 1], 3, "Case 1 has 2 better and 1 tied of 3 items: they and the target"),
+        ([3], [1], 3, "a miss has better = 3 and tied = 0"),
+        ([4], [0], 3, "Case 0 has 4 better and 0 tied of 3 items"),
         ([0], [0], 0, "num_items must be at least 1, got 0"),
         ([0], [0], 2.0, "num_items must be a whole number"),
     ],
@@ -169,3 +177,21 @@ def test_auc_of_one_target_is_that_of_the_pairs(scores, data):
     labels = [int(item == target) for item in range(len(scores))]
     found = metric_values("auc", better, tied, len(scores))[0]
     assert found == pytest.approx(auc(labels, scores))
+
+
+def test_metric_of_whole_numbers_as_floats_is_that_of_integers():
+    assert metric_values("hr@2", [1.0, 2.0], [0.0, 1.0], 5).tolist() == [1, 0]
+
+
+def test_auc_counts_only_the_items_that_remain():
+    # 5 of 9 items are removed: the target stands among 3 others.
+    found = metric_values("auc", [1, 0, 0, 9], [0, 3, 0, 0], 9, removed=[5, 5, 5, 5])
+    assert found.tolist() == [1 - 1 / 3, 0.5, 1, 0]
+    assert metric_values("auc", [0, 9], [0, 0], 9, removed=[8, 9]).tolist() == [1, 0]
+    for wrong, message in (
+        ([6], "Case 0 has 1 better and 2 tied of 9 items without 6 removed ones"),
+        ([-1], "removed holds whole numbers of at least 0, but -1"),
+        ([1, 1], r"got shapes \[1\], \[1\] and \[2\]"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            metric_values("auc", [1], [2], 9, removed=wrong)

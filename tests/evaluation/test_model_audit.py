@@ -109,3 +109,19 @@ def test_audit_model_without_two_known_clicks_says_so():
         audit_model(model, lone)
     with pytest.raises(ValueError, match="num_sessions must be at least 1"):
         audit_model(model, SESSIONS, num_sessions=0)
+
+
+@pytest.mark.parametrize("where", ["table", "states"])
+def test_audit_model_of_nan_scores_says_so_and_accuses_nobody(where):
+    class Broken(Last):
+        def click_states(self, batch):
+            states = super().click_states(batch)
+            return states.fill_(torch.nan) if len(batch.ptr) == 2 else states
+
+    model = Broken(SESSIONS.num_items) if where == "states" else Last(SESSIONS.num_items)
+    if where == "table":
+        model.weight.data[3] = torch.nan
+    with pytest.raises(
+        ValueError, match=r"(Scores|States) must be numbers, but \d+ of \d+ are NaN"
+    ):
+        audit_model(model, SESSIONS)

@@ -121,11 +121,40 @@ def test_estimates_without_overlap_warn():
         (([], [], []), {}, "one reward and one probability"),
         (([np.nan], [0.5], [0.5]), {}, "rewards holds 1 values that are not finite"),
         (([1.0], [0.5], [0.5]), {"clip": 0.0}, "clip is the largest weight"),
+        (([1.0], [0.5], [0.5]), {"clip": "a"}, "a number above 0, or None, got 'a'"),
+        (([1.0], [0.5], [0.5]), {"clip": True}, "a number above 0, or None, got True"),
+        (([1.0], [0.5], [0.5]), {"clip": float("nan")}, "a number above 0, or None, got nan"),
+        (([1.0] * 2, [0.5] * 2, [0.5] * 2), {"cluster": [0, None]}, "the first is case 1"),
+        (
+            ([1.0] * 4, [0.5] * 4, [0.5] * 4),
+            {"cluster": [0, np.nan, np.nan, 1]},
+            r"2 of 4 cases have no cluster \(NaN or None\), the first is case 1",
+        ),
     ],
 )
 def test_estimates_of_misfits_say_what_is_wrong(arguments, options, message):
     with pytest.raises(ValueError, match=message):
         ips(*arguments, **options)
+
+
+def test_clipping_hides_neither_lost_weight_nor_missing_overlap():
+    rewards, logged, new = np.tile([1.0, 0.0], 20), np.full(40, 0.01), np.ones(40)
+    with pytest.warns(UserWarning, match="Off-policy estimate: "):
+        found = ips(rewards, logged, new, clip=1e-3)
+    assert found.value == pytest.approx(0.0005)
+    assert found.largest_weight == pytest.approx(0.001)
+    assert found.mean_weight == pytest.approx(100)
+    assert found.clipped == pytest.approx(1 - 1e-5)
+    assert found.warnings[0].startswith("clipping took 100.0% of the weight")
+    assert found.warnings[1].startswith("weights are 100.00 on average, not 1: the log lacks")
+    with pytest.warns(UserWarning, match="the log lacks what the new policy shows"):
+        found = ips(rewards, np.full(40, 0.5), np.zeros(40), clip=2.0)
+    assert (found.mean_weight, found.clipped) == (0, 0)
+    # Weights of 1.9 and 0.1: clipping at 1.8 takes a twentieth, which is no reason to doubt.
+    new = np.tile([0.95, 0.05], 20)
+    found = ips(rewards, np.full(40, 0.5), new, clip=1.8)
+    assert found.clipped == pytest.approx(0.05)
+    assert found.warnings == ()
 
 
 def test_doubly_robust_of_other_shapes_says_so():
@@ -222,6 +251,12 @@ def test_debiased_metric_by_hand():
     assert report.values("hr@1").tolist() == [1.0, 0.0]
     found = debiased(report, "hr@1", exponent=0.5)
     assert found.value == pytest.approx((1 / 2) / (1 / 2 + 1))
+
+
+@pytest.mark.parametrize("exponent", ["a", -1, None, True, float("nan")])
+def test_debiased_metric_with_an_exponent_that_is_none_is_refused(exponent):
+    with pytest.raises(ValueError, match="exponent must be a finite number of at least 0, got"):
+        debiased(None, "hr@5", exponent=exponent)
 
 
 def test_debiased_metric_of_targets_without_a_click_is_refused():

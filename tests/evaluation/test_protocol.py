@@ -27,6 +27,13 @@ class Distance(SessionModel):
         return -(torch.arange(self.num_items) - last).abs().double()
 
 
+class Constant(SessionModel):
+    """The same score for all items."""
+
+    def score(self, batch, items=None):
+        return torch.zeros(batch.num_graphs, self.num_items)
+
+
 def model_of(kind=Distance):
     model = kind(len(ITEMS))
     model.catalog = Catalog(Vocabulary(list(ITEMS)), COUNTS)
@@ -72,8 +79,15 @@ def test_protocol_makes_no_target_of_what_the_split_gave_to_training():
 
 
 def test_protocol_that_leaves_no_target_says_so():
-    with pytest.raises(ValueError, match="nothing to evaluate"):
+    said = (
+        "all 8 targets have fewer clicks before them than min_history=9, the longest session has 5"
+    )
+    with pytest.raises(ValueError, match=said):
         evaluate(model_of(), sessions_of(LISTS), protocol=Protocol(min_history=9))
+    with pytest.raises(ValueError, match=r"all 3 targets have fewer clicks .* min_history=5"):
+        evaluate(model_of(), sessions_of(LISTS), protocol=Protocol(min_history=5, targets="last"))
+    with pytest.raises(ValueError, match="click at or after its first_target"):
+        evaluate(model_of(), sessions_of([["a"]]), protocol=Protocol(min_history=9))
 
 
 def test_protocol_ties_take_the_first_the_last_or_all_places():
@@ -307,3 +321,58 @@ def test_candidates_that_are_all_other_items_give_the_full_ranking(name):
     assert sampled.ranks.equals(full.ranks)
     assert list(sampled.metrics.values()) == list(full.metrics.values())
     assert [f"sampled {metric}" for metric in full.metrics] == list(sampled.metrics)
+
+
+@settings(max_examples=40)
+@given(
+    lists=st.lists(st.lists(st.sampled_from(ITEMS + "x"), min_size=2, max_size=9), min_size=1),
+    seen=st.sampled_from(["keep", "remove", "both"]),
+    ties=st.sampled_from(["optimistic", "expected", "pessimistic"]),
+    candidates=st.sampled_from(["all", 3, 6]),
+    distance=st.booleans(),
+)
+def test_auc_is_the_share_of_remaining_candidates_that_the_target_beats(
+    lists, seen, ties, candidates, distance
+):
+    protocol = Protocol(seen=seen, ties=ties, candidates=candidates)
+    model = model_of(Distance if distance else Constant)
+    report = evaluate(model, sessions_of(lists), protocol=protocol)
+    names = {"keep": [("auc", False)], "remove": [("auc", True)]}
+    names["both"] = [*names["keep"], ("unseen auc", True)]
+    half = {"optimistic": 0, "expected": 0.5, "pessimistic": 1}[ties]
+    draw = None if candidates == "all" else CandidateDraw(protocol, len(ITEMS), COUNTS)
+    for name, remove in names[seen]:
+        found = report.values(protocol.metric("auc", unseen=name != "auc"))
+        for case, row in enumerate(report.ranks.itertuples()):
+            codes = [ITEMS.find(item) for item in lists[row.session]]
+            target, history = codes[row.position], {c for c in codes[: row.position] if c >= 0}
+            gone = history if remove else set()
+            others = range(len(ITEMS))
+            if draw is not None:
+                others = draw.of(np.array([case]), np.array([target]))[0]
+            rest = [item for item in others if item != target and item not in gone]
+            last = [c for c in codes[: row.position] if c >= 0][-1:]
+            score = COUNTS.tolist()
+            if last:
+                score = [-abs(i - last[0]) if distance else 0 for i in range(len(ITEMS))]
+            if target < 0 or target in gone:
+                assert found[case] == 0
+                continue
+            lost = sum(score[i] > score[target] for i in rest)
+            lost += half * sum(score[i] == score[target] for i in rest)
+            assert found[case] == pytest.approx(1 - lost / max(1, len(rest)))
+
+
+def test_report_saved_and_loaded_keeps_how_many_items_were_removed(tmp_path):
+    for seen, name in (("remove", "sampled auc"), ("both", "sampled unseen auc")):
+        protocol = Protocol(seen=seen, candidates=5)
+        report = evaluate(model_of(Constant), sessions_of(LISTS), protocol=protocol)
+        report.save(tmp_path / "report")
+        loaded = Report.load(tmp_path / "report").values(name)
+        assert loaded.tolist() == report.values(name).tolist()
+        assert set(loaded[report.ranks["position"] > 0]) <= {0.0, 0.5, 1.0}
+
+
+def test_protocol_of_what_is_no_mapping_says_so():
+    with pytest.raises(ValueError, match=r"as Protocol\.to_dict writes it, got int\.$"):
+        Protocol.from_dict(3)

@@ -12,7 +12,7 @@ from torch_geometric.data import Batch
 
 from graphseq.data.sessions.sessions import Sessions
 from graphseq.data.sessions.vocabulary import Vocabulary
-from graphseq.evaluation import evaluate, evaluate_reranker, metric_values
+from graphseq.evaluation import evaluate, evaluate_pairs, evaluate_reranker, metric_values
 from graphseq.evaluation.rerank import shortlist
 from graphseq.models.base import SessionModel
 
@@ -116,7 +116,7 @@ def test_reranker_and_retriever_of_different_items_raise() -> None:
 def test_reranker_scores_that_are_nan_raise() -> None:
     ranker = Table(NUM_ITEMS)
     ranker.table[0] = torch.nan
-    with pytest.raises(ValueError, match="are NaN: a NaN has no place in a ranking"):
+    with pytest.raises(ValueError, match=r"are NaN, the first in row 1 for candidate \d: a NaN"):
         evaluate_reranker(ranker, Table(NUM_ITEMS), random_sessions())
 
 
@@ -142,3 +142,51 @@ def test_shortlist_of_fewer_recommended_items_leaves_places_empty() -> None:
     items, present = shortlist(scores, 3, torch.Generator())
     assert items[present].tolist() == [0, 2]
     assert present.sum() == 2
+
+
+def test_reranker_auc_without_seen_items_is_that_of_evaluate() -> None:
+    sessions, ranker = random_sessions(), Table(NUM_ITEMS, levels=3, seed=1)
+    found = evaluate_reranker(ranker, Table(NUM_ITEMS), sessions, exclude_seen=True)
+    expected = evaluate(ranker, sessions, exclude_seen=True)
+    assert found.values("auc").tolist() == expected.values("auc").tolist()
+
+
+class AskedAt(Table):
+    """Scores that the time of the request decides, as HSTU with time="request"."""
+
+    reads_request_time = True
+
+    def __init__(self, num_items: int) -> None:
+        super().__init__(num_items)
+        self.asked: list[Tensor] = []
+
+    def score(self, batch: Batch, items: Tensor | None = None) -> Tensor:
+        self.asked.append(batch.request_time)
+        scores = self.table[batch.request_time.long() % self.num_items]
+        return scores if items is None else scores.gather(1, items)
+
+
+def test_reranker_that_reads_the_requests_time_is_asked_at_it() -> None:
+    sessions = random_sessions()
+    times = np.random.default_rng(3).integers(0, 10**6, sessions.num_sessions)
+    place = np.arange(sessions.num_clicks) - np.repeat(sessions.ptr[:-1], sessions.lengths)
+    timed = replace(sessions, time=np.repeat(times, sessions.lengths) + 100.0 * place)
+    ranker = AskedAt(NUM_ITEMS)
+    found = evaluate_reranker(ranker, Table(NUM_ITEMS), timed)
+    expected = evaluate(ranker, timed)
+    assert found.ranks.equals(expected.ranks)
+    ranker.asked.clear()
+    evaluate_pairs(ranker, timed)
+    known = [
+        timed.time[timed.ptr[row.session] + row.position]
+        for row in expected.ranks.itertuples()
+        if timed[row.session][row.position] is not None
+        and any(click is not None for click in timed[row.session][: row.position])
+    ]
+    assert sorted(torch.cat(ranker.asked).tolist()) == sorted(known)
+    for refused in (
+        lambda: evaluate_reranker(ranker, Table(NUM_ITEMS), sessions),
+        lambda: evaluate_pairs(ranker, sessions),
+    ):
+        with pytest.raises(ValueError, match="these sessions have no"):
+            refused()

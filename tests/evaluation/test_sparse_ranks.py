@@ -18,6 +18,8 @@ from graphseq.models.counting.counting import CountingModel, Evidence
 ITEMS = 9
 FAMILIES = [
     ("popularity", {}),
+    ("trending", {}),
+    ("trending", {"half_life": 2.0}),
     ("session_popularity", {}),
     ("recency", {}),
     ("markov", {"order": 1}),
@@ -137,6 +139,9 @@ def test_models_that_score_in_another_way_are_ranked_by_their_scores():
         model = kind(ITEMS).fit_counts(train)
         assert not has_evidence(model)
     assert has_evidence(gs.models.SequentialRules(ITEMS))
+    assert has_evidence(gs.models.Trending(ITEMS))
+    assert not has_evidence(gs.models.Trending(ITEMS, hourly=True))
+    assert not has_evidence(gs.models.Trending(ITEMS, category="kind"))
     assert not has_evidence(gs.models.SRGNN(ITEMS, hidden_channels=4))
     straight = gs.evaluate(gs.models.SequentialRules(ITEMS).fit_counts(train), train)
     turned = gs.evaluate(Reversed(ITEMS).fit_counts(train), train)

@@ -58,3 +58,9 @@ def test_cases_without_a_first_target_start_at_the_second_click():
 def test_cases_of_sessions_without_targets_say_so():
     with pytest.raises(ValueError, match="none of the 2 sessions has a click at or after"):
         Targets(Sessions.from_lists([["a"], ["b"]]))
+
+
+def test_number_of_seen_items_is_that_of_the_items_seen():
+    lists = ["abaxcc", "x", "bbb"]
+    cases = Targets(Sessions.from_lists([list(one) for one in lists], vocabulary=VOCABULARY))
+    assert cases.num_seen().tolist() == [1, 2, 2, 2, 3, 1, 1]

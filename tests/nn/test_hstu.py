@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import silu
 
-from graphseq.nn import HSTULayer, HSTULayers
+from graphseq.nn import HSTULayer, HSTULayers, TimeBuckets
 from graphseq.nn.hstu import next_time, time_buckets
 from graphseq.nn.ragged import DenseView
 
@@ -226,3 +226,22 @@ def test_hstu_wrong_argument_is_refused(arguments: dict[str, int], message: str)
 
 def test_hstu_repr_names_its_sizes() -> None:
     assert repr(HSTULayer(8, 5, 2)) == "HSTULayer(8, heads=2)"
+
+
+@pytest.mark.parametrize("wrong", [float("nan"), float("inf")])
+def test_hstu_times_that_are_not_finite_are_refused(wrong: float) -> None:
+    layers, x = HSTULayers(8, 7), torch.randn(14, 8)
+    click, request = TIME.double().clone(), REQUEST.double().clone()
+    click[5], request[2] = wrong, wrong
+    with pytest.raises(ValueError, match=f"click_time .* 1 of 14 .* first is {wrong} at 5"):
+        layers(x, PTR, click, REQUEST)
+    with pytest.raises(ValueError, match=f"request_time .* the first is {wrong} at 2"):
+        layers(x, PTR, TIME, request)
+
+
+def test_time_buckets_of_spans_that_are_not_finite_are_refused_where_known() -> None:
+    buckets, seconds = TimeBuckets(5, 3), torch.tensor([1.0, torch.nan])
+    with pytest.raises(ValueError, match="seconds must be finite, but 1 of 2 are not"):
+        buckets(seconds)
+    found = buckets(seconds.nan_to_num(), known := torch.tensor([True, False]))
+    assert torch.equal(buckets(seconds, known), found)

@@ -112,3 +112,36 @@ def test_ligr_wrong_argument_is_refused() -> None:
 
 def test_ligr_repr_names_its_sizes() -> None:
     assert repr(LiGRBlock(8, 2)) == "LiGRBlock(8, heads=2)"
+
+
+@pytest.mark.parametrize("inner", [50, 4, 36])
+def test_ligr_published_weights_of_any_inner_width_are_read(
+    published: dict[str, np.ndarray], inner: int
+) -> None:
+    given = parameters(published)
+    generator = np.random.default_rng(0)
+    for name, value in given.items():
+        d = value.shape[0] if "ff_linear_2" in name else value.shape[-1]
+        if "ff_linear_2" in name:
+            given[name] = generator.normal(size=(d, inner))
+        elif "ff_linear" in name:
+            given[name] = generator.normal(size=(inner, d))
+    layers = LiGRLayers.from_published(given, heads=int(published["num_heads"]))
+    block = layers.blocks[0]
+    assert block.lin_in.weight.shape == (inner, layers.hidden_channels)
+    name = "transformer_blocks.0.feed_forward.ff_linear_3.weight"
+    torch.testing.assert_close(block.lin_in.weight.double(), torch.from_numpy(given[name]))
+
+
+def test_ligr_published_weights_without_a_number_are_refused(
+    published: dict[str, np.ndarray],
+) -> None:
+    name = "transformer_blocks.0.feed_forward.ff_linear_3.weight"
+    given = parameters(published) | {name: np.zeros((48, 0))}
+    with pytest.raises(ValueError, match=r"ff_linear_3\.weight .* shape \[48, 0\]: it is empty"):
+        LiGRLayers.from_published(given)
+
+
+def test_ligr_block_without_an_inner_width_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"expansion \* hidden_channels must be at least 1, got 0"):
+        LiGRBlock(8, expansion=0)

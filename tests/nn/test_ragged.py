@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.nn.utils.rnn import pack_sequence
 
+from graphseq.nn import HSTULayers, LiGRLayers, PooledReadout, SRGNNReadout
 from graphseq.nn.ragged import (
     DenseView,
     WindowView,
@@ -18,6 +19,7 @@ from graphseq.nn.ragged import (
     sum_by_group,
 )
 
+NODES = torch.tensor([0, 1, 2, 3])
 row_lengths = st.lists(st.integers(0, 9), max_size=8)
 session_lengths = st.lists(st.integers(1, 9), min_size=1, max_size=8)
 
@@ -193,3 +195,37 @@ def test_sum_by_group_equals_a_loop_over_rows(pairs: list[tuple[int, int]]) -> N
     for g, row in zip(group.tolist(), values, strict=True):
         expected[g] += row
     assert torch.equal(sum_by_group(values, group, 5), expected)
+
+
+@pytest.mark.parametrize(
+    ("ptr", "message"),
+    [
+        ([0, 3, 2, 4], "row 1 goes from 3 to 2: a row has 0 clicks or more here"),
+        ([1, 3, 4], "ptr begins at 0, the first click of the first row, got 1"),
+        ([[0, 4]], r"\[num_rows \+ 1\], got torch\.int64 \[1, 2\]"),
+        ([0.0, 4.0], r"whole numbers \[num_rows \+ 1\], got torch\.float32 \[2\]"),
+        ([], r"got torch\.float32 \[0\]"),
+        ([False, True], r"got torch\.bool \[2\]"),
+    ],
+)
+@pytest.mark.parametrize(
+    "layer",
+    [
+        DenseView,
+        lambda ptr: LiGRLayers(8)(torch.randn(4, 8), ptr),
+        lambda ptr: HSTULayers(8, 5)(torch.randn(4, 8), ptr),
+        lambda ptr: SRGNNReadout(8)(torch.randn(4, 8), NODES, NODES, ptr),
+        lambda ptr: PooledReadout(8)(torch.randn(4, 8), NODES, NODES, ptr),
+    ],
+)
+def test_layers_refuse_what_is_no_pointer(layer, ptr, message) -> None:
+    with pytest.raises(ValueError, match=message.replace("0 clicks", "[01] clicks")):
+        layer(torch.tensor(ptr))
+
+
+def test_readouts_refuse_an_empty_session_that_views_allow() -> None:
+    ptr = torch.tensor([0, 2, 2, 4])
+    assert DenseView(ptr).num_rows == 3
+    for readout in (SRGNNReadout(8), PooledReadout(8, pool="last")):
+        with pytest.raises(ValueError, match="row 1 goes from 2 to 2: a row has 1 clicks or more"):
+            readout(torch.randn(4, 8), NODES, NODES, ptr)

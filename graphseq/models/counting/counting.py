@@ -61,6 +61,9 @@ class CountingModel(SessionModel):
     in_main_memory: ClassVar[tuple[str, ...]] = ()
     """Buffers that stay where NumPy reads them, on whatever device the model's scores are."""
 
+    sparse: bool = True
+    """Whether scores are those of :meth:`evidence`, where a family defines it."""
+
     item_counts: Tensor
 
     def __init__(self, num_items: int) -> None:

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import torch
 from numpy.typing import NDArray
+from scipy.sparse import csr_matrix
 from torch import Tensor
 from torch_geometric.data import Batch
 
@@ -16,7 +17,7 @@ from graphseq.data.logs.times import Duration, half_life_of
 from graphseq.data.sessions.catalog import Catalog
 from graphseq.data.sessions.sessions import Sessions
 from graphseq.models.base import Traits
-from graphseq.models.counting.counting import CountingModel, of_items
+from graphseq.models.counting.counting import CountingModel, Evidence, of_items
 from graphseq.models.registry import register
 
 HOUR, HOURS = 3600.0, 24
@@ -80,6 +81,7 @@ class Trending(CountingModel):
         self.category = category
         self.hourly = flag("hourly", hourly)
         self.backoff = backoff
+        self.sparse = category is None and not self.hourly
         self.set_buffer("trend", dtype=torch.double)  # a: [num_items]
         self.set_buffer("of_hour", dtype=torch.double)  # [24, num_items], if hourly
         self.set_buffer("code")  # the category of each item, [num_items]; -1: none
@@ -160,6 +162,12 @@ class Trending(CountingModel):
         if self.category is not None:
             scores = scores * (self._shares(batch) + self.backoff)
         return of_items(scores, items)
+
+    def evidence(self, batch: Batch) -> Evidence:
+        """No evidence: without ``category`` and ``hourly``, all items are scored by the trend."""
+        self.check_counted()
+        none = csr_matrix((int(batch.num_graphs), self.num_items), dtype=np.float64)
+        return Evidence([none], backoff=1.0, share=self.trend)
 
     def without_history(self) -> Tensor:
         """What is trending everywhere, float64 [num_items]."""

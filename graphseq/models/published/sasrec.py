@@ -52,7 +52,7 @@ def read_sasrec(parameters: Mapping[str, Tensor], heads: int = 1) -> tuple[dict[
         heads: Attention heads of a block, which the weights do not contain.
 
     Raises:
-        ValueError: If a parameter is missing or unknown.
+        ValueError: If a parameter is missing or unknown, or the inner width is unsupported.
     """
     num_layers = max(1, num_published_blocks(parameters, "transformer_blocks"))
     names = NAMES | names_of_blocks(BLOCK_NAMES, "transformer_blocks", "blocks", num_layers)
@@ -60,6 +60,11 @@ def read_sasrec(parameters: Mapping[str, Tensor], heads: int = 1) -> tuple[dict[
     weights["items.weight"] = weights["items.weight"][1:-1]
     inner, _ = shape_of(parameters, "transformer_blocks.0.dense1.weight", 2, "SASRec")
     rows, hidden_channels = shape_of(parameters, "item_embedding.weight", 2, "SASRec")
+    if inner % hidden_channels:
+        raise ValueError(
+            f"These weights of SASRec have an inner width of {inner}, which is no multiple of the "
+            f"width {hidden_channels}: the model here does not support that."
+        )
     settings = {
         "num_items": rows - 2,
         "hidden_channels": hidden_channels,
