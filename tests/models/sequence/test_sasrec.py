@@ -390,3 +390,15 @@ def test_sasrec_normalized_rows_are_rows_of_the_table_in_value_and_gradient() ->
     (one,) = torch.autograd.grad(rows, weight, gradient)
     (other,) = torch.autograd.grad(whole, weight, gradient)
     torch.testing.assert_close(one, other)
+
+
+def test_sasrec_published_weights_of_an_inner_width_that_is_no_multiple_are_unsupported(
+    published: dict[str, np.ndarray],
+) -> None:
+    given = {k.removeprefix("param."): v for k, v in published.items() if "param." in k}
+    name = "transformer_blocks.0.dense1.weight"
+    width = given[name].shape[1]
+    given[name] = np.ones((width + 1, width))
+    message = f"an inner width of {width + 1}, which is no multiple of the width {width}"
+    with pytest.raises(ValueError, match=message):
+        SASRec.from_published(given)
