@@ -80,7 +80,7 @@ def plot_differences(
     ax.set_title(f"{metric} of row minus column, {unit}".strip(), fontsize=11, color=INK)
     lower = ", less is better" if lower_is_better(metric) else ""
     figure.supxlabel(
-        f"in color: real (p < 0.05, corrected by Holm); blue: the row's model is better{lower}",
+        f"in color: real (p < 0.05, corrected by Holm)\nblue: the row's model is better{lower}",
         fontsize=9,
         color=GRAY,
     )

@@ -72,6 +72,10 @@ def test_differences_are_blue_where_less_is_better_and_less(
         assert colors_of(figure) == {lower: BLUE.lower(), higher: ORANGE.lower()}
         assert figure.axes[0].get_title() == f"{metric} of row minus column, {unit}"
         assert figure.get_supxlabel().endswith("row's model is better, less is better")
+        figure.draw_without_rendering()
+        (below,) = figure.texts
+        box = below.get_window_extent()
+        assert 0 <= box.x0 < box.x1 <= figure.bbox.width
 
 
 def test_differences_of_drawn_candidates_say_sampled() -> None:
