@@ -12,9 +12,9 @@ from graphseq.arguments import whole
 from graphseq.data.graphs.dataset import SessionGraphDataset
 from graphseq.data.sessions.sessions import Sessions
 from graphseq.evaluation.inputs import inference_mode, read_inputs, require_model
-from graphseq.evaluation.protocol import SAMPLED
 from graphseq.evaluation.scoring import checked
 from graphseq.evaluation.targets import Targets
+from graphseq.metric_scale import SAMPLED
 from graphseq.models.base import SessionModel
 from graphseq.models.use.inference import blocks
 from graphseq.random import stream

@@ -303,13 +303,28 @@ def test_audit_finds_targets_planted_in_their_input_where_people_return(share, p
     assert audit(parts(repeating(400, share, 1), few))["targets in input"].verdict == "note"
 
 
+def test_audit_of_few_more_repeats_than_in_training_or_few_targets_is_no_fault():
+    train = [["a", "b", "c"], ["c", "b", "a"]] * 50
+    # 1 of 6 targets: far above none in training, but one case.
+    finding = audit(parts(train, [["a", "c", "a"], ["b", "a", "c"], ["a", "c", "b"]]))
+    assert (finding["targets in input"].verdict, finding["targets in input"].count) == ("note", 1)
+    # 40 of 800 targets: more than chance, but a twentieth.
+    test = [["a", "c", "a"]] * 40 + [["b", "a", "c"]] * 360
+    finding = audit(parts(train, test))["targets in input"]
+    assert (finding.verdict, finding.count, finding.total) == ("note", 40, 800)
+    # 60 of 800, of which each is the last of 400 sessions: 15 % of those.
+    test = [["a", "c", "a"]] * 60 + [["b", "a", "c"]] * 340
+    finding = audit(parts(train, test))["targets in input"]
+    assert (finding.verdict, finding.count, finding.total) == ("fault", 60, 400)
+
+
 def test_audit_example_names_the_click_that_a_target_repeats():
-    test = [["i4", "i5", "i6", "i4"], *([f"i{n}", f"i{n + 1}", f"i{n}"] for n in range(30))]
+    test = [["i4", "i5", "i4", "i6", "i4"], *([f"i{n}", f"i{n + 1}", f"i{n}"] for n in range(30))]
     split = parts(TRAIN, test)
     finding = audit(split)["targets in input"]
     assert (
         finding.examples[0]
-        == "test session 0: ['i4', 'i5', 'i6', 'i4']: its click 3 is click 0 again"
+        == "test session 0: ['i4', 'i5', 'i4', 'i6', 'i4']: its click 4 is click 2 again"
     )
 
 
