@@ -207,8 +207,6 @@ class TrainingSettings:
 
     but = old_name("TrainingSettings.but", replace)
 
-    but = old_name("TrainingSettings.but", replace)
-
     def to_dict(self) -> dict[str, Any]:
         """The settings as JSON has them; a loss with arguments is a mapping of them."""
         content = {name: getattr(self, name) for name in self.names()}
