@@ -129,12 +129,12 @@ def _draw_metric(ax: Axes, groups: list[list[Mapping[str, Any]]], metric: str) -
 
 def _bars(rows: list[Mapping[str, Any]]) -> dict[str, list[Mapping[str, Any]]]:
     """Rows behind each bar, by its label."""
-    alike: dict[str, dict[str, list[Mapping[str, Any]]]] = {}
+    by_settings: dict[str, dict[str, list[Mapping[str, Any]]]] = {}
     for row in rows:
         settings = json.dumps(row.get("settings", {}), sort_keys=True, default=str)
-        alike.setdefault(row["model"], {}).setdefault(settings, []).append(row)
+        by_settings.setdefault(row["model"], {}).setdefault(settings, []).append(row)
     bars = {}
-    for model, groups in alike.items():
+    for model, groups in by_settings.items():
         choices = [group[0].get("settings", {}) for group in groups.values()]
         names = sorted({name for chosen in choices for name in chosen})
         unlike = [n for n in names if any(c.get(n) != choices[0].get(n) for c in choices)]
