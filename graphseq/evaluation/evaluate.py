@@ -23,7 +23,7 @@ from graphseq.evaluation.inputs import inference_mode, read_inputs
 from graphseq.evaluation.metrics import metric_names
 from graphseq.evaluation.protocol import Protocol, protocol_of
 from graphseq.evaluation.rank_counts import rank_counts
-from graphseq.evaluation.report import UNSEEN_COLUMNS, Report
+from graphseq.evaluation.report import Report, ranks_of
 from graphseq.evaluation.scoring import case_batches, case_vectors, in_larger_blocks, score_cases
 from graphseq.evaluation.softmax_loss import LOGLOSS, check_logloss, softmax_loss, table_loss
 from graphseq.evaluation.sparse_ranks import EvidenceRanks, has_evidence
@@ -105,11 +105,7 @@ def evaluate(
     counts = None if model.catalog is None else model.catalog.counts
     draw = CandidateDraw(protocol, model.num_items, counts) if protocol.sampled else None
     num_ranked = model.num_items if draw is None else draw.size + 1
-    rules = {
-        "": protocol.seen == "remove"
-    }  # the columns of ranks, and whether seen items are removed
-    if protocol.seen == "both":
-        rules[UNSEEN_COLUMNS] = True
+    rules = ranks_of(protocol)
     better = {rule: np.empty(len(cases), dtype=np.int64) for rule in rules}
     tied = {rule: np.empty(len(cases), dtype=np.int64) for rule in rules}
     removed = {rule: cases.num_seen() for rule, unseen in rules.items() if unseen}

@@ -43,6 +43,47 @@ _WORDS = ("name", "note")
 """Fields of a protocol that are not rules."""
 
 
+def ranks_of(protocol: Protocol) -> dict[str, bool]:
+    """The prefixes of a report's places, and whether seen items leave the ranking for them."""
+    rules = {"": protocol.seen == "remove"}
+    return {**rules, UNSEEN_COLUMNS: True} if protocol.seen == "both" else rules
+
+
+def places_of(
+    ranks: pd.DataFrame, columns: str, protocol: Protocol
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Better and tied items of every target, both int64 [n]; only ``ties="expected"`` leaves ties.
+
+    Args:
+        ranks: Its ``better`` and ``tied``.
+        columns: Prefix of their names.
+        protocol: Its ``ties``.
+    """
+    better, tied = (ranks[f"{columns}{name}"].to_numpy() for name in ("better", "tied"))
+    if protocol.ties == "pessimistic":
+        better = better + tied
+    return better, tied if protocol.ties == "expected" else np.zeros_like(tied)
+
+
+def read_name(metric: str, protocol: Protocol) -> tuple[str, str]:
+    """A metric without the protocol's prefix, and the prefix of its columns.
+
+    Raises:
+        ValueError: If the name belongs to another protocol.
+    """
+    plain = metric.removeprefix(SAMPLED) if isinstance(metric, str) else metric
+    if plain != metric and not protocol.sampled:
+        raise ValueError(f"{metric!r} is of drawn candidates, but here all items are ranked.")
+    if not isinstance(plain, str) or not plain.startswith(UNSEEN):
+        return plain, ""
+    if protocol.seen != "both":
+        raise ValueError(
+            f"{metric!r} is of a protocol with seen='both', but here it is {protocol.seen!r}: "
+            "evaluate with protocol=Protocol(seen='both')."
+        )
+    return plain.removeprefix(UNSEEN), UNSEEN_COLUMNS
+
+
 def verdict_of(audit: Mapping[str, Any]) -> str:
     """The verdict of an audit: ``"passed"``, or the names of the checks that found faults."""
     faults = [f["check"] for f in audit["findings"] if f["verdict"] == "fault"]
@@ -160,7 +201,7 @@ class Report:
         Raises:
             ValueError: If the name is not a metric, or belongs to another protocol.
         """
-        plain, columns = self._read_name(metric)
+        plain, columns = read_name(metric, self.protocol)
         if plain == LOGLOSS:
             if columns or LOGLOSS not in self.ranks:
                 raise ValueError(
@@ -168,11 +209,7 @@ class Report:
                     "all items."
                 )
             return self.ranks[LOGLOSS].to_numpy(dtype=np.float64)
-        better, tied = (self.ranks[f"{columns}{name}"].to_numpy() for name in ("better", "tied"))
-        if self.protocol.ties == "pessimistic":
-            better = better + tied
-        if self.protocol.ties != "expected":
-            tied = np.zeros_like(tied)
+        better, tied = places_of(self.ranks, columns, self.protocol)
         # Reports of graphseq 0.1 do not say how many items were removed.
         removed = self.ranks.get(f"{columns}removed")
         return metric_values(plain, better, tied, self.num_items, removed)
@@ -186,24 +223,10 @@ class Report:
         Raises:
             ValueError: If the name is not a metric, or belongs to another protocol.
         """
-        plain, columns = self._read_name(metric)
+        plain, columns = read_name(metric, self.protocol)
         if plain != LOGLOSS:
             parse_metric(plain)
         return self.protocol.metric(plain, unseen=bool(columns))
-
-    def _read_name(self, metric: str) -> tuple[str, str]:
-        """A metric without the protocol's prefix, and the prefix of its columns."""
-        plain = metric.removeprefix(SAMPLED) if isinstance(metric, str) else metric
-        if plain != metric and not self.protocol.sampled:
-            raise ValueError(f"{metric!r} is of drawn candidates, but here all items are ranked.")
-        if not isinstance(plain, str) or not plain.startswith(UNSEEN):
-            return plain, ""
-        if self.protocol.seen != "both":
-            raise ValueError(
-                f"{metric!r} is of a protocol with seen='both', but here it is "
-                f"{self.protocol.seen!r}: evaluate with protocol=Protocol(seen='both')."
-            )
-        return plain.removeprefix(UNSEEN), UNSEEN_COLUMNS
 
     @property
     def exclude_seen(self) -> bool:

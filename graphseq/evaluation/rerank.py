@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import Literal
 
 import numpy as np
@@ -15,20 +16,22 @@ from graphseq.data.graphs.dataset import SessionGraphDataset
 from graphseq.data.sessions.sessions import Sessions
 from graphseq.evaluation.evaluate import (
     clusters_of,
+    narrowed,
     rank_by_popularity,
     report_of,
 )
 from graphseq.evaluation.inputs import inference_mode, read_inputs, require_model
 from graphseq.evaluation.metrics import metric_names
-from graphseq.evaluation.protocol import Protocol
+from graphseq.evaluation.protocol import Protocol, protocol_of
 from graphseq.evaluation.rank_counts import refuse_nan
-from graphseq.evaluation.report import Report
+from graphseq.evaluation.report import Report, ranks_of
 from graphseq.evaluation.scoring import score_cases, table_of
 from graphseq.evaluation.shortlist import shortlist
 from graphseq.evaluation.targets import Targets
 from graphseq.models.base import SessionModel
 from graphseq.models.use.inference import blocks
 from graphseq.random import torch_stream
+from graphseq.typing import Ints
 
 
 def evaluate_reranker(
@@ -39,6 +42,7 @@ def evaluate_reranker(
     num_candidates: int = 100,
     place_weight: float = 0.0,
     ks: int | Iterable[int] = (5, 10, 20),
+    protocol: Protocol | str | None = None,
     batch_size: int = 512,
     exclude_seen: bool = False,
     cluster: Literal["session", "user"] = "session",
@@ -50,8 +54,8 @@ def evaluate_reranker(
     Cases, ties and misses follow :func:`~graphseq.evaluation.evaluate`, so that reports can be
     compared. A target that is not among the candidates is a miss; ``hr@num_candidates`` is
     therefore the fraction that the retrieval finds. Ties for the last places among the candidates
-    are broken at random; ties of the ranker's scores are averaged over. A case with no known click
-    before it is ranked by training counts, as in ``evaluate``.
+    are broken at random; ties of the ranker's scores count by the protocol. A case with no known
+    click before it is ranked by training counts, as in ``evaluate``.
 
     Args:
         ranker: Any model; it scores candidates [num_sessions, num_candidates].
@@ -61,68 +65,93 @@ def evaluate_reranker(
         place_weight: What the log of a candidate's place in the retriever's list takes from the
             ranker's score, as :func:`~graphseq.serving.fit_reranker` learns it.
         ks, batch_size, exclude_seen, cluster, device: As in ``evaluate``.
+        protocol: As in ``evaluate``; seen items leave before the retriever chooses.
         seed: Seed of the random tie breaking.
 
     Raises:
-        ValueError: If the models have different items, or as ``evaluate``.
+        ValueError: If the models have different items, the protocol draws candidates, or as
+            ``evaluate``.
     """
     started = time.perf_counter()
     names = metric_names(ks)
     num_candidates = whole("num_candidates", num_candidates)
     batch_size, seed = whole("batch_size", batch_size), whole("seed", seed, at_least=0)
-    exclude_seen = flag("exclude_seen", exclude_seen)
+    protocol = protocol_of(protocol, flag("exclude_seen", exclude_seen))
+    if protocol.sampled:
+        raise ValueError(
+            "The retriever chooses the candidates, from all items, got a protocol with candidates="
+            f"{protocol.candidates}: set num_candidates instead."
+        )
     require_model(ranker, sessions, "ranker")
     require_model(retriever, name="retriever")
     _check_items(ranker, retriever)
     given, sessions = read_inputs(retriever, sessions)
+    given, sessions, left_out = narrowed(given, sessions, protocol)
     cases = Targets(sessions)
     groups = clusters_of(given, cases, cluster)
-    better = np.full(len(cases), ranker.num_items, dtype=np.int64)  # missed, until found
-    tied = np.zeros(len(cases), dtype=np.int64)
+    rules = ranks_of(protocol)
     without = np.flatnonzero(cases.history == 0)
-    better[without], tied[without] = rank_by_popularity(retriever, cases.target[without])
+    missed = np.full(len(cases), ranker.num_items, dtype=np.int64)  # until found
+    better = {rule: missed.copy() for rule in rules}
+    tied = {rule: np.zeros_like(missed) for rule in rules}
+    for rule in rules:
+        better[rule][without], tied[rule][without] = rank_by_popularity(
+            retriever, cases.target[without]
+        )
     sample_of = np.cumsum(cases.history > 0) - 1  # the sample of each case that has a history
-    generator = torch_stream("shortlist", seed)
+    # One stream each: the places of one rule do not depend on the other.
+    generators = {rule: torch_stream("shortlist", seed) for rule in rules}
     dataset = None
     with inference_mode(retriever, device), inference_mode(ranker, device):
         first = table_of(ranker)[2] if ranker.scores_by_table else None
-        for case, scores in score_cases(retriever, sessions, cases, batch_size):
+        for case, of_all in score_cases(retriever, sessions, cases, batch_size):
             if dataset is None:
                 dataset = SessionGraphDataset(
                     sessions,
                     max_length=ranker.max_length,
                     request_time=ranker.reads_request_time,
                 )
-            if exclude_seen:
-                row, item = (torch.from_numpy(part) for part in cases.seen(case))
-                scores = scores.index_put(
-                    (row.to(scores.device), item.to(scores.device)), scores.new_tensor(-torch.inf)
-                )
-            tolerance = None if retriever.scores_by_table else retriever.score_tolerance
-            candidates, present = shortlist(scores, num_candidates, generator, tolerance)
-            target = torch.from_numpy(cases.target[case]).to(candidates.device)
-            hits = (candidates == target.unsqueeze(1)) & present  # [n, num_candidates]
-            # A target that was not retrieved is a miss, independent of the ranker.
-            found = hits.any(1).nonzero().view(-1)
-            clicks = cases.history[case[found.cpu().numpy()]]
-            for part in (found[cut] for cut in blocks(clicks, batch_size)):
-                batch = dataset.batch(sample_of[case[part.cpu().numpy()]]).to(ranker.device)
-                order = ranker.score(batch, candidates[part].to(ranker.device)).to(hits.device)
-                number = case[part.cpu().numpy()]
-                refuse_nan(order, column="candidate")
-                if place_weight:
-                    place = torch.arange(1, order.size(1) + 1, device=order.device)
-                    order = order - place_weight * place.to(order.dtype).log()
-                same = _equal(
-                    ranker, None if place_weight else first, order, candidates[part], hits[part]
-                )
-                better[number], tied[number] = _places(order, hits[part], present[part], same)
-    better[better < 0] = ranker.num_items
-    places = {"better": better, "tied": tied}
-    if exclude_seen:
-        places["removed"] = cases.num_seen()
-    protocol = Protocol(seen="remove" if exclude_seen else "keep")
-    return report_of(given, cases, groups, places, ranker.num_items, protocol, names, 0, started)
+            for rule, unseen in rules.items():
+                scores = _without_seen(of_all, cases, case) if unseen else of_all
+                tolerance = None if retriever.scores_by_table else retriever.score_tolerance
+                candidates, present = shortlist(scores, num_candidates, generators[rule], tolerance)
+                target = torch.from_numpy(cases.target[case]).to(candidates.device)
+                hits = (candidates == target.unsqueeze(1)) & present  # [n, num_candidates]
+                # A target that was not retrieved is a miss, independent of the ranker.
+                found = hits.any(1).nonzero().view(-1)
+                clicks = cases.history[case[found.cpu().numpy()]]
+                for part in (found[cut] for cut in blocks(clicks, batch_size)):
+                    number = case[part.cpu().numpy()]
+                    batch = dataset.batch(sample_of[number]).to(ranker.device)
+                    order = ranker.score(batch, candidates[part].to(ranker.device)).to(hits.device)
+                    refuse_nan(order, column="candidate")
+                    if place_weight:
+                        place = torch.arange(1, order.size(1) + 1, device=order.device)
+                        order = order - place_weight * place.to(order.dtype).log()
+                    same = _equal(
+                        ranker, None if place_weight else first, order, candidates[part], hits[part]
+                    )
+                    better[rule][number], tied[rule][number] = _places(
+                        order, hits[part], present[part], same
+                    )
+    places = {}
+    for rule, unseen in rules.items():
+        lost = better[rule] < 0
+        places[f"{rule}better"] = np.where(lost, ranker.num_items, better[rule])
+        places[f"{rule}tied"] = tied[rule]
+        if unseen:
+            places[f"{rule}removed"] = cases.num_seen()
+    report = report_of(
+        given, cases, groups, places, ranker.num_items, protocol, names, left_out, started
+    )
+    counts = None if retriever.catalog is None else retriever.catalog.counts
+    return replace(report, cases=cases.facts(sessions, counts))
+
+
+def _without_seen(scores: Tensor, cases: Targets, case: Ints) -> Tensor:
+    """The scores [n, num_items] with -inf for the items of each case's history."""
+    row, item = (torch.from_numpy(part).to(scores.device) for part in cases.seen(case))
+    return scores.index_put((row, item), scores.new_tensor(-torch.inf))
 
 
 def _equal(

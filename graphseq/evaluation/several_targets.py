@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -16,11 +16,13 @@ from graphseq.data.sessions.sessions import Sessions
 from graphseq.evaluation.evaluate import clusters_of, counts_of, rank_by_popularity
 from graphseq.evaluation.inputs import inference_mode, read_inputs
 from graphseq.evaluation.metrics import cutoffs_of, metric_values, parse_metric
+from graphseq.evaluation.protocol import Protocol, protocol_of
+from graphseq.evaluation.report import places_of, ranks_of, read_name
 from graphseq.evaluation.scoring import score_cases
 from graphseq.evaluation.significance import mean_interval
 from graphseq.evaluation.targets import Targets
 from graphseq.models.base import SessionModel
-from graphseq.ragged import ragged_arange
+from graphseq.ragged import ptr_of, ragged_arange
 from graphseq.typing import Floats, Ints
 
 KINDS = ("recall", "precision", "ndcg")
@@ -42,16 +44,20 @@ class SeveralTargetsReport:
         \mathrm{ndcg@}k = \frac{\sum_{j \in R, r_j \le k} 1 / \log_2(r_j + 1)}
                                {\sum_{r \le \min(k, |R|)} 1 / \log_2(r + 1)}
 
-    All are sums over the targets, so that ties can be averaged exactly, target by target.
+    All are sums over the targets, so that each target counts with its own place: in a tie by the
+    protocol, as if it were the only target there.
 
     Args:
         metrics: Name -> mean over all cases.
-        places: One row per target: ``case``, ``better`` and ``tied``.
+        places: One row per target: ``case``, ``better`` and ``tied``; also ``unseen_better`` and
+            ``unseen_tied`` if the protocol's ``seen`` is ``"both"``.
         cases: One row per case: ``session``, ``position`` of its first target, ``num_targets``.
         cluster: The session or user of each case, int64 [num_cases].
         num_items: Number of ranked items.
         relevant: Kind of targets: ``"remaining"`` or ``"basket"``.
         seconds: Duration of the evaluation.
+        protocol: The rules of the evaluation.
+        num_left_out: Number of cases with fewer clicks before them than ``min_history``.
     """
 
     metrics: dict[str, float]
@@ -61,6 +67,8 @@ class SeveralTargetsReport:
     num_items: int
     relevant: str
     seconds: float
+    protocol: Protocol = field(default_factory=Protocol)
+    num_left_out: int = 0
 
     @property
     def num_cases(self) -> int:
@@ -69,15 +77,22 @@ class SeveralTargetsReport:
     def values(self, metric: str) -> Floats:
         """A metric per case, at any k: float64 [num_cases].
 
+        Args:
+            metric: Name such as ``"recall@20"``; ``"unseen recall@20"`` with ``seen="both"``.
+
         Raises:
-            ValueError: If it is not recall@k, precision@k or ndcg@k.
+            ValueError: If it is not recall@k, precision@k or ndcg@k, or belongs to another
+                protocol.
         """
-        kind, k = parse_metric(metric)
+        plain, columns = read_name(metric, self.protocol)
+        kind, k = parse_metric(plain)
         if kind not in KINDS or k is None:
             raise ValueError(
                 f"Metrics of several targets are recall@k, precision@k and ndcg@k, got {metric!r}."
             )
-        gains = metric_values(metric, self.places["better"], self.places["tied"], self.num_items)
+        gains = metric_values(
+            plain, *places_of(self.places, columns, self.protocol), self.num_items
+        )
         total: Floats = np.zeros(self.num_cases)
         np.add.at(total, self.places["case"].to_numpy(), gains)
         number = self.cases["num_targets"].to_numpy()
@@ -117,6 +132,7 @@ def evaluate_several(
     relevant: Literal["remaining", "basket"] = "remaining",
     *,
     ks: int | Iterable[int] = (5, 10, 20),
+    protocol: Protocol | str | None = None,
     batch_size: int = 512,
     exclude_seen: bool = False,
     cluster: Literal["session", "user"] = "session",
@@ -125,7 +141,7 @@ def evaluate_several(
     """Ranks all items for every case, and counts all of its targets.
 
     The rules of :func:`~graphseq.evaluation.evaluate` apply. An unknown target is a miss that stays
-    in the denominator, and every unknown click counts as a separate target. Ties are averaged over.
+    in the denominator, and every unknown click counts as a separate target.
 
     Args:
         model: Any :class:`~graphseq.models.base.SessionModel`.
@@ -133,26 +149,37 @@ def evaluate_several(
         relevant: ``"remaining"``: after each prefix, all distinct items of the rest of the session;
             ``"basket"``: before each basket (the clicks at one time), all of its distinct items.
         ks: Cut-offs.
+        protocol: As in ``evaluate``, over all items. Its ``targets`` choose cases: ``"last"`` the
+            last case of each session, which is its last click or basket, and n the last n.
         batch_size, exclude_seen, cluster, device: As in ``evaluate``.
 
     Raises:
-        ValueError: If ``relevant`` is unknown, baskets are asked for but sessions have no times, or
-            as ``evaluate``.
+        ValueError: If ``relevant`` is unknown, the protocol draws candidates, baskets are asked
+            for but sessions have no times, or as ``evaluate``.
     """
     started = time.perf_counter()
     cutoffs = cutoffs_of(ks)
-    exclude_seen = flag("exclude_seen", exclude_seen)
+    protocol = protocol_of(protocol, flag("exclude_seen", exclude_seen))
     batch_size = whole("batch_size", batch_size)
     if relevant not in ("remaining", "basket"):
         raise ValueError(f"relevant is 'remaining' or 'basket', got {relevant!r}.")
+    if protocol.sampled:
+        raise ValueError(
+            "Several targets are ranked among all items, got a protocol with candidates="
+            f"{protocol.candidates}: use candidates='all'."
+        )
     given, sessions = read_inputs(model, sessions)
+    end = _ends(sessions, relevant)
+    sessions, chosen, left_out = _cases(sessions, end, protocol)
     cases = Targets(sessions)
-    chosen, pair, item = _targets(sessions, cases, relevant)
+    pair, item = _targets(cases, chosen, end)
     groups = clusters_of(given, cases, cluster)[chosen]
-    better = np.empty(len(pair), dtype=np.int64)
-    tied = np.empty_like(better)
+    rules = ranks_of(protocol)
+    better = {rule: np.empty(len(pair), dtype=np.int64) for rule in rules}
+    tied = {rule: np.empty(len(pair), dtype=np.int64) for rule in rules}
     without = np.flatnonzero(cases.history[pair] == 0)
-    better[without], tied[without] = rank_by_popularity(model, item[without])
+    for rule in rules:
+        better[rule][without], tied[rule][without] = rank_by_popularity(model, item[without])
     order = np.argsort(pair, kind="stable")
     ordered = pair[order]
     with inference_mode(model, device):
@@ -164,17 +191,20 @@ def evaluate_several(
             step = max(1, MOST_SCORES // model.num_items)
             for start in range(0, len(found), step):
                 part, rows = found[start : start + step], row[start : start + step]
-                excluded = None
-                if exclude_seen:
-                    places, seen = cases.seen(pair[part])
-                    excluded = torch.from_numpy(places), torch.from_numpy(seen)
-                    excluded = excluded[0].to(scores.device), excluded[1].to(scores.device)
                 wanted = torch.from_numpy(item[part]).to(scores.device)
                 of_pairs = scores[torch.from_numpy(rows).to(scores.device)]
-                higher, level = counts_of(model, of_pairs, wanted, excluded=excluded)
-                better[part], tied[part] = higher.cpu().numpy(), level.cpu().numpy()
+                for rule, unseen in rules.items():
+                    excluded = None
+                    if unseen:
+                        line, gone = (torch.from_numpy(codes) for codes in cases.seen(pair[part]))
+                        excluded = line.to(scores.device), gone.to(scores.device)
+                    higher, level = counts_of(model, of_pairs, wanted, excluded=excluded)
+                    better[rule][part] = higher.cpu().numpy()
+                    tied[rule][part] = level.cpu().numpy()
     number = np.searchsorted(chosen, pair)
-    table = pd.DataFrame({"case": number, "better": better, "tied": tied})
+    places = {f"{rule}better": better[rule] for rule in rules}
+    places |= {f"{rule}tied": tied[rule] for rule in rules}
+    table = pd.DataFrame({"case": number, **places})
     about = pd.DataFrame(
         {
             "session": cases.session[chosen],
@@ -183,41 +213,80 @@ def evaluate_several(
         }
     )
     report = SeveralTargetsReport(
-        {}, table, about, groups, model.num_items, relevant, time.perf_counter() - started
+        metrics={},
+        places=table,
+        cases=about,
+        cluster=groups,
+        num_items=model.num_items,
+        relevant=relevant,
+        seconds=time.perf_counter() - started,
+        protocol=protocol,
+        num_left_out=left_out,
     )
-    names = [f"{kind}@{k}" for k in cutoffs for kind in KINDS]
+    names = protocol.metrics([f"{kind}@{k}" for k in cutoffs for kind in KINDS])
     report.metrics.update((name, float(report.values(name).mean())) for name in names)
     return report
 
 
-def _targets(sessions: Sessions, cases: Targets, relevant: str) -> tuple[Ints, Ints, Ints]:
-    """The evaluated cases, and the case and item of each of their distinct targets."""
-    click = cases.ptr[cases.session] + cases.position
-    end = cases.ptr[cases.session + 1]
-    chosen = np.arange(len(cases))
-    if relevant == "basket":
-        if sessions.time is None:
-            raise ValueError(
-                "Baskets are clicks at one time, but these sessions have no times: name the log's "
-                "time column when reading it."
-            )
-        time = np.asarray(sessions.time)
-        starts = np.ones(len(time) + 1, dtype=bool)
-        starts[1:-1] = time[1:] != time[:-1]
-        starts[sessions.ptr[:-1]] = True
-        # For each click, the first later click that begins another basket.
-        begins = np.flatnonzero(starts)
-        end = begins[np.searchsorted(begins, click, side="right")]
-        chosen = np.flatnonzero(starts[click])
-        if len(chosen) == 0:
-            raise ValueError(
-                "No target begins a basket: all clicks of these sessions are at one time."
-            )
-    length = (end - click)[chosen]
+def _ends(sessions: Sessions, relevant: str) -> Ints:
+    """Where the targets of a case that begins with a click end, int64 [num_clicks].
+
+    Returns:
+        The number of the first click that is no target of it any more; -1: no case begins there.
+    """
+    if relevant == "remaining":
+        return np.repeat(sessions.ptr[1:], sessions.lengths)
+    if sessions.time is None:
+        raise ValueError(
+            "Baskets are clicks at one time, but these sessions have no times: name the log's "
+            "time column when reading it."
+        )
+    time = np.asarray(sessions.time)
+    starts = np.ones(len(time) + 1, dtype=bool)
+    starts[1:-1] = time[1:] != time[:-1]
+    starts[sessions.ptr[:-1]] = True
+    begins = np.flatnonzero(starts)
+    click = np.arange(len(time))
+    end = begins[np.searchsorted(begins, click, side="right")]
+    return np.where(starts[:-1], end, -1)
+
+
+def _cases(sessions: Sessions, end: Ints, protocol: Protocol) -> tuple[Sessions, Ints, int]:
+    """The sessions from their first chosen case on, the chosen cases' numbers among those, and the
+    number of cases without enough history.
+    """
+    cases = Targets(sessions)
+    begins = np.flatnonzero(end[cases.ptr[cases.session] + cases.position] >= 0)
+    if len(begins) == 0:
+        raise ValueError("No target begins a basket: all clicks of these sessions are at one time.")
+    if protocol.targets != "all":
+        n = 1 if protocol.targets == "last" else protocol.targets
+        owner = cases.session[begins]
+        later = np.searchsorted(owner, owner, side="right") - np.arange(len(begins))
+        begins = begins[later <= n]
+    enough = cases.position[begins] >= protocol.min_history
+    if not enough.any():
+        raise ValueError(
+            f"There is nothing to evaluate: all {len(begins)} cases have fewer clicks before them "
+            f"than min_history={protocol.min_history}: choose a smaller min_history."
+        )
+    chosen = begins[enough]
+    session, position = cases.session[chosen], cases.position[chosen]
+    first = sessions.lengths.copy()
+    np.minimum.at(first, session, position)
+    before = ptr_of(sessions.lengths - first)[session]
+    narrow = replace(sessions, first_target=first)
+    return narrow, before + position - first[session], int((~enough).sum())
+
+
+def _targets(cases: Targets, chosen: Ints, end: Ints) -> tuple[Ints, Ints]:
+    """The case and item of each distinct target of the chosen cases."""
+    click = (cases.ptr[cases.session] + cases.position)[chosen]
+    length = end[click] - click
     pair = np.repeat(chosen, length)
-    item = cases.items[ragged_arange(click[chosen], length)].astype(np.int64)
+    item = cases.items[ragged_arange(click, length)].astype(np.int64)
     order = np.lexsort((item, pair))
     pair, item = pair[order], item[order]
     again = np.zeros(len(pair), dtype=bool)
     again[1:] = (pair[1:] == pair[:-1]) & (item[1:] == item[:-1]) & (item[1:] >= 0)
-    return chosen, pair[~again], item[~again]
+    return pair[~again], item[~again]

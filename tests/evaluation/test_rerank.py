@@ -12,7 +12,13 @@ from torch_geometric.data import Batch
 
 from graphseq.data.sessions.sessions import Sessions
 from graphseq.data.sessions.vocabulary import Vocabulary
-from graphseq.evaluation import evaluate, evaluate_pairs, evaluate_reranker, metric_values
+from graphseq.evaluation import (
+    Protocol,
+    evaluate,
+    evaluate_pairs,
+    evaluate_reranker,
+    metric_values,
+)
 from graphseq.evaluation.rerank import shortlist
 from graphseq.models.base import SessionModel
 
@@ -91,6 +97,53 @@ def test_reranker_of_all_items_equals_evaluate_of_the_ranker() -> None:
     report = evaluate_reranker(ranker, Table(NUM_ITEMS), sessions)
     assert report.ranks.equals(evaluate(ranker, sessions).ranks)
     assert report.metrics == evaluate(ranker, sessions).metrics
+
+
+@pytest.mark.parametrize("ties", ["expected", "optimistic", "pessimistic"])
+@pytest.mark.parametrize("seen", ["keep", "remove", "both"])
+@pytest.mark.parametrize(("targets", "min_history"), [("all", 0), ("last", 0), (2, 3)])
+def test_reranker_of_all_items_equals_evaluate_under_any_protocol(
+    targets: str | int, min_history: int, seen: str, ties: str
+) -> None:
+    protocol = Protocol(targets=targets, seen=seen, ties=ties, min_history=min_history)  # type: ignore[arg-type]
+    sessions, ranker = random_sessions(), Table(NUM_ITEMS, levels=3, seed=1)
+    found = evaluate_reranker(ranker, Table(NUM_ITEMS), sessions, protocol=protocol)
+    wanted = evaluate(ranker, sessions, protocol=protocol)
+    assert found.metrics == wanted.metrics
+    assert found.ranks.equals(wanted.ranks)
+    assert found.num_left_out == wanted.num_left_out
+    found.compare(wanted, "hr@5")  # same cases, same protocol
+
+
+@pytest.mark.parametrize("num_candidates", [1, 4])
+def test_reranker_with_seen_items_and_without_at_once_equals_one_by_one(
+    num_candidates: int,
+) -> None:
+    # Ties for the last places are broken at random: neither rule may move the other's draw.
+    sessions = random_sessions()
+    ranker, retriever = Table(NUM_ITEMS, levels=3, seed=1), Table(NUM_ITEMS, levels=2)
+
+    def run(seen: str) -> dict[str, float]:
+        protocol = Protocol(seen=seen)  # type: ignore[arg-type]
+        return evaluate_reranker(
+            ranker, retriever, sessions, num_candidates=num_candidates, protocol=protocol
+        ).metrics
+
+    unseen = {f"unseen {name}": value for name, value in run("remove").items()}
+    assert run("both") == run("keep") | unseen
+
+
+def test_reranker_report_has_strata() -> None:
+    sessions, ranker = random_sessions(), Table(NUM_ITEMS, levels=3, seed=1)
+    found = evaluate_reranker(ranker, Table(NUM_ITEMS), sessions).strata("repeat")
+    wanted = evaluate(ranker, sessions).strata("repeat")
+    assert found.equals(wanted)
+
+
+def test_reranker_refuses_drawn_candidates() -> None:
+    sessions, ranker = random_sessions(), Table(NUM_ITEMS)
+    with pytest.raises(ValueError, match="with candidates=3: set num_candidates instead"):
+        evaluate_reranker(ranker, ranker, sessions, protocol=Protocol(candidates=3))
 
 
 def test_reranker_target_that_the_ranker_never_recommends_is_a_miss() -> None:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from torch_geometric.metrics import LinkPredNDCG, LinkPredPrecision, LinkPredRecall
 
 import graphseq as gs
-from graphseq.evaluation import evaluate_several
+from graphseq.evaluation import Protocol, evaluate_several
 from graphseq.models.base import SessionModel
 
 ITEMS = 8
@@ -42,12 +42,14 @@ def scores_before(table, codes):
     return table[known[-1]].tolist() if known else TRAIN.catalog().counts.tolist()
 
 
-def naive(table, lists, k, exclude_seen):
-    """Recall, precision and NDCG of all remaining clicks, each tie averaged over, by loops."""
+def naive(table, lists, k, exclude_seen, ties="expected", last=None, min_history=0):
+    """Recall, precision and NDCG of all remaining clicks, each tie by its rule, by loops."""
     rows = []
     for clicks in lists:
         codes = ["abcdefgh".find(click) for click in clicks]
-        for position in range(1, len(codes)):
+        for position in range(1, len(codes))[-last if last else None :]:
+            if position < min_history:
+                continue
             scores = scores_before(table, codes[:position])
             rest = codes[position:]
             wanted = [*{code for code in rest if code >= 0}, *(-1 for code in rest if code < 0)]
@@ -60,6 +62,8 @@ def naive(table, lists, k, exclude_seen):
                 better = sum(s > scores[item] for s in others)
                 tied = sum(s == scores[item] for s in others)
                 places = range(better + 1, better + tied + 2)
+                places = {"expected": places, "optimistic": places[:1], "pessimistic": places[-1:]}
+                places = places[ties]
                 found += sum(place <= k for place in places) / len(places)
                 gain += sum(1 / math.log2(p + 1) for p in places if p <= k) / len(places)
             ideal = sum(1 / math.log2(place + 1) for place in range(1, min(k, len(wanted)) + 1))
@@ -83,6 +87,55 @@ def test_remaining_clicks_of_any_sessions_equal_a_naive_loop(lists, k, exclude_s
     for kind, values in zip(("recall", "precision", "ndcg"), expected.T, strict=True):
         assert report.values(f"{kind}@{k}") == pytest.approx(values)
         assert report.metrics[f"{kind}@{k}"] == pytest.approx(values.mean())
+
+
+@settings(max_examples=40)
+@given(
+    lists=st.lists(st.text("abcdefghxy", min_size=2, max_size=7), min_size=1, max_size=5),
+    k=st.integers(1, 9),
+    protocol=st.builds(
+        Protocol,
+        targets=st.sampled_from(["all", "last", 1, 2, 4]),
+        seen=st.sampled_from(["keep", "remove", "both"]),
+        ties=st.sampled_from(["expected", "optimistic", "pessimistic"]),
+        min_history=st.integers(0, 3),
+    ),
+)
+def test_several_targets_under_any_protocol_equal_a_naive_loop(lists, k, protocol):
+    table = TABLE.round()
+    last = None if protocol.targets == "all" else int(str(protocol.targets).replace("last", "1"))
+    rules = {"keep": [""], "remove": [""], "both": ["", "unseen "]}[protocol.seen]
+    everything = naive(table, lists, k, False, last=last)
+    if not naive(table, lists, k, False, last=last, min_history=protocol.min_history).size:
+        with pytest.raises(ValueError, match=f"all {len(everything)} cases have fewer clicks"):
+            evaluate_several(Fixed(table), sessions_of(lists), ks=k, protocol=protocol)
+        return
+    report = evaluate_several(
+        Fixed(table), sessions_of(lists), ks=k, protocol=protocol, batch_size=3
+    )
+    for rule in rules:
+        removed = protocol.seen == "remove" or rule == "unseen "
+        expected = naive(table, lists, k, removed, protocol.ties, last, protocol.min_history)
+        for kind, values in zip(("recall", "precision", "ndcg"), expected.T, strict=True):
+            assert report.values(f"{rule}{kind}@{k}") == pytest.approx(values)
+            assert report.metrics[f"{rule}{kind}@{k}"] == pytest.approx(values.mean())
+    assert report.num_left_out == len(everything) - report.num_cases
+    assert len(report.metrics) == 3 * len(rules)
+
+
+def test_last_basket_is_the_last_one_not_the_last_click():
+    # Baskets: a | b c b | d e, and a session whose only later basket is c d.
+    sessions = sessions_of(["abcbde", "acd"], [0, 5, 5, 5, 9, 9, 0, 3, 3])
+    last = evaluate_several(Fixed(TABLE), sessions, "basket", protocol=Protocol(targets="last"))
+    assert last.cases.values.tolist() == [[0, 4, 2], [1, 1, 2]]
+    two = evaluate_several(Fixed(TABLE), sessions, "basket", protocol=Protocol(targets=2))
+    assert two.cases["position"].tolist() == [1, 4, 1]
+    long = Protocol(min_history=2)
+    late = evaluate_several(Fixed(TABLE), sessions, "basket", protocol=long)
+    assert (late.cases["position"].tolist(), late.num_left_out) == ([4], 2)
+    whole = evaluate_several(Fixed(TABLE), sessions, "basket")
+    kept = late.values("recall@5")
+    assert kept.tolist() == whole.values("recall@5")[[1]].tolist()
 
 
 def test_several_targets_equal_the_metrics_of_pyg():
@@ -143,6 +196,12 @@ def test_several_targets_report_has_intervals_and_any_k():
         (lambda m, s: evaluate_several(m, s, "basket"), "Baskets are clicks at one time"),
         (lambda m, s: evaluate_several(m, s, ks=0), "ks must be whole numbers"),
         (lambda m, s: evaluate_several(m, s).values("mrr@3"), "are recall@k, precision@k and ndcg"),
+        (lambda m, s: evaluate_several(m, s).values("unseen recall@3"), "seen='both'"),
+        (
+            lambda m, s: evaluate_several(m, s, protocol=Protocol(candidates=2)),
+            "ranked among all items, got a protocol with candidates=2",
+        ),
+        (lambda m, s: evaluate_several(m, s, protocol="none"), "There is no protocol 'none'"),
         (
             lambda m, s: evaluate_several(m, sessions_of(["ab"], [1, 1]), "basket"),
             "No target begins a basket",
