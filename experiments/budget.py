@@ -30,6 +30,7 @@ from experiments.lib.parts import PARTS, part_of
 from experiments.lib.results import fit_whole, said
 from graphseq.comparison import Entry
 from graphseq.comparison.record import write_json
+from graphseq.typing import Floats
 from graphseq.visualization.figures import GRAY, INK, new_figure, save_figure
 
 METRICS = ("hr@20", "mrr@20")
@@ -166,43 +167,72 @@ def run_cell(split: gs.Split, entry: Entry, seconds: float, seed: int) -> dict[s
     }
 
 
-def seconds_to(curve: list[dict[str, float]], score: float) -> float | None:
-    """The CPU seconds after which validation reached a score; ``None``: never."""
-    reached = [row["cpu_seconds"] for row in curve if row[MONITOR] >= score]
-    return min(reached) if reached else None
+def seconds_to(curve: list[dict[str, float]], score: float) -> float:
+    """The CPU seconds after which validation reached a score; infinity: never."""
+    return min((row["cpu_seconds"] for row in curve if row[MONITOR] >= score), default=float("inf"))
 
 
-def times_to(curves: Iterable[list[dict[str, float]]], scores: Iterable[float]) -> list[float]:
-    """The CPU seconds to ENOUGH of a score, of the curves that reach it."""
-    found = (seconds_to(curve, ENOUGH * score) for curve, score in zip(curves, scores, strict=True))
-    return [seconds for seconds in found if seconds is not None]
+def times_to(cells: pd.DataFrame, scores: Iterable[float]) -> Floats:
+    """The CPU seconds to ENOUGH of a score, of the data sets where most seeds reach it.
+
+    Args:
+        cells: Those of one family.
+        scores: One per cell.
+    """
+    times = [seconds_to(c, ENOUGH * s) for c, s in zip(cells["curve"], scores, strict=True)]
+    middle = pd.Series(times, index=cells["data"]).groupby(level=0).median().to_numpy(np.float64)
+    return middle[np.isfinite(middle)]
 
 
 def table(cells: pd.DataFrame) -> tuple[list[dict[str, Any]], gs.evaluation.CriticalDifference]:
-    """A line for each family: its scores, ranks and times, best mean rank first."""
-    scores = cells.pivot(index="data", columns="family", values=MONITOR)
-    scores = scores.loc[list(dict.fromkeys(cells["data"]))]
+    """A line for each family: its scores, ranks and times, best mean rank first.
+
+    Scores are means over the seeds; a counting family has one.
+    """
+    names = list(dict.fromkeys(cells["data"]))
+    scores = cells.pivot_table(index="data", columns="family", values=MONITOR).loc[names]
     found = gs.evaluation.critical_difference(scores)
-    best = cells.groupby("data")["curve"].agg(
-        lambda curves: max(row[MONITOR] for curve in curves for row in curve)
-    )
+    seeds = sorted(set(cells["seed"]))
+    ranks = pd.concat([_ranks(cells[cells["seed"] == seed], scores) for seed in seeds], axis=1)
+    peak = cells["curve"].map(lambda curve: max(row[MONITOR] for row in curve))
+    best = peak.groupby([cells["data"], cells["family"]]).mean().groupby(level=0).max()
     rows = []
     for family in found.ranks.index:
         own = cells[cells["family"] == family]
-        to_own = times_to(own["curve"], [max(r[MONITOR] for r in curve) for curve in own["curve"]])
-        reached = times_to(own["curve"], own["data"].map(best))
+        reached = times_to(own, own["data"].map(best))
         row: dict[str, Any] = {"family": family, "mean rank": round(float(found.ranks[family]), 2)}
+        if len(seeds) > 1:
+            low, high = ranks.loc[family].min(), ranks.loc[family].max()
+            row["of single seeds"] = f"{low:.2f} to {high:.2f}"
         row |= {name: round(100 * float(scores.loc[name, family]), 2) for name in scores.index}
-        row["s to 95 % of its best"] = round(float(np.median(to_own)), 1)
-        row["reaches 95 % of the best"] = f"{len(reached)} of {len(own)}"
-        row["after s"] = round(float(np.median(reached)), 1) if reached else "-"
+        row["s to 95 % of its best"] = round(float(np.median(times_to(own, peak[own.index]))), 1)
+        row["reaches 95 % of the best"] = f"{len(reached)} of {len(names)}"
+        row["after s"] = round(float(np.median(reached)), 1) if len(reached) else "-"
         row["ms a ranking"] = round(float(own["ranking"].median()), 3)
         rows.append(row)
     return rows, found
 
 
+def _ranks(cells: pd.DataFrame, scores: pd.DataFrame) -> pd.Series:
+    """Mean ranks of the families by the cells of one seed, where they have one, else by means."""
+    own = cells.pivot(index="data", columns="family", values=MONITOR)
+    return own.reindex_like(scores).fillna(scores).rank(axis=1, ascending=False).mean()
+
+
+def mean_curve(curves: Iterable[list[dict[str, float]]]) -> list[tuple[float, float]]:
+    """CPU seconds and validation score in per cent, means over the seeds, mark by mark."""
+    marks = zip(*curves, strict=False)  # a step that took long may have passed two marks
+    return [
+        (
+            float(np.mean([row["cpu_seconds"] for row in rows])),
+            100 * float(np.mean([row[MONITOR] for row in rows])),
+        )
+        for rows in marks
+    ]
+
+
 def plot(cells: pd.DataFrame, path: Path) -> None:
-    """Validation over the CPU seconds of a training: a panel for each data set."""
+    """Validation over the CPU seconds of a training, means over the seeds, per data set."""
     names = list(dict.fromkeys(cells["data"]))
     trained = [family for family, entry in FAMILIES.items() if entry.fit]
     styles = dict(zip(trained, [(c, s) for s in ("-", "--") for c in COLORS], strict=False))
@@ -212,11 +242,11 @@ def plot(cells: pd.DataFrame, path: Path) -> None:
     panels = np.atleast_1d(figure.subplots(height, columns, squeeze=False)).ravel()
     for ax, name in zip(panels, names, strict=False):
         part = cells[cells["data"] == name]
-        for cell in part.itertuples():
-            if cell.family in styles:
-                color, style = styles[cell.family]
-                points = [(row["cpu_seconds"], 100 * row[MONITOR]) for row in cell.curve]
-                ax.plot(*zip(*points, strict=True), style, color=color, label=cell.family)
+        for family, (color, style) in styles.items():
+            curves = part.loc[part["family"] == family, "curve"]
+            if len(curves):
+                points = mean_curve(curves)
+                ax.plot(*zip(*points, strict=True), style, color=color, label=family)
         ax.set_xscale("log")
         ax.set_title(name, fontsize=10, color=INK)
         counted = part[~part["family"].isin(trained)]
@@ -249,15 +279,19 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--families", nargs="+", default=list(FAMILIES), choices=list(FAMILIES))
     parser.add_argument("--seconds", type=float, default=20.0, help="CPU seconds of a training")
     parser.add_argument("--learning-rate", type=float, help="instead of that of each family")
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument(
+        "--seeds", nargs="+", type=int, default=[0], help="counting families run once"
+    )
     parser.add_argument("--out", type=Path, default=Path("runs/budget"))
     options = parser.parse_args(argv)
     torch.set_num_threads(1)
     with said():
         benchmark = Benchmark.start("experiments.budget", argv)
+        number = len(options.seeds)
+        seeds = "one seed" if number == 1 else f"means over {number} seeds"
         benchmark.content["note"] = (
             f"MRR@20 on the test in per cent; {options.seconds:g} CPU seconds of training on one "
-            "thread, one seed, medians over the data sets."
+            f"thread, {seeds}, medians over the data sets."
         )
         cells = []
         for name in options.datasets:
@@ -268,13 +302,14 @@ def main(argv: list[str] | None = None) -> None:
                     entry = replace(
                         entry, fit={**entry.fit, "learning_rate": options.learning_rate}
                     )
-                path = options.out / "cells" / f"{name}-{entry.slug}-{options.seed}.json"
-                if not path.exists():
-                    split = split or part_of(name, options.root)
-                    cell = run_cell(split, entry, options.seconds, options.seed)
-                    write_json({"data": name, "family": family, **cell}, path)
-                cells.append(json.loads(path.read_text(encoding="utf-8")))
-                print(name, family, cells[-1]["metrics"], flush=True)
+                for seed in options.seeds if entry.fit else options.seeds[:1]:
+                    path = options.out / "cells" / f"{name}-{entry.slug}-{seed}.json"
+                    if not path.exists():
+                        split = split or part_of(name, options.root)
+                        cell = run_cell(split, entry, options.seconds, seed)
+                        write_json({"data": name, "family": family, "seed": seed, **cell}, path)
+                    cells.append(json.loads(path.read_text(encoding="utf-8")))
+                    print(name, family, seed, cells[-1]["metrics"], flush=True)
         benchmark.content["cells"] = cells
         frame = pd.DataFrame([cell | cell["metrics"] for cell in cells])
         plot(frame, options.out / "budget.png")

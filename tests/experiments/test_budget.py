@@ -20,10 +20,15 @@ def test_training_ends_with_its_seconds_and_keeps_its_best_state(
     monkeypatch.setattr(budget, "part_of", lambda *arguments: split)
     families = ["popularity", "Markov", "SASRec"]
     command = ["--datasets", "uci-eshop", "tmall", "--families", *families]
-    budget.main([*command, "--seconds", "0.2", "--out", str(tmp_path)])
+    budget.main([*command, "--seconds", "0.2", "--seeds", "3", "5", "--out", str(tmp_path)])
     content = json.loads((tmp_path / "budget.json").read_text())
     assert {row["family"] for row in content["rows"]} == set(families)
-    assert len(content["cells"]) == 6
+    assert [(cell["family"], cell["seed"]) for cell in content["cells"]] == 2 * [
+        ("popularity", 3),
+        ("Markov", 3),
+        ("SASRec", 3),
+        ("SASRec", 5),
+    ]
     for cell in content["cells"]:
         if cell["family"] == "SASRec":
             used = [row["cpu_seconds"] for row in cell["curve"]]
@@ -35,13 +40,15 @@ def test_training_ends_with_its_seconds_and_keeps_its_best_state(
     assert {path.name for path in tmp_path.glob("*.png")} == {"budget.png", "budget-ranks.png"}
 
 
-def test_table_tells_ranks_and_the_time_to_most_of_the_best_score() -> None:
-    def cell(
-        data: str, family: str, score: float, *curve: tuple[float, float]
-    ) -> dict[str, object]:
-        rows = [{"cpu_seconds": seconds, "mrr@20": value} for seconds, value in curve]
-        return {"data": data, "family": family, "mrr@20": score, "curve": rows, "ranking": 0.5}
+def cell(
+    data: str, family: str, score: float, *curve: tuple[float, float], seed: int = 0
+) -> dict[str, object]:
+    rows = [{"cpu_seconds": seconds, "mrr@20": value} for seconds, value in curve]
+    about = {"data": data, "family": family, "seed": seed}
+    return {**about, "mrr@20": score, "curve": rows, "ranking": 0.5}
 
+
+def test_table_tells_ranks_and_the_time_to_most_of_the_best_score() -> None:
     cells = [
         cell("one", "a", 0.30, (1.0, 0.10), (2.0, 0.29), (4.0, 0.30)),
         cell("one", "b", 0.20, (0.1, 0.20)),
@@ -55,3 +62,32 @@ def test_table_tells_ranks_and_the_time_to_most_of_the_best_score() -> None:
     assert (first["s to 95 % of its best"], first["reaches 95 % of the best"]) == (3.0, "2 of 2")
     assert (second["reaches 95 % of the best"], second["after s"]) == ("1 of 2", 0.1)
     assert found.num_datasets == 2
+    assert "of single seeds" not in first
+
+
+def test_table_of_several_seeds_is_of_their_means() -> None:
+    cells = [
+        # Means on "one": a .30, b .28, c .26; with seed 1, b is before a.
+        cell("one", "a", 0.36, (1.0, 0.40)),
+        cell("one", "a", 0.24, (3.0, 0.40), seed=1),
+        cell("one", "a", 0.30, (9.0, 0.10), seed=2),
+        cell("one", "b", 0.28, (0.1, 0.29)),
+        cell("one", "c", 0.26, (0.1, 0.20)),
+        *(cell("two", "a", score, (1.0, 0.1), seed=seed) for seed, score in enumerate((3, 3, 3))),
+        cell("two", "b", 0.2, (0.1, 0.2)),
+        cell("two", "c", 0.1, (0.1, 0.1)),
+    ]
+    rows, _ = budget.table(pd.DataFrame(cells))
+    first = rows[0]
+    assert (first["family"], first["one"], first["mean rank"]) == ("a", 30.0, 1.0)
+    # With seed 1, a is the last of three on "one", the first on "two".
+    assert first["of single seeds"] == "1.00 to 2.00"
+    # The best mean of peaks on "one" is a's .30: two of its three seeds reach 95 % of it, after 1
+    # and 3 seconds and never, and on "two" none reaches b's .20.
+    assert (first["reaches 95 % of the best"], first["after s"]) == ("1 of 2", 3.0)
+
+
+def test_mean_curve_is_mark_by_mark() -> None:
+    curves = [[{"cpu_seconds": s, "mrr@20": v}] for s, v in ((1.0, 0.1), (3.0, 0.2))]
+    curves[0].append({"cpu_seconds": 9.0, "mrr@20": 0.4})
+    assert budget.mean_curve(curves) == [(2.0, pytest.approx(15.0))]
