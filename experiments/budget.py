@@ -180,7 +180,9 @@ def times_to(cells: pd.DataFrame, scores: Iterable[float]) -> Floats:
         scores: One per cell.
     """
     times = [seconds_to(c, ENOUGH * s) for c, s in zip(cells["curve"], scores, strict=True)]
-    middle = pd.Series(times, index=cells["data"]).groupby(level=0).median().to_numpy(np.float64)
+    middle: Floats = (
+        pd.Series(times, index=cells["data"]).groupby(level=0).median().to_numpy(np.float64)
+    )
     return middle[np.isfinite(middle)]
 
 
