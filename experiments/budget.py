@@ -180,10 +180,8 @@ def times_to(cells: pd.DataFrame, scores: Iterable[float]) -> Floats:
         scores: One per cell.
     """
     times = [seconds_to(c, ENOUGH * s) for c, s in zip(cells["curve"], scores, strict=True)]
-    middle: Floats = (
-        pd.Series(times, index=cells["data"]).groupby(level=0).median().to_numpy(np.float64)
-    )
-    return middle[np.isfinite(middle)]
+    middle = pd.Series(times, index=cells["data"]).groupby(level=0).median()
+    return np.array([seconds for seconds in middle if np.isfinite(seconds)])
 
 
 def table(cells: pd.DataFrame) -> tuple[list[dict[str, Any]], gs.evaluation.CriticalDifference]:
