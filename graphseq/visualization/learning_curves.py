@@ -33,7 +33,8 @@ def plot_learning_curves(
 ) -> Figure:
     """Draws how loss and metric went, one line a run; the best epoch is marked.
 
-    On the left over epochs, on the right over seconds of training, validation not counted.
+    The best value stands at its mark, or in the legend if there are several runs. On the left over
+    epochs, on the right over seconds of training, validation not counted.
 
     Args:
         runs: A history of :class:`~graphseq.training.FitResult` or a folder that
@@ -67,6 +68,8 @@ def plot_learning_curves(
             for column, x in enumerate(x_values):
                 ax: Axes = axes[row][column]
                 _draw(ax, np.asarray(x, dtype=float), history[value], color, name, value)
+                if len(histories) == 1 and _is_metric(value):
+                    _write_best(ax, np.asarray(x, dtype=float), history[value])
     for row, value in enumerate(rows):
         axes[row][0].set_ylabel(value if value == "loss" else value.upper(), color=INK)
     axes[-1][0].set_xlabel("epoch", color=INK)
@@ -75,6 +78,8 @@ def plot_learning_curves(
     axes[-1][1].set_xlim(left=0)
     if len(histories) > 1:
         lines, names = axes[0][0].get_legend_handles_labels()
+        if metric is not None:
+            names = [_with_best(name, histories[name][metric]) for name in names]
         columns = min(4, len(names))
         figure.legend(lines, names, loc="outside lower center", ncols=columns, frameon=False)
     figure.suptitle("Learning curves", fontsize=13, fontweight="bold", color=INK)
@@ -89,22 +94,33 @@ def _draw(ax: Axes, x: np.ndarray, values: pd.Series, color: str, name: str, val
     if _is_metric(value) and len(y) and not np.isnan(y).all():
         best = int(np.nanargmax(y))
         ax.plot(x[best], y[best], "o", color=color, markersize=7, markerfacecolor="white")
-        ax.annotate(
-            f"{y[best]:.4f}",
-            (x[best], y[best]),
-            xytext=(0, 7),
-            textcoords="offset points",
-            ha="center",
-            va="bottom",
-            fontsize=8,
-            color=INK,
-        )
-        ax.margins(y=0.14)  # room for the number
     ax.tick_params(labelsize=9, colors=GRAY)
     ax.grid(color="#E3E8ED", linewidth=0.8)
     ax.set_axisbelow(True)
     ax.spines[["top", "right"]].set_visible(False)
     ax.spines[["left", "bottom"]].set_color("#C5CDD5")
+
+
+def _write_best(ax: Axes, x: np.ndarray, values: pd.Series) -> None:
+    y = values.to_numpy(dtype=float)
+    if np.isnan(y).all():
+        return
+    best = int(np.nanargmax(y))
+    ax.annotate(
+        f"{y[best]:.4f}",
+        (x[best], y[best]),
+        xytext=(0, 7),
+        textcoords="offset points",
+        ha="center",
+        va="bottom",
+        fontsize=8,
+        color=INK,
+    )
+    ax.margins(y=0.14)  # room for the number
+
+
+def _with_best(name: str, values: pd.Series) -> str:
+    return name if values.isna().all() else f"{name}: {values.max():.4f}"
 
 
 def _named(runs: Run | Sequence[Run] | Mapping[str, Run]) -> dict[str, pd.DataFrame]:

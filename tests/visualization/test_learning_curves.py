@@ -46,7 +46,9 @@ def test_best_epoch_of_the_metric_is_marked_and_named() -> None:
 def test_several_runs_share_the_axes_and_have_a_legend_of_their_names() -> None:
     figure = plot_learning_curves({"slow": history(), "fast": history(seconds=[1.0] * 4)})
     assert [line.get_label() for line in figure.axes[0].get_lines()] == ["slow", "fast"]
-    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["slow", "fast"]
+    names = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert names == ["slow: 0.3000", "fast: 0.3000"]
+    assert not figure.axes[2].texts  # numbers of several runs would cover each other
     colors = {line.get_color() for line in figure.axes[0].get_lines()}
     assert len(colors) == 2
 
