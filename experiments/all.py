@@ -10,6 +10,8 @@ import importlib
 import time
 from pathlib import Path
 
+from experiments.lib.arguments import out_folder
+
 STUDIES: dict[str, list[tuple[str, int]]] = {
     "length_study": [("--dataset ml-100k", 30), ("--dataset uci-eshop", 12)],
     "graph_ablation": [
@@ -51,7 +53,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--only", nargs="+", choices=sorted(STUDIES), help="some studies")
     parser.add_argument("--root", help="folder of the data sets (default: $GRAPHSEQ_DATA)")
     parser.add_argument("--seeds", nargs="+", default=["0", "1"])
-    parser.add_argument("--out", type=Path, default=Path("runs"))
+    parser.add_argument("--out", type=out_folder, default=Path("runs"))
     parser.add_argument("--resume", action="store_true", help="continue from what --out holds")
     options = parser.parse_args(argv)
     names = options.only or list(STUDIES)

@@ -12,7 +12,7 @@ import argparse
 import copy
 import json
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,7 @@ from torch import Tensor
 
 import graphseq as gs
 from experiments.benchmarks.report import Benchmark
+from experiments.lib.arguments import Once, out_folder, positive_number, seed_number
 from experiments.lib.parts import PARTS, part_of
 from experiments.lib.results import fit_whole, said
 from graphseq.comparison import Entry
@@ -231,6 +232,26 @@ def mean_curve(curves: Iterable[list[dict[str, float]]]) -> list[tuple[float, fl
     ]
 
 
+def read_cell(path: Path, about: Mapping[str, Any]) -> dict[str, Any]:
+    """A finished cell.
+
+    Args:
+        path: Its file.
+        about: What it must be of: data, family, seed, settings and seconds.
+
+    Raises:
+        ValueError: If it is of something else.
+    """
+    cell: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    for name, value in json.loads(json.dumps(about)).items():
+        if cell.get(name) != value:
+            raise ValueError(
+                f"{path} is of {name}={cell.get(name)!r}, not {value!r}: cells of unlike runs make "
+                "no table, so use another --out."
+            )
+    return cell
+
+
 def plot(cells: pd.DataFrame, path: Path) -> None:
     """Validation over the CPU seconds of a training, means over the seeds, per data set."""
     names = list(dict.fromkeys(cells["data"]))
@@ -275,14 +296,27 @@ def plot(cells: pd.DataFrame, path: Path) -> None:
 def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m experiments.budget", description=__doc__)
     parser.add_argument("--root", help="folder of the data sets (default: $GRAPHSEQ_DATA)")
-    parser.add_argument("--datasets", nargs="+", default=list(PARTS), choices=list(PARTS))
-    parser.add_argument("--families", nargs="+", default=list(FAMILIES), choices=list(FAMILIES))
-    parser.add_argument("--seconds", type=float, default=20.0, help="CPU seconds of a training")
-    parser.add_argument("--learning-rate", type=float, help="instead of that of each family")
     parser.add_argument(
-        "--seeds", nargs="+", type=int, default=[0], help="counting families run once"
+        "--datasets", nargs="+", action=Once, default=list(PARTS), choices=list(PARTS)
     )
-    parser.add_argument("--out", type=Path, default=Path("runs/budget"))
+    parser.add_argument(
+        "--families", nargs="+", action=Once, default=list(FAMILIES), choices=list(FAMILIES)
+    )
+    parser.add_argument(
+        "--seconds", type=positive_number, default=20.0, help="CPU seconds of a training"
+    )
+    parser.add_argument(
+        "--learning-rate", type=positive_number, help="instead of that of each family"
+    )
+    parser.add_argument(
+        "--seeds",
+        nargs="+",
+        type=seed_number,
+        action=Once,
+        default=[0],
+        help="counting families run once",
+    )
+    parser.add_argument("--out", type=out_folder, default=Path("runs/budget"))
     options = parser.parse_args(argv)
     torch.set_num_threads(1)
     with said():
@@ -304,11 +338,14 @@ def main(argv: list[str] | None = None) -> None:
                     )
                 for seed in options.seeds if entry.fit else options.seeds[:1]:
                     path = options.out / "cells" / f"{name}-{entry.slug}-{seed}.json"
+                    about = {"data": name, "family": family, "seed": seed}
+                    about["settings"] = entry.settings
+                    if entry.fit:
+                        about["seconds"] = options.seconds
                     if not path.exists():
                         split = split or part_of(name, options.root)
-                        cell = run_cell(split, entry, options.seconds, seed)
-                        write_json({"data": name, "family": family, "seed": seed, **cell}, path)
-                    cells.append(json.loads(path.read_text(encoding="utf-8")))
+                        write_json({**about, **run_cell(split, entry, options.seconds, seed)}, path)
+                    cells.append(read_cell(path, about))
                     print(name, family, seed, cells[-1]["metrics"], flush=True)
         benchmark.content["cells"] = cells
         frame = pd.DataFrame([cell | cell["metrics"] for cell in cells])

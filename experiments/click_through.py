@@ -17,6 +17,7 @@ import torch
 
 import graphseq as gs
 from experiments.benchmarks.report import Benchmark
+from experiments.lib.arguments import Once, out_folder, seed_number
 from experiments.lib.results import fit_whole
 from graphseq.comparison import Settings
 from graphseq.evaluation import evaluate_pairs, evaluate_reranker
@@ -47,11 +48,11 @@ def main(argv: list[str] | None = None) -> None:
     )
     parser.add_argument("--dataset", default="movielens-small")
     parser.add_argument("--root", help="folder of the data sets (default: $GRAPHSEQ_DATA)")
-    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
+    parser.add_argument("--seeds", nargs="+", type=seed_number, action=Once, default=[0, 1, 2])
     parser.add_argument("--epochs", type=int, default=6)
     parser.add_argument("--negatives", type=int, default=4)
     parser.add_argument("--candidates", type=int, default=100)
-    parser.add_argument("--out", type=Path, default=Path("runs/click_through"))
+    parser.add_argument("--out", type=out_folder, default=Path("runs/click_through"))
     options = parser.parse_args(argv)
     settings = Settings.for_dataset(options.dataset)
     split = gs.load_split(options.dataset, options.root, validation=settings.validation)

@@ -17,6 +17,7 @@ import numpy as np
 from scipy.stats import binomtest
 
 import graphseq as gs
+from experiments.lib.arguments import out_folder
 from experiments.lib.results import command, fit_whole, said
 from experiments.studies.study import bounded
 from graphseq.comparison.record import machine, versions, write_json
@@ -53,7 +54,7 @@ def arguments() -> argparse.ArgumentParser:
     parser.add_argument("--newest", type=int, default=8000, help="training sessions, the newest")
     parser.add_argument("--planted", type=int, default=3000, help="sessions of the generator")
     parser.add_argument("--epochs", type=int, default=6)
-    parser.add_argument("--out", type=Path, default=Path("runs/explanations"))
+    parser.add_argument("--out", type=out_folder, default=Path("runs/explanations"))
     return parser
 
 

@@ -16,6 +16,7 @@ import torch
 
 import graphseq as gs
 from experiments.benchmarks.report import Benchmark
+from experiments.lib.arguments import Once, out_folder, seed_number
 from experiments.lib.published import published
 from experiments.lib.results import fit_whole, said
 from graphseq.comparison import Entry
@@ -38,9 +39,9 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument(
         "--validation", type=float, default=0.1, help="share of training sessions, the newest"
     )
-    parser.add_argument("--seeds", nargs="+", type=int, default=[0])
+    parser.add_argument("--seeds", nargs="+", type=seed_number, action=Once, default=[0])
     parser.add_argument("--matmul", choices=("highest", "medium"), default="highest")
-    parser.add_argument("--out", type=Path, default=Path("runs/fusion"))
+    parser.add_argument("--out", type=out_folder, default=Path("runs/fusion"))
     options = parser.parse_args(argv)
     torch.set_float32_matmul_precision(options.matmul)
     with said():

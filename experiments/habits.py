@@ -26,6 +26,7 @@ from torch_geometric.utils import coalesce
 
 import graphseq as gs
 from experiments.benchmarks.report import Benchmark
+from experiments.lib.arguments import Once, out_folder, seed_number
 from experiments.lib.parts import PARTS, part_of
 from experiments.lib.results import fit_whole, said
 from graphseq.comparison import Entry
@@ -355,11 +356,17 @@ def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m experiments.habits", description=__doc__)
     parser.add_argument("--root", help="folder of the data sets (default: $GRAPHSEQ_DATA)")
     parser.add_argument(
-        "--datasets", nargs="+", default=["uci-eshop", "diginetica", "beauty"], choices=list(PARTS)
+        "--datasets",
+        nargs="+",
+        action=Once,
+        default=["uci-eshop", "diginetica", "beauty"],
+        choices=list(PARTS),
     )
-    parser.add_argument("--families", nargs="+", default=list(FAMILIES), choices=list(FAMILIES))
-    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1])
-    parser.add_argument("--out", type=Path, default=Path("runs/habits"))
+    parser.add_argument(
+        "--families", nargs="+", action=Once, default=list(FAMILIES), choices=list(FAMILIES)
+    )
+    parser.add_argument("--seeds", nargs="+", type=seed_number, action=Once, default=[0, 1])
+    parser.add_argument("--out", type=out_folder, default=Path("runs/habits"))
     options = parser.parse_args(argv)
     torch.set_num_threads(1)
     with said():

@@ -16,6 +16,7 @@ import numpy as np
 import pandas as pd
 
 import graphseq as gs
+from experiments.lib.arguments import Once, out_folder, seed_number
 from experiments.lib.results import command, fit_whole, print_table, said
 from graphseq.comparison import Entry, Settings, entries_of, settings_of
 from graphseq.comparison.record import record, row_of, write_results
@@ -39,8 +40,8 @@ def arguments() -> argparse.ArgumentParser:
     parser.add_argument("--more-epochs", type=int, default=2, help="epochs on a new period")
     parser.add_argument("--replay", type=float, default=1.0, help="old sessions for each new one")
     parser.add_argument("--initial", default="neighbors", choices=["mean", "neighbors", "features"])
-    parser.add_argument("--seeds", nargs="+", type=int, default=[0])
-    parser.add_argument("--out", type=Path, default=Path("runs/rolling"))
+    parser.add_argument("--seeds", nargs="+", type=seed_number, action=Once, default=[0])
+    parser.add_argument("--out", type=out_folder, default=Path("runs/rolling"))
     return parser
 
 

@@ -45,6 +45,7 @@ from experiments.benchmarks.families import (
     train,
 )
 from experiments.benchmarks.report import Benchmark
+from experiments.lib.arguments import out_folder
 from graphseq.models import MODELS
 
 MODULE = "experiments.benchmarks.against_recbole"
@@ -269,7 +270,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--seconds", type=float, default=30.0, help="of each turn, about")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--note", help="said beside the results: a busy machine, ...")
-    parser.add_argument("--out", type=Path, default=Path("runs/benchmarks"))
+    parser.add_argument("--out", type=out_folder, default=Path("runs/benchmarks"))
     parser.add_argument("--serve", choices=here, help=argparse.SUPPRESS)
     parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--threads", type=int, help=argparse.SUPPRESS)

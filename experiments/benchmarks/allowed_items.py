@@ -21,6 +21,7 @@ import torch
 
 import graphseq as gs
 from experiments.benchmarks.report import Benchmark
+from experiments.lib.arguments import out_folder
 
 SHOPS = 8
 """Lists that are asked for in turn."""
@@ -34,7 +35,7 @@ def arguments() -> argparse.ArgumentParser:
     parser.add_argument("--allowed", type=int, default=30_000)
     parser.add_argument("--sessions", nargs="+", type=int, default=[1, 32])
     parser.add_argument("--repeats", type=int, default=31)
-    parser.add_argument("--out", type=Path, default=Path("runs/allowed_items.json"))
+    parser.add_argument("--out", type=out_folder, default=Path("runs/allowed_items.json"))
     return parser
 
 

@@ -32,6 +32,7 @@ import pyarrow.parquet as pq
 
 import graphseq as gs
 from experiments.benchmarks.report import Benchmark
+from experiments.lib.arguments import out_folder
 from graphseq.data.graphs.dataset import Samples
 
 DAY = 86_400
@@ -226,7 +227,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--batches", type=int, default=200)
     parser.add_argument("--steps", type=int, default=50, help="of training")
     parser.add_argument("--work", type=Path, required=True, help="folder for the log; deleted")
-    parser.add_argument("--out", type=Path, default=Path("runs/benchmarks"))
+    parser.add_argument("--out", type=out_folder, default=Path("runs/benchmarks"))
     options = parser.parse_args(argv)
     path = options.out / ("bigdata-text.json" if options.text else "bigdata.json")
     benchmark = Benchmark.start("experiments.benchmarks.bigdata", argv)

@@ -25,6 +25,7 @@ import graphseq as gs
 from experiments.benchmarks.losses import peak_resident_bytes
 from experiments.benchmarks.report import Benchmark
 from experiments.benchmarks.training import LOSSES, endless
+from experiments.lib.arguments import out_folder
 from graphseq.training.objectives.objective import Objective
 from graphseq.training.optim.optimizers import RowSparseOptimizer, sparse_tables
 from graphseq.visualization.figures import BLUE, GRAY, ORANGE, new_figure, save_figure
@@ -138,7 +139,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--largest", type=int, help="items of one more row, sampled: 10_000_000")
     parser.add_argument("--largest-channels", type=int, default=64)
     parser.add_argument("--picture", type=Path, help="default: catalogues.png under --out")
-    parser.add_argument("--out", type=Path, default=Path("runs/benchmarks"))
+    parser.add_argument("--out", type=out_folder, default=Path("runs/benchmarks"))
     options = parser.parse_args(argv)
     options.threads = torch.get_num_threads()
     benchmark = Benchmark.start("experiments.benchmarks.catalogues", argv)

@@ -13,6 +13,7 @@ import torch
 
 import graphseq as gs
 from experiments.benchmarks.report import Benchmark
+from experiments.lib.arguments import out_folder
 
 MODELS = ("sequential_rules", "markov", "item_knn", "vsknn", "vstan")
 
@@ -39,7 +40,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--items", type=int, default=40_000, help="items of generated sessions")
     parser.add_argument("--sessions", type=int, default=100_000, help="generated sessions")
     parser.add_argument("--every", type=int, default=1, help="only every n-th test session")
-    parser.add_argument("--out", type=Path, default=Path("runs/benchmarks"))
+    parser.add_argument("--out", type=out_folder, default=Path("runs/benchmarks"))
     options = parser.parse_args(argv)
     torch.set_num_threads(1)
     if options.dataset is None:

@@ -40,6 +40,7 @@ import torch
 
 import graphseq as gs
 from experiments.benchmarks.report import Benchmark
+from experiments.lib.arguments import out_folder
 from graphseq.comparison.record import read_results, write_results
 from graphseq.data.storage import read_file, write_file
 from graphseq.data.storage.checksums import checksum, checksum_of_file
@@ -592,7 +593,7 @@ def main(argv: list[str] | None = None) -> None:
     """Tells what becomes of many damages, kind by kind."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--count", type=int, default=20_000, help="damages in all")
-    parser.add_argument("--out", type=Path, default=Path("runs/damage"))
+    parser.add_argument("--out", type=out_folder, default=Path("runs/damage"))
     parser.add_argument("--worker", nargs=3, help=argparse.SUPPRESS)
     options = parser.parse_args(argv)
     if options.worker:

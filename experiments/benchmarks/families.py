@@ -38,6 +38,7 @@ from torch_geometric.data import Batch
 import graphseq as gs
 from experiments.benchmarks.losses import peak_resident_bytes
 from experiments.benchmarks.report import Benchmark
+from experiments.lib.arguments import out_folder
 from graphseq.models import MODELS, CountingModel, SessionModel
 from graphseq.models.reading import TrainingRows
 
@@ -382,7 +383,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--memory", action="store_true", help="measure memory, not speed")
     parser.add_argument("--note", help="said beside the results: a busy machine, ...")
-    parser.add_argument("--out", type=Path, default=Path("runs/benchmarks"))
+    parser.add_argument("--out", type=out_folder, default=Path("runs/benchmarks"))
     options = parser.parse_args(argv)
     options.threads = torch.get_num_threads()
     module = "experiments.benchmarks.families"

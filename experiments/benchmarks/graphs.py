@@ -21,6 +21,7 @@ from torch_geometric.loader import DataLoader
 
 import graphseq as gs
 from experiments.benchmarks.report import Benchmark
+from experiments.lib.arguments import out_folder
 
 BATCH_SIZES = (100, 512, 2048)
 TARGETS = {100: 12, 512: 35, 2048: 60}
@@ -48,7 +49,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--root")
     parser.add_argument("--samples", type=int, default=40_960, help="samples in one pass")
     parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--out", type=Path, default=Path("runs/benchmarks"))
+    parser.add_argument("--out", type=out_folder, default=Path("runs/benchmarks"))
     options = parser.parse_args(argv)
     if options.dataset is None:
         sessions = gs.generate_sessions(100_000, 40_000, seed=0)

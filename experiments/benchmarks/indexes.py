@@ -20,6 +20,7 @@ import torch
 
 import graphseq as gs
 from experiments.benchmarks.report import Benchmark
+from experiments.lib.arguments import out_folder
 from experiments.lib.results import fit_whole
 from graphseq.data.sessions.catalog import Catalog
 from graphseq.data.sessions.vocabulary import Vocabulary
@@ -103,7 +104,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--cases", type=int, default=2_000)
     parser.add_argument("--picture", type=Path, help="file for the picture")
     parser.add_argument("--draw", type=Path, help="JSON of an earlier run: only draws it")
-    parser.add_argument("--out", type=Path, default=Path("runs/benchmarks"))
+    parser.add_argument("--out", type=out_folder, default=Path("runs/benchmarks"))
     options = parser.parse_args(argv)
     if options.draw is not None:
         rows = json.loads(options.draw.read_text())["rows"]

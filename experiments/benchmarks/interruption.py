@@ -23,6 +23,7 @@ import torch
 
 import graphseq as gs
 from experiments.benchmarks.report import Benchmark
+from experiments.lib.arguments import out_folder
 from graphseq.training.fit import CHECKPOINT
 from graphseq.training.lightning.checkpoints import DurableCheckpointIO, read
 
@@ -96,7 +97,7 @@ def main(argv: list[str] | None = None) -> None:
         prog="python -m experiments.benchmarks.interruption", description=__doc__
     )
     parser.add_argument("--kills", type=int, default=3)
-    parser.add_argument("--out", type=Path, default=Path("runs"))
+    parser.add_argument("--out", type=out_folder, default=Path("runs"))
     parser.add_argument("--train", nargs=2, metavar=("WAY", "FOLDER"), help=argparse.SUPPRESS)
     options = parser.parse_args(argv)
     if options.train:

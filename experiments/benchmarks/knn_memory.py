@@ -25,6 +25,7 @@ import torch
 import graphseq as gs
 from experiments.benchmarks.losses import peak_resident_bytes
 from experiments.benchmarks.report import Benchmark
+from experiments.lib.arguments import out_folder
 
 PEAK_LIMIT_GB = 2.0
 ANSWERED = 512
@@ -99,7 +100,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--root", help="the folder of the shared data sets")
     parser.add_argument("--cases", nargs="+", choices=CASES, default=list(CASES))
     parser.add_argument("--before", type=Path, help="a checkout of an earlier commit")
-    parser.add_argument("--out", type=Path, default=Path("runs/benchmarks"))
+    parser.add_argument("--out", type=out_folder, default=Path("runs/benchmarks"))
     parser.add_argument("--note", help="said beside the results: a busy machine, ...")
     parser.add_argument("--case", choices=CASES, help=argparse.SUPPRESS)
     options = parser.parse_args(argv)

@@ -22,6 +22,7 @@ from torch.nn import functional
 from torch.nn.functional import cross_entropy, linear
 
 from experiments.benchmarks.report import Benchmark
+from experiments.lib.arguments import out_folder
 from graphseq.training.losses import full_cross_entropy
 
 WAYS = ("blocks", "chunked", "plain")
@@ -82,7 +83,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--channels", type=int, default=100)
     parser.add_argument("--batch-sizes", type=int, nargs="+", default=[256, 512, 2048])
     parser.add_argument("--repeats", type=int, default=7)
-    parser.add_argument("--out", type=Path, default=Path("runs/benchmarks"))
+    parser.add_argument("--out", type=out_folder, default=Path("runs/benchmarks"))
     parser.add_argument("--threads", type=int, default=1)
     options = parser.parse_args(argv)
     torch.set_num_threads(options.threads)

@@ -21,6 +21,7 @@ from torch import Tensor
 
 import graphseq as gs
 from experiments.benchmarks.report import Benchmark
+from experiments.lib.arguments import out_folder
 
 PRECISIONS = ("highest", "medium")
 
@@ -54,7 +55,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--channels", type=int, default=64)
     parser.add_argument("--sessions", type=int, default=1_000)
     parser.add_argument("--repeats", type=int, default=9)
-    parser.add_argument("--out", type=Path, default=Path("runs/benchmarks"))
+    parser.add_argument("--out", type=out_folder, default=Path("runs/benchmarks"))
     options = parser.parse_args(argv)
     torch.set_num_threads(1)
     benchmark = Benchmark.start("experiments.benchmarks.matmul_precision", argv)

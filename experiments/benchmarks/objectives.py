@@ -19,6 +19,7 @@ from torch_geometric.data import Batch
 
 import graphseq as gs
 from experiments.benchmarks.report import Benchmark
+from experiments.lib.arguments import out_folder
 from graphseq.data.graphs import augment
 from graphseq.training import Auxiliary, Contrastive, DwellTime, Objective
 from graphseq.training.optim.optimizers import RowSparseOptimizer, sparse_tables
@@ -123,7 +124,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--steps", type=int, default=10, help="of one repeat")
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--note", help="said beside the results: a busy machine, ...")
-    parser.add_argument("--out", type=Path, default=Path("runs/benchmarks"))
+    parser.add_argument("--out", type=out_folder, default=Path("runs/benchmarks"))
     options = parser.parse_args(argv)
     train = gs.generate_sessions(options.sessions, options.items, mean_length=5.0, seed=0)
     benchmark = Benchmark.start("experiments.benchmarks.objectives", argv, None, train)

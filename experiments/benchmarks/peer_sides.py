@@ -21,6 +21,8 @@ import numpy as np
 import pandas as pd
 import torch
 
+from experiments.lib.arguments import seed_number
+
 K = 20
 WINDOW = 50
 SESSION, ITEM, TIME = "session_id", "item_id", "timestamp"
@@ -250,7 +252,7 @@ def main() -> None:
     parser.add_argument("--negatives", type=int, default=0, help="of RecTools; 0: all items")
     parser.add_argument("--width", type=int, required=True)
     parser.add_argument("--marks", type=float, nargs="+", required=True)
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seed", type=seed_number, default=0)
     options = parser.parse_args()
     answers, sys.stdout = sys.stdout, sys.stderr  # a peer's own words go elsewhere
     sys.argv = sys.argv[:1]  # RecBole reads the command line too

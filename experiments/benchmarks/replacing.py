@@ -20,6 +20,7 @@ import torch
 
 import graphseq as gs
 from experiments.benchmarks.report import Benchmark
+from experiments.lib.arguments import out_folder
 
 NAMES = ("one", "other")
 NUM_ITEMS = 2_000
@@ -81,7 +82,7 @@ def main(argv: list[str] | None = None) -> None:
         prog="python -m experiments.benchmarks.replacing", description=__doc__
     )
     parser.add_argument("--times", type=int, default=2000)
-    parser.add_argument("--out", type=Path, default=Path("runs"))
+    parser.add_argument("--out", type=out_folder, default=Path("runs"))
     options = parser.parse_args(argv)
     benchmark = Benchmark.start("experiments.benchmarks.replacing", argv)
     with tempfile.TemporaryDirectory() as name:

@@ -18,6 +18,7 @@ from torch import Tensor
 from torch.nn import Embedding
 
 from experiments.benchmarks.report import Benchmark
+from experiments.lib.arguments import out_folder
 from graphseq.training.optim.optimizers import RowSparseOptimizer
 
 RATE = 1e-3
@@ -59,7 +60,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--channels", type=int, default=64)
     parser.add_argument("--rows", type=int, default=5_000)
     parser.add_argument("--steps", type=int, default=200)
-    parser.add_argument("--out", type=Path, default=Path("runs/benchmarks"))
+    parser.add_argument("--out", type=out_folder, default=Path("runs/benchmarks"))
     options = parser.parse_args(argv)
     torch.set_num_threads(1)
     benchmark = Benchmark.start("experiments.benchmarks.sparse_adam", argv)

@@ -46,6 +46,7 @@ from experiments.budget import (
     run_cell,
     seconds_to,
 )
+from experiments.lib.arguments import out_folder, seed_number
 from experiments.lib.parts import PARTS, part_of
 from experiments.lib.results import said
 from graphseq.comparison.record import write_json
@@ -152,8 +153,8 @@ def main(argv: list[str] | None = None) -> None:
         "--datasets", nargs="+", choices=list(PARTS), default=["uci-eshop", "diginetica"]
     )
     parser.add_argument("--seconds", type=float, default=40.0, help="CPU seconds of a training")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--out", type=Path, default=Path("runs/benchmarks"))
+    parser.add_argument("--seed", type=seed_number, default=0)
+    parser.add_argument("--out", type=out_folder, default=Path("runs/benchmarks"))
     options = parser.parse_args(argv)
     pythons = {"recbole": options.recbole_python, "rectools": options.rectools_python}
     benchmark = Benchmark.start(MODULE, argv)

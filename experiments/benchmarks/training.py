@@ -20,6 +20,7 @@ from torch_geometric.data import Batch
 import graphseq as gs
 from experiments.benchmarks import dense_srgnn
 from experiments.benchmarks.report import Benchmark
+from experiments.lib.arguments import out_folder
 from graphseq.training.objectives.objective import Objective
 from graphseq.training.optim.optimizers import RowSparseOptimizer, sparse_tables
 
@@ -116,7 +117,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--batch-sizes", type=int, nargs="+", default=[100, 256, 512])
     parser.add_argument("--steps", type=int, default=40)
     parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--out", type=Path, default=Path("runs/benchmarks"))
+    parser.add_argument("--out", type=out_folder, default=Path("runs/benchmarks"))
     options = parser.parse_args(argv)
     if options.dataset is None:
         sessions = gs.generate_sessions(50_000, 17_376, seed=0)

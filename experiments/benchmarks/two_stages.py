@@ -20,6 +20,7 @@ import torch
 import graphseq as gs
 from experiments.benchmarks.report import Benchmark
 from experiments.click_through import forms
+from experiments.lib.arguments import seed_number
 from experiments.lib.results import fit_whole
 from graphseq.comparison import Settings
 from graphseq.evaluation import evaluate_reranker
@@ -36,7 +37,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--held", type=float, default=0.2, help="newest share that is reranked")
     parser.add_argument("--candidates", type=int, default=50)
     parser.add_argument("--epochs", type=int, default=3, help="of each training")
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seed", type=seed_number, default=0)
     parser.add_argument("--out", type=Path, required=True)
     options = parser.parse_args(argv)
     options.out.mkdir(parents=True, exist_ok=True)

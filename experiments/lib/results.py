@@ -27,11 +27,12 @@ def said() -> Iterator[None]:
     """Ends the script with one sentence if an argument or a file is wrong, or on Ctrl-C."""
     try:
         yield
-    except (ValueError, ModuleNotFoundError) as error:
+    except (ValueError, OSError, ModuleNotFoundError) as error:
         raise SystemExit(str(error)) from error
     except KeyboardInterrupt as error:
         raise SystemExit(
-            f"{error or 'Stopped.'} What is finished is in --out; see --resume."
+            f"{error or 'Stopped.'} What is finished is in --out: run it again to go on, with "
+            "--resume where the script has it."
         ) from error
 
 

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 import graphseq as gs
 from experiments.benchmarks.report import Benchmark
+from experiments.lib.arguments import Once, out_folder, seed_number
 from experiments.lib.results import fit_whole
 from graphseq.data.sessions.generate import STAY, STRENGTH
 from graphseq.evaluation import Protocol, click_effect, debiased, uplift
@@ -37,8 +38,8 @@ def main(argv: list[str] | None = None) -> None:
     )
     parser.add_argument("--sessions", type=int, default=16_000, help="of a log, and of a test part")
     parser.add_argument("--epochs", type=int, default=4)
-    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
-    parser.add_argument("--out", type=Path, default=Path("runs/causal"))
+    parser.add_argument("--seeds", nargs="+", type=seed_number, action=Once, default=[0, 1, 2])
+    parser.add_argument("--out", type=out_folder, default=Path("runs/causal"))
     options = parser.parse_args(argv)
     torch.set_num_threads(1)
     benchmark = Benchmark.start("experiments.studies.causal", argv)

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 import graphseq as gs
 from experiments.benchmarks.report import Benchmark
+from experiments.lib.arguments import Once, out_folder, seed_number
 from experiments.lib.results import fit_whole, said
 from graphseq.evaluation.significance import mean_interval, paired_test
 from graphseq.models import SessionModel
@@ -55,8 +56,8 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--sessions", type=int, help="only so many of the newest of training")
     parser.add_argument("--histories", type=int, help="only so many, drawn, for --targets")
     parser.add_argument("--unseen", action="store_true", help="items of the history leave the list")
-    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
-    parser.add_argument("--out", type=Path, default=Path("runs/cold_items"))
+    parser.add_argument("--seeds", nargs="+", type=seed_number, action=Once, default=[0, 1, 2])
+    parser.add_argument("--out", type=out_folder, default=Path("runs/cold_items"))
     options = parser.parse_args(argv)
     with said():
         if not 0 < options.share < 1:

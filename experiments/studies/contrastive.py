@@ -18,6 +18,7 @@ import torch
 
 import graphseq as gs
 from experiments.benchmarks.report import Benchmark
+from experiments.lib.arguments import Once, out_folder, seed_number
 from experiments.lib.results import fit_whole, said
 from graphseq.data.graphs.augment import ItemMask, OneOf, RandomCrop, SegmentReorder
 from graphseq.evaluation.significance import mean_interval, paired_test
@@ -54,8 +55,8 @@ def main(argv: list[str] | None = None) -> None:
         type=float,
         help="temperature of vectors compared by angle (default: products, as in the papers)",
     )
-    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
-    parser.add_argument("--out", type=Path, default=Path("runs/contrastive"))
+    parser.add_argument("--seeds", nargs="+", type=seed_number, action=Once, default=[0, 1, 2])
+    parser.add_argument("--out", type=out_folder, default=Path("runs/contrastive"))
     options = parser.parse_args(argv)
     torch.set_num_threads(1)
     with said():

@@ -16,6 +16,7 @@ import numpy as np
 
 import graphseq as gs
 from experiments.benchmarks.report import Benchmark
+from experiments.lib.arguments import Once, out_folder, seed_number
 from experiments.lib.results import fit_whole
 from graphseq.evaluation import doubly_robust, ips, snips
 from graphseq.random import stream
@@ -59,8 +60,10 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--rounds", type=int, default=4000)
     parser.add_argument("--batch", type=int, default=20, help="sessions between two lessons")
     parser.add_argument("--candidates", type=int, default=20)
-    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2, 3, 4])
-    parser.add_argument("--out", type=Path, default=Path("runs/exploration"))
+    parser.add_argument(
+        "--seeds", nargs="+", type=seed_number, action=Once, default=[0, 1, 2, 3, 4]
+    )
+    parser.add_argument("--out", type=out_folder, default=Path("runs/exploration"))
     options = parser.parse_args(argv)
     benchmark = Benchmark.start("experiments.studies.exploration", argv)
     curves: dict[str, list[Any]] = {}

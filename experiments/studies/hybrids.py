@@ -18,6 +18,7 @@ import torch
 
 import graphseq as gs
 from experiments.benchmarks.report import Benchmark
+from experiments.lib.arguments import Once, out_folder, seed_number
 from experiments.lib.results import fit_whole, said
 from experiments.studies.cold_items import FEATURES
 from graphseq.evaluation.significance import mean_interval, paired_test
@@ -38,8 +39,8 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--root", help="folder of the data sets (default: $GRAPHSEQ_DATA)")
     parser.add_argument("--epochs", type=int, default=30)
     parser.add_argument("--max-length", type=int, default=50)
-    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1])
-    parser.add_argument("--out", type=Path, default=Path("runs/hybrids"))
+    parser.add_argument("--seeds", nargs="+", type=seed_number, action=Once, default=[0, 1])
+    parser.add_argument("--out", type=out_folder, default=Path("runs/hybrids"))
     options = parser.parse_args(argv)
     with said():
         split = gs.load_split(options.dataset, root=options.root, validation=1)

@@ -18,6 +18,7 @@ import numpy as np
 
 import graphseq as gs
 from experiments.benchmarks.report import Benchmark
+from experiments.lib.arguments import Once, out_folder, seed_number
 from experiments.lib.results import said
 from experiments.studies.cold_items import FEATURES, drawn, per_cent
 from graphseq.evaluation.significance import mean_interval, paired_test
@@ -36,8 +37,8 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--root", help="folder of the data sets (default: $GRAPHSEQ_DATA)")
     parser.add_argument("--histories", type=int, help="only so many, drawn")
     parser.add_argument("--epochs", type=int, default=30, help="passes over the relations")
-    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1])
-    parser.add_argument("--out", type=Path, default=Path("runs/knowledge_graph"))
+    parser.add_argument("--seeds", nargs="+", type=seed_number, action=Once, default=[0, 1])
+    parser.add_argument("--out", type=out_folder, default=Path("runs/knowledge_graph"))
     options = parser.parse_args(argv)
     with said():
         histories = gs.load_dataset(options.dataset, root=options.root)

@@ -24,6 +24,7 @@ from torch_geometric.data import Batch
 
 import graphseq as gs
 from experiments.benchmarks.report import Benchmark
+from experiments.lib.arguments import Once, out_folder, seed_number
 from experiments.lib.results import said
 from experiments.studies.cold_items import (
     Run,
@@ -63,8 +64,8 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--batch-size", type=int, default=64)
     parser.add_argument("--learning-rate", type=float, default=0.002)
     parser.add_argument("--max-length", type=int, default=50, help="clicks that SASRec sees")
-    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1])
-    parser.add_argument("--out", type=Path, default=Path("runs/language"))
+    parser.add_argument("--seeds", nargs="+", type=seed_number, action=Once, default=[0, 1])
+    parser.add_argument("--out", type=out_folder, default=Path("runs/language"))
     options = parser.parse_args(argv)
     with said():
         if not 0 < options.share < 1:

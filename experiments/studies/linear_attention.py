@@ -15,6 +15,7 @@ import torch
 
 import graphseq as gs
 from experiments.benchmarks.report import Benchmark
+from experiments.lib.arguments import Once, out_folder, seed_number
 from experiments.lib.results import fit_whole, said
 
 CLICKS = 20_000
@@ -47,8 +48,8 @@ def main(argv: list[str] | None = None) -> None:
     )
     parser.add_argument("--max-length", type=int, default=200, help="clicks that SASRec sees")
     parser.add_argument("--epochs", type=int, default=30)
-    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1])
-    parser.add_argument("--out", type=Path, default=Path("runs/linear_attention"))
+    parser.add_argument("--seeds", nargs="+", type=seed_number, action=Once, default=[0, 1])
+    parser.add_argument("--out", type=out_folder, default=Path("runs/linear_attention"))
     options = parser.parse_args(argv)
     torch.set_num_threads(1)
     benchmark = Benchmark.start("experiments.studies.linear_attention", argv)

@@ -23,6 +23,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 import graphseq as gs
+from experiments.lib.arguments import Once, out_folder, seed_number
 from experiments.lib.results import command, fit_whole, said
 from graphseq.comparison import Entry, entries_of
 from graphseq.comparison.record import write_results
@@ -76,8 +77,8 @@ def arguments(module: str, doc: str | None, datasets: Sequence[str]) -> argparse
     parser.add_argument("--dataset", default=datasets[0], choices=datasets)
     parser.add_argument("--root", help="folder of the data sets (default: $GRAPHSEQ_DATA)")
     parser.add_argument("--models", nargs="+", metavar="NAME", help="some lines only")
-    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1])
-    parser.add_argument("--out", type=Path, help="default: runs/<study>/<data set>")
+    parser.add_argument("--seeds", nargs="+", type=seed_number, action=Once, default=[0, 1])
+    parser.add_argument("--out", type=out_folder, help="default: runs/<study>/<data set>")
     parser.add_argument("--quick", action="store_true", help="a tiny form, to see that it runs")
     parser.add_argument("--resume", action="store_true", help="continue from what --out holds")
     return parser

@@ -12,6 +12,7 @@ from typing import Any
 
 import graphseq as gs
 from experiments.benchmarks.report import Benchmark
+from experiments.lib.arguments import out_folder
 from experiments.lib.results import said
 from experiments.studies.cold_items import per_cent
 from graphseq.evaluation.significance import mean_interval, paired_test
@@ -31,7 +32,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--test-days", type=float, default=7)
     parser.add_argument("--category", help="feature of the items, such as 'page'")
     parser.add_argument("--hourly", action="store_true", help="where times tell the hour")
-    parser.add_argument("--out", type=Path, default=Path("runs/trending"))
+    parser.add_argument("--out", type=out_folder, default=Path("runs/trending"))
     options = parser.parse_args(argv)
     with said():
         if options.files:

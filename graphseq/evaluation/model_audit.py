@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from graphseq.arguments import whole
@@ -21,6 +20,7 @@ from graphseq.evaluation.scoring import checked
 from graphseq.evaluation.targets import Targets
 from graphseq.models.base import SessionModel
 from graphseq.random import stream
+from graphseq.typing import Ints
 
 CLOSE = 1e-4
 """Share of the spread of a session's scores below which a difference is rounding."""
@@ -49,11 +49,11 @@ def audit_model(
     ============ =================================================================================
     check        fault if
     ============ =================================================================================
-    batch mates  scores of a prefix depend on what is in its batch: a longer prefix of the same
-                 session there holds the very click that is asked for
+    batch mates  scores of a prefix, or where one pass gives the states of all prefixes
+                 (``causal``) its state there, depend on what is in its batch: a longer prefix of
+                 the same session there holds the very click that is asked for
     targets      scores depend on the target of the batch, ``batch.y``
-    later clicks the state of a click, where one pass gives the states of all prefixes
-                 (``causal``), depends on the clicks after it
+    later clicks the state of a click in one pass depends on the clicks after it
     ============ =================================================================================
 
     A graph over the whole batch is a fault of the first kind. With it, 72 % of the targets of one
@@ -95,9 +95,16 @@ def audit_model(
         ]
         if model.causal and model.scores_by_table:
             vectors = torch.cat([model(dataset.batch([number]).to(home)) for number in sample])
-            states = _states(model, dataset, cases, case, sample)
+            longest = _longest(cases, case, sample, seed)
+            states = _states(model, dataset, cases, case, sample, longest.reshape(-1, 1))
             said = "before and after later clicks"
-            findings.append(_finding("later clicks", vectors, states, where, said))
+            findings.append(_finding("later clicks", vectors, states, where, said, values="States"))
+            # evaluate reads these states from one pass over many sessions.
+            joined = _states(model, dataset, cases, case, sample, longest.reshape(1, -1))
+            said = "in one pass with and without batch mates"
+            mates = _finding("batch mates", states, joined, where, said, values="States")
+            if findings[0].verdict == "ok":
+                findings[0] = mates
     return Audit(tuple(findings))
 
 
@@ -111,35 +118,53 @@ def _drawn(part: Sessions, num_sessions: int, seed: int) -> Sessions:
     return replace(part, first_target=np.maximum(1, part.lengths - PREFIXES))
 
 
+def _longest(cases: Targets, case: Ints, sample: Ints, seed: int) -> Ints:
+    """The longest prefix of each session of the sample, in random order."""
+    session = cases.session[case]
+    last = np.flatnonzero(np.diff(session, append=-1))
+    last = last[np.isin(session[last], session[sample])]
+    return stream("audit_order", seed, 1).permutation(last)
+
+
 def _states(
     model: SessionModel,
     dataset: SessionGraphDataset,
     cases: Targets,
-    case: NDArray[np.int64],
-    sample: NDArray[np.int64],
+    case: Ints,
+    sample: Ints,
+    batches: Ints,
 ) -> Tensor:
-    """The state of the last click of each prefix, from one pass over the longest prefix."""
+    """The state of the last click of each prefix, from one pass over each batch.
+
+    Args:
+        batches: The longest prefix of every session, in batches, int64 [num_batches, size].
+    """
     session, history = cases.session[case], cases.history[case]
-    longest = np.flatnonzero(np.diff(session, append=-1))
-    states = {
-        session[last]: model.click_states(dataset.batch(np.array([last])).to(model.device))
-        for last in longest
-        if session[last] in set(session[sample])
-    }
+    states: dict[int, Tensor] = {}
+    for part in batches:
+        batch = dataset.batch(part).to(model.device)
+        found = model.click_states(batch).split(batch.click_ptr.diff().tolist())
+        states.update(zip(session[part].tolist(), found, strict=True))
     return torch.stack([states[session[one]][history[one] - 1] for one in sample])
 
 
 def _finding(
-    check: str, expected: Tensor, found: Tensor, where: list[tuple[int, int]], said: str
+    check: str,
+    expected: Tensor,
+    found: Tensor,
+    where: list[tuple[int, int]],
+    said: str,
+    *,
+    values: Literal["Scores", "States"] = "Scores",
 ) -> Finding:
     """Whether rows are equal up to rounding.
 
     Raises:
         ValueError: If one is NaN, which equals nothing.
     """
-    names = ("States", "channel") if check == "later clicks" else ("Scores", "item")
-    for values in (expected, found):
-        refuse_nan(values, values=names[0], column=names[1])
+    column = "channel" if values == "States" else "item"
+    for each in (expected, found):
+        refuse_nan(each, values=values, column=column)
     one, other = expected.double().cpu(), found.double().cpu()
     finite = one.isfinite() & other.isfinite()
     low = one.masked_fill(~finite, torch.inf).amin(1)
@@ -155,7 +180,7 @@ def _finding(
         "fault" if count else "ok",
         count,
         len(where),
-        f"{count:,} of {len(where):,} prefixes have other scores {said}.",
+        f"{count:,} of {len(where):,} prefixes have other {values.lower()} {said}.",
         tuple(
             f"session {where[row][0]} of those drawn, target at click {where[row][1]}: moved by "
             f"{most[row]:.3g} of a spread of {spread[row]:.3g}"

@@ -67,9 +67,14 @@ def mean_interval(
         Lower and upper end; both are NaN if there is only one cluster.
 
     Raises:
-        ValueError: If there is no case, shapes differ, or ``level`` is not between 0 and 1.
+        ValueError: If there is no case, shapes differ, a value or cluster is not finite, or
+            ``level`` is not between 0 and 1.
     """
-    mean, error, num_clusters = _mean_and_error(values, cluster)
+    values, groups = np.asarray(values, dtype=np.float64), np.asarray(cluster)
+    check_finite(values)
+    if groups.dtype.kind == "f" and not np.isfinite(groups).all():
+        raise ValueError("Clusters are whole numbers, one per case, got some that are not finite.")
+    mean, error, num_clusters = _mean_and_error(values, groups)
     reach = _quantile(level, num_clusters) * error
     return mean - reach, mean + reach
 

@@ -13,7 +13,7 @@ from torch.nn.functional import silu
 
 from graphseq.arguments import check_sizes, whole
 from graphseq.nn.dropout import Dropout
-from graphseq.nn.positions import check_times
+from graphseq.nn.positions import check_precise, check_times
 from graphseq.nn.published import (
     fill,
     named,
@@ -291,7 +291,7 @@ class HSTULayers(torch.nn.Module):
                 per click, there are times of other clicks or rows, a time is not finite, or there
                 is a ``request_time`` without ``click_time``.
         """
-        view = rows_of(x, ptr, self.hidden_channels)
+        view = rows_of(x, ptr, self.hidden_channels, next(self.parameters()))
         if view.width > self.max_length:
             raise ValueError(
                 f"HSTU's layers take rows of at most {self.max_length} clicks, got one of "
@@ -299,20 +299,22 @@ class HSTULayers(torch.nn.Module):
             )
         buckets = None
         if click_time is not None:
+            check_times("click_time", click_time)
             if click_time.dim() != 1 or guard_or_false(click_time.size(0) != x.size(0)):
                 raise ValueError(
                     f"There is one click_time per click, [{x.size(0)}], got "
                     f"{list(click_time.shape)}."
                 )
-            check_times("click_time", click_time)
+            check_precise("click_time", click_time)
             asked = click_time
             if request_time is not None:
+                check_times("request_time", request_time)
+                check_precise("request_time", request_time)
                 if request_time.shape != (view.num_rows,):
                     raise ValueError(
                         f"There is one request_time per row, [{view.num_rows}], got "
                         f"{list(request_time.shape)}."
                     )
-                check_times("request_time", request_time)
                 asked = next_time(ptr.long(), click_time, request_time)
             if self.num_buckets:
                 buckets = time_buckets(view, asked, click_time, self.num_buckets)

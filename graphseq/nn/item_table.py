@@ -63,8 +63,8 @@ class ItemTable(Embedding):
         for name, value in (("num_items", num_items), ("channels", channels)):
             if value < 1:
                 raise ValueError(f"{name} must be at least 1, got {value}.")
-        if not scale > 0:
-            raise ValueError(f"scale must be positive, got {scale}.")
+        if not 0 < scale < float("inf"):
+            raise ValueError(f"scale must be positive and finite, got {scale}.")
         super().__init__(num_items, channels)
         self.register_parameter("bias", Parameter(torch.zeros(num_items)) if bias else None)
         self.normalize = normalize

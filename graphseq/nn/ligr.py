@@ -180,7 +180,7 @@ class LiGRLayers(torch.nn.Module):
         Raises:
             ValueError: If there is not one state of this width per click.
         """
-        view = rows_of(x, ptr, self.hidden_channels)
+        view = rows_of(x, ptr, self.hidden_channels, next(self.parameters()))
         for block in self.blocks:
             x = block(x, view)  # [num_clicks, d]
         return x

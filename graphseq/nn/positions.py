@@ -170,8 +170,11 @@ def check_times(name: str, times: Tensor, known: Tensor | None = None) -> None:
         known: Which of them matter, bool [n]; ``None``: all.
 
     Raises:
-        ValueError: If one is.
+        ValueError: If they are no numbers in a tensor, or one is not finite.
     """
+    if not isinstance(times, Tensor) or times.dtype == torch.bool or times.is_complex():
+        kind = times.dtype if isinstance(times, Tensor) else type(times).__name__
+        raise ValueError(f"{name} is a tensor of real numbers, got {kind}: use torch.as_tensor.")
     if torch.compiler.is_compiling() or not times.is_floating_point():
         return
     wrong = ~times.isfinite() if known is None else ~times.isfinite() & known
@@ -180,6 +183,26 @@ def check_times(name: str, times: Tensor, known: Tensor | None = None) -> None:
         raise ValueError(
             f"{name} must be finite, but {int(wrong.sum())} of {times.numel()} are not, the first "
             f"is {times[first].item()} at {first}."
+        )
+
+
+def check_precise(name: str, times: Tensor) -> None:
+    """Refuses times whose type does not hold single seconds: differences of them are wrong.
+
+    Args:
+        name: What the caller calls them.
+        times: Points in time, finite, [n].
+
+    Raises:
+        ValueError: If they are rounded to more than a second.
+    """
+    if torch.compiler.is_compiling() or not times.is_floating_point() or not times.numel():
+        return
+    latest = float(times.abs().max())
+    if latest > 2 / torch.finfo(times.dtype).eps:
+        raise ValueError(
+            f"{name} of {latest:.10g} is rounded to more than a second in {times.dtype}: pass "
+            "float64 or int64."
         )
 
 

@@ -107,16 +107,17 @@ def check_ptr(ptr: Tensor, *, least: int = 0) -> None:
         )
 
 
-def rows_of(x: Tensor, ptr: Tensor, hidden_channels: int) -> DenseView:
+def rows_of(x: Tensor, ptr: Tensor, hidden_channels: int, weight: Tensor) -> DenseView:
     """The view of rows of clicks that have such states.
 
     Args:
         x: States of the clicks, [num_clicks, hidden_channels].
         ptr: First click of each row, and the end, [num_rows + 1].
         hidden_channels: Their width.
+        weight: A weight of the layers, for its type.
 
     Raises:
-        ValueError: If shapes do not fit, or ``ptr`` is not a pointer.
+        ValueError: If shapes or types do not fit, or ``ptr`` is not a pointer.
     """
     if not isinstance(x, Tensor) or not isinstance(ptr, Tensor):
         raise ValueError(
@@ -130,6 +131,11 @@ def rows_of(x: Tensor, ptr: Tensor, hidden_channels: int) -> DenseView:
         raise ValueError(
             f"x holds a state of width {hidden_channels} for each click of ptr, "
             f"[{num_clicks}, {hidden_channels}], got {list(x.shape)}."
+        )
+    if x.dtype != weight.dtype and not torch.is_autocast_enabled(x.device.type):
+        raise ValueError(
+            f"x is {x.dtype} and the layers are {weight.dtype}: convert one of them, as in "
+            f"x.to({weight.dtype})."
         )
     return view
 

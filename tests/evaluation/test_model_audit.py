@@ -69,10 +69,26 @@ class SeesLater(Last):
         ].unsqueeze(1)
 
 
+class RunsOver(Last):
+    """Sums the states of a session, but one pass over several does not begin anew at their borders.
+
+    A prefix is scored by its own sum, so that only the pass over the batch is at fault.
+    """
+
+    def click_states(self, batch):
+        return self.weight[batch.click_item].cumsum(0)
+
+    def forward(self, batch):
+        sums = self.click_states(batch)
+        before = torch.cat([torch.zeros_like(sums[:1]), sums])[batch.click_ptr[:-1]]
+        return sums[batch.click_ptr[1:] - 1] - before
+
+
 @pytest.mark.parametrize(
     ("kind", "faults"),
     [
         (Last, []),
+        (RunsOver, ["batch mates"]),
         (BatchWideGraph, ["batch mates", "later clicks"]),
         (Standardized, ["batch mates", "later clicks"]),
         (ReadsTargets, ["targets", "later clicks"]),

@@ -46,6 +46,13 @@ def test_mean_interval_of_repeated_cases_is_no_narrower_for_the_repeats():
     assert mean_interval(np.repeat(values, 9), np.repeat(np.arange(30), 9)) == pytest.approx(once)
 
 
+def test_mean_interval_of_values_that_are_not_finite_is_refused():
+    with pytest.raises(ValueError, match="1 of 2 values are not finite numbers"):
+        mean_interval([1.0, np.nan], [0, 1])
+    with pytest.raises(ValueError, match="Clusters are whole numbers, one per case"):
+        mean_interval([1.0, 2.0], [0, np.nan])
+
+
 def test_mean_interval_of_one_cluster_is_unknown():
     assert np.isnan(mean_interval([0.0, 1.0], [3, 3])).all()
 

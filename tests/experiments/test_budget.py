@@ -91,3 +91,16 @@ def test_mean_curve_is_mark_by_mark() -> None:
     curves = [[{"cpu_seconds": s, "mrr@20": v}] for s, v in ((1.0, 0.1), (3.0, 0.2))]
     curves[0].append({"cpu_seconds": 9.0, "mrr@20": 0.4})
     assert budget.mean_curve(curves) == [(2.0, pytest.approx(15.0))]
+
+
+def test_cells_of_another_run_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    split = gs.session_split(gs.generate_sessions(200, 30, seed=0), 0.2, validation=0.2)
+    monkeypatch.setattr(budget, "MARKS", (0.5, 1.0))
+    monkeypatch.setattr(budget, "part_of", lambda *arguments: split)
+    command = ["--datasets", "tmall", "--families", "Markov", "SASRec", "--out", str(tmp_path)]
+    budget.main([*command, "--seconds", "0.1"])
+    with pytest.raises(SystemExit, match=r"sasrec-0.json is of seconds=0.1, not 0.2: cells of"):
+        budget.main([*command, "--seconds", "0.2"])
+    with pytest.raises(SystemExit, match=r"sasrec-0.json is of settings="):
+        budget.main([*command, "--seconds", "0.1", "--learning-rate", "0.5"])
+    budget.main([*command, "--seconds", "0.1"])

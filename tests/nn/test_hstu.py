@@ -190,6 +190,28 @@ def test_hstu_states_and_times_of_other_clicks_are_refused() -> None:
     assert torch.equal(layers(x, PTR.int(), TIME, REQUEST), layers(x, PTR, TIME, REQUEST))
 
 
+def test_hstu_times_and_states_of_wrong_types_are_refused() -> None:
+    layers, x = HSTULayers(8, 7), torch.randn(14, 8)
+    for wrong, kind in ((TIME.tolist(), "list"), (TIME > 5, r"torch\.bool")):
+        with pytest.raises(ValueError, match=f"click_time is a tensor of real numbers, got {kind}"):
+            layers(x, PTR, wrong)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="request_time is a tensor of real numbers, got list"):
+        layers(x, PTR, TIME, REQUEST.tolist())  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match=r"x is torch\.float64 and the layers are torch\.float32"):
+        layers(x.double(), PTR)
+
+
+def test_hstu_times_that_hold_no_single_seconds_are_refused() -> None:
+    # float32 holds every second up to 2^24; today's unix times differ by steps of 128 s.
+    layers, x = HSTULayers(8, 7), torch.randn(14, 8)
+    late = TIME.clamp(max=2**24)
+    assert torch.equal(layers(x, PTR, late.float()), layers(x, PTR, late))
+    with pytest.raises(ValueError, match=r"rounded to more than a second in torch\.float32"):
+        layers(x, PTR, (TIME + 1_700_000_000).float())
+    with pytest.raises(ValueError, match=r"request_time of 7.*rounded to more than a second"):
+        layers(x, PTR, late.float(), REQUEST.float())
+
+
 def test_hstu_published_weights_that_do_not_fit_are_refused(
     published: dict[str, np.ndarray],
 ) -> None:
