@@ -6,7 +6,6 @@ import argparse
 from pathlib import Path
 
 import graphseq as gs
-from experiments.lib.arguments import Once, out_folder, seed_number
 from experiments.lib.results import command, part_size, print_table, said
 from graphseq.comparison import settings_of
 
@@ -21,8 +20,8 @@ def arguments() -> argparse.ArgumentParser:
         metavar="NAME",
         help="lines of the settings, or 'all' (default: those that the settings name as default)",
     )
-    parser.add_argument("--seeds", nargs="+", type=seed_number, action=Once, default=[0])
-    parser.add_argument("--out", type=out_folder, default=Path("runs"))
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0])
+    parser.add_argument("--out", type=Path, default=Path("runs"))
     parser.add_argument(
         "--validation",
         type=part_size,

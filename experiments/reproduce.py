@@ -20,7 +20,6 @@ from pathlib import Path
 import torch
 
 import graphseq as gs
-from experiments.lib.arguments import Once, out_folder, seed_number
 from experiments.lib.published import TABLES, goal_of, published, side_by_side
 from experiments.lib.results import command, said
 from graphseq.comparison import Entry, settings_of
@@ -38,8 +37,7 @@ def arguments() -> argparse.ArgumentParser:
     parser.add_argument(
         "--seeds",
         nargs="+",
-        type=seed_number,
-        action=Once,
+        type=int,
         default=[0, 1, 2],
         help="default: 0 1 2; counted rows run once",
     )
@@ -50,7 +48,7 @@ def arguments() -> argparse.ArgumentParser:
         help="epochs of every trained row (default: as its settings say); with --resume, a training"
         " at a constant rate resumes from its checkpoint, one at a falling rate starts again",
     )
-    parser.add_argument("--out", type=out_folder, help="default: runs/<table>")
+    parser.add_argument("--out", type=Path, help="default: runs/<table>")
     parser.add_argument("--resume", action="store_true", help="resume from what --out holds")
     parser.add_argument(
         "--matmul",

@@ -11,7 +11,6 @@ import logging
 from pathlib import Path
 
 import graphseq as gs
-from experiments.lib.arguments import out_folder, seed_number
 from experiments.lib.results import command, part_size, said
 from graphseq.comparison import settings_of
 
@@ -27,9 +26,9 @@ def arguments() -> argparse.ArgumentParser:
     parser.add_argument("--validation", type=part_size, help="as in experiments.compare")
     parser.add_argument("--space", type=Path, help="a file in place of the family's space")
     parser.add_argument("--settings", type=Path, help="a file in place of the data set's settings")
-    parser.add_argument("--seed", type=seed_number, default=0)
+    parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--device", default="cpu")
-    parser.add_argument("--out", type=out_folder, default=Path("runs/tune"))
+    parser.add_argument("--out", type=Path, default=Path("runs/tune"))
     parser.add_argument("--resume", action="store_true", help="go on with the study in --out")
     return parser
 
