@@ -12,7 +12,7 @@ import argparse
 import copy
 import json
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -220,16 +220,19 @@ def _ranks(cells: pd.DataFrame, scores: pd.DataFrame) -> pd.Series:
     return own.reindex_like(scores).fillna(scores).rank(axis=1, ascending=False).mean()
 
 
-def mean_curve(curves: Iterable[list[dict[str, float]]]) -> list[tuple[float, float]]:
-    """CPU seconds and validation score in per cent, means over the seeds, mark by mark."""
-    marks = zip(*curves, strict=False)  # a step that took long may have passed two marks
-    return [
-        (
-            float(np.mean([row["cpu_seconds"] for row in rows])),
-            100 * float(np.mean([row[MONITOR] for row in rows])),
-        )
-        for rows in marks
+def mean_curve(curves: Collection[list[dict[str, float]]]) -> list[tuple[float, float]]:
+    """CPU seconds and validation score in per cent, means over the seeds.
+
+    Scores between two marks are on the line between them: a long step passes marks.
+    """
+    longest = max(curves, key=len)
+    seconds = [row["cpu_seconds"] for row in longest]
+    scores = [
+        np.interp(seconds, [r["cpu_seconds"] for r in curve], [r[MONITOR] for r in curve])
+        for curve in curves
     ]
+    means = 100 * np.mean(scores, axis=0)
+    return list(zip(seconds, means.tolist(), strict=True))
 
 
 def read_cell(path: Path, about: Mapping[str, Any]) -> dict[str, Any]:

@@ -87,10 +87,16 @@ def test_table_of_several_seeds_is_of_their_means() -> None:
     assert (first["reaches 95 % of the best"], first["after s"]) == ("1 of 2", 3.0)
 
 
-def test_mean_curve_is_mark_by_mark() -> None:
-    curves = [[{"cpu_seconds": s, "mrr@20": v}] for s, v in ((1.0, 0.1), (3.0, 0.2))]
-    curves[0].append({"cpu_seconds": 9.0, "mrr@20": 0.4})
-    assert budget.mean_curve(curves) == [(2.0, pytest.approx(15.0))]
+def test_mean_curve_lies_between_the_marks_that_a_seed_passed() -> None:
+    def curve(*points: tuple[float, float]) -> list[dict[str, float]]:
+        return [{"cpu_seconds": seconds, "mrr@20": value} for seconds, value in points]
+
+    whole = curve((1.0, 0.1), (3.0, 0.2), (5.0, 0.4))
+    passed = curve((1.0, 0.3), (5.0, 0.5))  # at 3 s between them: 0.4
+    assert budget.mean_curve([whole]) == [(1.0, 10.0), (3.0, 20.0), (5.0, 40.0)]
+    found = budget.mean_curve([passed, whole])
+    assert [seconds for seconds, _ in found] == [1.0, 3.0, 5.0]
+    assert [score for _, score in found] == pytest.approx([20.0, 30.0, 45.0])
 
 
 def test_cells_of_another_run_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
