@@ -465,7 +465,7 @@ def test_what_a_killed_one_left_is_collected_by_the_next(tmp_path: Path) -> None
 def test_beyond_its_memory_duckdb_spills_beside_the_result(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    random, size = np.random.default_rng(0), 1_200_000
+    random, size = np.random.default_rng(0), 2_000_000
     frame = pd.DataFrame(
         {
             "session_id": random.integers(0, 10**9, size),
