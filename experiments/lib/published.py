@@ -33,8 +33,10 @@ def published(table: str) -> dict[str, Any]:
 def side_by_side(content: Mapping[str, Any], table: Mapping[str, Any]) -> str:
     """Our mean and interval next to the published number of each row, as a Markdown table.
 
-    Rows are in the order of our numbers; published rows without ours come last. ``reached``: none
-    of our metrics is more than one standard error below the published one.
+    Rows are in the order of our numbers; published rows without ours come last. ``over seeds``: the
+    standard deviation of each metric over the seeds. ``reached``: none of our metrics is more than
+    one standard error below the published one. A table without published rows has no column of
+    them.
 
     Args:
         content: The record of a comparison.
@@ -65,18 +67,19 @@ def side_by_side(content: Mapping[str, Any], table: Mapping[str, Any]) -> str:
     frame = gs.Comparison(content).to_frame().sort_values(metrics[-1], ascending=False)
     theirs = {row["line"]: row for row in table["rows"]}
     head = ["model", "seeds", "epochs", f"here: {_names(metrics)}"]
-    head += [f"here: {_names(also)}"] if also else []
-    head += ["published", "reached", "source", "its epochs chosen on"]
+    head += ["over seeds", *([f"here: {_names(also)}"] if also else [])]
+    head += ["published", "reached", "source", "its epochs chosen on"] if theirs else []
     lines = [_line(head), _line(["---"] * len(head))]
     for name, found in frame.iterrows():
-        row = theirs.pop(str(name), {})
         epochs = f"{found['epochs']:.0f}" if found["epochs"] else "-"
-        cells = [str(name), f"{found['seeds']:.0f}", epochs]
-        cells += [_ours(found, names) for names in (metrics, also) if names]
-        lines.append(_line([*cells, *_theirs(row, metrics, found)]))
+        cells = [str(name), f"{found['seeds']:.0f}", epochs, _ours(found, metrics)]
+        cells += [_spread(found, metrics), *([_ours(found, also)] if also else [])]
+        cells += _theirs(theirs.get(str(name), {}), metrics, found) if theirs else []
+        lines.append(_line(cells))
     for name, row in theirs.items():
-        cells = [name, "-", "-", "not run here", *(["-"] if also else [])]
-        lines.append(_line([*cells, *_theirs(row, metrics)]))
+        if name not in frame.index:
+            cells = [name, "-", "-", "not run here", "-", *(["-"] if also else [])]
+            lines.append(_line([*cells, *_theirs(row, metrics)]))
     return "\n".join(lines)
 
 
@@ -122,6 +125,13 @@ def _ours(found: pd.Series, metrics: Iterable[str]) -> str:
     """Mean and half interval of each metric."""
     halves = {name: (found[f"{name} high"] - found[f"{name} low"]) / 2 for name in metrics}
     return " / ".join(f"{found[name]:.4f} ± {half:.4f}" for name, half in halves.items())
+
+
+def _spread(found: pd.Series, metrics: Iterable[str]) -> str:
+    """Standard deviation of each metric over the seeds; a dash for one seed."""
+    if found["seeds"] == 1:
+        return "-"
+    return " / ".join(f"{found[f'{name} spread']:.4f}" for name in metrics)
 
 
 def _theirs(

@@ -65,12 +65,12 @@ def test_reproduce_sets_our_mean_beside_the_published_number(
     page = (tmp_path / "out" / "page.md").read_text().splitlines()
     markov, popularity, another, _, goal = page[2:]
     assert markov == (
-        "| markov | 1 | - | 1.0000 ± 0.0000 / 1.0000 ± 0.0000 | 0.9000 / 0.9500 | yes | a paper "
-        "| test |"
+        "| markov | 1 | - | 1.0000 ± 0.0000 / 1.0000 ± 0.0000 | - | 0.9000 / 0.9500 | yes | "
+        "a paper | test |"
     )
     assert popularity.startswith("| popularity | 1 | - | ")
     assert popularity.endswith("| - | - | - | - |")
-    assert another == "| another | - | - | not run here | 0.5000 / 0.6000 | - | a log | test |"
+    assert another == "| another | - | - | not run here | - | 0.5000 / 0.6000 | - | a log | test |"
     assert goal == (
         "Goal of this project, hr@1 / mrr@2: 1.0000 / 1.2500. markov has 1.0000 / 1.0000: not "
         "reached (80.0 % of it)."
@@ -124,20 +124,23 @@ def test_reproduce_takes_finished_rows_over_though_the_note_is_another(
     assert results.content["protocol"]["note"] == "in other words"
 
 
-def test_a_published_number_is_reached_within_one_standard_error() -> None:
-    def row(model: str, value: float, half: float) -> dict[str, Any]:
-        ends = [value - half, value + half]
-        return {
-            "model": model,
-            "seed": 0,
-            "metrics": {"hr@10": value},
-            "intervals": {"hr@10": ends},
-            **dict.fromkeys(("epochs", "train_seconds", "eval_seconds", "num_parameters"), 3),
-        }
+def row(model: str, value: float, half: float, seed: int = 0) -> dict[str, Any]:
+    return {
+        "model": model,
+        "seed": seed,
+        "metrics": {"hr@10": value},
+        "intervals": {"hr@10": [value - half, value + half]},
+        **dict.fromkeys(("epochs", "train_seconds", "eval_seconds", "num_parameters"), 3),
+    }
 
-    rows = [row("a", 0.5, 0.196), row("b", 0.3, 0.0196)]
+
+def content_of(*rows: dict[str, Any]) -> dict[str, Any]:
     data = {"name": "x", "fingerprint": {"train": "", "test": ""}}
-    content = {"monitor": "hr@10", "rows": rows, "protocol": {"ks": [10]}, "data": data}
+    return {"monitor": "hr@10", "rows": list(rows), "protocol": {"ks": [10]}, "data": data}
+
+
+def test_a_published_number_is_reached_within_one_standard_error() -> None:
+    content = content_of(row("a", 0.5, 0.196), row("b", 0.3, 0.0196))
     lines = [
         {"line": "a", "hr@10": 0.599, "source": "a paper", "chosen": "test"},
         {"line": "b", "hr@10": 0.311, "source": "a log", "chosen": "validation"},
@@ -150,11 +153,19 @@ def test_a_published_number_is_reached_within_one_standard_error() -> None:
         "goal": {"hr@10": 0.5},
     }
     first, second = side_by_side(content, table).splitlines()[2:]
-    assert first == "| a | 1 | 3 | 0.5000 ± 0.1960 | 0.5990 | yes | a paper | test |"
-    assert second == "| b | 1 | 3 | 0.3000 ± 0.0196 | 0.3110 | no | a log | validation |"
+    assert first == "| a | 1 | 3 | 0.5000 ± 0.1960 | - | 0.5990 | yes | a paper | test |"
+    assert second == "| b | 1 | 3 | 0.3000 ± 0.0196 | - | 0.3110 | no | a log | validation |"
     assert goal_of(content, table) == (
         "Goal of this project, hr@10: 0.5000. a has 0.5000: reached."
     )
+
+
+def test_rows_of_several_seeds_show_their_deviation_and_no_published_rows_no_columns() -> None:
+    seeds = [row("a", value, 0.01, seed) for seed, value in enumerate((0.4, 0.5, 0.6))]
+    table = {"dataset": "x", "validation": None, "metrics": ["hr@10"], "rows": []}
+    head, _, first = side_by_side(content_of(*seeds), table).splitlines()
+    assert head == "| model | seeds | epochs | here: hr@10 | over seeds |"
+    assert first == "| a | 3 | 3 | 0.5000 ± 0.0100 | 0.1000 |"
 
 
 def test_results_of_other_data_or_another_protocol_are_not_set_beside_published_numbers() -> None:
