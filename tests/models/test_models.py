@@ -72,6 +72,7 @@ VARIANTS: dict[str, Callable[[int], SessionModel]] = {
     "gcegnn-near": lambda n: MODELS["gcegnn"](
         n, 8, num_neighbors=11, steps=1, dropout=0.2, max_length=4
     ),
+    "gcegnn-normalized": lambda n: MODELS["gcegnn"](n, 8, normalize=True, scale=5.0),
     "sgnnhn": lambda n: MODELS["sgnnhn"](n, 8),
     "sgnnhn-3": lambda n: MODELS["sgnnhn"](n, 8, 3, dropout=0.2, max_length=4),
     "gru4rec": lambda n: GRU4Rec(n, 8),

@@ -98,6 +98,10 @@ class GCEGNN(SessionModel):
     :meth:`attach` counts the global graph of the training sessions; ``fit`` calls it before
     training. The graph is saved with the weights.
 
+    With ``normalize``, vector lengths do not matter (NISER, Gupta et al., 2019), as in
+    :class:`~graphseq.models.SRGNN`: nodes, neighbors and means are of normalized embeddings, and
+    scores are cosines times ``scale``.
+
     Different from the paper: :math:`w_{ij}` is the logarithm of one plus the count, since counts
     grow with the log; and global neighbors lie one hop away.
 
@@ -108,9 +112,11 @@ class GCEGNN(SessionModel):
         steps: Maximum distance of near items, in clicks.
         dropout: Dropout rate of the global part of node states.
         max_length: Newest clicks that the model sees; each has its own position.
+        normalize: Whether embeddings and session vectors have length one in scores.
+        scale: Factor :math:`\sigma` of normalized scores: the inverse temperature.
 
     Raises:
-        ValueError: If a size is not positive or ``dropout`` is outside [0, 1).
+        ValueError: If a size or ``scale`` is not positive, or ``dropout`` is outside [0, 1).
     """
 
     traits = Traits(
@@ -135,6 +141,8 @@ class GCEGNN(SessionModel):
         steps: int = 3,
         dropout: float = 0.5,
         max_length: int = 50,
+        normalize: bool = False,
+        scale: float = 12.0,
     ) -> None:
         super().__init__(num_items)
         check_sizes(hidden_channels=hidden_channels, num_neighbors=num_neighbors)
@@ -145,7 +153,7 @@ class GCEGNN(SessionModel):
         self.dropout = dropout
         self.max_length = max_length
         d = hidden_channels
-        self.items = ItemTable(num_items, d)  # e
+        self.items = ItemTable(num_items, d, normalize=normalize, scale=scale)  # e
         self.positions = Embedding(max_length, d)  # p
         self.global_neighbors = GlobalNeighbors(d)
         self.conv = SessionAttentionConv(d)
@@ -212,12 +220,13 @@ class GCEGNN(SessionModel):
         mean = sum_by_group(v, session, size) / lengths  # [num_sessions, d]
         gate = self.lin_click(z.tanh()) + self.lin_mean(mean).index_select(0, session)
         beta = self.lin_score(gate.sigmoid())  # [num_clicks, 1]
-        return sum_by_group(beta * v, session, size)  # s: [num_sessions, d]
+        s = sum_by_group(beta * v, session, size)  # [num_sessions, d]
+        return self.items.vectors(s)
 
     def node_states(self, batch: Batch) -> Tensor:
         """The state of every node, from all sessions and from its own session, [num_nodes, d]."""
         index, session, ptr = batch.click_index, batch.click_batch, batch.click_ptr
-        e = self.items(batch.x)  # [num_nodes, d]
+        e = self.items.rows(batch.x)  # [num_nodes, d]
         clicks = e.index_select(0, index)  # [num_clicks, d]
         mean = sum_by_group(clicks, session, ptr.numel() - 1) / ptr.diff().unsqueeze(1)
         node_session = index.new_empty(e.size(0)).index_copy_(0, index, session)
@@ -225,11 +234,11 @@ class GCEGNN(SessionModel):
         weight = self.neighbor_weight.index_select(0, batch.x)  # [num_nodes, M]
         mean = mean.index_select(0, node_session)  # [num_nodes, d]
         if torch.is_grad_enabled() or torch.compiler.is_exporting():  # sizes are symbols then
-            around = self.global_neighbors.around(mean, self.items(near), weight)
+            around = self.global_neighbors.around(mean, self.items.rows(near), weight)
         else:  # blocks of nodes stay in the cache, which halves the time
             blocks = zip(*(part.split(NODES_AT_ONCE) for part in (mean, near, weight)), strict=True)
             around = torch.cat(
-                [self.global_neighbors.around(m, self.items(n), w) for m, n, w in blocks]
+                [self.global_neighbors.around(m, self.items.rows(n), w) for m, n, w in blocks]
             )
         h = drop(self.global_neighbors.combine(e, around), self.dropout, self.training)
         states: Tensor = h + self.conv(e, batch.edge_index)

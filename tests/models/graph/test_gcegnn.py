@@ -97,6 +97,22 @@ def test_gcegnn_vectors_equal_the_equations_session_by_session() -> None:
     torch.testing.assert_close(model.score(batch_of(sessions)), scores, rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.parametrize("in_blocks", [True, False])
+def test_gcegnn_normalized_is_the_plain_one_of_unit_rows_with_scaled_cosines(
+    in_blocks: bool,
+) -> None:
+    model, plain = model_of(normalize=True, scale=5.0), model_of()
+    table = model.items.weight
+    unit = table / table.square().sum(1, keepdim=True).sqrt()
+    plain.load_state_dict({**model.state_dict(), "items.weight": unit})
+    batch = batch_of(SESSIONS)
+    with torch.set_grad_enabled(not in_blocks):
+        s = plain(batch)
+        cosine = (s / s.square().sum(1, keepdim=True).sqrt()) @ unit.t()
+        torch.testing.assert_close(model.score(batch), 5.0 * cosine)
+        torch.testing.assert_close(model.items.scores(model(batch)), 5.0 * cosine)
+
+
 def test_gcegnn_other_sessions_change_the_vector_of_a_session() -> None:
     model = model_of()
     before = model(batch_of([[0, 1]]))
@@ -144,6 +160,7 @@ def test_gcegnn_with_another_number_of_items_says_both() -> None:
         ({"steps": 0}, "steps must be at least 1, got 0"),
         ({"max_length": 0}, "max_length must be at least 1, got 0"),
         ({"dropout": 1.0}, r"dropout must lie in \[0, 1\), got 1.0"),
+        ({"scale": 0.0}, "scale must be positive and finite, got 0.0"),
     ],
 )
 def test_gcegnn_wrong_setting_raises_naming_it(arguments: dict, message: str) -> None:
