@@ -62,7 +62,7 @@ class SequentialRules(CountingModel):
         parallel=True,
         reach="last_clicks clicks",
         side_features=False,
-        best_for="the number to beat: a second to count, close to neural models",
+        best_for="the number to beat: a second to count, rules that can be read",
     )
 
     in_main_memory = ("rule_ptr", "rule_item", "rule_weight")
