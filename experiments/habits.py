@@ -34,6 +34,7 @@ from graphseq.comparison.record import write_json
 from graphseq.data.graphs.dataset import NO_TARGET, Samples
 from graphseq.data.graphs.session_graph import newest_clicks
 from graphseq.evaluation.bootstrap import bootstrap_interval
+from graphseq.evaluation.evaluate import rank_by_popularity
 from graphseq.evaluation.metrics import metric_values
 from graphseq.evaluation.targets import Targets
 from graphseq.visualization.figures import BLUE, GRAY, INK, ORANGE, new_figure, save_figure
@@ -245,6 +246,8 @@ def run_wide(split: gs.Split, entry: Entry, seed: int) -> dict[str, Any]:
     asked = gs.SessionGraphDataset(split.test, "prefixes")
     better = np.full(len(cases), split.num_items)
     tied = np.zeros(len(cases), dtype=np.int64)
+    without = np.flatnonzero(cases.history == 0)  # ranked as gs.evaluate ranks them
+    better[without], tied[without] = rank_by_popularity(model, cases.target[without])
     with torch.no_grad():
         for start in range(0, len(case), MATES):
             part = np.arange(start, min(start + MATES, len(case)))

@@ -71,7 +71,7 @@ def side_by_side(content: Mapping[str, Any], table: Mapping[str, Any]) -> str:
     head += ["published", "reached", "source", "its epochs chosen on"] if theirs else []
     lines = [_line(head), _line(["---"] * len(head))]
     for name, found in frame.iterrows():
-        epochs = f"{found['epochs']:.0f}" if found["epochs"] else "-"
+        epochs = f"{found['epochs']:.0f}" if found["epochs"] > 0 else "-"
         cells = [str(name), f"{found['seeds']:.0f}", epochs, _ours(found, metrics)]
         cells += [_spread(found, metrics), *([_ours(found, also)] if also else [])]
         cells += _theirs(theirs.get(str(name), {}), metrics, found) if theirs else []
@@ -141,7 +141,9 @@ def _theirs(
     numbers = {name: row[name] for name in metrics if name in row}
     reached = "-"
     if found is not None and numbers:
-        error = {n: (found[f"{n} high"] - found[f"{n} low"]) / 2 / NORMAL for n in numbers}
+        ends = {n: found[f"{n} high"] - found[f"{n} low"] for n in numbers}
+        # Without an interval, only a figure that is not below the published one reaches it.
+        error = {n: 0.0 if pd.isna(width) else width / 2 / NORMAL for n, width in ends.items()}
         reached = "yes" if all(found[n] >= v - error[n] for n, v in numbers.items()) else "no"
     shown = " / ".join(f"{value:.4f}" for value in numbers.values()) or "-"
     return [shown, reached, row.get("source", "-"), row.get("chosen", "-")]

@@ -18,6 +18,20 @@ from graphseq.comparison.verdicts import sentence
 from graphseq.metric_scale import name_among
 from graphseq.visualization import plot_comparison, plot_cost
 
+TESTED = (
+    "model",
+    "against",
+    "metric",
+    "difference",
+    "low",
+    "high",
+    "p_value",
+    "cases",
+    "clusters",
+    "p_corrected",
+)
+"""Columns of :meth:`Comparison.tests`."""
+
 
 @dataclass(frozen=True, eq=False)
 class Comparison:
@@ -117,7 +131,7 @@ class Comparison:
         Raises:
             ValueError: If the metric was not tested.
         """
-        return pd.DataFrame(self._tests(metric))
+        return pd.DataFrame(self._tests(metric), columns=list(TESTED))
 
     def sentences(self, metric: str | None = None, *, of: str | None = None) -> list[str]:
         """The tests in words: ``"srgnn beats markov by 1.3 points of hr@20, interval ..."``.

@@ -191,19 +191,31 @@ def _changed(entry: Entry, settings: Mapping[str, Any]) -> Entry:
             f"{entry.name} is built already and takes no {', '.join(parts['arguments'])}: pass its "
             "class instead of the instance."
         )
-    family = entry.own or MODELS[entry.model]
-    accepted = inspect.signature(family).parameters if isinstance(family, type) else {}
-    unknown = [name for name in parts["arguments"] if name not in accepted]
-    if unknown and not any(p.kind is p.VAR_KEYWORD for p in accepted.values()):
-        raise ValueError(
-            f"{entry.name} has no setting {unknown[0]!r}: the model takes "
-            f"{', '.join(list(accepted)[1:])}; its training {', '.join(TrainingSettings.names())}."
-        )
+    check_names(entry, parts["arguments"])
     # A loss with arguments is a mapping in JSON.
     fit = {**entry.fit, **parts["fit"]}
     if "loss" in parts["fit"] and not isinstance(fit["loss"], (str, Mapping)):
         fit["loss"] = TrainingSettings(loss=fit["loss"]).to_dict()["loss"]
     return replace(entry, arguments={**entry.arguments, **parts["arguments"]}, fit=fit)
+
+
+def check_names(entry: Entry, arguments: Iterable[str], fit: Iterable[str] = ()) -> None:
+    """Refuses names that are no argument of the line's model, or no setting of its training.
+
+    Raises:
+        ValueError: If one is none.
+    """
+    family = entry.own or MODELS[entry.model]
+    accepted = inspect.signature(family).parameters if isinstance(family, type) else {}
+    unknown = [name for name in arguments if name not in accepted]
+    if any(parameter.kind is parameter.VAR_KEYWORD for parameter in accepted.values()):
+        unknown = []
+    unknown += [name for name in fit if name not in TrainingSettings.names()]
+    if unknown:
+        raise ValueError(
+            f"{entry.name} has no setting {unknown[0]!r}: the model takes "
+            f"{', '.join(list(accepted)[1:])}; its training {', '.join(TrainingSettings.names())}."
+        )
 
 
 def _class_name(family: type) -> str:

@@ -52,6 +52,8 @@ RULES: dict[str, Rule] = {
                 "seed": whole(),
                 "metrics": mapping_of(number()),
                 "intervals": absent_or(mapping_of(list_of(number()))),
+                **dict.fromkeys(("epochs", "num_parameters"), absent_or(number(0))),
+                **dict.fromkeys(("train_seconds", "eval_seconds"), absent_or(number(0))),
             }
         )
     ),

@@ -16,7 +16,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from graphseq.comparison.entries import Entry
+from graphseq.comparison.entries import Entry, check_names
 from graphseq.deprecation import old_classmethod
 
 FOLDER = files("graphseq") / "comparison" / "spaces"
@@ -38,13 +38,17 @@ class Space:
         foreign = sorted(set(content) - {"arguments", "fit"})
         if foreign:
             raise ValueError(f"A space has 'arguments' and 'fit', got {', '.join(foreign)}.")
+        for part, values in content.items():
+            if not isinstance(values, Mapping):
+                raise ValueError(f"{part!r} of a space maps names to values, got {values!r}.")
         self.base = base
         self.content = {part: dict(content.get(part, {})) for part in ("arguments", "fit")}
+        check_names(base, self.content["arguments"], self.content["fit"])
         for name, value in self.searched():
             if isinstance(value, list) and not value:
                 raise ValueError(f"{name} has no choice to try.")
-            if isinstance(value, dict) and not value["low"] < value["high"]:
-                raise ValueError(f"{name} needs low < high, got {value['low']}, {value['high']}.")
+            if isinstance(value, dict):
+                _check_range(name, value)
 
     @classmethod
     def from_entry(cls, base: Entry) -> Space:
@@ -80,7 +84,7 @@ class Space:
         """The searched settings: ``part.name``, and its list or range."""
         for part, values in self.content.items():
             for name, value in values.items():
-                if isinstance(value, list) or (isinstance(value, dict) and "low" in value):
+                if isinstance(value, list) or _is_range(value):
                     yield f"{part}.{name}", value
 
     def suggest(self, trial: Any) -> Entry:
@@ -124,6 +128,28 @@ class Space:
         drawn = trial.suggest_float(name, low, high, log=log)
         digits = 3 - math.floor(math.log10(abs(drawn))) if drawn else 3
         return round(drawn, digits)  # four digits: people read the file
+
+
+def _is_range(value: Any) -> bool:
+    return isinstance(value, dict) and bool({"low", "high"} & set(value))
+
+
+def _check_range(name: str, value: dict[str, Any]) -> None:
+    if not {"low", "high"} <= set(value) <= {"low", "high", "log"}:
+        raise ValueError(
+            f"{name} is a range of 'low' and 'high', of 'log' if its scale is logarithmic, got "
+            f"{value!r}."
+        )
+    low, high, log = value["low"], value["high"], value.get("log", False)
+    if not all(type(end) in (int, float) and math.isfinite(end) for end in (low, high)):
+        raise ValueError(f"{name} is a range between two numbers, got {low!r}, {high!r}.")
+    if not low < high:
+        raise ValueError(f"{name} needs low < high, got {low}, {high}.")
+    if not isinstance(log, bool) or (log and low <= 0):
+        raise ValueError(
+            f"{name} has 'log' of true or false, and true needs low > 0, got log {log!r} and low "
+            f"{low}."
+        )
 
 
 def _label(choice: Any) -> Any:

@@ -54,15 +54,15 @@ def mean_metric(rows: Rows, metric: str) -> float:
 
 def mean_interval(rows: Rows, metric: str) -> tuple[float, float] | None:
     """The mean of both interval ends over the rows; ``None`` if a row has no interval."""
-    if not all(metric in row["intervals"] for row in rows):
+    if not all(metric in row.get("intervals", {}) for row in rows):
         return None
     low, high = np.mean([row["intervals"][metric] for row in rows], axis=0)
     return float(low), float(high)
 
 
 def mean_of(rows: Rows, key: str) -> float:
-    """The mean over the rows of a value that is not a metric."""
-    return float(np.mean([row[key] for row in rows]))
+    """The mean over the rows of a value that is not a metric; NaN if a row lacks it."""
+    return float(np.mean([row.get(key, np.nan) for row in rows]))
 
 
 def repeated(rows: Rows) -> str:
@@ -85,8 +85,9 @@ def markdown(content: Mapping[str, Any]) -> str:
     for model, rows in by_model(content).items():
         cells = [_cell(rows, name, "±") for name in names]
         epochs = mean_of(rows, "epochs")
-        cells.append(f"{epochs:.0f}" if epochs else "-")
-        cells += [f"{mean_of(rows, key):.1f} s" for key in ("train_seconds", "eval_seconds")]
+        cells.append(f"{epochs:.0f}" if epochs > 0 else "-")
+        seconds = [mean_of(rows, key) for key in ("train_seconds", "eval_seconds")]
+        cells += ["-" if np.isnan(value) else f"{value:.1f} s" for value in seconds]
         name = label(model, rows).replace("|", "\\|")
         lines.append(f"| {name} | " + " | ".join(cells) + " |")
     return "\n".join(lines)

@@ -266,8 +266,10 @@ def _cut_sessions(split: Split) -> list[Finding]:
     """Test sessions that begin within the session gap after a training click of their user."""
     train, test = split.train, split.test
     name, total = "cut sessions", test.num_sessions
-    if train.time is None or test.time is None or train.users is None or test.users is None:
-        return [Finding(name, "unknown", 0, total, "There are no users with times.")]
+    if train.users is None or test.users is None:
+        return [Finding(name, "unknown", 0, total, "There are no users.")]
+    if train.time is None or test.time is None or _untimed(train, test):
+        return [Finding(name, "unknown", 0, total, _untimed(train, test))]
     fresh = np.flatnonzero((test.users >= 0) & (test.targets_from <= 1))
     begins = pd.DataFrame(
         {"user": test.users[fresh], "time": test.time[test.ptr[:-1]][fresh], "session": fresh}
@@ -297,8 +299,8 @@ def _future(split: Split) -> list[Finding]:
     """Training clicks after the start of the test."""
     train, test = split.train, split.test
     total = train.num_clicks
-    if train.time is None or test.time is None:
-        return [Finding("future", "unknown", 0, total, "There are no times.")]
+    if train.time is None or test.time is None or _untimed(train, test):
+        return [Finding("future", "unknown", 0, total, _untimed(train, test))]
     begins = _first_test_time(test)
     # A cut by the ends of sessions allows a test session to begin before the cut, during training.
     ends = float(test.time[test.ptr[1:] - 1].min())
@@ -320,6 +322,14 @@ def _future(split: Split) -> list[Finding]:
     return [Finding("future", verdict, count, total, f"{says}.", examples)]
 
 
+def _untimed(train: Sessions, test: Sessions) -> str:
+    """Why nothing can be said of times; empty if every click has one."""
+    if train.time is None or test.time is None:
+        return "There are no times."
+    lacking = sum(int(np.isnan(part.time).sum()) for part in (train, test) if part.time is not None)
+    return f"{lacking:,} clicks have no time (NaN)." if lacking else ""
+
+
 def _first_test_time(test: Sessions) -> float:
     """The time of the first test click; for a history, of its first target."""
     assert test.time is not None
@@ -331,8 +341,8 @@ def _first_test_time(test: Sessions) -> float:
 def _ties_of_time(split: Split) -> list[Finding]:
     train, test = split.train, split.test
     total = train.num_clicks + test.num_clicks
-    if train.time is None or test.time is None:
-        return [Finding("ties of time", "unknown", 0, total, "There are no times.")]
+    if train.time is None or test.time is None or _untimed(train, test):
+        return [Finding("ties of time", "unknown", 0, total, _untimed(train, test))]
     tied = sum(int(_same_time(part).sum()) for part in (train, test))
     at_cut = int((train.time == _first_test_time(test)).sum())
     return [
@@ -373,7 +383,6 @@ def _catalog(split: Split, model: SessionModel | None) -> list[Finding]:
     counts = np.where(codes >= 0, true[codes], 0)
     never = np.flatnonzero(counts == 0)
     differs = np.flatnonzero(np.asarray(catalog.counts) != counts)
-    drawn = np.flatnonzero((np.asarray(catalog.counts) > 0) & (counts == 0))
     total = len(counts)
     ids = catalog.items
     return [
@@ -391,11 +400,8 @@ def _catalog(split: Split, model: SessionModel | None) -> list[Finding]:
         for name, wrong, said in (
             ("catalog", never, "of the catalog have no training click"),
             ("popularity", differs, "have another count in the catalog than in training"),
-            (
-                "negatives",
-                np.union1d(drawn, never),
-                "can be drawn as negatives, though training never clicks them",
-            ),
+            # A uniform draw takes every item of the catalog.
+            ("negatives", never, "can be drawn as negatives, though training never clicks them"),
         )
     ]
 
@@ -474,7 +480,9 @@ def _compared(test: _Repeats, train: _Repeats, kind: str) -> tuple[str, float]:
         return f"{says}; too few to compare)", 0.0
     expected = usual[test.depth[known]]
     excess = repeated[known] - expected
-    error, _ = mean_error(excess, test.session[known])
+    error, num_clusters = mean_error(excess, test.session[known])
+    if num_clusters < 2:
+        return f"{says}; in one session, too few to compare)", 0.0
     # If all cases are the same there is no spread, but still chance.
     least = float(np.sqrt((expected * (1 - expected)).sum())) / len(expected)
     beyond = float(excess.mean())

@@ -172,7 +172,7 @@ def evaluate_lists(
                 scores = scores.index_put((row, item), scores.new_tensor(-torch.inf))
             items, present = shortlist(scores, size, generator, tolerance)
             lists[case] = torch.where(present, items, -1).cpu().numpy()
-    by_case = _by_case(lists, cases, counts, popular, codes, k)
+    by_case = _by_case(lists, cases, counts, popular, codes)
     together = {
         "coverage": coverage(lists, model.num_items),
         "gini": gini(np.bincount(lists[lists >= 0], minlength=model.num_items)),
@@ -214,8 +214,8 @@ def gini(exposure: ArrayLike) -> float:
     Raises:
         ValueError: If they are not finite numbers of at least 0, [num_items].
     """
-    ordered = np.sort(np.asarray(exposure, dtype=np.float64))
-    if ordered.ndim != 1 or not np.isfinite(ordered).all() or (ordered < 0).any():
+    ordered = np.sort(np.atleast_1d(np.asarray(exposure, dtype=np.float64)), axis=0)
+    if np.ndim(exposure) != 1 or not np.isfinite(ordered).all() or (ordered < 0).any():
         raise ValueError(
             "exposure holds one finite number of at least 0 per item, [num_items], got "
             f"{exposure!r:.60}."
@@ -259,7 +259,7 @@ def personalization(lists: Ints, k: int) -> float:
 
 
 def _by_case(
-    lists: Ints, cases: Targets, counts: Ints, popular: Ints, codes: Ints | None, k: int
+    lists: Ints, cases: Targets, counts: Ints, popular: Ints, codes: Ints | None
 ) -> dict[str, Floats]:
     """Values of every metric per case."""
     present = lists >= 0

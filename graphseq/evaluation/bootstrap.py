@@ -6,7 +6,13 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from graphseq.arguments import whole
-from graphseq.evaluation.significance import ROUNDING, PairedTest, check_finite, check_level
+from graphseq.evaluation.significance import (
+    ROUNDING,
+    PairedTest,
+    check_finite,
+    check_level,
+    cluster_numbers,
+)
 from graphseq.random import stream
 from graphseq.typing import Floats
 
@@ -41,8 +47,8 @@ def bootstrap_interval(
         Lower and upper end; both are NaN if there is only one cluster.
 
     Raises:
-        ValueError: If there is no case, shapes differ, a value is not finite, or an option is out
-            of range.
+        ValueError: If there is no case, shapes differ, a value is not finite, a case has no
+            cluster, or an option is out of range.
     """
     check_level(level)
     seed = whole("seed", seed, at_least=0)
@@ -76,8 +82,8 @@ def paired_bootstrap(
         The test of ``first - second``, with the percentile interval.
 
     Raises:
-        ValueError: If there is no case, shapes differ, a value is not finite, or an option is out
-            of range.
+        ValueError: If there is no case, shapes differ, a value is not finite, a case has no
+            cluster, or an option is out of range.
     """
     check_level(level)
     num_samples = whole("num_samples", num_samples)
@@ -90,7 +96,6 @@ def paired_bootstrap(
     rounding = ROUNDING * float(abs(one).mean() + abs(other).mean())
     difference = float(one.mean() - other.mean())
     difference = 0.0 if abs(difference) <= rounding else difference
-    num_clusters = len(np.unique(np.asarray(cluster)))
     mine = _drawn_means(one, cluster, num_samples, seed)
     theirs = _drawn_means(other, cluster, num_samples, seed, second=True)
     if mine is None or theirs is None:
@@ -101,7 +106,9 @@ def paired_bootstrap(
         low, high = map(float, np.quantile(drawn, [0.5 - level / 2, 0.5 + level / 2]))
         beyond = 1 + min(int((drawn <= 0).sum()), int((drawn >= 0).sum()))
         p_value = min(1.0, 2 * beyond / (num_samples + 1))
-    return PairedTest(difference, low, high, p_value, level, one.shape[1], num_clusters)
+    return PairedTest(
+        difference, low, high, p_value, level, one.shape[1], len(np.unique(np.asarray(cluster)))
+    )
 
 
 def _drawn_means(
@@ -118,7 +125,7 @@ def _drawn_means(
             f"{np.shape(values)} and clusters of shape {np.shape(cluster)}."
         )
     check_finite(table)
-    number = np.unique(np.asarray(cluster), return_inverse=True)[1]
+    number = cluster_numbers(cluster)
     size = np.bincount(number).astype(np.float64)  # [num_clusters]
     if len(size) < 2:
         return None

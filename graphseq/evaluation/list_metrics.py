@@ -92,6 +92,8 @@ def _mean(
                 f"{case}: write [[...]] for one case."
             )
     ranked = [_plain(ids) for ids in listed]
+    for case, ids in enumerate(ranked):
+        _refuse_lists(ids, f"the ranked list of case {case}")
     wanted = [_true_ids(ids, case) for case, ids in enumerate(_plain(truth))]
     if not ranked or len(ranked) != len(wanted):
         raise ValueError(
@@ -130,6 +132,16 @@ def _refuse_other_type(ranked: Iterable[Iterable[Any]], wanted: Iterable[Iterabl
         )
 
 
+def _refuse_lists(ids: Iterable[Any], where: str) -> None:
+    """Raises if an id is a list, such as a pair of an id and a score that was read from JSON."""
+    lists = [item for item in ids if isinstance(item, (list, dict, set))]
+    if lists:
+        raise ValueError(
+            f"An id is text or a number, got {lists[0]!r} in {where}: of pairs of an id and a "
+            "score keep the ids, as in [[item for item, _ in answer] for answer in answers]."
+        )
+
+
 def _kind(item: Any) -> str:
     return "number" if isinstance(item, (int, float)) else type(item).__name__
 
@@ -146,7 +158,9 @@ def _plain(values: Any) -> Sequence[Any]:
 def _true_ids(ids: Any, case: int) -> AbstractSet[Any]:
     """The set of true ids of a case, from a set, list, array or tensor, or a single id."""
     many = isinstance(ids, (AbstractSet, list, np.ndarray)) or hasattr(ids, "tolist")
-    true = set(_plain(ids)) if many else {ids}
+    listed = _plain(ids) if many else [ids]
+    _refuse_lists(listed, f"the truth of case {case}")
+    true = set(listed)
     if not true or any(item is None or item != item for item in true):
         raise ValueError(
             f"Case {case} has no true id ({ids!r}): a metric is not defined there, leave it out or "

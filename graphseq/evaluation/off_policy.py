@@ -13,12 +13,11 @@ from numbers import Real
 from typing import Any
 
 import numpy as np
-import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 from graphseq.arguments import check_not_negative
 from graphseq.evaluation.report import Report
-from graphseq.evaluation.significance import mean_error, mean_interval
+from graphseq.evaluation.significance import cluster_numbers, mean_error, mean_interval
 from graphseq.typing import Floats
 
 FEW = 0.1
@@ -262,9 +261,14 @@ def debiased(
             f"{int((clicks == 0).sum())} of {len(clicks)} targets have no training click, so that "
             "their propensity is zero: evaluate on targets that training knows."
         )
-    chance = (clicks / clicks.max()) ** exponent
     values = report.values(metric)
-    weight = 1 / chance
+    with np.errstate(divide="ignore", over="ignore"):
+        weight = (clicks / clicks.max()) ** -exponent
+    if not np.isfinite(weight).all():
+        raise ValueError(
+            f"exponent={exponent!r} gives the rarest target a weight that is not finite: an "
+            "exponent is 0, no weights, to about 1."
+        )
     value = float((weight * values).sum() / weight.sum())
     linear = value + weight * (values - value) * len(weight) / weight.sum()
     weight = weight / weight.mean()
@@ -305,12 +309,7 @@ def _read(
     if clip is not None and not (_is_number(clip) and clip > 0):
         raise ValueError(f"clip is the largest weight, a number above 0, or None, got {clip!r}.")
     groups = np.arange(len(reward)) if cluster is None else np.asarray(cluster)
-    unknown = np.asarray(pd.isna(groups))
-    if unknown.any():
-        raise ValueError(
-            f"{int(unknown.sum())} of {unknown.size} cases have no cluster (NaN or None), the "
-            f"first is case {int(np.argmax(unknown))}: give each of them a cluster of its own."
-        )
+    cluster_numbers(groups)
     weight = wanted / old
     return reward, weight, weight if clip is None else np.minimum(weight, clip), groups
 

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from graphseq.arguments import flag, whole
+from graphseq.arguments import check_not_negative, flag, whole
 from graphseq.data.graphs.dataset import SessionGraphDataset
 from graphseq.data.sessions.sessions import Sessions
 from graphseq.evaluation.evaluate import (
@@ -69,12 +69,13 @@ def evaluate_reranker(
         seed: Seed of the random tie breaking.
 
     Raises:
-        ValueError: If the models have different items, the protocol draws candidates, or as
-            ``evaluate``.
+        ValueError: If the models have different items, the protocol draws candidates,
+            ``place_weight`` is negative or not finite, or as ``evaluate``.
     """
     started = time.perf_counter()
     names = metric_names(ks)
     num_candidates = whole("num_candidates", num_candidates)
+    check_not_negative(place_weight=place_weight)
     batch_size, seed = whole("batch_size", batch_size), whole("seed", seed, at_least=0)
     protocol = protocol_of(protocol, flag("exclude_seen", exclude_seen))
     if protocol.sampled:

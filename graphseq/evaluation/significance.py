@@ -12,11 +12,13 @@ from numbers import Real
 from typing import Any, Literal
 
 import numpy as np
+import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import stdtr, stdtrit  # Student's t; scipy.stats loads slowly
 
 from graphseq.arguments import whole
 from graphseq.random import stream
+from graphseq.typing import Ints
 
 SIGNS_AT_ONCE = 2**22
 """Random signs held in memory at once by the sign-flip test."""
@@ -67,14 +69,12 @@ def mean_interval(
         Lower and upper end; both are NaN if there is only one cluster.
 
     Raises:
-        ValueError: If there is no case, shapes differ, a value or cluster is not finite, or
-            ``level`` is not between 0 and 1.
+        ValueError: If there is no case, shapes differ, a value is not finite, a case has no
+            cluster, or ``level`` is not between 0 and 1.
     """
-    values, groups = np.asarray(values, dtype=np.float64), np.asarray(cluster)
+    values = np.asarray(values, dtype=np.float64)
     check_finite(values)
-    if groups.dtype.kind == "f" and not np.isfinite(groups).all():
-        raise ValueError("Clusters are whole numbers, one per case, got some that are not finite.")
-    mean, error, num_clusters = _mean_and_error(values, groups)
+    mean, error, num_clusters = _mean_and_error(values, cluster)
     reach = _quantile(level, num_clusters) * error
     return mean - reach, mean + reach
 
@@ -105,8 +105,8 @@ def paired_test(
         seed: Seed of those flips.
 
     Raises:
-        ValueError: If there is no case, shapes differ, a value is not finite, or an option is out
-            of range.
+        ValueError: If there is no case, shapes differ, a value is not finite, a case has no
+            cluster, or an option is out of range.
     """
     first, second = np.asarray(first, dtype=np.float64), np.asarray(second, dtype=np.float64)
     if first.shape != second.shape:
@@ -162,8 +162,23 @@ def _mean_and_error(
 
 
 def _cluster_sums(values: NDArray[np.float64], cluster: ArrayLike) -> NDArray[np.float64]:
-    number = np.unique(np.asarray(cluster), return_inverse=True)[1]
-    return np.asarray(np.bincount(number, weights=values), dtype=np.float64)
+    return np.asarray(np.bincount(cluster_numbers(cluster), weights=values), dtype=np.float64)
+
+
+def cluster_numbers(cluster: ArrayLike) -> Ints:
+    """The clusters of the cases, numbered from 0, int64 [num_cases].
+
+    Raises:
+        ValueError: If a case has none.
+    """
+    groups = np.asarray(cluster)
+    unknown = np.asarray(pd.isna(groups))
+    if unknown.any():
+        raise ValueError(
+            f"{int(unknown.sum())} of {unknown.size} cases have no cluster (NaN or None), the "
+            f"first is case {int(np.argmax(unknown))}: give each of them a cluster of its own."
+        )
+    return np.unique(groups, return_inverse=True)[1]
 
 
 def mean_error(values: ArrayLike, cluster: ArrayLike) -> tuple[float, int]:

@@ -77,9 +77,9 @@ class HSTULayer(torch.nn.Module):
         dropout: float = 0.0,
     ) -> None:
         super().__init__()
-        if heads < 1 or (
-            hidden_channels % heads and (linear_channels is None or attention_channels is None)
-        ):
+        heads = whole("heads", heads)
+        num_buckets = whole("num_buckets", num_buckets, at_least=0)
+        if hidden_channels % heads and (linear_channels is None or attention_channels is None):
             raise ValueError(
                 f"heads must divide hidden_channels, got {heads} heads for {hidden_channels}: or "
                 "give linear_channels and attention_channels."

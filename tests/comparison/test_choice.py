@@ -42,6 +42,12 @@ def test_choose_counts_first_and_trains_what_the_figures_suggest(
     assert set(epochs(lines).values()) == {choice.MOST_EPOCHS}
 
 
+@pytest.mark.parametrize("seconds", [0.0, -1.0, "a", float("nan")])
+def test_choose_needs_some_time(ring: gs.Split, seconds: Any) -> None:
+    with pytest.raises(ValueError, match=f"seconds must be positive, got {seconds!r}"):
+        choose(ring, seconds)
+
+
 def test_choose_epochs_are_those_that_fit_into_the_time(
     ring: gs.Split, pilots: dict[str, tuple[float, float]], caplog: pytest.LogCaptureFixture
 ) -> None:

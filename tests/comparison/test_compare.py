@@ -440,3 +440,12 @@ def test_compare_carries_the_audit_of_split_and_models(ring: gs.Split, tmp_path:
     without = run(ring, ["markov"], audit=False)
     assert "audit" not in without.content["data"]
     assert without.content["rows"][0]["audit"] is None
+
+
+def test_one_model_has_no_pair_to_test_but_the_columns_of_a_pair(ring: gs.Split) -> None:
+    one, two = (
+        gs.compare(ring, ["markov", "popularity"][:number], seeds=1, progress=False).tests()
+        for number in (1, 2)
+    )
+    assert one.empty
+    assert list(one.columns) == list(two.columns)

@@ -56,6 +56,13 @@ def test_markdown_without_an_interval_has_the_value_alone(content: dict[str, Any
     assert "| b | 73.00 | 20.00 ± 1.00 |" in markdown(content)
 
 
+def test_rows_without_what_may_be_absent_have_dashes(content: dict[str, Any]) -> None:
+    for name in ("intervals", "epochs", "train_seconds", "eval_seconds"):
+        del content["rows"][2][name]
+    (line,) = [line for line in markdown(content).splitlines() if line.startswith("| b |")]
+    assert line.endswith("| 20.00 | 20.00 | - | - | - |")
+
+
 def test_latex_bolds_the_best_and_escapes_signs(content: dict[str, Any]) -> None:
     lines = latex(content).splitlines()
     assert (

@@ -181,6 +181,31 @@ def test_space_of_a_wrong_form_is_refused() -> None:
         Space(base, {"fit": {"learning_rate": {"low": 2, "high": 1}}})
     with pytest.raises(ValueError, match=r"arguments\.heads has no choice"):
         Space(base, {"arguments": {"heads": []}})
+    with pytest.raises(ValueError, match=r"'arguments' of a space maps names to values, got 5"):
+        Space(base, {"arguments": 5})  # type: ignore[dict-item]
+
+
+@pytest.mark.parametrize("part", ["arguments", "fit"])
+def test_space_of_a_setting_that_does_not_exist_is_refused(part: str) -> None:
+    with pytest.raises(ValueError, match="sasrec has no setting 'nonsense': the model takes"):
+        Space(Entry("sasrec", "sasrec"), {part: {"nonsense": [1, 2]}})
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"low": 1}, "is a range of 'low' and 'high'"),
+        ({"high": 1}, "is a range of 'low' and 'high'"),
+        ({"low": 1, "high": 2, "logg": True}, "is a range of 'low' and 'high'"),
+        ({"low": "a", "high": 3}, "is a range between two numbers, got 'a', 3"),
+        ({"low": 1, "high": float("inf")}, "is a range between two numbers, got 1, inf"),
+        ({"low": 0, "high": 3, "log": True}, "has 'log' of true or false, and true needs low > 0"),
+        ({"low": 1, "high": 3, "log": "yes"}, "has 'log' of true or false"),
+    ],
+)
+def test_space_of_a_wrong_range_is_refused(given: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=f"arguments.hidden_channels {message}"):
+        Space(Entry("sasrec", "sasrec"), {"arguments": {"hidden_channels": given}})
 
 
 def test_drawn_numbers_are_short_enough_to_read() -> None:

@@ -346,3 +346,25 @@ def test_audit_as_a_frame_and_as_plain_values():
 def test_audit_of_what_is_no_split_says_so():
     with pytest.raises(ValueError, match="split"):
         audit(gs.Sessions.from_lists(TEST))
+
+
+def test_audit_says_that_clicks_have_no_time_where_some_lack_it():
+    users = gs.data.Vocabulary(["u"])
+    train, test = (
+        replace(part, users=np.zeros(part.num_sessions, np.int32), user_vocabulary=users)
+        for part in (timed(TRAIN), timed(TEST, 1e6))
+    )
+    test.time[[0, 3]] = np.nan
+    found = audit(gs.fixed_split(train, test))
+    for check in ("future", "ties of time", "cut sessions"):
+        assert (found[check].verdict, found[check].says) == (
+            "unknown",
+            "2 clicks have no time (NaN).",
+        )
+
+
+def test_one_session_is_too_few_to_say_that_targets_are_in_the_input():
+    climb = [list(range(n, n + 64)) for n in range(30)]
+    finding = audit(parts(climb, [[3] * 61]))["targets in input"]
+    assert finding.verdict == "note"
+    assert "in one session, too few to compare" in finding.says

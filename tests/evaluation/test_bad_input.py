@@ -156,12 +156,22 @@ ONES = np.ones(4)
         (lambda: paired_test(ONES, ONES * np.nan, range(4)), "4 of 4 values are not finite"),
         (lambda: paired_bootstrap(ONES, ONES * np.inf, range(4)), "4 of 4 values are not finite"),
         (lambda: bootstrap_interval([1.0, np.nan], [0, 1]), "1 of 2 values are not finite"),
+        (lambda: paired_test(ONES, ONES, [0, 1, 2, np.nan]), "1 of 4 cases have no cluster"),
+        (lambda: paired_test(ONES, ONES, [0, None, 2, None]), "2 of 4 .* the first is case 1"),
+        (lambda: paired_bootstrap(ONES, ONES, [np.nan, 1, 2, 3]), "1 of 4 cases have no cluster"),
+        (lambda: bootstrap_interval([1, 2], [0, None]), "1 of 2 cases have no cluster"),
+        (lambda: gini(3), "one finite number of at least 0 per item"),
         (lambda: gini([-1, 2]), "one finite number of at least 0 per item"),
         (lambda: gini([[1, 2]]), "one finite number of at least 0 per item"),
         (
             lambda: hit_rate_at_k([[1]], [1], None),
             "k must be a whole number of at least 1, got None",
         ),
+        (
+            lambda: hit_rate_at_k([[[1, 0.5], [2, 0.1]]], [1], 1),
+            r"An id is text or a number, got \[1, 0\.5\] in the ranked list of case 0: of pairs",
+        ),
+        (lambda: ndcg_at_k([[1]], [[[1]]], 1), r"got \[1\] in the truth of case 0"),
         (lambda: ndcg_at_k([[1]], [1], None), "k must be a whole number of at least 1, got None"),
         (
             lambda: REPORT.compare(REPORT, "mrr", method="x"),

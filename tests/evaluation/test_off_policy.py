@@ -259,6 +259,14 @@ def test_debiased_metric_with_an_exponent_that_is_none_is_refused(exponent):
         debiased(None, "hr@5", exponent=exponent)
 
 
+def test_debiased_metric_with_weights_beyond_floats_is_refused():
+    model = gs.models.Popularity(3)
+    gs.fit(model, gs.Sessions.from_lists([[0, 0, 0, 0, 1], [2]]))
+    report = gs.evaluate(model, gs.Sessions.from_lists([[1, 0], [0, 1]]), ks=(1,))
+    with pytest.raises(ValueError, match=r"exponent=1000\.0 gives the rarest target a weight that"):
+        debiased(report, "hr@1", exponent=1000.0)
+
+
 def test_debiased_metric_of_targets_without_a_click_is_refused():
     model = gs.models.Popularity(3)
     ids = gs.data.Vocabulary(range(3))

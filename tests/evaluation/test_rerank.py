@@ -243,3 +243,10 @@ def test_reranker_that_reads_the_requests_time_is_asked_at_it() -> None:
     ):
         with pytest.raises(ValueError, match="these sessions have no"):
             refused()
+
+
+@pytest.mark.parametrize("place_weight", [-1.0, float("nan"), float("inf"), "a", None])
+def test_place_weight_that_is_no_weight_is_refused(place_weight):
+    models = Table(NUM_ITEMS), Table(NUM_ITEMS)
+    with pytest.raises(ValueError, match="place_weight must be a finite number of at least 0"):
+        evaluate_reranker(*models, random_sessions(), place_weight=place_weight)

@@ -49,7 +49,9 @@ def test_mean_interval_of_repeated_cases_is_no_narrower_for_the_repeats():
 def test_mean_interval_of_values_that_are_not_finite_is_refused():
     with pytest.raises(ValueError, match="1 of 2 values are not finite numbers"):
         mean_interval([1.0, np.nan], [0, 1])
-    with pytest.raises(ValueError, match="Clusters are whole numbers, one per case"):
+    with pytest.raises(
+        ValueError, match=r"1 of 2 cases have no cluster \(NaN or None\), the first is case 1"
+    ):
         mean_interval([1.0, 2.0], [0, np.nan])
 
 

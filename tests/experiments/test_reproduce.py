@@ -160,6 +160,15 @@ def test_a_published_number_is_reached_within_one_standard_error() -> None:
     )
 
 
+@pytest.mark.parametrize(("value", "reached"), [(0.5, "yes"), (0.499, "no")])
+def test_a_row_without_an_interval_reaches_what_it_is_not_below(value: float, reached: str) -> None:
+    alone = row("a", value, 0.1)
+    del alone["intervals"]
+    lines = [{"line": "a", "hr@10": 0.5, "source": "a log", "chosen": "test"}]
+    table = {"dataset": "x", "validation": None, "metrics": ["hr@10"], "rows": lines}
+    assert f"| 0.5000 | {reached} | a log |" in side_by_side(content_of(alone), table)
+
+
 def test_rows_of_several_seeds_show_their_deviation_and_no_published_rows_no_columns() -> None:
     seeds = [row("a", value, 0.01, seed) for seed, value in enumerate((0.4, 0.5, 0.6))]
     table = {"dataset": "x", "validation": None, "metrics": ["hr@10"], "rows": []}

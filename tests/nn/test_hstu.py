@@ -239,6 +239,8 @@ def test_hstu_position_biases_tell_max_length() -> None:
         ({"max_length": 0}, "max_length must be at least 1, got 0"),
         ({"linear_channels": 0}, "linear_channels must be at least 1, got 0"),
         ({"num_layers": 0}, "num_layers must be at least 1, got 0"),
+        ({"heads": True}, "heads must be a whole number of at least 1, got True"),
+        ({"num_buckets": -1}, "num_buckets must be at least 0, got -1"),
     ],
 )
 def test_hstu_wrong_argument_is_refused(arguments: dict[str, int], message: str) -> None:

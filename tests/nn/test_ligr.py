@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -144,4 +145,10 @@ def test_ligr_published_weights_without_a_number_are_refused(
 
 def test_ligr_block_without_an_inner_width_is_refused() -> None:
     with pytest.raises(ValueError, match=r"expansion \* hidden_channels must be at least 1, got 0"):
-        LiGRBlock(8, expansion=0)
+        LiGRBlock(8, expansion=0.01)
+
+
+@pytest.mark.parametrize("expansion", [0.0, -1.0, float("inf"), float("nan"), "a"])
+def test_ligr_expansion_that_is_no_factor_is_refused(expansion: Any) -> None:
+    with pytest.raises(ValueError, match="expansion must be positive and finite"):
+        LiGRBlock(8, 2, expansion=expansion)
