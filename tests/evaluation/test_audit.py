@@ -116,6 +116,40 @@ def test_audit_of_repeated_short_sessions_takes_them_for_chance():
     assert found["copies"].verdict == "note"
 
 
+def rare(number: int, seed: int = 0) -> list[list[int]]:
+    """Sessions of which no two are alike by chance."""
+    return np.random.default_rng(seed).integers(0, 500, (number, 8)).tolist()
+
+
+@pytest.mark.parametrize(("copied", "verdict"), [(150, "note"), (260, "fault")])
+def test_audit_allows_twice_as_many_copies_as_training_holds_of_itself(
+    copied: int, verdict: str
+) -> None:
+    # A fifth of 1,000 training sessions occur twice: 80 of 400 expected, and 4 * sqrt(80) is 36.
+    known = rare(900)
+    split = parts([*known, *known[:100]], [*known[-copied:], *rare(400 - copied, 1)])
+    assert audit(split)["copies"].verdict == verdict
+
+
+def test_audit_takes_repeats_by_chance_in_training_for_no_excuse_of_a_copy() -> None:
+    split = parts([*rare(100), *[[1, 2]] * 200], [*rare(3), *rare(97, 1)])
+    assert audit(split)["copies"].verdict == "fault"
+
+
+@pytest.mark.parametrize(("length", "verdict"), [(5, "note"), (7, "fault")])
+def test_audit_takes_a_copy_for_one_that_is_unlikely_among_all_pairs(
+    length: int, verdict: str
+) -> None:
+    # Of 10 equally popular items, two sessions of 5 are the same with a chance of 1e-5, and of 7
+    # with 1e-7. There are 100 * 100 pairs of sessions: one in a hundred of them is 1e-6.
+    cycles = [np.roll(np.arange(10), -shift)[:length].tolist() for shift in range(9)]
+    copy = (7 * np.arange(length) % 10).tolist()
+    random = np.random.default_rng(0)
+    train = [*cycles, copy, *(random.permutation(10).tolist() for _ in range(90))]
+    test = [copy, *(random.permutation(10).tolist() for _ in range(99))]
+    assert audit(parts(train, test))["copies"].verdict == verdict
+
+
 @settings(max_examples=60)
 @given(
     train=st.lists(st.lists(st.sampled_from("abc"), min_size=1, max_size=4), min_size=1),
@@ -157,6 +191,13 @@ def test_audit_finds_session_ids_of_both_parts():
     assert audit(gs.leave_last_split(whole))["shared sessions"].verdict == "ok"
 
 
+def test_audit_takes_a_session_with_its_targets_in_training_for_no_history() -> None:
+    train = replace(gs.Sessions.from_lists(TRAIN), session_ids=np.arange(240))
+    test = replace(gs.Sessions.from_lists(TRAIN[:1]), session_ids=np.arange(1))
+    finding = audit(gs.fixed_split(train, test, shared_ids=True))["shared sessions"]
+    assert (finding.verdict, finding.count) == ("fault", 1)
+
+
 def test_audit_notes_a_visit_that_the_split_has_cut():
     train, test = timed([["a", "b"], ["b", "a"]]), timed([["a", "b"], ["a", "b"]], 1500.0)
     train = replace(train, users=np.array([0, 1], dtype=np.int32))
@@ -167,6 +208,36 @@ def test_audit_notes_a_visit_that_the_split_has_cut():
     finding = audit(gs.fixed_split(train, test))["cut sessions"]
     assert (finding.verdict, finding.count) == ("note", 1)
     assert finding.examples[0].startswith("test session 0")
+
+
+def visits(train_user: int, test_user: int, begins: float) -> int:
+    """The cut visits of one test session after one training session, whose last click is at 10."""
+    train, test = (
+        replace(
+            timed([["a", "b"]], start),
+            users=np.array([user], dtype=np.int32),
+            user_vocabulary=gs.data.Vocabulary(["u", "v"]),
+        )
+        for user, start in ((train_user, 0.0), (test_user, begins))
+    )
+    return audit(gs.fixed_split(train, test))["cut sessions"].count
+
+
+@pytest.mark.parametrize(("pause", "expected"), [(1799, 1), (1800, 0)])
+def test_audit_takes_a_visit_for_ended_after_half_an_hour(pause: int, expected: int) -> None:
+    assert visits(0, 0, 10 + pause) == expected
+
+
+@pytest.mark.parametrize(("train_user", "test_user"), [(0, 1), (-1, -1)])
+def test_audit_takes_no_two_or_unknown_users_for_one(train_user: int, test_user: int) -> None:
+    assert visits(train_user, test_user, 100) == 0
+
+
+def test_audit_takes_a_history_of_which_the_end_is_tested_for_no_cut_visit() -> None:
+    log = timed([["a", "b", "c", "d"], ["b", "a", "d", "c"]])
+    users = gs.data.Vocabulary(["u"])
+    log = replace(log, users=np.zeros(2, dtype=np.int32), user_vocabulary=users)
+    assert audit(gs.leave_last_split(log))["cut sessions"].count == 0
 
 
 def test_audit_finds_training_clicks_of_after_the_test():
@@ -182,6 +253,28 @@ def test_audit_finds_training_clicks_of_after_the_test():
     assert audit(by_session).passed
 
 
+@pytest.mark.parametrize(
+    ("seconds", "verdict", "count"), [(0.0, "ok", 0), (1.0, "note", 1), (1e4, "fault", 1)]
+)
+def test_audit_allows_training_clicks_until_the_first_test_session_ends(
+    seconds: float, verdict: str, count: int
+) -> None:
+    # The first test session ends within 100 s of its start, the last begins 59,000 s after it.
+    train = timed(TRAIN)
+    time = train.time.copy()
+    time[-1] = 1e6 + seconds
+    finding = audit(gs.fixed_split(replace(train, time=time), timed(TEST, 1e6)))["future"]
+    assert (finding.verdict, finding.count) == (verdict, count)
+
+
+def test_audit_of_histories_has_the_future_begin_with_their_first_target() -> None:
+    log = timed(LISTS)
+    log = replace(log, time=log.time / 1000)  # sessions overlap
+    split = gs.leave_last_split(log)
+    first = log.time[log.ptr[1:] - 1].min()
+    assert audit(split)["future"].count == int((split.train.time > first).sum())
+
+
 def test_audit_notes_clicks_at_one_time_and_twice():
     train, test = timed(TRAIN), timed(TEST, 1e6)
     time, items = train.time.copy(), train.items.copy()
@@ -192,6 +285,19 @@ def test_audit_notes_clicks_at_one_time_and_twice():
     assert (found["ties of time"].verdict, found["ties of time"].count) == ("note", 3)
     assert found["duplicates"].count == 1
     assert audit(parts([*TRAIN, TRAIN[4]], TEST))["duplicates"].count == 1
+
+
+def test_audit_takes_clicks_of_two_sessions_at_one_time_for_no_tie() -> None:
+    train, test = timed([["a", "b"], ["b", "a"]]), timed([["a", "b"]], 1e6)
+    train = replace(train, time=np.array([0.0, 1.0, 1.0, 2.0]))
+    assert audit(gs.fixed_split(train, test))["ties of time"].count == 0
+
+
+def test_audit_takes_unknown_clicks_at_one_time_for_ties_but_no_duplicates() -> None:
+    train, test = timed([["a", "b"], ["b", "a"]]), timed([["a", "x", "y"]], 1e6)
+    test = replace(test, time=np.full(3, 1e6))
+    found = audit(gs.fixed_split(train, test))
+    assert (found["duplicates"].count, found["ties of time"].count) == (0, 2)
 
 
 def test_audit_finds_items_that_training_never_clicks():
@@ -221,6 +327,16 @@ def test_audit_finds_counts_that_are_not_those_of_training():
     assert audit(split, model)["catalog"].verdict == "unknown"
 
 
+def test_audit_takes_an_item_of_the_catalog_that_training_lacks_for_one_without_clicks() -> None:
+    split = parts(TRAIN, TEST)
+    model = gs.models.Popularity(split.num_items + 1)
+    ids = [*split.train.vocabulary.ids.tolist(), "new"]
+    model.catalog = Catalog(gs.data.Vocabulary(ids), np.append(split.catalog.counts, 0))
+    found = audit(split, model)
+    assert (found["catalog"].count, found["popularity"].count) == (1, 0)
+    assert found["catalog"].examples == ("item 'new': 0 for 0",)
+
+
 def test_audit_finds_a_log_filtered_before_it_was_split():
     generator = np.random.default_rng(0)
     chance = 1 / np.arange(1, 400) ** 0.9
@@ -233,6 +349,39 @@ def test_audit_finds_a_log_filtered_before_it_was_split():
     finding = audit(gs.session_split(filtered, 0.2))["core"]
     assert finding.verdict == "fault"
     assert finding.count > 10
+
+
+@pytest.mark.parametrize("kind", ["leave_last", "session"])
+def test_audit_counts_every_click_of_the_log_once_for_a_core(kind: str) -> None:
+    log = gs.Sessions.from_lists([[n % 7, n % 5, n % 3, 8, 9] for n in range(210)])
+    if kind == "leave_last":
+        split = gs.leave_last_split(log, validation=1)
+    else:
+        split = gs.session_split(log, 0.2, validation=0.2)
+    assert split.validation is not None
+    least = np.bincount(log.items).min()
+    assert f"any has in all parts together ({least})" in audit(split)["core"].says
+
+
+@pytest.mark.parametrize(
+    ("counts", "verdict"),
+    [
+        ([3, 3, 3, 4, 5], "fault"),  # the rarest count is the most common one
+        ([3, 3, 4, 5, 6], "ok"),  # of too few items
+        ([3, 3, 3, 4, 4, 4, 4, 4], "ok"),  # another count is more common
+        ([1, 1, 1, 1, 2, 3], "ok"),  # a long tail: nothing was filtered
+    ],
+)
+def test_audit_takes_for_a_core_where_the_rarest_count_is_the_most_common(
+    counts: list[int], verdict: str
+) -> None:
+    # The last item is also in every session, which only makes it more popular.
+    both = gs.data.Vocabulary(range(len(counts)))
+    clicks = np.repeat(np.arange(len(counts)), counts).tolist()
+    train = [[item, len(counts) - 1] for item in clicks[1:]]
+    test = gs.Sessions.from_lists([[len(counts) - 1, clicks[0]]], vocabulary=both)
+    split = gs.Split(gs.Sessions.from_lists(train, vocabulary=both), test)
+    assert audit(split)["core"].verdict == verdict
 
 
 def test_audit_finds_inputs_that_hold_what_is_asked_for():
@@ -316,6 +465,28 @@ def test_audit_of_few_more_repeats_than_in_training_or_few_targets_is_no_fault()
     test = [["a", "c", "a"]] * 60 + [["b", "a", "c"]] * 340
     finding = audit(parts(train, test))["targets in input"]
     assert (finding.verdict, finding.count, finding.total) == ("fault", 60, 400)
+
+
+def test_audit_of_few_repeats_takes_them_for_chance_though_they_do_not_spread() -> None:
+    train = [[1, 1], [2, 2], [3, 3], [4, 5]] * 25
+    finding = audit(parts(train, [[1, 1], [2, 2], [3, 3], [4, 4], [5, 5]]))["targets in input"]
+    assert finding.verdict == "note"
+
+
+def climb(number: int, length: int) -> list[list[int]]:
+    """Sessions that repeat nothing."""
+    return [list(range(n, n + length)) for n in range(number)]
+
+
+@pytest.mark.parametrize(("targets", "told"), [(19, False), (20, True)])
+def test_audit_tells_a_share_in_training_from_twenty_targets_on(targets: int, told: bool) -> None:
+    says = audit(parts(climb(targets, 2), [[1, 2]] * 5))["targets in input"].says
+    assert ("in training" in says) == told
+
+
+def test_audit_takes_one_long_session_of_repeats_for_one_case() -> None:
+    test = [[3] * 61, *climb(60, 2)]
+    assert audit(parts(climb(30, 64), test))["targets in input"].verdict == "note"
 
 
 def test_audit_example_names_the_click_that_a_target_repeats():

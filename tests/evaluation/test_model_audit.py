@@ -3,6 +3,8 @@
 import numpy as np
 import pytest
 import torch
+from torch import Tensor
+from torch_geometric.data import Batch
 
 import graphseq as gs
 from graphseq.evaluation import audit_model
@@ -105,6 +107,75 @@ def test_audit_model_finds_what_a_model_should_not_read(kind, faults):
         assert finding.examples[0].startswith("session ")
         assert ", target at click " in finding.examples[0]
     assert model.training
+
+
+def random_table(size: int) -> Tensor:
+    return torch.rand(size, size, generator=torch.Generator().manual_seed(1))
+
+
+class ByMates(SessionModel):
+    """Scores of a table by the last item, which ``moved`` changes where there are batch mates."""
+
+    def __init__(self, table: Tensor, moved: Tensor) -> None:
+        super().__init__(len(table))
+        self.table, self.moved = table, moved
+        self.seen: set[int] = set()
+
+    def score(self, batch: Batch, items: Tensor | None = None) -> Tensor:
+        last = batch.click_item[batch.click_ptr[1:] - 1]
+        self.seen.update(last.tolist())
+        scores = self.table[last]
+        return scores + self.moved[last] if batch.num_graphs > 1 else scores
+
+
+@pytest.mark.parametrize(("size", "verdict"), [(1e-3, "ok"), (1.0, "fault")])
+def test_audit_model_of_equal_scores_takes_their_size_for_the_spread(
+    size: float, verdict: str
+) -> None:
+    table = torch.full((12, 12), 1000.0)
+    found = audit_model(ByMates(table, torch.full((12, 12), size)), SESSIONS)
+    assert found["batch mates"].verdict == verdict
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 5])
+def test_audit_model_shows_up_to_three_prefixes_that_differ(count: int) -> None:
+    table, moved = random_table(12), torch.zeros(12, 12)
+    moved[11, 3] = 0.5
+    sessions = gs.Sessions.from_lists(
+        [*([n, n + 1] for n in range(10)), *[[11, 0]] * count],
+        vocabulary=gs.data.Vocabulary(range(12)),
+    )
+    finding = audit_model(ByMates(table, moved), sessions)["batch mates"]
+    assert (finding.verdict, finding.count, finding.total) == ("fault", count, 10 + count)
+    assert len(finding.examples) == min(3, count)
+
+
+@pytest.mark.parametrize("always", [True, False])
+def test_audit_model_finds_items_that_only_batch_mates_hide(always: bool) -> None:
+    table, moved = random_table(12), torch.zeros(12, 12)
+    (table if always else moved)[:, 3] = -torch.inf
+    verdict = audit_model(ByMates(table, moved), SESSIONS)["batch mates"].verdict
+    assert verdict == ("ok" if always else "fault")
+
+
+ALONE = gs.Sessions.from_lists([[n, n] for n in range(40)])
+"""Sessions of one prefix each, which its item names."""
+
+
+@pytest.mark.parametrize("num_sessions", [5, 36])
+def test_audit_model_tries_as_many_sessions_as_asked(num_sessions: int) -> None:
+    model = ByMates(random_table(40), torch.zeros(40, 40))
+    assert audit_model(model, ALONE, num_sessions=num_sessions)["targets"].total == num_sessions
+    assert len(model.seen) == num_sessions
+
+
+def test_audit_model_by_another_seed_tries_other_sessions() -> None:
+    def tried(seed: int) -> set[int]:
+        model = ByMates(random_table(40), torch.zeros(40, 40))
+        audit_model(model, ALONE, num_sessions=5, seed=seed)
+        return model.seen
+
+    assert tried(0) == tried(0) != tried(1)
 
 
 @pytest.mark.parametrize("name", ["srgnn", "gru4rec", "sasrec", "markov", "vsknn", "bert4rec"])
