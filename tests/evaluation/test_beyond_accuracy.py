@@ -7,6 +7,8 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from torch import Tensor
+from torch_geometric.data import Batch
 from torch_geometric.metrics import (
     LinkPredAveragePopularity,
     LinkPredCoverage,
@@ -15,7 +17,8 @@ from torch_geometric.metrics import (
 )
 
 import graphseq as gs
-from graphseq.evaluation import Protocol, evaluate_lists, gini, personalization
+from graphseq.data.sessions.catalog import Catalog
+from graphseq.evaluation import Protocol, evaluate_lists, gini, mean_interval, personalization
 from graphseq.models.base import SessionModel
 
 ITEMS = 12
@@ -137,6 +140,18 @@ def test_lists_shorter_than_k_and_without_history():
     assert found.metrics["coverage@50"] == 1.0
 
 
+def test_a_case_without_history_gets_the_list_of_the_model_and_no_calibration() -> None:
+    class Own(Fixed):
+        def without_history(self) -> Tensor:
+            return torch.arange(ITEMS, dtype=torch.float)
+
+    sessions = gs.Sessions.from_lists([["x", SPLIT.catalog.items.ids[0]], *SPLIT.test.to_lists()])
+    found = evaluate_lists(Own(), sessions, k=3, categories=CATEGORIES)
+    assert found.lists[0].tolist() == [ITEMS - 1, ITEMS - 2, ITEMS - 3]
+    assert np.isnan(found.values("miscalibration@3")[0])
+    assert not np.isnan(found.values("miscalibration@3")[1:]).any()
+
+
 def test_lists_of_nothing_recommended_are_empty():
     class Silent(Fixed):
         def score(self, batch, items=None):
@@ -152,6 +167,41 @@ def test_lists_of_nothing_recommended_are_empty():
     assert found.metrics["repeat@3"] + found.metrics["explore@3"] == pytest.approx(1)
 
 
+def test_an_empty_list_has_no_calibration() -> None:
+    class Mute(Fixed):
+        def score(self, batch: Batch, items: Tensor | None = None) -> Tensor:
+            return torch.full((batch.num_graphs, ITEMS), -torch.inf)
+
+    found = evaluate_lists(Mute(), SPLIT.test, k=3, categories=CATEGORIES)
+    assert np.isnan(found.values("miscalibration@3")).all()
+    assert np.isnan(found.metrics["miscalibration@3"])
+
+
+def test_novelty_of_an_item_without_a_click_is_that_of_one_click() -> None:
+    model, found = Fixed(), []
+    counts = np.maximum(SPLIT.catalog.counts, 2)
+    for number in (0, 1):
+        counts[0] = number
+        model.catalog = Catalog(SPLIT.catalog.items, counts.copy())
+        found.append(evaluate_lists(model, SPLIT.test, k=ITEMS).metrics[f"novelty@{ITEMS}"])
+    # One click more in all makes every other item a little more novel.
+    assert found[0] == pytest.approx(found[1], rel=0.01)
+
+
+@pytest.mark.parametrize("rounding", [0.0, 1e-7])
+def test_ties_of_lists_are_broken_by_the_seed(rounding: float) -> None:
+    class Even(Fixed):
+        def score(self, batch: Batch, items: Tensor | None = None) -> Tensor:
+            return (1 + rounding * TABLE[0].sign()).repeat(batch.num_graphs, 1)
+
+    one, again, other = (
+        evaluate_lists(Even(), SPLIT.test, k=2, seed=seed).lists for seed in (0, 0, 1)
+    )
+    assert (one == again).all()
+    assert (one != other).any()
+    assert len(np.unique(one)) == ITEMS
+
+
 def test_list_report_has_intervals_case_by_case(report):
     frame = report.to_frame()
     assert (
@@ -161,6 +211,19 @@ def test_list_report_has_intervals_case_by_case(report):
     assert "coverage@4=" in repr(report)
     with pytest.raises(ValueError, match="Metrics per case are average_popularity"):
         report.values("coverage@4")
+
+
+@pytest.mark.parametrize("level", [0.5, 0.95])
+@pytest.mark.parametrize("cluster", ["session", "user"])
+def test_interval_of_a_list_metric_is_that_of_its_values(cluster: str, level: float) -> None:
+    number = np.arange(SPLIT.test.num_sessions)
+    users = gs.data.Vocabulary(range(len(number)))
+    test = replace(SPLIT.test, users=number // 4, user_vocabulary=users)
+    found = evaluate_lists(Fixed(), test, k=4, cluster=cluster)
+    session = np.repeat(number, test.lengths - 1)
+    groups = session if cluster == "session" else session // 4
+    expected = mean_interval(found.values("novelty@4"), groups, level=level)
+    assert found.confidence_interval("novelty@4", level) == pytest.approx(expected)
 
 
 def test_categories_are_a_column_of_the_catalog():

@@ -49,9 +49,15 @@ def test_bootstrap_draws_runs_too():
     narrow = bootstrap_interval(runs.mean(0), CLUSTER)
     wide = bootstrap_interval(runs, CLUSTER)
     assert wide[1] - wide[0] > 1.2 * (narrow[1] - narrow[0])
-    test = paired_bootstrap(runs, runs[::-1], CLUSTER)
-    assert test.difference == pytest.approx(0, abs=1e-12)
-    assert test.high - test.low > 0.2  # each draws its own runs
+    test = paired_bootstrap(runs, runs, CLUSTER)
+    assert test.difference == 0
+    assert test.high - test.low > 0.2  # each draws its own runs, though they are the same
+
+
+def test_bootstrap_draws_other_runs_by_another_seed() -> None:
+    runs = np.array([[0.0] * 4, [1.0] * 4, [5.0] * 4])  # clusters alone do not spread
+    found = {bootstrap_interval(runs, [0, 1, 2, 3], num_samples=5, seed=seed) for seed in range(9)}
+    assert len(found) > 1
 
 
 def test_paired_bootstrap_draws_the_same_clusters_for_both():
@@ -68,6 +74,15 @@ def test_paired_bootstrap_agrees_with_the_t_test():
     assert drawn.difference == pytest.approx(robust.difference)
     assert drawn.p_value == pytest.approx(robust.p_value, abs=0.03)
     assert drawn.low == pytest.approx(robust.low, abs=0.01)
+
+
+@pytest.mark.parametrize("level", [0.5, 0.8, 0.99])
+def test_paired_bootstrap_interval_is_of_its_level(level: float) -> None:
+    other = VALUES + np.random.default_rng(1).normal(0, 0.2, 60)[CLUSTER]
+    robust = paired_test(VALUES, other, CLUSTER, level=level)
+    test = paired_bootstrap(VALUES, other, CLUSTER, level=level, num_samples=9999)
+    assert test.level == level
+    assert test.high - test.low == pytest.approx(robust.high - robust.low, rel=0.1)
 
 
 def test_bootstrap_of_one_cluster_is_unknown():

@@ -1,11 +1,13 @@
 """The effect of a click, by hand and beside what was planted."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
 import graphseq as gs
-from graphseq.evaluation import click_effect
+from graphseq.evaluation import click_effect, paired_test
 
 WALK = gs.Sessions.from_lists([[0, 1, 2], [2, 0], [1, 1, 0, 2], [0, 2, 1]])
 
@@ -56,6 +58,16 @@ def test_interval_is_that_of_the_paired_differences():
     differences = np.array([0, MISS - HIT, 0])
     low, high = gs.evaluation.mean_interval(differences, np.arange(3), level=0.9)
     assert (found.low, found.high) == pytest.approx((low, high), abs=1e-6)
+
+
+def test_effect_is_clustered_by_users() -> None:
+    users = np.array([0, 1, 0, 1], dtype=np.int32)
+    walk = replace(WALK, users=users, user_vocabulary=gs.data.Vocabulary(["u", "v"]))
+    found = click_effect(built(), walk, cluster="user")
+    # The cases are of sessions 0, 2 and 3.
+    expected = paired_test([MISS, MISS, MISS], [MISS, HIT, MISS], [0, 0, 1])
+    assert found.num_clusters == 2
+    assert (found.low, found.high) == pytest.approx((expected.low, expected.high), abs=1e-6)
 
 
 def test_bad_input_is_named():

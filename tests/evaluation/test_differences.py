@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 import pytest
+from scipy import stats
 
 from graphseq.evaluation import (
     Protocol,
@@ -15,6 +16,7 @@ from graphseq.evaluation import (
     paired_test,
     smallest_difference,
 )
+from graphseq.evaluation.significance import mean_error
 
 SIZE = 400
 
@@ -80,6 +82,22 @@ def test_differences_of_several_seeds_are_those_of_their_means():
     assert found.mean["runs"] == pytest.approx(mean.mean())
     test = paired_test(mean, REPORTS["weak"].values("hr@1"), REPORTS["weak"].cluster)
     assert found.p_value.loc["runs", "weak"] == pytest.approx(test.p_value)
+
+
+@pytest.mark.parametrize("method", ["sign_flip", "bootstrap"])
+def test_differences_by_another_seed_are_drawn_anew(method: str) -> None:
+    near = {"a": report_of(drawn(1, 0.5)), "b": report_of(drawn(2, 0.55))}
+    found = {
+        differences(near, "mrr", method=method, seed=seed).p_value.loc["a", "b"]
+        for seed in range(4)
+    }
+    assert len(found) > 1
+
+
+def test_differences_of_one_cluster_are_not_real() -> None:
+    lone = np.zeros(SIZE, dtype=np.int64)
+    alone = {name: replace(report, cluster=lone) for name, report in REPORTS.items()}
+    assert (differences(alone, "mrr").p_value == 1).all(axis=None)
 
 
 def test_differences_of_mean_ranks_put_the_lowest_first():
@@ -169,6 +187,16 @@ def test_smallest_difference_is_found_as_often_as_it_says():
     assert smallest_difference(first, second, metric="hr@1", power=0.9) > size
 
 
+@pytest.mark.parametrize(("level", "power"), [(0.95, 0.8), (0.99, 0.8), (0.9, 0.5)])
+def test_smallest_difference_is_that_of_its_formula(level: float, power: float) -> None:
+    first, second = REPORTS["weak"], REPORTS["strong"]
+    values = first.values("mrr") - second.values("mrr")
+    error, clusters = mean_error(values, first.cluster)
+    reach = stats.t.ppf([(1 + level) / 2, power], clusters - 1).sum()
+    found = smallest_difference(first, second, metric="mrr", level=level, power=power)
+    assert found == pytest.approx(reach * error)
+
+
 def test_smallest_difference_of_misfits():
     report = REPORTS["weak"]
     one = replace(report, cluster=np.zeros(SIZE, dtype=np.int64))
@@ -208,13 +236,21 @@ DEMSAR = pd.DataFrame(
 
 def test_critical_difference_is_that_of_demsar():
     found = critical_difference(DEMSAR)
-    assert found.distance == pytest.approx(2.569 * (4 * 5 / (6 * 14)) ** 0.5, abs=2e-3)  # 1.25
     assert found.ranks["C4.5"] == pytest.approx(3.143, abs=1e-3)
     assert found.ranks["C4.5+m"] == pytest.approx(2.0, abs=1e-3)
     assert found.ranks["C4.5+m+cf"] == pytest.approx(1.964, abs=1e-3)
-    assert found.p_value < 0.05
+    expected = stats.friedmanchisquare(*DEMSAR.to_numpy().T).pvalue
+    assert found.p_value == pytest.approx(expected)
+    assert expected < 0.05
     assert found.num_datasets == 14
     assert found.groups == [["C4.5+m+cf", "C4.5+m", "C4.5+cf", "C4.5"]] or len(found.groups) == 2
+
+
+@pytest.mark.parametrize(("level", "quantile"), [(0.9, 2.291), (0.95, 2.569)])
+def test_critical_difference_is_of_its_level(level: float, quantile: float) -> None:
+    # The quantiles of table 5 (a) for 4 models; the distance at 0.95 is 1.25.
+    expected = quantile * (4 * 5 / (6 * 14)) ** 0.5
+    assert critical_difference(DEMSAR, level=level).distance == pytest.approx(expected, abs=2e-3)
 
 
 def test_critical_difference_groups_are_what_cannot_be_told_apart():

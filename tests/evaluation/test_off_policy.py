@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import graphseq as gs
-from graphseq.evaluation import debiased, doubly_robust, ips, snips, uplift
+from graphseq.evaluation import debiased, doubly_robust, ips, mean_interval, snips, uplift
 
 ITEMS = 5
 CONTEXTS = 4
@@ -96,6 +96,27 @@ def test_estimates_of_clusters_are_wider():
     twice = [np.repeat(values[::4], 4) for values in (rewards, logged, new)]
     alone, together = ips(*twice), ips(*twice, cluster=cluster)
     assert together.variance == pytest.approx(4 * alone.variance, rel=0.01)
+
+
+@pytest.mark.parametrize("level", [0.5, 0.99])
+def test_interval_of_an_estimate_is_of_its_level_and_clusters(level: float) -> None:
+    rewards, cluster = np.random.default_rng(0).random(60), np.arange(60) // 3
+    chance = np.full(60, 0.3)
+    found = ips(rewards, chance, chance, cluster=cluster, level=level)
+    expected = mean_interval(rewards, cluster, level=level)
+    assert (found.low, found.high) == pytest.approx(expected)
+
+
+def test_weights_of_few_clusters_may_miss_one_by_chance() -> None:
+    new = np.repeat(np.where(np.arange(20) < 9, 0.25, 0.95), 100)
+    rewards, logged = np.ones(2000), np.full(2000, 0.5)
+    assert ips(rewards, logged, new, cluster=np.arange(2000) // 100).warnings == ()
+    with pytest.warns(UserWarning, match=r"weights are 1\.27 on average, not 1"):
+        ips(rewards, logged, new)
+
+
+def test_weights_that_miss_one_by_a_little_are_no_reason_to_doubt() -> None:
+    assert ips([1.0, 0.0] * 20, [0.5] * 40, [0.515] * 40).warnings == ()
 
 
 def test_estimates_without_overlap_warn():
@@ -192,6 +213,13 @@ def test_uplift_with_right_predictions_forgives_wrong_propensities_and_is_sharpe
     assert right.variance < uplift(reward, shown, propensity).variance
 
 
+def test_weights_of_a_trial_are_one_on_average() -> None:
+    _, propensity, shown, reward = trial(0)
+    found = uplift(reward, shown, propensity)
+    assert found.mean_weight == pytest.approx(1, abs=0.05)
+    assert found.warnings == ()
+
+
 def test_uplift_by_hand():
     found = uplift([1, 0, 1, 0], [1, 1, 0, 0], [0.5, 0.25, 0.5, 0.75], 0.5, 0.25)
     terms = [
@@ -240,8 +268,22 @@ def test_debiased_metric_is_the_mean_over_items_as_if_all_were_seen_as_often():
     plain = report.metrics["hr@5"]
     even = debiased(report, "hr@5", exponent=1.0)
     assert even.low <= np.mean(per_item) <= even.high
+    assert even.mean_weight == pytest.approx(1)
     assert abs(even.value - np.mean(per_item)) < 0.1 < plain - np.mean(per_item)
     assert debiased(report, "hr@5", exponent=0).value == pytest.approx(plain)
+
+
+@pytest.mark.parametrize("level", [0.5, 0.95])
+def test_debiased_metric_with_exponent_zero_has_the_interval_of_the_report(level: float) -> None:
+    model = gs.models.Popularity(22)
+    gs.fit(model, biased_log())
+    items = biased_log(1).items[1::2][:600].reshape(-1, 3)
+    several = gs.Sessions.from_lists(  # of three cases each, so that the clusters matter
+        [[20, *row] for row in items.tolist()], vocabulary=gs.data.Vocabulary(range(22))
+    )
+    report = gs.evaluate(model, several, ks=(5,))
+    found = debiased(report, "hr@5", exponent=0, level=level)
+    assert (found.low, found.high) == pytest.approx(report.confidence_interval("hr@5", level))
 
 
 def test_debiased_metric_by_hand():

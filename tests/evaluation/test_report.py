@@ -1,6 +1,8 @@
 """Reports: metrics at any k, intervals, comparisons of like with like."""
 
 from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -14,6 +16,7 @@ from graphseq.evaluation import (
     audit_model,
     mean_interval,
     metric_values,
+    paired_bootstrap,
     paired_test,
 )
 
@@ -53,14 +56,22 @@ def test_report_interval_of_one_cluster_is_unknown():
     assert np.isnan(report_of([0, 50], cluster=[4, 4]).confidence_interval("hr@5")).all()
 
 
-@pytest.mark.parametrize("method", ["t", "sign_flip"])
-def test_report_compare_of_two_models_is_the_paired_test(method):
-    first = report_of([0, 9, 4, 3, 20, 0], cluster=[0, 0, 1, 2, 2, 2])
-    second = report_of([2, 3, 8, 1, 0, 1], cluster=[0, 0, 1, 2, 2, 2])
-    test = first.compare(second, "mrr", method=method, seed=3)
-    assert test == paired_test(
-        first.values("mrr"), second.values("mrr"), first.cluster, method=method, seed=3
+@pytest.mark.parametrize("method", ["t", "sign_flip", "bootstrap"])
+@pytest.mark.parametrize("options", [{}, {"level": 0.5}, {"seed": 3}])
+def test_report_compare_of_two_models_is_the_paired_test(
+    method: str, options: dict[str, Any]
+) -> None:
+    # So many clusters that the p-value depends on the seed.
+    first, second = (
+        report_of(np.random.default_rng(n).integers(0, 50, 60), cluster=np.arange(60) // 2)
+        for n in range(2)
     )
+    test = first.compare(second, "mrr", method=method, **options)
+    values = first.values("mrr"), second.values("mrr"), first.cluster
+    if method == "bootstrap":
+        assert test == paired_bootstrap(*values, **options)
+    else:
+        assert test == paired_test(*values, method=method, **options)
     assert test.difference == pytest.approx(first.metrics["mrr"] - second.metrics["mrr"])
 
 
@@ -72,12 +83,13 @@ def test_report_compare_of_other_cases_or_rules_says_what_differs():
         report.compare(replace(report, protocol=Protocol(seen="remove")), "mrr")
 
 
-def test_report_as_a_frame_has_a_row_for_each_metric():
+@pytest.mark.parametrize("level", [0.5, 0.95])
+def test_report_as_a_frame_has_a_row_for_each_metric(level: float) -> None:
     report = report_of([0, 9, 4, 3])
-    frame = report.to_frame()
+    frame = report.to_frame(level)
     assert frame.index.tolist() == ["hr@5", "mrr"]
     assert frame["value"].to_dict() == report.metrics
-    low, high = report.confidence_interval("mrr")
+    low, high = report.confidence_interval("mrr", level)
     assert frame.loc["mrr", ["low", "high"]].tolist() == [low, high]
 
 
@@ -100,6 +112,20 @@ def test_report_saved_and_loaded_is_the_same(tmp_path):
     assert loaded.exclude_seen
     assert loaded.compare(report, "mrr").difference == 0
     assert [file.name for file in tmp_path.iterdir()] == ["report.bin"]
+
+
+@pytest.mark.parametrize(("column", "most"), [("better", 50), ("tied", 49)])
+def test_report_of_places_that_there_are_not_is_refused(
+    column: str, most: int, tmp_path: Path
+) -> None:
+    report = report_of([0, 9, 4, 3], num_items=50)
+    report.ranks.loc[0, column] = most
+    report.save(tmp_path / "report.bin")
+    assert Report.load(tmp_path / "report.bin").ranks.loc[0, column] == most
+    report.ranks.loc[0, column] = most + 1
+    report.save(tmp_path / "report.bin")
+    with pytest.raises(ValueError, match=rf"broken: {column} lies outside 0\.\.{most}"):
+        Report.load(tmp_path / "report.bin")
 
 
 @pytest.mark.parametrize("content", [None, b"PAR1 but no more", b""])

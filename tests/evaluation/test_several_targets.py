@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from torch_geometric.metrics import LinkPredNDCG, LinkPredPrecision, LinkPredRecall
 
 import graphseq as gs
-from graphseq.evaluation import Protocol, evaluate_several
+from graphseq.evaluation import Protocol, evaluate_several, mean_interval, several_targets
 from graphseq.models.base import SessionModel
 
 ITEMS = 8
@@ -187,6 +187,37 @@ def test_several_targets_report_has_intervals_and_any_k():
         frame.loc["recall@2", "low"] <= report.metrics["recall@2"] <= frame.loc["recall@2", "high"]
     )
     assert (report.values("recall@8") == 1).all()
+
+
+LISTS = ["abcad", "bdd", "hgfe", "cab", "fghab", "ba"]
+
+
+@pytest.mark.parametrize("level", [0.3, 0.6])
+@pytest.mark.parametrize("cluster", ["session", "user"])
+def test_interval_of_several_targets_is_of_its_level_and_clusters(
+    cluster: str, level: float
+) -> None:
+    users = np.array([0, 0, 1, 1, 2, 2], dtype=np.int32)
+    names = gs.data.Vocabulary(["u", "v", "w"])
+    log = replace(sessions_of(LISTS), users=users, user_vocabulary=names)
+    found = evaluate_several(Fixed(TABLE), log, ks=3, cluster=cluster)
+    session = np.repeat(np.arange(6), log.lengths - 1)
+    groups = session if cluster == "session" else users[session]
+    expected = mean_interval(found.values("recall@3"), groups, level=level)
+    assert found.confidence_interval("recall@3", level) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("k", range(1, 9))
+def test_interval_of_several_targets_lies_within_0_and_1(k: int) -> None:
+    found = evaluate_several(Fixed(TABLE), sessions_of(["ab", "ba"]), ks=k)
+    low, high = found.confidence_interval(f"recall@{k}", 0.999)
+    assert 0 <= low <= high <= 1
+
+
+def test_several_targets_of_any_block_size_are_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = evaluate_several(Fixed(TABLE), sessions_of(LISTS), ks=3)
+    monkeypatch.setattr(several_targets, "MOST_SCORES", 16)
+    assert evaluate_several(Fixed(TABLE), sessions_of(LISTS), ks=3).places.equals(whole.places)
 
 
 @pytest.mark.parametrize(

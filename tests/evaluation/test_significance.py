@@ -102,9 +102,23 @@ def test_paired_test_by_sign_flip_is_near_the_exact_permutation_test():
     assert test == paired_test(first, second, cluster, method="sign_flip", num_permutations=40_000)
 
 
+def test_paired_test_by_another_seed_flips_other_signs() -> None:
+    generator = np.random.default_rng(2)
+    first, second = generator.random(40), generator.random(40)
+    found = {
+        paired_test(
+            first, second, range(40), method="sign_flip", num_permutations=99, seed=seed
+        ).p_value
+        for seed in range(9)
+    }
+    assert len(found) > 1
+
+
+@pytest.mark.parametrize("values", [[0.2, 1.0, 0.0], [0.0, 0.0, 0.0]])
 @pytest.mark.parametrize("method", ["t", "sign_flip"])
-def test_paired_test_of_equal_models_finds_no_difference(method):
-    test = paired_test([0.2, 1.0, 0.0], [0.2, 1.0, 0.0], [0, 1, 1], method=method)
+def test_paired_test_of_equal_models_finds_no_difference(method: str, values: list[float]) -> None:
+    # Without a hit nothing is allowed for rounding: all flips are as far as what was observed.
+    test = paired_test(values, values, [0, 1, 1], method=method)
     assert (test.difference, test.low, test.high, test.p_value) == (0, 0, 0, 1)
 
 
