@@ -91,6 +91,16 @@ def test_evaluate_pairs_compares_every_known_target_with_items_drawn() -> None:
     assert evaluate_pairs(ByCode(50), sessions, num_negatives=3) == report
 
 
+def test_evaluate_pairs_by_another_seed_draws_other_items() -> None:
+    lists = [[n % 30, (n + 7) % 30, (n + 11) % 30] for n in range(30)]
+    sessions = Sessions.from_lists(lists, vocabulary=Vocabulary(np.arange(30)))
+    one, again, other = (
+        evaluate_pairs(ByCode(30), sessions, num_negatives=3, seed=seed) for seed in (0, 0, 1)
+    )
+    assert one == again
+    assert one.logloss != other.logloss
+
+
 def test_evaluate_pairs_draws_every_other_item_alike() -> None:
     sessions = Sessions.from_lists([[0, 1]] * 300, vocabulary=Vocabulary(np.arange(4)))
     model = ByCode(4)

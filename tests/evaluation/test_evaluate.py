@@ -255,15 +255,17 @@ def test_evaluate_with_progress_gives_the_same_report(capsys):
 
 def test_evaluate_with_clusters_of_users_keeps_unknown_users_apart():
     sessions = Sessions.from_lists(
-        [["a", "b", "c"], ["a", "b"], ["b", "a"], ["c", "a"]],
+        [["a", "b", "c"], ["a", "b"], ["b", "a"], ["c", "a"], ["b", "a", "c"]],
         vocabulary=VOCABULARY,
-        users=["u", "v", "u", "w"],
+        users=["u", "v", "u", "w", "x"],
     )
-    sessions = replace(sessions, users=np.array([0, 1, 0, -1], dtype=np.int32))
+    sessions = replace(sessions, users=np.array([0, 1, 0, -1, -1], dtype=np.int32))
     by_user = evaluate(Constant(6), sessions, cluster="user").cluster
     assert by_user.tolist()[:4] == [0, 0, 1, 0]
-    assert by_user[4] < 0
-    assert evaluate(Constant(6), sessions).cluster.tolist() == [0, 0, 1, 2, 3]
+    assert by_user.max() == 1
+    assert by_user[4] != by_user[5] == by_user[6]
+    assert (by_user[4:] < 0).all()
+    assert evaluate(Constant(6), sessions).cluster.tolist() == [0, 0, 1, 2, 3, 4, 4]
 
 
 def test_evaluate_in_the_codes_of_the_models_users_hands_those_to_the_model():

@@ -21,6 +21,7 @@ from graphseq.evaluation import (
 )
 from graphseq.evaluation.rerank import shortlist
 from graphseq.models.base import SessionModel
+from graphseq.models.sequence.gru4rec import GRU4Rec
 
 NUM_ITEMS = 9
 
@@ -154,6 +155,38 @@ def test_reranker_target_that_the_ranker_never_recommends_is_a_miss() -> None:
     assert with_history.sum() == len(report.ranks) - report.num_without_history
 
 
+def test_reranker_infinite_scores_tie() -> None:
+    ranker = Table(NUM_ITEMS, levels=1)
+    ranker.table[:, :4] = torch.inf
+    found = evaluate_reranker(ranker, Table(NUM_ITEMS), random_sessions())
+    assert found.ranks.equals(evaluate(ranker, random_sessions()).ranks)
+
+
+def test_reranker_place_in_the_list_takes_its_logarithm_from_the_score() -> None:
+    ranker, retriever = Table(NUM_ITEMS, seed=1), Table(NUM_ITEMS)
+    both = Table(NUM_ITEMS)
+    place = retriever.table.argsort(1, descending=True).argsort(1) + 1
+    both.table = ranker.table - 0.3 * place.log()
+    found = evaluate_reranker(ranker, retriever, random_sessions(), place_weight=0.3)
+    assert found.ranks.equals(evaluate(both, random_sessions()).ranks)
+
+
+def test_reranker_equal_items_tie_unless_their_places_in_the_list_differ() -> None:
+    ranker = GRU4Rec(NUM_ITEMS, 4)
+    with torch.no_grad():
+        ranker.items.weight[:] = ranker.items.weight[0]
+    found, plain = (
+        evaluate_reranker(
+            ranker, Table(NUM_ITEMS), random_sessions(), num_candidates=9, place_weight=weight
+        ).ranks
+        for weight in (1.0, 0.0)
+    )
+    assert found.equals(evaluate(Table(NUM_ITEMS), random_sessions()).ranks)
+    ranked = plain["better"] < NUM_ITEMS
+    assert ranked.sum() > 5
+    assert (plain["tied"][ranked] == NUM_ITEMS - 1).all()
+
+
 def test_reranker_and_retriever_of_different_items_raise() -> None:
     sessions = random_sessions()
     with pytest.raises(ValueError, match="need the same items, got 8 and 9"):
@@ -188,6 +221,29 @@ def test_shortlist_draws_lots_among_items_tied_for_the_last_places() -> None:
     assert share[1].tolist() == pytest.approx([3 / 5] * 5, abs=0.05)
     assert share[2].tolist() == [1, 1, 1, 0, 0]
     assert all(len(set(row)) == 3 for row in items.tolist())
+
+
+def test_reranker_by_another_seed_breaks_ties_of_the_retriever_anew() -> None:
+    even = Table(NUM_ITEMS, levels=1)
+    one, again, other = (
+        evaluate_reranker(Table(NUM_ITEMS), even, random_sessions(), num_candidates=3, seed=seed)
+        .ranks["better"]
+        .tolist()
+        for seed in (0, 0, 1)
+    )
+    assert one == again != other
+
+
+def test_reranker_retriever_ties_items_within_rounding() -> None:
+    even, log = Table(NUM_ITEMS, levels=1), random_sessions()
+    even.table = torch.ones(NUM_ITEMS, NUM_ITEMS)
+    even.table[:, :5] += 2e-7  # without ties, the three candidates would always be of these
+    found = np.zeros(log.num_targets, dtype=bool)
+    for seed in range(20):
+        report = evaluate_reranker(Table(NUM_ITEMS), even, log, num_candidates=3, seed=seed)
+        found |= report.ranks["better"].to_numpy() < NUM_ITEMS
+    click = log.ptr[report.ranks["session"]] + report.ranks["position"]
+    assert found[log.items[click] >= 5].all()
 
 
 def test_shortlist_of_fewer_recommended_items_leaves_places_empty() -> None:

@@ -60,6 +60,12 @@ def test_cases_of_sessions_without_targets_say_so():
         Targets(Sessions.from_lists([["a"], ["b"]]))
 
 
+def test_unknown_items_do_not_repeat_each_other() -> None:
+    sessions = Sessions.from_lists([list("axaxa"), list("ab")], vocabulary=VOCABULARY)
+    facts = Targets(sessions).facts(sessions, None)
+    assert facts["repeat"].tolist() == [False, True, False, True, False]
+
+
 def test_number_of_seen_items_is_that_of_the_items_seen():
     lists = ["abaxcc", "x", "bbb"]
     cases = Targets(Sessions.from_lists([list(one) for one in lists], vocabulary=VOCABULARY))
