@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from numbers import Real
 from typing import Any, Self
 
 import torch
@@ -61,7 +60,7 @@ class LiGRBlock(torch.nn.Module):
         expansion: float = 4,
     ) -> None:
         super().__init__()
-        if not isinstance(expansion, Real) or not 0 < expansion < math.inf:
+        if not isinstance(expansion, (int, float)) or not 0 < expansion < math.inf:
             raise ValueError(f"expansion must be positive and finite, got {expansion!r}.")
         d, inner = hidden_channels, round(expansion * hidden_channels)
         check_sizes(**{"hidden_channels": d, "expansion * hidden_channels": inner})
