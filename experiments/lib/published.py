@@ -14,6 +14,9 @@ import graphseq as gs
 FOLDER = Path(__file__).parent.parent / "published"
 TABLES = sorted(file.stem for file in FOLDER.glob("*.json"))
 
+PLUS_MINUS = "\u00a0±\u00a0"
+"""Spaces at which a narrow cell of a page does not break."""
+
 NORMAL = 1.96
 """Number of standard errors in half of a 95 % interval."""
 
@@ -124,7 +127,7 @@ def _line(cells: Iterable[str]) -> str:
 def _ours(found: pd.Series, metrics: Iterable[str]) -> str:
     """Mean and half interval of each metric."""
     halves = {name: (found[f"{name} high"] - found[f"{name} low"]) / 2 for name in metrics}
-    return " / ".join(f"{found[name]:.4f} ± {half:.4f}" for name, half in halves.items())
+    return " / ".join(f"{found[name]:.4f}{PLUS_MINUS}{half:.4f}" for name, half in halves.items())
 
 
 def _spread(found: pd.Series, metrics: Iterable[str]) -> str:

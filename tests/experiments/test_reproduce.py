@@ -65,8 +65,8 @@ def test_reproduce_sets_our_mean_beside_the_published_number(
     page = (tmp_path / "out" / "page.md").read_text().splitlines()
     markov, popularity, another, _, goal = page[2:]
     assert markov == (
-        "| markov | 1 | - | 1.0000 ± 0.0000 / 1.0000 ± 0.0000 | - | 0.9000 / 0.9500 | yes | "
-        "a paper | test |"
+        "| markov | 1 | - | 1.0000\u00a0±\u00a00.0000 / 1.0000\u00a0±\u00a00.0000 | - "
+        "| 0.9000 / 0.9500 | yes | a paper | test |"
     )
     assert popularity.startswith("| popularity | 1 | - | ")
     assert popularity.endswith("| - | - | - | - |")
@@ -153,8 +153,10 @@ def test_a_published_number_is_reached_within_one_standard_error() -> None:
         "goal": {"hr@10": 0.5},
     }
     first, second = side_by_side(content, table).splitlines()[2:]
-    assert first == "| a | 1 | 3 | 0.5000 ± 0.1960 | - | 0.5990 | yes | a paper | test |"
-    assert second == "| b | 1 | 3 | 0.3000 ± 0.0196 | - | 0.3110 | no | a log | validation |"
+    assert first == "| a | 1 | 3 | 0.5000\u00a0±\u00a00.1960 | - | 0.5990 | yes | a paper | test |"
+    assert (
+        second == "| b | 1 | 3 | 0.3000\u00a0±\u00a00.0196 | - | 0.3110 | no | a log | validation |"
+    )
     assert goal_of(content, table) == (
         "Goal of this project, hr@10: 0.5000. a has 0.5000: reached."
     )
@@ -174,7 +176,7 @@ def test_rows_of_several_seeds_show_their_deviation_and_no_published_rows_no_col
     table = {"dataset": "x", "validation": None, "metrics": ["hr@10"], "rows": []}
     head, _, first = side_by_side(content_of(*seeds), table).splitlines()
     assert head == "| model | seeds | epochs | here: hr@10 | over seeds |"
-    assert first == "| a | 3 | 3 | 0.5000 ± 0.0100 | 0.1000 |"
+    assert first == "| a | 3 | 3 | 0.5000\u00a0±\u00a00.0100 | 0.1000 |"
 
 
 def test_results_of_other_data_or_another_protocol_are_not_set_beside_published_numbers() -> None:
