@@ -106,9 +106,8 @@ def paired_bootstrap(
         low, high = map(float, np.quantile(drawn, [0.5 - level / 2, 0.5 + level / 2]))
         beyond = 1 + min(int((drawn <= 0).sum()), int((drawn >= 0).sum()))
         p_value = min(1.0, 2 * beyond / (num_samples + 1))
-    return PairedTest(
-        difference, low, high, p_value, level, one.shape[1], len(np.unique(np.asarray(cluster)))
-    )
+    num_clusters = len(np.unique(cluster_numbers(cluster)))
+    return PairedTest(difference, low, high, p_value, level, one.shape[1], num_clusters)
 
 
 def _drawn_means(

@@ -308,8 +308,7 @@ def _read(
         raise ValueError(f"new holds probabilities from 0 to 1, but {wanted[bad]} in case {bad}.")
     if clip is not None and not (_is_number(clip) and clip > 0):
         raise ValueError(f"clip is the largest weight, a number above 0, or None, got {clip!r}.")
-    groups = np.arange(len(reward)) if cluster is None else np.asarray(cluster)
-    cluster_numbers(groups)
+    groups = np.arange(len(reward)) if cluster is None else cluster_numbers(cluster)
     weight = wanted / old
     return reward, weight, weight if clip is None else np.minimum(weight, clip), groups
 
