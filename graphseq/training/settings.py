@@ -90,7 +90,7 @@ RULES: dict[str, Rule] = {
     "compile": Flag(),
     "patience": Whole(1, none="never stops early"),
     "exclude_seen": Flag(),
-    "order": OneOf(("random", "time")),
+    "order": OneOf(("random", "time", "log")),
     "seed": Whole(0),
     "checkpoint_steps": Whole(1, none="writes none by steps"),
     "checkpoint_minutes": Number(none="writes none by time"),
@@ -143,8 +143,10 @@ class TrainingSettings:
         monitor: Metric that chooses the epoch: ``"hr@k"``, ``"ndcg@k"``, ``"mrr@k"``, ``"mrr"``.
         patience: Epochs without a rise before training stops; ``None``: never.
         exclude_seen: Whether validation leaves items of the history out, as in ``evaluate``.
-        order: ``"random"``, another one every epoch; or ``"time"``: sessions by their last click,
-            oldest first, the same every epoch, so that what is newest is learned last.
+        order: ``"random"``, another one every epoch; ``"time"``: sessions by their last click,
+            oldest first, the same every epoch, so that what is newest is learned last; or
+            ``"log"``: sessions as the data has them, for logs in the order of time whose clicks
+            have no times.
         seed: Seed of order, negatives and dropout. The first weights are the model's own.
         checkpoint_steps: Steps of the optimizer between two checkpoints within an epoch; each epoch
             ends with one in any case.
@@ -173,7 +175,7 @@ class TrainingSettings:
     monitor: str = "mrr@20"
     patience: int | None = 3
     exclude_seen: bool = False
-    order: Literal["random", "time"] = "random"
+    order: Literal["random", "time", "log"] = "random"
     seed: int = 0
     checkpoint_steps: int | None = None
     checkpoint_minutes: float | None = 10.0

@@ -1,4 +1,4 @@
-"""Training in the order of time: sessions by their last click, the same in every epoch."""
+"""Training in a fixed order: sessions by their last click, or as the log has them."""
 
 from __future__ import annotations
 
@@ -63,6 +63,17 @@ def test_order_of_lanes_is_that_of_time() -> None:
     assert list(dict.fromkeys(found)) == [1, 4, 2, 3, 0]
 
 
+@pytest.mark.parametrize("with_times", [True, False])
+def test_order_of_the_log_is_kept_in_every_epoch(with_times: bool) -> None:
+    log = sessions(with_times)
+    settings = TrainingSettings(order="log", batch_size=2)
+    assert order_of(GRU4Rec(10, 4), log, settings) == [[0, 1, 2, 3, 4]] * 2
+    prefixes = [n for n in range(5) for _ in range(log.lengths[n] - 1)]
+    assert order_of(SRGNN(10, 4), log, settings) == [prefixes] * 2
+    lanes = order_of(GRU4Rec(10, 4), log, TrainingSettings(order="log", lanes=1))[0]
+    assert list(dict.fromkeys(lanes)) == [0, 1, 2, 3, 4]
+
+
 def test_random_order_is_another_every_epoch() -> None:
     log = sessions()
     one, other = order_of(SRGNN(10, 4), log, TrainingSettings(batch_size=2))
@@ -91,7 +102,10 @@ def test_order_of_time_without_times_or_of_other_data_is_refused() -> None:
         fit(model, timeless, order="time")
     with pytest.raises(ValueError, match="needs the times of clicks"):
         fit(model, fixed_split(timeless, timeless), order="time")
-    with pytest.raises(ValueError, match="a SessionGraphDataset has an order of its own"):
-        fit(model, SessionGraphDataset(log), order="time")
-    with pytest.raises(ValueError, match="order='time' keeps the order of time: use batch_size"):
-        fit(model, log, order="time", max_clicks=100)
+    with pytest.raises(ValueError, match="or use order='log' if sessions stand in the order of"):
+        fit(model, timeless, order="time")
+    for order in ("time", "log"):
+        with pytest.raises(ValueError, match=f"order='{order}' keeps the order of sessions: use"):
+            fit(model, log, order=order, max_clicks=100)
+        with pytest.raises(ValueError, match=f"order='{order}' is about sessions, and a Session"):
+            fit(model, SessionGraphDataset(log), order=order)

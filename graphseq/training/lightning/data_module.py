@@ -305,8 +305,8 @@ def check_combination(
         )
     if settings.samples is not None:
         _check_kind_of_samples(model, data, settings)
-    if settings.order == "time":
-        _check_order_of_time(data, settings)
+    if settings.order != "random":
+        _check_order(data, settings)
     if auxiliary and lanes is not None:
         raise ValueError(
             "Auxiliary losses read whole sessions, and lanes give them click by click: use "
@@ -345,21 +345,23 @@ def _check_kind_of_samples(model: SessionModel, data: object, settings: Training
         )
 
 
-def _check_order_of_time(data: object, settings: TrainingSettings) -> None:
+def _check_order(data: object, settings: TrainingSettings) -> None:
+    order = f"order={settings.order!r}"
     if not isinstance(data, (Split, Sessions)):
         raise ValueError(
-            f"order='time' sorts sessions, and a {type(data).__name__} has an order of its own: "
+            f"{order} is about sessions, and a {type(data).__name__} has an order of its own: "
             "pass a split or sessions, or use order='random'."
         )
     if settings.max_clicks is not None:
         raise ValueError(
-            "max_clicks makes batches of similar length, and order='time' keeps the order of time: "
+            f"max_clicks makes batches of similar length, and {order} keeps the order of sessions: "
             "use batch_size with it."
         )
-    if (data.train if isinstance(data, Split) else data).time is None:
+    times = (data.train if isinstance(data, Split) else data).time
+    if settings.order == "time" and times is None:
         raise ValueError(
             "order='time' needs the times of clicks, and these sessions have none: read the log "
-            "with time=, or use order='random'."
+            "with time=, or use order='log' if sessions stand in the order of time, else 'random'."
         )
 
 
@@ -423,11 +425,11 @@ def training_batches(
             augmentation=augmentation,
             **workers,
         )
-    dataset, by_time = source, settings.order == "time"
+    dataset, shuffle = source, settings.order == "random"
     if isinstance(dataset, Sessions):
-        sessions = oldest_first(dataset) if by_time else dataset
+        sessions = oldest_first(dataset) if settings.order == "time" else dataset
         dataset = _dataset(model, sessions, samples, target_fields)
-    kwargs: dict[str, Any] = {"shuffle": not by_time, "seed": settings.seed, **workers}
+    kwargs: dict[str, Any] = {"shuffle": shuffle, "seed": settings.seed, **workers}
     if settings.lanes is not None:
         return SessionParallelLoader(dataset, settings.lanes, **kwargs)
     # The loader of a single process, of which each takes its share.
@@ -435,7 +437,7 @@ def training_batches(
         dataset,
         settings.batch_size * collectives.size,
         max_clicks=None if settings.max_clicks is None else settings.max_clicks * collectives.size,
-        bucket=by_session and not by_time,
+        bucket=by_session and shuffle,
         augmentation=augmentation,
         rank=0,
         world_size=1,
