@@ -37,6 +37,7 @@ from graphseq.models.sequence.caser import Caser
 from graphseq.models.sequence.hgru4rec import HGRU4Rec
 from graphseq.models.features.with_user import WithUser
 from graphseq.models.features.with_features import WithFeatures
+from graphseq.models.features.with_repeats import WithRepeats
 from graphseq.models.features.bst import BST
 from graphseq.models.features.bst_ranker import BSTRanker
 from graphseq.models.hybrid.content_knn import ContentKNN
@@ -86,6 +87,7 @@ __all__ = [
     "Traits",
     "Trending",
     "WithFeatures",
+    "WithRepeats",
     "WithUser",
     "attention_of",
     "gates_of",

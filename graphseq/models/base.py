@@ -130,6 +130,12 @@ class SessionModel(KeptArguments, Lanes, Recommender, OldMethods):
         check_declared(f"{type(self).__name__}.{name}", name, value)
         super().__setattr__(name, value)
 
+    @property
+    def trains_by_table(self) -> bool:
+        """Whether the loss compares vectors with the item table, as it does where scores are made
+        so; a family that adds to such scores may be trained without what it adds."""
+        return self.scores_by_table
+
     def forward(self, batch: Batch) -> Tensor:
         """Session vectors, [num_sessions, hidden_channels]."""
         raise NotImplementedError(

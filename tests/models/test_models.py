@@ -123,6 +123,10 @@ VARIANTS: dict[str, Callable[[int], SessionModel]] = {
     "with_features-sum": lambda n: MODELS["with_features"](
         n, ITEM_FEATURES, "gru4rec", arguments={"hidden_channels": 8}
     ),
+    "with_repeats": lambda n: MODELS["with_repeats"](n, arguments={"hidden_channels": 8}),
+    "with_repeats-sasrec": lambda n: MODELS["with_repeats"](
+        n, "sasrec", 0.5, arguments={"hidden_channels": 8, "max_length": 4}
+    ),
     "content_knn": lambda n: MODELS["content_knn"](n),
     "content_knn-features": lambda n: MODELS["content_knn"](n, ITEM_FEATURES, last_clicks=2),
     "ials": lambda n: MODELS["ials"](n, 4),

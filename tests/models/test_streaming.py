@@ -29,7 +29,7 @@ def built(name: str, *, ids: bool = False) -> SessionModel:
     family = MODELS[name]
     sizes: dict[str, Any] = {} if issubclass(family, CountingModel) else {"hidden_channels": 8}
     sizes |= {"heads": 2} if name in ("sasrec", "bert4rec") else {}
-    if name in ("with_user", "with_features"):
+    if name.startswith("with_"):
         sizes = {"arguments": {"hidden_channels": 8}}
     if name == "with_user":
         sizes |= {"num_users": 3}

@@ -37,6 +37,7 @@ SETTINGS = {
         "base": "sasrec",
         "item_features": [{"name": "kind", "kind": "categorical", "size": 3}],
     },
+    "with_repeats": {"base": "srgnn", "bonus": 0.7},
     "with_user": {"num_users": USERS, "base": "caser"},
 }
 """Arguments of each family that learns by gradients, beside its sizes."""

@@ -137,7 +137,7 @@ def check_auxiliary(auxiliary: Sequence[Auxiliary]) -> None:
 
 def width_of(model: SessionModel) -> int:
     """The width of a model's vectors."""
-    if model.scores_by_table:
+    if model.trains_by_table:
         return model.items.channels
     width: int = model.hidden_channels
     return width
@@ -196,7 +196,7 @@ def _values(auxiliary: Auxiliary, step: Step) -> list[Tensor]:
 
 def read_step(model: SessionModel, batch: Batch, key: tuple[int, int]) -> Step:
     """What a model makes of a batch, by its training vectors; for a cloze, of masks of one seed."""
-    if model.scores_by_table:
+    if model.trains_by_table:
         generator = torch_stream("measured_step", 0)
         vectors, targets, _ = model.training_rows(batch, generator)
     else:

@@ -76,7 +76,7 @@ class Distillation(Auxiliary):
         return self._teacher[0]
 
     def prepare(self, model: SessionModel, sessions: Sessions | None) -> None:
-        if not model.scores_by_table:
+        if not model.trains_by_table:
             raise ValueError(
                 f"{type(model).__name__} does not score by one item table, which distillation "
                 "needs: take a student as GRU4Rec or SR-GNN."

@@ -155,7 +155,7 @@ class Objective:
         if batch.num_graphs == 0:
             return self._of_no_session(model, batch.y)
         read: Step | None = None
-        if model.scores_by_table:
+        if model.trains_by_table:
             read, session = self._read(model, batch, generator, epoch)
         else:
             loss = self._by_score(model, batch, epoch, step)
@@ -416,7 +416,7 @@ def check_table(loss: CrossEntropy | SampledLoss, model: SessionModel) -> None:
     Raises:
         ValueError: If the loss asks for them.
     """
-    if isinstance(loss, SampledLoss) and loss.from_index and not model.scores_by_table:
+    if isinstance(loss, SampledLoss) and loss.from_index and not model.trains_by_table:
         raise ValueError(
             f"from_index searches an item table, and {type(model).__name__} scores in a way of "
             "its own: use hardest, which asks its scores."

@@ -1,0 +1,147 @@
+"""A bonus for earlier items: who gets it, how it is chosen, and that training does not see it."""
+
+from __future__ import annotations
+
+import copy
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+from torch_geometric.data import Batch
+
+import graphseq as gs
+from graphseq.data.graphs.session_graph import build_session_graphs
+from graphseq.models import MODELS, WithRepeats
+
+NUM_ITEMS = 7
+LISTS = [[0, 1, 0, 3], [2, 1, 2], [4, 5, 4, 5], [6, 0], [3, 3, 1], [5, 6, 5]]
+
+
+def graphs_of(sessions: list[list[int]]) -> Batch:
+    ptr = torch.tensor([0, *np.cumsum([len(session) for session in sessions])])
+    return build_session_graphs(torch.tensor([i for s in sessions for i in s]), ptr)
+
+
+def model_of(bonus: float = 1.0, base: str = "srgnn", **arguments: object) -> WithRepeats:
+    torch.manual_seed(0)
+    model = WithRepeats(NUM_ITEMS, base, bonus, arguments={"hidden_channels": 8, **arguments})
+    log = gs.Sessions.from_lists(LISTS, vocabulary=gs.data.Vocabulary(range(NUM_ITEMS)))
+    model.attach(log.catalog(), log)
+    return model.eval()
+
+
+def naive(model: WithRepeats, session: list[int]) -> Tensor:
+    """The base's scores of one session, and the bonus item by item."""
+    scores: Tensor = model.inner.score(graphs_of([session]))[0].clone()
+    seen = session if model.max_length is None else session[-model.max_length :]
+    for item in set(seen[:-1]) - {seen[-1]}:
+        scores[item] += model.bonus
+    return scores
+
+
+sessions = st.lists(
+    st.lists(st.integers(0, NUM_ITEMS - 1), min_size=1, max_size=9), min_size=1, max_size=5
+)
+
+
+@settings(max_examples=20)
+@given(sessions, st.sampled_from(["srgnn", "gcegnn", "sasrec", "gru4rec"]), st.data())
+@torch.no_grad()
+def test_scores_are_those_of_the_base_and_the_bonus_of_earlier_items(lists, base, data):
+    cut = {} if base == "gru4rec" else {"max_length": 4}
+    model = model_of(0.75, base, **cut)
+    expected = torch.stack([naive(model, session) for session in lists])
+    batch = graphs_of(lists)
+    torch.testing.assert_close(model.score(batch), expected)
+    shared = torch.tensor(data.draw(st.lists(st.integers(0, NUM_ITEMS - 1), min_size=1)))
+    torch.testing.assert_close(model.score(batch, shared), expected[:, shared])
+    each = torch.randint(NUM_ITEMS, (len(lists), 3), generator=torch.Generator().manual_seed(1))
+    torch.testing.assert_close(model.score(batch, each), expected.gather(1, each))
+
+
+@torch.no_grad()
+def test_bonus_of_zero_leaves_the_base() -> None:
+    model, batch = model_of(0.0), graphs_of(LISTS)
+    assert torch.equal(model.score(batch), model.inner.score(batch))
+
+
+@pytest.mark.parametrize("loss", ["cross_entropy", gs.SampledLoss("bpr", num_negatives=3)])
+def test_training_is_that_of_the_base_alone(loss: object) -> None:
+    log = gs.Sessions.from_lists(LISTS)
+    around = model_of(3.0)
+    alone = copy.deepcopy(around.inner)
+    for model in (around, alone):
+        gs.fit(model, log, loss=loss, max_epochs=2, batch_size=4, seed=1, progress=False)
+    for name, value in alone.state_dict().items():
+        assert torch.equal(around.inner.state_dict()[name], value), name
+
+
+def test_evaluate_ranks_with_the_bonus() -> None:
+    log = gs.Sessions.from_lists(LISTS, vocabulary=gs.data.Vocabulary(range(NUM_ITEMS)))
+    model = model_of(2.5)
+    report = gs.evaluate(model, log, ks=3)
+    places = []
+    for session in LISTS:
+        for end in range(1, len(session)):
+            scores = naive(model, session[:end])
+            own = scores[session[end]]
+            places.append(1 + int((scores > own + 1e-5).sum()))
+    assert report.metrics["mrr"] == pytest.approx(np.mean([1 / place for place in places]))
+    assert report.metrics["mrr"] != gs.evaluate(model.inner, log, ks=3).metrics["mrr"]
+
+
+def test_bonus_with_the_best_mrr_is_learned() -> None:
+    log = gs.Sessions.from_lists(LISTS, vocabulary=gs.data.Vocabulary(range(NUM_ITEMS)))
+    model = model_of()
+    tried = [-3.0, 0.0, 0.5, 4.0]
+    mrr = {}
+    for bonus in tried:
+        model.bonus = bonus
+        mrr[bonus] = gs.evaluate(model, log, ks=3).metrics["mrr"]
+    best = max(mrr.values())
+    assert min(mrr.values()) < best
+    assert model.learn_bonus(log, bonuses=tried).bonus == max(mrr, key=lambda b: mrr[b])
+    assert model.learn_bonus(log, bonuses=tried[::-1], batch_size=1).settings["bonus"] in tried
+    assert mrr[model.bonus] == pytest.approx(best)
+    one = model_of().learn_bonus(log, bonuses=[4.0, 4.0], max_cases=1)
+    assert one.bonus == 4.0
+
+
+def test_learned_bonus_is_saved_and_grows_with_the_catalog(tmp_path) -> None:
+    model = model_of().learn_bonus(gs.Sessions.from_lists(LISTS), bonuses=[1.75])
+    model.save(tmp_path / "model")
+    assert gs.load(tmp_path / "model").bonus == 1.75
+    grown = gs.grow(model, gs.Sessions.from_lists([[0, 9]]))
+    assert (grown.bonus, grown.num_items) == (1.75, NUM_ITEMS + 1)
+
+
+def test_model_around_a_trained_one_scores_as_it_does() -> None:
+    base = model_of().inner
+    base.catalog = model_of().catalog
+    made = WithRepeats.from_model(base, bonus=0.0)
+    assert torch.equal(made.score(graphs_of(LISTS)), base.score(graphs_of(LISTS)))
+    assert made.settings["base"] == "srgnn"
+    assert not made.training
+    with torch.no_grad():
+        made.inner.items.weight.zero_()
+    assert base.items.weight.any()  # a copy
+
+
+@pytest.mark.parametrize("bonus", [float("nan"), float("inf"), "1", True, None])
+def test_bonus_that_is_no_number_is_refused(bonus: object) -> None:
+    with pytest.raises((ValueError, TypeError), match="bonus"):
+        WithRepeats(NUM_ITEMS, bonus=bonus)  # type: ignore[arg-type]
+
+
+def test_wrong_bases_and_parts_are_refused() -> None:
+    for base in ("markov", "tagnn", "with_repeats", "nothing"):
+        with pytest.raises(ValueError, match="base is one of"):
+            WithRepeats(NUM_ITEMS, base)
+    with pytest.raises(ValueError, match="bonuses are empty"):
+        model_of().learn_bonus(gs.Sessions.from_lists(LISTS), bonuses=[])
+    with pytest.raises(ValueError, match="no target that is known"):
+        model_of().learn_bonus(gs.Sessions.from_lists([[0, 99]]))
+    assert "with_repeats" in MODELS
