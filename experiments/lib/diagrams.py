@@ -442,6 +442,21 @@ def with_user() -> Diagram:
     return d
 
 
+def with_repeats() -> Diagram:
+    d = Diagram(3)
+    places = d.row("aba", 2.1, 0.9)
+    d.item((3.7, 2.1), "c", strong=True)
+    d.box((6.2, 2.1), "any family", 2.0)
+    d.arrow((3.7, 2.1), (6.2, 2.1))
+    d.text((8.3, 1.4), "+", size=14)
+    d.box((5.4, 0.7), "bonus of a and b", 3.1)
+    d.arrow(places[1], (5.4, 0.7))
+    d.arrow((7.2, 2.1), (8.3, 1.4))
+    d.arrow((6.9, 0.7), (8.3, 1.4))
+    d.out((8.3, 1.4), (10.8, 1.4))
+    return d
+
+
 def with_features() -> Diagram:
     d = Diagram()
     for n, words in enumerate(("id of the item", "category, price", "title, image")):
@@ -498,7 +513,8 @@ DIAGRAMS: dict[str, Callable[[], Diagram]] = {
     for drawn in (
         bert4rec, bsarec, bst, caser, content_knn, core, ensemble, gcegnn, gru4rec, hgru4rec, hstu,
         ials, item_knn, lightgcn, lrurec, markov, popularity, recency, sasrec, sequential_rules,
-        session_popularity, sgnnhn, srgnn, tagnn, trending, vsknn, vstan, with_features, with_user,
+        session_popularity, sgnnhn, srgnn, tagnn, trending, vsknn, vstan, with_features, with_repeats,
+        with_user,
     )
 }  # fmt: skip
 """Page of docs/models -> what draws its idea."""

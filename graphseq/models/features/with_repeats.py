@@ -22,8 +22,8 @@ from graphseq.models.features.around import AroundBase, base_of
 from graphseq.models.registry import register
 from graphseq.models.use.inference import inference
 
-BONUSES = tuple(n / 4 for n in range(17))
-"""What :meth:`WithRepeats.learn_bonus` tries: from 0 to 4 in steps of a quarter."""
+BONUSES = tuple(n / 4 for n in range(-8, 17))
+"""What :meth:`WithRepeats.learn_bonus` tries: from -2 to 4 in steps of a quarter."""
 
 
 @register("with_repeats")
@@ -48,7 +48,8 @@ class WithRepeats(AroundBase):
         num_items: Items of the catalog.
         base: Name of a family in :data:`graphseq.models.MODELS` that scores by an item table and is
             trained by gradients.
-        bonus: :math:`\beta`, in units of the base's scores; 0: the unchanged base.
+        bonus: :math:`\beta`, in units of the base's scores; 0: the unchanged base. A negative one
+            ranks earlier items lower.
         arguments: Arguments of the base, besides ``num_items``.
 
     Raises:
@@ -63,7 +64,8 @@ class WithRepeats(AroundBase):
         side_features=False,
         best_for="sessions that come back to what they saw",
     )
-    keeps_state = False
+    samples = "prefixes"  # as those of the default base
+    causal = False
 
     def __init__(
         self,
