@@ -513,8 +513,8 @@ DIAGRAMS: dict[str, Callable[[], Diagram]] = {
     for drawn in (
         bert4rec, bsarec, bst, caser, content_knn, core, ensemble, gcegnn, gru4rec, hgru4rec, hstu,
         ials, item_knn, lightgcn, lrurec, markov, popularity, recency, sasrec, sequential_rules,
-        session_popularity, sgnnhn, srgnn, tagnn, trending, vsknn, vstan, with_features, with_repeats,
-        with_user,
+        session_popularity, sgnnhn, srgnn, tagnn, trending, vsknn, vstan, with_features,
+        with_repeats, with_user,
     )
 }  # fmt: skip
 """Page of docs/models -> what draws its idea."""
