@@ -58,7 +58,8 @@ def main(argv: list[str] | None = None) -> None:
             raise ValueError("The weights need a validation part: give --validation above 0.")
         benchmark = Benchmark.start("experiments.fusion", argv, options.table, whole.train)
         for seed in options.seeds:
-            folder = options.out / f"{options.table}-{seed}"
+            # By row: a training resumes from what its folder holds.
+            folder = options.out / f"{options.table}-{trained.slug}-{seed}"
             learned = fused(trained, counted, part, seed, folder / "part")
             learned.learn_weights(validation, steps=STEPS)
             final = fused(trained, counted, whole, seed, folder / "whole")

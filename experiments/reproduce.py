@@ -70,14 +70,13 @@ def left(entries: Iterable[Entry], seeds: Iterable[int], out: Path | None) -> di
     """
     wanted = list(seeds)
     rows = [] if out is None else gs.Comparison.load(out).content["rows"]
-    done = [(row["model"], row["seed"], row["settings"]) for row in rows]
-    return {
-        entry.name: sum(
-            (entry.name, seed, json.loads(json.dumps(entry.settings))) not in done
-            for seed in (wanted if entry.is_drawn else wanted[:1])
-        )
-        for entry in entries
-    }
+
+    def lacking(entry: Entry) -> int:
+        line = (entry.name, json.loads(json.dumps(entry.settings)))
+        done = {row["seed"] for row in rows if (row["model"], row["settings"]) == line}
+        return len(set(wanted) - done) if entry.is_drawn else int(not done)
+
+    return {entry.name: lacking(entry) for entry in entries}
 
 
 def cost(minutes: Mapping[str, float], rows: Mapping[str, int]) -> str:

@@ -7,6 +7,7 @@ each further period is the test of the models as they are, and afterwards part o
 from __future__ import annotations
 
 import argparse
+import math
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -16,7 +17,7 @@ import numpy as np
 import pandas as pd
 
 import graphseq as gs
-from experiments.lib.arguments import Once, out_folder, seed_number
+from experiments.lib.arguments import Once, out_folder, seed_number, whole_number
 from experiments.lib.results import command, fit_whole, print_table, said
 from graphseq.comparison import Entry, Settings, entries_of, settings_of
 from graphseq.comparison.record import record, row_of, write_results
@@ -33,11 +34,15 @@ def arguments() -> argparse.ArgumentParser:
     parser.add_argument("--root", help="folder of the data sets (default: $GRAPHSEQ_DATA)")
     parser.add_argument("--models", default="gru4rec", help="a family, or a line of the settings")
     parser.add_argument("--settings", type=Path, help="a file in place of the data set's settings")
-    parser.add_argument("--sessions", type=int, help="only so many of the newest sessions")
+    parser.add_argument("--sessions", type=whole_number, help="only so many of the newest sessions")
     parser.add_argument("--periods", type=int, default=10)
     parser.add_argument("--first", type=int, default=5, help="periods before the first test")
-    parser.add_argument("--epochs", type=int, default=8, help="epochs of a model made again")
-    parser.add_argument("--more-epochs", type=int, default=2, help="epochs on a new period")
+    parser.add_argument(
+        "--epochs", type=whole_number, default=8, help="epochs of a model made again"
+    )
+    parser.add_argument(
+        "--more-epochs", type=whole_number, default=2, help="epochs on a new period"
+    )
     parser.add_argument("--replay", type=float, default=1.0, help="old sessions for each new one")
     parser.add_argument("--initial", default="neighbors", choices=["mean", "neighbors", "features"])
     parser.add_argument("--seeds", nargs="+", type=seed_number, action=Once, default=[0])
@@ -48,34 +53,38 @@ def arguments() -> argparse.ArgumentParser:
 def main(argv: list[str] | None = None) -> None:
     options = arguments().parse_args(argv)
     with said():
+        if not 0 <= options.replay < math.inf:
+            raise ValueError(f"--replay is a finite number of at least 0, got {options.replay}.")
         settings = settings_of(options.settings or options.dataset)
-        (entry,) = entries_of([options.models], settings.models)
-    log = read_log(options)
-    try:
+        entry, *more = entries_of([options.models], settings.models)
+        if more:
+            names = ", ".join(each.name for each in (entry, *more))
+            raise ValueError(f"{options.models!r} stands for {names}: name one of them.")
+        log = read_log(options)
         splits = gs.rolling_split(log, periods=options.periods, first=options.first)
-    except ValueError as error:
-        raise SystemExit(str(error)) from error
-    first = splits[0].train.num_sessions
-    split = gs.fixed_split(splits.sessions[:first], splits.sessions[first:])
-    line = command("experiments.rolling", argv)
-    protocol = protocol_of(None if settings.exclude_seen else "rolling", settings.exclude_seen)
-    content = record(line, options.dataset, split, settings.ks, protocol, settings.note)
-    content["protocol"] |= {
-        "split": f"{options.periods} periods of equally many sessions, in the order of time",
-        "ranking": "all items that the model knows; others miss; ties share their places",
-    }
-    for seed in options.seeds:
-        for row in study(splits, entry, settings, protocol, options, seed):
-            content["rows"].append(row)
-            write_results(content, options.out)
-            print(
-                f"period {row['period']}: {row['model']:20} mrr@20 {row['metrics']['mrr@20']:.4f}, "
-                f"{row['unknown_targets']} of {row['targets']} targets unknown, "
-                f"trained {row['train_seconds']:.1f} s"
-            )
-    print_table(gs.Comparison(content))
-    figure = options.out / "rolling.png"
-    gs.visualization.plot_periods(content, path=figure)
+        first = splits[0].train.num_sessions
+        split = gs.fixed_split(splits.sessions[:first], splits.sessions[first:])
+        line = command("experiments.rolling", argv)
+        protocol = protocol_of(None if settings.exclude_seen else "rolling", settings.exclude_seen)
+        content = record(line, options.dataset, split, settings.ks, protocol, settings.note)
+        content["protocol"] |= {
+            "split": f"{options.periods} periods of equally many sessions, in the order of time",
+            "ranking": "all items that the model knows; others miss; ties share their places",
+        }
+        metric = gs.Comparison(content).monitor
+        for seed in options.seeds:
+            for row in study(splits, entry, settings, protocol, options, seed):
+                content["rows"].append(row)
+                write_results(content, options.out)
+                print(
+                    f"period {row['period']}: {row['model']:20} {metric} "
+                    f"{row['metrics'][metric]:.4f}, "
+                    f"{row['unknown_targets']} of {row['targets']} targets unknown, "
+                    f"trained {row['train_seconds']:.1f} s"
+                )
+        print_table(gs.Comparison(content))
+        figure = options.out / "rolling.png"
+        gs.visualization.plot_periods(content, metric=metric, path=figure)
     print(f"{options.out / 'results.json'}\n{figure}")
 
 
@@ -90,7 +99,7 @@ def study(
     """A row for each period and way."""
     kept, seconds = new_model(entry, splits[0].train, options.epochs, seed)
     models, spent = dict.fromkeys(WAYS, kept), dict.fromkeys(WAYS, seconds)
-    epochs = {GROWN: options.more_epochs, ANEW: options.epochs, KEPT: options.epochs}
+    epochs = dict.fromkeys(WAYS, options.epochs)
     newest = 0  # sessions of the period that was tested before
     for period, split in enumerate(splits, start=options.first):
         if newest:
@@ -103,7 +112,7 @@ def study(
                 seed * 1000 + period,
             )
             models[ANEW], spent[ANEW] = new_model(entry, split.train, options.epochs, seed)
-            spent[KEPT] = 0.0
+            epochs[GROWN], spent[KEPT] = options.more_epochs, 0.0
         newest = split.test.num_sessions
         for way, model in models.items():
             report = gs.evaluate(model, split.test, ks=settings.ks, protocol=protocol)

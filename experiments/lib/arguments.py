@@ -33,6 +33,17 @@ def positive_number(text: str) -> float:
     return value
 
 
+def whole_number(text: str) -> int:
+    """A whole number of at least 1."""
+    try:
+        value = int(text)
+    except ValueError:
+        value = 0
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"it is a whole number of at least 1, got {text!r}")
+    return value
+
+
 def out_folder(text: str) -> Path:
     """A folder of results, which is created."""
     try:

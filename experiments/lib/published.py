@@ -109,8 +109,13 @@ def audit_of(name: str, audits: Mapping[str, Any]) -> str:
     Args:
         name: The data set.
         audits: The committed audits of all data sets.
+
+    Raises:
+        ValueError: If there is none of this data set.
     """
-    (found,) = (row for row in audits["rows"] if row["name"] == name)
+    found = next((row for row in audits["rows"] if row["name"] == name), None)
+    if found is None:
+        raise ValueError(f"There is no audit of {name!r}: run python -m experiments.audit.")
     faults = [f"{f['check']}: {f['says']}" for f in found["findings"] if f["verdict"] == "fault"]
     verdict = "passed" if found["passed"] else "**refuted**"
     return " ".join([f"Audit of the split: {verdict}.", *faults])

@@ -84,7 +84,7 @@ def choose(split: Split, seconds: float = 75.0, *, seeds: int = 1, seed: int = 0
     trained: dict[str, Entry] = {}
     for place, (epoch, ranking, entry) in enumerate(pilots):
         share = max(0.0, left / (len(pilots) - place))
-        epochs = min(floor(max(0.0, share - ranking) / epoch), entry.training.max_epochs)
+        epochs = floor(min((share - ranking) / epoch, entry.training.max_epochs))
         if epochs < 1:
             logger.warning(
                 "%s is left out: an epoch takes about %.0f s and the ranking %.0f s, of %.0f s; "

@@ -231,7 +231,8 @@ class _Run:
 
     def line(self, entry: Entry, seed: int) -> None:
         """Trains and ranks one model, unless its row exists."""
-        if seed in self.reports.get(entry.name, {}):
+        done = self.reports.get(entry.name, {})
+        if seed in done or (done and not entry.is_drawn):  # of which every seed is the same
             return
         protocol = self.content["protocol"]
         model = entry.new_model(self.split.num_items, seed)
@@ -377,8 +378,9 @@ def _difference(key: str, then: Any, now: Any) -> str:
         return f"other data (the parts that differ: {', '.join(parts) or 'more parts than now'})"
     if isinstance(now, dict) and isinstance(then, dict):
         then, now = ({**side, **side.get("evaluation", {})} for side in (then, now))
-        hidden = {"evaluation", *({"seen"} if then["exclude_seen"] != now["exclude_seen"] else ())}
-        names = [n for n in {**then, **now} if n not in hidden and then.get(n) != now.get(n)]
+        names = [n for n in {**then, **now} if n != "evaluation" and then.get(n) != now.get(n)]
+        if "exclude_seen" in names and "seen" in names:  # which say the same
+            names.remove("seen")
         sides = ", ".join(f"{n} {then.get(n)!r} there and {now.get(n)!r} here" for n in names)
     else:
         sides = f"{then!r} there and {now!r} here"

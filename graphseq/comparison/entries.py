@@ -42,8 +42,8 @@ class Entry:
 
     @property
     def slug(self) -> str:
-        """The name in a form that file names allow."""
-        return re.sub(r"[^a-z0-9]+", "-", self.name.lower()).strip("-")
+        """The name in a form that file names allow: its letters, of any script, and digits."""
+        return re.sub(r"[\W_]+", "-", self.name.lower()).strip("-")
 
     @cached_property
     def settings(self) -> dict[str, Any]:
@@ -114,7 +114,7 @@ def entries_of(
         ValueError: If there is no such model or setting, or two lines have one name.
     """
     known = list(known)
-    if isinstance(models, (str, type, SessionModel, Entry)):
+    if isinstance(models, (str, type, SessionModel, Entry)) or not isinstance(models, Iterable):
         models = [models]
     if isinstance(models, Mapping):
         lines = [
@@ -155,11 +155,12 @@ def _lines(model: Any, known: list[Entry]) -> list[Entry]:
     if isinstance(model, (tuple, list)) and 2 <= len(model) <= 3:
         *first, last = model
         changed = dict(last) if isinstance(last, Mapping) else None
-        given = first if changed is not None else [*first, last]
-        lines = _lines(given[-1], known)
-        if len(given) == 2:
-            lines = [replace(line, name=str(given[0])) for line in lines[:1]]
-        return [line if changed is None else _changed(line, changed) for line in lines]
+        *label, named = first if changed is not None else [*first, last]
+        if len(label) < 2:  # three names are no line
+            lines = _lines(named, known)
+            if label:
+                lines = [replace(line, name=str(label[0])) for line in lines[:1]]
+            return [line if changed is None else _changed(line, changed) for line in lines]
     raise ValueError(
         "A model is a name, (name, settings), a class or an instance of SessionModel, or (label, "
         f"one of these), got {model!r}."
@@ -182,7 +183,10 @@ def _changed(entry: Entry, settings: Mapping[str, Any]) -> Entry:
     """The line with changed settings: ``{"arguments": ..., "fit": ...}``, or one mapping."""
     parts: dict[str, dict[str, Any]] = {"arguments": {}, "fit": {}}
     if settings and set(settings) <= set(parts):
-        parts |= {part: dict(values) for part, values in settings.items()}
+        for part, values in settings.items():
+            if not isinstance(values, Mapping):
+                raise ValueError(f"{part!r} of {entry.name} maps names to values, got {values!r}.")
+            parts[part] = dict(values)
     else:
         for name, value in settings.items():
             parts["fit" if name in TrainingSettings.names() else "arguments"][name] = value

@@ -35,6 +35,10 @@ class Space:
     """
 
     def __init__(self, base: Entry, content: Mapping[str, Mapping[str, Any]]) -> None:
+        if not isinstance(content, Mapping):
+            raise ValueError(
+                f"A space maps 'arguments' and 'fit' to mappings, got {content!r:.60}."
+            )
         foreign = sorted(set(content) - {"arguments", "fit"})
         if foreign:
             raise ValueError(f"A space has 'arguments' and 'fit', got {', '.join(foreign)}.")
@@ -77,8 +81,9 @@ class Space:
         """
         try:
             return cls(base, json.loads(Path(path).read_text(encoding="utf-8")))
-        except (OSError, KeyError, TypeError, AttributeError, ValueError) as error:
-            raise ValueError(f"{path} holds no search space: {error}.") from error
+        except (OSError, TypeError, ValueError) as error:
+            said = str(error).rstrip(".")
+            raise ValueError(f"{path} holds no search space: {said}.") from error
 
     def searched(self) -> Iterator[tuple[str, Any]]:
         """The searched settings: ``part.name``, and its list or range."""
@@ -108,13 +113,13 @@ class Space:
             given = self.base.settings[part]
             if field not in given:
                 continue
-            inside = (
-                given[field] in value
-                if isinstance(value, list)
-                else value["low"] <= given[field] <= value["high"]
-            )
-            if inside:
-                known[name] = _label(given[field]) if isinstance(value, list) else given[field]
+            if isinstance(value, list):
+                if given[field] in value:
+                    known[name] = _label(given[field])
+            elif (  # None, as in no patience, lies in no range
+                given[field] is not None and value["low"] <= given[field] <= value["high"]
+            ):
+                known[name] = given[field]
         return known
 
     @staticmethod

@@ -198,16 +198,19 @@ class _Search:
             direction="maximize",
             pruner=optuna.pruners.MedianPruner(n_startup_trials=5, n_warmup_steps=1),
         )
+        protocol = self.content["protocol"]
         about = {
             "data": self.content["data"]["fingerprint"],
             "model": self.space.base.settings,
             "space": self.space.content,
             "search": [self.epochs, self.content["monitor"], self.seed],
+            "ranking": [protocol["ks"], protocol["exclude_seen"]],
         }
-        if study.user_attrs.get("about", about) != about:
+        # Studies from before "ranking" was written say nothing of it.
+        if about | study.user_attrs.get("about", {}) != about:
             raise ValueError(
-                f"{path} is of other data, another model, space, metric or seed: choose another "
-                "out."
+                f"{path} is of other data, another model, space, metric, ranking or seed: choose "
+                "another out."
             )
         study.set_user_attr("about", about)
         for trial in study.get_trials():

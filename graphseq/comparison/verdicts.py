@@ -101,7 +101,8 @@ def sentence(test: Mapping[str, Any]) -> str:
             f"{model} is {amount} of {metric} ahead of {against}, and one cluster of cases shows "
             "nothing about chance."
         )
-    ends = f"{factor * low + 0.0:.{digits}f} to {factor * high + 0.0:.{digits}f}"  # no -0.0
+    # Rounded before 0.0 is added, so that no end reads -0.0.
+    ends = " to ".join(f"{round(factor * end, digits) + 0.0:.{digits}f}" for end in (low, high))
     figures = f"interval {ends}, {_probability(p)}"
     if p < CHANCE:
         return f"{model} beats {against} by {amount} of {metric}, {figures}."

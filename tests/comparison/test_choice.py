@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from importlib import import_module
+from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
+import pandas as pd
 import pytest
 
 import graphseq as gs
@@ -46,6 +49,13 @@ def test_choose_counts_first_and_trains_what_the_figures_suggest(
 def test_choose_needs_some_time(ring: gs.Split, seconds: Any) -> None:
     with pytest.raises(ValueError, match=f"seconds must be positive, got {seconds!r}"):
         choose(ring, seconds)
+
+
+def test_choose_without_an_end_of_the_time_takes_all_epochs(
+    ring: gs.Split, pilots: dict[str, tuple[float, float]]
+) -> None:
+    assert choose(ring, float("inf")) == choose(ring, 1e6)
+    assert choose(ring, np.int64(1_000)) == choose(ring, 1e3)
 
 
 def test_choose_epochs_are_those_that_fit_into_the_time(
@@ -91,3 +101,42 @@ def test_pilot_scales_a_sample_to_the_whole(ring: gs.Split) -> None:
     assert ranking > 0
     part = choice._sample(ring.train, ring.train.num_clicks, ring.train.num_clicks // 2, 0)
     assert part.num_sessions == pytest.approx(ring.train.num_sessions / 2, abs=1)
+    assert choice._sample(ring.train, 100, 100, 0) is ring.train
+
+
+def test_pilot_draws_different_sessions_in_their_order() -> None:
+    log = gs.Sessions.from_lists([[2 * s, 2 * s + 1] for s in range(50)])
+    firsts = choice._sample(log, log.num_clicks, 80, 0).items[::2].tolist()
+    assert len(firsts) == 40
+    assert firsts == sorted(set(firsts))
+
+
+def test_pilot_counts_validation_of_an_epoch_and_the_ranking_of_the_test(
+    ring: gs.Split, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    history = pd.DataFrame({"seconds": [5.0, 3.0]})  # the first epoch warms up
+    monkeypatch.setattr(choice, "PILOT_CLICKS", ring.train.num_clicks // 2)
+    clicks: list[int] = []
+
+    def fitted(model: Any, train: gs.Sessions, *_: Any, **options: Any) -> SimpleNamespace:
+        clicks.append(train.num_clicks)
+        return SimpleNamespace(history=history)
+
+    monkeypatch.setattr(choice, "fit", fitted)
+    monkeypatch.setattr(
+        choice, "evaluate", lambda model, test: SimpleNamespace(seconds=2.0 * test.num_targets)
+    )
+    (entry,) = gs.comparison.entries_of(["popularity"])
+    epoch, ranking = choice._pilot(entry, ring, 0)
+    assert ranking == 2.0 * ring.test.num_targets
+    assert ring.validation is not None
+    assert clicks[0] < ring.train.num_clicks
+    whole = 3.0 * ring.train.num_clicks / clicks[0]
+    assert epoch == pytest.approx(whole + 2.0 * ring.validation.num_targets)
+
+
+def test_batches_of_a_small_log_are_not_below_the_smallest(
+    ring: gs.Split, pilots: dict[str, tuple[float, float]]
+) -> None:
+    sizes = {entry.training.batch_size for entry in choose(ring) if entry.fit}
+    assert sizes == {32}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -253,6 +254,73 @@ def test_compare_resume_is_refused_for_other_data_or_another_protocol(
         run(permuted, ["markov"], out=tmp_path, resume=True)
     with pytest.raises(ValueError, match="pass out="):
         run(ring, ["markov"], resume=True)
+
+
+def test_compare_resume_is_refused_for_other_versions(
+    ring: gs.Split, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run(ring, ["markov"], out=tmp_path)
+    recording = import_module("graphseq.comparison.record")
+    later = {**recording.versions(), "torch": "99"}
+    monkeypatch.setattr(recording, "versions", lambda: later)
+    with pytest.raises(ValueError, match=r"results of other versions \(torch '.+' there and '99' "):
+        run(ring, ["markov"], out=tmp_path, resume=True)
+
+
+def test_compare_resumed_counts_nothing_again_for_another_first_seed(
+    ring: gs.Split, tmp_path: Path, fitted: list[tuple[str, int]]
+) -> None:
+    before = run(ring, ["markov"], seeds=[3], out=tmp_path).content
+    fitted.clear()
+    after = run(ring, ["markov", SASREC], seeds=[0, 3], out=tmp_path, resume=True).content
+    assert fitted == [("SASRec", 0), ("SASRec", 3)]
+    assert after["rows"][:1] == before["rows"]
+
+
+def test_compare_validation_is_ranked_by_the_rules_of_the_test(
+    ring: gs.Split, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given: list[tuple[str, bool]] = []
+    comparing = import_module("graphseq.comparison.compare")
+    real = comparing.fit
+
+    def noted(*arguments: Any, **options: Any) -> Any:
+        given.append((options["monitor"], options["exclude_seen"]))
+        return real(*arguments, **options)
+
+    monkeypatch.setattr(comparing, "fit", noted)
+    own = ("sasrec", {**SASREC[1], "monitor": "hr@5", "exclude_seen": False})
+    run(ring, ["markov", own], seeds=1, exclude_seen=True, monitor="mrr@10")
+    run(ring, ["markov"], exclude_seen=False)
+    assert given == [("mrr@10", True), ("hr@5", False), ("mrr@20", False)]
+
+
+def test_compare_of_histories_obeys_settings_without_seen_items() -> None:
+    split = gs.leave_last_split(gs.Sessions.from_lists([[0, 1, 0, 2], [2, 1, 0, 1]] * 4))
+    settings = Settings((Entry("markov", "markov"),), exclude_seen=True)
+    found = run(split, None, settings=settings).content["protocol"]["evaluation"]
+    assert found["seen"] == "remove"
+
+
+def test_compare_folder_of_results_has_the_metrics_of_every_row(
+    ring: gs.Split, tmp_path: Path
+) -> None:
+    content = run(ring, ["markov", "popularity"], ks=(3,), out=tmp_path).content
+    frame = pd.read_csv(tmp_path / "results.csv")
+    for row, (_, line) in zip(content["rows"], frame.iterrows(), strict=True):
+        assert {name: line[name] for name in row["metrics"]} == pytest.approx(row["metrics"])
+
+
+def test_compare_of_other_item_features_is_of_other_data(ring: gs.Split, tmp_path: Path) -> None:
+    def with_colors(*colors: str) -> gs.Split:
+        features = pd.DataFrame({"color": np.resize(colors, ring.num_items)})
+        parts = (ring.train, ring.test, ring.validation)
+        train, test, validation = (replace(part, item_features=features) for part in parts)
+        return gs.Split(train, test, validation, ring.report, ring.protocol)
+
+    run(with_colors("red", "blue"), ["markov"], out=tmp_path)
+    with pytest.raises(ValueError, match=r"other data \(the parts that differ: item_features\)"):
+        run(with_colors("red", "green"), ["markov"], out=tmp_path, resume=True)
 
 
 def test_compare_without_resume_begins_again(

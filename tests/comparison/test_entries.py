@@ -66,6 +66,15 @@ def test_entries_labels_name_lines_and_classes_and_instances() -> None:
     assert [e.name for e in entries_of(Mine)] == ["Mine"]
 
 
+def test_entries_line_given_twice_is_one_line() -> None:
+    assert named(["small", "markov", "small"]) == named(["small", "markov"])
+
+
+def test_entries_labels_of_any_script_are_told_apart() -> None:
+    lines = entries_of({"モデル一": "markov", "モデル二": "popularity", "Größe_1": "srgnn"})
+    assert [line.slug for line in lines] == ["モデル一", "モデル二", "größe-1"]
+
+
 def test_entries_loss_with_arguments_becomes_plain() -> None:
     (entry,) = entries_of([("srgnn", {"loss": gs.SampledLoss("bpr_max", num_negatives=7)})])
     assert entry.fit["loss"]["name"] == "bpr_max"
@@ -83,6 +92,9 @@ def test_entries_loss_with_arguments_becomes_plain() -> None:
         ({"a b": "markov", "a-b": "small"}, "'a b' and 'a-b'"),
         ([], "needs a model"),
         ([3], "got 3"),
+        (3, "got 3"),
+        ([("markov", "popularity", "srgnn")], r"got \('markov', 'popularity', 'srgnn'\)"),
+        ([("small", {"fit": 3})], "'fit' of small maps names to values, got 3"),
         ([("x", gs.models.Popularity(5), {"k": 1})], "built already"),
     ],
 )

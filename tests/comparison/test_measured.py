@@ -76,6 +76,9 @@ def test_measured_suggestion_needs_a_split_with_a_validation_part() -> None:
         suggest(gs.Split(split.train, split.test), measure=True)
     with pytest.raises(ValueError, match="measure must be True or False"):
         suggest(split, measure="yes")  # type: ignore[arg-type]
+    for minutes in (0, -1.0, float("nan"), "2", None):
+        with pytest.raises(ValueError, match=f"minutes must be positive, got {minutes!r}"):
+            suggest(split, measure=True, minutes=minutes)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="streaming=True"):
         suggest(split, measure=True, streaming=True)
     assert suggest(split).start_with == suggest(split.train).start_with

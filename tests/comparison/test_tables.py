@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from graphseq.comparison.tables import latex, markdown
+from graphseq.comparison.tables import audited, latex, markdown, protocol_in
 
 
 def row(model: str, seed: int, hr: float, mrr: float) -> dict[str, Any]:
@@ -54,6 +54,38 @@ def test_the_lowest_is_first_where_less_is_better(content: dict[str, Any]) -> No
 def test_markdown_without_an_interval_has_the_value_alone(content: dict[str, Any]) -> None:
     del content["rows"][2]["intervals"]["hr@20"]
     assert "| b | 73.00 | 20.00 ± 1.00 |" in markdown(content)
+    del content["rows"][0]["intervals"]["hr@20"]  # of one seed of two
+    assert "| sr_gnn (2 seeds) | 71.00 | 26.00 ± 1.00 |" in markdown(content)
+
+
+def test_markdown_epochs_are_means_and_a_dash_where_nothing_was_trained(
+    content: dict[str, Any],
+) -> None:
+    for number, each in enumerate(content["rows"]):
+        each["epochs"] = [3, 5, 0][number]
+    first, second = markdown(content).splitlines()[2:]
+    assert first.endswith("| 4 | 1.0 s | 1.0 s |")
+    assert second.endswith("| - | 0.0 s | 1.0 s |")
+
+
+@pytest.mark.parametrize(("exclude_seen", "seen"), [(True, "remove"), (False, "keep")])
+def test_old_files_say_by_one_flag_what_is_ranked(exclude_seen: bool, seen: str) -> None:
+    assert protocol_in({"protocol": {"exclude_seen": exclude_seen}}).seen == seen
+
+
+def test_audit_of_a_model_is_told_where_it_says_more_than_that_of_the_split(
+    content: dict[str, Any],
+) -> None:
+    assert audited(content) == []
+    content["rows"].append(row("not audited", 0, 0.5, 0.5))
+    content["data"]["audit"] = {"findings": [{"check": "future", "verdict": "fault"}]}
+    told = ["refuted (future, batch mates)"] * 2 + ["refuted (future)", None]
+    for each, verdict in zip(content["rows"], told, strict=True):
+        each["audit"] = verdict
+    assert audited(content) == [
+        "Audit of the split: refuted (future).",
+        "Audit of sr_gnn: refuted (future, batch mates).",
+    ]
 
 
 def test_rows_without_what_may_be_absent_have_dashes(content: dict[str, Any]) -> None:
@@ -73,3 +105,6 @@ def test_latex_bolds_the_best_and_escapes_signs(content: dict[str, Any]) -> None
     (caption,) = [line for line in lines if line.startswith(r"\caption")]
     assert r"clicks\_1\%, in \%, all items ranked for 13{,}237 targets" in caption
     assert r"Model & HR@20 & MRR@20 & NDCG@20 \\" in lines
+    content["data"]["name"] = r"\~^&%$#_{}"
+    escaped = r"\textbackslash{}\textasciitilde{}\textasciicircum{}\&\%\$\#\_\{\}"
+    assert f"Models on {escaped}, in" in latex(content)

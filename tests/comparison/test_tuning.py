@@ -101,8 +101,22 @@ def test_study_is_not_mixed_with_another(tmp_path: Path, ring: gs.Split) -> None
     gs.tune(ring, "markov", trials=1, out=tmp_path)
     with pytest.raises(ValueError, match="pass resume=True"):
         gs.tune(ring, "markov", trials=1, out=tmp_path)
-    with pytest.raises(ValueError, match="another model, space, metric or seed"):
-        gs.tune(ring, "markov", trials=1, out=tmp_path, seed=1, resume=True)
+    for other in ({"seed": 1}, {"exclude_seen": True}, {"ks": (7, 20)}):
+        with pytest.raises(ValueError, match="another model, space, metric, ranking or seed"):
+            gs.tune(ring, "markov", trials=1, out=tmp_path, resume=True, **other)
+
+
+def test_trials_are_ranked_without_seen_items_where_asked(ring: gs.Split) -> None:
+    assert ring.validation is not None
+    for exclude_seen in (False, True):
+        tuning = gs.tune(
+            ring, "session_popularity", {"fit": {}}, trials=1, exclude_seen=exclude_seen
+        )
+        family = gs.models.MODELS["session_popularity"]
+        model = family(ring.num_items, **tuning.best.arguments)
+        gs.fit(model, ring)
+        found = gs.evaluate(model, ring.validation, exclude_seen=exclude_seen)
+        assert tuning.content["rows"][0]["metrics"] == pytest.approx(found.metrics)
 
 
 def test_search_says_what_is_missing(
@@ -118,6 +132,10 @@ def test_search_says_what_is_missing(
         search(ring, trials=0)
     with pytest.raises(ValueError, match="needs a validation part"):
         search(gs.fixed_split(ring.train, ring.test))
+    for content in ('{"model": {}}', "[]", "{"):
+        (tmp_path / "space.json").write_text(content)
+        with pytest.raises(ValueError, match=r"holds no search space: .*[^.]\.$"):
+            gs.tune(ring, "markov", tmp_path / "space.json")
     with pytest.raises(ValueError, match=r"holds no search space"):
         gs.tune(ring, "markov", tmp_path / "nothing.json")
     known = builtins.__import__
@@ -171,6 +189,15 @@ def test_known_settings_are_the_first_trial_where_they_lie_in_the_space() -> Non
         "fit.loss": json.dumps(SPACE["fit"]["loss"][1]),  # type: ignore[index]
     }
     assert space.entry({"arguments.hidden_channels": 8}).arguments["max_length"] == 7
+
+
+def test_known_settings_at_the_ends_of_a_range_lie_in_it_and_no_patience_in_none() -> None:
+    space = {
+        "fit": {"learning_rate": {"low": 0.01, "high": 0.1}, "patience": {"low": 1, "high": 9}}
+    }
+    for rate, inside in ((0.01, True), (0.1, True), (0.2, False), (0.005, False)):
+        base = Entry("sasrec", "sasrec", {}, {"learning_rate": rate, "patience": None})
+        assert Space(base, space).of_base() == ({"fit.learning_rate": rate} if inside else {})
 
 
 def test_space_of_a_wrong_form_is_refused() -> None:

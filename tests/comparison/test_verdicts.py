@@ -104,6 +104,15 @@ def test_sentence_tells_what_chance_may_have_done() -> None:
         "srgnn and markov cannot be told apart by hr@20: 0.1 points, interval -0.3 to 0.5, "
         "p = 0.620."
     )
+    for p, told in ((1e-4, "p < 0.001"), (0.001, "p = 0.001"), (0.005, "p = 0.005")):
+        assert sentence(BEATS | {"p_corrected": p}).endswith(f", {told}.")
+    equal = {"metric": "mean_rank", "difference": 0.0, "low": -0.1, "high": 0.1, "p_corrected": 1}
+    assert sentence(BEATS | equal) == (
+        "srgnn and markov cannot be told apart by mean_rank: 0.00 places, interval -0.10 to 0.10, "
+        "p = 1.000."
+    )
+    hardly = unsure | {"low": -0.0004, "high": 0.0004}
+    assert "interval 0.0 to 0.0, p" in sentence(hardly)
     assert "beats" in sentence(BEATS | {"p_corrected": 0.0499})
     assert "cannot be told apart" in sentence(BEATS | {"p_corrected": 0.05})
     lone = BEATS | {"low": None, "high": None, "p_value": None, "p_corrected": None}

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -40,6 +42,61 @@ def test_training_ends_with_its_seconds_and_keeps_its_best_state(
     assert {path.name for path in tmp_path.glob("*.png")} == {"budget.png", "budget-ranks.png"}
 
 
+def test_counting_family_is_ranked_on_both_parts() -> None:
+    split = gs.session_split(gs.generate_sessions(200, 30, seed=0), 0.2, validation=0.2)
+    assert split.validation is not None
+    cell = budget.run_cell(split, budget.FAMILIES["Markov"], 1.0, 0)
+    model = gs.models.MODELS["markov"](split.num_items)
+    gs.fit(model, split.train)
+    test, validation = (gs.evaluate(model, part) for part in (split.test, split.validation))
+    assert test.metrics != validation.metrics
+    for metric in budget.METRICS:
+        assert cell["metrics"][metric] == test.metrics[metric]
+        assert cell["intervals"][metric] == list(test.confidence_interval(metric))
+        assert cell["curve"][-1][metric] == validation.metrics[metric]
+
+
+def test_budget_counts_training_alone_and_keeps_the_best_state(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    clock = {"now": 0.0}
+    scores = iter([0.1, 0.3, 0.2])
+    monkeypatch.setattr(budget, "MARKS", (0.25, 0.5, 1.0))
+    monkeypatch.setattr(budget, "time", SimpleNamespace(process_time=lambda: clock["now"]))
+
+    def ranked(*arguments: Any, **options: Any) -> SimpleNamespace:
+        clock["now"] += 1000.0  # of which nothing is of the budget
+        return SimpleNamespace(metrics={"hr@20": 0.5, "mrr@20": next(scores)})
+
+    monkeypatch.setattr(gs, "evaluate", ranked)
+    state = {"step": [0]}  # which training changes in place
+    model = SimpleNamespace(state_dict=lambda: state)
+    callback = budget.Budget(model, None, 4.0)  # type: ignore[arg-type]
+    trainer, module = SimpleNamespace(should_stop=False), SimpleNamespace(_settle=lambda: None)
+    callback.on_train_start(trainer, module)  # type: ignore[arg-type]
+    for step in range(4):
+        assert not trainer.should_stop
+        assert callback.share_left(step) == 1.0 - step / 4
+        clock["now"] += 1.0
+        state["step"][0] = step
+        callback.on_train_batch_end(trainer, module)  # type: ignore[arg-type]
+    assert trainer.should_stop
+    assert callback.share_left(4) > 0  # a rate of zero is none
+    assert [row["cpu_seconds"] for row in callback.curve] == [1.0, 2.0, 4.0]
+    assert callback.best == {"step": [1]}  # which has 0.3
+
+
+def test_few_validation_sessions_have_about_the_most_cases(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    log = gs.Sessions.from_lists([[s, s + 1] for s in range(100)])
+    monkeypatch.setattr(budget, "MOST_CASES", 25)
+    part = budget.few(log)
+    assert part.items[part.ptr[:-1]].tolist() == list(range(0, 100, 4))
+    monkeypatch.setattr(budget, "MOST_CASES", 1000)
+    assert budget.few(log).num_sessions == 100
+
+
 def cell(
     data: str, family: str, score: float, *curve: tuple[float, float], seed: int = 0
 ) -> dict[str, object]:
@@ -50,8 +107,8 @@ def cell(
 
 def test_table_tells_ranks_and_the_time_to_most_of_the_best_score() -> None:
     cells = [
-        cell("one", "a", 0.30, (1.0, 0.10), (2.0, 0.29), (4.0, 0.30)),
-        cell("one", "b", 0.20, (0.1, 0.20)),
+        cell("one", "a", 0.30, (1.0, 0.10), (2.0, 0.29), (4.0, 0.30), (5.0, 0.20)),
+        cell("one", "b", 0.20, (0.5, 0.20)),
         cell("two", "a", 0.10, (1.0, 0.09), (4.0, 0.10)),
         cell("two", "b", 0.08, (0.1, 0.095)),
     ]
@@ -60,17 +117,20 @@ def test_table_tells_ranks_and_the_time_to_most_of_the_best_score() -> None:
     first, second = rows
     assert (first["mean rank"], first["one"], first["two"]) == (1.0, 30.0, 10.0)
     assert (first["s to 95 % of its best"], first["reaches 95 % of the best"]) == (3.0, "2 of 2")
+    assert first["after s"] == 3.0
+    assert second["s to 95 % of its best"] == 0.3
     assert (second["reaches 95 % of the best"], second["after s"]) == ("1 of 2", 0.1)
     assert found.num_datasets == 2
     assert "of single seeds" not in first
+    assert {row["ms a ranking"] for row in rows} == {0.5}
 
 
 def test_table_of_several_seeds_is_of_their_means() -> None:
     cells = [
         # Means on "one": a .30, b .28, c .26; with seed 1, b is before a.
-        cell("one", "a", 0.36, (1.0, 0.40)),
-        cell("one", "a", 0.24, (3.0, 0.40), seed=1),
-        cell("one", "a", 0.30, (9.0, 0.10), seed=2),
+        cell("one", "a", 0.36, (1.0, 0.42)),
+        cell("one", "a", 0.24, (3.0, 0.36), seed=1),
+        cell("one", "a", 0.30, (9.0, 0.12), seed=2),
         cell("one", "b", 0.28, (0.1, 0.29)),
         cell("one", "c", 0.26, (0.1, 0.20)),
         *(cell("two", "a", score, (1.0, 0.1), seed=seed) for seed, score in enumerate((3, 3, 3))),
@@ -85,6 +145,8 @@ def test_table_of_several_seeds_is_of_their_means() -> None:
     # The best mean of peaks on "one" is a's .30: two of its three seeds reach 95 % of it, after 1
     # and 3 seconds and never, and on "two" none reaches b's .20.
     assert (first["reaches 95 % of the best"], first["after s"]) == ("1 of 2", 3.0)
+    assert rows[2]["reaches 95 % of the best"] == "0 of 2"
+    assert rows[2]["after s"] == "-"
 
 
 def test_mean_curve_lies_between_the_marks_that_a_seed_passed() -> None:

@@ -1,6 +1,7 @@
 """Fusion of two rows: its weights come from models that the validation part did not train."""
 
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -57,6 +58,25 @@ def test_members_of_the_learned_weights_never_saw_the_validation_part(table, mon
     monkeypatch.setattr(fusion, "fused", spied)
     fusion.main([*LINE, "--out", str(tmp_path)])
     assert seen == [40, 60]
+
+
+def test_trainings_of_different_rows_do_not_resume_each_other(table, monkeypatch, tmp_path):
+    content = json.loads((tmp_path / "settings.json").read_text())
+    gru, markov = content["models"]
+    content["models"] = [gru, {**gru, "name": "gru, again"}, markov]
+    (tmp_path / "settings.json").write_text(json.dumps(content))
+    folders = []
+
+    def untrained(trained, counted, split, seed, folder):
+        folders.append(folder)
+        return SimpleNamespace(learn_weights=lambda *_, **options: None, weights=())
+
+    monkeypatch.setattr(fusion, "fused", untrained)
+    monkeypatch.setattr(fusion, "ranked", lambda *_: [])
+    for name in ("gru", "gru, again"):
+        line = [*LINE, "--trained", name, "--seeds", "0", "1"]
+        fusion.main([*line, "--out", str(tmp_path / "out")])
+    assert len(folders) == len(set(folders)) == 8
 
 
 @pytest.mark.parametrize(

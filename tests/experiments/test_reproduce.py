@@ -124,6 +124,17 @@ def test_reproduce_takes_finished_rows_over_though_the_note_is_another(
     assert results.content["protocol"]["note"] == "in other words"
 
 
+def test_reproduce_does_not_count_again_for_another_seed(
+    table: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["--table", "beauty", "--models", "markov", "--out", str(tmp_path), "--no-progress"]
+    reproduce.main([*command, "--seeds", "0"])
+    assert "Rows left to run: 1," in capsys.readouterr().out
+    reproduce.main([*command, "--seeds", "1", "0", "--resume"])
+    assert "Rows left to run: 0," in capsys.readouterr().out
+    assert [row["seed"] for row in gs.Comparison.load(tmp_path).content["rows"]] == [0]
+
+
 def row(model: str, value: float, half: float, seed: int = 0) -> dict[str, Any]:
     return {
         "model": model,
@@ -171,6 +182,34 @@ def test_a_row_without_an_interval_reaches_what_it_is_not_below(value: float, re
     assert f"| 0.5000 | {reached} | a log |" in side_by_side(content_of(alone), table)
 
 
+def test_rows_are_in_the_order_of_the_last_metric_and_reach_all_of_theirs() -> None:
+    rows = []
+    for name, values in (("a", (0.5, 0.2, 0.1)), ("b", (0.4, 0.3, 0.2))):
+        metrics = dict(zip(("hr@10", "mrr@10", "ndcg@10"), values, strict=True))
+        ends = {metric: [value, value] for metric, value in metrics.items()}
+        rows.append(row(name, 0.0, 0.0) | {"metrics": metrics, "intervals": ends})
+    table = {
+        "dataset": "x",
+        "validation": None,
+        "protocol": "srgnn",
+        "metrics": ["hr@10", "mrr@10"],
+        "also": ["ndcg@10"],
+        "rows": [
+            {"line": line, "hr@10": 0.4, "mrr@10": 0.3, "source": "a log", "chosen": "test"}
+            for line in ("a", "b", "c")
+        ],
+    }
+    head, _, *lines = (
+        line.strip("| ").split(" | ") for line in side_by_side(content_of(*rows), table).split("\n")
+    )
+    reached = {line[0]: line[head.index("reached")] for line in lines}
+    assert list(reached.items()) == [("b", "yes"), ("a", "no"), ("c", "-")]
+    assert {len(line) for line in lines} == {len(head)}
+    del rows[1]["metrics"]["ndcg@10"]
+    with pytest.raises(ValueError, match=r"^The row of b, seed 0, lacks 'ndcg@10': it was ranked"):
+        side_by_side(content_of(*rows), table)
+
+
 def test_rows_of_several_seeds_show_their_deviation_and_no_published_rows_no_columns() -> None:
     seeds = [row("a", value, 0.01, seed) for seed, value in enumerate((0.4, 0.5, 0.6))]
     table = {"dataset": "x", "validation": None, "metrics": ["hr@10"], "rows": []}
@@ -198,6 +237,8 @@ def test_page_tells_every_fault_of_the_audit() -> None:
     ]
     rows = [{"name": "a", "passed": False, "findings": findings}, {"name": "b", "passed": True}]
     assert audit_of("a", {"rows": rows}) == "Audit of the split: **refuted**. core: 4 of 9 items."
+    with pytest.raises(ValueError, match="There is no audit of 'c': run python -m experiments"):
+        audit_of("c", {"rows": rows})
 
 
 def test_cost_counts_minutes_of_the_rows_left_and_names_rows_not_measured() -> None:
