@@ -79,7 +79,8 @@ class LinearRecurrentUnit(torch.nn.Module):
 
     def _driven(self, x: Tensor) -> Tensor:
         gamma = (-torch.expm1(-2 * self.nu.exp())).sqrt()  # 1 - |lambda|^2, without cancellation
-        real, imaginary = self.lin_in(x).chunk(2, dim=1)
+        # Under autocast the product has 16 bits, of which torch makes no complex number.
+        real, imaginary = self.lin_in(x).to(gamma.dtype).chunk(2, dim=1)
         return gamma * torch.complex(real, imaginary)
 
     def _read(self, s: Tensor) -> Tensor:

@@ -93,3 +93,16 @@ def test_no_click_at_all_gives_no_row():
 def test_heads_that_do_not_divide_the_width_are_refused():
     with pytest.raises(ValueError, match="heads must divide"):
         LinearAttention(6, heads=4)
+
+
+@pytest.mark.parametrize("name", ["lru", "linear_attention"])
+def test_half_precision_gives_nearly_the_same(name):
+    layer, (x, ptr) = layer_of(name).float(), rows()
+    for parameter in layer.parameters():
+        torch.nn.init.normal_(parameter, std=0.5)
+    x, view = x.float(), DenseView(ptr)
+    with torch.autocast("cpu", torch.bfloat16):
+        half = layer(x, view)
+        out, _ = layer.step(x.new_zeros(1, layer.state_size), x[:1])
+    torch.testing.assert_close(half.float(), layer(x, view), rtol=0.1, atol=0.1)
+    torch.testing.assert_close(out.float(), half[:1].float(), rtol=0.1, atol=0.1)
