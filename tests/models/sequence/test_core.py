@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 from torch import Tensor
+from torch.nn.functional import gelu
 from torch_geometric.data import Batch
 
 from graphseq.data import build_session_graphs
@@ -32,8 +33,11 @@ def naive_vector(model: CORE, prefix: list[int]) -> Tensor:
     newest = prefix[-model.max_length :]
     e = model.items.weight[newest]
     h = model.norm(e + model.positions.weight[: len(newest)])
-    for block in model.blocks:
-        h = block(h, DenseView(torch.tensor([0, len(newest)])))
+    view = DenseView(torch.tensor([0, len(newest)]))
+    for block in model.blocks:  # post-norm, with a GELU, 4 d wide
+        assert (block.lin_in.out_features, block.attention.heads) == (4 * 8, 2)
+        h = block.norm_attention(h + block.attention(h, h, view))
+        h = block.norm_feed_forward(h + block.lin_out(gelu(block.lin_in(h))))
     s = (model.lin_score(h).softmax(0) * e).sum(0)
     return model.scale * s / s.norm()
 
@@ -54,6 +58,26 @@ def test_core_without_blocks_is_the_mean_of_clicks() -> None:
     mean = torch.stack([e[session].mean(0) for session in SESSIONS])
     expected = model.scale * torch.nn.functional.cosine_similarity(mean[:, None], e[None], dim=2)
     torch.testing.assert_close(model.score(batch_of(SESSIONS)), expected, rtol=1e-5, atol=1e-5)
+
+
+class Nothing(torch.nn.Module):
+    """A dropout that drops everything."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.zeros_like(x)
+
+
+def test_core_dropouts_act_on_what_the_weights_read_and_on_what_they_sum() -> None:
+    model = build(dropout=0.5, embedding_dropout=0.3)
+    assert (model.drop.share, model.drop_embedding.share) == (0.5, 0.3)
+    assert all(block.drop.share == block.attention.dropout == 0.5 for block in model.blocks)
+    plain = build(num_layers=0)
+    plain.items.load_state_dict(model.items.state_dict())
+    model.drop = Nothing()  # all clicks look alike to the weights
+    batch = batch_of(SESSIONS)
+    torch.testing.assert_close(model(batch), plain(batch), rtol=1e-5, atol=1e-5)
+    model.drop_embedding = Nothing()
+    assert not model(batch).any()
 
 
 def test_core_dropouts_work_in_training_alone() -> None:

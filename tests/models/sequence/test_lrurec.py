@@ -2,9 +2,66 @@
 
 import pytest
 import torch
+from torch.nn.functional import cosine_similarity, gelu
 
 import graphseq as gs
 from graphseq.models import LRURec
+from graphseq.nn.ragged import DenseView
+
+ITEMS, PTR = torch.tensor([3, 5, 3, 0, 7, 1]), torch.tensor([0, 5, 6])
+
+
+class Twice(torch.nn.Module):
+    """Stands where a dropout does, and shows what passes through it."""
+
+    def forward(self, x):
+        return 2 * x
+
+
+@pytest.mark.parametrize("layer", ["lru", "linear_attention"])
+@pytest.mark.parametrize("doubled", [False, True])
+def test_scores_equal_the_equations(layer, doubled):
+    """Embeddings and the output of every branch pass through a dropout, and nothing else."""
+    torch.manual_seed(0)
+    model = LRURec(20, 8, layer=layer, heads=2, expansion=3).double().eval()
+    for parameter in model.parameters():
+        torch.nn.init.normal_(parameter, std=0.5)
+    if doubled:
+        model.drop = Twice()
+        for block in model.blocks:
+            block.drop = Twice()
+    factor, view = (2.0 if doubled else 1.0), DenseView(PTR)
+    x = factor * model.items.weight[ITEMS]
+    for block in model.blocks:
+        x = x + factor * block.recurrence(block.norm_recurrence(x), view)
+        inner = gelu(block.lin_in(block.norm_feed_forward(x)))
+        assert inner.size(1) == 24
+        x = x + factor * block.lin_out(inner)
+    expected = model.norm(x) @ model.items.weight.t()
+    batch = gs.data.build_session_graphs(ITEMS, PTR)
+    torch.testing.assert_close(model.items.scores(model.click_states(batch)), expected)
+    torch.testing.assert_close(model.score(batch), expected[PTR[1:] - 1])
+    state = model.initial_state()
+    for item in ITEMS[:5].tolist():
+        state = model.update_state(state, item)
+    torch.testing.assert_close(model.score_state(state), expected[4])
+
+
+def test_normalized_scores_are_cosines_times_scale():
+    torch.manual_seed(0)
+    model, plain = LRURec(20, 8, normalize=True, scale=5.0).eval(), LRURec(20, 8).eval()
+    plain.load_state_dict(model.state_dict())
+    batch = gs.data.build_session_graphs(ITEMS, PTR)
+    cosine = cosine_similarity(plain(batch)[:, None], plain.items.weight[None], dim=2)
+    torch.testing.assert_close(model.score(batch), 5.0 * cosine, rtol=1e-5, atol=1e-5)
+
+
+def test_dropout_works_in_training_alone():
+    model, batch = LRURec(20, 8, dropout=0.5), gs.data.build_session_graphs(ITEMS, PTR)
+    assert [model.drop.share, *(block.drop.share for block in model.blocks)] == [0.5] * 3
+    assert not torch.equal(model(batch), model(batch))
+    model.eval()
+    assert torch.equal(model(batch), model(batch))
 
 
 @pytest.mark.parametrize("layer", ["lru", "linear_attention"])
