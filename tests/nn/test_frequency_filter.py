@@ -118,3 +118,25 @@ def test_block_wrong_argument_is_refused(arguments: dict[str, object], message: 
 def test_block_repr_names_its_sizes() -> None:
     assert repr(FrequencyBlock(8, 5, 2)) == "FrequencyBlock(8, heads=2, alpha=0.7, kind='fourier')"
     assert repr(FrequencyFilter(8, 5, 3)) == "FrequencyFilter(8, 5, 3, 'fourier')"
+
+
+class Twice(torch.nn.Module):
+    """Stands where a dropout does, and shows what passes through it."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return 2 * x
+
+
+@pytest.mark.parametrize("kind", ["fourier", "moving_average"])
+def test_block_dropout_acts_on_the_output_of_every_branch(kind: str) -> None:
+    block = FrequencyBlock(8, 7, 2, kind=kind, alpha=0.3, dropout=0.5)
+    shake(block)
+    assert block.drop.share == block.attention.dropout == 0.5
+    block.eval()
+    block.drop = Twice()
+    x, view = torch.randn(14, 8), DenseView(rows(2, 7))
+    filtered = block.norm_filter(x + 2 * block.filter(x, view))
+    attended = block.norm_attention(x + 2 * block.attention(x, x, view))
+    mixed = 0.3 * filtered + 0.7 * attended
+    expected = block.norm_feed_forward(mixed + 2 * block.lin_out(gelu(block.lin_in(mixed))))
+    torch.testing.assert_close(block(x, view), expected, rtol=1e-5, atol=1e-5)

@@ -160,6 +160,25 @@ def test_time_buckets_are_floored_logarithms_of_seconds() -> None:
     assert time_buckets(view, time, time, 3).tolist() == [[[0, 2, 2], [2, 0, 2], [2, 2, 0]]]
 
 
+class Twice(torch.nn.Module):
+    """Stands where a dropout does, and shows what passes through it."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return 2 * x
+
+
+def test_hstu_dropout_acts_on_the_gated_values() -> None:
+    layers = HSTULayers(8, 7, 1, 2, dropout=0.5)
+    shake(layers)
+    (layer,) = layers.layers
+    assert layer.drop.share == 0.5
+    layers.eval()
+    x, bias = torch.randn(14, 8), layer.lin_out.bias
+    gated = layers(x, PTR, TIME) - x - bias
+    layer.drop = Twice()
+    torch.testing.assert_close(layers(x, PTR, TIME), x + 2 * gated + bias, rtol=1e-5, atol=1e-5)
+
+
 def test_hstu_dropout_works_in_training_alone() -> None:
     layers = HSTULayers(8, 7, dropout=0.5)
     x = torch.randn(14, 8)

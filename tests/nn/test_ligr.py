@@ -77,6 +77,27 @@ def test_ligr_click_changed_touches_only_itself_and_later_clicks_of_its_row() ->
     assert changed == [7, 8, 9, 10, 11]
 
 
+class Twice(torch.nn.Module):
+    """Stands where a dropout does, and shows what passes through it."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return 2 * x
+
+
+def test_ligr_dropout_acts_on_both_branches_and_inside_the_second() -> None:
+    block = LiGRBlock(8, 2, dropout=0.5)
+    shake(block)
+    assert block.drop.share == block.attention.dropout == 0.5
+    block.eval()
+    x, view = torch.randn(14, 8), DenseView(PTR)
+    normed = block.norm_attention(x)
+    own = x + 2 * block.gate_attention(x).sigmoid() * block.attention(normed, normed, view)
+    inner = 4 * block.feed_forward(block.norm_feed_forward(own))
+    expected = own + block.gate_feed_forward(own).sigmoid() * inner
+    block.drop = Twice()
+    torch.testing.assert_close(block(x, view), expected, rtol=1e-5, atol=1e-5)
+
+
 def test_ligr_dropout_works_in_training_alone() -> None:
     layers = LiGRLayers(8, dropout=0.5)
     x = torch.randn(14, 8)

@@ -320,6 +320,15 @@ def test_sasrec_embeddings_are_dropped_in_training_before_the_first_block() -> N
     torch.testing.assert_close(dropped[kept], 2 * whole[kept])
 
 
+@pytest.mark.parametrize("block", [*BLOCKS, "ligr"])
+def test_sasrec_blocks_drop_the_same_share_and_have_the_same_expansion(block: str) -> None:
+    model = small_model(block=block, dropout=0.3, expansion=3, num_layers=3)
+    assert len(model.blocks) == 3
+    for each in model.blocks:
+        assert each.drop.share == each.attention.dropout == 0.3
+        assert (each.attention.heads, each.lin_in.out_features) == (2, 24)
+
+
 def test_sasrec_start_is_normal_with_small_deviation_and_plain_norms() -> None:
     torch.manual_seed(0)
     model = SASRec(500, 32, 1)
