@@ -151,6 +151,37 @@ def test_bsarec_normalized_scores_are_cosines_times_scale(filter: str) -> None:
     torch.testing.assert_close(model.score(batch_of(SESSIONS)), expected, rtol=1e-5, atol=1e-5)
 
 
+class Nothing(torch.nn.Module):
+    """A dropout that drops everything."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.zeros_like(x)
+
+
+@pytest.mark.parametrize("filter", ["fourier", "moving_average"])
+def test_bsarec_embeddings_pass_through_dropout_before_the_first_block(filter: str) -> None:
+    model = build(filter=filter, dropout=0.5)
+    assert model.drop.share == model.blocks[0].drop.share == 0.5
+    one, other = model(batch_of([[3, 5, 3], [7, 0, 1]]))
+    assert not torch.allclose(one, other, atol=1e-3)
+    model.drop = Nothing()
+    one, other = model(batch_of([[3, 5, 3], [7, 0, 1]]))
+    torch.testing.assert_close(one, other)
+
+
+def test_bsarec_start_is_normal_with_small_deviation_and_plain_norms() -> None:
+    torch.manual_seed(0)
+    model = BSARec(500, 64, 1)
+    assert model.padding is not None
+    assert model.padding.std().item() == pytest.approx(0.02, rel=0.3)
+    assert model.blocks[0].filter.beta.std().item() == pytest.approx(1.0, rel=0.3)
+    for name, parameter in model.named_parameters():
+        if parameter.dim() == 2:
+            assert parameter.std().item() == pytest.approx(0.02, rel=0.1), name
+        elif name not in ("padding", "blocks.0.filter.beta"):
+            assert (parameter == float("norm" in name and "weight" in name)).all(), name
+
+
 def test_bsarec_dropout_works_in_training_alone() -> None:
     model, batch = build(dropout=0.5), batch_of(SESSIONS)
     assert torch.equal(model(batch), model(batch))

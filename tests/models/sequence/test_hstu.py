@@ -90,6 +90,33 @@ def test_hstu_time_of_the_target_changes_scores_only_where_asked_for() -> None:
     assert not torch.allclose(model.score(now), model.score(then))
 
 
+@pytest.mark.parametrize("time", ["clicks", "request", "none"])
+def test_hstu_is_causal_where_no_state_knows_a_later_time(time: str) -> None:
+    model = build(time=time)
+    later = [*TIMES[3][:-1], TIMES[3][-1] + 5000]
+    states = model.click_states(batch_of([ITEMS[3]], [TIMES[3]], None))
+    other = model.click_states(batch_of([ITEMS[3]], [later], None))
+    assert model.causal == torch.equal(states[:-1], other[:-1]) == (time != "request")
+
+
+def test_hstu_dropout_is_of_embeddings_and_of_every_layer() -> None:
+    model, batch = build(dropout=0.5), batch_of(ITEMS, TIMES, None)
+    assert [model.drop.share, *(layer.drop.share for layer in model.layers.layers)] == [0.5] * 3
+    assert torch.equal(model(batch), model(batch))
+    model.train()
+    for layer in model.layers.layers:
+        layer.drop.share = 0.0
+    assert not torch.equal(model(batch), model(batch))
+
+
+def test_hstu_start_is_that_of_the_authors_code() -> None:
+    torch.manual_seed(0)
+    model = HSTU(500, 64, 1, max_length=100)
+    assert model.items.weight.std().item() == pytest.approx(0.02, rel=0.05)
+    assert model.positions.weight.std().item() == pytest.approx(64**-0.5, rel=0.05)
+    assert model.layers.layers[0].weight.std().item() == pytest.approx(0.02, rel=0.05)
+
+
 def test_hstu_time_of_clicks_changes_scores_unless_none() -> None:
     other = [[3 * t for t in time] for time in TIMES]
     now, then = batch_of(ITEMS, TIMES, None), batch_of(ITEMS, other, None)
