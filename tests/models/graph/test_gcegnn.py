@@ -113,11 +113,30 @@ def test_gcegnn_normalized_is_the_plain_one_of_unit_rows_with_scaled_cosines(
         torch.testing.assert_close(model.items.scores(model(batch)), 5.0 * cosine)
 
 
+def test_gcegnn_dropout_acts_on_the_part_of_all_sessions_in_training_alone() -> None:
+    model, batch = model_of(dropout=0.5), batch_of(SESSIONS)
+    own = model.conv(model.items.rows(batch.x), batch.edge_index)
+    whole = model.node_states(batch) - own
+    torch.manual_seed(0)
+    dropped = model.train().node_states(batch) - own
+    kept = dropped.abs() > 1e-6
+    torch.testing.assert_close(dropped[kept], 2 * whole[kept], rtol=1e-4, atol=1e-5)
+    assert 0.2 < kept[whole > 1e-5].float().mean() < 0.8
+
+
 def test_gcegnn_other_sessions_change_the_vector_of_a_session() -> None:
     model = model_of()
     before = model(batch_of([[0, 1]]))
     model.prepare(Sessions.from_lists([[0, 7, 0, 8]]).with_vocabulary(Vocabulary(range(9))))
     assert not torch.allclose(model(batch_of([[0, 1]])), before, atol=1e-4)
+
+
+def test_gcegnn_start_is_uniform_within_the_inverse_root_of_the_width() -> None:
+    torch.manual_seed(0)
+    for name, parameter in GCEGNN(500, 16).named_parameters():
+        assert 0.15 < parameter.abs().max() <= 0.25, name
+        if parameter.numel() > 100:
+            assert parameter.std().item() == pytest.approx(0.25 / 3**0.5, rel=0.15), name
 
 
 def test_gcegnn_of_no_sessions_gives_no_vectors() -> None:

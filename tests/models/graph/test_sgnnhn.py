@@ -92,6 +92,14 @@ def test_sgnnhn_transition_made_often_counts_once() -> None:
     torch.testing.assert_close(model(often), model(once))
 
 
+def test_sgnnhn_start_is_uniform_within_the_inverse_root_of_the_width() -> None:
+    torch.manual_seed(0)
+    for name, parameter in SGNNHN(500, 16).named_parameters():
+        assert 0.15 < parameter.abs().max() <= 0.25, name
+        if parameter.numel() > 100:
+            assert parameter.std().item() == pytest.approx(0.25 / 3**0.5, rel=0.15), name
+
+
 def test_sgnnhn_dropout_works_in_training_alone() -> None:
     model, batch = SGNNHN(9, 8, dropout=0.5), batch_of([[0, 1, 2]])
     assert not torch.equal(model(batch), model(batch))

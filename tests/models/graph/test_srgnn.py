@@ -293,6 +293,14 @@ def test_srgnn_normalized_is_trained_by_the_losses_of_its_scores() -> None:
     torch.testing.assert_close(sampled(model, batch, 0, 0), expected)
 
 
+def test_srgnn_start_is_uniform_within_the_inverse_root_of_the_width() -> None:
+    torch.manual_seed(0)
+    for name, parameter in SRGNN(500, 16, max_length=9, positions="end").named_parameters():
+        assert 0.15 < parameter.abs().max() <= 0.25, name
+        if parameter.numel() > 100:
+            assert parameter.std().item() == pytest.approx(0.25 / 3**0.5, rel=0.15), name
+
+
 def test_srgnn_dropout_falls_in_training_alone() -> None:
     torch.manual_seed(0)
     model = SRGNN(7, 6, dropout=0.5)
