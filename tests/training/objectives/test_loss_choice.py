@@ -21,9 +21,10 @@ from graphseq.training.objectives.loss_choice import (
     [
         "cross_entropy",
         "bpr",
-        CrossEntropy(label_smoothing=0.1),
+        CrossEntropy(label_smoothing=0.1, exposure=0.5),
         SampledLoss("bpr_max", 7, options={"elu": 0.5}, uniform_share=0.2),
         SampledLoss(num_negatives=0, from_index=5, refresh=10, exclude_session=True),
+        SampledLoss(hardest=3, shared=False, logq=False, in_batch=True, label_smoothing=0.1),
     ],
 )
 def test_loss_written_as_json_comes_back(loss: Any) -> None:

@@ -15,6 +15,7 @@ from graphseq.data.graphs.dataset import SessionGraphDataset
 from graphseq.data.sessions.sessions import Sessions
 from graphseq.data.sessions.vocabulary import Vocabulary
 from graphseq.models.base import SessionModel
+from graphseq.nn.item_table import ItemTable
 from graphseq.training.lightning.collectives import Collectives
 from graphseq.training.negatives.sampler import NegativeSampler
 from graphseq.training.objectives.loss_choice import SAMPLED_LOSSES, CrossEntropy, SampledLoss
@@ -378,3 +379,83 @@ def test_objective_with_exposure_and_no_counts_is_refused() -> None:
         Objective(CrossEntropy(exposure=0.5), NUM_ITEMS, None, seed=0)
     with pytest.raises(ValueError, match="exposure"):
         CrossEntropy(exposure=-1.0)
+
+
+class Biased(SessionModel):
+    """A table with a bias of each item, or with that bias as one more channel, read by ones."""
+
+    def __init__(self, num_items: int, folded: bool = False) -> None:
+        super().__init__(num_items)
+        plain, bias = Table(num_items), torch.linspace(-1, 2, num_items, dtype=torch.float64)
+        self.folded = folded
+        self.last = torch.nn.Parameter(plain.last.detach())
+        self.items = ItemTable(num_items, 3 + folded, bias=not folded).double()
+        rows = plain.table.detach()
+        self.items.weight.data = torch.cat([rows, bias[:, None]], dim=1) if folded else rows
+        if self.items.bias is not None:
+            self.items.bias.data = bias
+
+    def forward(self, batch: Batch) -> Tensor:
+        vectors = self.last[batch.click_item[batch.click_ptr[1:] - 1]]
+        return torch.cat([vectors, vectors.new_ones(len(vectors), 1 * self.folded)], dim=1)
+
+
+@pytest.mark.parametrize(
+    "loss",
+    [
+        CrossEntropy(label_smoothing=0.1),
+        CrossEntropy(exposure=0.7),
+        SampledLoss(num_negatives=7, in_batch=True, label_smoothing=0.1),
+        SampledLoss(num_negatives=7, logq=False),
+        SampledLoss(num_negatives=7, mask_collisions=False),
+        SampledLoss("bpr_max", 7, options={"regularization": 0.3}),
+        SampledLoss("bpr", 7, hardest=2),
+        SampledLoss("bpr", 0, from_index=2),
+        SampledLoss(num_negatives=7, shared=False),
+    ],
+)
+def test_objective_bias_of_items_is_one_more_channel(loss: CrossEntropy | SampledLoss) -> None:
+    found = []
+    for folded in (False, True):
+        model = Biased(NUM_ITEMS, folded)
+        value = Objective(loss, NUM_ITEMS, CATALOG, 0)(model, batch(), 1, 2)
+        value.backward()
+        grad = model.items.weight.grad
+        bias = grad[:, 3] if model.items.bias is None else model.items.bias.grad
+        found.append((value.detach(), grad[:, :3], bias, model.last.grad))
+    torch.testing.assert_close(found[0], found[1], rtol=1e-6, atol=1e-8)
+
+
+@pytest.mark.parametrize("shared", [True, False])
+def test_objective_with_all_options_together_equals_a_loop_over_rows(shared: bool) -> None:
+    loss = SampledLoss(
+        num_negatives=9,
+        alpha=0.5,
+        in_batch=True,
+        shared=shared,
+        uniform_share=0.2,
+        label_smoothing=0.1,
+        exclude_session=True,
+        hardest=3,
+        from_index=2,
+    )
+    objective = Objective(loss, NUM_ITEMS, CATALOG, 0)
+    model, graphs = Biased(NUM_ITEMS), batch()
+    sampler = objective.sampler
+    assert sampler is not None
+    drawn = (
+        sampler.sample(1, 2).expand(12, -1) if shared else sampler.sample(1, 2, torch.arange(12))
+    )
+    scores, targets = model.score(graphs), graphs.y.tolist()
+    held = [set(graph.x.tolist()) | set(graph.y.tolist()) for graph in graphs.to_data_list()]
+    total = 0.0
+    for row, (target, own) in enumerate(zip(targets, drawn.tolist(), strict=True)):
+        by_score = scores[row].argsort(descending=True).tolist()
+        pool = [j for j in targets + own if j not in held[row]]
+        kept = sorted(pool, key=by_score.index)[:3]
+        best = [j for j in by_score if j != target][:2]
+        met = kept + [j for j in best if j not in held[row]]
+        positive, negative = scores[row, [target]], scores[row, met][None]
+        total += SAMPLED_LOSSES[loss.name](positive, negative, label_smoothing=0.1).item()
+    value = objective(model, graphs, 1, 2).item()
+    assert value == pytest.approx(total / 12, rel=1e-6)
