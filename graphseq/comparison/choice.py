@@ -63,7 +63,7 @@ def choose(split: Split, seconds: float = 75.0, *, seeds: int = 1, seed: int = 0
     Raises:
         ValueError: If ``seconds`` is not positive.
     """
-    if not isinstance(seconds, (int, float)) or not seconds > 0:
+    if not isinstance(seconds, (int, float, np.number)) or not seconds > 0:
         raise ValueError(f"seconds must be positive, got {seconds!r}.")
     started = time.perf_counter()
     known = Settings.for_dataset("default")
