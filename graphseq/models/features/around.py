@@ -10,7 +10,7 @@ from torch_geometric.data import Batch
 
 from graphseq.data.sessions.catalog import Catalog
 from graphseq.data.sessions.sessions import Sessions
-from graphseq.models.base import SessionModel
+from graphseq.models.base import Samples, SessionModel
 from graphseq.models.reading import TrainingRows
 from graphseq.models.registry import MODELS, name_of
 
@@ -29,7 +29,7 @@ class AroundBase(SessionModel):
     """
 
     # Declarations of the default base; an instance has the declarations of its own base.
-    samples = "sessions"
+    samples: Samples = "sessions"
     causal = True
 
     def __init__(
