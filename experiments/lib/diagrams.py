@@ -445,15 +445,16 @@ def with_user() -> Diagram:
 def with_repeats() -> Diagram:
     d = Diagram(3)
     places = d.row("aba", 2.1, 0.9)
-    d.item((3.7, 2.1), "c", strong=True)
-    d.box((6.2, 2.1), "any family", 2.0)
-    d.arrow((3.7, 2.1), (6.2, 2.1))
-    d.text((8.3, 1.4), "+", size=14)
-    d.box((5.4, 0.7), "bonus of a and b", 3.1)
-    d.arrow(places[1], (5.4, 0.7))
-    d.arrow((7.2, 2.1), (8.3, 1.4))
-    d.arrow((6.9, 0.7), (8.3, 1.4))
-    d.out((8.3, 1.4), (10.8, 1.4))
+    last = (places[-1][0] + places[1][0] - places[0][0], 2.1)
+    d.item(last, "c", strong=True)
+    d.box((6.8, 2.1), "any family", 2.0)
+    d.arrow(last, (6.8, 2.1))
+    d.text((8.9, 1.4), "+", size=14)
+    d.box((6.0, 0.7), "bonus of a and b", 3.1)
+    d.arrow(places[1], (6.0, 0.7))
+    d.arrow((7.8, 2.1), (8.9, 1.4))
+    d.arrow((7.5, 0.7), (8.9, 1.4))
+    d.out((8.9, 1.4), (11.1, 1.4))
     return d
 
 
