@@ -230,7 +230,7 @@ def test_split_of_a_log_is_what_suits_it() -> None:
         (["tune", "LOG", *COLUMNS, "--model", "gru4rec", "--out", "FILE"], "FILE cannot be"),
         (["compare", "LOG", *COLUMNS, "--split", "sessions", "--test", "2"], "test_fraction is a"),
         (["compare", "LOG", *COLUMNS, "--split", "temporal", "--test", "-1"], "test_days"),
-        (["describe", "LOG", *COLUMNS, "--measure", "--minutes", "-1"], "seconds must be positive"),
+        (["describe", "LOG", *COLUMNS, "--measure", "--minutes", "-1"], "minutes must be positive"),
     ],
 )
 def test_command_that_cannot_go_on_says_so_in_one_sentence(

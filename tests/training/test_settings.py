@@ -137,7 +137,7 @@ for _name in ("seed", "checkpoint_steps"):
 for _name in ("learning_rate", "weight_decay", "gradient_clip", "ema", "checkpoint_minutes"):
     for _value in (float("inf"), float("nan"), True, "0.1", [0.1]):
         WRONG[_name].append((_value, f"{_name} must be a finite number, got"))
-WRONG["order"] = [("newest", "order is one of random, time, got 'newest'")]
+WRONG["order"] = [("newest", "order is one of random, time, log, got 'newest'")]
 WRONG["samples"] = [
     ("pairs", "samples is one of sessions, prefixes, got 'pairs': None takes what the model decl"),
     ("prefix", "samples is one of sessions, prefixes, got 'prefix': did you mean 'prefixes'"),
