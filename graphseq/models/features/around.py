@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Self
 
 from torch import Tensor
 from torch_geometric.data import Batch
@@ -55,6 +55,18 @@ class AroundBase(SessionModel):
         """
         super().attach(catalog, sessions)
         self.inner.attach(catalog, sessions)
+
+    def taking_over(self, model: SessionModel, *, strict: bool = True) -> Self:
+        """This model, with the weights, the training data and the device of an existing base.
+
+        Args:
+            model: A model of the base's family and arguments.
+            strict: Whether both have the same parameters.
+        """
+        self.inner.load_state_dict(model.state_dict(), strict=strict)
+        if model.catalog is not None:
+            self.attach(model.catalog)
+        return self.to(model.device)
 
     def forward(self, batch: Batch) -> Tensor:
         """Session vectors of the base, [num_sessions, d]."""

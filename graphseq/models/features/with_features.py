@@ -106,10 +106,7 @@ class WithFeatures(AroundBase):
         """
         base, arguments = base_of(model, "with_features")
         made = cls(model.num_items, item_features, base, arguments=arguments, **options)
-        made.inner.load_state_dict(model.state_dict(), strict=False)
-        if model.catalog is not None:
-            made.attach(model.catalog)
-        return made.to(model.device)
+        return made.taking_over(model, strict=False)
 
     def attach(self, catalog: Catalog | None, sessions: Sessions | None = None) -> None:
         """Attaches the training data and the features of all items to model and base.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Self
 
 import numpy as np
@@ -92,10 +92,7 @@ class WithRepeats(AroundBase):
         """
         base, arguments = base_of(model, "with_repeats")
         made = cls(model.num_items, base, bonus, arguments=arguments)
-        made.inner.load_state_dict(model.state_dict())
-        if model.catalog is not None:
-            made.attach(model.catalog)
-        return made.to(model.device).train(model.training)
+        return made.taking_over(model).train(model.training)
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -151,9 +148,11 @@ class WithRepeats(AroundBase):
         Raises:
             ValueError: If the part has no known target, or nothing is to be tried.
         """
-        tried = [_finite(bonus) for bonus in bonuses]
+        tried = [_finite(bonus) for bonus in bonuses] if isinstance(bonuses, Iterable) else []
         if not tried:
-            raise ValueError("bonuses are empty: give one value at least, as [0.0, 0.5, 1.0].")
+            raise ValueError(
+                f"bonuses are one number at least, as [0.0, 0.5, 1.0], got {bonuses!r}."
+            )
         only_sessions("sessions", sessions)
         if self.catalog is not None:
             sessions = self.catalog.encode(sessions)
@@ -163,18 +162,20 @@ class WithRepeats(AroundBase):
         total = torch.zeros(len(tried), dtype=torch.double)
         cases = 0
         with inference(self):
-            for batch in SessionGraphLoader(dataset[wanted], batch_size=batch_size):
+            for graphs in SessionGraphLoader(dataset[wanted], batch_size=batch_size):
+                batch = graphs.to(self.device)
                 row = (batch.y >= 0).nonzero().view(-1)
                 target = batch.y[row].unsqueeze(1)  # [n, 1]
                 cases += len(row)
-                earlier = torch.zeros(batch.num_graphs, self.num_items, dtype=torch.bool)
+                base = self.inner.score(batch)
+                earlier = torch.zeros_like(base, dtype=torch.bool)
                 earlier[self._earlier(batch)] = True
-                base, earlier = self.inner.score(batch)[row], earlier[row]
+                base, earlier = base[row], earlier[row]
                 for place, bonus in enumerate(tried):
                     scores = base + bonus * earlier
                     own = scores.gather(1, target)
                     better, tied = (scores > own).sum(1), (scores == own).sum(1) - 1
-                    total[place] += (1 / (1 + better + tied / 2)).sum()
+                    total[place] += (1 / (1 + better + tied / 2)).sum().cpu()
         if not cases:
             raise ValueError("These sessions have no target that is known: give a validation part.")
         self.bonus = tried[int(total.argmax())]

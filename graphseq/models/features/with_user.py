@@ -92,10 +92,7 @@ class WithUser(AroundBase):
         """
         name, arguments = base_of(model, "with_user")
         made = cls(model.num_items, num_users, name, arguments=arguments)
-        made.inner.load_state_dict(model.state_dict())
-        if model.catalog is not None:
-            made.attach(model.catalog)
-        return made.to(model.device)
+        return made.taking_over(model)
 
     of = old_classmethod("WithUser.of", "from_model")
 

@@ -140,8 +140,9 @@ def test_wrong_bases_and_parts_are_refused() -> None:
     for base in ("markov", "tagnn", "with_repeats", "nothing"):
         with pytest.raises(ValueError, match="base is one of"):
             WithRepeats(NUM_ITEMS, base)
-    with pytest.raises(ValueError, match="bonuses are empty"):
-        model_of().learn_bonus(gs.Sessions.from_lists(LISTS), bonuses=[])
+    for bonuses in ([], 3):
+        with pytest.raises(ValueError, match="bonuses are one number at least"):
+            model_of().learn_bonus(gs.Sessions.from_lists(LISTS), bonuses=bonuses)
     with pytest.raises(ValueError, match="no target that is known"):
         model_of().learn_bonus(gs.Sessions.from_lists([[0, 99]]))
     assert "with_repeats" in MODELS
