@@ -19,7 +19,7 @@ import pandas as pd
 import graphseq as gs
 from experiments.lib.arguments import Once, out_folder, seed_number, whole_number
 from experiments.lib.results import command, fit_whole, print_table, said
-from graphseq.comparison import Entry, Settings, entries_of, settings_of
+from graphseq.comparison import Entry, Settings, entry_of, settings_of
 from graphseq.comparison.record import record, row_of, write_results
 from graphseq.evaluation.protocol import Protocol, protocol_of
 
@@ -56,10 +56,7 @@ def main(argv: list[str] | None = None) -> None:
         if not 0 <= options.replay < math.inf:
             raise ValueError(f"--replay is a finite number of at least 0, got {options.replay}.")
         settings = settings_of(options.settings or options.dataset)
-        entry, *more = entries_of([options.models], settings.models)
-        if more:
-            names = ", ".join(each.name for each in (entry, *more))
-            raise ValueError(f"{options.models!r} stands for {names}: name one of them.")
+        entry = entry_of(options.models, settings.models)
         log = read_log(options)
         splits = gs.rolling_split(log, periods=options.periods, first=options.first)
         first = splits[0].train.num_sessions

@@ -22,7 +22,9 @@ def arguments() -> argparse.ArgumentParser:
     parser.add_argument("--model", required=True, help="a family, or a line of the settings")
     parser.add_argument("--trials", type=int, default=30, help="trials in all, those before too")
     parser.add_argument("--epochs", type=int, default=10, help="most epochs of a trial")
-    parser.add_argument("--monitor", default="mrr@20", help="the metric that is maximized")
+    parser.add_argument(
+        "--monitor", help="the metric that is maximized (default: mrr at the largest cut-off)"
+    )
     parser.add_argument("--validation", type=part_size, help="as in experiments.compare")
     parser.add_argument("--space", type=Path, help="a file in place of the family's space")
     parser.add_argument("--settings", type=Path, help="a file in place of the data set's settings")

@@ -3,7 +3,7 @@
 from graphseq.comparison.choice import choose
 from graphseq.comparison.compare import compare
 from graphseq.comparison.comparison import Comparison
-from graphseq.comparison.entries import Entry, entries_of
+from graphseq.comparison.entries import Entry, entries_of, entry_of
 from graphseq.comparison.measured import measured_suggestion
 from graphseq.comparison.settings_file import Settings, settings_of
 from graphseq.comparison.space import Space
@@ -18,6 +18,7 @@ __all__ = [
     "choose",
     "compare",
     "entries_of",
+    "entry_of",
     "measured_suggestion",
     "settings_of",
     "tune",

@@ -143,6 +143,26 @@ def entries_of(
     return lines
 
 
+def entry_of(model: Any, known: Iterable[Entry] = ()) -> Entry:
+    """The one line for a model that a caller gives.
+
+    Args:
+        model, known: As for :func:`entries_of`.
+
+    Raises:
+        ValueError: As there, or if the model stands for several lines.
+    """
+    return _only(model, entries_of([model], known))
+
+
+def _only(model: Any, lines: list[Entry]) -> Entry:
+    if len(lines) > 1:
+        raise ValueError(
+            f"{model!r} stands for {', '.join(line.name for line in lines)}: name one of them."
+        )
+    return lines[0]
+
+
 def _lines(model: Any, known: list[Entry]) -> list[Entry]:
     if isinstance(model, Entry):
         return [model]
@@ -159,7 +179,7 @@ def _lines(model: Any, known: list[Entry]) -> list[Entry]:
         if len(label) < 2:  # three names are no line
             lines = _lines(named, known)
             if label:
-                lines = [replace(line, name=str(label[0])) for line in lines[:1]]
+                lines = [replace(_only(named, lines), name=str(label[0]))]
             return [line if changed is None else _changed(line, changed) for line in lines]
     raise ValueError(
         "A model is a name, (name, settings), a class or an instance of SessionModel, or (label, "

@@ -15,7 +15,7 @@ import torch
 from matplotlib.figure import Figure
 
 from graphseq.arguments import flag, whole
-from graphseq.comparison.entries import Entry, entries_of
+from graphseq.comparison.entries import Entry, entry_of
 from graphseq.comparison.record import intervals, record, writable, write_json, write_results
 from graphseq.comparison.settings_file import Settings, ranked_by, settings_of
 from graphseq.comparison.space import Space
@@ -89,7 +89,7 @@ def tune(
     epochs: int = 10,
     settings: str | os.PathLike[str] | Settings | None = None,
     ks: int | Iterable[int] | None = None,
-    monitor: str = "mrr@20",
+    monitor: str | None = None,
     exclude_seen: bool | None = None,
     seed: int = 0,
     device: str | torch.device = "cpu",
@@ -113,7 +113,7 @@ def tune(
         epochs: Maximum number of epochs of a trial.
         settings: As for :func:`graphseq.compare`.
         ks, exclude_seen: As for :func:`graphseq.compare`.
-        monitor: The metric that is maximized.
+        monitor: The metric that is maximized; ``None``: ``mrr`` at the largest cut-off.
         seed: Seed of the search and of every training.
         device: Where models are trained and ranked.
         out: Folder for the study (``study.db``), ``results.json`` and ``results.csv`` with one row
@@ -137,11 +137,7 @@ def tune(
             "making it, as in temporal_split(sessions, test_days=1, validation=1)."
         )
     known = settings_of(settings)
-    entry, *more = entries_of([model], known.models)
-    if more:
-        raise ValueError(
-            f"{model!r} stands for {', '.join(e.name for e in (entry, *more))}: name one of them."
-        )
+    entry = entry_of(model, known.models)
     if space is None:
         searched = Space.from_entry(entry)
     elif isinstance(space, Mapping):

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 import graphseq as gs
-from graphseq.comparison import Entry, entries_of
+from graphseq.comparison import Entry, entries_of, entry_of
 
 KNOWN = [
     Entry("markov, plain", "markov", {"backoff": 0.0}),
@@ -34,6 +34,10 @@ def test_entries_name_of_a_line_comes_before_that_of_a_model() -> None:
 def test_entries_model_with_two_lines_stands_for_both() -> None:
     known = [Entry("a", "markov"), Entry("b", "markov", {"backoff": 0.0})]
     assert [entry.name for entry in entries_of(["markov"], known)] == ["a", "b"]
+    for ask in (lambda: entry_of("markov", known), lambda: entries_of([("mine", "markov")], known)):
+        with pytest.raises(ValueError, match=r"^'markov' stands for a, b: name one of them\.$"):
+            ask()
+    assert entries_of([("mine", "b")], known) == [Entry("mine", "markov", {"backoff": 0.0})]
 
 
 @pytest.mark.parametrize(

@@ -91,6 +91,11 @@ def test_counting_models_are_searched_too(ring: gs.Split) -> None:
     assert "max_epochs" not in tuning.best.fit
 
 
+@pytest.mark.parametrize(("ks", "monitor"), [(None, "mrr@20"), ((10, 5), "mrr@10"), (3, "mrr@3")])
+def test_search_maximizes_mrr_at_the_largest_cutoff(ring: gs.Split, ks: Any, monitor: str) -> None:
+    assert gs.tune(ring, "markov", trials=1, ks=ks).monitor == monitor
+
+
 def test_settings_that_do_not_go_together_fail_their_trial_alone(ring: gs.Split) -> None:
     space = {"arguments": {"hidden_channels": [4], "heads": [3]}, "fit": {"batch_size": [16]}}
     with pytest.raises(ValueError, match=r"No trial came to an end\. .*heads"):
