@@ -24,7 +24,13 @@ from graphseq.evaluation.metrics import metric_names
 from graphseq.evaluation.protocol import Protocol, protocol_of
 from graphseq.evaluation.rank_counts import rank_counts
 from graphseq.evaluation.report import Report, ranks_of
-from graphseq.evaluation.scoring import case_batches, case_vectors, in_larger_blocks, score_cases
+from graphseq.evaluation.scoring import (
+    case_batches,
+    case_vectors,
+    in_larger_blocks,
+    score_cases,
+    vectors_and_additions,
+)
 from graphseq.evaluation.softmax_loss import LOGLOSS, check_logloss, softmax_loss, table_loss
 from graphseq.evaluation.sparse_ranks import EvidenceRanks, has_evidence
 from graphseq.evaluation.table_ranks import ROWS_AT_ONCE, TableRanks
@@ -129,6 +135,9 @@ def evaluate(
             count, lose = TableRanks(weight, bias).counts, partial(table_loss, weight, bias)
             vectors = case_vectors(model, sessions, cases, batch_size)
             blocks: Iterable[tuple[Ints, Any]] = in_larger_blocks(vectors, ROWS_AT_ONCE)
+        elif model.adds_to_table and draw is None and not logloss:
+            count = TableRanks(model.items.rows(), model.items.bias).counts_with
+            blocks = vectors_and_additions(model, sessions, cases, batch_size)
         elif draw is None and has_evidence(model):
             count = EvidenceRanks(model).counts
             blocks = case_batches(sessions, cases, batch_size)

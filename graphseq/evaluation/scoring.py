@@ -14,6 +14,7 @@ from graphseq.data.graphs.dataset import SessionGraphDataset
 from graphseq.data.sessions.sessions import Sessions
 from graphseq.evaluation.targets import Targets
 from graphseq.models.base import SessionModel
+from graphseq.models.reading import Additions
 from graphseq.models.use.inference import blocks as blocks_of
 from graphseq.models.use.ties import first_equal
 from graphseq.ragged import ragged_arange
@@ -46,21 +47,10 @@ def score_cases(model: SessionModel, sessions: Sessions, cases: Targets, batch_s
     """
     rows = max(FEWEST_ROWS, MOST_SCORES // model.num_items)
     if not model.scores_by_table:
-        case = np.flatnonzero(
-            cases.history > 0
-        )  # the dataset has the same samples in the same order
-        if len(case) == 0:
-            return
-        dataset = SessionGraphDataset(
-            sessions,
-            "prefixes",
-            max_length=model.max_length,
-            request_time=model.reads_request_time,
-        )
-        for sample in _batches(cases.history[case], min(batch_size, rows)):
-            scores = model.score(dataset.batch(sample).to(model.device))
-            expected = [len(sample), model.num_items]
-            yield case[sample], checked(scores, expected, f"{type(model).__name__}.score")
+        for case, batch in _windows(model, sessions, cases, min(batch_size, rows)):
+            scores = model.score(batch)
+            expected = [len(case), model.num_items]
+            yield case, checked(scores, expected, f"{type(model).__name__}.score")
         return
 
     score = partial(_by_table, *table_of(model))
@@ -141,6 +131,38 @@ def case_vectors(
         # The state of the last known click before each target.
         row = np.repeat(np.cumsum(lengths) - lengths, size) + history[sample] - 1
         yield case[sample], states[torch.from_numpy(row).to(states.device)]
+
+
+def vectors_and_additions(
+    model: SessionModel, sessions: Sessions, cases: Targets, batch_size: int
+) -> Iterator[tuple[Ints, tuple[Tensor, Additions]]]:
+    """The session vectors of all cases that have a history, with what is added to their scores.
+
+    Args:
+        model: A model in evaluation mode that declares ``adds_to_table``.
+        sessions: Sessions in the codes of the model.
+        cases: Cases of these sessions.
+        batch_size: Session graphs per batch.
+
+    Raises:
+        ValueError: If the model returns vectors of the wrong shape.
+    """
+    for case, batch in _windows(model, sessions, cases, batch_size):
+        yield case, (model(batch), model.additions(batch))
+
+
+def _windows(
+    model: SessionModel, sessions: Sessions, cases: Targets, batch_size: int
+) -> Iterator[tuple[Ints, Batch]]:
+    """What a model reads of the cases that have a history, on its device."""
+    case = np.flatnonzero(cases.history > 0)  # the dataset has the same samples in the same order
+    if len(case) == 0:
+        return
+    dataset = SessionGraphDataset(
+        sessions, "prefixes", max_length=model.max_length, request_time=model.reads_request_time
+    )
+    for sample in _batches(cases.history[case], batch_size):
+        yield case[sample], dataset.batch(sample).to(model.device)
 
 
 def table_of(model: SessionModel) -> tuple[Tensor, Tensor | None, Tensor]:

@@ -11,6 +11,9 @@ from torch.nn.functional import linear
 from graphseq.evaluation.rank_counts import rank_counts
 from graphseq.models.use.ties import first_equal
 
+Pairs = tuple[Tensor, ...]
+"""Row numbers and item codes, both int64 [m], and whatever each pair has, [m]."""
+
 ROWS_AT_ONCE = 2048
 """Vectors multiplied at once: with fewer, each costs up to a quarter more."""
 
@@ -57,13 +60,20 @@ class TableRanks:
         self._tiled = weight.device.type == "cpu" and weight.dtype in (torch.float32, torch.float64)
 
     def counts(
-        self, vectors: Tensor, targets: Tensor, *, excluded: tuple[Tensor, Tensor] | None = None
+        self,
+        vectors: Tensor,
+        targets: Tensor,
+        *,
+        added: Pairs | None = None,
+        excluded: Pairs | None = None,
     ) -> tuple[Tensor, Tensor]:
         """Better and tied items of each target, equal to ``rank_counts`` of the scores.
 
         Args:
             vectors: [n, d].
             targets: Item codes, int64 [n]; -1: unknown.
+            added: What is added to some scores, as row numbers and item codes, both int64 [m], and
+                values [m]; no pair comes twice.
             excluded: Items removed from the ranking, as row numbers and item codes, both int64 [m].
 
         Returns:
@@ -74,49 +84,65 @@ class TableRanks:
         """
         better = torch.empty(len(vectors), dtype=torch.long, device=vectors.device)
         tied = torch.empty_like(better)
-        for rows, part in _cut(len(vectors), self._rows, excluded):
-            better[rows], tied[rows] = self._block(vectors[rows], targets[rows], part)
+        for rows, more, out in _cut(len(vectors), self._rows, added, excluded):
+            better[rows], tied[rows] = self._block(vectors[rows], targets[rows], more, out)
         return better, tied
 
+    def counts_with(
+        self,
+        found: tuple[Tensor, Pairs],
+        targets: Tensor,
+        *,
+        excluded: Pairs | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        """:meth:`counts` of vectors that come together with what is added to their scores."""
+        vectors, added = found
+        return self.counts(vectors, targets, added=added, excluded=excluded)
+
     def _block(
-        self, vectors: Tensor, targets: Tensor, excluded: tuple[Tensor, Tensor] | None
+        self, vectors: Tensor, targets: Tensor, added: Pairs | None, excluded: Pairs | None
     ) -> tuple[Tensor, Tensor]:
         # By the Cauchy-Schwarz inequality no score exceeds this bound: none is infinite or NaN.
         largest = float(torch.linalg.vector_norm(vectors, dim=1).max()) * self._largest
+        if added is not None and len(added[2]):
+            largest += float(added[2].abs().max())
         safe = largest + self._largest < torch.finfo(vectors.dtype).max / 2
         if not self._tiled or not safe or len(vectors) < FEWEST_ROWS:
-            return self._held(vectors, targets, excluded)
-        better, tied, differs = self._by_tiles(vectors, targets, excluded)
+            return self._held(vectors, targets, added, excluded)
+        better, tied, differs = self._by_tiles(vectors, targets, added, excluded)
         again = differs.nonzero().view(-1)
         if len(again):
-            part = None
-            if excluded is not None:
-                place = torch.full((len(vectors),), -1).index_copy_(
-                    0, again, torch.arange(len(again))
-                )
-                row = place[excluded[0]]
-                part = row[row >= 0], excluded[1][row >= 0]
-            better[again], tied[again] = self._held(vectors[again], targets[again], part)
+            place = torch.full((len(vectors),), -1)
+            place[again] = torch.arange(len(again))
+            more, out = (_at(pairs, place) for pairs in (added, excluded))
+            better[again], tied[again] = self._held(vectors[again], targets[again], more, out)
         return better, tied
 
     def _held(
-        self, vectors: Tensor, targets: Tensor, excluded: tuple[Tensor, Tensor] | None
+        self, vectors: Tensor, targets: Tensor, added: Pairs | None, excluded: Pairs | None
     ) -> tuple[Tensor, Tensor]:
         better = torch.empty(len(vectors), dtype=torch.long, device=vectors.device)
         tied = torch.empty_like(better)
-        for rows, part in _cut(len(vectors), max(1, MOST_SCORES // len(self.weight)), excluded):
+        step = max(1, MOST_SCORES // len(self.weight))
+        for rows, more, out in _cut(len(vectors), step, added, excluded):
             scores = linear(vectors[rows], self.weight, self.bias)
             scores[:, self._equal] = scores[:, self._first]
-            better[rows], tied[rows] = rank_counts(scores, targets[rows], excluded=part)
+            if more is not None:
+                scores[more[0], more[1]] += more[2]
+            removed = None if out is None else (out[0], out[1])
+            better[rows], tied[rows] = rank_counts(scores, targets[rows], excluded=removed)
         return better, tied
 
     def _by_tiles(
-        self, vectors: Tensor, targets: Tensor, excluded: tuple[Tensor, Tensor] | None
+        self, vectors: Tensor, targets: Tensor, added: Pairs | None, excluded: Pairs | None
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Better, tied, and whether a target's score differs from the one in its tile, all [n]."""
         known = targets.clamp(min=0)
         shared = vectors.new_empty(len(vectors), len(self._shared))
         own = self._own(vectors, known)  # [n]
+        if added is not None:
+            of_target = added[1] == known[added[0]]
+            own[added[0][of_target]] += added[2][of_target]
         mine = own.unsqueeze(1).contiguous()  # [n, 1]
         met = torch.empty_like(own)  # the targets' scores from their tiles
         better = torch.zeros(len(vectors), dtype=torch.long)
@@ -124,6 +150,7 @@ class TableRanks:
         starts = torch.arange(0, len(self.weight) + ITEMS_AT_ONCE, ITEMS_AT_ONCE)
         by_target = _Cuts(known, starts)
         by_item = None if excluded is None else _Cuts(excluded[1], starts)
+        by_more = None if added is None else _Cuts(added[1], starts)
         by_shared, by_equal = (_Cuts(items, starts) for items in (self._shared, self._equal))
 
         scores = vectors.new_empty(len(vectors), min(ITEMS_AT_ONCE, len(self.weight)))
@@ -139,6 +166,9 @@ class TableRanks:
                 shared[:, part] = tile[:, self._shared[part] - start]
                 part = by_equal.place(number)
                 tile[:, self._equal[part] - start] = shared[:, self._column[part]]
+            if added is not None and by_more is not None:
+                row, item, value = (part[by_more.within(number)] for part in added)
+                tile[row, item - start] += value
             flag = flags[:, : len(items)]
             better += torch.gt(tile, mine, out=flag).sum(1).long()
             reached += torch.ge(tile, mine, out=flag).sum(1).long()
@@ -170,15 +200,27 @@ class TableRanks:
 
 
 def _cut(
-    num_rows: int, step: int, excluded: tuple[Tensor, Tensor] | None
-) -> Iterator[tuple[slice, tuple[Tensor, Tensor] | None]]:
-    """Blocks of rows with their excluded items; row numbers count within the block."""
+    num_rows: int, step: int, added: Pairs | None, excluded: Pairs | None
+) -> Iterator[tuple[slice, Pairs | None, Pairs | None]]:
+    """Blocks of rows with their pairs; row numbers count within the block."""
     for start in range(0, num_rows, step):
-        part = None
-        if excluded is not None:
-            inside = (excluded[0] >= start) & (excluded[0] < start + step)
-            part = excluded[0][inside] - start, excluded[1][inside]
-        yield slice(start, start + step), part
+        place = torch.full((num_rows,), -1)
+        place[start : start + step] = torch.arange(len(place[start : start + step]))
+        yield slice(start, start + step), _at(added, place), _at(excluded, place)
+
+
+def _at(pairs: Pairs | None, place: Tensor) -> Pairs | None:
+    """The pairs of some rows.
+
+    Args:
+        pairs: As given to :meth:`TableRanks.counts`.
+        place: The new number of every row, or -1: its pairs are left out.
+    """
+    if pairs is None:
+        return None
+    row = place.to(pairs[0].device)[pairs[0]]
+    kept = row >= 0
+    return row[kept], *(part[kept] for part in pairs[1:])
 
 
 class _Cuts:

@@ -20,7 +20,7 @@ from graphseq.deprecation import warn_of_old_name
 from graphseq.models.kept_arguments import KeptArguments
 from graphseq.models.lanes import Lanes
 from graphseq.models.old_interface import DECLARATIONS, OldMethods, adopt
-from graphseq.models.reading import TrainingRows, check_readers
+from graphseq.models.reading import Additions, TrainingRows, check_readers
 from graphseq.models.recommender import Recommender
 from graphseq.models.use.ties import roundings
 from graphseq.nn.item_table import ItemTable
@@ -54,7 +54,14 @@ class Traits:
     best_for: str
 
 
-FLAGS = ("causal", "keeps_state", "shares_windows", "scores_by_table", "reads_request_time")
+FLAGS = (
+    "causal",
+    "keeps_state",
+    "shares_windows",
+    "scores_by_table",
+    "adds_to_table",
+    "reads_request_time",
+)
 """Declarations that are true or false."""
 
 
@@ -89,6 +96,8 @@ class SessionModel(KeptArguments, Lanes, Recommender, OldMethods):
             of every click, at the cost of one pass: longer sessions then need no cutting.
         scores_by_table: Whether scores are inner products of :meth:`forward` and an item table;
             not so in a class that defines :meth:`score`.
+        adds_to_table: Whether scores are such products plus what :meth:`additions` gives for some
+            items of each session; ``scores_by_table`` is ``False`` there.
         num_roundings: How many roundings put apart scores of equal items at most, where a family
             defines :meth:`score`.
     """
@@ -105,6 +114,7 @@ class SessionModel(KeptArguments, Lanes, Recommender, OldMethods):
     reads_request_time: bool = False
     shares_windows: bool = False
     scores_by_table: bool = True
+    adds_to_table: bool = False
     num_roundings: int = 2
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
@@ -132,9 +142,9 @@ class SessionModel(KeptArguments, Lanes, Recommender, OldMethods):
 
     @property
     def trains_by_table(self) -> bool:
-        """Whether the loss compares vectors with the item table, as it does where scores are made
-        so; a family that adds to such scores may be trained without what it adds."""
-        return self.scores_by_table
+        """Whether the loss compares vectors with the item table; what a family adds to such scores
+        is not trained."""
+        return self.scores_by_table or self.adds_to_table
 
     def forward(self, batch: Batch) -> Tensor:
         """Session vectors, [num_sessions, hidden_channels]."""
@@ -161,7 +171,17 @@ class SessionModel(KeptArguments, Lanes, Recommender, OldMethods):
             [num_sessions, num_items] or [num_sessions, C]; ``-inf`` marks what is not recommended
             at all.
         """
-        return self.items.scores(self(batch), items)
+        scores = self.items.scores(self(batch), items)
+        if not self.adds_to_table:
+            return scores
+        return self.additions(batch).to_scores(scores, items, self.num_items)
+
+    def additions(self, batch: Batch) -> Additions:
+        """What is added to scores of the item table, for a family that declares it."""
+        raise NotImplementedError(
+            f"{type(self).__name__} declares adds_to_table, but defines no additions(batch), which "
+            "gives sessions, items and what is added to their scores."
+        )
 
     def without_history(self) -> Tensor:
         """Scores of all items for a session without a known click: shares of training clicks.

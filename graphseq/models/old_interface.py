@@ -162,8 +162,11 @@ def adopt(family: Any) -> None:
         warn_of_old_name(f"{family.__name__}.{name}", METHODS[name])
     if own.keys() & set(TABLE):
         family.items = property(OldItemTable)
-    if own.keys() & {"score", "score_vectors"} and "scores_by_table" not in own:
+    own_scores = bool(own.keys() & {"score", "score_vectors"})
+    if (own_scores or own.get("adds_to_table")) and "scores_by_table" not in own:
         family.scores_by_table = False
+    if own_scores and "adds_to_table" not in own:
+        family.adds_to_table = False
     if "training_vectors" in own and "training_rows" not in own:
         family.training_rows = rows_of_old_vectors
     takes_sessions = (

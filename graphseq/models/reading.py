@@ -31,6 +31,43 @@ class TrainingRows(NamedTuple):
     session: Tensor
 
 
+class Additions(NamedTuple):
+    """What a model adds to some scores of its item table.
+
+    Attributes:
+        session: The session of the batch that each belongs to, int64 [n].
+        item: The item whose score it is added to, int64 [n]; no pair comes twice.
+        value: What is added, [n].
+    """
+
+    session: Tensor
+    item: Tensor
+    value: Tensor
+
+    def to_scores(self, scores: Tensor, items: Tensor | None, num_items: int) -> Tensor:
+        """Scores with what is added to them.
+
+        Args:
+            scores: [num_sessions, num_items] or [num_sessions, C]; modified where all items are
+                scored.
+            items: What the columns are: ``None``: all items; else candidates, [C] for all or
+                [num_sessions, C].
+            num_items: Items of the catalog.
+
+        Returns:
+            The shape of ``scores``.
+        """
+        value = self.value.to(scores.dtype)
+        if items is None:
+            return scores.index_put_((self.session, self.item), value, accumulate=True)
+        if not len(value):
+            return scores
+        key, order = (self.session * num_items + self.item).sort()
+        asked = torch.arange(len(scores), device=items.device).unsqueeze(1) * num_items + items
+        place = torch.searchsorted(key, asked).clamp(max=len(key) - 1)  # [num_sessions, C]
+        return scores + value[order[place]] * (key[place] == asked)
+
+
 def check_readers(family: type[Any]) -> None:
     """Makes the methods of a class refuse what they cannot read.
 

@@ -22,28 +22,37 @@ def cases(draw):
 
     bias = whole(items) if draw(st.booleans()) else None
     targets = torch.randint(-1, items, (rows,), generator=generator)
-    excluded = None
-    if draw(st.booleans()):
-        pairs = torch.rand(rows, items, generator=generator) < 0.2
-        row, item = pairs.nonzero().t()
+
+    def pairs():
+        row, item = (torch.rand(rows, items, generator=generator) < 0.2).nonzero().t()
         shuffled = torch.randperm(len(row), generator=generator)
-        excluded = row[shuffled], item[shuffled]
-    return whole(rows, d), whole(items, d), bias, targets, excluded
+        return row[shuffled], item[shuffled]
+
+    excluded = pairs() if draw(st.booleans()) else None
+    added = None
+    if draw(st.booleans()):
+        row, item = pairs()
+        added = row, item, whole(len(row))
+    return whole(rows, d), whole(items, d), bias, targets, added, excluded
 
 
 @settings(max_examples=150, deadline=None)
 @given(cases(), st.sampled_from([torch.float32, torch.float64]), st.sampled_from([1, 7, 2048]))
 def test_table_ranks_of_any_cut_equal_those_of_whole_scores(case, dtype, items_at_once):
-    vectors, weight, bias, targets, excluded = case
+    vectors, weight, bias, targets, added, excluded = case
     vectors, weight = vectors.to(dtype), weight.to(dtype)
     bias = None if bias is None else bias.to(dtype)
     scores = torch.nn.functional.linear(vectors, weight, bias)
+    if added is not None:
+        added = *added[:2], added[2].to(dtype)
+        for row, item, value in zip(*added, strict=True):
+            scores[row, item] += value
     expected = rank_counts(scores, targets, excluded=excluded)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(table_ranks, "ITEMS_AT_ONCE", items_at_once)
         patch.setattr(table_ranks, "ROWS_AT_ONCE", 40)
         patch.setattr(table_ranks, "MOST_SCORES", 100)
-        found = TableRanks(weight, bias).counts(vectors, targets, excluded=excluded)
+        found = TableRanks(weight, bias).counts(vectors, targets, added=added, excluded=excluded)
     assert torch.equal(found[0], expected[0])
     assert torch.equal(found[1], expected[1])
     assert found[0].dtype == found[1].dtype == torch.int64
@@ -69,7 +78,9 @@ def test_table_ranks_of_targets_whose_score_rounds_in_another_way_are_counted_ag
     weight = torch.randn(300, 8, generator=generator)
     targets = torch.randint(-1, 300, (64,), generator=generator)
     row, item = (torch.rand(64, 300, generator=generator) < 0.1).nonzero().t()
-    expected = TableRanks(weight).counts(vectors, targets, excluded=(row, item))
+    added = row[::2], item[::2], torch.randn(len(row[::2]), generator=generator)
+    pairs = {"added": added, "excluded": (row, item)}
+    expected = TableRanks(weight).counts(vectors, targets, **pairs)
     product = torch.mm
 
     def rounding(x, w, out=None):
@@ -77,9 +88,25 @@ def test_table_ranks_of_targets_whose_score_rounds_in_another_way_are_counted_ag
         return made if out is not None else made * (1 + 1e-6)  # the targets' own rows alone
 
     monkeypatch.setattr(torch, "mm", rounding)
-    found = TableRanks(weight).counts(vectors, targets, excluded=(row, item))
+    found = TableRanks(weight).counts(vectors, targets, **pairs)
     assert torch.equal(found[0], expected[0])
     assert torch.equal(found[1], expected[1])
+
+
+@pytest.mark.parametrize("added", [1e38, torch.inf, -torch.inf])
+def test_table_ranks_of_additions_out_of_range_are_those_of_whole_scores(added):
+    generator = torch.Generator().manual_seed(0)
+    vectors = torch.randn(40, 3, generator=generator) * 1e18
+    weight = torch.randn(9, 3, generator=generator) * 1e19
+    row, item = torch.arange(40), torch.arange(40) % 9
+    scores = vectors @ weight.t()
+    scores[row, item] += added
+    for targets in (item, (item + 1) % 9):
+        expected = rank_counts(scores, targets)
+        pairs = row, item, torch.full((40,), added)
+        found = TableRanks(weight).counts(vectors, targets, added=pairs)
+        assert torch.equal(found[0], expected[0])
+        assert torch.equal(found[1], expected[1])
 
 
 @pytest.mark.parametrize("broken", [torch.nan, torch.inf, 3e38])

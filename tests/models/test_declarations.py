@@ -16,6 +16,7 @@ from torch_geometric.data import Batch
 
 import graphseq as gs
 from graphseq.models import MODELS, SASRec, SessionModel, WithUser
+from graphseq.models.reading import Additions
 
 
 class Mean(SessionModel):
@@ -214,6 +215,42 @@ def test_what_scores_in_a_way_of_its_own_is_not_ranked_by_its_table() -> None:
     log = sessions()
     flipped = gs.evaluate(model, log).ranks["better"]
     assert flipped.equals(8 - gs.evaluate(other, log).ranks["better"])
+
+
+def test_what_adds_to_its_table_is_ranked_with_what_it_adds() -> None:
+    class Adding(Mean):
+        adds_to_table = True
+
+        def additions(self, batch: Batch) -> Additions:
+            number = torch.arange(batch.num_graphs)
+            return Additions(number, torch.zeros_like(number), torch.full(number.shape, 1e3))
+
+    class Own(Adding):
+        def score(self, batch: Batch, items: Tensor | None = None) -> Tensor:
+            return self.items.scores(self(batch), items)
+
+    class Silent(Mean):
+        adds_to_table = True
+
+    assert not Adding.scores_by_table
+    assert not Own.adds_to_table
+    torch.manual_seed(0)
+    log, plain = sessions(), Mean(9)
+    adding, own = Adding(9), Own(9)
+    for model in (adding, own):
+        model.load_state_dict(plain.state_dict())
+        model.attach(log.catalog())
+    places = gs.evaluate(adding, log).ranks["better"]
+    before = gs.evaluate(plain, log).ranks["better"]
+    is_first = np.concatenate([session[1:] for session in np.split(log.items, log.ptr[1:-1])]) == 0
+    assert (places[is_first] == 0).all()
+    assert ((places - before)[~is_first].isin([0, 1])).all()
+    assert (places > before).any()
+    assert gs.evaluate(own, log).ranks["better"].equals(before)
+    with pytest.raises(
+        NotImplementedError, match="declares adds_to_table, but defines no additions"
+    ):
+        gs.evaluate(Silent(9), log)
 
 
 def test_declaring_warns_of_nothing() -> None:

@@ -17,8 +17,8 @@ from graphseq.data.graphs.session_graph import newest_clicks
 from graphseq.data.loading.loader import SessionGraphLoader
 from graphseq.data.sessions.sessions import Sessions, only_sessions
 from graphseq.models.base import SessionModel, Traits
-from graphseq.models.counting.counting import searchsorted_exact
 from graphseq.models.features.around import AroundBase, base_of
+from graphseq.models.reading import Additions
 from graphseq.models.registry import register
 from graphseq.models.use.inference import inference
 
@@ -66,6 +66,7 @@ class WithRepeats(AroundBase):
     )
     samples = "prefixes"  # as those of the default base
     causal = False
+    adds_to_table = True
 
     def __init__(
         self,
@@ -99,34 +100,14 @@ class WithRepeats(AroundBase):
         """The arguments, with the current bonus."""
         return {**super().settings, "bonus": self.bonus}
 
-    @property
-    def trains_by_table(self) -> bool:
-        """``True``: the loss compares the base's vectors with the item table."""
-        return True
-
     def reset_parameters(self) -> None:
         inner: Any = self.inner  # each family has this method, but not their base class
         inner.reset_parameters()
 
-    def score(self, batch: Batch, items: Tensor | None = None) -> Tensor:
-        """Scores of the base, with the bonus.
-
-        Args:
-            batch: Session graphs.
-            items: ``None``: all items; else candidates, [C] for all or [num_sessions, C].
-
-        Returns:
-            [num_sessions, num_items] or [num_sessions, C].
-        """
-        scores = self.inner.score(batch, items)
+    def additions(self, batch: Batch) -> Additions:
+        """The bonus of the items before each session's last click."""
         session, item = self._earlier(batch)
-        if items is None:
-            bonus = scores.new_tensor(self.bonus)
-            return scores.index_put_((session, item), bonus, accumulate=True)
-        key = (session * self.num_items + item).sort().values
-        asked = torch.arange(len(scores), device=items.device).unsqueeze(1) * self.num_items + items
-        _, found = searchsorted_exact(key, asked)  # [num_sessions, C]
-        return scores + self.bonus * found
+        return Additions(session, item, self.items.weight.new_full(item.shape, self.bonus))
 
     def learn_bonus(
         self,

@@ -79,6 +79,35 @@ def test_training_is_that_of_the_base_alone(loss: object) -> None:
         assert torch.equal(around.inner.state_dict()[name], value), name
 
 
+@pytest.mark.parametrize("remove", [False, True])
+def test_evaluate_has_the_places_of_dense_scores(remove: bool) -> None:
+    generator = np.random.default_rng(0)
+    lists = [generator.integers(0, 40, n).tolist() for n in generator.integers(2, 9, 60)]
+    log = gs.Sessions.from_lists(lists, vocabulary=gs.data.Vocabulary(range(40)))
+    model = WithRepeats(40, "srgnn", 0.05, arguments={"hidden_channels": 8, "max_length": 4})
+    model.attach(log.catalog(), log)
+    with torch.no_grad():
+        model.inner.items.weight[20:] = model.inner.items.weight[:20]  # ties but for the bonus
+    report = gs.evaluate(model, log, exclude_seen=remove)
+    expected = []
+    for session in lists:
+        for end in range(1, len(session)):
+            scores = naive(model, session[:end])
+            if remove:
+                scores[session[:end]] = -torch.inf
+            own = scores[session[end]]
+            better, tied = (
+                int((scores > own + 1e-6).sum()),
+                int(((scores - own).abs() < 1e-6).sum()),
+            )
+            expected.append((40, 0) if own == -torch.inf else (better, tied - 1))
+    assert list(report.ranks[["better", "tied"]].itertuples(index=False, name=None)) == expected
+    assert any(tied for _, tied in expected)
+    if not remove:  # the logloss needs all scores
+        whole = gs.evaluate(model, log, logloss=True)
+        assert whole.metrics.items() > report.metrics.items()
+
+
 def test_evaluate_ranks_with_the_bonus() -> None:
     log = gs.Sessions.from_lists(LISTS, vocabulary=gs.data.Vocabulary(range(NUM_ITEMS)))
     model = model_of(2.5)
