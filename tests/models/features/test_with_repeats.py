@@ -139,6 +139,15 @@ def test_bonus_with_the_best_mrr_is_learned() -> None:
     assert one.bonus == 4.0
 
 
+def test_index_of_the_base_and_the_whole_model_after_it_recommend_as_it_does() -> None:
+    model = model_of(2.0)
+    made = gs.serving.Recommender(model.inner, index="exact", reranker=model, candidates=NUM_ITEMS)
+    for found, expected in zip(
+        made.recommend(LISTS, k=3), model.recommend(LISTS, k=3), strict=True
+    ):
+        assert [item for item, _ in found] == [item for item, _ in expected]
+
+
 def test_learned_bonus_is_saved_and_grows_with_the_catalog(tmp_path) -> None:
     model = model_of().learn_bonus(gs.Sessions.from_lists(LISTS), bonuses=[1.75])
     model.save(tmp_path / "model")
