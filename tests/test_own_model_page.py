@@ -17,7 +17,7 @@ def test_examples_of_the_page_run_one_after_another(
     monkeypatch.chdir(tmp_path)
     names: dict[str, Any] = {"__name__": "own_model"}
     blocks = re.findall(r"^```python\n(.*?)^```$", PAGE.read_text(), re.MULTILINE | re.DOTALL)
-    assert len(blocks) == 5
+    assert len(blocks) == 6
     for block in blocks:
         exec(compile(block, PAGE.name, "exec"), names)
     assert (tmp_path / "mean_graph" / "weights.safetensors").exists()

@@ -1,6 +1,7 @@
 """Families of models behind one interface: session graphs in, scores of items out."""
 
 from graphseq.models.base import SessionModel, Traits
+from graphseq.models.reading import Additions
 from graphseq.models.registry import MODELS, register
 from graphseq.models.use.explain import ForExplainer
 from graphseq.models.use.grow import grow, in_model_codes
@@ -60,6 +61,7 @@ __all__ = [
     "TAGNN",
     "VSKNN",
     "VSTAN",
+    "Additions",
     "Attention",
     "BERT4Rec",
     "BSARec",

@@ -5,7 +5,7 @@ tile, the batch and the number of threads. Two items of a session tie
 
 - under inner products with an item table: if their rows and biases are equal, or their scores are
   bit-equal. :func:`first_equal` finds such rows, whose items then share one score. Real differences
-  are kept, even if they are small.
+  are kept, even if they are small. ``evaluate`` ranks so too where a family adds to some scores.
 - under any other scores: if they differ by no more than the model's
   :meth:`~graphseq.models.SessionModel.score_tolerance`, a few roundings.
 """
