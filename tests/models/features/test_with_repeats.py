@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import itertools
+import math
 
 import numpy as np
 import pytest
@@ -25,20 +27,24 @@ def graphs_of(sessions: list[list[int]]) -> Batch:
     return build_session_graphs(torch.tensor([i for s in sessions for i in s]), ptr)
 
 
-def model_of(bonus: float = 1.0, base: str = "srgnn", **arguments: object) -> WithRepeats:
+def model_of(
+    bonus: float = 1.0, base: str = "srgnn", count_bonus: float = 0.0, **arguments: object
+) -> WithRepeats:
     torch.manual_seed(0)
-    model = WithRepeats(NUM_ITEMS, base, bonus, arguments={"hidden_channels": 8, **arguments})
+    arguments = {"hidden_channels": 8, **arguments}
+    model = WithRepeats(NUM_ITEMS, base, bonus, count_bonus=count_bonus, arguments=arguments)
     log = gs.Sessions.from_lists(LISTS, vocabulary=gs.data.Vocabulary(range(NUM_ITEMS)))
     model.attach(log.catalog(), log)
     return model.eval()
 
 
 def naive(model: WithRepeats, session: list[int]) -> Tensor:
-    """The base's scores of one session, and the bonus item by item."""
+    """The base's scores of one session, and the bonuses item by item."""
     scores: Tensor = model.inner.score(graphs_of([session]))[0].clone()
     seen = session if model.max_length is None else session[-model.max_length :]
-    for item in set(seen[:-1]) - {seen[-1]}:
-        scores[item] += model.bonus
+    for item in set(seen):
+        scores[item] += model.bonus * (item != seen[-1])
+        scores[item] += model.count_bonus * math.log(seen.count(item))
     return scores
 
 
@@ -52,7 +58,7 @@ sessions = st.lists(
 @torch.no_grad()
 def test_scores_are_those_of_the_base_and_the_bonus_of_earlier_items(lists, base, data):
     cut = {} if base == "gru4rec" else {"max_length": 4}
-    model = model_of(0.75, base, **cut)
+    model = model_of(0.75, base, 1.25, **cut)
     expected = torch.stack([naive(model, session) for session in lists])
     batch = graphs_of(lists)
     torch.testing.assert_close(model.score(batch), expected)
@@ -84,7 +90,8 @@ def test_evaluate_has_the_places_of_dense_scores(remove: bool) -> None:
     generator = np.random.default_rng(0)
     lists = [generator.integers(0, 40, n).tolist() for n in generator.integers(2, 9, 60)]
     log = gs.Sessions.from_lists(lists, vocabulary=gs.data.Vocabulary(range(40)))
-    model = WithRepeats(40, "srgnn", 0.05, arguments={"hidden_channels": 8, "max_length": 4})
+    arguments = {"hidden_channels": 8, "max_length": 4}
+    model = WithRepeats(40, "srgnn", 0.05, count_bonus=0.02, arguments=arguments)
     model.attach(log.catalog(), log)
     with torch.no_grad():
         model.inner.items.weight[20:] = model.inner.items.weight[:20]  # ties but for the bonus
@@ -122,21 +129,43 @@ def test_evaluate_ranks_with_the_bonus() -> None:
     assert report.metrics["mrr"] != gs.evaluate(model.inner, log, ks=3).metrics["mrr"]
 
 
-def test_bonus_with_the_best_mrr_is_learned() -> None:
+def test_bonuses_with_the_best_mrr_are_learned() -> None:
     log = gs.Sessions.from_lists(LISTS, vocabulary=gs.data.Vocabulary(range(NUM_ITEMS)))
     model = model_of()
-    tried = [-3.0, 0.0, 0.5, 4.0]
+    tried = {"bonuses": [-3.0, 0.0, 0.5, 4.0], "count_bonuses": [0.0, 2.0, -1.0]}
     mrr = {}
-    for bonus in tried:
-        model.bonus = bonus
-        mrr[bonus] = gs.evaluate(model, log, ks=3).metrics["mrr"]
+    for pair in itertools.product(*tried.values()):
+        model.bonus, model.count_bonus = pair
+        mrr[pair] = gs.evaluate(model, log, ks=3).metrics["mrr"]
     best = max(mrr.values())
     assert min(mrr.values()) < best
-    assert model.learn_bonus(log, bonuses=tried).bonus == max(mrr, key=lambda b: mrr[b])
-    assert model.learn_bonus(log, bonuses=tried[::-1], batch_size=1).settings["bonus"] in tried
-    assert mrr[model.bonus] == pytest.approx(best)
-    one = model_of().learn_bonus(log, bonuses=[4.0, 4.0], max_cases=1)
-    assert one.bonus == 4.0
+    for batch_size in (1, 5, 256):
+        model.learn_bonus(log, **tried, batch_size=batch_size)
+        assert (model.bonus, model.count_bonus) == max(mrr, key=lambda pair: mrr[pair])
+    one = model_of().learn_bonus(log, bonuses=[4.0, 4.0], count_bonuses=[1.5], max_cases=1)
+    assert (one.bonus, one.count_bonus) == (4.0, 1.5)
+
+
+@pytest.mark.parametrize("farthest", [1, 5, 1000])
+def test_places_under_all_bonuses_are_those_of_evaluate(farthest, monkeypatch) -> None:
+    monkeypatch.setattr("graphseq.models.features.with_repeats.FARTHEST", farthest)
+    generator = np.random.default_rng(1)
+    lists = [generator.integers(0, 30, n).tolist() for n in generator.integers(2, 12, 40)]
+    log = gs.Sessions.from_lists(lists, vocabulary=gs.data.Vocabulary(range(30)))
+    model = WithRepeats(30, "sasrec", arguments={"hidden_channels": 8, "max_length": 5})
+    model.attach(log.catalog(), log)
+    tried = [(0.0, 0.0), (1.0, 0.0), (0.05, 0.02), (-0.1, 0.3)]
+    dataset = gs.SessionGraphDataset(log, samples="prefixes")
+    with torch.no_grad():
+        places = model.eval()._places(dataset.batch(np.arange(len(dataset))), tried)
+    for column, (bonus, count_bonus) in enumerate(tried):
+        model.bonus, model.count_bonus = bonus, count_bonus
+        ranks = gs.evaluate(model, log).ranks
+        expected = 1 + ranks["better"].to_numpy() + ranks["tied"].to_numpy() / 2
+        found = places[:, column].numpy()
+        near = expected <= farthest
+        np.testing.assert_allclose(found[near], expected[near])
+        assert (found[~near] > farthest).all()
 
 
 def test_index_of_the_base_and_the_whole_model_after_it_recommend_as_it_does() -> None:
@@ -149,9 +178,11 @@ def test_index_of_the_base_and_the_whole_model_after_it_recommend_as_it_does() -
 
 
 def test_learned_bonus_is_saved_and_grows_with_the_catalog(tmp_path) -> None:
-    model = model_of().learn_bonus(gs.Sessions.from_lists(LISTS), bonuses=[1.75])
+    log = gs.Sessions.from_lists(LISTS)
+    model = model_of().learn_bonus(log, bonuses=[1.75], count_bonuses=[0.5])
     model.save(tmp_path / "model")
-    assert gs.load(tmp_path / "model").bonus == 1.75
+    loaded = gs.load(tmp_path / "model")
+    assert (loaded.bonus, loaded.count_bonus) == (1.75, 0.5)
     grown = gs.grow(model, gs.Sessions.from_lists([[0, 9]]))
     assert (grown.bonus, grown.num_items) == (1.75, NUM_ITEMS + 1)
 
