@@ -1,4 +1,4 @@
-"""Earlier items of the session, ranked higher than their vectors rank them, in any family."""
+"""Items of the session, ranked higher than their vectors rank them, in any family."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ class WithRepeats(AroundBase):
     """
 
     traits = Traits(
-        architecture="another family, plus a bonus for earlier items of the session",
+        architecture="another family, plus a bonus for the items of the session",
         parallel=True,
         reach="that of its base",
         side_features=False,

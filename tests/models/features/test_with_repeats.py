@@ -203,6 +203,8 @@ def test_model_around_a_trained_one_scores_as_it_does() -> None:
 def test_bonus_that_is_no_number_is_refused(bonus: object) -> None:
     with pytest.raises((ValueError, TypeError), match="bonus"):
         WithRepeats(NUM_ITEMS, bonus=bonus)  # type: ignore[arg-type]
+    with pytest.raises((ValueError, TypeError), match="count_bonus"):
+        WithRepeats(NUM_ITEMS, count_bonus=bonus)  # type: ignore[arg-type]
 
 
 def test_wrong_bases_and_parts_are_refused() -> None:
@@ -212,6 +214,8 @@ def test_wrong_bases_and_parts_are_refused() -> None:
     for bonuses in ([], 3):
         with pytest.raises(ValueError, match="bonuses are one number at least"):
             model_of().learn_bonus(gs.Sessions.from_lists(LISTS), bonuses=bonuses)
+        with pytest.raises(ValueError, match="count_bonuses are one number at least"):
+            model_of().learn_bonus(gs.Sessions.from_lists(LISTS), count_bonuses=bonuses)
     with pytest.raises(ValueError, match="no target that is known"):
         model_of().learn_bonus(gs.Sessions.from_lists([[0, 99]]))
     assert "with_repeats" in MODELS
