@@ -34,7 +34,7 @@ class TrainingRows(NamedTuple):
 class Additions(NamedTuple):
     """What a model adds to some scores of its item table.
 
-    Attributes:
+    Args:
         session: The session of the batch that each belongs to, int64 [n].
         item: The item whose score it is added to, int64 [n]; no pair comes twice.
         value: What is added, [n].
