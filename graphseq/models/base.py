@@ -174,7 +174,13 @@ class SessionModel(KeptArguments, Lanes, Recommender, OldMethods):
         scores = self.items.scores(self(batch), items)
         if not self.adds_to_table:
             return scores
-        return self.additions(batch).to_scores(scores, items, self.num_items)
+        added = self.additions(batch)
+        if not isinstance(added, Additions):
+            raise TypeError(
+                f"{type(self).__name__}.additions must give gs.models.Additions(session=, item=, "
+                f"value=), got {type(added).__name__}."
+            )
+        return added.to_scores(scores, items, self.num_items)
 
     def additions(self, batch: Batch) -> Additions:
         """What is added to scores of the item table, for a family that declares it."""

@@ -232,6 +232,10 @@ def test_what_adds_to_its_table_is_ranked_with_what_it_adds() -> None:
     class Silent(Mean):
         adds_to_table = True
 
+    class Plain(Adding):
+        def additions(self, batch: Batch) -> Any:
+            return tuple(super().additions(batch))
+
     assert not Adding.scores_by_table
     assert not Own.adds_to_table
     torch.manual_seed(0)
@@ -247,6 +251,8 @@ def test_what_adds_to_its_table_is_ranked_with_what_it_adds() -> None:
     assert ((places - before)[~is_first].isin([0, 1])).all()
     assert (places > before).any()
     assert gs.evaluate(own, log).ranks["better"].equals(before)
+    with pytest.raises(TypeError, match=r"Plain\.additions must give gs\.models\.Additions.*tuple"):
+        Plain(9).score(gs.SessionGraphDataset(log).batch(np.arange(2)))
     with pytest.raises(
         NotImplementedError, match="declares adds_to_table, but defines no additions"
     ):
