@@ -14,7 +14,7 @@ from graphseq.data.graphs.dataset import SessionGraphDataset
 from graphseq.data.sessions.sessions import Sessions
 from graphseq.evaluation.targets import Targets
 from graphseq.models.base import SessionModel
-from graphseq.models.reading import Additions
+from graphseq.models.reading import Additions, additions_of
 from graphseq.models.use.inference import blocks as blocks_of
 from graphseq.models.use.ties import first_equal
 from graphseq.ragged import ragged_arange
@@ -145,10 +145,11 @@ def vectors_and_additions(
         batch_size: Session graphs per batch.
 
     Raises:
+        TypeError: If what the model adds is no ``Additions``.
         ValueError: If the model returns vectors of the wrong shape.
     """
     for case, batch in _windows(model, sessions, cases, batch_size):
-        yield case, (model(batch), model.additions(batch))
+        yield case, (model(batch), additions_of(model, batch))
 
 
 def _windows(

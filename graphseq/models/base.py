@@ -20,7 +20,7 @@ from graphseq.deprecation import warn_of_old_name
 from graphseq.models.kept_arguments import KeptArguments
 from graphseq.models.lanes import Lanes
 from graphseq.models.old_interface import DECLARATIONS, OldMethods, adopt
-from graphseq.models.reading import Additions, TrainingRows, check_readers
+from graphseq.models.reading import Additions, TrainingRows, additions_of, check_readers
 from graphseq.models.recommender import Recommender
 from graphseq.models.use.ties import roundings
 from graphseq.nn.item_table import ItemTable
@@ -174,12 +174,7 @@ class SessionModel(KeptArguments, Lanes, Recommender, OldMethods):
         scores = self.items.scores(self(batch), items)
         if not self.adds_to_table:
             return scores
-        added = self.additions(batch)
-        if not isinstance(added, Additions):
-            raise TypeError(
-                f"{type(self).__name__}.additions must give gs.models.Additions(session=, item=, "
-                f"value=), got {type(added).__name__}."
-            )
+        added = additions_of(self, batch)
         return added.to_scores(scores, items, self.num_items)
 
     def additions(self, batch: Batch) -> Additions:

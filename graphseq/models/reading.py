@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
-from torch_geometric.data import Data
+from torch_geometric.data import Batch, Data
 
 from graphseq.data.graphs.session_graph import SessionGraph
 
@@ -66,6 +66,21 @@ class Additions(NamedTuple):
         asked = torch.arange(len(scores), device=items.device).unsqueeze(1) * num_items + items
         place = torch.searchsorted(key, asked).clamp(max=len(key) - 1)  # [num_sessions, C]
         return scores + value[order[place]] * (key[place] == asked)
+
+
+def additions_of(model: Any, batch: Batch) -> Additions:
+    """What a model that declares ``adds_to_table`` adds to the scores of a batch.
+
+    Raises:
+        TypeError: If its ``additions`` give something else than :class:`Additions`.
+    """
+    added = model.additions(batch)
+    if not isinstance(added, Additions):
+        raise TypeError(
+            f"{type(model).__name__}.additions must give gs.models.Additions(session=, item=, "
+            f"value=), got {type(added).__name__}."
+        )
+    return added
 
 
 def check_readers(family: type[Any]) -> None:

@@ -251,8 +251,11 @@ def test_what_adds_to_its_table_is_ranked_with_what_it_adds() -> None:
     assert ((places - before)[~is_first].isin([0, 1])).all()
     assert (places > before).any()
     assert gs.evaluate(own, log).ranks["better"].equals(before)
-    with pytest.raises(TypeError, match=r"Plain\.additions must give gs\.models\.Additions.*tuple"):
+    said = r"Plain\.additions must give gs\.models\.Additions.*tuple"
+    with pytest.raises(TypeError, match=said):
         Plain(9).score(gs.SessionGraphDataset(log).batch(np.arange(2)))
+    with pytest.raises(TypeError, match=said):
+        gs.evaluate(Plain(9), log)
     with pytest.raises(
         NotImplementedError, match="declares adds_to_table, but defines no additions"
     ):

@@ -152,6 +152,18 @@ def test_file_reads_times_and_features_of_clicks_where_its_model_does(tmp_path) 
     check(model, path, click_time=times, click_kind=kinds, click_price=prices)
 
 
+@pytest.mark.parametrize("time", ["clicks", "request"])
+def test_file_of_hstu_reads_times_where_it_was_trained_on_them(time, tmp_path) -> None:
+    log = gs.Sessions.from_lists([[0, 1, 2], [3, 4]])
+    timed = gs.Sessions(log.items, log.ptr, log.vocabulary, time=np.arange(5.0))
+    model = model_of("hstu", num_layers=1, time=time)
+    check(model, export_onnx(model, tmp_path / "unknown.onnx", k=7))
+    model.attach(None, log)
+    check(model, export_onnx(model, tmp_path / "without.onnx", k=7))
+    model.attach(None, timed)
+    check(model, export_onnx(model, tmp_path / "with.onnx", k=7), click_time=times)
+
+
 def test_file_of_eight_bits_is_smaller_and_finds_nearly_the_same(tmp_path) -> None:
     torch.manual_seed(0)
     model = gs.models.GRU4Rec(20_000, hidden_channels=32)

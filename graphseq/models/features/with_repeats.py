@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import product
 from typing import Any, Self
@@ -134,6 +135,9 @@ class WithRepeats(AroundBase):
     ) -> Self:
         """Chooses the bonuses that rank the targets of a validation part best, by mean MRR.
 
+        A warning says where the best is the largest or the most negative that was tried: farther
+        ones may then be better.
+
         Args:
             sessions: A part that the base was not trained on, such as ``split.validation``; it is
                 recoded to the codes of the model.
@@ -144,7 +148,8 @@ class WithRepeats(AroundBase):
         Raises:
             ValueError: If the part has no known target, or nothing is to be tried.
         """
-        tried = list(product(_tried("bonuses", bonuses), _tried("count_bonuses", count_bonuses)))
+        betas, gammas = _tried("bonuses", bonuses), _tried("count_bonuses", count_bonuses)
+        tried = list(product(betas, gammas))
         only_sessions("sessions", sessions)
         if self.catalog is not None:
             sessions = self.catalog.encode(sessions)
@@ -162,6 +167,8 @@ class WithRepeats(AroundBase):
         if not cases:
             raise ValueError("These sessions have no target that is known: give a validation part.")
         self.bonus, self.count_bonus = tried[int(total.argmax())]
+        _warn_at_end("bonus", self.bonus, betas)
+        _warn_at_end("count_bonus", self.count_bonus, gammas)
         return self
 
     def _places(self, batch: Batch, tried: Sequence[tuple[float, float]]) -> Tensor:
@@ -214,3 +221,15 @@ def _tried(name: str, bonuses: Sequence[float]) -> list[float]:
     if not tried:
         raise ValueError(f"{name} are one number at least, as [0.0, 0.5, 1.0], got {bonuses!r}.")
     return tried
+
+
+def _warn_at_end(name: str, chosen: float, tried: Sequence[float]) -> None:
+    """Warns if the best lies at an end of the scale; to have no effect is no such end."""
+    low, high = min(tried), max(tried)
+    if low < high and chosen != 0.0 and chosen in (low, high):
+        kind, other = ("largest", "larger") if chosen == high else ("smallest", "smaller")
+        values = "bonuses" if name == "bonus" else "count_bonuses"
+        warnings.warn(
+            f"The best {name} is the {kind} that was tried, {chosen:g}: try {other} {values}.",
+            stacklevel=3,
+        )

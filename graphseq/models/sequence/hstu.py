@@ -21,6 +21,9 @@ from graphseq.nn.windows import Encode, newest_states, states_of_windows
 
 TimeKind = Literal["clicks", "request", "none"]
 
+UNKNOWN, WITHOUT, WITH = -1, 0, 1
+"""What ``knows_time`` holds: not attached to training sessions, to some without or with times."""
+
 
 @register("hstu")
 class HSTU(SessionModel):
@@ -41,7 +44,8 @@ class HSTU(SessionModel):
     ``evaluate`` give that time; where a batch lacks it, as in ``recommend``, the request comes with
     the last click.
 
-    A batch without ``click_time`` gets no bias of time; a model trained on times refuses it.
+    A batch without ``click_time`` gets no bias of time; a model trained on times refuses it. One
+    trained without times ignores those of a batch: its biases of time were never trained.
 
     Args:
         num_items: Items of the catalog.
@@ -102,7 +106,7 @@ class HSTU(SessionModel):
         self.items = ItemTable(num_items, hidden_channels, normalize=normalize, scale=scale)  # e
         self.positions = Embedding(max_length, hidden_channels)  # p
         self.drop = Dropout(dropout)
-        self.register_buffer("knows_time", torch.tensor(False))
+        self.register_buffer("knows_time", torch.tensor(UNKNOWN, dtype=torch.int8))
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
@@ -114,7 +118,7 @@ class HSTU(SessionModel):
         """Records whether the training sessions have times."""
         super().attach(catalog, sessions)
         if sessions is not None and self.time != "none":
-            self.knows_time.fill_(sessions.time is not None)
+            self.knows_time.fill_(WITHOUT if sessions.time is None else WITH)
 
     def forward(self, batch: Batch) -> Tensor:
         """The state after the last click of every session, [num_sessions, d]."""
@@ -143,10 +147,10 @@ class HSTU(SessionModel):
 
     def _times(self, batch: Batch) -> tuple[Tensor | None, Tensor | None]:
         """The time of each click, and with ``time="request"`` also of the next click."""
-        if self.time == "none":
+        if self.time == "none" or self.knows_time == WITHOUT:
             return None, None
         if "click_time" not in batch:
-            if not self.knows_time:
+            if self.knows_time == UNKNOWN:
                 return None, None
             raise ValueError(
                 f"{type(self).__name__} was trained with time={self.time!r}, but this batch has no "

@@ -160,7 +160,7 @@ def _fields(model: SessionModel, num_clicks: int, num_sessions: int) -> dict[str
     inner = getattr(model, "inner", model)
     fields: dict[str, Tensor] = {}
     timed = getattr(inner, "timed", False) or (
-        getattr(inner, "time", "none") != "none" and getattr(inner, "knows_time", False)
+        getattr(inner, "time", "none") != "none" and getattr(inner, "knows_time", 0) > 0
     )
     decay = getattr(inner, "decay", None)
     if timed or (decay is not None and decay.unit == "seconds"):

@@ -37,9 +37,9 @@ def _open(model: SessionModel) -> None:
             elif isinstance(child, ItemTable):
                 setattr(module, name, ConstantRows(child))
         for name, buffer in list(module.named_buffers(recurse=False)):
-            if buffer.dtype == torch.bool and buffer.dim() == 0:  # a switch, which code asks
-                delattr(module, name)
-                setattr(module, name, bool(buffer))
+            if buffer.dtype in (torch.bool, torch.int8) and buffer.dim() == 0:
+                delattr(module, name)  # a switch, which code asks
+                setattr(module, name, buffer.item())
         for family, form in FORMS.items():
             if isinstance(module, family):
                 module.forward = MethodType(form, module)  # type: ignore[method-assign]

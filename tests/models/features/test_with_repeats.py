@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import itertools
 import math
+import warnings
 
 import numpy as np
 import pytest
@@ -129,6 +130,7 @@ def test_evaluate_ranks_with_the_bonus() -> None:
     assert report.metrics["mrr"] != gs.evaluate(model.inner, log, ks=3).metrics["mrr"]
 
 
+@pytest.mark.filterwarnings("ignore:The best count_bonus is the smallest")
 def test_bonuses_with_the_best_mrr_are_learned() -> None:
     log = gs.Sessions.from_lists(LISTS, vocabulary=gs.data.Vocabulary(range(NUM_ITEMS)))
     model = model_of()
@@ -144,6 +146,24 @@ def test_bonuses_with_the_best_mrr_are_learned() -> None:
         assert (model.bonus, model.count_bonus) == max(mrr, key=lambda pair: mrr[pair])
     one = model_of().learn_bonus(log, bonuses=[4.0, 4.0], count_bonuses=[1.5], max_cases=1)
     assert (one.bonus, one.count_bonus) == (4.0, 1.5)
+
+
+def test_best_bonus_at_an_end_of_what_was_tried_is_said() -> None:
+    back = gs.Sessions.from_lists([[1, 2, 3, 1], [2, 3, 0, 2]])  # each session comes back
+    away = gs.Sessions.from_lists([[1, 2, 3, 0], [2, 3, 0, 1]])  # none does
+    zero = {"count_bonuses": [0.0]}
+    with pytest.warns(UserWarning, match="best bonus is the largest that was tried, 9: try larger"):
+        model_of().learn_bonus(back, bonuses=[0.0, 9.0], **zero)
+    with pytest.warns(UserWarning, match="best bonus is the smallest that was tried, -9: try sma"):
+        model_of().learn_bonus(away, bonuses=[-9.0, 0.0], **zero)
+    often = gs.Sessions.from_lists([[1, 1, 1, 2, 3, 1], [2, 2, 2, 3, 0, 2]])
+    with pytest.warns(UserWarning, match="best count_bonus is the largest .* 9: try larger count"):
+        model_of().learn_bonus(often, bonuses=[0.0], count_bonuses=[0.0, 9.0])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        model_of().learn_bonus(back, bonuses=[-9.0, 0.0], **zero)  # none is no end of a scale
+        model_of().learn_bonus(back, bonuses=[9.0], **zero)  # nothing to choose
+        model_of().learn_bonus(away, bonuses=[0.0, 9.0], **zero)
 
 
 @pytest.mark.parametrize("farthest", [1, 5, 1000])

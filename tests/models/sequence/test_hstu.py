@@ -143,11 +143,14 @@ def test_hstu_without_times_has_no_bias_of_time_unless_trained_on_them() -> None
     weights = {k: v for k, v in model.state_dict().items() if "time_bias" not in k}
     plain.load_state_dict(weights)
     assert torch.equal(model.score(timeless), plain.score(timeless))
+    assert model.knows_time == -1
     log = Sessions.from_lists([[0, 1], [2, 3]])
     model.attach(None, log)
-    assert not model.knows_time
+    assert model.knows_time == 0
+    timed = batch_of([[1, 2, 3]], [[0.0, 5.0, 50.0]], None)
+    assert torch.equal(model.score(timed), plain.score(timeless))  # its biases were never trained
     model.prepare(Sessions(log.items, log.ptr, log.vocabulary, time=torch.arange(4.0).numpy()))
-    assert model.knows_time
+    assert model.knows_time == 1
     with pytest.raises(ValueError, match="trained with time='clicks', but this batch has no click"):
         model.score(timeless)
 
@@ -194,4 +197,4 @@ def test_hstu_fit_and_evaluated_knows_the_targets_time_only_where_asked_for(
     assert model.reads_request_time == (time == "request")
     fit(model, split, max_epochs=12, batch_size=32, learning_rate=0.02, progress=False)
     assert low <= evaluate(model, split.test, ks=(1,)).metrics["hr@1"] <= high
-    assert bool(model.knows_time)
+    assert model.knows_time == 1
