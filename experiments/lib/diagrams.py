@@ -450,7 +450,7 @@ def with_repeats() -> Diagram:
     d.box((6.8, 2.1), "any family", 2.0)
     d.arrow(last, (6.8, 2.1))
     d.text((8.9, 1.4), "+", size=14)
-    d.box((6.0, 0.7), "bonus of a and b", 3.1)
+    d.box((6.0, 0.7), "bonuses of a, b, c", 3.1)
     d.arrow(places[1], (6.0, 0.7))
     d.arrow((7.8, 2.1), (8.9, 1.4))
     d.arrow((7.5, 0.7), (8.9, 1.4))

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import math
-import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from itertools import product
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 import torch
@@ -24,11 +23,11 @@ from graphseq.models.reading import Additions
 from graphseq.models.registry import register
 from graphseq.models.use.inference import inference
 
-BONUSES = (*(n / 4 for n in range(-8, 17)), 5.0, 6.0, 8.0)
-"""What :meth:`WithRepeats.learn_bonus` tries: from -2 to 4 in steps of a quarter, and beyond."""
+STEPS = (2.0, 1.0, 0.5, 0.25, 0.125)
+"""By how much :meth:`WithRepeats.learn_bonus` moves one bonus, in units of the base's scores."""
 
-COUNT_BONUSES = (0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0, 12.0, 16.0, 24.0)
-"""What it tries for items that the session clicked more than once."""
+LARGEST = 64.0
+"""How far it moves one: beyond it the order of items hardly changes."""
 
 FARTHEST = 1000
 """Place from which it does not tell places apart: their reciprocals hardly differ."""
@@ -41,18 +40,19 @@ class WithRepeats(AroundBase):
     .. math::
         \hat r_j = w_j^\top s + b_j + \beta \,
             [\, j \in \{v_1, \dots, v_{n-1}\} \text{ and } j \ne v_n \,]
-            + \gamma \log \max(c_j, 1)
+            + \lambda \, [\, j = v_n \,] + \gamma \log \max(c_j, 1)
 
     with :math:`s` the base's session vector, :math:`w` and :math:`b_j` its item table and bias, and
     :math:`c_j` the clicks of the session on item j. In terms of probabilities, :math:`e^\beta`
-    multiplies the odds of each earlier item, and :math:`c_j^\gamma` those of an item clicked
-    several times; the last item has only the second. One vector cannot point at what is new and at
-    each of several earlier items, so that bases rank returns too low.
+    multiplies the odds of each earlier item, :math:`e^\lambda` those of the last one, and
+    :math:`c_j^\gamma` those of an item clicked several times. One vector cannot point at what is
+    new and at each of several earlier items, so that bases rank returns too low; and it lies close
+    to the last item, so that they may rank a second click on it too high.
 
     Only the base is trained, by its own loss; the bonus is added where items are ranked. Trained
     together with the base it explains returns in its place, and the base ranks new items worse.
     RepeatNet (Ren et al., AAAI 2019) learns a mixture of two decoders, to repeat or to explore;
-    here two numbers do it, chosen on validation (:meth:`learn_bonus`).
+    here three numbers do it, chosen on validation (:meth:`learn_bonus`).
 
     Args:
         num_items: Items of the catalog.
@@ -60,6 +60,7 @@ class WithRepeats(AroundBase):
             trained by gradients.
         bonus: :math:`\beta`, in units of the base's scores; 0: the unchanged base. A negative one
             ranks earlier items lower.
+        last_bonus: :math:`\lambda`, in the same units, for the item of the last click.
         count_bonus: :math:`\gamma`, in the same units; 0: it does not matter how often.
         arguments: Arguments of the base, besides ``num_items``.
 
@@ -85,35 +86,50 @@ class WithRepeats(AroundBase):
         base: str = "srgnn",
         bonus: float = 1.0,
         *,
+        last_bonus: float = 0.0,
         count_bonus: float = 0.0,
         arguments: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__(num_items, base, arguments)
         self.keeps_state = False  # a state of fixed size does not hold the earlier items
         self.bonus = _finite("bonus", bonus)
+        self.last_bonus = _finite("last_bonus", last_bonus)
         self.count_bonus = _finite("count_bonus", count_bonus)
 
     @classmethod
     def from_model(
-        cls, model: SessionModel, bonus: float = 1.0, *, count_bonus: float = 0.0
+        cls,
+        model: SessionModel,
+        bonus: float = 1.0,
+        *,
+        last_bonus: float = 0.0,
+        count_bonus: float = 0.0,
     ) -> Self:
         """Builds this model around a copy of an existing base, which may be trained.
 
         Args:
             model: A model of a family in :data:`graphseq.models.MODELS`.
-            bonus, count_bonus: As above.
+            bonus, last_bonus, count_bonus: As above.
 
         Raises:
             ValueError: If the model is of another class, or of a family without an item table.
         """
         base, arguments = base_of(model, "with_repeats")
-        made = cls(model.num_items, base, bonus, count_bonus=count_bonus, arguments=arguments)
+        made = cls(
+            model.num_items,
+            base,
+            bonus,
+            last_bonus=last_bonus,
+            count_bonus=count_bonus,
+            arguments=arguments,
+        )
         return made.taking_over(model).train(model.training)
 
     @property
     def settings(self) -> dict[str, Any]:
         """The arguments, with the current bonuses."""
-        return {**super().settings, "bonus": self.bonus, "count_bonus": self.count_bonus}
+        now = {name: getattr(self, name) for name in ("bonus", "last_bonus", "count_bonus")}
+        return {**super().settings, **now}
 
     def reset_parameters(self) -> None:
         inner: Any = self.inner  # each family has this method, but not their base class
@@ -121,115 +137,140 @@ class WithRepeats(AroundBase):
 
     def additions(self, batch: Batch) -> Additions:
         """The bonuses of the items of each session."""
-        session, item, earlier, log_count = self._repeats(batch)
-        return Additions(session, item, self.bonus * earlier + self.count_bonus * log_count)
+        session, item, traits = self._repeats(batch)
+        bonuses = traits.new_tensor((self.bonus, self.last_bonus, self.count_bonus))
+        return Additions(session, item, traits @ bonuses)
 
     def learn_bonus(
-        self,
-        sessions: Sessions,
-        *,
-        bonuses: Sequence[float] = BONUSES,
-        count_bonuses: Sequence[float] = COUNT_BONUSES,
-        max_cases: int = 10_000,
-        batch_size: int = 256,
+        self, sessions: Sessions, *, max_cases: int = 10_000, batch_size: int = 256
     ) -> Self:
         """Chooses the bonuses that rank the targets of a validation part best, by mean MRR.
 
-        A warning says where the best is the largest or the most negative that was tried: farther
-        ones may then be better.
+        A pattern search (Hooke & Jeeves 1961) from the unchanged base: one bonus after another
+        moves as long as the MRR rises, by steps that become smaller. The part is scored once: only
+        items of the session move, so that hundreds of trials take seconds.
 
         Args:
             sessions: A part that the base was not trained on, such as ``split.validation``; it is
                 recoded to the codes of the model.
-            bonuses, count_bonuses: What is tried, each with each; among ties the first is chosen.
             max_cases: Maximum number of targets, spread evenly over the part.
             batch_size: Number of targets that are scored at once.
 
         Raises:
-            ValueError: If the part has no known target, or nothing is to be tried.
+            ValueError: If the part has no known target.
         """
-        betas, gammas = _tried("bonuses", bonuses), _tried("count_bonuses", count_bonuses)
-        tried = list(product(betas, gammas))
         only_sessions("sessions", sessions)
         if self.catalog is not None:
             sessions = self.catalog.encode(sessions)
         dataset = SessionGraphDataset(sessions, samples="prefixes")
         number = min(whole("max_cases", max_cases), len(dataset))
         wanted = np.unique(np.linspace(0, len(dataset) - 1, number).astype(np.int64))
-        total = torch.zeros(len(tried), dtype=torch.double)
-        cases = 0
         with inference(self):
-            for graphs in SessionGraphLoader(dataset[wanted], batch_size=batch_size):
-                batch = graphs.to(self.device)
-                places = self._places(batch, tried)
-                cases += len(places)
-                total += (1 / places.double()).sum(0).cpu()
-        if not cases:
+            parts = [
+                self._returns(graphs.to(self.device))
+                for graphs in SessionGraphLoader(dataset[wanted], batch_size=batch_size)
+            ]
+        if not sum(len(part.own) for part in parts):
             raise ValueError("These sessions have no target that is known: give a validation part.")
-        self.bonus, self.count_bonus = tried[int(total.argmax())]
-        _warn_at_end("bonus", self.bonus, betas)
-        _warn_at_end("count_bonus", self.count_bonus, gammas)
+
+        def mrr(bonuses: tuple[float, ...]) -> float:
+            places = torch.cat([part.places(bonuses) for part in parts])
+            return float((1 / places.double()).mean())
+
+        self.bonus, self.last_bonus, self.count_bonus = _highest(mrr, (0.0, 0.0, 0.0))
         return self
 
-    def _places(self, batch: Batch, tried: Sequence[tuple[float, float]]) -> Tensor:
-        """The mean place of each known target under each pair of bonuses, [n, len(tried)]."""
-        session, item, earlier, log_count = self._repeats(batch)
+    def _returns(self, batch: Batch) -> _Returns:
+        """What places of known targets depend on, with any bonuses."""
+        known = batch.y >= 0
+        session, item, traits = self._repeats(batch)
         scores = self.inner.score(batch)
-        beta, gamma = scores.new_tensor(tried).unbind(1)  # [len(tried)]
-        moved = scores[session, item].unsqueeze(1)
-        moved = moved + beta * earlier.unsqueeze(1) + gamma * log_count.unsqueeze(1)
-        is_own = batch.y[session] == item
-        own = scores.gather(1, batch.y.clamp(min=0).unsqueeze(1)).repeat(1, len(tried))
-        own[session[is_own]] = moved[is_own]  # [num_sessions, len(tried)]
+        own = scores.gather(1, batch.y.clamp(min=0).unsqueeze(1)).squeeze(1)
+        moved = scores[session, item]
         # Items outside the session do not move with the bonuses: their best are found once.
         scores[session, item] = -torch.inf
         others = scores.topk(min(FARTHEST, self.num_items)).values.flip(1)  # ascending
-        above = others.size(1) - torch.searchsorted(others, own, right=True)
-        level = others.size(1) - torch.searchsorted(others, own) - above
-        above.index_add_(0, session, (moved > own[session]).long())
-        level.index_add_(0, session, (moved == own[session]).long())
-        return (1 + above + (level.clamp(min=1) - 1) / 2)[batch.y >= 0]
+        row = known.cumsum(0) - 1  # of each known target
+        kept = known[session]
+        is_target = batch.y[session] == item
+        return _Returns(
+            row[session[kept]],
+            moved[kept],
+            traits[kept],
+            is_target[kept],
+            own[known],
+            others[known],
+        )
 
-    def _repeats(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    def _repeats(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
         """The items of each session that the model reads, session after session.
 
         Returns:
-            Sessions and items, int64 [n] each, no pair twice. Of each, 1 where it is earlier than
-            the last click and not that click's item, else 0; and the logarithm of its clicks.
+            Sessions and items, int64 [n] each, no pair twice; and of each, [n, 3]: 1 where it is
+            earlier than the last click and not that click's item, 1 where it is that item, and
+            the logarithm of its clicks.
         """
         if self.max_length is not None:
             batch = newest_clicks(batch, self.max_length)
         last = batch.click_item.index_select(0, batch.click_ptr[1:] - 1)  # [num_sessions]
-        earlier = batch.x != last.index_select(0, batch.batch)  # [num_nodes]
+        is_last = batch.x == last.index_select(0, batch.batch)  # [num_nodes]
         dtype = self.items.weight.dtype
-        count = torch.zeros(earlier.shape, dtype=dtype, device=earlier.device)
+        count = torch.zeros(is_last.shape, dtype=dtype, device=is_last.device)
         count.index_add_(0, batch.click_index, count.new_ones(batch.click_index.shape))
-        return batch.batch, batch.x, earlier.to(dtype), count.log()
+        traits = torch.stack([(~is_last).to(dtype), is_last.to(dtype), count.log()], dim=1)
+        return batch.batch, batch.x, traits
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}({self.bonus:g}, {self.inner!r}, count={self.count_bonus:g})"
+        return (
+            f"{type(self).__name__}({self.bonus:g}, {self.inner!r}, last={self.last_bonus:g}, "
+            f"count={self.count_bonus:g})"
+        )
+
+
+class _Returns(NamedTuple):
+    """Scores of the items of sessions, beside the best of all others."""
+
+    session: Tensor  # of each item of a session, int64 [m]
+    score: Tensor  # by the base, [m]
+    traits: Tensor  # what each bonus is multiplied by, [m, 3]
+    is_target: Tensor  # bool [m]
+    own: Tensor  # the base's scores of the targets, [n]
+    others: Tensor  # the highest scores outside the sessions, ascending: [n, FARTHEST]
+
+    def places(self, bonuses: tuple[float, ...]) -> Tensor:
+        """The mean place of each target, [n]."""
+        score = self.score + self.traits @ self.traits.new_tensor(bonuses)
+        own = self.own.clone()
+        own[self.session[self.is_target]] = score[self.is_target]
+        column = own.unsqueeze(1)
+        above = self.others.size(1) - torch.searchsorted(self.others, column, right=True)
+        level = self.others.size(1) - torch.searchsorted(self.others, column) - above
+        above, level = above.squeeze(1), level.squeeze(1)
+        above.index_add_(0, self.session, (score > own[self.session]).long())
+        level.index_add_(0, self.session, (score == own[self.session]).long())
+        return 1 + above + (level.clamp(min=1) - 1) / 2
+
+
+def _highest(
+    value: Callable[[tuple[float, ...]], float], start: tuple[float, ...]
+) -> tuple[float, ...]:
+    """A point from which no step along an axis leads higher; the start where none does."""
+    best, highest = start, value(start)
+    for step in STEPS:
+        moved = True
+        while moved:
+            moved = False
+            for axis, sign in product(range(len(best)), (step, -step)):
+                while abs(best[axis] + sign) <= LARGEST:
+                    near = (*best[:axis], best[axis] + sign, *best[axis + 1 :])
+                    found = value(near)
+                    if found <= highest:
+                        break
+                    best, highest, moved = near, found, True
+    return best
 
 
 def _finite(name: str, bonus: float) -> float:
     if isinstance(bonus, bool) or not isinstance(bonus, (int, float)) or not math.isfinite(bonus):
         raise ValueError(f"{name} is a finite number, in units of scores, got {bonus!r}.")
     return float(bonus)
-
-
-def _tried(name: str, bonuses: Sequence[float]) -> list[float]:
-    tried = [_finite(name, bonus) for bonus in bonuses] if isinstance(bonuses, Iterable) else []
-    if not tried:
-        raise ValueError(f"{name} are one number at least, as [0.0, 0.5, 1.0], got {bonuses!r}.")
-    return tried
-
-
-def _warn_at_end(name: str, chosen: float, tried: Sequence[float]) -> None:
-    """Warns if the best lies at an end of the scale; to have no effect is no such end."""
-    low, high = min(tried), max(tried)
-    if low < high and chosen != 0.0 and chosen in (low, high):
-        kind, other = ("largest", "larger") if chosen == high else ("smallest", "smaller")
-        values = "bonuses" if name == "bonus" else "count_bonuses"
-        warnings.warn(
-            f"The best {name} is the {kind} that was tried, {chosen:g}: try {other} {values}.",
-            stacklevel=3,
-        )

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import copy
-import itertools
 import math
-import warnings
 
 import numpy as np
 import pytest
@@ -18,6 +16,7 @@ from torch_geometric.data import Batch
 import graphseq as gs
 from graphseq.data.graphs.session_graph import build_session_graphs
 from graphseq.models import MODELS, WithRepeats
+from graphseq.models.features.with_repeats import LARGEST, STEPS, _highest
 
 NUM_ITEMS = 7
 LISTS = [[0, 1, 0, 3], [2, 1, 2], [4, 5, 4, 5], [6, 0], [3, 3, 1], [5, 6, 5]]
@@ -29,11 +28,17 @@ def graphs_of(sessions: list[list[int]]) -> Batch:
 
 
 def model_of(
-    bonus: float = 1.0, base: str = "srgnn", count_bonus: float = 0.0, **arguments: object
+    bonus: float = 1.0,
+    base: str = "srgnn",
+    *,
+    last_bonus: float = 0.0,
+    count_bonus: float = 0.0,
+    **arguments: object,
 ) -> WithRepeats:
     torch.manual_seed(0)
+    bonuses = {"last_bonus": last_bonus, "count_bonus": count_bonus}
     arguments = {"hidden_channels": 8, **arguments}
-    model = WithRepeats(NUM_ITEMS, base, bonus, count_bonus=count_bonus, arguments=arguments)
+    model = WithRepeats(NUM_ITEMS, base, bonus, **bonuses, arguments=arguments)
     log = gs.Sessions.from_lists(LISTS, vocabulary=gs.data.Vocabulary(range(NUM_ITEMS)))
     model.attach(log.catalog(), log)
     return model.eval()
@@ -44,7 +49,7 @@ def naive(model: WithRepeats, session: list[int]) -> Tensor:
     scores: Tensor = model.inner.score(graphs_of([session]))[0].clone()
     seen = session if model.max_length is None else session[-model.max_length :]
     for item in set(seen):
-        scores[item] += model.bonus * (item != seen[-1])
+        scores[item] += model.last_bonus if item == seen[-1] else model.bonus
         scores[item] += model.count_bonus * math.log(seen.count(item))
     return scores
 
@@ -59,7 +64,7 @@ sessions = st.lists(
 @torch.no_grad()
 def test_scores_are_those_of_the_base_and_the_bonus_of_earlier_items(lists, base, data):
     cut = {} if base == "gru4rec" else {"max_length": 4}
-    model = model_of(0.75, base, 1.25, **cut)
+    model = model_of(0.75, base, last_bonus=-0.5, count_bonus=1.25, **cut)
     expected = torch.stack([naive(model, session) for session in lists])
     batch = graphs_of(lists)
     torch.testing.assert_close(model.score(batch), expected)
@@ -92,7 +97,8 @@ def test_evaluate_has_the_places_of_dense_scores(remove: bool) -> None:
     lists = [generator.integers(0, 40, n).tolist() for n in generator.integers(2, 9, 60)]
     log = gs.Sessions.from_lists(lists, vocabulary=gs.data.Vocabulary(range(40)))
     arguments = {"hidden_channels": 8, "max_length": 4}
-    model = WithRepeats(40, "srgnn", 0.05, count_bonus=0.02, arguments=arguments)
+    bonuses = {"bonus": 0.05, "last_bonus": -0.03, "count_bonus": 0.02}
+    model = WithRepeats(40, "srgnn", **bonuses, arguments=arguments)
     model.attach(log.catalog(), log)
     with torch.no_grad():
         model.inner.items.weight[20:] = model.inner.items.weight[:20]  # ties but for the bonus
@@ -130,40 +136,50 @@ def test_evaluate_ranks_with_the_bonus() -> None:
     assert report.metrics["mrr"] != gs.evaluate(model.inner, log, ks=3).metrics["mrr"]
 
 
-@pytest.mark.filterwarnings("ignore:The best count_bonus is the smallest")
-def test_bonuses_with_the_best_mrr_are_learned() -> None:
-    log = gs.Sessions.from_lists(LISTS, vocabulary=gs.data.Vocabulary(range(NUM_ITEMS)))
-    model = model_of()
-    tried = {"bonuses": [-3.0, 0.0, 0.5, 4.0], "count_bonuses": [0.0, 2.0, -1.0]}
-    mrr = {}
-    for pair in itertools.product(*tried.values()):
-        model.bonus, model.count_bonus = pair
-        mrr[pair] = gs.evaluate(model, log, ks=3).metrics["mrr"]
-    best = max(mrr.values())
-    assert min(mrr.values()) < best
+def test_no_step_from_the_learned_bonuses_has_a_higher_mrr() -> None:
+    generator = np.random.default_rng(2)
+    lists = [generator.integers(0, NUM_ITEMS, n).tolist() for n in generator.integers(2, 9, 40)]
+    log = gs.Sessions.from_lists(lists, vocabulary=gs.data.Vocabulary(range(NUM_ITEMS)))
+
+    def mrr(bonuses: tuple[float, ...]) -> float:
+        own = model_of()
+        own.bonus, own.last_bonus, own.count_bonus = bonuses
+        return gs.evaluate(own, log, ks=3).metrics["mrr"]
+
     for batch_size in (1, 5, 256):
-        model.learn_bonus(log, **tried, batch_size=batch_size)
-        assert (model.bonus, model.count_bonus) == max(mrr, key=lambda pair: mrr[pair])
-    one = model_of().learn_bonus(log, bonuses=[4.0, 4.0], count_bonuses=[1.5], max_cases=1)
-    assert (one.bonus, one.count_bonus) == (4.0, 1.5)
+        model = model_of(3.0, last_bonus=2.0).learn_bonus(log, batch_size=batch_size)
+        learned = (model.bonus, model.last_bonus, model.count_bonus)
+        best = mrr(learned)
+        assert best > mrr((0.0, 0.0, 0.0))
+        for axis in range(3):
+            for step in (*STEPS, *(-step for step in STEPS)):
+                near = list(learned)
+                near[axis] += step
+                assert mrr(tuple(near)) <= best + 1e-12
 
 
-def test_best_bonus_at_an_end_of_what_was_tried_is_said() -> None:
-    back = gs.Sessions.from_lists([[1, 2, 3, 1], [2, 3, 0, 2]])  # each session comes back
-    away = gs.Sessions.from_lists([[1, 2, 3, 0], [2, 3, 0, 1]])  # none does
-    zero = {"count_bonuses": [0.0]}
-    with pytest.warns(UserWarning, match="best bonus is the largest that was tried, 9: try larger"):
-        model_of().learn_bonus(back, bonuses=[0.0, 9.0], **zero)
-    with pytest.warns(UserWarning, match="best bonus is the smallest that was tried, -9: try sma"):
-        model_of().learn_bonus(away, bonuses=[-9.0, 0.0], **zero)
-    often = gs.Sessions.from_lists([[1, 1, 1, 2, 3, 1], [2, 2, 2, 3, 0, 2]])
-    with pytest.warns(UserWarning, match="best count_bonus is the largest .* 9: try larger count"):
-        model_of().learn_bonus(often, bonuses=[0.0], count_bonuses=[0.0, 9.0])
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        model_of().learn_bonus(back, bonuses=[-9.0, 0.0], **zero)  # none is no end of a scale
-        model_of().learn_bonus(back, bonuses=[9.0], **zero)  # nothing to choose
-        model_of().learn_bonus(away, bonuses=[0.0, 9.0], **zero)
+@pytest.mark.parametrize(
+    ("lists", "name", "sign"),
+    [
+        ([[1, 2, 3, 1], [2, 3, 0, 2]], "bonus", 1),  # each session comes back
+        ([[1, 2, 3, 0], [2, 3, 0, 1]], "bonus", -1),  # none does
+        ([[1, 1, 1, 1], [2, 2, 2, 2]], "last_bonus", 1),
+        ([[1, 2, 3, 0], [2, 3, 0, 1]], "last_bonus", -1),
+    ],
+)
+def test_learned_bonus_has_the_sign_of_what_sessions_do(lists, name, sign) -> None:
+    torch.manual_seed(3)
+    model = model_of()
+    with torch.no_grad():  # the session's items lead, or come last, but for the bonus
+        model.inner.items.weight.normal_()
+    log = gs.Sessions.from_lists(lists * 2, vocabulary=gs.data.Vocabulary(range(NUM_ITEMS)))
+    assert sign * getattr(model.learn_bonus(log), name) > 0
+
+
+def test_bonuses_that_change_nothing_stay_at_zero_and_none_runs_away() -> None:
+    assert _highest(lambda bonuses: 1.0, (0.0, 0.0)) == (0.0, 0.0)
+    assert _highest(sum, (0.0, 0.0)) == (LARGEST, LARGEST)
+    assert _highest(lambda at: -abs(at[0] - 3.375) - abs(at[1] + 0.5), (0.0, 0.0)) == (3.375, -0.5)
 
 
 @pytest.mark.parametrize("farthest", [1, 5, 1000])
@@ -174,15 +190,15 @@ def test_places_under_all_bonuses_are_those_of_evaluate(farthest, monkeypatch) -
     log = gs.Sessions.from_lists(lists, vocabulary=gs.data.Vocabulary(range(30)))
     model = WithRepeats(30, "sasrec", arguments={"hidden_channels": 8, "max_length": 5})
     model.attach(log.catalog(), log)
-    tried = [(0.0, 0.0), (1.0, 0.0), (0.05, 0.02), (-0.1, 0.3)]
+    tried = [(0.0, 0.0, 0.0), (1.0, 0.0, 0.0), (0.05, -0.04, 0.02), (-0.1, 0.0, 0.3)]
     dataset = gs.SessionGraphDataset(log, samples="prefixes")
     with torch.no_grad():
-        places = model.eval()._places(dataset.batch(np.arange(len(dataset))), tried)
-    for column, (bonus, count_bonus) in enumerate(tried):
-        model.bonus, model.count_bonus = bonus, count_bonus
+        returns = model.eval()._returns(dataset.batch(np.arange(len(dataset))))
+    for bonuses in tried:
+        model.bonus, model.last_bonus, model.count_bonus = bonuses
         ranks = gs.evaluate(model, log).ranks
         expected = 1 + ranks["better"].to_numpy() + ranks["tied"].to_numpy() / 2
-        found = places[:, column].numpy()
+        found = returns.places(bonuses).numpy()
         near = expected <= farthest
         np.testing.assert_allclose(found[near], expected[near])
         assert (found[~near] > farthest).all()
@@ -199,12 +215,15 @@ def test_index_of_the_base_and_the_whole_model_after_it_recommend_as_it_does() -
 
 def test_learned_bonus_is_saved_and_grows_with_the_catalog(tmp_path) -> None:
     log = gs.Sessions.from_lists(LISTS)
-    model = model_of().learn_bonus(log, bonuses=[1.75], count_bonuses=[0.5])
+    model = model_of().learn_bonus(log)
+    learned = (model.bonus, model.last_bonus, model.count_bonus)
+    assert any(learned)
     model.save(tmp_path / "model")
     loaded = gs.load(tmp_path / "model")
-    assert (loaded.bonus, loaded.count_bonus) == (1.75, 0.5)
+    assert (loaded.bonus, loaded.last_bonus, loaded.count_bonus) == learned
     grown = gs.grow(model, gs.Sessions.from_lists([[0, 9]]))
-    assert (grown.bonus, grown.num_items) == (1.75, NUM_ITEMS + 1)
+    assert (grown.bonus, grown.last_bonus, grown.count_bonus) == learned
+    assert grown.num_items == NUM_ITEMS + 1
 
 
 def test_model_around_a_trained_one_scores_as_it_does() -> None:
@@ -223,19 +242,15 @@ def test_model_around_a_trained_one_scores_as_it_does() -> None:
 def test_bonus_that_is_no_number_is_refused(bonus: object) -> None:
     with pytest.raises((ValueError, TypeError), match="bonus"):
         WithRepeats(NUM_ITEMS, bonus=bonus)  # type: ignore[arg-type]
-    with pytest.raises((ValueError, TypeError), match="count_bonus"):
-        WithRepeats(NUM_ITEMS, count_bonus=bonus)  # type: ignore[arg-type]
+    for name in ("last_bonus", "count_bonus"):
+        with pytest.raises((ValueError, TypeError), match=name):
+            WithRepeats(NUM_ITEMS, **{name: bonus})  # type: ignore[arg-type]
 
 
 def test_wrong_bases_and_parts_are_refused() -> None:
     for base in ("markov", "tagnn", "with_repeats", "nothing"):
         with pytest.raises(ValueError, match="base is one of"):
             WithRepeats(NUM_ITEMS, base)
-    for bonuses in ([], 3):
-        with pytest.raises(ValueError, match="bonuses are one number at least"):
-            model_of().learn_bonus(gs.Sessions.from_lists(LISTS), bonuses=bonuses)
-        with pytest.raises(ValueError, match="count_bonuses are one number at least"):
-            model_of().learn_bonus(gs.Sessions.from_lists(LISTS), count_bonuses=bonuses)
     with pytest.raises(ValueError, match="no target that is known"):
         model_of().learn_bonus(gs.Sessions.from_lists([[0, 99]]))
     assert "with_repeats" in MODELS
