@@ -46,8 +46,8 @@ class WithRepeats(AroundBase):
     :math:`c_j` the clicks of the session on item j. In terms of probabilities, :math:`e^\beta`
     multiplies the odds of each earlier item, :math:`e^\lambda` those of the last one, and
     :math:`c_j^\gamma` those of an item clicked several times. One vector cannot point at what is
-    new and at each of several earlier items, so that bases rank returns too low; and it lies close
-    to the last item, so that they may rank a second click on it too high.
+    new and at each item of the session, so that bases rank returns too low; the last item, to which
+    it lies closest, mostly needs less.
 
     Only the base is trained, by its own loss; the bonus is added where items are ranked. Trained
     together with the base it explains returns in its place, and the base ranks new items worse.
