@@ -368,7 +368,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument(
         "--families", nargs="+", action=Once, default=list(FAMILIES), choices=list(FAMILIES)
     )
-    parser.add_argument("--seeds", nargs="+", type=seed_number, action=Once, default=[0, 1])
+    parser.add_argument("--seeds", nargs="+", type=seed_number, action=Once, default=[0, 1, 2])
     parser.add_argument("--out", type=out_folder, default=Path("runs/habits"))
     options = parser.parse_args(argv)
     torch.set_num_threads(1)
