@@ -28,6 +28,7 @@ from graphseq.testing.examples import (
     graphs_of,
     sessions_of,
     training_sessions,
+    with_times,
 )
 from graphseq.testing.subject import Subject
 from graphseq.training.fit import fit
@@ -276,18 +277,20 @@ def candidates(subject: Subject) -> None:
 @_check
 def gradients(subject: Subject) -> None:
     """Every parameter gets a gradient from the scores or from the training vectors."""
-    model = subject.ready()
+    model = subject.ready(with_times(training_sessions()))  # as the sessions that it scores
     if isinstance(model, CountingModel):
         return
     # Some parameters are behind a ReLU, which can be zero for a few sessions at this width: use
     # many.
     generator = torch_stream("model_checks", 1)
     lists = [torch.randint(NUM_ITEMS, (9,), generator=generator).tolist() for _ in range(20)]
-    model.score(graphs_of([*lists, *QUERIES])).log_softmax(-1)[:, 0].sum().backward()
+    scores = model.score(graphs_of([*lists, *QUERIES]))
+    # Weighted sums of scores, since a softmax does not see what is added to all of them.
+    (scores * torch.rand(scores.shape, generator=generator)).sum().backward()
     without = [n for n, p in model.named_parameters() if p.grad is None or not p.grad.any()]
     if without and model.samples != "pairs":
         model.train()
-        batch = _training_batch(model, sessions_of([[*each, 0] for each in lists]))
+        batch = _training_batch(model, with_times(sessions_of([[*each, 0] for each in lists])))
         vectors, targets, *_ = model.training_rows(batch, torch_stream("model_checks", 0))
         known = targets >= 0
         scores = model.items.scores(vectors[known])

@@ -56,6 +56,11 @@ def sessions_of(lists: Sequence[Sequence[int]], order: Sequence[int] | None = No
     return replace(sessions, item_features=ITEM_FEATURES.take(ids).reset_index(drop=True))
 
 
+def with_times(sessions: Sessions) -> Sessions:
+    """The sessions with a time of each click, 50 seconds after the one before it."""
+    return replace(sessions, time=1e9 + 50.0 * np.arange(sessions.num_clicks))
+
+
 def graphs_of(lists: Sequence[Sequence[int]], users: Sequence[int] | None = None) -> Batch:
     """The session graphs of these codes, with times and users, as histories of sessions.
 
