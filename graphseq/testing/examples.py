@@ -58,7 +58,7 @@ def sessions_of(lists: Sequence[Sequence[int]], order: Sequence[int] | None = No
 
 def with_times(sessions: Sessions) -> Sessions:
     """The sessions with a time of each click, 50 seconds after the one before it."""
-    return replace(sessions, time=1e9 + 50.0 * np.arange(sessions.num_clicks))
+    return replace(sessions, time=50.0 * np.arange(sessions.num_clicks, dtype=np.float64))
 
 
 def graphs_of(lists: Sequence[Sequence[int]], users: Sequence[int] | None = None) -> Batch:
