@@ -118,7 +118,9 @@ def audit_of(name: str, audits: Mapping[str, Any]) -> str:
         raise ValueError(f"There is no audit of {name!r}: run python -m experiments.audit.")
     faults = [f"{f['check']}: {f['says']}" for f in found["findings"] if f["verdict"] == "fault"]
     verdict = "passed" if found["passed"] else "**refuted**"
-    return " ".join([f"Audit of the split: {verdict}.", *faults])
+    return " ".join(
+        [f"Audit of the split, before validation is cut from training: {verdict}.", *faults]
+    )
 
 
 def _names(metrics: Iterable[str]) -> str:
