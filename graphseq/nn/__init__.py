@@ -8,6 +8,7 @@ from graphseq.nn.gated_session_conv import GatedSessionConv
 from graphseq.nn.hstu import HSTULayer, HSTULayers
 from graphseq.nn.item_table import EncodedItemTable, FeatureItemTable, ItemTable
 from graphseq.nn.ligr import LiGRBlock, LiGRLayers
+from graphseq.nn.packed_gru import PackedGRU
 from graphseq.nn.positions import (
     LearnedPositions,
     NoPositions,
@@ -42,6 +43,7 @@ __all__ = [
     "LinearAttention",
     "LinearRecurrentUnit",
     "NoPositions",
+    "PackedGRU",
     "PooledReadout",
     "RotaryPositions",
     "SRGNNReadout",

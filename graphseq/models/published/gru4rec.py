@@ -9,10 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from graphseq.nn.packed_gru import KINDS
 from graphseq.nn.published import Weights, check_names, shape_of
-
-KINDS = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
-"""Parameters of a GRU layer, as torch names them."""
 
 
 def read_gru4rec(

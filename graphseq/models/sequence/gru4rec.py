@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor
-from torch.nn import GRU, Embedding, ModuleList
+from torch.nn import Embedding, ModuleList
 from torch.nn.functional import pad
 from torch.nn.utils.rnn import PackedSequence
 from torch_geometric.data import Batch
@@ -17,11 +17,12 @@ from graphseq.arguments import check_shares, check_sizes
 from graphseq.deprecation import renamed
 from graphseq.models.base import SessionModel, Traits
 from graphseq.models.live_clicks import LayeredState
-from graphseq.models.published.gru4rec import KINDS, read_gru4rec
+from graphseq.models.published.gru4rec import read_gru4rec
 from graphseq.models.published.loading import from_weights
 from graphseq.models.registry import register
 from graphseq.nn.dropout import dropout
 from graphseq.nn.item_table import ItemTable
+from graphseq.nn.packed_gru import PackedGRU
 from graphseq.nn.ragged import packed_order
 
 
@@ -115,8 +116,8 @@ class GRU4Rec(LayeredState, SessionModel):
         self.items = ItemTable(num_items, d, bias=True, normalize=normalize, scale=scale)  # w, b
         self.input_embedding = Embedding(num_items, width) if embedding == "separate" else None
         widths = [width, *lower]
-        self.lower = ModuleList(GRU(*pair) for pair in pairwise(widths))
-        self.gru = GRU(widths[-1], d, num_layers)
+        self.lower = ModuleList(PackedGRU(*pair) for pair in pairwise(widths))
+        self.gru = PackedGRU(widths[-1], d, num_layers)
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
@@ -142,7 +143,7 @@ class GRU4Rec(LayeredState, SessionModel):
         click, sizes = packed_order(batch.click_ptr)
         packed = PackedSequence(x[click], sizes)
         for layer in self.lower:
-            packed = PackedSequence(self._drop(layer(packed)[0].data), sizes)
+            packed = PackedSequence(self._drop(layer(packed).data), sizes)
         states = self._upper(packed)
         h = torch.empty_like(states).index_copy(0, click, states)
         return self.items.vectors(self._drop(h))  # [num_clicks, d]
@@ -150,15 +151,13 @@ class GRU4Rec(LayeredState, SessionModel):
     def _upper(self, packed: PackedSequence) -> Tensor:
         """States of the layers of full width, in the order of the given clicks, [num_clicks, d]."""
         if self.gru.num_layers == 1 or not self.training or self.dropout == 0:
-            states: Tensor = self.gru(packed)[0].data
+            states: Tensor = self.gru(packed).data
             return states
         # torch's own dropout between layers draws from a generator that all threads share.
         states, sizes = packed.data, packed.batch_sizes
         for place in range(self.gru.num_layers):
-            weights = [getattr(self.gru, f"{kind}_l{place}") for kind in KINDS]
-            start = states.new_zeros(1, int(sizes[0]), self.items.channels)
             states = states if place == 0 else self._drop(states)
-            states, _ = torch.gru(states, sizes, start, weights, True, 1, 0.0, True, False)
+            states = self.gru.layer(place, states, sizes)
         return states
 
     def initial_state(self, num_sessions: int | None = None, *, user: Any = -1) -> Tensor:
@@ -178,8 +177,8 @@ class GRU4Rec(LayeredState, SessionModel):
         x = self._input(items.clamp(min=0))  # [num_sessions, in_channels]
         layers = []
         for (gru, place), h in zip(self._cells(), state, strict=True):
-            weights = [getattr(gru, f"{kind}_l{place}") for kind in KINDS]
-            x = self._drop(torch.gru_cell(x, h[:, : gru.hidden_size].contiguous(), *weights))
+            h = h[:, : gru.hidden_size].contiguous()
+            x = self._drop(torch.gru_cell(x, h, *gru.weights(place)))
             layers.append(pad(x, (0, state.size(-1) - gru.hidden_size)))
         state = torch.where((items >= 0).unsqueeze(-1), torch.stack(layers), state)
         return self.vectors_of_state(state), state
@@ -188,9 +187,9 @@ class GRU4Rec(LayeredState, SessionModel):
         """The part of a state that is scored: the last layer's, [num_sessions, d]."""
         return self.items.vectors(state[-1][:, : self.items.channels])
 
-    def _cells(self) -> list[tuple[GRU, int]]:
+    def _cells(self) -> list[tuple[PackedGRU, int]]:
         """Every layer, lowest first: the module that has its weights, and its number there."""
-        lower = [(layer, 0) for layer in self.lower if isinstance(layer, GRU)]
+        lower = [(layer, 0) for layer in self.lower if isinstance(layer, PackedGRU)]
         return [*lower, *((self.gru, place) for place in range(self.gru.num_layers))]
 
     def _input(self, items: Tensor) -> Tensor:

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor
-from torch.nn import GRU, Embedding, GRUCell, Linear
+from torch.nn import Embedding, GRUCell, Linear
 from torch.nn.functional import pad
 from torch.nn.utils.rnn import PackedSequence
 from torch_geometric.data import Batch
@@ -21,6 +21,7 @@ from graphseq.models.reading import TrainingRows
 from graphseq.models.registry import register
 from graphseq.nn.dropout import dropout
 from graphseq.nn.item_table import ItemTable
+from graphseq.nn.packed_gru import PackedGRU
 from graphseq.nn.ragged import packed_order, ragged_range
 
 logger = logging.getLogger(__name__)
@@ -101,7 +102,7 @@ class HGRU4Rec(SessionModel):
             Embedding(num_items, hidden_channels) if embedding == "separate" else None
         )
         in_channels = hidden_channels + (width if variant == "all" else 0)
-        self.session_gru = GRU(in_channels, hidden_channels)
+        self.session_gru = PackedGRU(in_channels, hidden_channels)
         self.user_gru = GRUCell(hidden_channels, width)
         self.lin_init = Linear(width, hidden_channels)  # W, b
         self._warned = False
@@ -199,9 +200,9 @@ class HGRU4Rec(SessionModel):
         rows = state if state.dim() == 2 else state.unsqueeze(0)
         items = codes_of(self, "item", item, len(rows), ids, one=state.dim() == 1)
         s, c, clicked = self._parts(rows)
-        x = self._beside(self._input(items.clamp(min=0)), c).unsqueeze(0)  # [1, num_sessions, d]
-        _, s = self.session_gru(x, s.unsqueeze(0).contiguous())
-        later = torch.cat([s.squeeze(0), c, torch.ones_like(clicked)], dim=-1)
+        x = self._beside(self._input(items.clamp(min=0)), c)  # [num_sessions, d]
+        s = torch.gru_cell(x, s.contiguous(), *self.session_gru.weights(0))
+        later = torch.cat([s, c, torch.ones_like(clicked)], dim=-1)
         return torch.where((items >= 0).unsqueeze(-1), later, rows).view_as(state)
 
     def score_state(self, state: Tensor, items: Tensor | None = None) -> Tensor:
@@ -231,7 +232,7 @@ class HGRU4Rec(SessionModel):
         x = self._beside(e, c.repeat_interleave(lengths, dim=0))
         place, sizes = packed_order(ptr)
         longest_first = lengths.argsort(descending=True, stable=True)  # the order of packed rows
-        packed, _ = self.session_gru(PackedSequence(x[place], sizes), s[longest_first].unsqueeze(0))
+        packed = self.session_gru(PackedSequence(x[place], sizes), s[longest_first].unsqueeze(0))
         h = torch.empty_like(packed.data).index_copy(0, place, packed.data)
         return h, h[ptr[1:] - 1]
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn import GRU, Parameter
+from torch.nn import Parameter
 from torch.nn.functional import linear
 from torch_geometric.data import Batch
 
@@ -18,6 +18,7 @@ from graphseq.models.sequence.caser import Caser
 from graphseq.models.sequence.hgru4rec import HGRU4Rec
 from graphseq.models.sequence.lrurec import LRURec
 from graphseq.nn.item_table import ItemTable
+from graphseq.nn.packed_gru import PackedGRU
 from graphseq.serving.onnx.tracing import DenseGRU, dense_steps
 
 
@@ -32,7 +33,7 @@ def open_form(model: SessionModel) -> SessionModel:
 def _open(model: SessionModel) -> None:
     for module in list(model.modules()):
         for name, child in list(module.named_children()):
-            if isinstance(child, GRU):
+            if isinstance(child, PackedGRU):
                 setattr(module, name, DenseGRU(child))
             elif isinstance(child, ItemTable):
                 setattr(module, name, ConstantRows(child))

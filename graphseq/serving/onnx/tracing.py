@@ -7,11 +7,10 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn import GRU
 from torch.nn.utils.rnn import PackedSequence
 from torch.overrides import TorchFunctionMode
 
-from graphseq.models.published.gru4rec import KINDS
+from graphseq.nn.packed_gru import PackedGRU
 from graphseq.nn.ragged import sum_by_group
 
 
@@ -111,7 +110,7 @@ def _(x: Tensor, w_ih: Tensor, w_hh: Tensor, b_ih: Tensor, b_hh: Tensor) -> Tens
 
 
 def dense_steps(
-    gru: GRU, x: Tensor, step: Tensor, row: Tensor, num_steps: Any, num_rows: Any
+    gru: PackedGRU, x: Tensor, step: Tensor, row: Tensor, num_steps: Any, num_rows: Any
 ) -> Tensor:
     """States of all layers' last one over dense steps, from states of zeros.
 
@@ -126,7 +125,7 @@ def dense_steps(
     """
     dense = x.new_zeros(num_steps, num_rows, x.size(1)).index_put((step, row), x)
     for place in range(gru.num_layers):
-        dense = dense_gru(dense, *(getattr(gru, f"{kind}_l{place}") for kind in KINDS))
+        dense = dense_gru(dense, *gru.weights(place))
     return dense
 
 
@@ -137,17 +136,17 @@ class DenseGRU(torch.nn.Module):
         gru: The layers, of one direction.
     """
 
-    def __init__(self, gru: GRU) -> None:
+    def __init__(self, gru: PackedGRU) -> None:
         super().__init__()
         self.gru = gru
         self.num_layers = gru.num_layers
 
-    def forward(self, packed: PackedSequence) -> tuple[PackedSequence, None]:
-        """As ``GRU.forward`` of a packed sequence, but for the last states."""
+    def forward(self, packed: PackedSequence) -> PackedSequence:
+        """As :meth:`PackedGRU.forward` from states of zeros."""
         x, sizes = packed.data, packed.batch_sizes
         ends = sizes.cumsum(0)
         number = torch.arange(x.size(0), device=x.device)
         step = (number.unsqueeze(1) >= ends).sum(1)  # [n]
         row = number - (ends - sizes)[step]
         found = dense_steps(self.gru, x, step, row, sizes.size(0), sizes[0].item())
-        return PackedSequence(found[step, row], sizes), None
+        return PackedSequence(found[step, row], sizes)

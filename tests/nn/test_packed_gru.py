@@ -1,0 +1,89 @@
+"""The packed GRU gives torch's values and gradients, by its own passes over the steps."""
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch.nn.utils.rnn import PackedSequence
+
+from graphseq.nn import PackedGRU, packed_gru
+from graphseq.nn.ragged import packed_order
+
+IN, WIDTH = 3, 4
+
+
+def inputs(lengths, dtype=torch.double):
+    """Packed inputs of sessions, and the order of the sessions in them."""
+    ptr = torch.tensor([0, *lengths]).cumsum(0)
+    click, sizes = packed_order(ptr)
+    generator = torch.Generator().manual_seed(1)
+    x = torch.randn(int(ptr[-1]), IN, dtype=dtype, generator=generator)
+    return x[click], sizes
+
+
+def layers(num_layers=1, dtype=torch.double):
+    torch.manual_seed(0)
+    gru = PackedGRU(IN, WIDTH, num_layers).to(dtype)
+    peer = torch.nn.GRU(IN, WIDTH, num_layers).to(dtype)
+    peer.load_state_dict(gru.state_dict())
+    return gru, peer
+
+
+@given(st.lists(st.integers(1, 6), min_size=1, max_size=6), st.integers(1, 2), st.booleans())
+def test_any_sessions_have_the_states_and_gradients_of_torch(lengths, num_layers, starts):
+    gru, peer = layers(num_layers)
+    x, sizes = inputs(lengths)
+    weights = torch.randn(len(x), WIDTH, dtype=torch.double)
+    start = torch.randn(num_layers, len(lengths), WIDTH, dtype=torch.double) if starts else None
+    found = []
+    for each in (gru, peer):
+        read = x.clone().requires_grad_()
+        given = None if start is None else start.clone().requires_grad_()
+        out = each(PackedSequence(read, sizes), given)
+        states = (out if each is gru else out[0]).data
+        wanted = [read, *each.parameters(), *([] if given is None else [given])]
+        found.append([states, *torch.autograd.grad((states * weights).sum(), wanted)])
+    for ours, theirs in zip(*found, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-9, atol=1e-12)
+
+
+def test_its_own_passes_run_in_training_only(monkeypatch):
+    calls = []
+    own = packed_gru._Steps.apply
+    monkeypatch.setattr(packed_gru._Steps, "apply", lambda *given: calls.append(1) or own(*given))
+    gru, _ = layers(dtype=torch.float32)
+    x, sizes = inputs([3, 2], torch.float32)
+    gru(PackedSequence(x, sizes))
+    assert len(calls) == 1
+    with torch.no_grad():
+        gru(PackedSequence(x, sizes))
+    with torch.autocast("cpu", torch.bfloat16):
+        gru(PackedSequence(x, sizes))
+    gru.bfloat16()(PackedSequence(x.bfloat16(), sizes))
+    gru.float().requires_grad_(False)(PackedSequence(x, sizes))
+    assert len(calls) == 1
+
+
+@pytest.mark.parametrize("trained", ["inputs", "weights"])
+def test_gradients_are_made_of_what_needs_them(trained):
+    gru, peer = layers()
+    x, sizes = inputs([4, 1, 2])
+    found = []
+    for each in (gru, peer):
+        each.requires_grad_(trained == "weights")
+        read = x.clone().requires_grad_(trained == "inputs")
+        out = each(PackedSequence(read, sizes))
+        states = (out if each is gru else out[0]).data
+        wanted = [read] if trained == "inputs" else list(each.parameters())
+        found.append(torch.autograd.grad(states.square().sum(), wanted))
+    for ours, theirs in zip(*found, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-9, atol=1e-12)
+
+
+def test_second_derivatives_are_refused():
+    gru, _ = layers()
+    x, sizes = inputs([3, 2])
+    states = gru(PackedSequence(x.requires_grad_(), sizes)).data
+    (first,) = torch.autograd.grad(states.square().sum(), [x], create_graph=True)
+    with pytest.raises(RuntimeError, match="once_differentiable"):
+        first.sum().backward()
