@@ -57,6 +57,8 @@ class PackedGRU(GRU):
             states = self.layer(layer, states, sizes, before)
         return PackedSequence(states, sizes)
 
+    # A compiler would write out every step, and once more for every batch.
+    @torch.compiler.disable  # type: ignore[untyped-decorator]
     def layer(self, layer: int, x: Tensor, sizes: Tensor, start: Tensor | None = None) -> Tensor:
         """The states of one layer, [num_clicks, d].
 

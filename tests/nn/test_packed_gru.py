@@ -87,3 +87,25 @@ def test_second_derivatives_are_refused():
     (first,) = torch.autograd.grad(states.square().sum(), [x], create_graph=True)
     with pytest.raises(RuntimeError, match="once_differentiable"):
         first.sum().backward()
+
+
+def test_a_compiled_program_does_not_grow_with_the_number_of_steps():
+    gru, _ = layers()
+
+    def size_of(lengths):
+        sizes_of_graphs = []
+
+        def backend(graph, _):
+            sizes_of_graphs.append(len(graph.graph.nodes))
+            return graph.forward
+
+        def read(x, sizes):
+            return gru.layer(0, 2 * x, sizes) + 1
+
+        torch._dynamo.reset()
+        x, sizes = inputs(lengths)
+        found = torch.compile(read, backend=backend, dynamic=True)(x, sizes)
+        torch.testing.assert_close(found, read(x, sizes))
+        return sum(sizes_of_graphs)
+
+    assert size_of([2, 1]) == size_of([9, 4])
