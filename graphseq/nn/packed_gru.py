@@ -16,7 +16,7 @@ KINDS = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
 
 
 class PackedGRU(GRU):
-    r"""``torch.nn.GRU`` over packed sessions, several times faster to train on a CPU.
+    r"""``torch.nn.GRU`` over packed sessions, faster to train on a CPU where sessions are long.
 
     .. math::
         r_t &= \sigma(W_r x_t + b_r + U_r h_{t-1} + c_r), \quad
