@@ -1,4 +1,4 @@
-"""A gated recurrent unit over packed sessions, whose training on a CPU reads its weights once."""
+"""A gated recurrent unit over packed sessions, whose weight gradients are one product."""
 
 from __future__ import annotations
 
@@ -48,14 +48,25 @@ class PackedGRU(GRU):
         """The states after all clicks.
 
         Args:
-            packed: Inputs, longest session first.
-            start: States before the first clicks, [num_layers, num_sessions, d]; ``None``: zeros.
+            packed: Inputs.
+            start: States before the first clicks, [num_layers, num_sessions, d], in the order in
+                which the sessions were packed; ``None``: zeros.
+
+        Raises:
+            ValueError: If the inputs are not packed.
         """
-        states, sizes = packed.data, packed.batch_sizes
+        if not isinstance(packed, PackedSequence):
+            raise ValueError(
+                f"PackedGRU reads a PackedSequence, got {type(packed).__name__}: "
+                "torch.nn.utils.rnn.pack_sequence(rows, enforce_sorted=False) makes one."
+            )
+        states, sizes, by_length, back = packed
+        if start is not None and by_length is not None:
+            start = start.index_select(1, by_length)
         for layer in range(self.num_layers):
             before = None if start is None else start[layer]
             states = self.layer(layer, states, sizes, before)
-        return PackedSequence(states, sizes)
+        return PackedSequence(states, sizes, by_length, back)
 
     # A compiler would write out every step, and once more for every batch.
     @torch.compiler.disable  # type: ignore[untyped-decorator]

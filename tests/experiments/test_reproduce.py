@@ -236,8 +236,10 @@ def test_page_tells_every_fault_of_the_audit() -> None:
         {"check": "copies", "verdict": "note", "says": "0 of 3 sessions."},
     ]
     rows = [{"name": "a", "passed": False, "findings": findings}, {"name": "b", "passed": True}]
-    said = audit_of("a", {"rows": rows})
-    assert said.endswith("cut from training: **refuted**. core: 4 of 9 items.")
+    assert audit_of("a", {"rows": rows}) == (
+        "Audit of the split, before validation is cut from training: **refuted**. core: 4 of 9 "
+        "items."
+    )
     with pytest.raises(ValueError, match="There is no audit of 'c': run python -m experiments"):
         audit_of("c", {"rows": rows})
 

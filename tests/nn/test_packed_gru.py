@@ -4,7 +4,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from torch.nn.utils.rnn import PackedSequence
+from torch.nn.utils.rnn import PackedSequence, pack_sequence, unpack_sequence
 
 from graphseq.nn import PackedGRU, packed_gru
 from graphseq.nn.ragged import packed_order
@@ -45,6 +45,23 @@ def test_any_sessions_have_the_states_and_gradients_of_torch(lengths, num_layers
         found.append([states, *torch.autograd.grad((states * weights).sum(), wanted)])
     for ours, theirs in zip(*found, strict=True):
         torch.testing.assert_close(ours, theirs, rtol=1e-9, atol=1e-12)
+
+
+def test_sessions_packed_in_any_order_come_back_in_theirs():
+    gru, peer = layers(2)
+    packed = pack_sequence(
+        [torch.randn(n, IN, dtype=torch.double) for n in (2, 5, 1, 3)], enforce_sorted=False
+    )
+    start = torch.randn(2, 4, WIDTH, dtype=torch.double)
+    theirs, _ = peer(packed, start)
+    rows = zip(unpack_sequence(gru(packed, start)), unpack_sequence(theirs), strict=True)
+    for row, expected in rows:
+        torch.testing.assert_close(row, expected)
+
+
+def test_inputs_that_are_not_packed_are_refused():
+    with pytest.raises(ValueError, match=r"^PackedGRU reads a PackedSequence, got Tensor: torch"):
+        layers()[0](torch.zeros(2, 1, IN))
 
 
 def test_its_own_passes_run_in_training_only(monkeypatch):
