@@ -132,7 +132,8 @@ class Space:
             return trial.suggest_int(name, low, high, log=log)
         drawn = trial.suggest_float(name, low, high, log=log)
         digits = 3 - math.floor(math.log10(abs(drawn))) if drawn else 3
-        return round(drawn, digits)  # four digits: people read the file
+        # Four digits, as people read the file; rounding may not leave the range.
+        return float(min(max(round(drawn, digits), low), high))
 
 
 def _is_range(value: Any) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -29,6 +29,14 @@ from graphseq.visualization import plot_tuning
 logger = logging.getLogger(__name__)
 
 NOTE = "Metrics are of the validation part; the test part was not ranked."
+
+OF_THE_SEARCH = {
+    "max_epochs": "epochs",
+    "monitor": "monitor",
+    "exclude_seen": "exclude_seen",
+    "seed": "seed",
+}
+"""Training settings that all trials share, and the arguments of :func:`tune` that set them."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,7 +72,16 @@ class Tuning:
         return pd.DataFrame(rows).set_index("trial")
 
     def settings(self) -> dict[str, Any]:
-        """The content of a settings file, which ``compare(settings=...)`` reads."""
+        """The content of a settings file, which ``compare(settings=...)`` reads.
+
+        Raises:
+            ValueError: If the model is your own class or instance, which no file can name.
+        """
+        if self.best.own is not None:
+            raise ValueError(
+                f"{self.best.name} is your own class or instance, which no settings file can name: "
+                "pass tuning.best to compare."
+            )
         row = max(_complete(self.content), key=lambda row: row["metrics"][self.monitor])
         return {
             "note": f"Best of {len(self.content['rows'])} trials on the validation part of "
@@ -108,7 +125,8 @@ def tune(
         model: One model, named as for :func:`graphseq.compare`.
         space: The search space, ``{"arguments": {...}, "fit": {...}}``, or the path of its file. A
             list is a choice, ``{"low": 1, "high": 9, "log": True}`` a range, anything else a fixed
-            value. ``None``: the space of the family.
+            value. ``None``: the space of the family. All trials share their number of epochs,
+            monitor, rule of seen items and seed: those are arguments of this function.
         trials: Total number of trials, including trials before resuming.
         epochs: Maximum number of epochs of a trial.
         settings: As for :func:`graphseq.compare`.
@@ -117,7 +135,8 @@ def tune(
         seed: Seed of the search and of every training.
         device: Where models are trained and ranked.
         out: Folder for the study (``study.db``), ``results.json`` and ``results.csv`` with one row
-            per trial, the best settings (``best.json``) and a picture (``tuning.png``).
+            per trial, a picture (``tuning.png``) and, except for your own class or instance, the best
+            settings (``best.json``).
         resume: Whether to resume the study in ``out``; the result is the same as without the
             interruption.
         name: Name of the data in tables and plots.
@@ -126,7 +145,8 @@ def tune(
     Raises:
         ModuleNotFoundError: If Optuna is not installed.
         ValueError: If there is no validation part, no trial finished, an option is out of range, or
-            ``out`` holds another study.
+            ``out`` holds another study. Also if the model is trained already, or the space has a
+            setting that all trials share.
         KeyboardInterrupt: If Ctrl-C ended a trial; earlier ones are in ``out``.
     """
     optuna = _optuna()
@@ -138,12 +158,23 @@ def tune(
         )
     known = settings_of(settings)
     entry = entry_of(model, known.models)
+    if entry.is_trained:
+        raise ValueError(
+            f"Every trial begins with new weights, and this {entry.name} is trained already: pass "
+            "its class or its name."
+        )
     if space is None:
         searched = Space.from_entry(entry)
     elif isinstance(space, Mapping):
         searched = Space(entry, space)
     else:
         searched = Space.read(entry, space)
+    for setting in searched.content["fit"]:
+        if setting in OF_THE_SEARCH:
+            raise ValueError(
+                f"All trials share {setting!r}, so that a space cannot have it: pass "
+                f"{OF_THE_SEARCH[setting]}= to tune."
+            )
     ks, monitor = ranked_by(known, ks, monitor)
     exclude_seen = known.exclude_seen if exclude_seen is None else exclude_seen
     exclude_seen = flag("exclude_seen", exclude_seen)
@@ -275,9 +306,13 @@ class _Search:
             ks=protocol["ks"],
             exclude_seen=protocol["exclude_seen"],
         )
+        # Of the line's own settings, those that this search has set in their place.
+        used = {"max_epochs": self.epochs, "monitor": monitor, "seed": self.seed}
+        used["exclude_seen"] = protocol["exclude_seen"]
+        shared = {name: value for name, value in used.items() if name in entry.fit}
         row = {
             "model": f"{entry.name}, trial {trial.number}",
-            "settings": entry.settings,
+            "settings": replace(entry, fit={**entry.fit, **shared}).settings,
             "seed": self.seed,
             "metrics": {**found.metrics, monitor: float(found.values(monitor).mean())},
             "intervals": intervals(found, [monitor]),
@@ -310,7 +345,8 @@ class _Search:
         tuning = Tuning(line, self.content)
         if self.folder is not None:
             write_results(self.content, self.folder)
-            write_json(tuning.settings(), self.folder / "best.json")
+            if line.own is None:
+                write_json(tuning.settings(), self.folder / "best.json")
             tuning.plot(self.folder / "tuning.png")
         return tuning
 

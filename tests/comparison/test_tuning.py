@@ -124,6 +124,52 @@ def test_trials_are_ranked_without_seen_items_where_asked(ring: gs.Split) -> Non
         assert tuning.content["rows"][0]["metrics"] == pytest.approx(found.metrics)
 
 
+def test_settings_that_all_trials_share_are_arguments_of_the_search_alone(ring: gs.Split) -> None:
+    for name, argument in (("max_epochs", "epochs"), ("seed", "seed"), ("monitor", "monitor")):
+        for value in ([1, 3], 1):
+            with pytest.raises(ValueError, match=f"share {name!r}.*pass {argument}= to tune"):
+                gs.tune(ring, "gru4rec", {"fit": {name: value}}, trials=1, epochs=1)
+    with pytest.raises(ValueError, match="share 'exclude_seen'.*pass exclude_seen= to tune"):
+        gs.tune(ring, "gru4rec", {"fit": {"exclude_seen": [True, False]}}, trials=1)
+
+
+def test_rows_hold_the_settings_that_the_search_used(ring: gs.Split) -> None:
+    fit = {"max_epochs": 9, "monitor": "hr@3", "seed": 5, "exclude_seen": True, "batch_size": 16}
+    line = Entry("mine", "gru4rec", {"hidden_channels": 4}, fit)
+    tuning = gs.tune(ring, line, {"fit": {}}, trials=1, epochs=1, seed=2)
+    used = {"max_epochs": 1, "monitor": "mrr@20", "seed": 2, "exclude_seen": False}
+    (row,) = tuning.content["rows"]
+    assert row["settings"]["fit"] == {"batch_size": 16} | used
+    assert tuning.best.fit == row["settings"]["fit"]
+
+
+def test_trained_instance_is_not_searched(ring: gs.Split) -> None:
+    model = gs.models.GRU4Rec(ring.num_items, hidden_channels=4)
+    gs.fit(model, ring, max_epochs=1, progress=False)
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    with pytest.raises(ValueError, match="trained already: pass its class or its name"):
+        gs.tune(ring, model, {"fit": {"batch_size": [8]}}, trials=1, epochs=1)
+    assert all(value.equal(before[name]) for name, value in model.state_dict().items())
+
+
+class Own(gs.models.GRU4Rec):
+    """A class that no settings file can name."""
+
+
+def test_best_settings_of_an_own_class_are_a_line_and_no_file(
+    tmp_path: Path, ring: gs.Split
+) -> None:
+    space = {"arguments": {"hidden_channels": [4]}}
+    tuning = gs.tune(ring, Own, space, trials=1, epochs=1, out=tmp_path)
+    assert not (tmp_path / "best.json").exists()
+    with pytest.raises(ValueError, match="no settings file can name: pass tuning.best to compare"):
+        tuning.settings()
+    compared = gs.compare(ring, [tuning.best], seeds=1, progress=False)
+    assert [row["settings"]["arguments"] for row in compared.content["rows"]] == [
+        {"hidden_channels": 4}
+    ]
+
+
 def test_search_says_what_is_missing(
     tmp_path: Path, ring: gs.Split, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -249,3 +295,11 @@ def test_drawn_numbers_are_short_enough_to_read() -> None:
     rate = space.suggest(trial).fit["learning_rate"]
     assert rate == pytest.approx(draw, rel=1e-3)
     assert len(str(rate)) <= 8
+
+
+@pytest.mark.parametrize(("low", "high"), [(0.9, 0.99999), (0.1, 0.123456), (0.123456, 0.5)])
+def test_drawn_numbers_stay_in_their_range(low: float, high: float) -> None:
+    space = Space(Entry("sasrec", "sasrec"), {"arguments": {"dropout": {"low": low, "high": high}}})
+    for end in (low, high):
+        trial = SimpleNamespace(suggest_float=lambda *args, end=end, **options: end)
+        assert low <= space.suggest(trial).arguments["dropout"] <= high
