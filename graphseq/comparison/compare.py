@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 import pandas as pd
 import torch
 
@@ -32,10 +33,12 @@ from graphseq.comparison.verdicts import paired_tests
 from graphseq.data.splits.split_parts import Split, require_split
 from graphseq.evaluation.audit import Audit
 from graphseq.evaluation.audit import audit as audit_split
-from graphseq.evaluation.evaluate import evaluate
-from graphseq.evaluation.model_audit import audit_model
+from graphseq.evaluation.candidates import CandidateDraw
+from graphseq.evaluation.evaluate import clusters_of, evaluate, narrowed
+from graphseq.evaluation.model_audit import audit_where_possible
 from graphseq.evaluation.protocol import Protocol, protocol_of
 from graphseq.evaluation.report import Report
+from graphseq.evaluation.targets import Targets
 from graphseq.models.base import SessionModel
 from graphseq.training.fit import FitResult, fit
 from graphseq.training.lightning.resume import check_settings
@@ -120,6 +123,7 @@ def compare(
             entry.new_model(split.num_items, seeds[0])
     ks, monitor = ranked_by(known, ks, monitor)
     protocol = _protocol(split, protocol, exclude_seen, known.exclude_seen)
+    _check_ranking(split, protocol, cluster)
     if resume and out is None:
         raise ValueError("resume=True resumes from what a folder holds: pass out=.")
     folder = None if out is None else writable(Path(out))
@@ -161,6 +165,19 @@ def _protocol(
     if given is None and split.protocol.get("split") == "leave_last" and not by_settings:
         return Protocol(seen="both")
     return protocol_of(given) if given is not None else protocol_of(None, by_settings)
+
+
+def _check_ranking(split: Split, protocol: Protocol, cluster: str) -> None:
+    """Raises what the ranking of the test part would raise, before hours of training.
+
+    Raises:
+        ValueError: If the test part has no such clusters or no target, or too few items are known
+            for the protocol's candidates.
+    """
+    given, _, _ = narrowed(split.test, split.test, protocol)
+    clusters_of(given, Targets(given), cluster)
+    if protocol.sampled:
+        CandidateDraw(protocol, split.num_items, np.asarray(split.catalog.counts))
 
 
 def _seeds(seeds: Any) -> list[int]:
@@ -254,7 +271,9 @@ class _Run:
             )
         if fitted.interrupted:
             raise KeyboardInterrupt(f"Stopped in the training of {entry.name}, seed {seed}.")
-        audited = None if self.audit is None else self.audit + audit_model(model, self.split)
+        audited = (
+            None if self.audit is None else self.audit + audit_where_possible(model, self.split)
+        )
         report = evaluate(
             model,
             self.split.test,

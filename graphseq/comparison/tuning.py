@@ -135,8 +135,8 @@ def tune(
         seed: Seed of the search and of every training.
         device: Where models are trained and ranked.
         out: Folder for the study (``study.db``), ``results.json`` and ``results.csv`` with one row
-            per trial, a picture (``tuning.png``) and, except for your own class or instance, the best
-            settings (``best.json``).
+            per trial, a picture (``tuning.png``) and the best settings (``best.json``), which your
+            own class or instance has none of.
         resume: Whether to resume the study in ``out``; the result is the same as without the
             interruption.
         name: Name of the data in tables and plots.

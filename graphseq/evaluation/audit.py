@@ -140,10 +140,10 @@ def audit(split: Split, model: SessionModel | None = None) -> Audit:
     duplicates               note only: clicks on one item at one time, training sessions twice
     ======================== =====================================================================
 
-    Sessions with the same items at the same times count as one session. Equal items alone can be
-    chance. Then a fault needs sessions that are unlikely to coincide (fewer than 0.01 expected, by
-    the popularity of their items). It also needs more than twice as many of them as training
-    repeats of itself.
+    Sessions with the same items at the same times are copies, unless training repeats itself in
+    the same way, as a log of whole days does. A fault then needs more than twice as many of them as
+    training repeats of itself. With equal items alone, it also needs sessions that are unlikely to
+    coincide (fewer than 0.01 expected, by the popularity of their items).
 
     People return to items, so that targets in their input are no fault as such: in RetailRocket
     they are 38 %. They are compared with training targets that have about as many clicks before
@@ -190,27 +190,38 @@ def _copies(split: Split) -> list[Finding]:
     bound = np.log(UNLIKELY) - np.log(float(train.num_sessions) * test.num_sessions)
     rare = session_hashes.unlikely(test, counts, bound)
     rare_train = session_hashes.unlikely(train, counts, bound)
-    exact = np.zeros(test.num_sessions, dtype=bool), np.zeros(test.num_sessions, dtype=bool)
+    exact = tuple(np.zeros_like(kind) for kind in found)
+    exact_train = tuple(np.zeros_like(kind) for kind in usual)
     timed = train.time is not None and test.time is not None
     if timed:
         asked, known = (session_hashes.of(part, timed=True) for part in (test, train))
         exact = session_hashes.matches(asked, known, same=False)
+        exact_train = session_hashes.matches(known, known, same=True)
+
+    def beyond(here: NDArray[np.bool_], own: NDArray[np.bool_]) -> tuple[bool, float]:
+        """Whether more test sessions match than training lets expect, and how many it does."""
+        expected = float(own.mean()) * test.num_sessions
+        # Twice: the training data just before the test resembles it more than training resembles
+        # itself.
+        return bool(here.sum() > 2 * expected + 4 * expected**0.5), expected
+
     findings = []
-    for check, said, here, own, sure in zip(
+    for check, said, here, own, sure, own_sure in zip(
         ("copies", "prefixes"),
         ("are training sessions", "start with, or are a prefix of, a training session"),
         found,
         usual,
         exact,
+        exact_train,
         strict=True,
     ):
-        expected = float((own & rare_train).mean()) * test.num_sessions
         unlikely = here & rare
-        # Twice: the training data just before the test resembles it more than training resembles
-        # itself.
-        fault = sure.any() or unlikely.sum() > 2 * expected + 4 * expected**0.5
+        many, expected = beyond(unlikely, own & rare_train)
+        at_times, usual_at_times = beyond(sure, own_sure)
+        fault = many or at_times or beyond(sure & rare, own_sure & rare_train)[0]
         says = f"{int(here.sum()):,} of {test.num_sessions:,} test sessions {said}: "
         says += f"{int(sure.sum()):,} at the same times, " if timed else ""
+        says += f"where {usual_at_times:,.0f} would be expected, " if sure.any() else ""
         says += (
             f"{int(unlikely.sum()):,} unlikely by chance, where {expected:,.0f} would be expected "
         )
@@ -301,7 +312,7 @@ def _future(split: Split) -> list[Finding]:
     total = train.num_clicks
     if train.time is None or test.time is None or _untimed(train, test):
         return [Finding("future", "unknown", 0, total, _untimed(train, test))]
-    begins = _first_test_time(test)
+    begins = _first_test_time(split)
     # A cut by the ends of sessions allows a test session to begin before the cut, during training.
     ends = float(test.time[test.ptr[1:] - 1].min())
     late = train.time > begins
@@ -330,11 +341,21 @@ def _untimed(train: Sessions, test: Sessions) -> str:
     return f"{lacking:,} clicks have no time (NaN)." if lacking else ""
 
 
-def _first_test_time(test: Sessions) -> float:
+def _first_own_click(split: Split, part: Sessions) -> NDArray[np.int64]:
+    """The first click of each session that is in no earlier part, int64 [num_sessions].
+
+    The clicks of a history before its targets are training clicks.
+    """
+    if split.protocol.get("split") == "leave_last":
+        return part.targets_from
+    return np.where(part.targets_from > 1, part.targets_from, 0)
+
+
+def _first_test_time(split: Split) -> float:
     """The time of the first test click; for a history, of its first target."""
+    test = split.test
     assert test.time is not None
-    # The clicks of a history before its targets are training clicks.
-    start = np.where(test.targets_from > 1, np.minimum(test.targets_from, test.lengths - 1), 0)
+    start = np.minimum(_first_own_click(split, test), test.lengths - 1)
     return float(test.time[test.ptr[:-1] + start].min())
 
 
@@ -344,7 +365,7 @@ def _ties_of_time(split: Split) -> list[Finding]:
     if train.time is None or test.time is None or _untimed(train, test):
         return [Finding("ties of time", "unknown", 0, total, _untimed(train, test))]
     tied = sum(int(_same_time(part).sum()) for part in (train, test))
-    at_cut = int((train.time == _first_test_time(test)).sum())
+    at_cut = int((train.time == _first_test_time(split)).sum())
     return [
         Finding(
             "ties of time",
@@ -413,10 +434,8 @@ def _core(split: Split) -> list[Finding]:
     together: NDArray[np.int64] = counts
     for part in (split.validation, split.test):
         if part is not None:
-            # Clicks before the targets of a history are in training already.
             position = np.arange(part.num_clicks) - np.repeat(part.ptr[:-1], part.lengths)
-            from_here = np.where(part.targets_from > 1, part.targets_from, 0)
-            new = position >= np.repeat(from_here, part.lengths)
+            new = position >= np.repeat(_first_own_click(split, part), part.lengths)
             items = np.asarray(part.items)[new]
             together = together + count_codes(items, train.num_items)
     least, size = int(together.min()), np.bincount(together)

@@ -22,6 +22,7 @@ from graphseq.evaluation.shortlist import shortlist
 from graphseq.evaluation.significance import mean_interval
 from graphseq.evaluation.targets import Targets
 from graphseq.models.base import SessionModel
+from graphseq.models.use.inference import blocks
 from graphseq.random import torch_stream
 from graphseq.typing import Floats, Ints
 
@@ -29,6 +30,9 @@ logger = logging.getLogger(__name__)
 
 SMOOTHING = 0.01
 """Share of the history mixed into a list for calibration, so that no category is missing."""
+
+MOST_CELLS = 2**22
+"""Items of histories, and cells of tables of categories, that are held at once."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,8 +55,8 @@ class ListReport:
     repeat             share of the list that is in the history of the case
     explore            share that is not
     diversity          share of the pairs of the list of two categories (Ziegler et al., WWW 2005)
-    miscalibration     :math:`KL(p \| 0.99 q + 0.01 p)` of the categories of history p and list q
-                       (Steck, RecSys 2018); 0: calibrated
+    miscalibration     :math:`KL(p \| 0.99 q + 0.01 p)` of the categories p of the history's
+                       distinct items and q of the list (Steck, RecSys 2018); 0: calibrated
     ================== ==========================================================================
 
     Args:
@@ -158,6 +162,7 @@ def evaluate_lists(
     given, sessions, _ = narrowed(given, sessions, protocol)
     cases = Targets(sessions)
     size = min(k, model.num_items)
+    groups = clusters_of(given, cases, cluster)
     lists = np.full((len(cases), size), -1, dtype=np.int64)
     counts = np.asarray(model.catalog.counts)
     popular = np.argsort(-counts, kind="stable")[:size]
@@ -172,7 +177,13 @@ def evaluate_lists(
                 scores = scores.index_put((row, item), scores.new_tensor(-torch.inf))
             items, present = shortlist(scores, size, generator, tolerance)
             lists[case] = torch.where(present, items, -1).cpu().numpy()
-    by_case = _by_case(lists, cases, counts, popular, codes)
+    # Histories of all prefixes are quadratic in the length of sessions.
+    widest = 1 if codes is None else int(codes.max()) + 1
+    parts = [
+        _by_case(lists[part], cases, np.arange(len(cases))[part], counts, popular, codes)
+        for part in blocks(np.maximum(cases.num_seen(), widest), len(cases), MOST_CELLS)
+    ]
+    by_case = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
     together = {
         "coverage": coverage(lists, model.num_items),
         "gini": gini(np.bincount(lists[lists >= 0], minlength=model.num_items)),
@@ -183,7 +194,7 @@ def evaluate_lists(
         for name, values in by_case.items()
     }
     metrics = {f"{name}@{k}": value for name, value in (together | means).items()}
-    return ListReport(k, metrics, lists, by_case, clusters_of(given, cases, cluster))
+    return ListReport(k, metrics, lists, by_case, groups)
 
 
 def coverage(lists: Ints, num_items: int) -> float:
@@ -259,9 +270,9 @@ def personalization(lists: Ints, k: int) -> float:
 
 
 def _by_case(
-    lists: Ints, cases: Targets, counts: Ints, popular: Ints, codes: Ints | None
+    lists: Ints, cases: Targets, case: Ints, counts: Ints, popular: Ints, codes: Ints | None
 ) -> dict[str, Floats]:
-    """Values of every metric per case."""
+    """Values of every metric per case, for the cases with these numbers and lists."""
     present = lists >= 0
     length = np.where(present.any(1), present.sum(1), np.nan)  # NaN: an empty list
 
@@ -270,8 +281,8 @@ def _by_case(
 
     of_item = counts.astype(np.float64)
     surprise = -np.log2(np.maximum(of_item, 1) / max(1.0, of_item.sum()))
-    hit = (lists == cases.target[:, None]) & present
-    row, item = cases.seen(np.arange(len(cases)))
+    hit = (lists == cases.target[case][:, None]) & present
+    row, item = cases.seen(case)
     width = len(counts)
     place = np.arange(len(lists))[:, None]
     repeat = np.isin(lists + place * width, item + row * width) & present

@@ -12,8 +12,9 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import stdtrit
 
+from graphseq.arguments import check_choice
 from graphseq.evaluation.bootstrap import paired_bootstrap
-from graphseq.evaluation.report import Report
+from graphseq.evaluation.report import METHODS, Report
 from graphseq.evaluation.significance import (
     ROUNDING,
     check_level,
@@ -97,8 +98,10 @@ def differences(
         seed: Seed of random tests.
 
     Raises:
-        ValueError: If there are fewer than two models, or their cases or protocols differ.
+        ValueError: If there are fewer than two models, their cases, protocols or clusters differ,
+            or there is no such method.
     """
+    check_choice("method", method, METHODS)
     if not isinstance(reports, Mapping):
         raise ValueError(
             "reports is a mapping of a model's name to its report, or to one report per seed, got "

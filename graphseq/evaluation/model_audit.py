@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
+import pandas as pd
 import torch
 from torch import Tensor
 
@@ -25,16 +27,20 @@ from graphseq.typing import Ints
 CLOSE = 1e-4
 """Share of the spread of a session's scores below which a difference is rounding."""
 
-MOST_CASES = 256
-"""Prefixes that are scored alone; each takes one pass of the model."""
-
 MOST_SCORES = 2**25
-"""Maximum number of scores held at once, except that eight prefixes are always allowed."""
+"""Maximum number of scores of one batch, except that one session is always allowed."""
 
 NO_CASE = "audit_model needs sessions of two clicks or more that the model knows"
 
 PREFIXES = 8
 """Number of last prefixes of a session that are scored in one batch."""
+
+CHECKS = ("batch mates", "targets")
+"""The checks of every model."""
+
+
+class NothingToScoreError(ValueError):
+    """No session has a click that the model knows before its target."""
 
 
 def audit_model(
@@ -75,37 +81,40 @@ def audit_model(
     cases = Targets(part)
     case = np.flatnonzero(cases.history > 0)
     if len(case) == 0:
-        raise ValueError(f"{NO_CASE}, but none of these has a click before its target.")
+        raise NothingToScoreError(f"{NO_CASE}, but none of these has a click before its target.")
     dataset = SessionGraphDataset(part, "prefixes", request_time=model.reads_request_time)
-    most = max(8, min(MOST_CASES, MOST_SCORES // model.num_items))
-    sample = np.arange(len(case))[:most]
-    sample = stream("audit_order", seed).permutation(sample)  # batch mates in random order
-    where = list(zip(cases.session[case[sample]], cases.position[case[sample]], strict=True))
+    in_order = stream("audit_order", seed)
+    moved: dict[_Comparison, list[_Moved]] = {}
+    at_once = max(1, MOST_SCORES // (PREFIXES * model.num_items))  # sessions
+    number = pd.factorize(cases.session[case])[0]
     with inference_mode(model, None):
-        home = model.device
-        expected, source = [len(sample), model.num_items], f"{type(model).__name__}.score"
-        together = checked(model.score(dataset.batch(sample).to(home)), expected, source)
-        alone = torch.cat([model.score(dataset.batch([number]).to(home)) for number in sample])
-        asked = dataset.batch(sample)
-        asked.y = (asked.y + 1 + torch.arange(len(asked.y))) % model.num_items
-        other = model.score(asked.to(home))
-        findings = [
-            _finding("batch mates", alone, together, where, "with and without batch mates"),
-            _finding("targets", together, other, where, "after other targets in batch.y"),
-        ]
-        if model.causal and model.scores_by_table:
-            vectors = torch.cat([model(dataset.batch([number]).to(home)) for number in sample])
-            longest = _longest(cases, case, sample, seed)
-            states = _states(model, dataset, cases, case, sample, longest.reshape(-1, 1))
-            said = "before and after later clicks"
-            findings.append(_finding("later clicks", vectors, states, where, said, values="States"))
-            # evaluate reads these states from one pass over many sessions.
-            joined = _states(model, dataset, cases, case, sample, longest.reshape(1, -1))
-            said = "in one pass with and without batch mates"
-            mates = _finding("batch mates", states, joined, where, said, values="States")
-            if findings[0].verdict == "ok":
-                findings[0] = mates
+        for first in range(0, int(number.max()) + 1, at_once):
+            sample = np.flatnonzero((number >= first) & (number < first + at_once))
+            sample = in_order.permutation(sample)  # batch mates in random order
+            for comparison, found in _compared(model, dataset, cases, case, sample, seed):
+                moved.setdefault(comparison, []).append(found)
+    findings = [_finding(comparison, parts) for comparison, parts in moved.items()]
+    if model.causal and model.scores_by_table:
+        mates = findings.pop()
+        if findings[0].verdict == "ok":
+            findings[0] = mates
     return Audit(tuple(findings))
+
+
+def audit_where_possible(model: SessionModel, split: Split) -> Audit:
+    """:func:`audit_model` of a test part; of unknown verdict where no session can be scored.
+
+    Args:
+        model: A trained model.
+        split: Its split.
+
+    Raises:
+        ValueError: If a score is NaN.
+    """
+    try:
+        return audit_model(model, split)
+    except NothingToScoreError as error:
+        return Audit(tuple(Finding(name, "unknown", 0, 0, str(error)) for name in CHECKS))
 
 
 def _drawn(part: Sessions, num_sessions: int, seed: int) -> Sessions:
@@ -113,7 +122,7 @@ def _drawn(part: Sessions, num_sessions: int, seed: int) -> Sessions:
     fit = np.flatnonzero(part.lengths >= 2)
     chosen = stream("audit_sessions", seed).permutation(fit)[:num_sessions]
     if len(chosen) == 0:
-        raise ValueError(f"{NO_CASE}, but these {part.num_sessions} have one click each.")
+        raise NothingToScoreError(f"{NO_CASE}, but these {part.num_sessions} have one click each.")
     part = part.select(np.sort(chosen))
     return replace(part, first_target=np.maximum(1, part.lengths - PREFIXES))
 
@@ -148,30 +157,87 @@ def _states(
     return torch.stack([states[session[one]][history[one] - 1] for one in sample])
 
 
-def _finding(
-    check: str,
-    expected: Tensor,
-    found: Tensor,
-    where: list[tuple[int, int]],
-    said: str,
-    *,
-    values: Literal["Scores", "States"] = "Scores",
-) -> Finding:
-    """Whether rows are equal up to rounding.
+class _Comparison(NamedTuple):
+    """What is compared, in the words of a finding."""
+
+    check: str
+    values: Literal["Scores", "States"]
+    said: str
+
+
+class _Moved(NamedTuple):
+    """By how much the values of prefixes moved.
+
+    Attributes:
+        where: The session and position of the target of each prefix.
+        most: The largest change of a value, float64 [num_prefixes].
+        spread: The largest value less the smallest, float64 [num_prefixes].
+    """
+
+    where: list[tuple[int, int]]
+    most: Tensor
+    spread: Tensor
+
+
+def _compared(
+    model: SessionModel,
+    dataset: SessionGraphDataset,
+    cases: Targets,
+    case: Ints,
+    sample: Ints,
+    seed: int,
+) -> Iterator[tuple[_Comparison, _Moved]]:
+    """The prefixes of a sample in one batch, and again one by one; states by table come last."""
+    home = model.device
+    where = list(zip(cases.session[case[sample]], cases.position[case[sample]], strict=True))
+    expected, source = [len(sample), model.num_items], f"{type(model).__name__}.score"
+    together = checked(model.score(dataset.batch(sample).to(home)), expected, source)
+    alone = torch.cat([model.score(dataset.batch([number]).to(home)) for number in sample])
+    asked = dataset.batch(sample)
+    asked.y = (asked.y + 1 + torch.arange(len(asked.y))) % model.num_items
+    other = model.score(asked.to(home))
+    mates = _Comparison("batch mates", "Scores", "with and without batch mates")
+    yield mates, _moved(mates, where, alone, together)
+    targets = _Comparison("targets", "Scores", "after other targets in batch.y")
+    yield targets, _moved(targets, where, together, other)
+    if model.causal and model.scores_by_table:
+        vectors = torch.cat([model(dataset.batch([number]).to(home)) for number in sample])
+        longest = _longest(cases, case, sample, seed)
+        states = _states(model, dataset, cases, case, sample, longest.reshape(-1, 1))
+        later = _Comparison("later clicks", "States", "before and after later clicks")
+        yield later, _moved(later, where, vectors, states)
+        # evaluate reads these states from one pass over many sessions.
+        joined = _states(model, dataset, cases, case, sample, longest.reshape(1, -1))
+        mates = _Comparison("batch mates", "States", "in one pass with and without batch mates")
+        yield mates, _moved(mates, where, states, joined)
+
+
+def _moved(
+    comparison: _Comparison, where: list[tuple[int, int]], expected: Tensor, found: Tensor
+) -> _Moved:
+    """By how much rows differ.
 
     Raises:
-        ValueError: If one is NaN, which equals nothing.
+        ValueError: If a value is NaN, which equals nothing.
     """
-    column = "channel" if values == "States" else "item"
+    values = comparison.values
     for each in (expected, found):
-        refuse_nan(each, values=values, column=column)
+        refuse_nan(each, values=values, column="channel" if values == "States" else "item")
     one, other = expected.double().cpu(), found.double().cpu()
     finite = one.isfinite() & other.isfinite()
     low = one.masked_fill(~finite, torch.inf).amin(1)
     high = one.masked_fill(~finite, -torch.inf).amax(1)
     spread = torch.where(high > low, high - low, high.abs()).nan_to_num(0.0, 0.0, 0.0)
-    moved = torch.where(finite, (one - other).abs(), torch.where(one == other, 0.0, torch.inf))
-    most = moved.amax(1)
+    change = torch.where(finite, (one - other).abs(), torch.where(one == other, 0.0, torch.inf))
+    return _Moved(where, change.amax(1), spread)
+
+
+def _finding(comparison: _Comparison, parts: list[_Moved]) -> Finding:
+    """Whether rows are equal up to rounding."""
+    check, values, said = comparison
+    where = [place for part in parts for place in part.where]
+    most = torch.cat([part.most for part in parts])
+    spread = torch.cat([part.spread for part in parts])
     differs = (most > CLOSE * spread + torch.finfo(torch.float32).tiny).numpy()
     count = int(differs.sum())
     worst = np.argsort(-most.numpy(), kind="stable")[: MOST_EXAMPLES if count else 0]

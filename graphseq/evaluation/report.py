@@ -28,10 +28,10 @@ from graphseq.data.storage.rules import (
 from graphseq.evaluation.bootstrap import paired_bootstrap
 from graphseq.evaluation.metrics import metric_values, parse_metric
 from graphseq.evaluation.protocol import Protocol
-from graphseq.evaluation.significance import PairedTest, mean_interval, paired_test
+from graphseq.evaluation.significance import PairedTest, metric_interval, paired_test
 from graphseq.evaluation.softmax_loss import LOGLOSS
 from graphseq.evaluation.strata import strata_of
-from graphseq.metric_scale import SAMPLED, UNSEEN, within_range
+from graphseq.metric_scale import SAMPLED, UNSEEN
 
 FORMAT, FORMAT_VERSION = "graphseq.report", 1
 
@@ -109,6 +109,9 @@ def _fingerprint(value: Any, where: str) -> None:
     if not isinstance(value, str):
         raise ValueError(f"{where} must be text.")
 
+
+METHODS = ("t", "sign_flip", "bootstrap")
+"""Tests of a difference between two reports."""
 
 RULES: dict[str, Rule] = {
     "metrics": mapping_of(_share),
@@ -240,11 +243,13 @@ class Report:
             metric: As in :meth:`values`.
             level: Coverage probability of the interval.
 
+        Returns:
+            Lower and upper end; both are NaN if there is one cluster, or an infinite ``logloss``.
+
         Raises:
             ValueError: If the name is not a metric or ``level`` is not between 0 and 1.
         """
-        interval = mean_interval(self.values(metric), self.cluster, level=level)
-        return within_range(metric, interval, self.num_items)
+        return metric_interval(metric, self.values(metric), self.cluster, level, self.num_items)
 
     def compare(
         self,
@@ -268,10 +273,10 @@ class Report:
             The test of ``self - other``.
 
         Raises:
-            ValueError: If the reports are of different cases or under different rules, or there is
-                no such method.
+            ValueError: If the reports are of different cases, under different rules or clustered
+                differently, or there is no such method.
         """
-        check_choice("method", method, ("t", "sign_flip", "bootstrap"))
+        check_choice("method", method, METHODS)
         self.require_same_cases(other)
         if method == "bootstrap":
             one, two = self.values(metric), other.values(metric)
@@ -286,7 +291,7 @@ class Report:
         )
 
     def require_same_cases(self, other: Report) -> None:
-        """Raises if a report has other cases or another protocol.
+        """Raises if a report has other cases, another protocol or other clusters.
 
         Raises:
             ValueError: If it does.
@@ -314,6 +319,14 @@ class Report:
             raise ValueError(
                 f"Only reports under the same protocol can be compared, but {name} is "
                 f"{ours.get(name)!r} here and {theirs.get(name)!r} there."
+            )
+        # By order of appearance: two numberings of the same clusters are one.
+        clusters = [pd.factorize(report.cluster)[0] for report in (self, other)]
+        if not np.array_equal(*clusters):
+            sizes = [int(numbers.max()) + 1 for numbers in clusters]
+            raise ValueError(
+                "Only reports with the same clusters of dependent cases can be compared, but here "
+                f"are {sizes[0]} and there {sizes[1]}, or others: evaluate both with one cluster=."
             )
 
     def strata(

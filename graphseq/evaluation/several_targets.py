@@ -44,8 +44,9 @@ class SeveralTargetsReport:
         \mathrm{ndcg@}k = \frac{\sum_{j \in R, r_j \le k} 1 / \log_2(r_j + 1)}
                                {\sum_{r \le \min(k, |R|)} 1 / \log_2(r + 1)}
 
-    All are sums over the targets, so that each target counts with its own place: in a tie by the
-    protocol, as if it were the only target there.
+    All are sums over the targets, so that each target counts with its own place. In a tie, targets
+    stand first (``"optimistic"``) or last (``"pessimistic"``), one after another, or each counts
+    with its mean over all orders (``"expected"``).
 
     Args:
         metrics: Name -> mean over all cases.
@@ -90,9 +91,10 @@ class SeveralTargetsReport:
             raise ValueError(
                 f"Metrics of several targets are recall@k, precision@k and ndcg@k, got {metric!r}."
             )
-        gains = metric_values(
-            plain, *places_of(self.places, columns, self.protocol), self.num_items
-        )
+        better, tied = places_of(self.places, columns, self.protocol)
+        if self.protocol.ties != "expected":
+            better = better + self._turns(columns)
+        gains = metric_values(plain, better, tied, self.num_items)
         total: Floats = np.zeros(self.num_cases)
         np.add.at(total, self.places["case"].to_numpy(), gains)
         number = self.cases["num_targets"].to_numpy()
@@ -102,6 +104,20 @@ class SeveralTargetsReport:
             return total / number
         ideal = np.cumsum(1 / np.log2(np.arange(1, k + 1) + 1.0))
         return total / ideal[np.minimum(number, k) - 1]
+
+    def _turns(self, columns: str) -> Ints:
+        """Places from a tie's first or last one to that of each target in it, int64 [num_rows].
+
+        Two targets of one tie cannot have the same place.
+        """
+        better, tied = (self.places[f"{columns}{name}"].to_numpy() for name in ("better", "tied"))
+        tie = self.places.groupby(["case", f"{columns}better", f"{columns}tied"], sort=False)
+        before: Ints = tie.cumcount().to_numpy()
+        after = tie["case"].transform("size").to_numpy() - 1 - before
+        # Targets that are missed have one place beyond all others together.
+        alone = (tied == 0) | (better >= self.num_items)
+        turn = before if self.protocol.ties == "optimistic" else -after
+        return np.where(alone, 0, turn)
 
     def confidence_interval(self, metric: str, level: float = 0.95) -> tuple[float, float]:
         """The cluster-robust interval of a metric's mean, within 0..1.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from graphseq.evaluation.rank_counts import refuse_nan
 from graphseq.models.use.ties import Tolerance
 
 
@@ -22,7 +23,11 @@ def shortlist(
     Returns:
         Items, int64 [n, k], and which of them are valid, bool [n, k]: a row may have fewer than
         ``k``.
+
+    Raises:
+        ValueError: If a score is NaN, which is neither better nor worse than another.
     """
+    refuse_nan(scores)
     k = min(k, scores.size(1))
     best, items = scores.topk(k)  # [n, k], descending
     worst = best[:, -1:]

@@ -17,6 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.special import stdtr, stdtrit  # Student's t; scipy.stats loads slowly
 
 from graphseq.arguments import whole
+from graphseq.metric_scale import within_range
 from graphseq.random import stream
 from graphseq.typing import Ints
 
@@ -77,6 +78,25 @@ def mean_interval(
     mean, error, num_clusters = _mean_and_error(values, cluster)
     reach = _quantile(level, num_clusters) * error
     return mean - reach, mean + reach
+
+
+def metric_interval(
+    metric: str, values: ArrayLike, cluster: ArrayLike, level: float, num_items: int
+) -> tuple[float, float]:
+    """:func:`mean_interval` within the range of a metric.
+
+    Args:
+        metric: Its name.
+        values, cluster, level: As in :func:`mean_interval`.
+        num_items: Number of ranked items.
+
+    Returns:
+        Lower and upper end; NaN where an infinite ``logloss`` has no spread.
+    """
+    if np.isinf(values).any():
+        check_level(level)
+        return float("nan"), float("nan")
+    return within_range(metric, mean_interval(values, cluster, level=level), num_items)
 
 
 def paired_test(

@@ -11,8 +11,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from graphseq.evaluation.significance import mean_interval
-from graphseq.metric_scale import within_range
+from graphseq.evaluation.significance import metric_interval
 
 EDGES: Mapping[str, Sequence[float]] = MappingProxyType(
     {
@@ -60,8 +59,7 @@ def strata_of(
         cluster = groups[inside]
         row: dict[str, Any] = {"cases": int(inside.sum()), "clusters": len(np.unique(cluster))}
         for metric, of_case in values.items():
-            interval = mean_interval(of_case[inside], cluster, level=level)
-            low, high = within_range(metric, interval, num_items)
+            low, high = metric_interval(metric, of_case[inside], cluster, level, num_items)
             mean = float(of_case[inside].mean())
             row |= {metric: mean, f"{metric} low": low, f"{metric} high": high}
         rows[names[stratum]] = row
@@ -83,7 +81,7 @@ def _strata(
     elif cases is None:
         raise ValueError(
             f"This report does not know the {by} of its cases: evaluate the model again, reports "
-            "of graphseq 0.1 and of re-ranking hold places alone."
+            "of graphseq 0.1 hold places alone."
         )
     elif by == "new":
         values = _counted(cases, by) == 0

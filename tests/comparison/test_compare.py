@@ -16,6 +16,8 @@ import torch
 
 import graphseq as gs
 from graphseq.comparison import Comparison, Entry, Settings
+from graphseq.evaluation import Protocol
+from graphseq.evaluation.model_audit import audit_where_possible
 
 SASREC = ("sasrec", {"hidden_channels": 4, "max_epochs": 2, "batch_size": 16})
 
@@ -152,6 +154,17 @@ def test_compare_folder_holds_results_tables_pictures_and_models(
     again = Comparison.load(tmp_path)
     pd.testing.assert_frame_equal(again.to_frame(), comparison.to_frame())
     assert again.sentences() == comparison.sentences()
+
+
+def test_compare_ranks_a_test_part_of_which_no_input_is_known() -> None:
+    train = gs.Sessions.from_lists([["a", "b", "c"]] * 10)
+    test = gs.Sessions.from_lists([["x", "y", "a"], ["z", "x", "b"]], vocabulary=train.vocabulary)
+    (row,) = run(gs.Split(train, test), ["markov"], seeds=1).content["rows"]
+    assert row["metrics"]["hr@5"] == 0.5
+    model = gs.models.MarkovChain(3)
+    gs.fit(model, train)
+    found = audit_where_possible(model, gs.Split(train, test))
+    assert [finding.verdict for finding in found.findings] == ["unknown", "unknown"]
 
 
 def test_compare_resumed_equals_one_that_never_stopped(
@@ -342,6 +355,10 @@ def test_compare_without_resume_begins_again(
         ({"monitor": "recall"}, "monitor is 'hr@k'"),
         ({"models": ["nothing"]}, "no model 'nothing'"),
         ({"settings": "nowhere.json"}, "nowhere.json holds no settings"),
+        ({"cluster": "usr"}, "cluster is 'session', or 'user' where"),
+        ({"cluster": "user"}, "and sessions without users"),
+        ({"protocol": Protocol(candidates=1000)}, "1000 candidates besides the target cannot be"),
+        ({"protocol": Protocol(min_history=50)}, "choose a smaller min_history"),
     ],
 )
 def test_compare_what_is_wrong_is_said_before_anything_is_trained(

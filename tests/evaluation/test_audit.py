@@ -1,5 +1,6 @@
 """The audit of a split: every planted fault is found, correct splits pass."""
 
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -129,6 +130,33 @@ def test_audit_allows_twice_as_many_copies_as_training_holds_of_itself(
     known = rare(900)
     split = parts([*known, *known[:100]], [*known[-copied:], *rare(400 - copied, 1)])
     assert audit(split)["copies"].verdict == verdict
+
+
+def days(number: int, seed: int) -> gs.Sessions:
+    """Independent short sessions of popular items in a log of whole days."""
+    generator = np.random.default_rng(seed)
+    chance = 1 / np.arange(1, 21)
+    lengths = generator.integers(2, 4, number)
+    items = [generator.choice(20, n, p=chance / chance.sum()).tolist() for n in lengths]
+    sessions = gs.Sessions.from_lists(items, vocabulary=gs.data.Vocabulary(range(20)))
+    time = np.repeat(86_400.0 * generator.integers(0, 30, number), lengths)
+    return replace(sessions, time=time)
+
+
+def test_audit_takes_equal_sessions_of_one_day_for_chance_where_training_has_as_many() -> None:
+    found = audit(gs.session_split(days(2_000, 0), 0.2))
+    for check in ("copies", "prefixes"):
+        assert re.search(r" [1-9]\d* at the same times, where [1-9]\d* would", found[check].says)
+        assert found[check].verdict == "note", found[check].says
+
+
+def test_audit_finds_copies_in_a_log_of_days_beyond_what_training_repeats() -> None:
+    split = gs.session_split(days(2_000, 0), 0.2)
+    copied = split.test.select(np.arange(250))
+    lists = [*map(list, split.train), *map(list, copied)]
+    train = gs.Sessions.from_lists(lists, vocabulary=split.train.vocabulary)
+    train = replace(train, time=np.concatenate([split.train.time, copied.time]))
+    assert audit(replace(split, train=train))["copies"].verdict == "fault"
 
 
 def test_audit_takes_repeats_by_chance_in_training_for_no_excuse_of_a_copy() -> None:
@@ -361,6 +389,21 @@ def test_audit_counts_every_click_of_the_log_once_for_a_core(kind: str) -> None:
     assert split.validation is not None
     least = np.bincount(log.items).min()
     assert f"any has in all parts together ({least})" in audit(split)["core"].says
+
+
+@pytest.mark.parametrize("validation", [None, 1])
+def test_audit_counts_a_history_of_two_clicks_once_for_a_core(validation: int | None) -> None:
+    pairs = [[n % 10, (n + 1 + n // 10) % 10] for n in range(20)]  # each item has four clicks
+    log = gs.Sessions.from_lists([*pairs, *([10, 11, 12],) * 5])
+    split = gs.leave_last_split(log, validation=validation)
+    assert "any has in all parts together (4)" in audit(split)["core"].says
+
+
+def test_audit_of_histories_of_two_clicks_has_the_test_begin_with_their_second() -> None:
+    log = timed([["a", "b"], ["b", "a"], ["a", "b"]])
+    log = replace(log, time=np.array([0.0, 50.0, 10.0, 60.0, 20.0, 70.0]))
+    split = gs.leave_last_split(log, validation=None)
+    assert audit(split)["future"].count == 0  # training ends at 20, the first target is at 50
 
 
 @pytest.mark.parametrize(

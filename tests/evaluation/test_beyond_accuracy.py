@@ -18,7 +18,15 @@ from torch_geometric.metrics import (
 
 import graphseq as gs
 from graphseq.data.sessions.catalog import Catalog
-from graphseq.evaluation import Protocol, evaluate_lists, gini, mean_interval, personalization
+from graphseq.evaluation import (
+    Protocol,
+    beyond_accuracy,
+    evaluate_lists,
+    evaluate_reranker,
+    gini,
+    mean_interval,
+    personalization,
+)
 from graphseq.models.base import SessionModel
 
 ITEMS = 12
@@ -93,6 +101,15 @@ def test_list_metrics_equal_naive_loops(report):
     exposure = np.bincount(report.lists.ravel(), minlength=ITEMS)
     naive = np.abs(exposure[:, None] - exposure).sum() / (2 * ITEMS * exposure.sum())
     assert report.metrics["gini@4"] == pytest.approx(naive)
+
+
+@pytest.mark.parametrize("most", [1, 7, 30])
+def test_list_metrics_do_not_depend_on_how_many_cases_are_held(report, most, monkeypatch):
+    monkeypatch.setattr(beyond_accuracy, "MOST_CELLS", most)
+    again = evaluate_lists(Fixed(), SPLIT.test, k=4, categories=CATEGORIES)
+    assert again.metrics == report.metrics
+    for name, values in report.cases.items():
+        np.testing.assert_array_equal(again.cases[name], values)
 
 
 def test_gini_and_personalization_by_hand():
@@ -281,6 +298,32 @@ def test_a_mapping_gives_the_category_of_each_item_id():
 def test_lists_of_misfits_say_what_is_wrong(options, message):
     with pytest.raises(ValueError, match=message):
         evaluate_lists(Fixed(), SPLIT.test, **options)
+
+
+class Unscored(Fixed):
+    """Of which one score is NaN; counts the calls."""
+
+    calls = 0
+
+    def score(self, batch, items=None):
+        self.calls += 1
+        scores = super().score(batch).clone()
+        scores[:, 3] = torch.nan
+        return scores
+
+
+def test_lists_of_scores_that_are_nan_say_so():
+    with pytest.raises(ValueError, match=r"Scores must be numbers, but .* are NaN"):
+        evaluate_lists(Unscored(), SPLIT.test, k=3)
+    with pytest.raises(ValueError, match=r"Scores must be numbers, but .* are NaN"):
+        evaluate_reranker(Fixed(), Unscored(), SPLIT.test, num_candidates=3)
+
+
+def test_clusters_of_lists_are_refused_before_anything_is_scored():
+    model = Unscored()
+    with pytest.raises(ValueError, match="cluster is 'session', or 'user'"):
+        evaluate_lists(model, SPLIT.test, cluster="user")
+    assert model.calls == 0
 
 
 def test_lists_of_a_model_without_a_catalog_say_so():

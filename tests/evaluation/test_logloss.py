@@ -100,3 +100,24 @@ def test_logloss_of_counts_is_refused_and_of_a_report_without_it():
         gs.evaluate(model, TEST, logloss=True)
     with pytest.raises(ValueError, match=r"no .logloss.: evaluate with logloss=True"):
         gs.evaluate(model, TEST).values("logloss")
+
+
+def test_infinite_logloss_leaves_the_other_metrics_their_intervals():
+    class Masked(gs.models.GRU4Rec):
+        def score(self, batch, items=None):
+            scores = super().score(batch, items).clone()
+            scores[:, 0] = -torch.inf
+            return scores
+
+    plain, masked = built(gs.models.GRU4Rec, hidden_channels=8), built(Masked, hidden_channels=8)
+    report = gs.evaluate(masked, TEST, logloss=True)
+    assert report.metrics["logloss"] == np.inf
+    assert np.isnan(report.confidence_interval("logloss")).all()
+    frame, strata = report.to_frame(), report.strata("position")
+    assert frame.loc["mrr"].notna().all()
+    assert strata["mrr low"].notna().any()
+    for wrong in (0, 1):
+        with pytest.raises(ValueError, match="level must lie between 0 and 1"):
+            report.confidence_interval("logloss", level=wrong)
+    with pytest.raises(ValueError, match="not finite"):
+        report.compare(gs.evaluate(plain, TEST, logloss=True), "logloss")

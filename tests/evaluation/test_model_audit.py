@@ -7,7 +7,7 @@ from torch import Tensor
 from torch_geometric.data import Batch
 
 import graphseq as gs
-from graphseq.evaluation import audit_model
+from graphseq.evaluation import audit_model, model_audit
 from graphseq.models.base import SessionModel
 
 LISTS = [np.random.default_rng(i).integers(0, 12, 3 + i % 6).tolist() for i in range(20)]
@@ -167,6 +167,29 @@ def test_audit_model_tries_as_many_sessions_as_asked(num_sessions: int) -> None:
     model = ByMates(random_table(40), torch.zeros(40, 40))
     assert audit_model(model, ALONE, num_sessions=num_sessions)["targets"].total == num_sessions
     assert len(model.seen) == num_sessions
+
+
+@pytest.mark.parametrize("name", ["srgnn", "sasrec"])
+def test_audit_model_scores_the_eight_last_prefixes_of_every_session(
+    name: str, monkeypatch
+) -> None:
+    log = gs.Sessions.from_lists(np.random.default_rng(0).integers(0, 12, (50, 12)).tolist())
+    model = gs.models.MODELS[name](num_items=12)
+    for most in (model_audit.MOST_SCORES, 12 * 8 * 3, 1):  # all sessions at once, three, one
+        monkeypatch.setattr(model_audit, "MOST_SCORES", most)
+        found = audit_model(model, log, num_sessions=40)
+        assert {finding.total for finding in found.findings} == {8 * 40}
+        assert found.passed, found.to_frame()
+
+
+def test_audit_model_finds_a_fault_in_any_of_its_batches(monkeypatch) -> None:
+    monkeypatch.setattr(model_audit, "MOST_SCORES", 1)
+    table, moved = random_table(12), torch.zeros(12, 12)
+    moved[5, 3] = 0.5
+    lists = [[n, n + 1, n] for n in range(10)]
+    sessions = gs.Sessions.from_lists(lists, vocabulary=gs.data.Vocabulary(range(12)))
+    finding = audit_model(ByMates(table, moved), sessions)["batch mates"]
+    assert (finding.verdict, finding.count, finding.total) == ("fault", 2, 20)
 
 
 def test_audit_model_by_another_seed_tries_other_sessions() -> None:

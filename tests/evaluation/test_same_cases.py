@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import graphseq as gs
-from graphseq.evaluation import Report
+from graphseq.evaluation import Report, differences
 from graphseq.evaluation.targets import fingerprint_of
 
 LISTS = [["a", "b", "c"], ["b", "c", "a"], ["c", "a", "b"], ["a", "c", "b"]]
@@ -73,3 +73,18 @@ def test_ids_that_are_read_alike_are_other_items() -> None:
 def test_report_of_which_the_cases_are_not_known_is_compared_by_their_places() -> None:
     one = report_on(SESSIONS)
     assert one.compare(replace(one, fingerprint=""), "mrr").difference == 0
+
+
+def test_reports_with_other_clusters_are_not_compared() -> None:
+    of_two = gs.Sessions.from_lists(LISTS, users=["u", "v", "u", "v"])
+    model = gs.models.MarkovChain(3)
+    gs.fit(model, SESSIONS)
+    by_session = gs.evaluate(model, of_two)
+    by_user = gs.evaluate(model, of_two, cluster="user")
+    for one, other, numbers in ((by_session, by_user, "4 and"), (by_user, by_session, "2 and")):
+        with pytest.raises(ValueError, match=f"clusters of dependent cases .* are {numbers}"):
+            one.compare(other, "mrr")
+        with pytest.raises(ValueError, match="clusters of dependent cases"):
+            differences({"one": one, "other": other}, "mrr")
+    alone = gs.evaluate(model, gs.Sessions.from_lists(LISTS, users=list("zyxw")), cluster="user")
+    assert by_session.compare(alone, "mrr").difference == 0  # every user has one session

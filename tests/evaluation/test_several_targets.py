@@ -62,8 +62,11 @@ def naive(table, lists, k, exclude_seen, ties="expected", last=None, min_history
                 better = sum(s > scores[item] for s in others)
                 tied = sum(s == scores[item] for s in others)
                 places = range(better + 1, better + tied + 2)
-                places = {"expected": places, "optimistic": places[:1], "pessimistic": places[-1:]}
-                places = places[ties]
+                if ties != "expected":  # one list, in which targets lead or follow the rest
+                    last_in_tie = {j for j in range(ITEMS) if (j in wanted) == (ties[0] == "p")}
+                    order = (j for j in range(ITEMS) if j not in gone)
+                    listed = sorted(order, key=lambda j: (-scores[j], j in last_in_tie))
+                    places = [listed.index(item) + 1]
                 found += sum(place <= k for place in places) / len(places)
                 gain += sum(1 / math.log2(p + 1) for p in places if p <= k) / len(places)
             ideal = sum(1 / math.log2(place + 1) for place in range(1, min(k, len(wanted)) + 1))
@@ -212,6 +215,21 @@ def test_interval_of_several_targets_lies_within_0_and_1(k: int) -> None:
     found = evaluate_several(Fixed(TABLE), sessions_of(["ab", "ba"]), ks=k)
     low, high = found.confidence_interval(f"recall@{k}", 0.999)
     assert 0 <= low <= high <= 1
+
+
+@pytest.mark.parametrize("ties", ["expected", "optimistic", "pessimistic"])
+@pytest.mark.parametrize("k", [1, 2, 3])
+def test_lists_of_equal_scores_hold_no_more_targets_than_places(ties: str, k: int) -> None:
+    report = evaluate_several(
+        Fixed(torch.zeros(ITEMS, ITEMS)),
+        sessions_of(["abc", "adeb"]),
+        ks=k,
+        protocol=Protocol(ties=ties, seen="remove"),
+    )
+    for kind in ("recall", "precision", "ndcg"):
+        low, high = report.confidence_interval(f"{kind}@{k}")
+        assert 0 <= low <= high <= 1
+        assert ((report.values(f"{kind}@{k}") >= 0) & (report.values(f"{kind}@{k}") <= 1)).all()
 
 
 def test_several_targets_of_any_block_size_are_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
