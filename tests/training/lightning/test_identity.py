@@ -226,6 +226,7 @@ LAYOUTS: list[tuple[Callable[[dict[str, Any]], None], str]] = [
         for name in ("identity", "settings", "history", "best_weights")
     ),
     (without(OWN), "The checkpoint is not one of a SessionModule"),
+    (put(3, OWN, "run"), "run of the checkpoint must be a mapping, got 3"),
     (without(OWN, "identity", "the model"), "identity of the checkpoint lacks the model"),
     (put(1.5, OWN, "step"), "step of the checkpoint must be a whole number"),
     (put(7, OWN, "best_epoch"), "best_epoch of the checkpoint must"),
@@ -295,6 +296,55 @@ def test_link_that_leads_nowhere_is_no_new_beginning(
     os.symlink(tmp_path / "nothing", link)
     with pytest.raises(ValueError, match=r"nowhere|link|missing"):
         train(model_of(), split, tmp_path / "out")
+
+
+# -- the trainer ---------------------------------------------------------------------------------
+
+LIMITED, CLIPPED = {"limit_train_batches": 2}, {"gradient_clip_algorithm": "value"}
+OTHER_UPDATES: list[tuple[dict[str, Any], dict[str, Any], dict[str, Any], str]] = [
+    ({"schedule": "linear"}, {}, LIMITED, r"by the updates in all \(.*\): 10 there, 4 here"),
+    ({"schedule": "cosine"}, LIMITED, {}, r"by the updates in all \(.*\): 4 there, 10 here"),
+    ({"warmup": 0.5}, {}, {"max_steps": 7}, r"by the updates in all \(.*\): 10 there, 7 here"),
+    ({"gradient_clip": 1}, CLIPPED, {}, "the clipping of gradients: 1.0 by value there, 1.0 by no"),
+]
+
+
+def first_of_two_epochs(split: gs.Split, out: Path, **options: Any) -> None:
+    train(model_of(), split, out, max_epochs=2, on_epoch=lambda row: True, **options)
+
+
+@pytest.mark.parametrize(("settings", "then", "here", "message"), OTHER_UPDATES)
+def test_training_of_other_updates_is_refused_with_both_sides_named(
+    settings: dict[str, Any],
+    then: dict[str, Any],
+    here: dict[str, Any],
+    message: str,
+    split: gs.Split,
+    tmp_path: Path,
+) -> None:
+    first_of_two_epochs(split, tmp_path, trainer_options=then, **settings)
+    with pytest.raises(ValueError, match=message):
+        train(model_of(), split, tmp_path, max_epochs=2, trainer_options=here, **settings)
+    result = train(model_of(), split, tmp_path, max_epochs=2, trainer_options=then, **settings)
+    assert len(result.history) == 2
+
+
+def test_limit_that_no_learning_rate_depends_on_may_differ(split: gs.Split, tmp_path: Path) -> None:
+    first_of_two_epochs(split, tmp_path)
+    result = train(model_of(), split, tmp_path, max_epochs=2, trainer_options=LIMITED)
+    assert result.history["targets"][1] < result.history["targets"][0]
+
+
+def test_checkpoint_that_says_nothing_of_its_updates_goes_on(
+    split: gs.Split, tmp_path: Path
+) -> None:
+    first_of_two_epochs(split, tmp_path, schedule="linear")
+    path = tmp_path / CHECKPOINT
+    state = read(path)
+    del state[OWN]["run"]  # as earlier versions wrote it
+    DurableCheckpointIO(path).save_checkpoint(state, path)
+    result = train(model_of(), split, tmp_path, max_epochs=2, schedule="linear")
+    assert len(result.history) == 2
 
 
 # -- what is told of a part -----------------------------------------------------------------------
