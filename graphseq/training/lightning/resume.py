@@ -10,7 +10,7 @@ import torch
 
 from graphseq.data.storage.rules import absent_or, anything, check_record, mapping_of
 from graphseq.training.lightning.data_module import SessionDataModule
-from graphseq.training.lightning.identity import check_identity
+from graphseq.training.lightning.identity import check_identity, described
 from graphseq.training.optim.layout import check_layout, check_names
 from graphseq.training.optim.optimizers import RowSparseOptimizer
 from graphseq.training.optim.schedules import ends_with_training
@@ -63,7 +63,7 @@ def state_of(module: SessionModule) -> dict[str, Any]:
 def run_of(module: SessionModule) -> dict[str, Any]:
     """What decides the updates besides the settings, by the name that an error gives it.
 
-    It is taken before the first step: callbacks may change some of it.
+    It is taken before the first step: callbacks and your own functions may change some of it.
 
     Args:
         module: A module that the trainer has set up.
@@ -79,7 +79,8 @@ def run_of(module: SessionModule) -> dict[str, Any]:
     if ends_with_training(settings.schedule, settings.warmup):
         name = "the updates in all (max_epochs, max_steps, limit_train_batches)"
         told[name] = module.num_updates()
-    return told
+    own = {"the optimizer": settings.optimizer, "the schedule": settings.schedule}
+    return told | {name: described(v) for name, v in own.items() if not isinstance(v, str)}
 
 
 def load_state(module: SessionModule, checkpoint: Mapping[str, Any]) -> None:
