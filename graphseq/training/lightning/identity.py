@@ -140,8 +140,8 @@ def described(value: Any, depth: int = 0, names: frozenset[str] | None = None) -
     kind = _kind(value)
     held = vars(value) if hasattr(value, "__dict__") else {}
     if isinstance(value, Module):  # by its arguments: what it has learnt lies in the checkpoint
-        names = inspect.signature(kind).parameters
-        held = {name: getattr(value, name) for name in names if hasattr(value, name)}
+        accepted = inspect.signature(kind).parameters
+        held = {name: getattr(value, name) for name in accepted if hasattr(value, name)}
     elif names is not None and not isinstance(value, Enum):
         held = {name: each for name, each in held.items() if name in names}
     kept = {name: described(each, depth + 1, names) for name, each in held.items()}
