@@ -6,15 +6,16 @@ import hashlib
 import inspect
 import reprlib
 from collections.abc import Mapping, Sequence
+from enum import Enum
 from functools import partial
 from itertools import zip_longest
-from types import FunctionType
+from types import FunctionType, MethodType, ModuleType
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from torch import Tensor
-from torch.nn import Module
+from torch.nn import Module, Parameter
 
 from graphseq.data.graphs.augment import Augmentation, ClickAugmentation
 from graphseq.data.graphs.dataset import SessionGraphDataset
@@ -22,6 +23,7 @@ from graphseq.data.loading.loader import EpochLoader
 from graphseq.data.loading.shards import Shards
 from graphseq.data.sessions.sessions import Sessions
 from graphseq.models.base import SessionModel
+from graphseq.training.lightning.functions import function_told, names_in
 from graphseq.training.objectives.auxiliary import Auxiliary
 
 AUXILIARY = "the auxiliary losses"
@@ -75,7 +77,8 @@ def check_identity(saved: Mapping[str, Any], now: Mapping[str, Any]) -> None:
         ValueError: If one differs; it names both sides.
     """
     for name in [name for name in now if name in saved]:
-        where, then, here = _first_difference(name, saved[name], now[name])
+        here = _in_the_form_of(saved[name], now[name])
+        where, then, here = _first_difference(name, saved[name], here)
         if then != here:
             others = ", its auxiliary losses are others" if name == AUXILIARY else ""
             raise ValueError(
@@ -84,11 +87,18 @@ def check_identity(saved: Mapping[str, Any], now: Mapping[str, Any]) -> None:
             )
 
 
-def described(value: Any, depth: int = 0) -> Any:
-    """A value as plain ones, equal for what does the same.
+def described(value: Any, depth: int = 0, names: frozenset[str] | None = None) -> Any:
+    """A value as plain ones, equal for what does the same, in every process.
 
-    Arrays become their hash, objects their class and attributes; below a depth of ``DEEPEST``,
-    values become their type.
+    Arrays become their hash, objects their class and attributes, functions their code and what it
+    reads; below a depth of ``DEEPEST``, values become their type.
+
+    Args:
+        value: The value.
+        depth: How deep within other values it was found.
+        names: Attributes and keys that the function names which reads the value. Others of an
+            object are left out, and others of a mapping if it names any: ``args.resume`` of the
+            command line has no part in an optimizer that reads ``args.lr``. ``None``: all.
     """
     if value is None or isinstance(value, (bool, int, float, str)):
         return value
@@ -96,6 +106,8 @@ def described(value: Any, depth: int = 0) -> Any:
         return value.item()
     if isinstance(value, Sessions):
         return _sessions(value)
+    if names is not None and isinstance(value, Parameter):  # the checkpoint has its values
+        return f"Parameter {list(value.shape)}"
     if isinstance(value, Tensor):
         value = value.detach().cpu().numpy()
     if isinstance(value, np.ndarray):
@@ -105,24 +117,34 @@ def described(value: Any, depth: int = 0) -> Any:
     if depth == DEEPEST:
         return type(value).__qualname__
     if isinstance(value, Mapping):
-        return {str(key): described(each, depth + 1) for key, each in value.items()}
+        named = value if names is None else {key: value[key] for key in value if key in names}
+        pairs = (named or value).items()
+        return {str(key): described(each, depth + 1, names) for key, each in pairs}
     if isinstance(value, (list, tuple)):
-        return [described(each, depth + 1) for each in value]
+        return [described(each, depth + 1, names) for each in value]
     if isinstance(value, (set, frozenset)):
-        return sorted(repr(described(each, depth + 1)) for each in value)
+        return sorted(repr(described(each, depth + 1, names)) for each in value)
     if isinstance(value, partial):
-        parts = [value.func, value.args, value.keywords]
-        return [described(each, depth + 1) for each in parts]
-    if isinstance(value, (FunctionType, type)):
-        code = getattr(value, "__code__", None)
-        body = "" if code is None else f" {_hash(code.co_code + repr(code.co_names).encode())}"
-        return f"{value.__qualname__}{body}"
+        function = value.func
+        read = names_in(function) if isinstance(function, FunctionType) else None
+        given = [{key: described(v, depth + 2, read) for key, v in value.keywords.items()}]
+        return [described(function, depth + 1), described(value.args, depth + 1, read), *given]
+    if isinstance(
+        getattr(value, "__func__", value) if type(value) is MethodType else value, FunctionType
+    ):
+        return function_told(value, depth, described)
+    if isinstance(value, type):
+        return value.__qualname__
+    if isinstance(value, ModuleType):
+        return value.__name__
     kind = _kind(value)
     held = vars(value) if hasattr(value, "__dict__") else {}
     if isinstance(value, Module):  # by its arguments: what it has learnt lies in the checkpoint
-        names = inspect.signature(kind).parameters
-        held = {name: getattr(value, name) for name in names if hasattr(value, name)}
-    kept = {name: described(each, depth + 1) for name, each in held.items()}
+        accepted = inspect.signature(kind).parameters
+        held = {name: getattr(value, name) for name in accepted if hasattr(value, name)}
+    elif names is not None and not isinstance(value, Enum):
+        held = {name: each for name, each in held.items() if name in names}
+    kept = {name: described(each, depth + 1, names) for name, each in held.items()}
     return {"class": kind.__qualname__, **kept}
 
 
@@ -180,6 +202,21 @@ def _hash_of_table(table: pd.DataFrame | pd.Series[Any] | pd.Index) -> str:
     rows = pd.util.hash_pandas_object(table.astype(str), index=False).to_numpy()
     names = list(table) if isinstance(table, pd.DataFrame) else []
     return _hash(repr(names).encode() + rows.tobytes())
+
+
+def _in_the_form_of(then: Any, here: Any) -> Any:
+    """A description with functions as an earlier checkpoint has them: by name and code alone."""
+    if isinstance(here, Mapping):
+        if here.keys() >= {"function", "code", "reads"}:
+            if isinstance(then, str):
+                return f"{here['function']} {here['code']}"
+            if then == {"class": "method"}:
+                return then
+        if isinstance(then, Mapping):
+            return {key: _in_the_form_of(then.get(key), each) for key, each in here.items()}
+    if isinstance(here, list) and isinstance(then, list) and len(then) == len(here):
+        return [_in_the_form_of(*pair) for pair in zip(then, here, strict=True)]
+    return here
 
 
 def _first_difference(name: str, then: Any, here: Any) -> tuple[str, Any, Any]:

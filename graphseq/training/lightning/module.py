@@ -108,6 +108,7 @@ class SessionModule(pl.LightningModule):
         self.average: WeightAverage | None = None
         self.optimizer: Optimizer | None = None
         self.early_stopping: EarlyStopping | None = None
+        self.run: dict[str, Any] = {}  # what decides the updates besides the settings
         self.loaded: dict[str, Any] | None = None  # a checkpoint's part that needs the optimizer
         self.measured: dict[str, float] = {}  # by the last validation of this epoch
         self._training, self._validation = ExitStack(), ExitStack()  # temporary changes
@@ -204,6 +205,7 @@ class SessionModule(pl.LightningModule):
 
     def configure_optimizers(self) -> Any:
         settings = self.settings
+        self.run = resume.run_of(self)
         self.optimizer = make_optimizer(self.trained, settings)
         if settings.ema is not None:
             self.average = WeightAverage(self.trained, settings.ema)
@@ -211,7 +213,7 @@ class SessionModule(pl.LightningModule):
             self.optimizer.average = self.average
             self.optimizer.watch(self.model)
             self._training.callback(self.optimizer.unwatch)
-        schedule = make_schedule(self.optimizer, settings, self._epoch_of_update, self._num_updates)
+        schedule = make_schedule(self.optimizer, settings, self._epoch_of_update, self.num_updates)
         return {"optimizer": self.optimizer, "lr_scheduler": schedule}
 
     def _epoch_of_update(self, update: int) -> int:
@@ -219,7 +221,7 @@ class SessionModule(pl.LightningModule):
         ended = update > 0 and self.trainer.is_last_batch
         return self.current_epoch + int(ended)
 
-    def _num_updates(self) -> int | None:
+    def num_updates(self) -> int | None:
         """Updates of the whole training; ``None`` where the loader has no length."""
         trainer = self.trainer
         data = trainer.datamodule  # type: ignore[attr-defined]
@@ -301,9 +303,13 @@ class SessionModule(pl.LightningModule):
         gradient_clip_algorithm: str | None = None,
     ) -> None:
         """Clips row-sparse gradients too, which Lightning and torch cannot."""
-        most = self.settings.gradient_clip if gradient_clip_val is None else gradient_clip_val
+        most = self.most_gradient(gradient_clip_val)
         if most:
             clip_gradients(self.trained, most, by_value=gradient_clip_algorithm == "value")
+
+    def most_gradient(self, gradient_clip_val: int | float | None) -> int | float | None:
+        """What gradients are clipped to: by the trainer, or by the settings where it says none."""
+        return self.settings.gradient_clip if gradient_clip_val is None else gradient_clip_val
 
     def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
         super().optimizer_step(*args, **kwargs)

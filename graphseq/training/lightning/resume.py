@@ -8,10 +8,12 @@ from typing import Any
 
 import torch
 
+from graphseq.data.storage.rules import absent_or, anything, check_record, mapping_of
 from graphseq.training.lightning.data_module import SessionDataModule
-from graphseq.training.lightning.identity import check_identity
+from graphseq.training.lightning.identity import check_identity, described
 from graphseq.training.optim.layout import check_layout, check_names
 from graphseq.training.optim.optimizers import RowSparseOptimizer
+from graphseq.training.optim.schedules import ends_with_training
 from graphseq.training.settings import TrainingSettings
 
 SessionModule = Any
@@ -45,6 +47,7 @@ def state_of(module: SessionModule) -> dict[str, Any]:
     return {
         "identity": data.identity if own else {},
         "settings": module.settings.to_dict(),
+        "run": module.run,
         "model": type(module.model).__name__,
         "training_state": module.model.training_state(),
         "loss_state": module.objective.training_state(),
@@ -55,6 +58,29 @@ def state_of(module: SessionModule) -> dict[str, Any]:
         "seconds": module.seconds,
         **{name: getattr(module, name) for name in KEPT},
     }
+
+
+def run_of(module: SessionModule) -> dict[str, Any]:
+    """What decides the updates besides the settings, by the name that an error gives it.
+
+    It is taken before the first step: callbacks and your own functions may change some of it.
+
+    Args:
+        module: A module that the trainer has set up.
+    """
+    settings, trainer = module.settings, module.trainer
+    most = module.most_gradient(trainer.gradient_clip_val)
+    how = "value" if trainer.gradient_clip_algorithm == "value" else "norm"
+    told = {
+        "the clipping of gradients": f"{float(most)} by {how}" if most else None,
+        "accumulate_grad_batches of the trainer": trainer.accumulate_grad_batches,
+        "precision of the trainer": trainer.precision,
+    }
+    if ends_with_training(settings.schedule, settings.warmup):
+        name = "the updates in all (max_epochs, max_steps, limit_train_batches)"
+        told[name] = module.num_updates()
+    own = {"the optimizer": settings.optimizer, "the schedule": settings.schedule}
+    return told | {name: described(v) for name, v in own.items() if not isinstance(v, str)}
 
 
 def load_state(module: SessionModule, checkpoint: Mapping[str, Any]) -> None:
@@ -80,6 +106,8 @@ def load_state(module: SessionModule, checkpoint: Mapping[str, Any]) -> None:
                 f"The checkpoint was made with {steps} batches per epoch, here are "
                 f"{data.num_batches}: the data differ; give it the same, or train without resume."
             )
+    check_record(dict(state), {"run": absent_or(mapping_of(anything()))}, "the checkpoint")
+    check_identity(state.get("run", {}), run_of(module))  # earlier checkpoints have none
     check_layout(
         checkpoint,
         state,
@@ -135,8 +163,7 @@ def check_settings(saved: Mapping[str, Any], settings: TrainingSettings) -> None
         ValueError: If one differs that matters.
     """
     free = set(FREE)
-    share = isinstance(settings.warmup, float) and settings.warmup > 0
-    if settings.schedule in ("linear", "cosine") or share:
+    if ends_with_training(settings.schedule, settings.warmup):
         free.discard("max_epochs")  # learning rates depend on it from the first step on
     for name, value in settings.to_dict().items():
         if name not in free and saved.get(name) != value:

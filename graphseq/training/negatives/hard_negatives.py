@@ -150,21 +150,28 @@ class IndexNegatives:
 
     @torch.no_grad()
     def find(
-        self, vectors: Tensor, targets: Tensor, weight: Tensor, bias: Tensor | None, step: int
+        self,
+        vectors: Tensor,
+        targets: Tensor,
+        weight: Callable[[], Tensor],
+        bias: Tensor | None,
+        step: int,
     ) -> Tensor:
         """The negatives of each row.
 
         Args:
             vectors: [n, d].
             targets: Item of each row, which is not a negative, int64 [n].
-            weight, bias: The item table of this step, [V, d] and [V].
+            weight: Gives the item table of this step, [V, d]; called for a copy alone, as it may
+                be computed from all items.
+            bias: The bias of each item, [V].
             step: Step of the epoch, from 0.
 
         Returns:
             int64 [n, number], best first; of a smaller catalog all other items.
         """
         if step % self.refresh == 0 or not self._copy:
-            copy = {"weight": weight.detach().clone()}
+            copy = {"weight": weight().detach().clone()}
             if bias is not None:
                 copy["bias"] = bias.detach().clone()
             self._build(copy)

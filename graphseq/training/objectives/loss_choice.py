@@ -115,10 +115,13 @@ class SampledLoss:
             of d numbers, 105 MB for 512 rows, 512 draws and d = 100, and as much in gradients.
         uniform_share: Share of the draws that are uniform over all items, whatever ``alpha``.
         label_smoothing: Of the softmax, over what was drawn.
-        exclude_session: Whether all clicks and targets of the row's session are excluded from its
-            negatives, as in the authors' code of SASRec. A session's items are then never ranked
-            against each other: for histories whose next item is always a new one, evaluated with
-            ``exclude_seen``.
+        exclude_session: Whether the items of a row's sample are excluded from its negatives: its
+            clicks and targets. Of a model trained on whole sessions, that is the session, as in the
+            authors' code of SASRec. A session's items are then never ranked against each other: for
+            histories whose next item is always a new one, evaluated with ``exclude_seen``. A
+            sample of prefixes holds the clicks so far, at most ``max_length`` of the model, and
+            one target; one of lanes holds a click and its target. Later and older clicks of the
+            session remain negatives there.
         hardest: Number of negatives that each row keeps, the ones it scores highest (Zhang et al.,
             SIGIR 2013, for a pool of a few); ``None``: all.
         from_index: Number of further negatives per row: the highest scored of all items by a copy

@@ -253,7 +253,7 @@ class Objective:
             positive, scores = scores[:, 0], scores[:, 1:]
             scores, mask = self._that_count(scores, negatives, targets, seen)
         if self.from_index is not None:
-            found = self.from_index.find(vectors, targets, model.items.rows(), bias, step)
+            found = self.from_index.find(vectors, targets, model.items.rows, bias, step)
             scores = torch.cat([scores, model.items.scores(vectors, found)], dim=1)
             # What a session holds was not asked for by the search, and does not count here.
             more = torch.ones_like(found, dtype=torch.bool) if seen is None else ~seen.among(found)

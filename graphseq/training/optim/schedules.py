@@ -47,6 +47,20 @@ def share_of_rate(
     return 1.0 - place if schedule == "linear" else 0.5 * (1.0 + math.cos(math.pi * place))
 
 
+def ends_with_training(schedule: object, warmup: int | float) -> bool:
+    """Whether learning rates depend on the number of all steps.
+
+    Args:
+        schedule: Its name, or one of your own, which keeps its own count.
+        warmup: Steps, or as a fraction below 1 a share of all steps.
+    """
+    return schedule in ("linear", "cosine") or _is_share(warmup)
+
+
+def _is_share(warmup: int | float) -> bool:
+    return isinstance(warmup, float) and warmup > 0
+
+
 def steps_of(
     schedule: Schedule, warmup: int | float, count: Callable[[], int | None]
 ) -> tuple[int, int | None]:
@@ -60,8 +74,8 @@ def steps_of(
     Raises:
         ValueError: If the number of steps is needed and nobody knows it.
     """
-    share = isinstance(warmup, float) and warmup > 0
-    if not share and schedule not in ("linear", "cosine"):
+    share = _is_share(warmup)
+    if not ends_with_training(schedule, warmup):
         return int(warmup), None
     steps = count()
     if steps is None:

@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import os
+import runpy
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from types import FunctionType, SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
+from torch.nn import Parameter
+from torch.optim import SGD, Adam
+from torch.optim.lr_scheduler import StepLR
 from torch_geometric.transforms import Compose
 
 import graphseq as gs
@@ -226,6 +233,7 @@ LAYOUTS: list[tuple[Callable[[dict[str, Any]], None], str]] = [
         for name in ("identity", "settings", "history", "best_weights")
     ),
     (without(OWN), "The checkpoint is not one of a SessionModule"),
+    (put(3, OWN, "run"), "run of the checkpoint must be a mapping, got 3"),
     (without(OWN, "identity", "the model"), "identity of the checkpoint lacks the model"),
     (put(1.5, OWN, "step"), "step of the checkpoint must be a whole number"),
     (put(7, OWN, "best_epoch"), "best_epoch of the checkpoint must"),
@@ -295,6 +303,214 @@ def test_link_that_leads_nowhere_is_no_new_beginning(
     os.symlink(tmp_path / "nothing", link)
     with pytest.raises(ValueError, match=r"nowhere|link|missing"):
         train(model_of(), split, tmp_path / "out")
+
+
+# -- the trainer ---------------------------------------------------------------------------------
+
+LIMITED, CLIPPED = {"limit_train_batches": 2}, {"gradient_clip_algorithm": "value"}
+OTHER_UPDATES: list[tuple[dict[str, Any], dict[str, Any], dict[str, Any], str]] = [
+    ({"schedule": "linear"}, {}, LIMITED, r"by the updates in all \(.*\): 10 there, 4 here"),
+    ({"schedule": "cosine"}, LIMITED, {}, r"by the updates in all \(.*\): 4 there, 10 here"),
+    ({"warmup": 0.5}, {}, {"max_steps": 7}, r"by the updates in all \(.*\): 10 there, 7 here"),
+    ({"gradient_clip": 1}, CLIPPED, {}, "the clipping of gradients: 1.0 by value there, 1.0 by no"),
+]
+
+
+def first_of_two_epochs(split: gs.Split, out: Path, **options: Any) -> None:
+    train(model_of(), split, out, max_epochs=2, on_epoch=lambda row: True, **options)
+
+
+@pytest.mark.parametrize(("settings", "then", "here", "message"), OTHER_UPDATES)
+def test_training_of_other_updates_is_refused_with_both_sides_named(
+    settings: dict[str, Any],
+    then: dict[str, Any],
+    here: dict[str, Any],
+    message: str,
+    split: gs.Split,
+    tmp_path: Path,
+) -> None:
+    first_of_two_epochs(split, tmp_path, trainer_options=then, **settings)
+    with pytest.raises(ValueError, match=message):
+        train(model_of(), split, tmp_path, max_epochs=2, trainer_options=here, **settings)
+    result = train(model_of(), split, tmp_path, max_epochs=2, trainer_options=then, **settings)
+    assert len(result.history) == 2
+
+
+def test_limit_that_no_learning_rate_depends_on_may_differ(split: gs.Split, tmp_path: Path) -> None:
+    first_of_two_epochs(split, tmp_path)
+    result = train(model_of(), split, tmp_path, max_epochs=2, trainer_options=LIMITED)
+    assert result.history["targets"][1] < result.history["targets"][0]
+
+
+def test_checkpoint_that_says_nothing_of_its_updates_goes_on(
+    split: gs.Split, tmp_path: Path
+) -> None:
+    first_of_two_epochs(split, tmp_path, schedule="linear")
+    path = tmp_path / CHECKPOINT
+    state = read(path)
+    del state[OWN]["run"]  # as earlier versions wrote it
+    DurableCheckpointIO(path).save_checkpoint(state, path)
+    result = train(model_of(), split, tmp_path, max_epochs=2, schedule="linear")
+    assert len(result.history) == 2
+
+
+# -- an optimizer or a schedule of your own ------------------------------------------------------
+
+RATE = 0.1
+
+
+def rated(rate: Any) -> Callable[..., Any]:
+    return lambda parameters: SGD(parameters, lr=rate)
+
+
+def configured(**config: Any) -> Callable[..., Any]:
+    args = SimpleNamespace(**config)
+    return lambda parameters: SGD(parameters, lr=args.lr)
+
+
+def keyed(**config: Any) -> Callable[..., Any]:
+    return lambda parameters: SGD(parameters, lr=config["lr"])
+
+
+class Rates:
+    def __init__(self, rate: float) -> None:
+        self.rate, self.calls = rate, 0
+
+    def make(self, parameters: Any) -> Any:
+        return SGD(parameters, lr=self.rate)
+
+
+def by_global(parameters: Any) -> Any:
+    return SGD(parameters, lr=RATE)
+
+
+def two(parameters: Any, lr: float = 0.1, momentum: float = 0.0) -> Any:
+    return SGD(parameters, lr=lr, momentum=momentum)
+
+
+def with_defaults(*defaults: float) -> Callable[..., Any]:
+    return FunctionType(two.__code__, globals(), "two", defaults)
+
+
+OTHER_FUNCTIONS: dict[str, tuple[Any, Any, str]] = {
+    "constant": (
+        lambda parameters: SGD(parameters, lr=0.1),
+        lambda parameters: SGD(parameters, lr=0.5),
+        "by number 1 of constants of the optimizer: 0.1 there, 0.5 here; give it the same, or tr",
+    ),
+    "code": (
+        lambda parameters: SGD(parameters, lr=0.1),
+        lambda parameters: Adam(parameters, lr=0.1),
+        r"by code of the optimizer: \w+ there, \w+ here",
+    ),
+    "within": (
+        lambda parameters: (lambda: SGD(parameters, lr=0.1))(),
+        lambda parameters: (lambda: SGD(parameters, lr=0.5))(),
+        "by number 1 of constants of number 1 of constants of the optimizer: 0.1 there, 0.5 here",
+    ),
+    "around": (rated(0.1), rated(0.5), "by rate of reads of the optimizer: 0.1 there, 0.5 here"),
+    "attribute": (configured(lr=0.1), configured(lr=0.5), "lr of args of reads .*: 0.1 .* 0.5 he"),
+    "key": (keyed(lr=0.1), keyed(lr=0.5), "by lr of config of reads .*: 0.1 there, 0.5 here"),
+    "default": (with_defaults(0.1, 0.0), with_defaults(0.5, 0.0), "defaults of .* 0.1 .* 0.5 he"),
+    "method": (Rates(0.1).make, Rates(0.5).make, "by rate of self of reads .*: 0.1 .* 0.5 here"),
+    "partial": (partial(SGD, lr=0.1), partial(SGD, lr=0.5), "by lr of number 2 .*: 0.1 .* 0.5 he"),
+    "class of partial": (partial(SGD, lr=0.1), partial(Adam, lr=0.1), "SGD there, Adam here"),
+    "partial of a function": (partial(two, lr=0.1), partial(two, lr=0.5), "0.1 there, 0.5 here"),
+}
+
+
+@pytest.mark.parametrize("which", OTHER_FUNCTIONS)
+def test_other_optimizer_of_your_own_is_refused_with_both_sides_named(
+    which: str, split: gs.Split, tmp_path: Path
+) -> None:
+    then, here, message = OTHER_FUNCTIONS[which]
+    train(model_of(), split, tmp_path, optimizer=then)
+    with pytest.raises(ValueError, match=message):
+        train(model_of(), split, tmp_path, max_epochs=2, optimizer=here)
+    assert len(train(model_of(), split, tmp_path, max_epochs=2, optimizer=then).history) == 2
+
+
+def test_other_schedule_of_your_own_is_refused(split: gs.Split, tmp_path: Path) -> None:
+    train(model_of(), split, tmp_path, schedule=partial(StepLR, step_size=5))
+    with pytest.raises(ValueError, match="by step_size of number 2 of the schedule: 5 there, 6"):
+        train(model_of(), split, tmp_path, max_epochs=2, schedule=partial(StepLR, step_size=6))
+
+
+def test_optimizer_that_reads_another_global_value_is_refused(
+    split: gs.Split, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train(model_of(), split, tmp_path, optimizer=by_global)
+    monkeypatch.setitem(globals(), "RATE", 0.5)
+    with pytest.raises(ValueError, match=r"by RATE of reads of .*: 0\.1 there, 0\.5 here"):
+        train(model_of(), split, tmp_path, max_epochs=2, optimizer=by_global)
+
+
+def test_what_an_optimizer_does_not_read_may_differ() -> None:
+    rates = Rates(0.1)
+    for then, here in (
+        (configured(lr=0.1, resume=False), configured(lr=0.1, resume=True)),
+        (keyed(lr=0.1, resume=False), keyed(lr=0.1, resume=True)),
+        (rated(Parameter(torch.zeros(3))), rated(Parameter(torch.ones(3)))),
+    ):
+        assert described(then) == described(here)
+    before = described(rates.make)
+    rates.calls += 1
+    assert described(rates.make) == before
+
+
+OWN_FUNCTIONS = """
+import math
+
+KNOWN = {"a", "b", "c", "d"}
+
+
+def helper(x):
+    return math.sqrt(x) + helper(x - 1) if x > 1 and str(x) not in {"p", "q", "r", "s"} else 0.5
+
+
+def outer(rate):
+    kinds = frozenset(["sgd", "adam", "adagrad"])
+
+    def inner(x, *, kind="sgd"):
+        "Its description."
+        return helper(x) * rate if kind in kinds and kind not in KNOWN else [x + 1 for _ in KNOWN]
+
+    return inner
+"""
+
+
+def test_function_is_told_the_same_in_another_process_and_after_many_calls(tmp_path: Path) -> None:
+    path = tmp_path / "own.py"
+    path.write_text(OWN_FUNCTIONS)
+    outer = runpy.run_path(str(path), run_name="own")["outer"]
+    here = described(outer(0.5))
+    for _ in range(100):  # CPython writes faster instructions into code that runs often
+        outer(0.5)(3)
+    assert described(outer(0.5)) == here
+    code = (
+        "import runpy; from graphseq.training.lightning.identity import described\n"
+        f"print(described(runpy.run_path({str(path)!r}, run_name='own')['outer'](0.5)))"
+    )
+    environment = {**os.environ, "PYTHONHASHSEED": "7"}
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, env=environment, check=True
+    )
+    assert done.stdout.strip() == str(here)
+    path.write_text(OWN_FUNCTIONS.replace("Its description.", "It is described."))
+    assert described(runpy.run_path(str(path), run_name="own")["outer"](0.5)) == here
+    path.write_text(OWN_FUNCTIONS.replace("else 0.5", "else 0.7"))  # of the helper
+    assert described(runpy.run_path(str(path), run_name="own")["outer"](0.5)) != here
+
+
+def test_earlier_checkpoints_have_functions_by_name_and_code_alone() -> None:
+    told = described(two)
+    saved = {"the augmentation": {"class": "Own", "by": [f"two {told['code']}", "x"]}}
+    check_identity(saved, {"the augmentation": {"class": "Own", "by": [told, "x"]}})
+    other = {"the augmentation": {"class": "Own", "by": [described(by_global), "x"]}}
+    with pytest.raises(
+        ValueError, match=r"by number 0 of by of the augmentation: two .* there, by_"
+    ):
+        check_identity(saved, other)
 
 
 # -- what is told of a part -----------------------------------------------------------------------

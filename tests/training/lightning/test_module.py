@@ -290,6 +290,36 @@ def test_counting_model_is_sent_to_fit(split: gs.Split) -> None:
         gs.SessionDataModule(split, gs.models.MarkovChain(NUM_ITEMS))
 
 
+@pytest.mark.parametrize(
+    ("option", "message"),
+    [
+        ({"accumulate_grad_batches": 2}, "by accumulate_grad_batches of the trainer: 1 there, 2"),
+        ({"precision": "bf16-mixed"}, "by precision of the trainer: 32-true there, bf16-mixed"),
+        ({"gradient_clip_val": 0.1}, "by the clipping of gradients: None there, 0.1 by norm here"),
+        ({"max_epochs": 3}, r"by the updates in all \(max_epochs, .*\): 10 there, 15 here"),
+    ],
+)
+def test_trainer_of_other_updates_is_refused_also_without_the_data_module(
+    option: dict[str, Any], message: str, split: gs.Split, tmp_path: Path
+) -> None:
+    settings = gs.TrainingSettings(learning_rate=0.01, schedule="linear", patience=None)
+    whole, halves, resumed, other = (model_of("srgnn") for _ in range(4))
+    loader = gs.SessionGraphLoader(gs.SessionGraphDataset(split.train), 32)
+
+    def run(model: SessionModel, path: Path | None = None, **options: Any) -> None:
+        trainer = pl.Trainer(**(QUIET | {"max_epochs": 2} | options))
+        trainer.fit(gs.SessionModule(model, settings), loader, ckpt_path=path)
+
+    keep = ModelCheckpoint(tmp_path, every_n_epochs=1, save_top_k=-1)
+    run(whole)
+    run(halves, callbacks=[keep], enable_checkpointing=True)
+    path = next(tmp_path.glob("epoch=0*"))
+    run(resumed, path)
+    assert torch.equal(weights(resumed), weights(whole))
+    with pytest.raises(ValueError, match=message):
+        run(other, path, **option)
+
+
 # -- optimizers and schedules of your own --------------------------------------------------------
 
 

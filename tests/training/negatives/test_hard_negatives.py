@@ -100,13 +100,13 @@ def test_index_negatives_are_the_best_items_without_the_target() -> None:
     scores = rows() @ weight.t() + bias
     order = scores.argsort(1, descending=True)
     targets = torch.tensor([order[0, 0], order[1, 2], order[2, 3], order[3, 9], order[4, 16]])
-    found = IndexNegatives(3, 10).find(rows(), targets, weight, bias, 0)
+    found = IndexNegatives(3, 10).find(rows(), targets, lambda: weight, bias, 0)
     expected = [
         [item for item in line if item != target][:3]
         for line, target in zip(order.tolist(), targets.tolist(), strict=True)
     ]
     assert found.tolist() == expected
-    everything = IndexNegatives(99, 10).find(rows(), targets, weight, bias, 0)
+    everything = IndexNegatives(99, 10).find(rows(), targets, lambda: weight, bias, 0)
     assert everything.shape == (5, 16)
     assert not (everything == targets.unsqueeze(1)).any()
 
@@ -115,26 +115,39 @@ def test_index_negatives_go_by_a_copy_until_it_is_made_anew() -> None:
     (weight, bias), (other, other_bias) = table(), table(seed=5)
     targets = torch.zeros(5).long()
     negatives = IndexNegatives(4, 3)
-    first = negatives.find(rows(), targets, weight, bias, 0)
+    first = negatives.find(rows(), targets, lambda: weight, bias, 0)
     changed = weight.clone()
     for step in (1, 2):
-        assert negatives.find(rows(), targets, other, other_bias, step).equal(first)
-    again = negatives.find(rows(), targets, other, other_bias, 3)
-    assert again.equal(IndexNegatives(4, 3).find(rows(), targets, other, other_bias, 0))
+        assert negatives.find(rows(), targets, lambda: other, other_bias, step).equal(first)
+    again = negatives.find(rows(), targets, lambda: other, other_bias, 3)
+    assert again.equal(IndexNegatives(4, 3).find(rows(), targets, lambda: other, other_bias, 0))
     assert not again.equal(first)
     weight.zero_()  # an optimizer's step does not change the copy either
-    negatives.find(rows(), targets, changed, bias, 6)
+    negatives.find(rows(), targets, lambda: changed, bias, 6)
     changed.zero_()
-    assert negatives.find(rows(), targets, other, other_bias, 7).equal(first)
+    assert negatives.find(rows(), targets, lambda: other, other_bias, 7).equal(first)
 
 
 def test_index_negatives_resumed_between_two_copies_go_on_with_the_old_one() -> None:
     (weight, bias), (other, other_bias) = table(), table(seed=5)
     targets = torch.zeros(5).long()
     negatives, resumed = IndexNegatives(4, 3), IndexNegatives(4, 3)
-    first = negatives.find(rows(), targets, weight, bias, 0)
+    first = negatives.find(rows(), targets, lambda: weight, bias, 0)
     resumed.load_training_state(negatives.training_state())
-    assert resumed.find(rows(), targets, other, other_bias, 1).equal(first)
+    assert resumed.find(rows(), targets, lambda: other, other_bias, 1).equal(first)
+
+
+def test_index_negatives_read_the_whole_table_for_a_copy_alone_and_without_gradient() -> None:
+    weight, bias = table()
+    negatives, with_gradient = IndexNegatives(4, 3), []
+
+    def whole() -> Tensor:
+        with_gradient.append(torch.is_grad_enabled())
+        return weight
+
+    for step in (0, 1, 2, 3):
+        negatives.find(rows(), torch.zeros(5).long(), whole, bias, step)
+    assert with_gradient == [False, False]  # in steps 0 and 3
 
 
 def test_index_negatives_out_of_range_are_refused() -> None:

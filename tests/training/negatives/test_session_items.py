@@ -5,8 +5,12 @@ from __future__ import annotations
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torch_geometric.data import Batch
 
+from graphseq.data.graphs.dataset import SessionGraphDataset
 from graphseq.data.graphs.session_graph import build_session_graphs
+from graphseq.data.loading.session_parallel import SessionParallelLoader
+from graphseq.data.sessions.sessions import Sessions
 from graphseq.training.negatives.session_items import SeenItems
 
 NUM_ITEMS = 6
@@ -48,3 +52,21 @@ def test_seen_items_of_an_empty_batch_are_none() -> None:
     seen = SeenItems(batch, none, none, NUM_ITEMS)
     assert seen.among(none.view(0, 3)).shape == (0, 3)
     assert [each.numel() for each in seen.cells(torch.tensor([1, 2]))] == [0, 0]
+
+
+def test_seen_items_are_those_of_the_sample_not_of_its_whole_session() -> None:
+    sessions = Sessions.from_lists([[0, 1, 2, 3, 4]])
+    prefixes = SessionGraphDataset(sessions, max_length=2)
+    whole = SessionGraphDataset(sessions, "sessions")
+    assert held(prefixes.batch(range(4))) == [{0, 1}, {0, 1, 2}, {1, 2, 3}, {2, 3, 4}]
+    assert held(whole.batch([0])) == [{0, 1, 2, 3, 4}] * 4
+    lanes = [held(batch) for batch in SessionParallelLoader(whole, 1)]
+    assert lanes == [[{0, 1}], [{1, 2}], [{2, 3}], [{3, 4}]]
+
+
+def held(batch: Batch) -> list[set[int]]:
+    """What counts as seen for each row of a batch."""
+    per_click = batch.y.numel() > batch.num_graphs
+    session = batch.click_batch if per_click else torch.arange(batch.num_graphs)
+    seen = SeenItems(batch, session, batch.y, 5).among(torch.arange(5).expand(len(session), -1))
+    return [set(row.nonzero().view(-1).tolist()) for row in seen]

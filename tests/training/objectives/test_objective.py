@@ -291,6 +291,24 @@ def test_objective_with_negatives_from_the_index_equals_a_loop_over_rows(exclude
     assert value(loss, model=model) == pytest.approx(total / len(rows), rel=1e-6)
 
 
+def test_objective_with_an_index_computes_all_rows_for_a_copy_alone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    read: list[int] = []
+    rows = ItemTable.rows
+
+    def watched(items: ItemTable, some: Tensor | None = None) -> Tensor:
+        if some is None:
+            read.append(step)
+        return rows(items, some)
+
+    monkeypatch.setattr(ItemTable, "rows", watched)
+    objective = Objective(SampledLoss("bpr", 7, from_index=2, refresh=3), NUM_ITEMS, CATALOG, 0)
+    for step in range(5):
+        objective(Biased(NUM_ITEMS), batch(), 0, step).backward()
+    assert read == [0, 3]
+
+
 def test_objective_of_a_model_with_its_own_score_has_no_index_to_search() -> None:
     with pytest.raises(ValueError, match="OwnScore scores in a way of its own: use hardest"):
         value(SampledLoss(from_index=2), model=OwnScore(NUM_ITEMS))
