@@ -11,9 +11,9 @@ from torch.fx.experimental.symbolic_shapes import guard_or_false
 from torch.nn import LayerNorm, Linear, ModuleList, Parameter
 from torch.nn.functional import silu
 
-from graphseq.arguments import check_sizes, whole
+from graphseq.arguments import check_precise, check_sizes, whole
 from graphseq.nn.dropout import Dropout
-from graphseq.nn.positions import check_precise, check_times
+from graphseq.nn.positions import check_times
 from graphseq.nn.published import (
     fill,
     named,

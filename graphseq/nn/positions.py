@@ -186,26 +186,6 @@ def check_times(name: str, times: Tensor, known: Tensor | None = None) -> None:
         )
 
 
-def check_precise(name: str, times: Tensor) -> None:
-    """Refuses times whose type does not hold single seconds: differences of them are wrong.
-
-    Args:
-        name: What the caller calls them.
-        times: Points in time, finite, [n].
-
-    Raises:
-        ValueError: If they are rounded to more than a second.
-    """
-    if torch.compiler.is_compiling() or not times.is_floating_point() or not times.numel():
-        return
-    latest = float(times.abs().max())
-    if latest > 2 / torch.finfo(times.dtype).eps:
-        raise ValueError(
-            f"{name} of {latest:.10g} is rounded to more than a second in {times.dtype}: pass "
-            "float64 or int64."
-        )
-
-
 def time_bucket(seconds: Tensor, num_buckets: int) -> Tensor:
     r"""The bucket of a time span, two per doubling: :math:`\lfloor 2 \log_2(1 + t) \rfloor`.
 
