@@ -155,7 +155,7 @@ class HSTULayer(torch.nn.Module):
         if bias is not None:
             logits = logits + bias
         causal = torch.ones(view.width, view.width, dtype=torch.bool, device=q.device).tril()
-        return silu(logits) * (causal / self.max_length)
+        return (silu(logits) * (causal / self.max_length)).to(q.dtype)
 
     def _bias(self, view: DenseView, buckets: Tensor | None) -> Tensor | None:
         """The bias of the logits, [num_rows or 1, 1, width, width]."""

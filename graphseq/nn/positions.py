@@ -69,7 +69,8 @@ class SinusoidalPositions(torch.nn.Module):
 
     def forward(self, x: Tensor, view: DenseView) -> tuple[Tensor, Tensor | None]:
         angles = position_angles(view.position, self.channels)
-        return x * self.channels**0.5 + torch.cat([angles.sin(), angles.cos()], dim=1), None
+        waves = torch.cat([angles.sin(), angles.cos()], dim=1)  # float32
+        return (x * self.channels**0.5 + waves).to(x.dtype), None
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.channels})"

@@ -70,6 +70,22 @@ def test_every_click_gives_the_scores_of_the_whole_session(name: str) -> None:
         torch.testing.assert_close(some, expected[candidates], rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.parametrize("layer", ["lru", "linear_attention"])
+@torch.no_grad()
+def test_state_of_half_precision_gives_about_the_scores_of_the_whole_session(layer: str) -> None:
+    torch.manual_seed(0)
+    model = gs.models.LRURec(NUM_ITEMS, 8, layer=layer).eval()
+    for parameter in model.parameters():
+        torch.nn.init.normal_(parameter, std=0.5)
+    long = 50 * SESSION  # a state of 16 bits would round each small change away
+    whole, model = fresh(model, long)[0], model.bfloat16()
+    state = model.initial_state()
+    for item in long:
+        state = model.update_state(state, item)
+    half = model.score_state(state).float()
+    assert (half - whole).abs().max() < 0.03 * whole.abs().max()
+
+
 @pytest.mark.parametrize("name", MODELS)
 @torch.no_grad()
 def test_sessions_side_by_side_have_the_scores_of_each_alone(name: str) -> None:
