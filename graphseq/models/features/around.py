@@ -57,7 +57,7 @@ class AroundBase(SessionModel):
         self.inner.attach(catalog, sessions)
 
     def taking_over(self, model: SessionModel, *, strict: bool = True) -> Self:
-        """This model, with the weights, the training data and the device of an existing base.
+        """This model, with the weights, training data, device and mode of an existing base.
 
         Args:
             model: A model of the base's family and arguments.
@@ -66,7 +66,7 @@ class AroundBase(SessionModel):
         self.inner.load_state_dict(model.state_dict(), strict=strict)
         if model.catalog is not None:
             self.attach(model.catalog)
-        return self.to(model.device)
+        return self.to(model.device).train(model.training)
 
     def forward(self, batch: Batch) -> Tensor:
         """Session vectors of the base, [num_sessions, d]."""
