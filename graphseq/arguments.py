@@ -143,6 +143,18 @@ def check_sizes(**sizes: int | None) -> None:
             raise ValueError(f"{name} must be at least 1, got {value}.")
 
 
+def check_heads(hidden_channels: int, heads: int) -> None:
+    """Refuses heads that do not divide the width.
+
+    Raises:
+        ValueError: If they do not, or there is none.
+    """
+    if heads < 1 or hidden_channels % heads:
+        raise ValueError(
+            f"heads must divide hidden_channels, got {heads} heads for {hidden_channels}."
+        )
+
+
 def check_not_negative(**numbers: float) -> None:
     """Refuses what is negative, infinite or NaN.
 

@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.nn import Parameter
 from torch.nn.functional import embedding
 
+from graphseq.arguments import check_heads
 from graphseq.nn.attention import position_angles
 from graphseq.nn.ragged import DenseView
 
@@ -85,10 +86,14 @@ class RotaryPositions(torch.nn.Module):
 
     Shapes:
         x [num_clicks, d] -> x itself, and angles [num_clicks, d / heads / 2]
+
+    Raises:
+        ValueError: If ``heads`` does not divide the width, or the width of a head is odd.
     """
 
     def __init__(self, channels: int, heads: int = 1) -> None:
         super().__init__()
+        check_heads(channels, heads)
         self.channels = _even("rotary", channels // heads)
 
     def forward(self, x: Tensor, view: DenseView) -> tuple[Tensor, Tensor | None]:

@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.nn import Linear, Parameter
 from torch.nn.functional import elu, pad
 
+from graphseq.arguments import check_heads
 from graphseq.nn.attention import reset_linear
 from graphseq.nn.precision import in_32_bits
 from graphseq.nn.ragged import DenseView
@@ -123,10 +124,7 @@ class LinearAttention(torch.nn.Module):
 
     def __init__(self, hidden_channels: int, heads: int = 1) -> None:
         super().__init__()
-        if heads < 1 or hidden_channels % heads:
-            raise ValueError(
-                f"heads must divide hidden_channels, got {heads} heads for {hidden_channels}."
-            )
+        check_heads(hidden_channels, heads)
         self.heads = heads
         self.channels = hidden_channels // heads
         self.lin_query = Linear(hidden_channels, hidden_channels)

@@ -269,6 +269,23 @@ def test_bonus_that_is_no_number_is_refused(bonus: object) -> None:
             WithRepeats(NUM_ITEMS, **{name: bonus})  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize("name", ["with_features", "with_repeats", "with_user"])
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([1], r"^arguments is a mapping of arguments of sasrec by name, got \[1\]\.$"),
+        ({"num_items": 3}, "^arguments has 'num_items', which the base sasrec does not take"),
+        ({"foo": 3}, "^arguments has 'foo', .* it takes hidden_channels, num_layers, heads,"),
+        ({1: 3}, "^arguments has 1, which the base sasrec does not take"),
+    ],
+)
+def test_arguments_that_no_base_takes_are_refused(
+    name: str, arguments: object, message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        MODELS[name](NUM_ITEMS, base="sasrec", arguments=arguments)
+
+
 def test_wrong_bases_and_parts_are_refused() -> None:
     for base in ("markov", "tagnn", "with_repeats", "nothing"):
         with pytest.raises(ValueError, match="base is one of"):
