@@ -143,6 +143,18 @@ def check_sizes(**sizes: int | None) -> None:
             raise ValueError(f"{name} must be at least 1, got {value}.")
 
 
+def check_heads(hidden_channels: int, heads: int) -> None:
+    """Refuses heads that do not divide the width.
+
+    Raises:
+        ValueError: If they do not, or there is none.
+    """
+    if heads < 1 or hidden_channels % heads:
+        raise ValueError(
+            f"heads must divide hidden_channels, got {heads} heads for {hidden_channels}."
+        )
+
+
 def check_not_negative(**numbers: float) -> None:
     """Refuses what is negative, infinite or NaN.
 
@@ -175,3 +187,23 @@ def check_choice(name: str, value: Any, allowed: Sequence[Any]) -> None:
         *first, last = map(repr, allowed)
         listed = f"{', '.join(first)} or {last}" if first else last
         raise ValueError(f"{name} is {listed}, got {value!r}.")
+
+
+def check_precise(name: str, times: torch.Tensor) -> None:
+    """Refuses times whose type does not hold single seconds: differences of them are wrong.
+
+    Args:
+        name: What the caller calls them.
+        times: Points in time, [n].
+
+    Raises:
+        ValueError: If they are rounded to more than a second.
+    """
+    if torch.compiler.is_compiling() or not times.is_floating_point() or not times.numel():
+        return
+    latest = float(times.abs().max())
+    if 2 / torch.finfo(times.dtype).eps < latest < math.inf:
+        raise ValueError(
+            f"{name} of {latest:.10g} is rounded to more than a second in {times.dtype}: pass "
+            "float64 or int64."
+        )

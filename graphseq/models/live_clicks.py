@@ -67,8 +67,9 @@ class LiveClicks:
         newest = ptr[1:][known] - 1
 
         def joined(old: Tensor, new: Tensor) -> Tensor:
-            values = new.new_empty(int(ptr[-1]))
-            values[place], values[newest] = old[before].to(new.dtype), new[known]
+            both = torch.promote_types(old.dtype, new.dtype)  # 5 after 0.9 rounds neither
+            values = new.new_empty(int(ptr[-1]), dtype=both)
+            values[place], values[newest] = old[before].to(both), new[known].to(both)
             return values
 
         old = {name: self.fields.get(name, values[:0]) for name, values in fields.items()}
@@ -153,7 +154,9 @@ class LiveSessions(torch.nn.Module):
         codes = codes_of(self, "item", item, state.num_sessions, ids, one=not state.is_batch)
         values = {}
         for name, value in fields.items():
-            value = torch.as_tensor(value, device=self.device).reshape(-1)
+            # torch would make float32 of a float: seconds since 1970 rounded to 128.
+            numbers = value if isinstance(value, Tensor) else np.asarray(value)
+            value = torch.as_tensor(numbers, device=self.device).reshape(-1)
             values[f"click_{name}"] = value.expand(state.num_sessions)
         return state.with_clicks(codes, self.max_length, values)
 

@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn import LayerNorm, Linear
 from torch.nn.functional import gelu, leaky_relu, relu, scaled_dot_product_attention
 
+from graphseq.arguments import check_heads
 from graphseq.nn.dropout import Dropout, dropout
 from graphseq.nn.ragged import DenseView, ragged_range
 
@@ -60,10 +61,7 @@ class SelfAttention(torch.nn.Module):
         project_out: bool = True,
     ) -> None:
         super().__init__()
-        if heads < 1 or hidden_channels % heads:
-            raise ValueError(
-                f"heads must divide hidden_channels, got {heads} heads for {hidden_channels}."
-            )
+        check_heads(hidden_channels, heads)
         self.heads = heads
         self.causal = causal
         self.dropout = dropout

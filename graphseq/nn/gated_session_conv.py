@@ -57,8 +57,9 @@ class GatedSessionConv(SessionConv):
         against = edge_index.flip(0)
         in_weight = scatter(edge_weight, target, dim_size=h.size(0))  # [num_nodes]
         out_weight = scatter(edge_weight, source, dim_size=h.size(0))  # [num_nodes]
-        a_in = edge_weight / in_weight[target]  # A_in: [num_edges]
-        a_out = edge_weight / out_weight[source]  # A_out: [num_edges]
+        kind = self.bias_in.dtype  # weights come in float32: sums of counts need its bits
+        a_in = (edge_weight / in_weight[target]).to(kind)  # A_in: [num_edges]
+        a_out = (edge_weight / out_weight[source]).to(kind)  # A_out: [num_edges]
         for _ in range(self.num_layers):
             m_in = self.propagate(edge_index, h=self.lin_in(h), norm=a_in) + self.bias_in
             m_out = self.propagate(against, h=self.lin_out(h), norm=a_out) + self.bias_out

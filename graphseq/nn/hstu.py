@@ -11,9 +11,9 @@ from torch.fx.experimental.symbolic_shapes import guard_or_false
 from torch.nn import LayerNorm, Linear, ModuleList, Parameter
 from torch.nn.functional import silu
 
-from graphseq.arguments import check_sizes, whole
+from graphseq.arguments import check_precise, check_sizes, whole
 from graphseq.nn.dropout import Dropout
-from graphseq.nn.positions import check_precise, check_times
+from graphseq.nn.positions import check_times
 from graphseq.nn.published import (
     fill,
     named,
@@ -155,7 +155,7 @@ class HSTULayer(torch.nn.Module):
         if bias is not None:
             logits = logits + bias
         causal = torch.ones(view.width, view.width, dtype=torch.bool, device=q.device).tril()
-        return silu(logits) * (causal / self.max_length)
+        return (silu(logits) * (causal / self.max_length)).to(q.dtype)
 
     def _bias(self, view: DenseView, buckets: Tensor | None) -> Tensor | None:
         """The bias of the logits, [num_rows or 1, 1, width, width]."""
@@ -248,8 +248,15 @@ class HSTULayers(torch.nn.Module):
             if position is None:
                 raise ValueError("max_length must be given: these weights have no position biases.")
             max_length = (len(position) + 1) // 2
-        hidden_channels, inner = shape_of(given, "stu_blocks.0.uvqk_proj", 2, "HSTU")
+        (hidden_channels,) = shape_of(given, "stu_blocks.0.norm_input.weight", 1, "HSTU")
         (linear,) = shape_of(given, "stu_blocks.0.norm_attn_output.weight", 1, "HSTU")
+        rows, inner = shape_of(given, "stu_blocks.0.uvqk_proj", 2, "HSTU")
+        if rows != hidden_channels or inner % 2 or inner <= 2 * linear:
+            raise ValueError(
+                f"stu_blocks.0.uvqk_proj of HSTU's published weights has shape {[rows, inner]}, "
+                f"which does not fit the others: {hidden_channels} rows and an even number of "
+                f"columns above {2 * linear} would."
+            )
         if linear % heads or inner % (2 * heads):
             raise ValueError(f"heads must divide the widths of the weights, got {heads} heads.")
         layers = cls(

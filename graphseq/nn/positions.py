@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.nn import Parameter
 from torch.nn.functional import embedding
 
+from graphseq.arguments import check_heads
 from graphseq.nn.attention import position_angles
 from graphseq.nn.ragged import DenseView
 
@@ -69,7 +70,8 @@ class SinusoidalPositions(torch.nn.Module):
 
     def forward(self, x: Tensor, view: DenseView) -> tuple[Tensor, Tensor | None]:
         angles = position_angles(view.position, self.channels)
-        return x * self.channels**0.5 + torch.cat([angles.sin(), angles.cos()], dim=1), None
+        waves = torch.cat([angles.sin(), angles.cos()], dim=1)  # float32
+        return (x * self.channels**0.5 + waves).to(x.dtype), None
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.channels})"
@@ -84,10 +86,14 @@ class RotaryPositions(torch.nn.Module):
 
     Shapes:
         x [num_clicks, d] -> x itself, and angles [num_clicks, d / heads / 2]
+
+    Raises:
+        ValueError: If ``heads`` does not divide the width, or the width of a head is odd.
     """
 
     def __init__(self, channels: int, heads: int = 1) -> None:
         super().__init__()
+        check_heads(channels, heads)
         self.channels = _even("rotary", channels // heads)
 
     def forward(self, x: Tensor, view: DenseView) -> tuple[Tensor, Tensor | None]:
@@ -183,26 +189,6 @@ def check_times(name: str, times: Tensor, known: Tensor | None = None) -> None:
         raise ValueError(
             f"{name} must be finite, but {int(wrong.sum())} of {times.numel()} are not, the first "
             f"is {times[first].item()} at {first}."
-        )
-
-
-def check_precise(name: str, times: Tensor) -> None:
-    """Refuses times whose type does not hold single seconds: differences of them are wrong.
-
-    Args:
-        name: What the caller calls them.
-        times: Points in time, finite, [n].
-
-    Raises:
-        ValueError: If they are rounded to more than a second.
-    """
-    if torch.compiler.is_compiling() or not times.is_floating_point() or not times.numel():
-        return
-    latest = float(times.abs().max())
-    if latest > 2 / torch.finfo(times.dtype).eps:
-        raise ValueError(
-            f"{name} of {latest:.10g} is rounded to more than a second in {times.dtype}: pass "
-            "float64 or int64."
         )
 
 

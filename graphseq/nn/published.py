@@ -95,6 +95,29 @@ def shape_of(parameters: Mapping[str, Tensor], name: str, dims: int, whose: str)
     return shape
 
 
+def items_of(
+    parameters: Mapping[str, Tensor], name: str, whose: str, *, num_padding: int = 1
+) -> tuple[int, int]:
+    """The number of items in a table there, and its width.
+
+    Args:
+        parameters: Name there -> tensor.
+        name: The item table.
+        whose: Name of the authors' model, for messages.
+        num_padding: Rows of it that are no items.
+
+    Raises:
+        ValueError: If it is no table, or has no other rows.
+    """
+    rows, width = shape_of(parameters, name, 2, whose)
+    if rows <= num_padding:
+        raise ValueError(
+            f"{name} of {whose}'s published weights has shape {[rows, width]}, where more than "
+            f"{num_padding} rows are expected: {num_padding} of them stand for no item."
+        )
+    return rows - num_padding, width
+
+
 def check_names(given: Iterable[str], names: Names, whose: str) -> None:
     """Refuses published weights with other names than these.
 

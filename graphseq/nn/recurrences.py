@@ -9,7 +9,9 @@ from torch import Tensor
 from torch.nn import Linear, Parameter
 from torch.nn.functional import elu, pad
 
+from graphseq.arguments import check_heads
 from graphseq.nn.attention import reset_linear
+from graphseq.nn.precision import in_32_bits
 from graphseq.nn.ragged import DenseView
 
 CHUNK = 64
@@ -60,7 +62,7 @@ class LinearRecurrentUnit(torch.nn.Module):
         return 2 * len(self.nu)
 
     def forward(self, x: Tensor, view: DenseView) -> Tensor:
-        rate = torch.complex(-self.nu.exp(), self.theta)  # log of lambda
+        rate = self._rate()
         s = self._driven(x)  # [num_clicks, d]
         back = 1
         while back < view.width:
@@ -72,19 +74,25 @@ class LinearRecurrentUnit(torch.nn.Module):
 
     def step(self, state: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
         """The output [n, d] and the state [n, 2 d] one click later."""
-        real, imaginary = state.chunk(2, dim=1)
-        rate = torch.complex(-self.nu.exp(), self.theta).exp()
-        s = rate * torch.complex(real, imaginary) + self._driven(x)
+        real, imaginary = in_32_bits(state).chunk(2, dim=1)
+        s = self._rate().exp() * torch.complex(real, imaginary) + self._driven(x)
         return self._read(s), torch.cat([s.real, s.imag], dim=1)
 
+    # Torch makes no complex number of 16 bits: states have 32, whatever the weights and x have.
+
+    def _rate(self) -> Tensor:
+        """The logarithm of lambda, [d]."""
+        return torch.complex(-in_32_bits(self.nu).exp(), in_32_bits(self.theta))
+
     def _driven(self, x: Tensor) -> Tensor:
-        gamma = (-torch.expm1(-2 * self.nu.exp())).sqrt()  # 1 - |lambda|^2, without cancellation
-        # Under autocast the product has 16 bits, of which torch makes no complex number.
+        nu = in_32_bits(self.nu)
+        gamma = (-torch.expm1(-2 * nu.exp())).sqrt()  # 1 - |lambda|^2, without cancellation
         real, imaginary = self.lin_in(x).to(gamma.dtype).chunk(2, dim=1)
         return gamma * torch.complex(real, imaginary)
 
     def _read(self, s: Tensor) -> Tensor:
-        y: Tensor = self.lin_out(torch.cat([s.real, s.imag], dim=1))
+        parts = torch.cat([s.real, s.imag], dim=1)
+        y: Tensor = self.lin_out(parts.to(self.lin_out.weight.dtype))
         return y
 
     def __repr__(self) -> str:
@@ -116,10 +124,7 @@ class LinearAttention(torch.nn.Module):
 
     def __init__(self, hidden_channels: int, heads: int = 1) -> None:
         super().__init__()
-        if heads < 1 or hidden_channels % heads:
-            raise ValueError(
-                f"heads must divide hidden_channels, got {heads} heads for {hidden_channels}."
-            )
+        check_heads(hidden_channels, heads)
         self.heads = heads
         self.channels = hidden_channels // heads
         self.lin_query = Linear(hidden_channels, hidden_channels)
@@ -166,8 +171,8 @@ class LinearAttention(torch.nn.Module):
         v = torch.cat([v, torch.ones_like(v[..., :1])], dim=2)
         total = state.view(len(x), self.heads, self.channels, self.channels + 1)
         total = total + k.unsqueeze(3) * v.unsqueeze(2)
-        both = (q.unsqueeze(2) @ total).squeeze(2)
-        return self._read(both), total.flatten(1)
+        both = (q.unsqueeze(2).to(total.dtype) @ total).squeeze(2)
+        return self._read(both.to(q.dtype)), total.flatten(1)
 
     def _parts(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         q, k, v = (

@@ -86,6 +86,7 @@ VARIANTS: dict[str, Callable[[int], SessionModel]] = {
     "sasrec-normalized": lambda n: SASRec(n, 8, normalize=True, scale=5.0),
     "sasrec-ligr": lambda n: SASRec(n, 8, heads=2, block="ligr"),
     "sasrec-rotary": lambda n: SASRec(n, 8, heads=2, positions="rotary"),
+    "sasrec-sinusoidal": lambda n: SASRec(n, 8, positions="sinusoidal"),
     "bert4rec": lambda n: BERT4Rec(n, 8),
     "bert4rec-short": lambda n: BERT4Rec(n, 8, max_length=3, positions="end"),
     "sasrec-none": lambda n: SASRec(n, 8, positions="none"),
@@ -174,6 +175,20 @@ def test_models_every_registered_class_is_checked_here() -> None:
 @pytest.mark.parametrize("check", CHECKS)
 def test_model(check: ModelCheck) -> None:
     check()
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("name", NEURAL)
+@torch.no_grad()
+def test_model_of_half_precision_scores_about_as_the_whole_one(
+    name: str, dtype: torch.dtype
+) -> None:
+    model = build(name)
+    batch = graphs_of(QUERIES)
+    whole = model.score(batch)
+    half = model.to(dtype).score(batch).float()
+    most = 25 * torch.finfo(dtype).eps  # sums whose terms cancel lose several bits
+    assert (half - whole).abs().max() < most * whole.abs().max()
 
 
 @pytest.mark.parametrize("initial", ["mean", "neighbors", "features"])

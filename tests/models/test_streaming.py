@@ -70,6 +70,22 @@ def test_every_click_gives_the_scores_of_the_whole_session(name: str) -> None:
         torch.testing.assert_close(some, expected[candidates], rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.parametrize("layer", ["lru", "linear_attention"])
+@torch.no_grad()
+def test_state_of_half_precision_gives_about_the_scores_of_the_whole_session(layer: str) -> None:
+    torch.manual_seed(0)
+    model = gs.models.LRURec(NUM_ITEMS, 8, layer=layer).eval()
+    for parameter in model.parameters():
+        torch.nn.init.normal_(parameter, std=0.5)
+    long = 50 * SESSION  # a state of 16 bits would round each small change away
+    whole, model = fresh(model, long)[0], model.bfloat16()
+    state = model.initial_state()
+    for item in long:
+        state = model.update_state(state, item)
+    half = model.score_state(state).float()
+    assert (half - whole).abs().max() < 0.03 * whole.abs().max()
+
+
 @pytest.mark.parametrize("name", MODELS)
 @torch.no_grad()
 def test_sessions_side_by_side_have_the_scores_of_each_alone(name: str) -> None:
@@ -184,6 +200,41 @@ def test_times_of_clicks_go_along() -> None:
     torch.testing.assert_close(model.score_state(state), model.score(batch)[0])
     with pytest.raises(ValueError, match="clicks before have these fields: click_time; this one"):
         model.update_state(state, 1)
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("srgnn", {"edge_weight": "decayed", "half_life": 30.0}),
+        ("bst", {"positions": "time"}),
+        ("hstu", {}),
+    ],
+)
+@torch.no_grad()
+def test_unix_times_given_as_floats_are_not_rounded(name: str, options: dict[str, Any]) -> None:
+    torch.manual_seed(0)
+    model = MODELS[name](NUM_ITEMS, 8, **options).eval()
+    for parameter in model.parameters():
+        torch.nn.init.normal_(parameter, std=0.5)
+    clicks = [3, 5, 3, 1]  # of two transitions from 3, one is older
+    times = [1_700_000_000.0 + second for second in (0, 1, 40, 41)]
+    state = model.initial_state()
+    for item, time in zip(clicks, times, strict=True):
+        state = model.update_state(state, item, time=time)
+    fields = {"click_time": torch.tensor(times, dtype=torch.float64)}
+    batch = build_session_graphs(torch.tensor(clicks), torch.tensor([0, 4]), click_fields=fields)
+    torch.testing.assert_close(model.score_state(state), model.score(batch)[0])
+
+
+@pytest.mark.parametrize(
+    "times", [(0.9, 5), (5, 0.9), (1, np.float32(0.5)), (2, torch.tensor(0.25))]
+)
+def test_times_of_several_types_keep_their_values(times: tuple[Any, ...]) -> None:
+    model = built("sasrec")
+    state = model.initial_state()
+    for time in times:
+        state = model.update_state(state, 3, time=time)
+    assert state.fields["click_time"].tolist() == [float(time) for time in times]
 
 
 @torch.no_grad()

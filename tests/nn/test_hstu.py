@@ -245,6 +245,17 @@ def test_hstu_published_weights_that_do_not_fit_are_refused(
         HSTULayers.from_published(without)
 
 
+def test_hstu_published_projection_that_does_not_fit_is_refused_by_name(
+    published: dict[str, np.ndarray],
+) -> None:
+    given = {k.removeprefix("param."): v for k, v in published.items() if k.startswith("param.")}
+    whole = given["stu_blocks.0.uvqk_proj"]
+    for wrong in (whole[:-1], whole.T, whole[:, : whole.shape[1] // 3], whole[:, :-1]):
+        shape = rf"\[{wrong.shape[0]}, {wrong.shape[1]}\]"
+        with pytest.raises(ValueError, match=rf"^stu_blocks\.0\.uvqk_proj of .* has shape {shape}"):
+            HSTULayers.from_published(given | {"stu_blocks.0.uvqk_proj": wrong}, 1, 9)
+
+
 def test_hstu_position_biases_tell_max_length() -> None:
     published = dict(np.load(FIXTURES / "hstu_published_a.npz"))
     given = {k.removeprefix("param."): v for k, v in published.items() if k.startswith("param.")}

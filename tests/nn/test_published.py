@@ -122,6 +122,28 @@ def test_published_weights_damaged_anywhere_are_refused_by_name(
                 read({k: v for k, v in given.items() if k != name})
 
 
+@pytest.mark.parametrize(
+    ("family", "table", "rows"),
+    [
+        ("bsarec", "item_embeddings.weight", 1),
+        ("sasrec", "item_embedding.weight", 2),
+        ("sgnnhn", "embedding.weight", 1),
+        ("srgnn", "embedding.weight", 1),
+    ],
+)
+def test_published_item_table_of_padding_alone_is_refused_by_name(
+    family: str, table: str, rows: int
+) -> None:
+    with np.load(FIXTURES / f"{family}_published_a.npz") as file:
+        given = {name[6:]: file[name] for name in file.files if name.startswith("param.")}
+    given[table] = given[table][:rows]
+    message = (
+        rf"^{table} of .*'s published weights has shape \[{rows}, \d+\], where more than {rows}"
+    )
+    with pytest.raises(ValueError, match=message):
+        READERS[family](given)
+
+
 def test_published_settings_may_be_arrays_without_a_dimension() -> None:
     with np.load(FIXTURES / "bsarec_published_b.npz") as file:
         given = {name[6:]: file[name] for name in file.files if name.startswith("param.")}

@@ -9,7 +9,7 @@ import os
 import pickle
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -27,7 +27,7 @@ from graphseq.data.loading.loader import SessionGraphLoader
 from graphseq.data.sessions.sessions import Sessions
 from graphseq.data.splits.splits import Split, session_split
 from graphseq.data.storage import files
-from graphseq.models import SASRec
+from graphseq.models import HSTU, SASRec, WithUser
 from graphseq.models.base import SessionModel
 from graphseq.training.fit import CHECKPOINT, FitResult, fit
 from graphseq.training.lightning.checkpoints import DurableCheckpointIO, read
@@ -270,6 +270,46 @@ def test_finished_training_that_goes_on_stays_as_it_is(split: Split, tmp_path: P
     other = trained(second, split, out=tmp_path, resume=True)
     assert torch.equal(weights(first), weights(second))
     pd.testing.assert_frame_equal(one.history, other.history)
+
+
+def without_times() -> SessionModel:
+    return HSTU(NUM_ITEMS, 8)
+
+
+def without_users() -> SessionModel:
+    return WithUser(NUM_ITEMS, 3, arguments={"hidden_channels": 8})
+
+
+def with_a_frozen_table() -> SessionModel:
+    model = model_of()
+    model.items.weight.requires_grad_(False)
+    return model
+
+
+@pytest.mark.parametrize("make", [without_times, without_users, with_a_frozen_table])
+@pytest.mark.parametrize("older", [False, True], ids=["", "older_checkpoint"])
+def test_training_with_parameters_that_get_no_gradient_goes_on(
+    make: Callable[[], SessionModel], older: bool, split: Split, tmp_path: Path
+) -> None:
+    models = []
+    for _ in range(2):
+        torch.manual_seed(0)
+        models.append(make())
+    never_stopped, model = models
+    trained(never_stopped, split, max_epochs=2)
+    trained(model, split, max_epochs=1, out=tmp_path)
+    path = tmp_path / CHECKPOINT
+    checkpoint = read(path)
+    states = checkpoint["optimizer_states"][0]["state"]
+    assert all(states.values())  # what never had a gradient has no state at all
+    if older:  # there it had an empty one
+        number = len(checkpoint["optimizer_states"][0]["param_groups"][0]["params"])
+        states |= {place: states.get(place, {}) for place in range(number)}
+        DurableCheckpointIO(path).save_checkpoint(checkpoint, path)
+    torch.manual_seed(0)
+    model = make()
+    trained(model, split, max_epochs=2, out=tmp_path, resume=True)
+    assert torch.equal(weights(model), weights(never_stopped))
 
 
 # -- validation that cannot be -------------------------------------------------------------------

@@ -28,7 +28,7 @@ class SessionGraphStorage(GlobalStorage):
     """
 
     _session_fields: frozenset[str] = frozenset()
-    """Names of fields with one value per session."""
+    """Names of fields with one value per session; ``y`` is one of them in prefixes."""
 
     def _kind(self, key: str) -> Literal["node", "edge", "other"] | None:
         """The owner of a field by its name; ``None``: the name does not show it."""
@@ -134,6 +134,15 @@ class SessionGraph(Data):
         """The item of each click, int64 [num_clicks]."""
         item: Tensor = self.x[self.click_index]
         return item
+
+    @property
+    def has_one_target(self) -> bool:
+        """Whether ``y`` has one target per session, instead of one per click.
+
+        Sizes do not show it of sessions of one click each.
+        """
+        named = "y" in self.stores[0]._session_fields
+        return named or self.y.numel() != self.click_index.numel()
 
     def subgraph(self, subset: Tensor) -> Self:
         """The graph of these nodes, and the clicks on them with their fields.
@@ -359,7 +368,8 @@ def assemble_session_graphs(
     shifts = {name: node_ptr[:-1] if name in SHIFTED else zero for name in slices}
     fields["batch"] = session.index_select(0, node_click)
     fields["ptr"] = node_ptr
-    return batch_of(fields, slices, shifts, num_sessions, session_fields or ())
+    of_sessions = [*(session_fields or ()), *(["y"] if y is not None and y_ptr is None else ())]
+    return batch_of(fields, slices, shifts, num_sessions, of_sessions)
 
 
 def select_fields(

@@ -11,6 +11,7 @@ from torch_geometric.data import Batch
 from torch_geometric.transforms import BaseTransform, Compose
 from torch_geometric.utils import coalesce, remove_self_loops
 
+from graphseq.arguments import check_precise
 from graphseq.data.graphs.session_graph import SessionGraph, with_edges
 from graphseq.data.logs.times import Duration, half_life_of
 
@@ -62,7 +63,7 @@ class DecayedWeights(EdgeTransform):
 
     Raises:
         ValueError: If ``half_life`` is not positive, the unit is unknown, or the unit is seconds
-            and graphs have no ``click_time``.
+            and graphs have no ``click_time``, or one that is rounded to more than a second.
     """
 
     def __init__(self, half_life: Duration, unit: Literal["seconds", "clicks"] = "seconds") -> None:
@@ -79,6 +80,7 @@ class DecayedWeights(EdgeTransform):
         if self.unit == "clicks":
             at = torch.arange(session.numel(), device=session.device).double()
         elif data.get("click_time") is not None:
+            check_precise("click_time", data.click_time)
             at = data.click_time.double()
         else:
             raise ValueError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping
 from typing import Any, Self
 
@@ -10,6 +11,7 @@ from torch_geometric.data import Batch
 
 from graphseq.data.sessions.catalog import Catalog
 from graphseq.data.sessions.sessions import Sessions
+from graphseq.deprecation import in_new_names
 from graphseq.models.base import Samples, SessionModel
 from graphseq.models.reading import TrainingRows
 from graphseq.models.registry import MODELS, name_of
@@ -39,7 +41,9 @@ class AroundBase(SessionModel):
         if base not in MODELS or not _has_item_table(MODELS[base]):
             able = [name for name, family in MODELS.items() if _has_item_table(family)]
             raise ValueError(f"base is one of {', '.join(able)}, got {base!r}.")
-        self.inner: SessionModel = MODELS[base](num_items, **(arguments or {}))
+        given = {} if arguments is None else arguments
+        _check_arguments(base, given)
+        self.inner: SessionModel = MODELS[base](num_items, **given)
         self.samples = self.inner.samples
         self.causal = self.inner.causal
         self.keeps_state = self.inner.keeps_state
@@ -57,7 +61,7 @@ class AroundBase(SessionModel):
         self.inner.attach(catalog, sessions)
 
     def taking_over(self, model: SessionModel, *, strict: bool = True) -> Self:
-        """This model, with the weights, the training data and the device of an existing base.
+        """This model, with the weights, training data, device and mode of an existing base.
 
         Args:
             model: A model of the base's family and arguments.
@@ -66,7 +70,7 @@ class AroundBase(SessionModel):
         self.inner.load_state_dict(model.state_dict(), strict=strict)
         if model.catalog is not None:
             self.attach(model.catalog)
-        return self.to(model.device)
+        return self.to(model.device).train(model.training)
 
     def forward(self, batch: Batch) -> Tensor:
         """Session vectors of the base, [num_sessions, d]."""
@@ -101,6 +105,27 @@ def base_of(model: SessionModel, owner: str) -> tuple[str, dict[str, Any]]:
     if name is None:
         raise ValueError(f"{type(model).__name__} is not a family of MODELS: {owner} needs one.")
     return name, {key: value for key, value in model.settings.items() if key != "num_items"}
+
+
+def _check_arguments(base: str, given: Any) -> None:
+    """Refuses what is no arguments of a base.
+
+    Raises:
+        ValueError: If it is no mapping, or has a name that the family does not take from it.
+    """
+    if not isinstance(given, Mapping):
+        raise ValueError(f"arguments is a mapping of arguments of {base} by name, got {given!r}.")
+    constructor = MODELS[base].__init__
+    _, *parameters = inspect.signature(constructor).parameters.values()
+    if any(each.kind is inspect.Parameter.VAR_KEYWORD for each in parameters):
+        return
+    taken = [each.name for each in parameters if each.name != "num_items"]
+    wrong = [name for name in in_new_names(constructor, given) if name not in taken]
+    if wrong:
+        raise ValueError(
+            f"arguments has {wrong[0]!r}, which the base {base} does not take from it: it takes "
+            f"{', '.join(taken)}."
+        )
 
 
 def _has_item_table(family: type[SessionModel]) -> bool:

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import Embedding, Linear, ModuleList
 from torch_geometric.data import Batch
 
-from graphseq.arguments import check_shares, check_sizes
+from graphseq.arguments import check_precise, check_shares, check_sizes
 from graphseq.data.sessions.catalog import Catalog
 from graphseq.data.sessions.features import Feature, Spec
 from graphseq.data.sessions.sessions import Sessions
@@ -132,7 +132,7 @@ class BehaviorModel(SessionModel):
         """The time of each click, [num_clicks], if positions are times.
 
         Raises:
-            ValueError: If positions are times and the batch has no times.
+            ValueError: If positions are times and the batch has no times, or has rounded ones.
         """
         if not self.timed:
             return None
@@ -142,6 +142,7 @@ class BehaviorModel(SessionModel):
                 "click_time: give it sessions with times, or build it without times in positions."
             )
         time: Tensor = batch.click_time
+        check_precise("click_time", time)
         return time
 
     def user_vectors(self, batch: Batch) -> Tensor | None:

@@ -12,6 +12,7 @@ from torch.nn import Embedding, LeakyReLU, Linear, Sequential
 from torch.nn.functional import linear
 from torch_geometric.data import Batch
 
+from graphseq.arguments import check_precise
 from graphseq.data.sessions.features import Spec
 from graphseq.deprecation import renamed
 from graphseq.models.base import Traits
@@ -234,7 +235,10 @@ class BSTRanker(BehaviorModel):
         place = lengths[view.batch] - view.position  # clicks back from the candidate, 1 to L
         time = self.click_time(batch)
         if time is not None:
-            now = batch.request_time if "request_time" in batch else time[batch.click_ptr[1:] - 1]
+            now = time[batch.click_ptr[1:] - 1]
+            if "request_time" in batch:
+                now = batch.request_time
+                check_precise("request_time", now)
             place = time_bucket(now[view.batch] - time[click], self.time_buckets)
         p: Tensor = self.positions(place)
         return p

@@ -123,7 +123,7 @@ class WithRepeats(AroundBase):
             count_bonus=count_bonus,
             arguments=arguments,
         )
-        return made.taking_over(model).train(model.training)
+        return made.taking_over(model)
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -162,7 +162,7 @@ class WithRepeats(AroundBase):
         only_sessions("sessions", sessions)
         if self.catalog is not None:
             sessions = self.catalog.encode(sessions)
-        dataset = SessionGraphDataset(sessions, samples="prefixes")
+        dataset = SessionGraphDataset(sessions, "prefixes", request_time=self.reads_request_time)
         number = min(whole("max_cases", max_cases), len(dataset))
         wanted = np.unique(np.linspace(0, len(dataset) - 1, number).astype(np.int64))
         with inference(self):

@@ -9,11 +9,11 @@ from torch import Tensor
 
 from graphseq.nn.published import (
     Weights,
+    items_of,
     named,
     names_of_blocks,
     num_published_blocks,
     renamed_state,
-    shape_of,
 )
 
 NAMES = {
@@ -63,14 +63,14 @@ def read_bsarec(
     num_layers = max(1, num_published_blocks(parameters, "item_encoder.blocks"))
     blocks = names_of_blocks(BLOCK_NAMES, "item_encoder.blocks", "blocks", num_layers)
     weights = renamed_state(parameters, NAMES | blocks, "BSARec")
-    rows, hidden_channels = shape_of(parameters, "item_embeddings.weight", 2, "BSARec")
+    num_items, hidden_channels = items_of(parameters, "item_embeddings.weight", "BSARec")
     table = weights["items.weight"]
     weights["padding"], weights["items.weight"] = table[0], table[1:]
     for layer in range(num_layers):
         beta = f"blocks.{layer}.filter.beta"
         weights[beta] = weights[beta].flatten()
     settings = {
-        "num_items": rows - 1,
+        "num_items": num_items,
         "hidden_channels": hidden_channels,
         "num_layers": num_layers,
         "heads": heads,

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from graphseq.nn.published import (
     Weights,
+    items_of,
     named,
     names_of_blocks,
     num_published_blocks,
@@ -59,14 +60,16 @@ def read_sasrec(parameters: Mapping[str, Tensor], heads: int = 1) -> tuple[dict[
     weights = renamed_state(parameters, names, "SASRec")
     weights["items.weight"] = weights["items.weight"][1:-1]
     inner, _ = shape_of(parameters, "transformer_blocks.0.dense1.weight", 2, "SASRec")
-    rows, hidden_channels = shape_of(parameters, "item_embedding.weight", 2, "SASRec")
+    num_items, hidden_channels = items_of(
+        parameters, "item_embedding.weight", "SASRec", num_padding=2
+    )
     if inner % hidden_channels:
         raise ValueError(
             f"These weights of SASRec have an inner width of {inner}, which is no multiple of the "
             f"width {hidden_channels}: the model here does not support that."
         )
     settings = {
-        "num_items": rows - 2,
+        "num_items": num_items,
         "hidden_channels": hidden_channels,
         "num_layers": num_layers,
         "heads": heads,

@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Tensor
 
-from graphseq.nn.published import Weights, named, renamed_state, shape_of
+from graphseq.nn.published import Weights, items_of, named, renamed_state
 
 NAMES = {
     "embedding.weight": "items.weight",
@@ -54,9 +54,9 @@ def read_sgnnhn(
     """
     weights = renamed_state(parameters, NAMES, "SGNN-HN")
     weights["items.weight"] = weights["items.weight"][1:]
-    rows, hidden_channels = shape_of(parameters, "embedding.weight", 2, "SGNN-HN")
+    num_items, hidden_channels = items_of(parameters, "embedding.weight", "SGNN-HN")
     settings = {
-        "num_items": rows - 1,
+        "num_items": num_items,
         "hidden_channels": hidden_channels,
         "num_layers": num_layers,
         "scale": scale,

@@ -170,7 +170,7 @@ class BERT4Rec(SessionModel):
             generator: The source of the masks; a session's masks depend on its number in the step.
 
         """
-        if batch.y.numel() != batch.click_index.numel():
+        if batch.has_one_target:
             return super().training_rows(batch, generator)
         items, ptr, may = whole_sessions(batch.click_item, batch.click_ptr, batch.y)
         window = cut_from_end(ptr, self.max_length)

@@ -199,7 +199,7 @@ class Caser(SessionModel):
         if self.num_targets == 1:
             return super().training_rows(batch, generator)
         ptr, y = batch.click_ptr, batch.y
-        if y.numel() != int(ptr[-1]):
+        if batch.has_one_target:
             raise ValueError(
                 f"num_targets={self.num_targets} needs a target for every click, but the batch has "
                 f"{y.numel()} for {int(ptr[-1])} clicks: train on sessions, or on a dataset with "

@@ -17,6 +17,7 @@ from graphseq.models.registry import register
 from graphseq.nn.attention import reset_linear
 from graphseq.nn.dropout import Dropout
 from graphseq.nn.item_table import ItemTable
+from graphseq.nn.precision import in_32_bits
 from graphseq.nn.ragged import DenseView
 from graphseq.nn.recurrences import LinearAttention, LinearRecurrentUnit
 
@@ -164,11 +165,12 @@ class LRURec(LayeredState, SessionModel):
     def initial_state(self, num_sessions: int | None = None, *, user: Any = -1) -> Tensor:
         """The state before any click, zeros: [layers, width], or [layers, num_sessions, width].
 
-        A layer's recurrence uses the front of a row, and its output the end.
+        A layer's recurrence uses the front of a row, and its output the end. It has 32 bits where
+        the weights have 16, whose roundings would add up from click to click.
         """
         size = () if num_sessions is None else (num_sessions,)
         width = self._layers[0].recurrence.state_size + self.items.channels
-        return self.items.weight.new_zeros(len(self.blocks), *size, width)
+        return in_32_bits(self.items.weight.new_zeros(len(self.blocks), *size, width))
 
     def step(self, state: Tensor, items: Tensor) -> tuple[Tensor, Tensor]:
         """Vectors [num_sessions, d] and state [layers, num_sessions, width] one click later.
@@ -185,7 +187,8 @@ class LRURec(LayeredState, SessionModel):
 
     def vectors_of_state(self, state: Tensor) -> Tensor:
         """What is scored of a state: the last layer's output, [num_sessions, d]."""
-        return self.items.vectors(self.norm(state[-1][:, -self.items.channels :]))
+        last = state[-1][:, -self.items.channels :].to(self.norm.weight.dtype)
+        return self.items.vectors(self.norm(last))
 
     @property
     def _layers(self) -> list[RecurrentBlock]:

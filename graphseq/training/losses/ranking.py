@@ -25,6 +25,7 @@ from torch import Tensor
 from torch.nn.functional import elu as exponential_linear
 from torch.nn.functional import logsigmoid, softplus
 
+from graphseq.nn.precision import in_32_bits
 from graphseq.training.losses.distillation import kl_distillation, ranking_distillation
 from graphseq.training.losses.exact import full_cross_entropy
 
@@ -178,7 +179,7 @@ def bpr_max(
             (the authors' code's ``elu_param``).
 
     Returns:
-        The loss, a scalar.
+        The loss, a scalar; of scores of half precision in float32.
 
     Raises:
         ValueError: If shapes do not fit, no negative counts, ``reduction`` is unknown or a weight
@@ -187,6 +188,8 @@ def bpr_max(
     for name, value in (("regularization", regularization), ("elu", elu)):
         if value < 0:
             raise ValueError(f"{name} of bpr_max must not be negative, got {value}.")
+    # The square of a score of 300 is beyond float16.
+    positive, negatives = in_32_bits(positive), in_32_bits(negatives)
     scores, _, _ = _masked(positive, negatives, mask, 0.0)
     if elu > 0:
         positive, scores = exponential_linear(positive, elu), exponential_linear(scores, elu)

@@ -182,7 +182,10 @@ def _steps(
     by_session = model.samples in ("sessions", "cloze")
     fields = sorted({name for each in measured for name in each.target_fields})
     dataset = SessionGraphDataset(
-        sessions, "sessions" if by_session else "prefixes", target_fields=fields
+        sessions,
+        "sessions" if by_session else "prefixes",
+        target_fields=fields,
+        request_time=model.reads_request_time,
     )
     order = torch.from_numpy(dataset.num_clicks()).argsort(stable=True)
     for index in order.split(MEASURED_AT_ONCE):

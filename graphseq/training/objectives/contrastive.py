@@ -142,7 +142,9 @@ class Contrastive(Auxiliary):
                     "Contrastive(same_target=True) draws other sessions of the training data, and "
                     "these batches come without: pass a split, sessions or a dataset."
                 )
-            dataset = SessionGraphDataset(sessions, max_length=model.max_length)
+            dataset = SessionGraphDataset(
+                sessions, max_length=model.max_length, request_time=model.reads_request_time
+            )
             targets = dataset.targets()
             self._dataset = dataset
             self._order = np.argsort(targets, kind="stable")

@@ -12,6 +12,7 @@ from torch_geometric.data import Batch
 
 from graphseq.data.sessions.catalog import Catalog
 from graphseq.models.base import SessionModel
+from graphseq.nn.precision import in_32_bits
 from graphseq.random import StepGenerator, seed_of
 from graphseq.training import losses
 from graphseq.training.lightning.collectives import SINGLE_PROCESS
@@ -428,8 +429,3 @@ def step_generator(seed: int, epoch: int, step: int) -> StepGenerator:
     generator = StepGenerator()
     generator.manual_seed(seed_of("step", seed, epoch, step))
     return generator
-
-
-def in_32_bits(values: Tensor) -> Tensor:
-    """Values of half precision in 32 bits; others as they are."""
-    return values.float() if values.dtype in (torch.float16, torch.bfloat16) else values

@@ -177,6 +177,8 @@ def _optimizer(trained: Sequence[Tensor], method: str) -> Rule:
 
 
 def _of_parameter(parameter: Tensor, method: str, state: Any, where: str) -> None:
+    if isinstance(state, dict) and not state:  # of a parameter that never had a gradient
+        return
     rules: dict[Any, Rule] = {"step": _tensor(torch.float32, ())}
     same = _tensor(parameter.dtype, parameter.shape)
     if method in ("adam", "adamw"):

@@ -118,8 +118,8 @@ class RowSparseOptimizer(torch.optim.Optimizer):
                     self._sparse_step(parameter, group)
                 else:
                     self._settle_average(parameter)
-                    state = self.state[parameter]
-                    if "clock" in state:  # rows were left behind by sparse steps
+                    if self._has_clock(parameter):  # rows were left behind by sparse steps
+                        state = self.state[parameter]
                         self._catch_up_all(parameter)
                         self._tick(parameter, group)
                         state["last"].fill_(int(state["step"]) + 1)
@@ -132,7 +132,7 @@ class RowSparseOptimizer(torch.optim.Optimizer):
 
     def _settle_average(self, parameter: Tensor) -> None:
         if self.average is not None and self.average.is_behind(parameter):
-            if "clock" in self.state[parameter]:
+            if self._has_clock(parameter):
                 self._catch_up_all(parameter)
             self.average.settle(parameter)
 
@@ -142,7 +142,7 @@ class RowSparseOptimizer(torch.optim.Optimizer):
             parameter
             for group in self.param_groups
             for parameter in group["params"]
-            if parameter.grad is not None and "clock" in self.state[parameter]
+            if parameter.grad is not None and self._has_clock(parameter)
         ]
         self.average.update(touched, {id(p): self.state[p] for p in ticked})
 
@@ -215,6 +215,11 @@ class RowSparseOptimizer(torch.optim.Optimizer):
         return state
 
     # -- rows ----------------------------------------------------------------------------------
+
+    def _has_clock(self, parameter: Tensor) -> bool:
+        """Whether rows of a parameter may have missed steps."""
+        # torch's state is a defaultdict: a question by [] would leave an empty state behind.
+        return "clock" in self.state.get(parameter, {})
 
     def _sparse_step(self, parameter: Tensor, group: dict[str, Any]) -> None:
         method, lr, decay = group["method"], group["lr"], group["weight_decay"]
@@ -310,7 +315,7 @@ class RowSparseOptimizer(torch.optim.Optimizer):
         """Makes up for all missed steps of all rows: the tables are what dense steps had made."""
         for group in self.param_groups:
             for parameter in group["params"]:
-                if "clock" in self.state[parameter]:
+                if self._has_clock(parameter):
                     self._catch_up_all(parameter)
         if self.average is not None:
             self.average.settle()
@@ -319,8 +324,8 @@ class RowSparseOptimizer(torch.optim.Optimizer):
         """Tables of which rows have caught up with missed steps, their moments and averages."""
         for group in self.param_groups:
             for parameter in group["params"]:
-                state = self.state[parameter]
-                if "clock" in state:
+                if self._has_clock(parameter):
+                    state = self.state[parameter]
                     yield from (parameter, state["exp_avg"], state["exp_avg_sq"])
         if self.average is not None:
             yield from self.average.averages
@@ -353,7 +358,7 @@ class RowSparseOptimizer(torch.optim.Optimizer):
 
         def before(embedding: torch.nn.Module, inputs: tuple[Any, ...]) -> None:
             weight = embedding.weight
-            if embedding.training and "clock" in self.state[weight]:  # type: ignore[index]
+            if embedding.training and self._has_clock(weight):  # type: ignore[arg-type]
                 with torch.no_grad():
                     self._catch_up(weight, inputs[0].reshape(-1))  # type: ignore[arg-type]
 

@@ -84,6 +84,13 @@ def test_decayed_weights_without_times_say_what_is_missing() -> None:
         DecayedWeights(30.0)(graph_of(1, 2))
 
 
+def test_decayed_weights_of_times_that_hold_no_single_seconds_are_refused() -> None:
+    graph = graph_of(1, 2, 3)
+    graph.click_time = torch.tensor([0.0, 0.0, 60.0]) + 1_700_000_000  # float32: steps of 128 s
+    with pytest.raises(ValueError, match=r"click_time of \d+ is rounded to more than a second"):
+        DecayedWeights(30.0)(graph)
+
+
 @pytest.mark.parametrize("half_life", [0, -1.0])
 def test_half_life_that_is_not_positive_is_refused(half_life: float) -> None:
     with pytest.raises(ValueError, match="half_life must be positive"):

@@ -170,6 +170,13 @@ def test_bst_field_missing_in_the_batch_raises_naming_it(field: str, message: st
         small_model()(batch_of(SESSIONS, without=field))
 
 
+def test_bst_times_that_hold_no_single_seconds_are_refused() -> None:
+    batch = batch_of(SESSIONS)
+    batch.click_time = batch.click_time.float()
+    with pytest.raises(ValueError, match=r"click_time of \d+ is rounded to more than a second"):
+        small_model()(batch)
+
+
 def test_bst_users_missing_in_the_batch_raise() -> None:
     batch = build_session_graphs(torch.tensor([1, 2]), torch.tensor([0, 2]))
     with pytest.raises(ValueError, match="BST was built with num_users=2, but this batch has no u"):

@@ -167,6 +167,15 @@ def test_bst_ranker_field_missing_in_the_batch_raises_naming_it(field: str, mess
         small_model().score(batch_of(SESSIONS, without=field))
 
 
+@pytest.mark.parametrize("field", ["click_time", "request_time"])
+def test_bst_ranker_times_that_hold_no_single_seconds_are_refused(field: str) -> None:
+    batch = batch_of(SESSIONS)
+    batch.request_time = batch.click_time[batch.click_ptr[1:] - 1]
+    batch[field] = batch[field].float()
+    with pytest.raises(ValueError, match=rf"{field} of \d+ is rounded to more than a second"):
+        small_model().score(batch)
+
+
 def test_bst_ranker_context_missing_in_the_batch_raises_naming_it() -> None:
     model = small_model(context_features=CONTEXT)
     with pytest.raises(

@@ -134,6 +134,13 @@ def test_from_model_keeps_what_was_learned():
     assert torch.equal(made.inner.norm.weight, base.norm.weight)
 
 
+@pytest.mark.parametrize("training", [True, False])
+def test_from_model_keeps_the_mode_of_the_model(training):
+    base = gs.models.SASRec(5, 4).train(training)
+    made = WithFeatures.from_model(base, SPECS)
+    assert {module.training for module in made.modules()} == {training}
+
+
 def test_saved_and_loaded_it_scores_the_same(tmp_path):
     model = WithFeatures(5, SPECS, fusion="gate", arguments={"hidden_channels": 4})
     gs.fit(model, sessions(), max_epochs=1)

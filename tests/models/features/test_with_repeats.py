@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import copy
 import math
+from dataclasses import replace
+from itertools import product
 
 import numpy as np
 import pytest
@@ -158,6 +160,26 @@ def test_no_step_from_the_learned_bonuses_has_a_higher_mrr() -> None:
                 assert mrr(tuple(near)) <= best + 1e-12
 
 
+def test_bonuses_of_a_base_that_reads_the_time_of_the_target_are_chosen_with_it() -> None:
+    generator = np.random.default_rng(2)
+    lists = [generator.integers(0, NUM_ITEMS, n).tolist() for n in generator.integers(2, 9, 40)]
+    log = gs.Sessions.from_lists(lists, vocabulary=gs.data.Vocabulary(range(NUM_ITEMS)))
+    log = replace(log, time=np.cumsum(10.0 ** generator.uniform(0, 6, log.num_clicks)))
+    model = model_of(base="hstu", time="request")
+    model.attach(log.catalog(), log)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.normal_()
+    model.learn_bonus(log)
+    best = gs.evaluate(model, log, ks=3).metrics["mrr"]
+    learned = (model.bonus, model.last_bonus, model.count_bonus)
+    for axis, step in product(range(3), (STEPS[-1], -STEPS[-1])):
+        near = list(learned)
+        near[axis] += step
+        model.bonus, model.last_bonus, model.count_bonus = near
+        assert gs.evaluate(model, log, ks=3).metrics["mrr"] <= best + 1e-12
+
+
 @pytest.mark.parametrize(
     ("lists", "name", "sign"),
     [
@@ -245,6 +267,23 @@ def test_bonus_that_is_no_number_is_refused(bonus: object) -> None:
     for name in ("last_bonus", "count_bonus"):
         with pytest.raises((ValueError, TypeError), match=name):
             WithRepeats(NUM_ITEMS, **{name: bonus})  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("name", ["with_features", "with_repeats", "with_user"])
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([1], r"^arguments is a mapping of arguments of sasrec by name, got \[1\]\.$"),
+        ({"num_items": 3}, "^arguments has 'num_items', which the base sasrec does not take"),
+        ({"foo": 3}, "^arguments has 'foo', .* it takes hidden_channels, num_layers, heads,"),
+        ({1: 3}, "^arguments has 1, which the base sasrec does not take"),
+    ],
+)
+def test_arguments_that_no_base_takes_are_refused(
+    name: str, arguments: object, message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        MODELS[name](NUM_ITEMS, base="sasrec", arguments=arguments)
 
 
 def test_wrong_bases_and_parts_are_refused() -> None:

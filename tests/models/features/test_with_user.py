@@ -196,6 +196,7 @@ def test_with_user_of_a_trained_model_starts_from_its_scores_and_leaves_it_alone
     model = WithUser.from_model(base)
     before = base.score(batch_of())
     assert model.num_users == 5
+    assert not any(module.training for module in model.modules())  # as the base: no dropout
     assert torch.equal(model.score(batch_of()), before)
     torch.nn.init.zeros_(model.inner.items.weight)
     assert torch.equal(base.score(batch_of()), before)

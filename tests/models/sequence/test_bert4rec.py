@@ -324,10 +324,17 @@ def test_draw_masks_any_rows_masks_one_at_least_and_never_all(
         assert all(may for may, is_masked in zip(row, drawn, strict=True) if is_masked)
 
 
-def test_bert4rec_batch_of_prefixes_masks_the_one_target_each() -> None:
+@pytest.mark.parametrize("chosen", [[0, 1, 7, 15], [0, 4]], ids=["several", "one_click_each"])
+@pytest.mark.parametrize("joined_by_pyg", [False, True])
+def test_bert4rec_batch_of_prefixes_masks_the_one_target_each(
+    chosen: list[int], joined_by_pyg: bool
+) -> None:
     model = small_model()
     sessions = gs.Sessions.from_lists(SESSIONS, vocabulary=Vocabulary(np.arange(7)))
-    batch = gs.SessionGraphDataset(sessions, "prefixes").batch([0, 1, 7, 15])
+    dataset = gs.SessionGraphDataset(sessions, "prefixes")
+    batch = dataset.batch(chosen)
+    if joined_by_pyg:
+        batch = Batch.from_data_list([dataset[number] for number in chosen])
     vectors, targets, _ = model.training_rows(batch, seeded())
     assert torch.equal(vectors, model(batch))
     assert torch.equal(targets, batch.y)

@@ -394,6 +394,17 @@ def test_loss_with_wrong_arguments_is_refused(name: str) -> None:
         loss(positive, negatives, reduction="none")
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_bpr_max_of_half_precision_squares_large_scores_in_32_bits(dtype: torch.dtype) -> None:
+    positive = torch.tensor([250.0, 300.0], dtype=dtype, requires_grad=True)
+    negatives = torch.tensor([[200.0, 310.0], [-400.0, 20.0]], dtype=dtype, requires_grad=True)
+    loss = L.bpr_max(positive, negatives, regularization=0.1)
+    expected = L.bpr_max(positive.double(), negatives.double(), regularization=0.1)
+    assert loss.item() == pytest.approx(expected.item(), rel=1e-5)
+    for gradient in torch.autograd.grad(loss, (positive, negatives)):
+        assert gradient.isfinite().all()
+
+
 def test_options_out_of_range_are_refused() -> None:
     positive, negatives = example()
     with pytest.raises(ValueError, match="regularization"):

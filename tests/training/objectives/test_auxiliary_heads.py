@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,7 @@ from graphseq.data.graphs.augment import ClickDropout
 from graphseq.data.graphs.dataset import SessionGraphDataset
 from graphseq.data.sessions.sessions import Sessions
 from graphseq.data.sessions.vocabulary import Vocabulary
-from graphseq.models import SRGNN, TAGNN, BERT4Rec, SASRec
+from graphseq.models import HSTU, SRGNN, TAGNN, BERT4Rec, SASRec
 from graphseq.models.base import SessionModel
 from graphseq.training.objectives.auxiliary import (
     Auxiliary,
@@ -56,7 +57,10 @@ def model_of(kind: type[Any]) -> SessionModel:
 def step_of(model: SessionModel, fields: tuple[str, ...] = ()) -> Step:
     by_session = model.samples in ("sessions", "cloze")
     dataset = SessionGraphDataset(
-        sessions(), "sessions" if by_session else "prefixes", target_fields=fields
+        sessions(),
+        "sessions" if by_session else "prefixes",
+        target_fields=fields,
+        request_time=model.reads_request_time,
     )
     return read_step(model, dataset.batch(range(len(dataset))), (0, 0))
 
@@ -177,7 +181,7 @@ def test_objective_adds_further_losses_with_their_weights(kind: type[Any]) -> No
     torch.testing.assert_close(objective.parts["dwell_time"], parts[1].detach())
 
 
-@pytest.mark.parametrize("kind", [SRGNN, SASRec])
+@pytest.mark.parametrize("kind", [SRGNN, SASRec, partial(HSTU, time="request")])
 def test_measured_metrics_are_means_over_all_targets(kind: type[Any]) -> None:
     model = model_of(kind).eval()
     tasks = [NextFeature("category"), DwellTime()]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ from graphseq.data.graphs.augment import ClickDropout, SegmentReorder
 from graphseq.data.graphs.dataset import SessionGraphDataset
 from graphseq.data.graphs.views import augmented_view
 from graphseq.data.sessions.sessions import Sessions
-from graphseq.models import SRGNN, BSTRanker, SASRec
+from graphseq.models import HSTU, SRGNN, BSTRanker, SASRec
 from graphseq.models.base import SessionModel
 from graphseq.training.objectives.auxiliary import Step, read_step
 from graphseq.training.objectives.contrastive import Contrastive, info_nce
@@ -155,6 +156,18 @@ def test_contrastive_partners_of_a_session_do_not_depend_on_its_batch() -> None:
         contrastive(read_step(model, dataset.batch(index), (0, 5)))
         found.append([g.click_item.tolist() for g in model.batches[-1].to_data_list()])
     assert found[1] == [found[0][7], found[0][2]]
+
+
+def test_contrastive_partners_have_the_time_of_their_target_where_the_model_reads_it() -> None:
+    timed = replace(SESSIONS, time=np.arange(SESSIONS.num_clicks) ** 2.0)
+    dataset = SessionGraphDataset(timed, request_time=True)
+    batch = dataset.batch(range(len(dataset)))
+    own = {(g.click_time.tolist()[-1], float(g.request_time)) for g in batch.to_data_list()}
+    contrastive = Contrastive(same_target=True)
+    contrastive.prepare(HSTU(NUM_ITEMS, 8, time="request"), timed)
+    partners = contrastive._partners(batch, batch.y, torch.arange(len(dataset)), (0, 0))
+    for graph in partners.to_data_list():
+        assert (graph.click_time.tolist()[-1], float(graph.request_time)) in own
 
 
 def test_contrastive_leaves_sessions_without_a_known_target_out() -> None:
