@@ -312,21 +312,21 @@ class Report:
                 "evaluate both models on the same sessions."
             )
         if self.protocol != other.protocol:
-            ours, theirs = self.protocol.to_dict(), other.protocol.to_dict()
+            here, there = self.protocol.to_dict(), other.protocol.to_dict()
             name = next(
-                n for n in {**ours, **theirs} if n not in _WORDS and ours.get(n) != theirs.get(n)
+                n for n in {**here, **there} if n not in _WORDS and here.get(n) != there.get(n)
             )
             raise ValueError(
                 f"Only reports under the same protocol can be compared, but {name} is "
-                f"{ours.get(name)!r} here and {theirs.get(name)!r} there."
+                f"{here.get(name)!r} here and {there.get(name)!r} there."
             )
         # By order of appearance: two numberings of the same clusters are one.
-        clusters = [pd.factorize(report.cluster)[0] for report in (self, other)]
-        if not np.array_equal(*clusters):
-            sizes = [int(numbers.max()) + 1 for numbers in clusters]
+        ours, theirs = (pd.factorize(report.cluster)[0] for report in (self, other))
+        if not np.array_equal(ours, theirs):
             raise ValueError(
                 "Only reports with the same clusters of dependent cases can be compared, but here "
-                f"are {sizes[0]} and there {sizes[1]}, or others: evaluate both with one cluster=."
+                f"are {ours.max() + 1} and there {theirs.max() + 1}, or others: evaluate both with "
+                "one cluster=."
             )
 
     def strata(

@@ -112,7 +112,7 @@ class SeveralTargetsReport:
         """
         better, tied = (self.places[f"{columns}{name}"].to_numpy() for name in ("better", "tied"))
         tie = self.places.groupby(["case", f"{columns}better", f"{columns}tied"], sort=False)
-        before: Ints = tie.cumcount().to_numpy()
+        before = tie.cumcount().to_numpy(dtype=np.int64)
         after = tie["case"].transform("size").to_numpy() - 1 - before
         # Targets that are missed have one place beyond all others together.
         alone = (tied == 0) | (better >= self.num_items)
