@@ -696,6 +696,36 @@ def test_from_events_of_a_user_or_else_a_cookie_keeps_both_apart() -> None:
     assert one.user_vocabulary.ids.tolist() == [7]
 
 
+def test_from_events_of_a_filtered_or_shuffled_frame_goes_by_rows() -> None:
+    log = pd.DataFrame(
+        {
+            "user_id": [9, None, 1, None, 2, 1],
+            "cookie": ["x", "a", "x", "b", "c", "d"],
+            "item_id": list("abcdef"),
+            "timestamp": range(6),
+            "shown": [{"at": place} for place in "uvwxyz"],
+        }
+    )
+    shuffled = log.sample(frac=1, random_state=0)
+    for frame in (log[log["timestamp"] > 0], shuffled, log.set_axis([0] * 6)):
+        plain = frame.reset_index(drop=True)
+        both, expected = (
+            Sessions.from_events(each, user=["user_id", "cookie"], features=["shown.at"])
+            for each in (frame, plain)
+        )
+        assert both.user_vocabulary is not None
+        assert both.user_vocabulary.ids[:1].tolist() == [
+            "cookie=a" if np.isnan(plain["user_id"][0]) else int(plain["user_id"][0])
+        ]
+        pd.testing.assert_frame_equal(both.to_frame(), expected.to_frame())
+        owner = dict(zip("abcdef", [9, "cookie=a", 1, "cookie=b", 2, 1], strict=True))
+        clicks = both.to_frame()
+        assert clicks["user_id"].tolist() == [owner[item] for item in clicks["item_id"]]
+        assert clicks["shown.at"].tolist() == [
+            "uvwxyz"["abcdef".index(item)] for item in clicks["item_id"]
+        ]
+
+
 def test_from_events_of_nobody_and_other_uses_of_several_columns_are_refused(
     tmp_path: Path,
 ) -> None:
