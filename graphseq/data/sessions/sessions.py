@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from graphseq.data.logs.conversion import convert
 from graphseq.data.logs.errors import missing_rows
-from graphseq.data.logs.events import plain_array, session_fields
+from graphseq.data.logs.events import check_feature_names, plain_array, session_fields
 from graphseq.data.logs.ids import id_column
 from graphseq.data.logs.lists import read_lists
 from graphseq.data.logs.memory import column_of
@@ -26,7 +26,7 @@ from graphseq.data.sessions.item_table import join_tables, take_rows
 from graphseq.data.sessions.ragged import count_codes, session_numbers, window_clicks
 from graphseq.data.sessions.statistics import statistics_of
 from graphseq.data.sessions.vocabulary import Vocabulary, as_index
-from graphseq.data.storage import open_sessions, save_sessions
+from graphseq.data.storage import as_saved, open_sessions, save_sessions
 from graphseq.ragged import ptr_of
 
 
@@ -35,7 +35,8 @@ class Sessions:
     """Ragged sessions: session ``s`` is ``items[ptr[s]:ptr[s + 1]]``, oldest click first.
 
     Made by :meth:`from_frame`, :meth:`from_lists`, :meth:`from_events` and similar methods. Arrays
-    can be memory-mapped and are never modified.
+    can be memory-mapped and are never modified. Arrays of another type are converted where this
+    changes no value.
 
     Args:
         items: Item codes of all clicks, int32 [num_clicks]; -1: not in ``vocabulary``.
@@ -84,6 +85,10 @@ class Sessions:
                 f"ptr must run from 0 to the number of clicks, {self.num_clicks}, got "
                 f"{self.ptr[0]}..{self.ptr[-1]}."
             )
+        for name in ("time", "users", "first_target", "listed"):
+            if getattr(self, name) is not None:  # frozen, and not yet seen by anyone
+                object.__setattr__(self, name, as_saved(name, getattr(self, name)))
+        object.__setattr__(self, "click_features", _click_features(self.click_features))
         per_click = {"time": self.time, **self.click_features}
         named = ("users", "session_ids", "first_target")
         per_session = {name: getattr(self, name) for name in named}
@@ -122,7 +127,7 @@ class Sessions:
         Raises:
             ValueError: If there is no session, an empty one, or a missing item id.
         """
-        ptr = np.asarray(ptr, dtype=np.int64)
+        ptr = as_saved("ptr", ptr)
         if ptr.size < 2:
             raise ValueError("There is no session in this log: it needs at least one click.")
         steps = np.diff(ptr)
@@ -747,6 +752,22 @@ class Sessions:
             f"{type(self).__name__}(num_sessions={self.num_sessions}, "
             f"num_clicks={self.num_clicks}, num_items={self.num_items})"
         )
+
+
+def _click_features(given: Mapping[str, Any]) -> Mapping[str, NDArray[Any]]:
+    """Click features as arrays of numbers; raises for other values and for names that are taken."""
+    check_feature_names(given)
+    found = {
+        name: values if isinstance(values, np.ndarray) else np.asarray(values)
+        for name, values in given.items()
+    }
+    for name, values in found.items():
+        if not isinstance(name, str) or values.ndim == 0 or values.dtype.kind not in "iufb":
+            raise ValueError(
+                f"A click feature has a name that is text and one number per click, got {name!r} "
+                f"with {values.dtype} {list(values.shape)}: Vocabulary.factorize makes codes."
+            )
+    return found
 
 
 def _joined(values: Sequence[Any]) -> Any:

@@ -300,6 +300,70 @@ def test_sessions_wrong_types_and_lengths_are_refused() -> None:
         Sessions(items, ptr, ids, item_features=pd.DataFrame({"a": [1, 2]}))
 
 
+OTHER_TYPES: dict[str, Any] = {
+    "time": np.array([5, 6]),
+    "users": [0],
+    "first_target": np.array([1], dtype=np.int32),
+    "listed": np.array([1, 0]),
+    "click_features": {"price": [1.5, 2.5]},
+}
+
+
+@pytest.mark.parametrize("name", OTHER_TYPES)
+def test_sessions_of_other_types_open_again_once_saved(name: str, tmp_path: Path) -> None:
+    fields: dict[str, Any] = {name: OTHER_TYPES[name], "user_vocabulary": Vocabulary(["u"])}
+    sessions = Sessions.from_ragged(["a", "b"], [0, 2], **fields)
+    sessions.save(tmp_path / "saved")
+    again = Sessions.open(tmp_path / "saved")
+    assert again.fingerprint() == sessions.fingerprint()
+    for made in (sessions, again):
+        value = made.click_features["price"] if name == "click_features" else getattr(made, name)
+        given = OTHER_TYPES[name]["price"] if name == "click_features" else OTHER_TYPES[name]
+        np.testing.assert_array_equal(value, given)
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ({"time": np.array(["2020", "2021"])}, r"time must be float64 .* got <U4 \[2\]"),
+        ({"time": np.zeros((2, 1))}, r"time must be float64 with one dimension"),
+        ({"users": np.array([0.5])}, r"users must be int32 .* got float64"),
+        ({"users": np.array([2**40])}, r"users must be int32 .* got int64"),
+        ({"click_features": {"f": np.array(["x", "y"])}}, r"one number per click, got 'f' with <U1"),
+        ({"click_features": {5: np.zeros(2)}}, "a name that is text .* got 5"),
+    ],
+)
+def test_sessions_of_types_that_would_change_values_are_refused(
+    fields: dict[str, Any], words: str
+) -> None:
+    with pytest.raises(ValueError, match=words):
+        Sessions.from_ragged(["a", "b"], [0, 2], **fields)
+    with pytest.raises(ValueError, match="ptr must be int64 .* got float64"):
+        Sessions.from_ragged(["a", "b"], [0, 1.5, 2])
+
+
+@pytest.mark.parametrize("name", ["index", "time", "item", "batch", "ptr"])
+def test_click_feature_of_a_name_that_graphs_have_is_refused(name: str, tmp_path: Path) -> None:
+    log = pd.DataFrame({"session_id": [1, 1], "item_id": [1, 2], name: [7, 8]})
+    log.to_parquet(tmp_path / "log.parquet")
+    words = f"cannot be named '{name}'.* field click_{name} of their own: rename"
+    with pytest.raises(ValueError, match=words):
+        Sessions.from_frame(log, features=[name])
+    with pytest.raises(ValueError, match=words):
+        Sessions.from_frame(tmp_path / "log.parquet", features=[name], out=tmp_path / "out")
+    with pytest.raises(ValueError, match=words):
+        Sessions.from_ragged([1, 2], [0, 2], click_features={name: np.zeros(2)})
+    assert not (tmp_path / "out").exists()
+
+
+def test_from_frame_feature_of_a_column_without_a_name_is_saved(tmp_path: Path) -> None:
+    log = pd.DataFrame([[1, "a", "x"], [1, "b", "y"]])
+    sessions = Sessions.from_frame(log, session=0, item=1, features=[2])  # type: ignore[arg-type,list-item]
+    sessions.save(tmp_path / "saved")
+    again = Sessions.open(tmp_path / "saved")
+    assert again.to_frame()["2"].tolist() == sessions.to_frame()["2"].tolist() == ["x", "y"]
+
+
 def test_sessions_one_click_counts_as_a_session_without_target() -> None:
     sessions = Sessions.from_lists([["a"]])
     assert (sessions.num_sessions, sessions.num_clicks, sessions.num_targets) == (1, 1, 0)
