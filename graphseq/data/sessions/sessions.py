@@ -125,7 +125,8 @@ class Sessions:
             **fields: Any further field of :class:`Sessions`.
 
         Raises:
-            ValueError: If there is no session, an empty one, or a missing item id.
+            ValueError: If there is no session, an empty one, or a missing item id; or if no item is
+                known, since all ids have another type.
         """
         ptr = as_saved("ptr", ptr)
         if ptr.size < 2:
@@ -146,7 +147,7 @@ class Sessions:
             if codes.size and codes.min() < 0:
                 raise ValueError(missing_rows("item", codes < 0, unit="click"))
         else:
-            codes = vocabulary.encode(item_ids)
+            codes = vocabulary.encode(item_ids, what="items")
         if len(codes) != ptr[-1]:
             raise ValueError(f"ptr ends at {ptr[-1]}, but there are {len(codes)} clicks.")
         return cls(codes.astype(np.int32), ptr, vocabulary, **fields)
@@ -251,7 +252,8 @@ class Sessions:
 
         Raises:
             ValueError: If there is no session, one is empty or missing, or an item id is missing or
-                of a type that cannot be saved. The message gives its position.
+                of a type that cannot be saved. The message gives its position. Also if no item is
+                known, since all ids have another type.
         """
         items, ptr = read_lists(sessions)
         fields: dict[str, Any] = {}

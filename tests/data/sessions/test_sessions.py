@@ -263,6 +263,13 @@ def test_from_lists_bad_lists_are_refused(lists: list[Any], words: str) -> None:
         Sessions.from_lists(lists)
 
 
+def test_from_lists_with_vocabulary_of_ids_of_another_type_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"None of these 2 items is known.*'1' is text"):
+        Sessions.from_lists([["1", "2"]], vocabulary=Vocabulary([1, 2]))
+    unknown = Sessions.from_lists([["c", "d"]], vocabulary=Vocabulary(["a"]))
+    assert unknown.items.tolist() == [-1, -1]
+
+
 def test_from_lists_with_vocabulary_codes_unknown_items_as_minus_one() -> None:
     sessions = Sessions.from_lists([["a", "q"], ["b"]], vocabulary=Vocabulary(["b", "a"]))
     assert sessions.items.tolist() == [1, -1, 0]
