@@ -313,7 +313,7 @@ def _exact(column: pd.Series) -> NDArray[Any]:
 def _refuse_coarse(
     numbers: NDArray[Any], kind: Any, what: str, place: Callable[[int], str] | None
 ) -> None:
-    """Raises for times in narrow floats that lie minutes apart, as seconds since 1970 in float32."""
+    """Raises for times in narrow floats that lose seconds, as float32 does since 1970."""
     if pd.api.types.is_float_dtype(kind) and str(kind).lower() in ("float16", "float32"):
         coarse = np.isfinite(numbers) & (np.abs(numbers) > exact_up_to(kind))
         if coarse.any():

@@ -200,7 +200,9 @@ def test_durations_without_a_unit_or_a_length_are_refused(value: Any) -> None:
 @pytest.mark.parametrize("kind", ["float32", "float16", "Float32"])
 def test_times_in_floats_that_lose_seconds_are_refused(kind: str, tmp_path: Path) -> None:
     least = 2**11 if kind == "float16" else 2**24
-    fine = pd.DataFrame({"session_id": 1, "item_id": [1, 2], "t": pd.Series([5, least], dtype=kind)})
+    fine = pd.DataFrame(
+        {"session_id": 1, "item_id": [1, 2], "t": pd.Series([5, least], dtype=kind)}
+    )
     assert Sessions.from_frame(fine, time="t").time.tolist() == [5, least]  # type: ignore[union-attr]
     coarse = fine.assign(t=pd.Series([5, 2 * least], dtype=kind))
     words = rf"'t' holds {kind}, .* as large as {2 * least} .* in 1 of its rows \(row 1"
