@@ -529,7 +529,11 @@ class Sessions:
         return [flat[start:stop] for start, stop in pairwise(ptr)]
 
     def to_frame(self) -> pd.DataFrame:
-        """One click per row: ``session_id``, ``item_id``, ``time``, ``user_id``, features."""
+        """One click per row: ``session_id``, ``item_id``, ``time``, ``user_id``, features.
+
+        Raises:
+            ValueError: If a click feature has the name of one of the other columns.
+        """
         columns: dict[str, Any] = {
             "session_id": self.session_index
             if self.session_ids is None
@@ -541,6 +545,11 @@ class Sessions:
         if self.users is not None and self.user_vocabulary is not None:
             columns["user_id"] = self.user_vocabulary.column(self.users[self.session_index])
         for name, values in self.click_features.items():
+            if name in columns:
+                raise ValueError(
+                    f"The frame has a column {name!r} already, and a click feature has this name "
+                    "too: read the log with another name for the feature."
+                )
             vocabulary = self.feature_vocabularies.get(name)
             columns[name] = np.asarray(values) if vocabulary is None else vocabulary.column(values)
         return pd.DataFrame(columns)

@@ -366,6 +366,13 @@ def test_click_feature_of_a_name_that_graphs_have_is_refused(name: str, tmp_path
     assert not (tmp_path / "out").exists()
 
 
+def test_to_frame_of_a_feature_named_as_another_column_is_refused() -> None:
+    log = pd.DataFrame({"session_id": [1, 1], "sku": ["a", "b"], "item_id": [7, 8]})
+    sessions = Sessions.from_frame(log, item="sku", features=["item_id"])
+    with pytest.raises(ValueError, match=r"has a column 'item_id' already.*another name"):
+        sessions.to_frame()
+
+
 def test_from_frame_feature_of_a_column_without_a_name_is_saved(tmp_path: Path) -> None:
     log = pd.DataFrame([[1, "a", "x"], [1, "b", "y"]])
     sessions = Sessions.from_frame(log, session=0, item=1, features=[2])  # type: ignore[arg-type,list-item]
