@@ -532,7 +532,7 @@ class Sessions:
         """One click per row: ``session_id``, ``item_id``, ``time``, ``user_id``, features.
 
         Raises:
-            ValueError: If a click feature has the name of one of the other columns.
+            ValueError: If a click feature has the name of another column, and other values.
         """
         columns: dict[str, Any] = {
             "session_id": self.session_index
@@ -545,13 +545,14 @@ class Sessions:
         if self.users is not None and self.user_vocabulary is not None:
             columns["user_id"] = self.user_vocabulary.column(self.users[self.session_index])
         for name, values in self.click_features.items():
-            if name in columns:
-                raise ValueError(
-                    f"The frame has a column {name!r} already, and a click feature has this name "
-                    "too: read the log with another name for the feature."
-                )
             vocabulary = self.feature_vocabularies.get(name)
-            columns[name] = np.asarray(values) if vocabulary is None else vocabulary.column(values)
+            column = np.asarray(values) if vocabulary is None else vocabulary.column(values)
+            if name in columns and not pd.Series(columns[name]).equals(pd.Series(column)):
+                raise ValueError(
+                    f"The frame has a column {name!r} already, and a click feature of this name "
+                    "has other values: read the log with another name for the feature."
+                )
+            columns[name] = column
         return pd.DataFrame(columns)
 
     def session_table(self) -> pd.DataFrame:

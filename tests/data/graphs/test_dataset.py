@@ -248,5 +248,5 @@ def test_batch_of_a_mask_or_of_floats_is_refused(index: Any) -> None:
 
 @pytest.mark.parametrize("max_length", [0, 1.5, True, "2"])
 def test_max_length_that_is_no_number_of_clicks_is_refused(max_length: Any) -> None:
-    with pytest.raises(ValueError, match="max_length must be .*at least 1, got"):
+    with pytest.raises(ValueError, match=r"max_length must be .*at least 1, got"):
         SessionGraphDataset(Sessions.from_lists([["a", "b"]]), max_length=max_length)
