@@ -33,6 +33,17 @@ def ptr_of(lengths: torch.Tensor | NDArray[Any] | Sequence[int]) -> torch.Tensor
     return ptr
 
 
+def share_of(share: float, lengths: NDArray[Any]) -> NDArray[np.float64]:
+    """A share of each length, to round up or down: whole where it is, as 0.07 of 100 is 7.
+
+    Args:
+        share: The share.
+        lengths: Entries of each row, integers [n].
+    """
+    exact: NDArray[np.float64] = np.round(share * lengths, 9)  # floats make it 7.000000000000001
+    return exact
+
+
 def ragged_arange(start: NDArray[Any], lengths: NDArray[Any]) -> Ints:
     """``start[0], start[0] + 1, ...``, ``lengths[0]`` of them, then the same from ``start[1]``.
 

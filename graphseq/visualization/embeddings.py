@@ -21,7 +21,7 @@ from graphseq.models.use.inference import inference
 from graphseq.models.use.recommend import item_vocabulary
 from graphseq.visualization.figures import BLUE, CATEGORIES, GRAY, INK, colors_of, new_figure
 from graphseq.visualization.figures import save_figure as save
-from graphseq.visualization.session_graphs import Labels, LabelsOrIds, label_of
+from graphseq.visualization.session_graphs import Labels, LabelsOrIds, category_of, label_of
 
 Method = Literal["pca", "umap"]
 
@@ -71,11 +71,7 @@ def draw_embeddings(
     if categories is None:
         ax.scatter(*points.T, color=BLUE, **style)
     else:
-        found = [label_of(categories, int(item), "categories") for item in order]
-        kinds = [
-            "unknown" if kind is int(item) or kind == int(item) else str(kind)
-            for kind, item in zip(found, order, strict=True)
-        ]
+        kinds = [category_of(categories, int(item)) for item in order]
         color = colors_of(kinds)
         of_kind = np.array(kinds)
         first = list(color)[: len(CATEGORIES) - 1]

@@ -155,7 +155,7 @@ def draw_session_graph(
         ValueError: As :func:`to_networkx`, if weights have another length, ``max_items`` is not
             positive, or ``path`` cannot be written.
     """
-    graph = _picked(to_networkx(data, labels), whole("max_items", max_items))
+    graph = _picked(to_networkx(data, labels), max_items)
     look = _look(graph, data, categories, candidates, click_weights, edge_weights)
     if ax is None:
         width, height = inches_of([graph], look)
@@ -281,8 +281,10 @@ def animate_session(
     Raises:
         ValueError: As :func:`draw_session_graph`, or if ``seconds`` is not positive.
     """
-    if not seconds > 0:
-        raise ValueError(f"seconds is how long each click is shown, above 0, got {seconds}.")
+    if not 0 < seconds < math.inf:
+        raise ValueError(
+            f"seconds is how long each click is shown, above 0 and finite, got {seconds}."
+        )
     if not str(path).endswith(".gif"):
         raise ValueError(f"An animation is a GIF: name it like session.gif, got {str(path)!r}.")
     whole_graph = _picked(to_networkx(data, labels), max_items)
@@ -309,7 +311,7 @@ def animate_session(
 
 def _picked(graph: nx.DiGraph[int], max_items: int) -> nx.DiGraph[int]:
     """The most visited items, and always the last one; a graph that is small enough as it is."""
-    if len(graph) <= max_items:
+    if len(graph) <= whole("max_items", max_items):
         return graph
     value = graph.nodes
     order = sorted(
@@ -399,9 +401,7 @@ def _strengths(name: str, values: Sequence[float], size: int) -> list[float]:
 
 def _set_categories(graph: nx.DiGraph[int], categories: Labels | None) -> None:
     for node in graph if categories is not None else ():
-        category = label_of(categories, graph.nodes[node]["item"], "categories")
-        known = category is not None and category != graph.nodes[node]["item"]
-        graph.nodes[node]["category"] = str(category) if known else "unknown"
+        graph.nodes[node]["category"] = category_of(categories, graph.nodes[node]["item"])
 
 
 def _colors(graphs: Sequence[nx.DiGraph[int]], categories: Labels | None) -> dict[str, str]:
@@ -410,17 +410,32 @@ def _colors(graphs: Sequence[nx.DiGraph[int]], categories: Labels | None) -> dic
     return colors_of([graph.nodes[node]["category"] for graph in graphs for node in graph])
 
 
-def label_of(
-    labels: Labels | None, item: int, name: str = "labels", ids: Labels | None = None
-) -> Any:
+def label_of(labels: Labels | None, item: int, ids: Labels | None = None) -> Any:
     """The label of an item code; where there is none or it is missing, its id, or else the code.
 
     Raises:
         ValueError: If ``labels`` is a list that ends before the item, or a dict of something else.
     """
-    instead = item if ids is None else ids[item]
+    label = _value_of(labels, item, "labels")
+    if label is not None:
+        return label
+    return item if ids is None else ids[item]
+
+
+def category_of(categories: Labels | None, item: int) -> str:
+    """The category of an item code as text; ``"unknown"`` where there is none or it is missing.
+
+    Raises:
+        ValueError: As :func:`label_of`.
+    """
+    category = _value_of(categories, item, "categories")
+    return "unknown" if category is None else str(category)
+
+
+def _value_of(labels: Labels | None, item: int, name: str) -> Any:
+    """The entry of an item code, several values as one text; ``None``: there is none."""
     if labels is None:
-        return instead
+        return None
     if isinstance(labels, Mapping) and item not in labels:
         key = next(iter(labels), item)
         if not isinstance(key, (int, np.integer)):
@@ -428,7 +443,7 @@ def label_of(
                 f"{name} is keyed by item codes, whole numbers from 0, got the key {key!r}: "
                 "sessions.vocabulary.encode turns ids into codes."
             )
-        return instead
+        return None
     try:
         label = labels[item]
     except (KeyError, IndexError):
@@ -436,7 +451,9 @@ def label_of(
             f"{name} has none for item {item} of this session: give one to each item code, as in "
             "sessions.vocabulary.ids."
         ) from None
-    return instead if pd.isna(label) else label
+    if isinstance(label, (list, tuple, np.ndarray)):  # as genres of a film
+        return ", ".join(map(str, label)) or None
+    return None if pd.api.types.is_scalar(label) and pd.isna(label) else label
 
 
 def _heaviest(graphs: Sequence[nx.DiGraph[int]]) -> float:

@@ -31,7 +31,7 @@ from graphseq.visualization.figures import (
     save_figure,
     whole_file,
 )
-from graphseq.visualization.session_graphs import Labels, LabelsOrIds, label_of
+from graphseq.visualization.session_graphs import Labels, LabelsOrIds, category_of, label_of
 from graphseq.visualization.timeline import counted
 
 EDGES_PER_ITEM = 3
@@ -101,8 +101,7 @@ def transition_network(
     for item in np.flatnonzero(chosen).tolist():
         graph.add_node(item, label=str(label_of(labels, item)), clicks=int(clicks[item]))
         if categories is not None:
-            category = label_of(categories, item, "categories")
-            graph.nodes[item]["category"] = "unknown" if category is item else str(category)
+            graph.nodes[item]["category"] = category_of(categories, item)
     inside = chosen[source] & chosen[target]
     graph.add_weighted_edges_from(
         zip(source[inside].tolist(), target[inside].tolist(), weight[inside].tolist(), strict=True)

@@ -338,8 +338,9 @@ def test_grid_of_a_batch_equals_grid_of_its_graphs() -> None:
         ([], {}, "got 0 and 3"),
         ([graph_of(0)], {"columns": 0}, "got 1 and 0"),
         ([graph_of(0)], {"titles": ["a", "b"]}, "one text per session: 1, got 2"),
+        ([graph_of(0)], {"max_items": 0}, "max_items must be at least 1, got 0"),
     ],
-    ids=["no graph", "no column", "titles"],
+    ids=["no graph", "no column", "titles", "no item"],
 )
 def test_grid_with_a_wrong_argument_is_refused(
     graphs: list[Data], options: dict[str, object], message: str
@@ -397,6 +398,27 @@ def test_categories_color_nodes_and_stand_in_the_legend() -> None:
     grid = draw_session_graphs([graph_of(0), graph_of(1), graph_of(2)], categories=kinds)
     own = [tuple(ax.collections[0].get_facecolors()[0]) for ax in grid.axes]
     assert own[0] == own[2] != own[1]
+
+
+def test_category_that_is_a_number_is_known_for_the_item_of_that_number_too() -> None:
+    ax = draw_session_graph(graph_of(0, 1, 2), categories=[0, 1, 1])
+    colors = [tuple(c) for c in ax.collections[0].get_facecolors()]
+    assert colors[1] == colors[2] != colors[0]
+    legend = ax.get_legend()
+    assert legend is not None
+    texts = {text.get_text() for text in legend.get_texts()}
+    assert {"0", "1"} <= texts
+    assert "unknown" not in texts
+
+
+def test_labels_and_categories_of_several_values_are_one_text() -> None:
+    genres = pd.Series([["Comedy", "Drama"], np.array(["War"]), []])
+    ax = draw_session_graph(graph_of(0, 1, 2), labels=genres, categories=genres)
+    assert texts_of(ax, "label") == {"0": "Comedy, Drama", "1": "War", "2": "2"}
+    legend = ax.get_legend()
+    assert legend is not None
+    texts = {text.get_text() for text in legend.get_texts()}
+    assert {"Comedy, Drama", "War", "unknown"} <= texts
 
 
 def test_candidates_are_ghosts_with_their_scores_best_on_top() -> None:
@@ -477,6 +499,10 @@ def test_animation_of_another_kind_or_pace_is_refused(tmp_path: Path) -> None:
         animate_session(graph_of(0), tmp_path / "a.mp4")
     with pytest.raises(ValueError, match="seconds is how long each click is shown"):
         animate_session(graph_of(0), tmp_path / "a.gif", seconds=0)
+    with pytest.raises(ValueError, match="above 0 and finite, got inf"):
+        animate_session(graph_of(0), tmp_path / "a.gif", seconds=float("inf"))
+    with pytest.raises(ValueError, match="max_items must be at least 1, got 0"):
+        animate_session(graph_of(0), tmp_path / "a.gif", max_items=0)
     (tmp_path / "file").write_text("x")
     with pytest.raises(ValueError, match="could not be written"):
         animate_session(graph_of(0), tmp_path / "file" / "a.gif")

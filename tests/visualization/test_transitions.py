@@ -110,6 +110,9 @@ def test_communities_have_colors_unless_categories_do() -> None:
     legend = by_kind.get_legend()
     assert legend is not None
     assert [t.get_text() for t in legend.get_texts()][:2] == ["p", "q"]
+    network = transition_network(Sessions.from_lists(two), categories=[0, 1, 1, 0, 300, np.nan])
+    kinds = [kind for _, kind in network.nodes(data="category")]
+    assert kinds == ["0", "1", "1", "0", "300", "unknown"]
 
 
 def test_drawing_is_the_same_every_time_and_of_one_item_too() -> None:

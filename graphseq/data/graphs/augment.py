@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from graphseq.arguments import whole
 from graphseq.data.graphs.item_graph import near_counts
 from graphseq.data.sessions.sessions import Sessions
-from graphseq.ragged import ptr_of, ragged_arange
+from graphseq.ragged import ptr_of, ragged_arange, share_of
 from graphseq.random import Words, integers, substreams, uniform
 from graphseq.typing import Ints
 
@@ -134,7 +134,7 @@ class RandomCrop(ClickAugmentation):
 
     def change(self, clicks: RaggedClicks, streams: Words) -> RaggedClicks:
         lengths = clicks.lengths
-        size = np.maximum(np.ceil(self.share * lengths).astype(np.int64), _least(clicks))
+        size = np.maximum(np.ceil(share_of(self.share, lengths)).astype(np.int64), _least(clicks))
         start = integers(streams, 0, lengths - size + 1)  # [num_sessions]
         place = clicks.position - start[clicks.session]
         return clicks.keep((place >= 0) & (place < size[clicks.session]))
@@ -197,7 +197,7 @@ class SegmentReorder(ClickAugmentation):
     def change(self, clicks: RaggedClicks, streams: Words) -> RaggedClicks:
         session, position = clicks.session, clicks.position
         free = np.maximum(clicks.lengths - clicks.tail, 0)
-        size = (self.share * free).astype(np.int64)
+        size = share_of(self.share, free).astype(np.int64)
         start = integers(streams, 0, free - size + 1)
         place = position - start[session]
         inside = (place >= 0) & (place < size[session])
@@ -226,7 +226,7 @@ class ClickReorder(ClickAugmentation):
         is_free = position < free[session]
         chance = np.where(is_free, uniform(streams[session], position), 2.0)  # the tail comes last
         order = np.lexsort((chance, session))  # of each session, its clicks by chance
-        paired = position < 2 * (self.share * free / 2).astype(np.int64)[session]
+        paired = position < 2 * (share_of(self.share, free) / 2).astype(np.int64)[session]
         left = order[paired & (position % 2 == 0)]
         right = order[paired & (position % 2 == 1)]
         apart = np.abs(left - right) > 1
@@ -291,12 +291,14 @@ class OneOf(ClickAugmentation):
 
     def change(self, clicks: RaggedClicks, streams: Words) -> RaggedClicks:
         choice = integers(streams, 0, len(self.augmentations))  # [num_sessions]
+        # Streams of their own: a change by the number that chose it would see a part of its range.
+        own = replace(clicks, streams=substreams(streams, 1), step=0)
         numbers, parts = [], []
         for which, augmentation in enumerate(self.augmentations):
             number = np.flatnonzero(choice == which)
             if len(number):
                 numbers.append(number)
-                parts.append(augmentation(clicks.sessions(number)))
+                parts.append(augmentation(own.sessions(number)))
         if not parts:
             return clicks
         lengths = np.concatenate([part.lengths for part in parts])
@@ -305,7 +307,7 @@ class OneOf(ClickAugmentation):
             items=np.concatenate([part.items for part in parts]),
             origin=np.concatenate([part.origin for part in parts]),
             ptr=ptr_of(lengths),
-            streams=np.concatenate([part.streams for part in parts]),
+            streams=clicks.streams[np.concatenate(numbers)],
         )
         return together.sessions(np.argsort(np.concatenate(numbers)))
 

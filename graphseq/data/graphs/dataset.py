@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch_geometric.data import Batch, Dataset
 
-from graphseq.arguments import flag
+from graphseq.arguments import flag, whole
 from graphseq.data.graphs.augment import Augmentation, RaggedClicks
 from graphseq.data.graphs.session_graph import (
     SessionGraph,
@@ -80,11 +80,12 @@ class SessionGraphDataset(Dataset):
         only_sessions("sessions", sessions)
         if samples not in ("prefixes", "sessions"):
             raise ValueError(f"samples is 'prefixes' or 'sessions', got {samples!r}.")
-        if max_length is not None and (samples != "prefixes" or max_length < 1):
-            raise ValueError(
-                "max_length is a positive number of clicks and cuts prefixes alone, got "
-                f"{max_length} with samples={samples!r}."
-            )
+        if max_length is not None:
+            max_length = whole("max_length", max_length)
+            if samples != "prefixes":
+                raise ValueError(
+                    f"max_length cuts prefixes alone, got {max_length} with samples={samples!r}."
+                )
         if transform is not None and not callable(transform):
             raise ValueError(
                 f"transform is a PyG transform or a function of a graph, got {transform!r}: "
@@ -211,6 +212,7 @@ class SessionGraphDataset(Dataset):
 
         Raises:
             IndexError: If there is no such sample.
+            ValueError: If these are no numbers, as a mask.
         """
         graphs = self._build(self._numbers(index))
         return self._as_read(graphs)
@@ -243,13 +245,13 @@ class SessionGraphDataset(Dataset):
         end = sessions.ptr.take(session) + target
         if self._known_click is not None:
             clicks = self._known_click[clicks]
-        whole = np.insert(clicks, ptr[1:], end)  # each history, then its target
+        together = np.insert(clicks, ptr[1:], end)  # each history, then its target
         one_each = np.arange(len(number) + 1)
         changed = augmentation(
             RaggedClicks(
-                items=np.take(sessions.items, whole).astype(np.int64),
+                items=np.take(sessions.items, together).astype(np.int64),
                 ptr=ptr + one_each,
-                origin=whole,
+                origin=together,
                 streams=substreams(words_of("augmentation", seed, epoch), number),
                 tail=1,
             )
@@ -303,7 +305,13 @@ class SessionGraphDataset(Dataset):
 
     def _numbers(self, index: Tensor | Sequence[int] | NDArray[Any]) -> NDArray[np.int64]:
         """Numbers in the whole dataset of these samples of a selected part."""
-        chosen = np.asarray(index, dtype=np.int64)
+        given = np.asarray(index)
+        if given.size and given.dtype.kind not in "iu":  # a mask would name samples 0 and 1
+            raise ValueError(
+                f"Samples are asked for by their numbers, int [n], got {given.dtype} "
+                f"{list(given.shape)}: np.flatnonzero makes numbers of a mask."
+            )
+        chosen = given.astype(np.int64, copy=False)
         lowest, highest = (chosen.min(), chosen.max()) if chosen.size else (0, 0)
         if lowest < -len(self) or highest >= len(self):
             raise IndexError(f"Samples are 0..{len(self) - 1}, got {lowest}..{highest}.")

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from graphseq.data.logs.coded_log import CodedLog, LogColumns, code_log, database, must_be_held
 from graphseq.data.logs.door import open_log
-from graphseq.data.logs.events import features_by_id, session_fields
+from graphseq.data.logs.events import check_feature_names, features_by_id, session_fields
 from graphseq.data.logs.memory import MemoryLog
 from graphseq.data.logs.source import LogOptions
 from graphseq.data.logs.times import Duration, Instants, duration
@@ -122,6 +122,7 @@ def log_columns(
     """
     if isinstance(features, str) or isinstance(described, str):
         raise ValueError("features and item_features are lists of column names, got one string.")
+    check_feature_names(features)
     if "" in (session, item, time, user, *features, *described):
         raise ValueError("out= reads columns by name, and one has none: pass names=[...].")
     group = session if session is not None else user

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -54,6 +54,7 @@ def session_fields(
     options = LogOptions() if options is None else options
     if isinstance(features, str) or isinstance(item_features, str):
         raise ValueError("features and item_features are lists of column names, got one string.")
+    check_feature_names(features)
     limit = None if gap is None else duration("gap", gap)
     if limit is not None and time is None:
         raise ValueError("gap cuts where time passes: name the column of times with time=.")
@@ -141,9 +142,10 @@ def session_fields(
     fields["click_features"], fields["feature_vocabularies"] = {}, {}
     for name in dict.fromkeys(features):
         column = frame[name] if order is None else frame[name].take(order)
-        fields["click_features"][name], ids_behind = _feature(column)
+        key = str(name)  # as item features of models, and as fields of graphs
+        fields["click_features"][key], ids_behind = _feature(column)
         if ids_behind is not None:
-            fields["feature_vocabularies"][name] = ids_behind
+            fields["feature_vocabularies"][key] = ids_behind
     if isinstance(item_features, pd.DataFrame):
         fields["item_features"] = features_by_id(item_features, vocabulary)
     elif item_features is not None:
@@ -170,6 +172,20 @@ def visitors(columns: Sequence[pd.Series], rule: IdRule, place: Callable[[int], 
         text = f"{column.name}=" + column[fills].astype("str")
         found[fills] = text
     return found
+
+
+OWN_FIELDS = ("batch", "index", "item", "ptr", "time")
+"""What session graphs have as ``click_<name>`` already, so that no click feature has this name."""
+
+
+def check_feature_names(names: Iterable[Any]) -> None:
+    """Raises ValueError if a click feature would take the place of a field of session graphs."""
+    for name in names:
+        if name in OWN_FIELDS:
+            raise ValueError(
+                f"A click feature cannot be named {name!r}, since session graphs have a field "
+                f"click_{name} of their own: rename the column."
+            )
 
 
 def plain_array(ids: pd.Index) -> Any:

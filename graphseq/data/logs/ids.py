@@ -159,6 +159,11 @@ def _plain(column: pd.Series) -> pd.Series:
     return pd.Series(values, name=column.name)
 
 
+def exact_up_to(dtype: Any) -> float:
+    """The number up to which a type of floats holds every integer."""
+    return 2.0 ** {"float16": 11, "float32": 24}.get(str(dtype).lower(), 53)
+
+
 def _of_floats(column: pd.Series, what: str) -> pd.Series:
     """Floats that are all whole, as integers."""
     values = column.to_numpy(dtype=np.float64, na_value=np.nan)
@@ -167,9 +172,7 @@ def _of_floats(column: pd.Series, what: str) -> pd.Series:
         raise ValueError(f"The {what} holds infinite ids: drop them.")
     if not (there == np.floor(there)).all():
         return pd.Series(values, name=column.name)
-    name = str(column.dtype).lower()
-    exact = 2.0 ** {"float16": 11, "float32": 24}.get(name, 53)
-    beyond = np.abs(there) > exact
+    beyond = np.abs(there) > exact_up_to(column.dtype)
     if beyond.any():
         raise ValueError(
             f"The {what} holds ids as floats, and {int(beyond.sum())} of them, the first "
@@ -300,4 +303,12 @@ def _integers(column: pd.Series, what: str, place: Callable[[int], str] | None) 
     )
 
 
-__all__ = ["INTEGER", "IdRule", "cast_text", "id_column", "integers_of_text", "series_of_arrow"]
+__all__ = [
+    "INTEGER",
+    "IdRule",
+    "cast_text",
+    "exact_up_to",
+    "id_column",
+    "integers_of_text",
+    "series_of_arrow",
+]

@@ -174,7 +174,8 @@ def _of_pandas(frame: pd.DataFrame) -> tuple[list[Any], Callable[[list[Any]], pd
 
     def read(wanted: list[Any]) -> pd.DataFrame:
         if not any(name in levels for name in wanted):
-            return frame[wanted]
+            # Rows go by place: columns made from some of these must not be aligned by their labels.
+            return frame[wanted].reset_index(drop=True)
         index = frame.index
         columns = {
             name: pd.Series(index.get_level_values(name))

@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from graphseq.data.logs.errors import missing_rows, rows_named
-from graphseq.data.logs.ids import cast_text
+from graphseq.data.logs.ids import cast_text, exact_up_to
 
 SECONDS_PER_DAY = 86_400
 
@@ -151,7 +151,9 @@ def instants(
     if pd.api.types.is_bool_dtype(kind):
         raise ValueError(f"The {what} holds booleans, which are not times: name another column.")
     if pd.api.types.is_numeric_dtype(kind):
-        return _of_numbers(_exact(column), unit, what, place)
+        numbers = _exact(column)
+        _refuse_coarse(numbers, kind, what, place)
+        return _of_numbers(numbers, unit, what, place)
     if pd.api.types.is_timedelta64_dtype(kind) or pd.api.types.is_datetime64_any_dtype(kind):
         tick = UNITS[np.datetime_data(column.to_numpy().dtype)[0]] if kind.kind == "m" else None
         if tick is None:
@@ -306,6 +308,20 @@ def _exact(column: pd.Series) -> NDArray[Any]:
     if pd.api.types.is_integer_dtype(column.dtype):
         return column.to_numpy(dtype=np.int64)
     return column.to_numpy(dtype=np.float64)
+
+
+def _refuse_coarse(
+    numbers: NDArray[Any], kind: Any, what: str, place: Callable[[int], str] | None
+) -> None:
+    """Raises for times in narrow floats that lose seconds, as float32 does since 1970."""
+    if pd.api.types.is_float_dtype(kind) and str(kind).lower() in ("float16", "float32"):
+        coarse = np.isfinite(numbers) & (np.abs(numbers) > exact_up_to(kind))
+        if coarse.any():
+            raise ValueError(
+                f"The {what} holds {kind}, which cannot tell times as large as "
+                f"{numbers[coarse][0]:.0f} from their neighbors, in {rows_named(coarse, place)}: "
+                "read the column as float64 or as integers."
+            )
 
 
 def _of_numbers(

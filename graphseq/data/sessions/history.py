@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from graphseq.arguments import whole
 from graphseq.data.sessions.ragged import window_clicks
 from graphseq.data.sessions.sessions import Sessions, only_sessions
 from graphseq.ragged import ptr_of
@@ -93,8 +94,8 @@ def with_history(
             feature of the other, or ``max_clicks`` is negative.
     """
     _check(sessions)
-    if max_clicks is not None and max_clicks < 0:
-        raise ValueError(f"max_clicks must not be negative, got {max_clicks}: None keeps all.")
+    if max_clicks is not None:
+        max_clicks = whole("max_clicks", max_clicks, at_least=0)
     pool, begin = sessions, 0
     if history is not None:
         _check(history)

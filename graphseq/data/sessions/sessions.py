@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from graphseq.data.logs.conversion import convert
 from graphseq.data.logs.errors import missing_rows
-from graphseq.data.logs.events import plain_array, session_fields
+from graphseq.data.logs.events import check_feature_names, plain_array, session_fields
 from graphseq.data.logs.ids import id_column
 from graphseq.data.logs.lists import read_lists
 from graphseq.data.logs.memory import column_of
@@ -26,7 +26,7 @@ from graphseq.data.sessions.item_table import join_tables, take_rows
 from graphseq.data.sessions.ragged import count_codes, session_numbers, window_clicks
 from graphseq.data.sessions.statistics import statistics_of
 from graphseq.data.sessions.vocabulary import Vocabulary, as_index
-from graphseq.data.storage import open_sessions, save_sessions
+from graphseq.data.storage import as_saved, open_sessions, save_sessions
 from graphseq.ragged import ptr_of
 
 
@@ -35,7 +35,8 @@ class Sessions:
     """Ragged sessions: session ``s`` is ``items[ptr[s]:ptr[s + 1]]``, oldest click first.
 
     Made by :meth:`from_frame`, :meth:`from_lists`, :meth:`from_events` and similar methods. Arrays
-    can be memory-mapped and are never modified.
+    can be memory-mapped and are never modified. Arrays of another type are converted where this
+    changes no value.
 
     Args:
         items: Item codes of all clicks, int32 [num_clicks]; -1: not in ``vocabulary``.
@@ -84,6 +85,10 @@ class Sessions:
                 f"ptr must run from 0 to the number of clicks, {self.num_clicks}, got "
                 f"{self.ptr[0]}..{self.ptr[-1]}."
             )
+        for name in ("time", "users", "first_target", "listed"):
+            if getattr(self, name) is not None:  # frozen, and not yet seen by anyone
+                object.__setattr__(self, name, as_saved(name, getattr(self, name)))
+        object.__setattr__(self, "click_features", _click_features(self.click_features))
         per_click = {"time": self.time, **self.click_features}
         named = ("users", "session_ids", "first_target")
         per_session = {name: getattr(self, name) for name in named}
@@ -120,9 +125,10 @@ class Sessions:
             **fields: Any further field of :class:`Sessions`.
 
         Raises:
-            ValueError: If there is no session, an empty one, or a missing item id.
+            ValueError: If there is no session, an empty one, or a missing item id; or if no item is
+                known, since all ids have another type.
         """
-        ptr = np.asarray(ptr, dtype=np.int64)
+        ptr = as_saved("ptr", ptr)
         if ptr.size < 2:
             raise ValueError("There is no session in this log: it needs at least one click.")
         steps = np.diff(ptr)
@@ -141,7 +147,7 @@ class Sessions:
             if codes.size and codes.min() < 0:
                 raise ValueError(missing_rows("item", codes < 0, unit="click"))
         else:
-            codes = vocabulary.encode(item_ids)
+            codes = vocabulary.encode(item_ids, what="items")
         if len(codes) != ptr[-1]:
             raise ValueError(f"ptr ends at {ptr[-1]}, but there are {len(codes)} clicks.")
         return cls(codes.astype(np.int32), ptr, vocabulary, **fields)
@@ -246,7 +252,8 @@ class Sessions:
 
         Raises:
             ValueError: If there is no session, one is empty or missing, or an item id is missing or
-                of a type that cannot be saved. The message gives its position.
+                of a type that cannot be saved. The message gives its position. Also if no item is
+                known, since all ids have another type.
         """
         items, ptr = read_lists(sessions)
         fields: dict[str, Any] = {}
@@ -522,7 +529,11 @@ class Sessions:
         return [flat[start:stop] for start, stop in pairwise(ptr)]
 
     def to_frame(self) -> pd.DataFrame:
-        """One click per row: ``session_id``, ``item_id``, ``time``, ``user_id``, features."""
+        """One click per row: ``session_id``, ``item_id``, ``time``, ``user_id``, features.
+
+        Raises:
+            ValueError: If a click feature has the name of another column, and other values.
+        """
         columns: dict[str, Any] = {
             "session_id": self.session_index
             if self.session_ids is None
@@ -535,7 +546,13 @@ class Sessions:
             columns["user_id"] = self.user_vocabulary.column(self.users[self.session_index])
         for name, values in self.click_features.items():
             vocabulary = self.feature_vocabularies.get(name)
-            columns[name] = np.asarray(values) if vocabulary is None else vocabulary.column(values)
+            column = np.asarray(values) if vocabulary is None else vocabulary.column(values)
+            if name in columns and not pd.Series(columns[name]).equals(pd.Series(column)):
+                raise ValueError(
+                    f"The frame has a column {name!r} already, and a click feature of this name "
+                    "has other values: read the log with another name for the feature."
+                )
+            columns[name] = column
         return pd.DataFrame(columns)
 
     def session_table(self) -> pd.DataFrame:
@@ -747,6 +764,22 @@ class Sessions:
             f"{type(self).__name__}(num_sessions={self.num_sessions}, "
             f"num_clicks={self.num_clicks}, num_items={self.num_items})"
         )
+
+
+def _click_features(given: Mapping[str, Any]) -> Mapping[str, NDArray[Any]]:
+    """Click features as arrays of numbers; raises for other values and for names that are taken."""
+    check_feature_names(given)
+    found = {
+        name: values if isinstance(values, np.ndarray) else np.asarray(values)
+        for name, values in given.items()
+    }
+    for name, values in found.items():
+        if not isinstance(name, str) or values.ndim == 0 or values.dtype.kind not in "iufb":
+            raise ValueError(
+                f"A click feature has a name that is text and one number per click, got {name!r} "
+                f"with {values.dtype} {list(values.shape)}: Vocabulary.factorize makes codes."
+            )
+    return found
 
 
 def _joined(values: Sequence[Any]) -> Any:

@@ -131,4 +131,4 @@ def _of_length_one(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def _is_missing(text: Any) -> bool:
-    return text is None or text != text  # NaN differs from itself
+    return text is None or bool(pd.api.types.is_scalar(text) and pd.isna(text))

@@ -93,7 +93,7 @@ def rolling_split(
     The last click of a session determines its part. The newest window equals
     :func:`~graphseq.data.splits.splits.temporal_split`, and its test ends with the newest click;
     each earlier window is shifted back by ``step``. Every split has only the items of its training
-    part.
+    part. Windows without a session to train on or a target to test are left out with a warning.
 
     Logs without times are split into ``periods`` with equal numbers of sessions, in the order of
     the log. Each period from number ``first`` on is the test of all periods before it. Logs with
@@ -148,19 +148,19 @@ def rolling_split(
     )
     if number:
         bounds[-1, 2] = np.inf  # the newest click belongs to the newest test
-    sorted_end = np.sort(end)
-    place = np.searchsorted(sorted_end, bounds)
-    trained, tested = np.diff(place, axis=1).T > 0
+    predicted = sessions.lengths > np.maximum(sessions.targets_from, 1)  # has a target
+    trained = np.diff(np.searchsorted(np.sort(end), bounds[:, :2]), axis=1)[:, 0] > 0
+    tested = np.diff(np.searchsorted(np.sort(end[predicted]), bounds[:, 1:]), axis=1)[:, 0] > 0
     if number == 0 or not trained[tested].any() or (windows is not None and not trained.all()):
         raise ValueError(
             f"The log is too short for {'a window' if windows is None else f'{windows} windows'}: "
             f"its sessions end between {date_of(oldest)} and {date_of(newest)}, and a test of "
-            f"{_days(test)} needs a session that ends before it"
+            f"{_days(test)} needs a session with a target in it and one that ends before it"
             f"{'' if train is None else f', at most {_days(train)} before'}."
         )
     if not (trained & tested).all():
         logger.warning(
-            "%d of %d windows have no session to train on or to test, and are left out.",
+            "%d of %d windows have no session to train on or no target to test, and are left out.",
             int((~(trained & tested)).sum()),
             number,
         )

@@ -117,8 +117,11 @@ class Split:
             # Clicks that were unknown before have lost their ids; sessions that were too short are
             # gone.
             before = self.report.loc[found.report.index]
+            # Of how many items the clicks were that are left is not known: at most one each.
+            left = pd.Series({name: _unknown_clicks(changed[name]) for name in before.index})
+            lost = np.minimum(before["unknown_items"], left)
             for column in ("items", "unknown_items"):
-                found.report[column] += before["unknown_items"]
+                found.report[column] += lost
             found.report["sessions_too_short"] = before["sessions_too_short"]
         return found
 
@@ -186,6 +189,10 @@ def assemble(
         shared[name], rows[name] = after, row
     report = pd.DataFrame.from_dict(rows, orient="index")[list(REPORT_COLUMNS)].astype(np.int64)
     return Split(shared["train"], shared["test"], shared.get("validation"), report, protocol)
+
+
+def _unknown_clicks(part: Sessions | None) -> int:
+    return 0 if part is None else int((np.asarray(part.items) < 0).sum())
 
 
 def _report_row(part: Sessions) -> dict[str, int]:

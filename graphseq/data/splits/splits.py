@@ -15,6 +15,7 @@ from graphseq.data.logs.times import Duration, Moment, duration, seconds_of_mome
 from graphseq.data.sessions.sessions import Sessions
 from graphseq.data.sessions.statistics import date_of
 from graphseq.data.splits.split_parts import Split, assemble, require_own_ids, require_sessions
+from graphseq.ragged import share_of
 from graphseq.random import stream
 
 __all__ = ["Split", "fixed_split", "leave_last_split", "session_split", "temporal_split"]
@@ -260,8 +261,7 @@ def _days(name: str, days: Duration | None) -> float:
 def _targets(name: str, n: int | float, lengths: NDArray[np.int64]) -> NDArray[np.int64]:
     """Targets of each session, int64 [num_sessions]."""
     if isinstance(n, (float, np.floating)) and 0 < n < 1:
-        exact = np.round(n * lengths, 9)  # 0.1 * 30 is 3, and not a little less
-        return np.maximum(np.floor(exact), 1).astype(np.int64)
+        return np.maximum(np.floor(share_of(n, lengths)), 1).astype(np.int64)
     if not isinstance(n, (int, np.integer)) or isinstance(n, bool) or n < 1:
         raise ValueError(
             f"{name} is a number of clicks, at least 1, or a share of them below 1, got {n!r}."

@@ -14,6 +14,7 @@ from graphseq.data.storage.folders import (
 from graphseq.data.storage.ids import check_ids_can_be_saved
 from graphseq.data.storage.sessions import (
     SESSIONS,
+    as_saved,
     describe_sessions,
     open_sessions,
     save_sessions,
@@ -25,6 +26,7 @@ __all__ = [
     "Folder",
     "FolderKind",
     "FolderWriter",
+    "as_saved",
     "check_ids_can_be_saved",
     "check_replaceable",
     "describe_sessions",

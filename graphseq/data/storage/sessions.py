@@ -45,6 +45,31 @@ VALUES_PER_STEP = 1 << 22
 """Number of values checked at once."""
 
 
+def as_saved(name: str, values: Any) -> NDArray[Any]:
+    """A field of sessions in the type in which it is saved, the only one that opens again.
+
+    Args:
+        name: One of :data:`FIELDS`.
+        values: Its values, [n].
+
+    Raises:
+        ValueError: If it has another number of dimensions, or this type would change a value.
+    """
+    wanted = np.dtype(FIELDS[name])
+    given = values if isinstance(values, np.ndarray) else np.asarray(values)
+    if given.ndim == 1 and given.dtype == wanted:
+        return given
+    if given.ndim == 1 and given.dtype.kind in "iufb":
+        with np.errstate(invalid="ignore"):
+            found = given.astype(wanted)
+        if np.array_equal(found, given, equal_nan=True):
+            return found
+    raise ValueError(
+        f"Sessions.{name} must be {wanted.name} with one dimension, got {given.dtype} "
+        f"{list(given.shape)}, which cannot be converted without a change of its values."
+    )
+
+
 def save_sessions(fields: Mapping[str, Any], folder: str | PathLike[str]) -> None:
     """Writes all fields of sessions to a folder, for :func:`open_sessions`.
 

@@ -140,6 +140,16 @@ def test_random_crop_has_its_share_and_every_start_alike() -> None:
     assert chisquare(np.bincount(start, minlength=3)).pvalue > 0.01
 
 
+def test_shares_that_are_whole_are_not_rounded() -> None:
+    clicks = ragged([list(range(100))])
+    for percent in range(1, 101):
+        assert RandomCrop(percent / 100)(clicks).lengths.tolist() == [percent]
+    moved = [SegmentReorder(percent / 100)(clicks).items for percent in (29, 57, 58)]
+    for percent, items in zip((29, 57, 58), moved, strict=True):
+        place = np.flatnonzero(items != np.arange(100))
+        assert place[-1] - place[0] + 1 == percent  # both ends are moved with these streams
+
+
 def test_prefix_has_every_length_alike() -> None:
     lengths = CropToPrefix()(ragged([[1, 2, 3, 4, 5]] * 6000, tail=1)).lengths
     assert chisquare(np.bincount(lengths, minlength=6)[2:]).pvalue > 0.01
@@ -224,6 +234,24 @@ def test_one_of_takes_each_alike() -> None:
     either = OneOf([ClickDropout(1.0), ClickDropout(0.0)])
     lengths = either(ragged([[1, 2, 3]] * 4000)).lengths
     assert chisquare(np.bincount(lengths, minlength=4)[[1, 3]]).pvalue > 0.01
+
+
+@pytest.mark.parametrize("nested", [False, True])
+def test_one_of_changes_by_other_numbers_than_it_chooses(nested: bool) -> None:
+    crop: Augmentation = OneOf([RandomCrop(0.5)] * 2) if nested else RandomCrop(0.5)
+    either = OneOf([crop, ItemMask(0.0), ItemMask(0.0)])
+    before = ragged([list(range(10))] * 12_000, seed=1)
+    after = either(before)
+    cropped = after.lengths == 5
+    start = after.items[after.ptr[:-1][cropped]]
+    assert chisquare(np.bincount(start, minlength=6)).pvalue > 0.01
+    assert (after.streams == before.streams).all()
+
+
+def test_augmentation_after_a_chain_within_one_of_draws_numbers_of_its_own() -> None:
+    chain = Compose([ItemMask(0.0), ItemMask(0.5)])
+    after = Compose([OneOf([chain]), ItemMask(0.5)])(ragged([list(range(4000))]))
+    assert after.lengths[0] / 4000 == pytest.approx(0.25, abs=0.03)
 
 
 def test_chained_augmentations_draw_numbers_of_their_own() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Literal
+from typing import Any, Literal
 
 import networkx as nx
 import numpy as np
@@ -236,3 +236,17 @@ def test_request_time_of_sessions_without_times_is_refused() -> None:
         SessionGraphDataset(sessions, request_time=True)
     with pytest.raises(ValueError, match="request_time must be True or False, got 'yes'"):
         SessionGraphDataset(sessions, request_time="yes")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("index", [np.array([True, False]), [0.0, 1.0], torch.tensor([False])])
+def test_batch_of_a_mask_or_of_floats_is_refused(index: Any) -> None:
+    dataset = SessionGraphDataset(Sessions.from_lists([["a", "b", "c"]]))
+    with pytest.raises(ValueError, match=r"by their numbers, int \[n\], got (bool|float64)"):
+        dataset.batch(index)
+    assert dataset.batch([]).num_graphs == 0
+
+
+@pytest.mark.parametrize("max_length", [0, 1.5, True, "2"])
+def test_max_length_that_is_no_number_of_clicks_is_refused(max_length: Any) -> None:
+    with pytest.raises(ValueError, match=r"max_length must be .*at least 1, got"):
+        SessionGraphDataset(Sessions.from_lists([["a", "b"]]), max_length=max_length)

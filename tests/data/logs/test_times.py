@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 from fractions import Fraction
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -194,6 +195,24 @@ def test_durations_of_any_type_are_exact(value: Any, seconds: Fraction) -> None:
 def test_durations_without_a_unit_or_a_length_are_refused(value: Any) -> None:
     with pytest.raises(ValueError, match="gap is a positive number of seconds, text with a unit"):
         duration("gap", value)
+
+
+@pytest.mark.parametrize("kind", ["float32", "float16", "Float32"])
+def test_times_in_floats_that_lose_seconds_are_refused(kind: str, tmp_path: Path) -> None:
+    least = 2**11 if kind == "float16" else 2**24
+    fine = pd.DataFrame(
+        {"session_id": 1, "item_id": [1, 2], "t": pd.Series([5, least], dtype=kind)}
+    )
+    assert Sessions.from_frame(fine, time="t").time.tolist() == [5, least]  # type: ignore[union-attr]
+    coarse = fine.assign(t=pd.Series([5, 2 * least], dtype=kind))
+    words = rf"'t' holds {kind}, .* as large as {2 * least} .* in 1 of its rows \(row 1"
+    with pytest.raises(ValueError, match=words):
+        Sessions.from_frame(coarse, time="t")
+    if kind == "float32":
+        coarse.to_parquet(tmp_path / "log.parquet")
+        for out in (None, tmp_path / "out"):
+            with pytest.raises(ValueError, match="'t' holds float32"):
+                Sessions.from_frame(tmp_path / "log.parquet", time="t", out=out)
 
 
 @pytest.mark.parametrize(

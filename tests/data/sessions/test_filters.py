@@ -269,3 +269,14 @@ def test_filter_logs_what_it_removed(caplog):
     with caplog.at_level("INFO", "graphseq.data.sessions.filters"):
         keep_min_length(Sessions.from_lists([["a", "b"], ["c"]]), 2)
     assert "keep_min_length(2): 2 -> 1 sessions" in caplog.text
+
+
+def test_report_of_a_split_counts_no_unknown_item_of_which_no_click_is_left():
+    train = Sessions.from_lists([["a", "b"], ["b", "a"]])
+    test = Sessions.from_lists([["x", "y"], ["a", "b", "z"], ["a", "b", "a"]])
+    split = keep_min_length(fixed_split(train, test), 2)
+    assert split.report.loc["test", ["items", "unknown_items"]].tolist() == [5, 3]
+    left = split.map_parts(lambda part: part.select(np.arange(len(part)) > 0))  # without x y
+    assert left.report.loc["test", ["unknown_items", "unknown_clicks"]].tolist() == [1, 1]
+    none = left.map_parts(lambda part: part.select([-1]))
+    assert none.report.loc["test", ["items", "unknown_items"]].tolist() == [2, 0]

@@ -140,8 +140,9 @@ def test_with_history_newest_clicks_alone_are_kept_where_asked():
     assert joined.click_features[SESSION].tolist() == [0, 1, 1, 2]
     none = gs.data.with_history(sessions.select([4]), sessions, max_clicks=0)
     assert none.to_lists() == [["b"]]
-    with pytest.raises(ValueError, match="max_clicks must not be negative, got -1"):
-        gs.data.with_history(sessions, max_clicks=-1)
+    for wrong in (-1, 1.5, True):
+        with pytest.raises(ValueError, match=f"max_clicks must be .*at least 0, got {wrong}"):
+            gs.data.with_history(sessions, max_clicks=wrong)
 
 
 def test_with_history_speaks_the_ids_of_the_sessions():

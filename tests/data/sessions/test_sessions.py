@@ -263,6 +263,13 @@ def test_from_lists_bad_lists_are_refused(lists: list[Any], words: str) -> None:
         Sessions.from_lists(lists)
 
 
+def test_from_lists_with_vocabulary_of_ids_of_another_type_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"None of these 2 items is known.*'1' is text"):
+        Sessions.from_lists([["1", "2"]], vocabulary=Vocabulary([1, 2]))
+    unknown = Sessions.from_lists([["c", "d"]], vocabulary=Vocabulary(["a"]))
+    assert unknown.items.tolist() == [-1, -1]
+
+
 def test_from_lists_with_vocabulary_codes_unknown_items_as_minus_one() -> None:
     sessions = Sessions.from_lists([["a", "q"], ["b"]], vocabulary=Vocabulary(["b", "a"]))
     assert sessions.items.tolist() == [1, -1, 0]
@@ -298,6 +305,80 @@ def test_sessions_wrong_types_and_lengths_are_refused() -> None:
         Sessions(items, ptr, ids, users=np.zeros(2, np.int32))
     with pytest.raises(ValueError, match="one row per item: 1, got 2"):
         Sessions(items, ptr, ids, item_features=pd.DataFrame({"a": [1, 2]}))
+
+
+OTHER_TYPES: dict[str, Any] = {
+    "time": np.array([5, 6]),
+    "users": [0],
+    "first_target": np.array([1], dtype=np.int32),
+    "listed": np.array([1, 0]),
+    "click_features": {"price": [1.5, 2.5]},
+}
+
+
+@pytest.mark.parametrize("name", OTHER_TYPES)
+def test_sessions_of_other_types_open_again_once_saved(name: str, tmp_path: Path) -> None:
+    fields: dict[str, Any] = {name: OTHER_TYPES[name], "user_vocabulary": Vocabulary(["u"])}
+    sessions = Sessions.from_ragged(["a", "b"], [0, 2], **fields)
+    sessions.save(tmp_path / "saved")
+    again = Sessions.open(tmp_path / "saved")
+    assert again.fingerprint() == sessions.fingerprint()
+    for made in (sessions, again):
+        value = made.click_features["price"] if name == "click_features" else getattr(made, name)
+        given = OTHER_TYPES[name]["price"] if name == "click_features" else OTHER_TYPES[name]
+        np.testing.assert_array_equal(value, given)
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ({"time": np.array(["2020", "2021"])}, r"time must be float64 .* got <U4 \[2\]"),
+        ({"time": np.zeros((2, 1))}, r"time must be float64 with one dimension"),
+        ({"users": np.array([0.5])}, r"users must be int32 .* got float64"),
+        ({"users": np.array([2**40])}, r"users must be int32 .* got int64"),
+        (
+            {"click_features": {"f": np.array(["x", "y"])}},
+            r"number per click, got 'f' with <U1",
+        ),
+        ({"click_features": {5: np.zeros(2)}}, "a name that is text .* got 5"),
+    ],
+)
+def test_sessions_of_types_that_would_change_values_are_refused(
+    fields: dict[str, Any], words: str
+) -> None:
+    with pytest.raises(ValueError, match=words):
+        Sessions.from_ragged(["a", "b"], [0, 2], **fields)
+    with pytest.raises(ValueError, match=r"ptr must be int64 .* got float64"):
+        Sessions.from_ragged(["a", "b"], [0, 1.5, 2])
+
+
+@pytest.mark.parametrize("name", ["index", "time", "item", "batch", "ptr"])
+def test_click_feature_of_a_name_that_graphs_have_is_refused(name: str, tmp_path: Path) -> None:
+    log = pd.DataFrame({"session_id": [1, 1], "item_id": [1, 2], name: [7, 8]})
+    log.to_parquet(tmp_path / "log.parquet")
+    words = f"cannot be named '{name}'.* field click_{name} of their own: rename"
+    with pytest.raises(ValueError, match=words):
+        Sessions.from_frame(log, features=[name])
+    with pytest.raises(ValueError, match=words):
+        Sessions.from_frame(tmp_path / "log.parquet", features=[name], out=tmp_path / "out")
+    with pytest.raises(ValueError, match=words):
+        Sessions.from_ragged([1, 2], [0, 2], click_features={name: np.zeros(2)})
+    assert not (tmp_path / "out").exists()
+
+
+def test_to_frame_of_a_feature_named_as_another_column_is_refused() -> None:
+    log = pd.DataFrame({"session_id": [1, 1], "sku": ["a", "b"], "item_id": [7, 8]})
+    sessions = Sessions.from_frame(log, item="sku", features=["item_id"])
+    with pytest.raises(ValueError, match=r"has a column 'item_id' already.*another name"):
+        sessions.to_frame()
+
+
+def test_from_frame_feature_of_a_column_without_a_name_is_saved(tmp_path: Path) -> None:
+    log = pd.DataFrame([[1, "a", "x"], [1, "b", "y"]])
+    sessions = Sessions.from_frame(log, session=0, item=1, features=[2])  # type: ignore[arg-type,list-item]
+    sessions.save(tmp_path / "saved")
+    again = Sessions.open(tmp_path / "saved")
+    assert again.to_frame()["2"].tolist() == sessions.to_frame()["2"].tolist() == ["x", "y"]
 
 
 def test_sessions_one_click_counts_as_a_session_without_target() -> None:
@@ -694,6 +775,36 @@ def test_from_events_of_a_user_or_else_a_cookie_keeps_both_apart() -> None:
     assert again.user_vocabulary.ids.tolist() == ["7", "cookie=7", "cookie=x"]
     one = Sessions.from_events(log.dropna(), user=["user_id"])
     assert one.user_vocabulary.ids.tolist() == [7]
+
+
+def test_from_events_of_a_filtered_or_shuffled_frame_goes_by_rows() -> None:
+    log = pd.DataFrame(
+        {
+            "user_id": [9, None, 1, None, 2, 1],
+            "cookie": ["x", "a", "x", "b", "c", "d"],
+            "item_id": list("abcdef"),
+            "timestamp": range(6),
+            "shown": [{"at": place} for place in "uvwxyz"],
+        }
+    )
+    shuffled = log.sample(frac=1, random_state=0)
+    for frame in (log[log["timestamp"] > 0], shuffled, log.set_axis([0] * 6)):
+        plain = frame.reset_index(drop=True)
+        both, expected = (
+            Sessions.from_events(each, user=["user_id", "cookie"], features=["shown.at"])
+            for each in (frame, plain)
+        )
+        assert both.user_vocabulary is not None
+        assert both.user_vocabulary.ids[:1].tolist() == [
+            "cookie=a" if np.isnan(plain["user_id"][0]) else int(plain["user_id"][0])
+        ]
+        pd.testing.assert_frame_equal(both.to_frame(), expected.to_frame())
+        owner = dict(zip("abcdef", [9, "cookie=a", 1, "cookie=b", 2, 1], strict=True))
+        clicks = both.to_frame()
+        assert clicks["user_id"].tolist() == [owner[item] for item in clicks["item_id"]]
+        assert clicks["shown.at"].tolist() == [
+            "uvwxyz"["abcdef".index(item)] for item in clicks["item_id"]
+        ]
 
 
 def test_from_events_of_nobody_and_other_uses_of_several_columns_are_refused(

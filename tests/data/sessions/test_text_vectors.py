@@ -61,6 +61,8 @@ def test_hashed_vectors_are_signed_counts_of_words_in_buckets():
     assert found.dtype == np.float32
     assert hashed_text_vectors([], channels=8).shape == (0, 8)
     assert hashed_text_vectors([None], channels=8).tolist() == [[0] * 8]
+    titles = pd.Series([None, "sea"], dtype="string")  # its missing value is pandas' own
+    assert hashed_text_vectors(titles, channels=8).any(axis=1).tolist() == [False, True]
 
 
 def test_hashed_vectors_recommend_a_new_item_by_its_text():

@@ -139,6 +139,23 @@ def test_windows_without_a_session_are_left_out_and_counted(
     assert "1 of 4 windows have no session" in caplog.text
 
 
+def test_windows_without_a_target_to_test_are_left_out_and_counted(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    log = a_log()
+    short = np.array([name.startswith("7") for name in log.session_ids])
+    log = log.keep_clicks(~short[log.session_index] | (np.arange(log.num_clicks) % 2 == 0))
+    assert log.lengths[short].tolist() == [1, 1, 1]
+    splits = gs.rolling_split(log, test_days=1, windows=4)
+    assert [days_of(split.test) for split in splits] == [[6], [8], [9]]
+    assert 7 in days_of(splits[1].train)
+    assert "1 of 4 windows have no session to train on or no target" in caplog.text
+    with pytest.raises(ValueError, match="a test of 1 days needs a session with a target in it"):
+        gs.rolling_split(
+            log.keep_clicks(np.arange(log.num_clicks) == log.ptr[log.session_index]), test_days=1
+        )
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [

@@ -118,9 +118,11 @@ def test_save_ids_without_a_place_in_the_format_are_refused(tmp_path: Path) -> N
 
 def test_save_features_of_python_objects_are_refused(tmp_path: Path) -> None:
     sessions = Sessions.from_lists([[1]])
-    odd = replace(sessions, click_features={"tag": np.array([{}], dtype=object)})
+    objects = {"tag": np.array([{}], dtype=object)}
+    with pytest.raises(ValueError, match="one number per click, got 'tag' with object"):
+        replace(sessions, click_features=objects)
     with pytest.raises(ValueError, match="click_0 holds Python objects"):
-        odd.save(tmp_path / "log")
+        save_sessions({**vars(sessions), "click_features": objects}, tmp_path / "log")
     odd = replace(sessions, item_features=pd.DataFrame({"a": [object()]}))
     with pytest.raises(ValueError, match="item_features cannot be saved"):
         odd.save(tmp_path / "log")
