@@ -213,10 +213,12 @@ class Recommender:
         return self._current()[1]
 
     def refresh(self) -> None:
-        """Goes on after the model's weights changed: builds its index again."""
+        """Goes on after the model's weights changed: builds its index again.
+
+        Items that were removed from the index stay out of it.
+        """
         if self.index is not None:
-            settings = self.index.settings
-            self.index = build_index(self.model, self.index.kind, **settings)
+            self.index = self.index.rebuilt(self.model)
         with self._lock:
             self._version = (self._watch.revision, model_version(self.model))
 
@@ -332,6 +334,10 @@ class Recommender:
                 self.cache.put(keys[row], found[row])
         return Answers.of_rows(found)
 
+    def _held(self) -> NDArray[np.bool_] | None:
+        """Items of the index, bool [num_items]: one that was removed is not served in any way."""
+        return None if self.index is None else self.index.holds(self.model.num_items)
+
     def _made(self, asked: Asked, k: int, vectors: Floats | None) -> Answers:
         staged = bool(self.retrievers or self.reranker or self.diversity or self.rules)
         depth = max(k, self.candidates) if staged else k
@@ -360,7 +366,8 @@ class Recommender:
             first = through_index(self.model, self.index, asked, depth, vectors)
         if not self.retrievers:
             return first
-        lists = [first, *(score_all(each, asked, depth) for each in self.retrievers)]
+        within = asked.within(self._held())
+        lists = [first, *(score_all(each, within, depth) for each in self.retrievers)]
         return fuse(lists, self.weights, depth)
 
     def _completed(self, asked: Asked, found: Candidates, k: int) -> Answers:
@@ -375,9 +382,8 @@ class Recommender:
         answers = Answers(found, asked.empty)
         if len(none) == 0 or self.model.catalog is None:
             return answers
-        servable = narrowed(None, self.may_serve())
-        bare = asked.rows(none).without_history()
-        popular = score_all(self.model, Asked(bare.queries, bare.hidden, servable, False), k)
+        bare = asked.rows(none).without_history().within(self.may_serve()).within(self._held())
+        popular = score_all(self.model, bare, k)
         unanswered = int(np.count_nonzero(popular.counts == 0))
         if unanswered < len(none):
             answered = len(none) - unanswered

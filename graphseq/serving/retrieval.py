@@ -10,6 +10,7 @@ from graphseq.models.use.inference import blocks, inference
 from graphseq.models.use.recommend import MAX_SCORES, ranked
 from graphseq.serving.candidates import Candidates
 from graphseq.serving.indexes import Index
+from graphseq.serving.indexes.base import refuse_foreign
 from graphseq.serving.item_vectors import Floats, query_vectors
 from graphseq.serving.queries import Asked
 
@@ -72,7 +73,7 @@ def through_index(
     """The ``k`` best items that an index finds, with the model's own scores of them.
 
     Sessions without a known item, and those of which filters leave fewer than ``k`` of what the
-    index found, are answered by the scores of all items.
+    index found, are answered by the scores of all items of the index.
 
     Args:
         model: The model of the index.
@@ -82,14 +83,15 @@ def through_index(
         vectors: Session vectors [num_sessions, hidden_channels], if they are known already.
     """
     n = asked.queries.size
+    held = index.holds(model.num_items)  # scores know items that left the index
     depth = k + asked.most_hidden
     if asked.allowed is not None or asked.most_hidden > MOST_HIDDEN:
         # What is allowed may be rare: then nothing that the index finds would be left.
         share = 1.0 if asked.allowed is None else _share(asked, model.num_items)
         if asked.most_hidden > MOST_HIDDEN or share * model.num_items < 8 * k:
             if vectors is not None:
-                return score_vectors(model, asked, k, vectors)
-            return score_all(model, asked, k)
+                return score_vectors(model, asked.within(held), k, vectors)
+            return score_all(model, asked.within(held), k)
         depth = int(min(len(index), np.ceil(2 * depth / share)))
     if index.rounds:  # the best by the model's own scores may be a little further down
         depth *= 2
@@ -109,11 +111,11 @@ def through_index(
             )
     found = _stacked(parts, n)
     found = found.without(asked.hides(found.items, model.num_items)).best(k)
-    found = _of_empty(model, asked, found, k)
+    found = _of_empty(model, asked.within(held), found, k)
     short = np.flatnonzero((found.counts < min(k, len(index))) & ~asked.empty)
     if len(short) == 0:
         return found
-    left = asked.rows(short)
+    left = asked.rows(short).within(held)
     others = (
         score_all(model, left, k)
         if vectors is None
@@ -137,6 +139,7 @@ def _found(
             return Candidates(items, scores)
         states = model(batch.to(model.device))
     items[answered], _ = index.search(query_vectors(states, index.has_bias), depth)
+    refuse_foreign(items, model.num_items)
     wanted = torch.from_numpy(items[answered]).clamp(min=0).to(states.device)
     found = model.items.scores(states, wanted).cpu()
     check_scores(model, found)

@@ -246,6 +246,47 @@ def test_cache_forgets_when_an_item_leaves_the_index(world: Any) -> None:
     assert ids(cached.recommend(session, 5))[:4] == before[1:]
 
 
+def test_item_removed_from_the_index_is_served_in_no_way(world: Any) -> None:
+    found = Recommender(
+        world.neural, index="exact", retrievers=[world.counting], cache=AnswerCache()
+    )
+    assert found.index is not None
+    session, unknown = world.lists[0], ["never seen"]
+    gone = ids(found.recommend(session, 3)) + ids(found.recommend([unknown], 3)[0])
+    found.index.remove(np.unique(world.neural.catalog.items.encode(gone)))
+    for k, asked, options in [
+        (3, session, {}),
+        (3, session, {"allow": [*gone, "i5"]}),
+        (700, session, {"exclude_seen": True}),
+        (700, session, {"exclude": [f"i{n}" for n in range(600)]}),
+        (3, unknown, {}),
+        (3, session, {"exclude": [f"i{n}" for n in range(640) if f"i{n}" not in gone]}),
+    ]:
+        assert not set(ids(found.recommend([asked], k, **options)[0])) & set(gone), options
+
+
+def test_item_removed_from_the_index_stays_out_when_it_is_refreshed(world: Any) -> None:
+    model = deepcopy(world.neural)
+    found = Recommender(model, index="exact")
+    assert found.index is not None
+    best = ids(found.recommend(world.lists[0], 3))
+    found.index.remove(model.catalog.items.encode(best[:1]))
+    with torch.no_grad():
+        model.items.weight.mul_(1.001)
+    found.refresh()
+    assert ids(found.recommend(world.lists[0], 2)) == best[1:]
+    assert len(found.index) == model.num_items - 1
+
+
+def test_item_that_only_the_index_has_is_named(world: Any) -> None:
+    index = ExactIndex(ItemVectors.of(world.neural))
+    found = Recommender(world.neural, index=index)
+    best = world.neural.catalog.items.encode(ids(found.recommend(world.lists[0], 1)))
+    index.add([world.neural.num_items + 3], 3 * ItemVectors.of(world.neural).rows[best])
+    with pytest.raises(ValueError, match="Item 643 was added to this index"):
+        found.recommend(world.lists[0], 3)
+
+
 def test_cache_forgets_when_a_part_is_replaced(world: Any) -> None:
     other = deepcopy(world.neural)
     with torch.no_grad():
