@@ -30,7 +30,7 @@ from graphseq.serving.candidates import Candidates, diversify, fuse
 from graphseq.serving.indexes import INDEX, Index, build_index
 from graphseq.serving.item_vectors import Floats, model_version
 from graphseq.serving.queries import Asked, narrowed
-from graphseq.serving.retrieval import score_all, score_vectors, through_index
+from graphseq.serving.retrieval import score_all, through_index
 from graphseq.serving.saved_form import RECOMMENDER
 from graphseq.serving.stages import Rules, reranked, ruled, vectors_of
 from graphseq.serving.watch import Watch
@@ -334,13 +334,17 @@ class Recommender:
                 self.cache.put(keys[row], found[row])
         return Answers.of_rows(found)
 
+    @property
+    def staged(self) -> bool:
+        """Whether there is a second stage, whose order may change with the number of candidates."""
+        return bool(self.retrievers or self.reranker or self.diversity or self.rules)
+
     def _held(self) -> NDArray[np.bool_] | None:
         """Items of the index, bool [num_items]: one that was removed is not served in any way."""
         return None if self.index is None else self.index.holds(self.model.num_items)
 
     def _made(self, asked: Asked, k: int, vectors: Floats | None) -> Answers:
-        staged = bool(self.retrievers or self.reranker or self.diversity or self.rules)
-        depth = max(k, self.candidates) if staged else k
+        depth = max(k, self.candidates) if self.staged else k
         with self._timed("retrieval"):
             found = self._retrieved(asked, depth, vectors)
         if self.reranker is not None:
@@ -358,10 +362,8 @@ class Recommender:
         return self._completed(asked, found, k)
 
     def _retrieved(self, asked: Asked, depth: int, vectors: Floats | None) -> Candidates:
-        if self.index is None and vectors is not None:
-            first = score_vectors(self.model, asked, depth, vectors)
-        elif self.index is None:
-            first = score_all(self.model, asked, depth)
+        if self.index is None:
+            first = score_all(self.model, asked, depth, vectors)
         else:
             first = through_index(self.model, self.index, asked, depth, vectors)
         if not self.retrievers:

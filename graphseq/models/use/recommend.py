@@ -146,8 +146,13 @@ def ranked(
     allowed: ItemLists | None = None,
     exclude_seen: bool = False,
     batch_size: int = 512,
+    vectors: NDArray[np.float32] | None = None,
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.floating[Any]]]:
-    """Session, item code and score of all recommendations, by session and rank, [n] each."""
+    """Session, item code and score of all recommendations, by session and rank, [n] each.
+
+    With ``vectors`` [num_sessions, hidden_channels], the model's item table scores these, and the
+    clicks only tell which sessions have a known item.
+    """
     candidates = outside = None
     if allowed is not None and allowed.ptr is None:
         codes = torch.from_numpy(allowed.codes)  # ascending, so that column order is code order
@@ -178,7 +183,7 @@ def ranked(
     found: list[tuple[NDArray[np.int64], NDArray[np.int64], NDArray[Any]]] = []
     with inference(model):
         for part in blocks(np.diff(queries.ptr), rows):
-            for place, scores, ties in _scored(model, queries, part, candidates):
+            for place, scores, ties in _scored(model, queries, part, candidates, vectors):
                 hide(scores, part.start, part.stop)
                 row, column, value = stable_topk(scores[place], k, **ties)
                 code = column if candidates is None else candidates[column]
@@ -247,7 +252,11 @@ def item_vocabulary(model: SessionModel) -> Vocabulary:
 
 
 def _scored(
-    model: SessionModel, queries: Queries, part: slice, candidates: Tensor | None
+    model: SessionModel,
+    queries: Queries,
+    part: slice,
+    candidates: Tensor | None,
+    vectors: NDArray[np.float32] | None,
 ) -> Iterator[tuple[Tensor, Tensor, dict[str, Any]]]:
     """Scores of some sessions on the CPU; popularity for sessions without a known item.
 
@@ -256,10 +265,15 @@ def _scored(
         rows count and which may be modified; and the rule for their ties.
     """
     size = part.stop - part.start
-    batch, answered = queries.batch(part.start, part.stop)
+    if vectors is None:
+        batch, answered = queries.batch(part.start, part.stop)
+        given, ties = (None, {}) if batch is None else _of_model(model, batch, candidates)
+    else:
+        answered = np.flatnonzero(np.diff(queries.ptr[part.start : part.stop + 1]))
+        known = torch.from_numpy(np.ascontiguousarray(vectors[part.start + answered]))
+        given, ties = _of_vectors(model, known.to(model.device), candidates)
     place = torch.from_numpy(answered)
-    if batch is not None:
-        given, ties = _of_model(model, batch, candidates)
+    if given is not None and len(place):
         # The sum is NaN if a score is NaN, or if both infinities occur, and is much cheaper to
         # check.
         if bool(given.sum().isnan()) and bool(given.isnan().any()):
@@ -302,7 +316,15 @@ def _of_model(
                 f"got {list(given.shape)}."
             )
         return given.cpu(), {"tolerance": model.score_tolerance}
-    vectors = model(batch)
+    return _of_vectors(model, model(batch), wanted)
+
+
+def _of_vectors(
+    model: SessionModel, vectors: Tensor, candidates: Tensor | None
+) -> tuple[Tensor, dict[str, Any]]:
+    """Scores of session vectors by the item table, and the rule for their ties."""
+    device = vectors.device
+    wanted = None if candidates is None else candidates.to(device)
 
     def rows(columns: Tensor) -> tuple[Tensor, Tensor | None]:
         items = columns.to(device) if wanted is None else wanted[columns.to(device)]
