@@ -271,7 +271,8 @@ class Recommender:
 
         Returns:
             A list per session of ``(item id, score)``; or a frame of ``session_id``, ``rank``,
-            ``item_id``, ``score`` and ``fallback``, as :func:`graphseq.recommend` gives it.
+            ``item_id``, ``score`` and ``fallback``, and of sessions without names ``user_id``,
+            ``start`` and ``end``, as :func:`graphseq.recommend` gives it.
 
         Raises:
             ValueError: As :func:`graphseq.recommend`; or if the weights of the model changed since
@@ -295,7 +296,7 @@ class Recommender:
         asked = Asked(queries, hidden, narrowed(allowed, self.may_serve()), exclude_seen)
         answers = self.answer(asked, k)
         if as_frame:
-            return as_frame_of(answers, queries.names, vocabulary, columns)
+            return as_frame_of(answers, queries, vocabulary, columns)
         lists = answers.lists(vocabulary)
         return lists[0] if single else lists
 

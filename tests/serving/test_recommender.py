@@ -86,6 +86,17 @@ def test_frame_in_gives_a_frame_out_with_own_ids(recommender: Recommender, world
     assert isinstance(recommender.recommend(log, 3, as_frame=False), list)
 
 
+def test_frame_of_sessions_without_names_tells_whose_they_are(
+    recommender: Recommender, world: Any
+) -> None:
+    clicks = pd.DataFrame({"u": list("aabb"), "item": ["i1", "i2"] * 2, "t": [0, 9, 5, 99]})
+    log = gs.Sessions.from_events(clicks, user="u", item="item", time="t", gap=50)
+    found = recommender.recommend(log, 2, as_frame=True)
+    wanted = world.neural.recommend(log, 2, as_frame=True)
+    pd.testing.assert_frame_equal(found, wanted, rtol=1e-5)
+    assert found["user_id"].tolist() == list("aabbbb")
+
+
 def test_filter_that_leaves_fewer_gives_fewer_and_says_so(
     recommender: Recommender, world: Any, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -125,17 +125,41 @@ def recommend(
         number, np.arange(queries.size + 1)
     )  # the first position of each session
     if as_frame:
-        columns = {
-            session or "session_id": pd.Series(queries.names).take(number).array,
-            **({} if queries.told is None else queries.told.take(number).reset_index(drop=True)),
-            "rank": np.arange(len(number)) - ends[number] + 1,
-            item or "item_id": vocabulary.ids.take(code).array,
-            "score": score,
-            "fallback": (np.diff(queries.ptr) == 0)[number],
-        }
-        return pd.DataFrame(columns)
+        rank, fallback = np.arange(len(number)) - ends[number] + 1, np.diff(queries.ptr) == 0
+        named = {"session": session, "item": item}
+        return frame_of(queries, vocabulary, number, rank, code, score, fallback, named)
     pairs = list(zip(vocabulary.decode(code), score.tolist(), strict=True))
     return [pairs[i:j] for i, j in pairwise(ends.tolist())]
+
+
+def frame_of(
+    queries: Queries,
+    vocabulary: Vocabulary,
+    number: NDArray[np.int64],
+    rank: NDArray[np.int64],
+    code: NDArray[np.int64],
+    score: NDArray[np.floating[Any]],
+    fallback: NDArray[np.bool_],
+    named: Mapping[str, str | None],
+) -> pd.DataFrame:
+    """One row per recommendation, as :func:`recommend` describes it.
+
+    Args:
+        queries: The sessions.
+        vocabulary: The ids of the codes.
+        number, rank, code, score: Session, rank from 1, item and score of each row, [n].
+        fallback: Whether a session was answered by popularity, [num_sessions].
+        named: Names of the columns ``session`` and ``item``, if given.
+    """
+    columns = {
+        named.get("session") or "session_id": pd.Series(queries.names).take(number).array,
+        **({} if queries.told is None else queries.told.take(number).reset_index(drop=True)),
+        "rank": rank,
+        named.get("item") or "item_id": vocabulary.ids.take(code).array,
+        "score": score,
+        "fallback": fallback[number],
+    }
+    return pd.DataFrame(columns)
 
 
 def ranked(
