@@ -121,6 +121,12 @@ class Recommender:
         """Seconds that each stage took in all, by name."""
 
     def __setattr__(self, name: str, value: Any) -> None:
+        filtered = name == "model" and getattr(self, "servable", None) is not None
+        if filtered and item_vocabulary(value) != item_vocabulary(self.model):
+            raise ValueError(
+                "The filters are of the items of the model before: call set_filters(None), put the "
+                "model in its place, and set them again."
+            )
         super().__setattr__(name, value)
         if name in PARTS and "_version" in vars(self):  # after the constructor
             self._changes += 1

@@ -347,6 +347,22 @@ def test_a_model_put_in_place_of_another_needs_an_index_of_its_own(world: Any) -
     same([recommender.recommend(["i1"], 5)], recommender.model.recommend([["i1"]], 5))
 
 
+def test_model_of_other_items_needs_filters_of_its_own(world: Any) -> None:
+    found = Recommender(world.neural, filters={"exclude": ["i1"]})
+    found.model = deepcopy(world.neural)  # of the same items: filters stay
+    log = gs.Sessions.from_lists([["i1", "brand new"]])
+    grown = gs.grow(world.neural, log)
+    with torch.no_grad():
+        grown.items.bias[-1] = 1e3
+    with pytest.raises(ValueError, match=r"call set_filters\(None\), put the model in its place"):
+        found.model = grown
+    assert found.model.num_items == world.neural.num_items
+    found.set_filters(None)
+    found.model = grown
+    found.set_filters({"exclude": ["i1"]})
+    assert ids(found.recommend(["i2"], 1)) == ["brand new"]
+
+
 def test_cache_is_bounded_and_checked() -> None:
     cache = AnswerCache(max_answers=2)
     for key in range(5):

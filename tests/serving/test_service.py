@@ -556,6 +556,19 @@ def test_setting_out_of_range_is_refused_before_a_model_is_loaded(
         Settings("folder", **{setting: value})  # type: ignore[arg-type]
 
 
+def test_model_beside_may_have_ids_of_another_type(world: Any) -> None:
+    numbers = gs.models.Popularity(3)
+    gs.fit(numbers, gs.Sessions.from_lists([[7, 8, 9], [8, 9], [9]]))
+    service = Service(
+        LiveSessions(Recommender(world.counting)), beside={"numbers": Recommender(numbers)}
+    )
+    with serving(build_app(service)) as client:
+        body = {"sessions": [[7]], "k": 2, "model": "numbers"}
+        answer = client.post("/batch", json=body).json()
+        assert [each["item"] for each in answer["answers"][0]] == [9, 8]
+        assert answer["titles"] == [{"item": 9, "title": "9"}, {"item": 8, "title": "8"}]
+
+
 def test_models_beside_of_one_folder_name_have_names_of_their_own(
     world: Any, tmp_path: Path
 ) -> None:

@@ -118,7 +118,7 @@ class LiveSessions:
 
     @recommender.setter
     def recommender(self, recommender: Recommender) -> None:
-        self._serving = (recommender, stream_of(recommender.model), _Codes(recommender))
+        self._serving = (recommender, stream_of(recommender.model), ItemCodes(recommender))
 
     def click(
         self, session: str, item: Any, *, time: float | None = None, event: str = "", **options: Any
@@ -285,7 +285,7 @@ class LiveSessions:
         return Answers.of_rows([found[row] for row in range(len(requests))])
 
 
-class _Codes:
+class ItemCodes:
     """Codes of single ids, looked up without building arrays of them."""
 
     def __init__(self, recommender: Recommender) -> None:
