@@ -177,7 +177,7 @@ def read_split(options: argparse.Namespace, validation: float | None = None) -> 
             raise ValueError(f"{options.log} has a standard split: --test goes with --split.")
         size = validation if options.validation is None else options.validation
         if size is not None and DATASETS[options.log].validation >= 1:
-            size = int(size) if size == int(size) else size  # clicks are whole, shares are not
+            size = _clicks(size)
         return load_split(options.log, options.root, validation=size)
     return split_of(read(options), options.split, options.test, options.validation)
 
@@ -210,7 +210,9 @@ def split_of(
     if sessions.time is None:
         raise ValueError("A temporal split needs the time of each click: pass --time.")
     if test is not None:
-        return temporal_split(sessions, test_days=test, validation=validation or test)
+        return temporal_split(
+            sessions, test_days=test, validation=test if validation is None else validation
+        )
     end = np.sort(np.maximum.reduceat(sessions.time, sessions.ptr[:-1]))
     held, cut = (end[-max(1, round(len(end) * share))] for share in (1 - (1 - NEWEST) ** 2, NEWEST))
     before = end[end < cut]
@@ -221,4 +223,4 @@ def split_of(
 
 def _clicks(size: float | None) -> int | float:
     """A number of clicks, or a share of them; argparse returns floats for both."""
-    return 1 if size is None else int(size) if size == int(size) else size
+    return 1 if size is None else int(size) if float(size).is_integer() else size

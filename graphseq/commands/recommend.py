@@ -9,7 +9,6 @@ from typing import Any
 
 from graphseq.commands.logs import add_log, read
 from graphseq.comparison import Comparison, Entry
-from graphseq.models.use.persistence import load
 
 EPILOG = """\
 examples:
@@ -31,7 +30,8 @@ def add_to(commands: Any) -> None:
         "model",
         type=Path,
         metavar="MODEL",
-        help="the folder of a saved model, or the --out of a comparison: its best model",
+        help="the folder of a saved model or recommender, or the --out of a comparison: its best "
+        "model",
     )
     add_log(parser)
     parser.add_argument("-k", type=int, default=10, help="items for each session (default: 10)")
@@ -48,6 +48,8 @@ def run(options: argparse.Namespace) -> None:
     """Writes one row per recommendation, as ``recommend(as_frame=True)`` returns them."""
     if options.to is not None and options.to.suffix not in (".csv", ".parquet"):
         raise ValueError(f"--to is a .csv or a .parquet file, got {options.to}.")
+    from graphseq.serving.persistence import load  # recommenders need more libraries than models
+
     model = load(_folder(options.model))
     sessions = read(options)
     frame = model.recommend(sessions, options.k, exclude_seen=options.exclude_seen, as_frame=True)

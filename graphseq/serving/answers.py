@@ -12,6 +12,8 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from graphseq.data.sessions.vocabulary import Vocabulary
+from graphseq.models.use.recommend import frame_of
+from graphseq.models.use.requests import Queries
 from graphseq.ragged import ptr_of
 from graphseq.serving.candidates import Candidates
 from graphseq.serving.item_vectors import Codes
@@ -71,21 +73,12 @@ class Answers:
 
 
 def as_frame_of(
-    answers: Answers, names: Any, vocabulary: Vocabulary, columns: Mapping[str, Any]
+    answers: Answers, queries: Queries, vocabulary: Vocabulary, columns: Mapping[str, Any]
 ) -> pd.DataFrame:
     """One row per recommendation in the order of sessions and ranks."""
     session, place = np.nonzero(answers.found.items >= 0)
-    return pd.DataFrame(
-        {
-            columns.get("session") or "session_id": pd.Series(names).take(session).array,
-            "rank": place + 1,
-            columns.get("item") or "item_id": vocabulary.ids.take(
-                answers.found.items[session, place]
-            ).array,
-            "score": answers.found.scores[session, place],
-            "fallback": answers.fallback[session],
-        }
-    )
+    code, score = answers.found.items[session, place], answers.found.scores[session, place]
+    return frame_of(queries, vocabulary, session, place + 1, code, score, answers.fallback, columns)
 
 
 def is_one_session(sessions: Any) -> bool:

@@ -16,7 +16,9 @@ from numpy.typing import ArrayLike, NDArray
 from graphseq.arguments import check_choice, check_shares, whole
 from graphseq.evaluation.significance import mean_interval
 from graphseq.random import stream
+from graphseq.serving.answers import is_one_session
 from graphseq.serving.extras import need
+from graphseq.serving.recommender import Recommender
 
 Policy = Literal["greedy", "random", "epsilon_greedy", "ucb", "thompson", "linucb"]
 POLICIES: tuple[Policy, ...] = ("greedy", "random", "epsilon_greedy", "ucb", "thompson", "linucb")
@@ -108,13 +110,13 @@ class Explorer:
         """What to show to each session.
 
         Args:
-            sessions: Whatever ``recommend`` takes.
+            sessions: Whatever ``recommend`` takes; there is one choice per session.
             contexts: What ``"linucb"`` reads, [num_sessions, d]; the others read none.
 
         Raises:
             ValueError: If a session has no candidate, or contexts are missing or of another shape.
         """
-        lists = self.recommender.recommend(sessions, k=self.candidates)
+        lists = self._candidates(sessions)
         rows = self.checked_contexts(contexts, len(lists))
         made = []
         for number, scored in enumerate(lists):
@@ -128,6 +130,14 @@ class Explorer:
             self._waiting[choice.item] = self._waiting.get(choice.item, 0) + 1
             made.append(choice)
         return made
+
+    def _candidates(self, sessions: Any) -> list[list[tuple[Hashable, float]]]:
+        """One list per session, also where a recommender would give a frame or one list."""
+        options: dict[str, Any] = {}
+        if isinstance(self.recommender, Recommender):
+            sessions = [sessions] if is_one_session(sessions) else sessions
+            options["as_frame"] = False
+        return list(self.recommender.recommend(sessions, k=self.candidates, **options))
 
     def learn(
         self,

@@ -99,9 +99,20 @@ def _cases(
         drawn = np.sort(draw)
     start = np.asarray(recoded.ptr)[cases.session[drawn]]
     lengths = cases.position[drawn]
-    items = np.asarray(recoded.items)[ragged_arange(start, lengths)].astype(np.int64)
-    known = items >= 0
-    queries = Queries(items[known], ptr_of(known)[ptr_of(lengths)], {}, None, np.arange(len(drawn)))
+    clicks = ragged_arange(start, lengths)
+    known = np.asarray(recoded.items)[clicks] >= 0
+    ptr, clicks = ptr_of(known)[ptr_of(lengths)], clicks[known]
+    # Models rank by what they read when they serve: times, features and users too.
+    fields = {f"click_{name}": np.asarray(v)[clicks] for name, v in recoded.click_features.items()}
+    if recoded.time is not None:
+        fields["click_time"] = np.asarray(recoded.time)[clicks]
+    users = None
+    if model.catalog is not None and model.catalog.users is not None:
+        users = np.full(len(drawn), -1, dtype=np.int64)
+        if recoded.users is not None:
+            users = np.asarray(recoded.users)[cases.session[drawn]].astype(np.int64)
+    items = np.asarray(recoded.items)[clicks].astype(np.int64)
+    queries = Queries(items, ptr, fields, users, np.arange(len(drawn)))
     return Asked(queries, None, None, False), cases.target[drawn]
 
 

@@ -72,6 +72,19 @@ def load_recommender(folder: str | PathLike[str], *, rules: Rules | None = None)
     return recommender
 
 
+def checksum_in(folder: str | PathLike[str]) -> str:
+    """Checksum of the model or the recommender in a folder: another after any change of it.
+
+    It covers filters, stages and delisted items, which the version of the model does not.
+
+    Raises:
+        ValueError: If the folder holds neither.
+    """
+    whole = os.path.lexists(Path(folder) / RECOMMENDER.header)
+    with open_folder(folder, RECOMMENDER if whole else MODEL, verify=False) as opened:
+        return str(opened.header["checksum"])
+
+
 def load(folder: str | PathLike[str], **options: Any) -> Any:
     """The model or the recommender in a folder, by what was saved there.
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import xxhash
@@ -55,6 +55,12 @@ class Asked:
         empty = np.empty(0, dtype=np.int64)
         queries = Queries(empty, np.zeros(n + 1, dtype=np.int64), {}, None, self.queries.names)
         return Asked(queries, self.hidden, None, False)
+
+    def within(self, servable: NDArray[np.bool_] | None) -> Asked:
+        """The same call, of items that may be served, bool [num_items]; ``None``: all may."""
+        if servable is None:
+            return self
+        return replace(self, allowed=narrowed(self.allowed, servable))
 
     @property
     def empty(self) -> NDArray[np.bool_]:

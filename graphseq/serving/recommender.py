@@ -30,7 +30,7 @@ from graphseq.serving.candidates import Candidates, diversify, fuse
 from graphseq.serving.indexes import INDEX, Index, build_index
 from graphseq.serving.item_vectors import Floats, model_version
 from graphseq.serving.queries import Asked, narrowed
-from graphseq.serving.retrieval import score_all, score_vectors, through_index
+from graphseq.serving.retrieval import score_all, through_index
 from graphseq.serving.saved_form import RECOMMENDER
 from graphseq.serving.stages import Rules, reranked, ruled, vectors_of
 from graphseq.serving.watch import Watch
@@ -121,6 +121,12 @@ class Recommender:
         """Seconds that each stage took in all, by name."""
 
     def __setattr__(self, name: str, value: Any) -> None:
+        filtered = name == "model" and getattr(self, "servable", None) is not None
+        if filtered and item_vocabulary(value) != item_vocabulary(self.model):
+            raise ValueError(
+                "The filters are of the items of the model before: call set_filters(None), put the "
+                "model in its place, and set them again."
+            )
         super().__setattr__(name, value)
         if name in PARTS and "_version" in vars(self):  # after the constructor
             self._changes += 1
@@ -213,10 +219,12 @@ class Recommender:
         return self._current()[1]
 
     def refresh(self) -> None:
-        """Goes on after the model's weights changed: builds its index again."""
+        """Goes on after the model's weights changed: builds its index again.
+
+        Items that were removed from the index stay out of it.
+        """
         if self.index is not None:
-            settings = self.index.settings
-            self.index = build_index(self.model, self.index.kind, **settings)
+            self.index = self.index.rebuilt(self.model)
         with self._lock:
             self._version = (self._watch.revision, model_version(self.model))
 
@@ -269,7 +277,8 @@ class Recommender:
 
         Returns:
             A list per session of ``(item id, score)``; or a frame of ``session_id``, ``rank``,
-            ``item_id``, ``score`` and ``fallback``, as :func:`graphseq.recommend` gives it.
+            ``item_id``, ``score`` and ``fallback``, and of sessions without names ``user_id``,
+            ``start`` and ``end``, as :func:`graphseq.recommend` gives it.
 
         Raises:
             ValueError: As :func:`graphseq.recommend`; or if the weights of the model changed since
@@ -293,7 +302,7 @@ class Recommender:
         asked = Asked(queries, hidden, narrowed(allowed, self.may_serve()), exclude_seen)
         answers = self.answer(asked, k)
         if as_frame:
-            return as_frame_of(answers, queries.names, vocabulary, columns)
+            return as_frame_of(answers, queries, vocabulary, columns)
         lists = answers.lists(vocabulary)
         return lists[0] if single else lists
 
@@ -332,9 +341,17 @@ class Recommender:
                 self.cache.put(keys[row], found[row])
         return Answers.of_rows(found)
 
+    @property
+    def staged(self) -> bool:
+        """Whether there is a second stage, whose order may change with the number of candidates."""
+        return bool(self.retrievers or self.reranker or self.diversity or self.rules)
+
+    def _held(self) -> NDArray[np.bool_] | None:
+        """Items of the index, bool [num_items]: one that was removed is not served in any way."""
+        return None if self.index is None else self.index.holds(self.model.num_items)
+
     def _made(self, asked: Asked, k: int, vectors: Floats | None) -> Answers:
-        staged = bool(self.retrievers or self.reranker or self.diversity or self.rules)
-        depth = max(k, self.candidates) if staged else k
+        depth = max(k, self.candidates) if self.staged else k
         with self._timed("retrieval"):
             found = self._retrieved(asked, depth, vectors)
         if self.reranker is not None:
@@ -352,15 +369,14 @@ class Recommender:
         return self._completed(asked, found, k)
 
     def _retrieved(self, asked: Asked, depth: int, vectors: Floats | None) -> Candidates:
-        if self.index is None and vectors is not None:
-            first = score_vectors(self.model, asked, depth, vectors)
-        elif self.index is None:
-            first = score_all(self.model, asked, depth)
+        if self.index is None:
+            first = score_all(self.model, asked, depth, vectors)
         else:
             first = through_index(self.model, self.index, asked, depth, vectors)
         if not self.retrievers:
             return first
-        lists = [first, *(score_all(each, asked, depth) for each in self.retrievers)]
+        within = asked.within(self._held())
+        lists = [first, *(score_all(each, within, depth) for each in self.retrievers)]
         return fuse(lists, self.weights, depth)
 
     def _completed(self, asked: Asked, found: Candidates, k: int) -> Answers:
@@ -375,9 +391,8 @@ class Recommender:
         answers = Answers(found, asked.empty)
         if len(none) == 0 or self.model.catalog is None:
             return answers
-        servable = narrowed(None, self.may_serve())
-        bare = asked.rows(none).without_history()
-        popular = score_all(self.model, Asked(bare.queries, bare.hidden, servable, False), k)
+        bare = asked.rows(none).without_history().within(self.may_serve()).within(self._held())
+        popular = score_all(self.model, bare, k)
         unanswered = int(np.count_nonzero(popular.counts == 0))
         if unanswered < len(none):
             answered = len(none) - unanswered

@@ -7,9 +7,10 @@ import torch
 
 from graphseq.models.base import SessionModel
 from graphseq.models.use.inference import blocks, inference
-from graphseq.models.use.recommend import MAX_SCORES, ranked
+from graphseq.models.use.recommend import ranked
 from graphseq.serving.candidates import Candidates
 from graphseq.serving.indexes import Index
+from graphseq.serving.indexes.base import refuse_foreign
 from graphseq.serving.item_vectors import Floats, query_vectors
 from graphseq.serving.queries import Asked
 
@@ -19,30 +20,28 @@ MOST_HIDDEN = 1_000
 """Where a session hides more items than this, all items are scored instead of asking the index."""
 
 
-def score_all(model: SessionModel, asked: Asked, k: int) -> Candidates:
-    """The ``k`` best items of every session by the scores of all items; popularity without any."""
+def score_all(
+    model: SessionModel, asked: Asked, k: int, vectors: Floats | None = None
+) -> Candidates:
+    """The ``k`` best items of every session by the scores of all items; popularity without any.
+
+    Args:
+        model: Any model; with vectors, one whose scores are inner products with one item table.
+        asked: The sessions.
+        k: Items per session.
+        vectors: Session vectors [num_sessions, hidden_channels], if they are known already.
+    """
     session, item, score = ranked(
-        model, asked.queries, k, asked.hidden, asked.allowed, asked.exclude_seen, SESSIONS_AT_ONCE
+        model,
+        asked.queries,
+        k,
+        asked.hidden,
+        asked.allowed,
+        asked.exclude_seen,
+        SESSIONS_AT_ONCE,
+        vectors,
     )
     return Candidates.of_pairs(session, item, score, asked.queries.size)
-
-
-def score_vectors(model: SessionModel, asked: Asked, k: int, vectors: Floats) -> Candidates:
-    """The same for session vectors [num_sessions, hidden_channels] that are known already."""
-    n = asked.queries.size
-    parts = []
-    with inference(model):
-        for start in range(0, n, rows := max(1, MAX_SCORES // model.num_items)):
-            part = asked.rows(np.arange(start, min(n, start + rows)))
-            states = torch.from_numpy(np.ascontiguousarray(vectors[start : start + rows]))
-            scores = model.items.scores(states.to(model.device)).cpu()
-            check_scores(model, scores)
-            most = min(model.num_items, k + asked.most_hidden) if asked.allowed is None else None
-            top, items = scores.topk(model.num_items if most is None else most)
-            found = Candidates(items.numpy(), top.double().numpy())
-            found = found.without(part.hides(found.items, model.num_items)).rescored()
-            parts.append(found.best(k))
-    return _of_empty(model, asked, _stacked(parts, n), k)
 
 
 def check_scores(model: SessionModel, scores: torch.Tensor) -> None:
@@ -72,7 +71,7 @@ def through_index(
     """The ``k`` best items that an index finds, with the model's own scores of them.
 
     Sessions without a known item, and those of which filters leave fewer than ``k`` of what the
-    index found, are answered by the scores of all items.
+    index found, are answered by the scores of all items of the index.
 
     Args:
         model: The model of the index.
@@ -82,14 +81,13 @@ def through_index(
         vectors: Session vectors [num_sessions, hidden_channels], if they are known already.
     """
     n = asked.queries.size
+    held = index.holds(model.num_items)  # scores know items that left the index
     depth = k + asked.most_hidden
     if asked.allowed is not None or asked.most_hidden > MOST_HIDDEN:
         # What is allowed may be rare: then nothing that the index finds would be left.
         share = 1.0 if asked.allowed is None else _share(asked, model.num_items)
         if asked.most_hidden > MOST_HIDDEN or share * model.num_items < 8 * k:
-            if vectors is not None:
-                return score_vectors(model, asked, k, vectors)
-            return score_all(model, asked, k)
+            return score_all(model, asked.within(held), k, vectors)
         depth = int(min(len(index), np.ceil(2 * depth / share)))
     if index.rounds:  # the best by the model's own scores may be a little further down
         depth *= 2
@@ -109,16 +107,12 @@ def through_index(
             )
     found = _stacked(parts, n)
     found = found.without(asked.hides(found.items, model.num_items)).best(k)
-    found = _of_empty(model, asked, found, k)
+    found = _of_empty(model, asked.within(held), found, k)
     short = np.flatnonzero((found.counts < min(k, len(index))) & ~asked.empty)
     if len(short) == 0:
         return found
-    left = asked.rows(short)
-    others = (
-        score_all(model, left, k)
-        if vectors is None
-        else score_vectors(model, left, k, vectors[short])
-    )
+    left = asked.rows(short).within(held)
+    others = score_all(model, left, k, None if vectors is None else vectors[short])
     return _replaced(found, short, others, k)
 
 
@@ -137,6 +131,7 @@ def _found(
             return Candidates(items, scores)
         states = model(batch.to(model.device))
     items[answered], _ = index.search(query_vectors(states, index.has_bias), depth)
+    refuse_foreign(items, model.num_items)
     wanted = torch.from_numpy(items[answered]).clamp(min=0).to(states.device)
     found = model.items.scores(states, wanted).cpu()
     check_scores(model, found)

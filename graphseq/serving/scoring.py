@@ -18,7 +18,7 @@ from graphseq.data.loading.shards import Shards, run_tasks
 from graphseq.data.sessions.sessions import Sessions
 from graphseq.data.storage.documents import parse_json, replacing_file, write_json
 from graphseq.serving.item_vectors import model_version
-from graphseq.serving.persistence import load
+from graphseq.serving.persistence import checksum_in, load
 from graphseq.serving.recommender import Recommender
 
 logger = logging.getLogger(__name__)
@@ -98,17 +98,18 @@ def score_log(
         What was done.
 
     Raises:
-        ValueError: If an argument is wrong, or ``out`` holds the answers of another model, other
-            sessions, or other options.
+        ValueError: If an argument is wrong, or ``out`` holds the answers of another model, of
+            another saved recommender, other sessions, or other options.
     """
     k, exclude_seen = whole("k", k), flag("exclude_seen", exclude_seen)
     sessions_per_shard = whole("sessions_per_shard", sessions_per_shard)
-    found, target = load(folder), Path(fspath(out))
+    found, saved, target = load(folder), checksum_in(folder), Path(fspath(out))
     log = sessions if isinstance(sessions, (Sessions, Shards)) else Sessions.open(sessions)
     _make_plan(
         target,
         {
             "model_version": _version(found),
+            "checksum": saved,
             "sessions": log.fingerprint(),
             "k": k,
             "exclude_seen": exclude_seen,
@@ -118,7 +119,7 @@ def score_log(
     source: Any = log
     answers: Any = found
     if client not in HERE:
-        answers = Path(fspath(folder)).resolve(), _version(found)
+        answers = Path(fspath(folder)).resolve(), saved
         source = _folder_of(sessions, target).resolve()
         if isinstance(sessions, Sessions) and not source.exists():
             sessions.save(source)
@@ -188,13 +189,13 @@ def _score(
 
 
 @lru_cache(maxsize=1)
-def _loaded(folder: Path, version: str) -> Any:
+def _loaded(folder: Path, saved: str) -> Any:
     """The recommender of a worker in another process, loaded once."""
-    found = load(folder)
-    if _version(found) != version:
+    found, now = load(folder), checksum_in(folder)
+    if now != saved:
         raise ValueError(
-            f"{folder} held model version {version} when scoring began, and holds "
-            f"{_version(found)} now: put it back, or score into another folder."
+            f"{folder} had the checksum {saved} when scoring began, and has {now} now: put it "
+            "back, or score into another folder."
         )
     return found
 

@@ -146,6 +146,13 @@ def test_compare_then_recommend_on_a_log_of_ones_own(
     assert main(["recommend", markov, str(log), *COLUMNS, "-k", "2", "--to", str(target)]) == 0
     pd.testing.assert_frame_equal(pd.read_parquet(target), frame)
 
+    served = gs.serving.Recommender(gs.load(markov), filters={"exclude": ["A3"]})
+    served.save(tmp_path / "served")
+    assert main(["recommend", str(tmp_path / "served"), str(log), *COLUMNS, "-k", "2"]) == 0
+    filtered = pd.read_csv(StringIO(capsys.readouterr().out))
+    assert list(filtered) == list(frame)
+    assert "A3" not in set(filtered["item_id"])
+
 
 def test_compare_resumes_with_the_lines_it_had(
     log: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
@@ -230,6 +237,12 @@ def test_split_of_a_log_is_what_suits_it() -> None:
         (["tune", "LOG", *COLUMNS, "--model", "gru4rec", "--out", "FILE"], "FILE cannot be"),
         (["compare", "LOG", *COLUMNS, "--split", "sessions", "--test", "2"], "test_fraction is a"),
         (["compare", "LOG", *COLUMNS, "--split", "temporal", "--test", "-1"], "test_days"),
+        (
+            ["compare", "LOG", *COLUMNS, "--split", "temporal", "--test", "1", "--validation", "0"],
+            "validation is a positive number of days",
+        ),
+        (["compare", "LOG", *COLUMNS, "--split", "last", "--test", "inf"], "n is a number of"),
+        (["compare", "movielens-small", "--validation", "inf"], "validation is a number of"),
         (["describe", "LOG", *COLUMNS, "--measure", "--minutes", "-1"], "minutes must be positive"),
     ],
 )

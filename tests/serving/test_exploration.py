@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import graphseq as gs
-from graphseq.serving import Explorer, replay_policy
+from graphseq.serving import Explorer, Recommender, replay_policy
 from graphseq.serving.exploration import POLICIES
 
 ARMS = ["a", "b", "c", "d"]
@@ -48,6 +48,16 @@ def test_policies_that_explore_find_the_best_arm(policy):
 def test_greedy_can_stay_with_the_first_arm_that_pays():
     last = play("greedy")[-500:]
     assert len(set(last)) == 1  # nothing else is ever tried once one has paid
+
+
+def test_frames_and_one_session_get_a_choice_per_session():
+    frame = gs.Sessions.from_lists([["a", "b"], ["b", "c"], ["b"]]).to_frame()
+    model = gs.models.Popularity(3)
+    gs.fit(model, gs.Sessions.from_frame(frame))
+    for recommender in (model, Recommender(model)):
+        explorer = Explorer(recommender, "greedy", candidates=3)
+        assert [choice.item for choice in explorer.choose(frame)] == ["b"] * 3
+    assert [choice.candidates for choice in explorer.choose(["a", "b"])] == [("b", "a", "c")]
 
 
 def test_random_shows_all_arms_evenly():

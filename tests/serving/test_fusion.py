@@ -5,11 +5,15 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 
 import graphseq as gs
 from graphseq.evaluation.metrics import metric_values
-from graphseq.serving import Recommender, fusion_weights
+from graphseq.models.use.recommend import item_vocabulary
+from graphseq.models.use.requests import read_queries
+from graphseq.serving import Recommender, fusion, fusion_weights
+from graphseq.serving.retrieval import score_all
 from graphseq.training import fit
 
 
@@ -46,6 +50,47 @@ def test_many_targets_are_drawn_by_seed(world: Any) -> None:
     found = [fusion_weights(models, world.lists, max_cases=30, seed=seed) for seed in (0, 0, 1)]
     assert found[0] == found[1]
     assert all(weights[0] < weights[1] for weights in found)
+
+
+def test_models_read_the_same_of_a_history_as_when_they_recommend(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    clicks = pd.DataFrame(
+        {
+            "session_id": list("aaabbb"),
+            "item_id": ["x", "y", "z", "y", "x", "z"],
+            "user_id": ["u"] * 3 + ["v"] * 3,
+            "time": [7_200, 7_300, 7_400, 90, 91, 92],
+            "shelf": ["up", "down", "up", "up", "up", "down"],
+        }
+    )
+    log = gs.Sessions.from_frame(clicks, time="time", user="user_id", features=["shelf"])
+    models = [gs.models.MODELS["trending"](3, hourly=True), gs.models.Popularity(3)]
+    for model in models:
+        fit(model, log)
+    read: list[Any] = []
+
+    def reading(model: Any, asked: Any, k: int) -> Any:
+        read.append(asked.queries)
+        return score_all(model, asked, k)
+
+    monkeypatch.setattr(fusion, "score_all", reading)
+    fusion_weights(models, log)
+    places = [0, 0, 1, 3, 3, 4]  # histories of the targets: x, x y, y, y x
+    wanted = clicks.iloc[places].assign(session_id=[0, 1, 1, 2, 3, 3])
+    queries = read_queries(
+        models[0],
+        gs.Sessions.from_frame(wanted, time="time", user="user_id", features=["shelf"]),
+        None,
+        item_vocabulary(models[0]),
+    )
+    for found in read:
+        assert found.items.tolist() == queries.items.tolist()
+        assert found.ptr.tolist() == queries.ptr.tolist()
+        assert found.users.tolist() == queries.users.tolist()
+        assert found.click_fields.keys() == queries.click_fields.keys()
+        for name, values in queries.click_fields.items():
+            assert found.click_fields[name].tolist() == values.tolist()
 
 
 def test_wrong_arguments_are_named(world: Any) -> None:

@@ -82,6 +82,21 @@ def test_index_without_the_bias_would_rank_others_first(world: Any, asked: Any) 
     assert overlap(top(vectors.numpy() @ bare.T, 10), top(scores, 10)) < 0.8
 
 
+def test_biases_of_zero_do_not_hide_the_other_columns(index: Index) -> None:
+    draws = np.random.default_rng(0)
+    rows, queries = draws.normal(scale=0.05, size=(2, NUM_ITEMS, 17)).astype(np.float32)
+    rows[:, -1], queries[:, -1] = 0, 1  # untrained biases, and what meets them
+    found = type(index)(ItemVectors(rows, np.arange(NUM_ITEMS), True), **index.settings)
+    wanted = top(queries[:60] @ rows.T, 10)
+    items, _ = found.search(queries[:60], 10)
+    assert overlap(items, wanted) >= LEAST_FOUND[index.kind] - 0.1
+    if index.kind == "usearch_i8":  # what is added gives the column its scale
+        found.add([NUM_ITEMS], np.eye(1, 17, 16, dtype=np.float32))
+        items, scores = found.search(queries[:60], 1)
+        assert (items == NUM_ITEMS).mean() > 0.9
+        assert np.abs(scores[items == NUM_ITEMS] - 1).max() < 0.1
+
+
 def test_scale_of_a_normalized_model_is_part_of_what_is_searched() -> None:
     model = MODELS["srgnn"](40, 8, normalize=True, scale=12.0).eval()
     batch_vectors = torch.nn.functional.normalize(torch.randn(5, 8), dim=1) * 12.0

@@ -333,6 +333,20 @@ def test_any_order_of_arrival_gives_the_answer_of_the_order_of_time(world: Any) 
         assert sum(live.counts.values()) == 6
 
 
+def test_equal_items_stand_in_live_answers_as_in_recommend(world: Any) -> None:
+    model = deepcopy(world.neural)
+    with torch.no_grad():  # as `grow` leaves new items: with one row, that of the mean
+        model.items.weight[100:500] = model.items.weight[100]
+        model.items.bias[100:500] = 8.0
+    live = LiveSessions(Recommender(model))
+    for number, session in enumerate(world.lists[:6]):
+        for item in session[:3]:
+            reply = live.click(f"s{number}", item, k=8, exclude_seen=True)
+        [wanted] = model.recommend([session[:3]], 8, exclude_seen=True)
+        assert len({score for _, score in wanted}) < 8
+        assert [item for item, _ in reply.items] == [item for item, _ in wanted]
+
+
 def test_requests_of_one_batch_are_answered_as_one_by_one(world: Any) -> None:
     requests = [
         Request(f"s{n % 4}", [Click(item)], k=3 + n % 3, exclude_seen=n % 2 == 0)
@@ -346,6 +360,19 @@ def test_requests_of_one_batch_are_answered_as_one_by_one(world: Any) -> None:
         assert len(found.items) == request.k
         agree(found.items, wanted.items)
         assert (found.num_clicks, found.outcomes) == (wanted.num_clicks, wanted.outcomes)
+
+
+def test_second_stage_answers_a_request_the_same_beside_one_that_asks_for_more(world: Any) -> None:
+    staged = Recommender(world.neural, reranker=world.counting, candidates=5)
+    live = LiveSessions(staged)
+    for number, session in enumerate(world.lists[:4]):
+        live.answer([Request(f"s{number}", [Click(item) for item in session[:3]])])
+    requests = [Request(f"s{n}", k=k) for n, k in enumerate((2, 40, 4, 0))]
+    together = live.answer(requests)
+    for found, request, session in zip(together, requests, world.lists, strict=False):
+        assert found.items == live.answer([request])[0].items
+        if request.k:
+            agree(found.items, staged.recommend(session[:3], request.k))
 
 
 def test_unknown_items_and_sessions_are_answered_and_said(world: Any) -> None:

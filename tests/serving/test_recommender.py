@@ -86,6 +86,17 @@ def test_frame_in_gives_a_frame_out_with_own_ids(recommender: Recommender, world
     assert isinstance(recommender.recommend(log, 3, as_frame=False), list)
 
 
+def test_frame_of_sessions_without_names_tells_whose_they_are(
+    recommender: Recommender, world: Any
+) -> None:
+    clicks = pd.DataFrame({"u": list("aabb"), "item": ["i1", "i2"] * 2, "t": [0, 9, 5, 99]})
+    log = gs.Sessions.from_events(clicks, user="u", item="item", time="t", gap=50)
+    found = recommender.recommend(log, 2, as_frame=True)
+    wanted = world.neural.recommend(log, 2, as_frame=True)
+    pd.testing.assert_frame_equal(found, wanted, rtol=1e-5)
+    assert found["user_id"].tolist() == list("aabbbb")
+
+
 def test_filter_that_leaves_fewer_gives_fewer_and_says_so(
     recommender: Recommender, world: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -246,6 +257,47 @@ def test_cache_forgets_when_an_item_leaves_the_index(world: Any) -> None:
     assert ids(cached.recommend(session, 5))[:4] == before[1:]
 
 
+def test_item_removed_from_the_index_is_served_in_no_way(world: Any) -> None:
+    found = Recommender(
+        world.neural, index="exact", retrievers=[world.counting], cache=AnswerCache()
+    )
+    assert found.index is not None
+    session, unknown = world.lists[0], ["never seen"]
+    gone = ids(found.recommend(session, 3)) + ids(found.recommend([unknown], 3)[0])
+    found.index.remove(np.unique(world.neural.catalog.items.encode(gone)))
+    for k, asked, options in [
+        (3, session, {}),
+        (3, session, {"allow": [*gone, "i5"]}),
+        (700, session, {"exclude_seen": True}),
+        (700, session, {"exclude": [f"i{n}" for n in range(600)]}),
+        (3, unknown, {}),
+        (3, session, {"exclude": [f"i{n}" for n in range(640) if f"i{n}" not in gone]}),
+    ]:
+        assert not set(ids(found.recommend([asked], k, **options)[0])) & set(gone), options
+
+
+def test_item_removed_from_the_index_stays_out_when_it_is_refreshed(world: Any) -> None:
+    model = deepcopy(world.neural)
+    found = Recommender(model, index="exact")
+    assert found.index is not None
+    best = ids(found.recommend(world.lists[0], 3))
+    found.index.remove(model.catalog.items.encode(best[:1]))
+    with torch.no_grad():
+        model.items.weight.mul_(1.001)
+    found.refresh()
+    assert ids(found.recommend(world.lists[0], 2)) == best[1:]
+    assert len(found.index) == model.num_items - 1
+
+
+def test_item_that_only_the_index_has_is_named(world: Any) -> None:
+    index = ExactIndex(ItemVectors.of(world.neural))
+    found = Recommender(world.neural, index=index)
+    best = world.neural.catalog.items.encode(ids(found.recommend(world.lists[0], 1)))
+    index.add([world.neural.num_items + 3], 3 * ItemVectors.of(world.neural).rows[best])
+    with pytest.raises(ValueError, match="Item 643 was added to this index"):
+        found.recommend(world.lists[0], 3)
+
+
 def test_cache_forgets_when_a_part_is_replaced(world: Any) -> None:
     other = deepcopy(world.neural)
     with torch.no_grad():
@@ -293,6 +345,22 @@ def test_a_model_put_in_place_of_another_needs_an_index_of_its_own(world: Any) -
         recommender.recommend(["i1"], 5)
     recommender.refresh()
     same([recommender.recommend(["i1"], 5)], recommender.model.recommend([["i1"]], 5))
+
+
+def test_model_of_other_items_needs_filters_of_its_own(world: Any) -> None:
+    found = Recommender(world.neural, filters={"exclude": ["i1"]})
+    found.model = deepcopy(world.neural)  # of the same items: filters stay
+    log = gs.Sessions.from_lists([["i1", "brand new"]])
+    grown = gs.grow(world.neural, log)
+    with torch.no_grad():
+        grown.items.bias[-1] = 1e3
+    with pytest.raises(ValueError, match=r"call set_filters\(None\), put the model in its place"):
+        found.model = grown
+    assert found.model.num_items == world.neural.num_items
+    found.set_filters(None)
+    found.model = grown
+    found.set_filters({"exclude": ["i1"]})
+    assert ids(found.recommend(["i2"], 1)) == ["brand new"]
 
 
 def test_cache_is_bounded_and_checked() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pickle
 from collections.abc import Callable
 from concurrent.futures import Future
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -121,6 +122,26 @@ def test_folder_of_another_run_is_refused(world: Any, saved: Path, tmp_path: Pat
     with pytest.raises(ValueError, match="k must be at least 1, got 0"):
         score_log(saved, log, tmp_path / "none", k=0)
     assert not (tmp_path / "none").exists()
+
+
+def test_answers_of_before_a_change_of_filters_or_of_delisted_items_are_not_kept(
+    world: Any, tmp_path: Path
+) -> None:
+    log, model, folder = gs.Sessions.from_lists(world.lists[:4]), deepcopy(world.neural), tmp_path
+    Recommender(model).save(folder / "r")
+    done = score_log(folder / "r", log, folder / "0", k=3, client=Elsewhere())
+    shown = pd.read_parquet(done.folder)["item_id"].iloc[0]
+    Recommender(model, filters={"exclude": [shown]}).save(folder / "r")
+    with pytest.raises(ValueError, match="answers with checksum="):
+        score_log(folder / "r", log, folder / "0", k=3)
+    done = score_log(folder / "r", log, folder / "1", k=3, client=Elsewhere())
+    assert shown not in set(pd.read_parquet(done.folder)["item_id"])
+    model.save(folder / "m")
+    assert score_log(folder / "m", log, folder / "2", k=3).scored == 1
+    model.delist([shown])
+    model.save(folder / "m")
+    with pytest.raises(ValueError, match="answers with checksum="):
+        score_log(folder / "m", log, folder / "2", k=3)
 
 
 def test_command_scores_a_log_and_says_what_it_did(

@@ -556,6 +556,44 @@ def test_setting_out_of_range_is_refused_before_a_model_is_loaded(
         Settings("folder", **{setting: value})  # type: ignore[arg-type]
 
 
+def test_model_beside_may_have_ids_of_another_type(world: Any) -> None:
+    numbers = gs.models.Popularity(3)
+    gs.fit(numbers, gs.Sessions.from_lists([[7, 8, 9], [8, 9], [9]]))
+    live = LiveSessions(Recommender(numbers))
+    service = Service(live, beside={"texts": Recommender(world.counting)})
+    with serving(build_app(service)) as client:
+        body = {"sessions": [["i1"]], "k": 2, "model": "texts"}
+        answer = client.post("/batch", json=body).json()
+        items = [item for item, _ in world.counting.recommend([["i1"]], 2)[0]]
+        assert answer["titles"] == [{"item": item, "title": item} for item in items]
+
+
+def test_models_beside_of_one_folder_name_have_names_of_their_own(
+    world: Any, tmp_path: Path
+) -> None:
+    popular = gs.models.Popularity(world.neural.num_items)
+    gs.fit(popular, world.sessions)
+    models = {"a/model": world.counting, "b/model": popular, "b/sequentialrules": popular}
+    for name, model in models.items():
+        model.save(tmp_path / name)
+    first, *beside = [str(tmp_path / name) for name in models]
+    with serving(app_of(Settings(first, beside=beside[:1]))) as client:
+        assert client.get("/models").json() == {"models": ["sequentialrules", "model"]}
+    with serving(app_of(Settings(first, beside=[first, *beside]))) as client:
+        names = client.get("/models").json()["models"]
+        assert names == ["sequentialrules", "a/model", "b/model", "b/sequentialrules"]
+        for name, model in zip(names, [world.counting, *models.values()], strict=True):
+            body = {"sessions": [["i1"]], "k": 3, "model": name}
+            answer = client.post("/batch", json=body).json()
+            items = [each["item"] for each in answer["answers"][0]]
+            assert items == [item for item, _ in model.recommend([["i1"]], 3)[0]]
+    with pytest.raises(ValueError, match=r"model twice: name each once"):
+        app_of(Settings(first, beside=[beside[0], f"{tmp_path}/a/../b/model"]))
+    other = Recommender(popular)
+    with pytest.raises(ValueError, match="beside has 'popularity', the name of the model that"):
+        Service(LiveSessions(other), beside={"popularity": other})
+
+
 def test_several_processes_need_a_store_that_they_share() -> None:
     with pytest.raises(ValueError, match="3 processes need a store that they share: pass --store"):
         Settings("folder", processes=3)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -125,17 +125,41 @@ def recommend(
         number, np.arange(queries.size + 1)
     )  # the first position of each session
     if as_frame:
-        columns = {
-            session or "session_id": pd.Series(queries.names).take(number).array,
-            **({} if queries.told is None else queries.told.take(number).reset_index(drop=True)),
-            "rank": np.arange(len(number)) - ends[number] + 1,
-            item or "item_id": vocabulary.ids.take(code).array,
-            "score": score,
-            "fallback": (np.diff(queries.ptr) == 0)[number],
-        }
-        return pd.DataFrame(columns)
+        rank, fallback = np.arange(len(number)) - ends[number] + 1, np.diff(queries.ptr) == 0
+        named = {"session": session, "item": item}
+        return frame_of(queries, vocabulary, number, rank, code, score, fallback, named)
     pairs = list(zip(vocabulary.decode(code), score.tolist(), strict=True))
     return [pairs[i:j] for i, j in pairwise(ends.tolist())]
+
+
+def frame_of(
+    queries: Queries,
+    vocabulary: Vocabulary,
+    number: NDArray[np.int64],
+    rank: NDArray[np.int64],
+    code: NDArray[np.int64],
+    score: NDArray[np.floating[Any]],
+    fallback: NDArray[np.bool_],
+    named: Mapping[str, str | None],
+) -> pd.DataFrame:
+    """One row per recommendation, as :func:`recommend` describes it.
+
+    Args:
+        queries: The sessions.
+        vocabulary: The ids of the codes.
+        number, rank, code, score: Session, rank from 1, item and score of each row, [n].
+        fallback: Whether a session was answered by popularity, [num_sessions].
+        named: Names of the columns ``session`` and ``item``, if given.
+    """
+    columns = {
+        named.get("session") or "session_id": pd.Series(queries.names).take(number).array,
+        **({} if queries.told is None else queries.told.take(number).reset_index(drop=True)),
+        "rank": rank,
+        named.get("item") or "item_id": vocabulary.ids.take(code).array,
+        "score": score,
+        "fallback": fallback[number],
+    }
+    return pd.DataFrame(columns)
 
 
 def ranked(
@@ -146,8 +170,13 @@ def ranked(
     allowed: ItemLists | None = None,
     exclude_seen: bool = False,
     batch_size: int = 512,
+    vectors: NDArray[np.float32] | None = None,
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.floating[Any]]]:
-    """Session, item code and score of all recommendations, by session and rank, [n] each."""
+    """Session, item code and score of all recommendations, by session and rank, [n] each.
+
+    With ``vectors`` [num_sessions, hidden_channels], the model's item table scores these, and the
+    clicks only tell which sessions have a known item.
+    """
     candidates = outside = None
     if allowed is not None and allowed.ptr is None:
         codes = torch.from_numpy(allowed.codes)  # ascending, so that column order is code order
@@ -178,7 +207,7 @@ def ranked(
     found: list[tuple[NDArray[np.int64], NDArray[np.int64], NDArray[Any]]] = []
     with inference(model):
         for part in blocks(np.diff(queries.ptr), rows):
-            for place, scores, ties in _scored(model, queries, part, candidates):
+            for place, scores, ties in _scored(model, queries, part, candidates, vectors):
                 hide(scores, part.start, part.stop)
                 row, column, value = stable_topk(scores[place], k, **ties)
                 code = column if candidates is None else candidates[column]
@@ -247,7 +276,11 @@ def item_vocabulary(model: SessionModel) -> Vocabulary:
 
 
 def _scored(
-    model: SessionModel, queries: Queries, part: slice, candidates: Tensor | None
+    model: SessionModel,
+    queries: Queries,
+    part: slice,
+    candidates: Tensor | None,
+    vectors: NDArray[np.float32] | None,
 ) -> Iterator[tuple[Tensor, Tensor, dict[str, Any]]]:
     """Scores of some sessions on the CPU; popularity for sessions without a known item.
 
@@ -256,10 +289,15 @@ def _scored(
         rows count and which may be modified; and the rule for their ties.
     """
     size = part.stop - part.start
-    batch, answered = queries.batch(part.start, part.stop)
+    if vectors is None:
+        batch, answered = queries.batch(part.start, part.stop)
+        given, ties = (None, {}) if batch is None else _of_model(model, batch, candidates)
+    else:
+        answered = np.flatnonzero(np.diff(queries.ptr[part.start : part.stop + 1]))
+        known = torch.from_numpy(np.ascontiguousarray(vectors[part.start + answered]))
+        given, ties = _of_vectors(model, known.to(model.device), candidates)
     place = torch.from_numpy(answered)
-    if batch is not None:
-        given, ties = _of_model(model, batch, candidates)
+    if given is not None and len(place):
         # The sum is NaN if a score is NaN, or if both infinities occur, and is much cheaper to
         # check.
         if bool(given.sum().isnan()) and bool(given.isnan().any()):
@@ -302,7 +340,15 @@ def _of_model(
                 f"got {list(given.shape)}."
             )
         return given.cpu(), {"tolerance": model.score_tolerance}
-    vectors = model(batch)
+    return _of_vectors(model, model(batch), wanted)
+
+
+def _of_vectors(
+    model: SessionModel, vectors: Tensor, candidates: Tensor | None
+) -> tuple[Tensor, dict[str, Any]]:
+    """Scores of session vectors by the item table, and the rule for their ties."""
+    device = vectors.device
+    wanted = None if candidates is None else candidates.to(device)
 
     def rows(columns: Tensor) -> tuple[Tensor, Tensor | None]:
         items = columns.to(device) if wanted is None else wanted[columns.to(device)]

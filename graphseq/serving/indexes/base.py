@@ -62,6 +62,8 @@ class Index(ABC):
     package: ClassVar[str | None] = None
     rounds: ClassVar[bool] = False
 
+    _held: tuple[int, int, NDArray[np.bool_] | None] | None = None
+
     def __init__(self, vectors: ItemVectors) -> None:
         self.width = vectors.rows.shape[1]
         self.has_bias = vectors.has_bias
@@ -93,12 +95,21 @@ class Index(ABC):
             ValueError: If an item was added that the model does not have.
         """
         vectors, items = ItemVectors.of(model), self.items
-        foreign = items[items >= len(vectors.rows)]
-        if len(foreign):
-            raise ValueError(
-                f"Item {foreign[0]} was added to this index, and the model has no vector of it: "
-                "build the index of a model that knows it."
-            )
+        refuse_foreign(items, len(vectors.rows))
+        return self._of_part(vectors, items)
+
+    def rebuilt(self, model: SessionModel) -> Self:
+        """The index of all items of a model, except for those that were removed from this one.
+
+        Raises:
+            ValueError: If the family scores in another way.
+        """
+        vectors = ItemVectors.of(model)
+        gone = np.setdiff1d(self._items[~self._alive], self.items)
+        return self._of_part(vectors, np.setdiff1d(vectors.items, gone))
+
+    def _of_part(self, vectors: ItemVectors, items: Codes) -> Self:
+        """This kind of index with these settings, over some items of a model."""
         version = vectors.model_version
         part = ItemVectors(vectors.rows[items], items, vectors.has_bias, version)
         return type(self)(part, **self.settings)
@@ -157,6 +168,17 @@ class Index(ABC):
     def items(self) -> Codes:
         """Codes of the items that it finds, int64 [num_items], in the order of their rows."""
         return self._items[self._alive]
+
+    def holds(self, num_items: int) -> NDArray[np.bool_] | None:
+        """Which of ``num_items`` items it finds, bool [num_items]; ``None``: all of them."""
+        kept = self._held
+        if kept is None or kept[:2] != (self.revision, num_items):
+            with self._lock.reading():
+                items, revision = self.items, self.revision
+            mask = np.zeros(num_items, dtype=bool)
+            mask[items[items < num_items]] = True
+            self._held = kept = (revision, num_items, None if mask.all() else mask)
+        return kept[2]
 
     def __len__(self) -> int:
         return int(np.count_nonzero(self._alive))
@@ -291,6 +313,20 @@ class Index(ABC):
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({len(self)} items, width={self.width})"
+
+
+def refuse_foreign(items: Codes, num_items: int) -> None:
+    """Refuses codes of an index that a model of ``num_items`` items lacks.
+
+    Raises:
+        ValueError: If there is one.
+    """
+    foreign = items[items >= num_items]
+    if len(foreign):
+        raise ValueError(
+            f"Item {foreign[0]} was added to this index, and the model has no vector of it: "
+            "build the index of a model that knows it."
+        )
 
 
 def _codes(items: ArrayLike) -> Codes:

@@ -121,12 +121,17 @@ class USearchInt8(USearchIndex):
     number: ClassVar[Literal["f32", "i8"]] = "i8"
 
     def _build(self, rows: Floats) -> None:
-        largest = np.abs(rows).max(0)
-        self._scale = np.where(largest > 0, largest / 127, 1).astype(np.float32)  # [width]
+        self._scale = _scale_of(rows)  # [width]
         super()._build(rows)
 
+    def _append(self, rows: Floats) -> None:
+        # A column of zeros has no scale, and takes that of the first rows that are no zeros.
+        self._scale = np.where(self._scale > 0, self._scale, _scale_of(rows))
+        super()._append(rows)
+
     def _stored(self, rows: Floats) -> NDArray[np.int8]:
-        return np.clip(np.rint(rows / self._scale), -127, 127).astype(np.int8)
+        scale = np.where(self._scale > 0, self._scale, 1)
+        return np.clip(np.rint(rows / scale), -127, 127).astype(np.int8)
 
     def _asked(self, queries: Floats) -> tuple[NDArray[np.int8], Floats]:
         scaled = queries * self._scale
@@ -141,3 +146,12 @@ class USearchInt8(USearchIndex):
     def _read(self, opened: Folder) -> None:
         self._scale = np.array(opened.array("scale", np.float32))
         super()._read(opened)
+
+
+def _scale_of(rows: Floats) -> Floats:
+    """What one of 127 steps of each column is, [width]; 0 for zeros, which say nothing.
+
+    Any other scale would count in queries: the 1 that meets biases of zero hid all other columns.
+    """
+    scale: Floats = (np.abs(rows).max(0, initial=0) / 127).astype(np.float32)
+    return scale

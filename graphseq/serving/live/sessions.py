@@ -20,7 +20,7 @@ from graphseq.models.use.item_filter import ItemLists
 from graphseq.models.use.recommend import item_vocabulary
 from graphseq.models.use.requests import Queries
 from graphseq.ragged import ptr_of
-from graphseq.serving.answers import Answers
+from graphseq.serving.answers import Answers, Row
 from graphseq.serving.item_vectors import Codes, Floats
 from graphseq.serving.live.record import Click, Outcome, Record, changed
 from graphseq.serving.live.streams import stream_of
@@ -118,7 +118,7 @@ class LiveSessions:
 
     @recommender.setter
     def recommender(self, recommender: Recommender) -> None:
-        self._serving = (recommender, stream_of(recommender.model), _Codes(recommender))
+        self._serving = (recommender, stream_of(recommender.model), ItemCodes(recommender))
 
     def click(
         self, session: str, item: Any, *, time: float | None = None, event: str = "", **options: Any
@@ -269,12 +269,23 @@ class LiveSessions:
             narrowed(None, recommender.may_serve()),
             exclude_seen=False,
         )
-        k = max([1, *(request.k for request in requests)])
-        answers: Answers = recommender.answer(asked, k, vectors, version)
-        return answers
+        ks = np.array([max(1, request.k) for request in requests], dtype=np.int64)
+        # The best of a first stage are the first of more of them; those of a second may not be.
+        depth = np.maximum(ks, recommender.candidates) if recommender.staged else np.zeros_like(ks)
+        found: dict[int, Row] = {}
+        for each in np.unique(depth):
+            rows = np.flatnonzero(depth == each)
+            part = None if vectors is None else vectors[rows]
+            answers: Answers = recommender.answer(
+                asked.rows(rows), int(ks[rows].max()), part, version
+            )
+            if len(rows) == len(requests):
+                return answers
+            found |= {row: answers.row(place) for place, row in enumerate(rows.tolist())}
+        return Answers.of_rows([found[row] for row in range(len(requests))])
 
 
-class _Codes:
+class ItemCodes:
     """Codes of single ids, looked up without building arrays of them."""
 
     def __init__(self, recommender: Recommender) -> None:

@@ -77,10 +77,14 @@ class Service:
     Args:
         live: The sessions.
         load: Loads the recommender for ``/reload``; ``None``: reloading is refused.
-        beside: Further recommenders by name, which ``/batch`` and the page ask.
+        beside: Further recommenders by name, which ``/batch`` and the page ask; none has the name
+            of the first one, its family in small letters.
         max_k: Items that one request may ask for.
         max_batch: Requests answered together.
         max_waiting: Requests that may wait; further ones get 503.
+
+    Raises:
+        ValueError: If one beside has the name of the first.
     """
 
     def __init__(
@@ -95,6 +99,12 @@ class Service:
     ) -> None:
         self.live, self.load, self.max_k = live, load, max_k
         self.beside = dict(beside or {})
+        first = name_of_first(live.recommender)
+        if first in self.beside:
+            raise ValueError(
+                f"beside has {first!r}, the name of the model that answers clicks: name it "
+                "otherwise."
+            )
         self._titles: tuple[Recommender, Titles] | None = None
         self.measures = Measures(live)
         self.batcher: Batcher[Request, Reply] = Batcher(
@@ -114,7 +124,7 @@ class Service:
     @property
     def models(self) -> list[str]:
         """Names of the recommenders; the first one answers clicks."""
-        return [type(self.live.recommender.model).__name__.lower(), *self.beside]
+        return [name_of_first(self.live.recommender), *self.beside]
 
     def recommender(self, name: str | None) -> Recommender:
         """The recommender of a name."""
@@ -145,6 +155,11 @@ class Service:
             self.live.recommender = recommender
         logger.info("Model version %s answers now.", recommender.version)
         return recommender.version
+
+
+def name_of_first(recommender: Recommender) -> str:
+    """The name of the recommender that answers clicks: its family."""
+    return type(recommender.model).__name__.lower()
 
 
 def warm_up(recommender: Recommender) -> None:

@@ -102,18 +102,49 @@ def recommender_in(folder: str) -> Recommender:
     return found if isinstance(found, Recommender) else Recommender(found)
 
 
+def names_of(folders: Sequence[str], taken: str) -> list[str]:
+    """Names of models by their folders, ``runs/a/model`` as ``model``, all different.
+
+    Where two would have one name, or one would have that of the first model, all have as many
+    parts of their paths as tell them apart, as ``a/model``.
+
+    Args:
+        folders: Folders of models.
+        taken: The name of the model that answers clicks.
+
+    Raises:
+        ValueError: If a folder is given twice.
+    """
+    paths = [Path(os.path.abspath(folder)).parts for folder in folders]
+    for place, path in enumerate(paths):
+        if path in paths[:place]:
+            raise ValueError(f"beside has the folder {folders[place]} twice: name each once.")
+    names: list[str] = []
+    for count in range(1, max(map(len, paths), default=0) + 1):
+        names = ["/".join(path[-count:]) for path in paths]
+        if len({taken, *names}) == 1 + len(names):
+            break
+    return names
+
+
 def app_of(settings: Settings, key: str | None = None) -> App:
     """The application of these settings, with its model loaded."""
     need("litestar", "The service", extra="server")
-    from graphseq.serving.service.app import Service, build_app, warm_up  # it imports litestar
+    from graphseq.serving.service.app import (  # it imports litestar
+        Service,
+        build_app,
+        name_of_first,
+        warm_up,
+    )
 
     recommender = recommender_in(settings.folder)
+    names = names_of(settings.beside, name_of_first(recommender))
     warm_up(recommender)
     store = open_store(settings.store, seconds=settings.seconds, max_sessions=settings.max_sessions)
     service = Service(
         LiveSessions(recommender, store),
         load=lambda: recommender_in(settings.folder),
-        beside={Path(each).name: recommender_in(each) for each in settings.beside},
+        beside=dict(zip(names, map(recommender_in, settings.beside), strict=True)),
         max_k=settings.max_k,
         max_waiting=settings.max_waiting,
     )

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from graphseq.models.use.recommend import item_vocabulary
+from graphseq.serving.live.sessions import ItemCodes
 from graphseq.serving.recommender import Recommender
 
 COLUMNS = ("title", "name")
@@ -25,7 +26,7 @@ class Titles:
 
     def __init__(self, recommender: Recommender) -> None:
         model = recommender.model
-        self.ids = item_vocabulary(model).ids
+        self.ids, self._codes = item_vocabulary(model).ids, ItemCodes(recommender)
         features = None if model.catalog is None else model.catalog.item_features
         named = [name for name in COLUMNS if features is not None and name in features]
         values: Any = self.ids if not named else features[named[0]].array  # type: ignore[index]
@@ -46,8 +47,8 @@ class Titles:
         return self.of(self.ids.take(found[:MOST_FOUND]).tolist())
 
     def of(self, items: list[Any]) -> list[dict[str, Any]]:
-        """Items with their titles."""
-        places = self.ids.get_indexer(pd.Index(items, dtype=self.ids.dtype))
+        """Items with their titles; with their ids where they are of another model."""
+        places = self._codes.encode(items)
         return [
             {"item": item, "title": self.titles.iloc[place] if place >= 0 else str(item)}
             for item, place in zip(items, places, strict=True)
