@@ -87,7 +87,8 @@ def fit_reranker(
     if item_vocabulary(reranker) != item_vocabulary(retriever):
         raise ValueError("The reranker has other items than the retriever: fit both on one split.")
     _, recoded = read_inputs(reranker, sessions)
-    dataset = SessionGraphDataset(recoded)
+    timed = reranker.reads_request_time or retriever.reads_request_time
+    dataset = SessionGraphDataset(recoded, request_time=timed)
     drawn = np.arange(len(dataset))
     if len(drawn) > max_cases:
         drawn = np.sort(stream("reranked", seed).choice(len(drawn), max_cases, replace=False))

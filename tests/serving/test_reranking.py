@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +56,22 @@ def test_second_stage_finds_among_candidates_what_the_first_cannot_tell(
         first, retriever, log, num_candidates=30, place_weight=weight, ks=1
     ).metrics["hr@1"]
     assert both > 0.95 > 0.2 > evaluate(retriever, log, ks=1).metrics["hr@1"]
+
+
+def test_second_stage_is_trained_on_the_time_of_the_target_where_it_reads_it(
+    log: gs.Sessions, retriever: Popularity, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    timed = replace(log, time=np.arange(log.num_clicks, dtype=np.float64))
+    model = gs.models.HSTU(log.num_items, 8, time="request")
+    model.attach(timed.catalog(), timed)
+    read = []
+    real = model.score
+    monkeypatch.setattr(
+        model, "score", lambda batch, *rest: read.append(batch) or real(batch, *rest)
+    )
+    fit_reranker(model, retriever, timed, num_candidates=30, max_epochs=1)
+    assert read
+    assert all("request_time" in batch for batch in read)
 
 
 def test_places_decide_where_their_weight_is_large_and_nothing_where_it_is_zero(

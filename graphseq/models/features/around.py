@@ -42,7 +42,7 @@ class AroundBase(SessionModel):
             able = [name for name, family in MODELS.items() if _has_item_table(family)]
             raise ValueError(f"base is one of {', '.join(able)}, got {base!r}.")
         given = {} if arguments is None else arguments
-        _check_arguments(base, given)
+        check_arguments(base, given)
         self.inner: SessionModel = MODELS[base](num_items, **given)
         self.samples = self.inner.samples
         self.causal = self.inner.causal
@@ -107,7 +107,7 @@ def base_of(model: SessionModel, owner: str) -> tuple[str, dict[str, Any]]:
     return name, {key: value for key, value in model.settings.items() if key != "num_items"}
 
 
-def _check_arguments(base: str, given: Any) -> None:
+def check_arguments(base: str, given: Any) -> None:
     """Refuses what is no arguments of a base.
 
     Raises:
@@ -123,7 +123,7 @@ def _check_arguments(base: str, given: Any) -> None:
     wrong = [name for name in in_new_names(constructor, given) if name not in taken]
     if wrong:
         raise ValueError(
-            f"arguments has {wrong[0]!r}, which the base {base} does not take from it: it takes "
+            f"arguments has {wrong[0]!r}, which {base} does not take from it: it takes "
             f"{', '.join(taken)}."
         )
 

@@ -19,7 +19,7 @@ from graphseq.data.sessions.catalog import Catalog
 from graphseq.data.sessions.sessions import Sessions, only_sessions
 from graphseq.models.base import SessionModel, Traits
 from graphseq.models.counting.counting import CountingModel, of_items
-from graphseq.models.features.around import base_of
+from graphseq.models.features.around import base_of, check_arguments
 from graphseq.models.registry import MODELS, register
 from graphseq.models.use.inference import inference
 
@@ -84,6 +84,7 @@ class Ensemble(CountingModel):
         self.members = ModuleList(_member(num_items, each) for each in members)
         if not len(self.members):
             raise ValueError("An ensemble needs at least one member.")
+        self.reads_request_time = any(member.reads_request_time for member in self._models)
         self.fusion = fusion
         self.weights = _checked(weights, len(self.members))
         self.register_buffer("joined", torch.tensor(False))  # from fitted models
@@ -228,7 +229,7 @@ class Ensemble(CountingModel):
         if self.catalog is not None:
             sessions = self.catalog.encode(sessions)
         simplex = _simplex(len(self.members), steps)
-        dataset = SessionGraphDataset(sessions, samples="prefixes")
+        dataset = SessionGraphDataset(sessions, "prefixes", request_time=self.reads_request_time)
         wanted = np.linspace(0, len(dataset) - 1, min(max_cases, len(dataset))).astype(np.int64)
         loader = SessionGraphLoader(dataset[np.unique(wanted)], batch_size=batch_size)
         total = np.zeros(len(simplex))
@@ -290,6 +291,7 @@ def _member(num_items: int, given: str | Member) -> SessionModel:
             f"A member is one of {', '.join(MODELS)}, or a dict of 'model' and 'arguments', got "
             f"{given!r}."
         )
+    check_arguments(name, arguments)
     made: SessionModel = MODELS[name](num_items, **arguments)
     return made
 

@@ -136,7 +136,7 @@ def temperature_of(
         ValueError: If the teacher finds none of the targets possible.
     """
     _, recoded = read_inputs(teacher, sessions)
-    dataset = SessionGraphDataset(recoded)
+    dataset = SessionGraphDataset(recoded, request_time=teacher.reads_request_time)
     drawn = np.arange(len(dataset))
     if len(drawn) > whole("max_cases", max_cases):
         drawn = np.sort(stream("calibrated", seed).choice(len(drawn), max_cases, replace=False))

@@ -274,9 +274,9 @@ def test_bonus_that_is_no_number_is_refused(bonus: object) -> None:
     ("arguments", "message"),
     [
         ([1], r"^arguments is a mapping of arguments of sasrec by name, got \[1\]\.$"),
-        ({"num_items": 3}, "^arguments has 'num_items', which the base sasrec does not take"),
+        ({"num_items": 3}, "^arguments has 'num_items', which sasrec does not take"),
         ({"foo": 3}, "^arguments has 'foo', .* it takes hidden_channels, num_layers, heads,"),
-        ({1: 3}, "^arguments has 1, which the base sasrec does not take"),
+        ({1: 3}, "^arguments has 1, which sasrec does not take"),
     ],
 )
 def test_arguments_that_no_base_takes_are_refused(

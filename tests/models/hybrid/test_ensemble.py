@@ -1,5 +1,7 @@
 """Ensembles: weighted sums over models, by places or by scores."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -96,6 +98,26 @@ def test_learned_weights_are_the_best_of_the_grid():
     assert max(found.values()) > min(found.values())
 
 
+def test_ensemble_reads_the_time_of_the_target_where_a_member_does():
+    log = gs.Sessions.from_lists(LISTS)
+    log = replace(log, time=np.cumsum(np.arange(log.num_clicks) % 7 * 900.0))
+    torch.manual_seed(0)
+    reader, other = (gs.models.HSTU(6, 8, time=time) for time in ("request", "none"))
+    for model in (reader, other):
+        model.attach(log.catalog(), log)
+    with torch.no_grad():
+        for parameter in reader.parameters():
+            parameter.add_(torch.randn_like(parameter))
+    assert not Ensemble.from_models([other, other]).reads_request_time
+    ensemble = Ensemble.from_models([reader.eval(), other.eval()], weights=[1, 0])
+    ranks = [gs.evaluate(model, log).ranks for model in (ensemble, reader)]
+    assert ranks[0].equals(ranks[1])
+    seen = []
+    ensemble._parts = lambda batch, parts=ensemble._parts: seen.append(batch) or parts(batch)
+    ensemble.learn_weights(log)
+    assert all("request_time" in batch for batch in seen)
+
+
 def test_learned_weights_without_seen_items_are_those_of_that_ranking():
     """Session popularity ranks seen items alone: with them it is best, without them useless."""
     train = gs.generate_sessions(300, 60, pattern=0.0, loops=0.0, repeats=0.6, seed=0)
@@ -145,6 +167,8 @@ def test_members_of_other_items_are_named():
         ({"members": [gs.models.Popularity(6)]}, "Popularity is a model, and a member is named"),
         ({"weights": [0.0, 0.0]}, "Not all weights can be 0"),
         ({"fusion": "votes"}, "fusion is"),
+        ({"members": [{"model": "markov", "arguments": {"foo": 3}}]}, "which markov does not take"),
+        ({"members": [{"model": "markov", "arguments": [3]}]}, "arguments is a mapping"),
     ],
 )
 def test_bad_arguments_are_named(arguments, said):
