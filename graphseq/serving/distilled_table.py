@@ -105,6 +105,7 @@ def _shares(teacher: SessionModel, batch: Batch, k: int, temperature: float) -> 
     size = teacher.num_items
     scores = teacher.score(batch.to(teacher.device)).cpu().double()
     share, items = (scores / temperature).softmax(1).topk(min(k, size))
+    share = share.nan_to_num(0.0)  # a teacher that recommends nothing: all scores are -inf
     last = batch.click_item[batch.click_ptr[1:] - 1].cpu().numpy()
     pairs = (np.repeat(last, items.size(1)), items.numpy().ravel())
     # Rows that later blocks go on with keep more than they will have in the end.

@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from graphseq.data.storage.checksums import bytes_of
+from graphseq.evaluation.inputs import require_model
 from graphseq.models.base import SessionModel
 from graphseq.models.use.inference import inference
 
@@ -74,8 +75,9 @@ def require_table(model: SessionModel) -> None:
     """Refuses a family whose scores are no inner products with one item table.
 
     Raises:
-        ValueError: If it is one.
+        ValueError: If it is one, or no model at all.
     """
+    require_model(model)
     if not model.scores_by_table:
         raise ValueError(
             f"{type(model).__name__} does not score by inner products with one item table, so no "

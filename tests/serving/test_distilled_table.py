@@ -51,6 +51,16 @@ def test_lists_are_the_means_over_all_histories_that_end_in_the_item(small: Any,
     assert (np.diff(table.rule_ptr.numpy()) == k).all()
 
 
+def test_histories_without_an_answer_of_the_teacher_leave_the_other_lists() -> None:
+    lists = [[f"p{n}", "a", f"n{n}"] for n in range(7)]
+    known = gs.Sessions.from_lists([*lists, ["end"]])
+    chain = gs.models.MarkovChain(known.num_items, order=2, backoff=0).fit_counts(known)
+    wanted = distill_table(chain, known, k=1).recommend([["a"]], 1)
+    more = gs.Sessions.from_lists([*lists, ["end", "end"]])  # nothing followed it in training
+    assert distill_table(chain, more, k=1).recommend([["a"]], 1) == wanted
+    assert wanted[0][0][0] == "n0"
+
+
 def test_table_is_saved_loaded_and_served(small: Any, tmp_path: Path) -> None:
     teacher, sessions = small
     table = distill_table(teacher, sessions, k=4)

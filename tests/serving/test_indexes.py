@@ -14,7 +14,15 @@ from numpy.typing import NDArray
 
 from graphseq.models import MODELS, SessionModel
 from graphseq.models.use.inference import inference
-from graphseq.serving import INDEXES, Index, ItemVectors, build_index, load_index, query_vectors
+from graphseq.serving import (
+    INDEXES,
+    Index,
+    ItemVectors,
+    Recommender,
+    build_index,
+    load_index,
+    query_vectors,
+)
 
 NUM_ITEMS = 640
 
@@ -253,6 +261,13 @@ def test_missing_library_names_the_command_that_installs_it(
     message = rf"The index '{kind}' needs {package}.*: pip install 'graphseq\[serving\]'"
     with pytest.raises(ValueError, match=message):
         build_index(world.neural, kind)
+
+
+def test_recommender_in_place_of_a_model_is_named(world: Any) -> None:
+    for wrong in (Recommender(world.neural), "exact"):
+        name = type(wrong).__name__
+        with pytest.raises(ValueError, match=f"model must be a SessionModel, got {name}"):
+            build_index(wrong)  # type: ignore[arg-type]
 
 
 def test_index_of_an_unknown_name_lists_the_known_ones(world: Any) -> None:

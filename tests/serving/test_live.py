@@ -404,6 +404,11 @@ def test_ids_of_numpy_are_plain_ones_and_others_are_refused() -> None:
     assert live.recommend("s").num_clicks == 1
 
 
+def test_model_in_place_of_its_recommender_is_named(world: Any) -> None:
+    with pytest.raises(ValueError, match="ask a Recommender, got GRU4Rec: gs"):
+        LiveSessions(world.neural)
+
+
 def test_hidden_items_are_not_recommended(world: Any) -> None:
     live = LiveSessions(Recommender(world.neural))
     first = live.click("s", "i3", k=3)

@@ -93,6 +93,9 @@ class LiveSessions:
         max_clicks: Clicks kept per session; of a session with more, the newest ones, and event ids
             are known as long. A state knows all clicks that came in order.
         clock: Seconds since 1970; for tests.
+
+    Raises:
+        ValueError: If the recommender is none.
     """
 
     def __init__(
@@ -118,6 +121,11 @@ class LiveSessions:
 
     @recommender.setter
     def recommender(self, recommender: Recommender) -> None:
+        if not isinstance(recommender, Recommender):
+            raise ValueError(
+                f"Live sessions ask a Recommender, got {type(recommender).__name__}: "
+                "gs.serving.Recommender(model) makes one."
+            )
         self._serving = (recommender, stream_of(recommender.model), ItemCodes(recommender))
 
     def click(
