@@ -166,6 +166,17 @@ def check_not_negative(**numbers: float) -> None:
             raise ValueError(f"{name} must be a finite number of at least 0, got {value!r}.")
 
 
+def check_positive(**numbers: float) -> None:
+    """Refuses what is not above 0.
+
+    Raises:
+        ValueError: If one is zero, negative or NaN, or no number.
+    """
+    for name, value in numbers.items():
+        if not isinstance(value, Real) or not value > 0:
+            raise ValueError(f"{name} must be positive, got {value!r}.")
+
+
 def check_shares(**shares: float) -> None:
     """Refuses a share, as of values dropped, outside [0, 1).
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from graphseq.arguments import check_positive
 from graphseq.comparison.entries import Entry
 from graphseq.comparison.settings_file import Settings
 from graphseq.data.sessions.features import feature_specs
@@ -63,8 +64,7 @@ def choose(split: Split, seconds: float = 75.0, *, seeds: int = 1, seed: int = 0
     Raises:
         ValueError: If ``seconds`` is not positive.
     """
-    if not isinstance(seconds, (int, float, np.number)) or not seconds > 0:
-        raise ValueError(f"seconds must be positive, got {seconds!r}.")
+    check_positive(seconds=seconds)
     started = time.perf_counter()
     known = Settings.for_dataset("default")
     names = [name for name in suggest(split.train, seed=seed).start_with if name not in COUNTED]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from graphseq.arguments import check_positive
 from graphseq.comparison.choice import COUNTED, choose
 from graphseq.comparison.compare import compare
 from graphseq.comparison.verdicts import sentence
@@ -37,8 +38,7 @@ def measured_suggestion(split: Split, minutes: float, *, seed: int = 0) -> Sugge
             "suggest(measure=True) ranks on a validation part, and this split has none: pass "
             "validation= when making it, as in temporal_split(sessions, test_days=1, validation=1)."
         )
-    if not isinstance(minutes, (int, float)) or not minutes > 0:
-        raise ValueError(f"minutes must be positive, got {minutes!r}.")
+    check_positive(minutes=minutes)
     inner = fixed_split(split.train, split.validation, EPOCHS_CHOSEN_ON)
     lines = choose(inner, 60 * minutes, seed=seed)
     comparison = compare(inner, lines, seeds=[seed], audit=False, progress=False)

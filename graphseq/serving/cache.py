@@ -6,7 +6,7 @@ import threading
 from collections.abc import Hashable
 from typing import Any
 
-from graphseq.arguments import whole
+from graphseq.arguments import check_positive, whole
 from graphseq.serving.extras import need
 
 
@@ -26,8 +26,7 @@ class AnswerCache:
 
     def __init__(self, max_answers: int = 100_000, seconds: float = 300.0) -> None:
         self.max_answers = whole("max_answers", max_answers)
-        if not seconds > 0:
-            raise ValueError(f"seconds must be positive, got {seconds}.")
+        check_positive(seconds=seconds)
         self.seconds = float(seconds)
         library = need("cachetools", "AnswerCache")
         self._answers = library.TTLCache(self.max_answers, self.seconds)

@@ -7,7 +7,7 @@ import torch
 from scipy.sparse import csr_matrix
 from torch_geometric.data import Batch
 
-from graphseq.arguments import whole
+from graphseq.arguments import check_positive, whole
 from graphseq.data.graphs.dataset import SessionGraphDataset
 from graphseq.data.graphs.session_graph import build_session_graphs
 from graphseq.data.sessions.sessions import Sessions
@@ -57,8 +57,7 @@ def distill_table(
         ValueError: If an argument is not positive, or no session has a target.
     """
     k = whole("k", k)
-    if not temperature > 0:
-        raise ValueError(f"temperature must be positive, got {temperature}.")
+    check_positive(temperature=temperature)
     require_model(teacher, sessions, "teacher")
     _, recoded = read_inputs(teacher, sessions)
     size = teacher.num_items

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from graphseq.arguments import whole
+from graphseq.arguments import check_positive, whole
 from graphseq.data.graphs.dataset import SessionGraphDataset
 from graphseq.data.sessions.sessions import Sessions
 from graphseq.evaluation.inputs import read_inputs, require_model
@@ -77,8 +77,7 @@ def fit_reranker(
         ("batch_size", batch_size),
     ):
         whole(name, value)
-    if not learning_rate > 0:
-        raise ValueError(f"learning_rate must be positive, got {learning_rate}.")
+    check_positive(learning_rate=learning_rate)
     require_model(retriever, sessions, "retriever")
     require_model(reranker, name="reranker")
     parameters = [each for each in reranker.parameters() if each.requires_grad]

@@ -371,8 +371,9 @@ def test_cache_is_bounded_and_checked() -> None:
     assert cache.get(4) == (4,)
     assert cache.get(0) is None
     assert cache.hit_rate == 0.5
-    with pytest.raises(ValueError, match="seconds must be positive, got 0"):
-        AnswerCache(seconds=0)
+    for wrong in (0, "x"):
+        with pytest.raises(ValueError, match=f"seconds must be positive, got {wrong!r}"):
+            AnswerCache(seconds=wrong)
 
 
 def test_index_of_weights_that_changed_is_refused_until_refreshed(world: Any) -> None:

@@ -173,8 +173,9 @@ def test_session_id_that_is_none_is_refused(opened: Opened, session: Any) -> Non
 
 
 def test_store_of_impossible_bounds_is_refused(opened: Opened) -> None:
-    with pytest.raises(ValueError, match="seconds must be positive, got 0"):
-        opened(seconds=0)
+    for wrong in (0, float("nan"), "x", None):
+        with pytest.raises(ValueError, match=f"seconds must be positive, got {wrong!r}"):
+            opened(seconds=wrong)
     with pytest.raises(ValueError, match="max_sessions must be at least 1, got 0"):
         opened(max_sessions=0)
 

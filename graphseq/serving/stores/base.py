@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 
-from graphseq.arguments import whole
+from graphseq.arguments import check_positive, whole
 
 LONGEST_KEY = 400
 """Bytes of a session id at most."""
@@ -33,8 +33,7 @@ class Store(ABC):
     """
 
     def __init__(self, *, seconds: float = 1_800.0, max_sessions: int = 1_000_000) -> None:
-        if not seconds > 0:
-            raise ValueError(f"seconds must be positive, got {seconds}.")
+        check_positive(seconds=seconds)
         self.seconds = float(seconds)
         self.max_sessions = whole("max_sessions", max_sessions)
 

@@ -8,6 +8,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
+from graphseq.arguments import check_positive
+
 Reduction = Literal["mean", "sum"]
 
 
@@ -45,8 +47,7 @@ def kl_distillation(
             "kl_distillation takes student and teacher [B, C], got "
             f"{list(student.shape)} and {list(teacher.shape)}."
         )
-    if not temperature > 0:
-        raise ValueError(f"temperature must be positive, got {temperature}.")
+    check_positive(temperature=temperature)
     log_p = (teacher.detach() / temperature).log_softmax(1)  # [B, C]
     log_q = (student / temperature).log_softmax(1)
     some = log_p > -torch.inf

@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy, normalize
 from torch_geometric.data import Batch
 
+from graphseq.arguments import check_positive
 from graphseq.data.graphs.augment import Augmentation
 from graphseq.data.graphs.dataset import SessionGraphDataset
 from graphseq.data.graphs.views import augmented_view, session_streams
@@ -56,8 +57,7 @@ def info_nce(
         raise ValueError(
             f"info_nce takes two views [n, d], got {list(first.shape)} and {list(second.shape)}."
         )
-    if not temperature > 0:
-        raise ValueError(f"temperature must be positive, got {temperature}.")
+    check_positive(temperature=temperature)
     if reduction not in ("mean", "sum"):
         raise ValueError(f"reduction is 'mean' or 'sum', got {reduction!r}.")
     n = len(first)
@@ -120,8 +120,7 @@ class Contrastive(Auxiliary):
                 "A Contrastive has one kind of views: pass an augmentation or same_target=True; "
                 "two of them, with different names, go together."
             )
-        if not temperature > 0:
-            raise ValueError(f"temperature must be positive, got {temperature}.")
+        check_positive(temperature=temperature)
         self.augmentation = augmentation
         self.same_target = same_target
         self.temperature = temperature

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 from torch_geometric.data import Batch
 
-from graphseq.arguments import whole
+from graphseq.arguments import check_positive, whole
 from graphseq.data.graphs.dataset import SessionGraphDataset
 from graphseq.data.graphs.session_graph import build_session_graphs
 from graphseq.data.sessions.sessions import Sessions
@@ -64,8 +64,7 @@ class Distillation(Auxiliary):
         super().__init__(name, weight)
         if not isinstance(teacher, SessionModel):
             raise ValueError(f"teacher is a fitted model, got {type(teacher).__name__}.")
-        if not temperature > 0:
-            raise ValueError(f"temperature must be positive, got {temperature}.")
+        check_positive(temperature=temperature)
         self._teacher = (teacher,)  # a tuple: neither trained nor in checkpoints
         self.temperature = temperature
         self.top = whole("top", top)
