@@ -71,8 +71,8 @@ def check_annotated(parameters: Mapping[str, Any], values: Mapping[str, Any]) ->
     """Refuses values that are not of the plain type their parameter is annotated with.
 
     Args:
-        parameters: Name -> annotation, as text; only ``int``, ``float`` and ``bool`` are looked at,
-            each also with ``| None``.
+        parameters: Name -> annotation, as text; only ``int``, ``float``, ``bool`` and
+            ``Sequence[int]`` are looked at, each also with ``| None``.
         values: Name -> value; the range of a number is not looked at.
 
     Raises:
@@ -91,10 +91,18 @@ def check_annotated(parameters: Mapping[str, Any], values: Mapping[str, Any]) ->
             wanted = "a number"
         elif plain == "bool" and not truth:
             wanted = "True or False"
+        elif plain == "Sequence[int]" and not _whole_numbers(value):
+            wanted = "a list of whole numbers"
         else:
             continue
         way_out = " or None" if none else ""
         raise ValueError(f"{name} must be {wanted}{way_out}, got {value!r}.")
+
+
+def _whole_numbers(value: Any) -> bool:
+    return isinstance(value, Iterable) and all(
+        isinstance(one, Integral) and not isinstance(one, bool) for one in value
+    )
 
 
 def device_of(device: Any) -> torch.device:
@@ -133,23 +141,24 @@ def device_of(device: Any) -> torch.device:
 
 
 def check_sizes(**sizes: int | None) -> None:
-    """Refuses a size below 1; ``None`` passes.
+    """Refuses a size that is no whole number of at least 1; ``None`` passes.
 
     Raises:
         ValueError: If one is.
     """
     for name, value in sizes.items():
-        if value is not None and value < 1:
-            raise ValueError(f"{name} must be at least 1, got {value}.")
+        if value is not None:
+            whole(name, value)
 
 
 def check_heads(hidden_channels: int, heads: int) -> None:
     """Refuses heads that do not divide the width.
 
     Raises:
-        ValueError: If they do not, or there is none.
+        ValueError: If they do not, or one of the two is no whole number of at least 1.
     """
-    if heads < 1 or hidden_channels % heads:
+    check_sizes(hidden_channels=hidden_channels, heads=heads)
+    if hidden_channels % heads:
         raise ValueError(
             f"heads must divide hidden_channels, got {heads} heads for {hidden_channels}."
         )
@@ -186,6 +195,17 @@ def check_shares(**shares: float) -> None:
     for name, value in shares.items():
         if not isinstance(value, Real) or not 0 <= value < 1:
             raise ValueError(f"{name} must lie in [0, 1), got {value!r}.")
+
+
+def check_fractions(**fractions: float) -> None:
+    """Refuses a fraction outside [0, 1].
+
+    Raises:
+        ValueError: If one is.
+    """
+    for name, value in fractions.items():
+        if not isinstance(value, Real) or not 0 <= value <= 1:
+            raise ValueError(f"{name} must lie in [0, 1], got {value!r}.")
 
 
 def check_choice(name: str, value: Any, allowed: Sequence[Any]) -> None:

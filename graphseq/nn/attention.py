@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor
 from torch.nn import LayerNorm, Linear
 from torch.nn.functional import gelu, leaky_relu, relu, scaled_dot_product_attention
 
-from graphseq.arguments import check_heads
+from graphseq.arguments import check_choice, check_heads, check_shares, check_sizes
 from graphseq.nn.dropout import Dropout, dropout
 from graphseq.nn.ragged import DenseView, ragged_range
 
@@ -62,6 +62,7 @@ class SelfAttention(torch.nn.Module):
     ) -> None:
         super().__init__()
         check_heads(hidden_channels, heads)
+        check_shares(dropout=dropout)
         self.heads = heads
         self.causal = causal
         self.dropout = dropout
@@ -246,12 +247,12 @@ class TransformerBlock(torch.nn.Module):
         expansion: int = 1,
     ) -> None:
         super().__init__()
-        if kind not in ("pre_norm", "post_norm", "published"):
-            raise ValueError(f"A block is 'pre_norm', 'post_norm' or 'published', got {kind!r}.")
+        check_heads(hidden_channels, heads)
+        check_sizes(expansion=expansion)
+        check_choice("kind", kind, get_args(BlockKind))
         if activation is None:
             activation = "gelu" if kind == "pre_norm" else "relu"
-        if activation not in ACTIVATIONS:
-            raise ValueError(f"activation is 'gelu', 'relu' or 'leaky_relu', got {activation!r}.")
+        check_choice("activation", activation, list(ACTIVATIONS))
         self.kind = kind
         self.activation = activation
         self.norm_attention = LayerNorm(hidden_channels)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from graphseq.arguments import check_shares
 from graphseq.nn.chance import source
 
 LEVELS = 1 << 16
@@ -28,8 +29,7 @@ class Dropout(torch.nn.Module):
 
     def __init__(self, share: float = 0.5) -> None:
         super().__init__()
-        if not 0 <= share < 1:
-            raise ValueError(f"The share that dropout drops lies in [0, 1), got {share}.")
+        check_shares(share=share)
         self.share = share
 
     def forward(self, x: Tensor) -> Tensor:

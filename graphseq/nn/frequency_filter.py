@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import LayerNorm, Linear, Parameter
 from torch.nn.functional import gelu
 
-from graphseq.arguments import check_sizes
+from graphseq.arguments import check_choice, check_fractions, check_sizes
 from graphseq.nn.attention import SelfAttention, reset_linear
 from graphseq.nn.dropout import Dropout
 from graphseq.nn.ragged import DenseView
@@ -54,8 +54,7 @@ class FrequencyFilter(torch.nn.Module):
     ) -> None:
         super().__init__()
         check_sizes(hidden_channels=hidden_channels, max_length=max_length, c=c)
-        if kind not in get_args(FilterKind):
-            raise ValueError(f"A filter is 'fourier' or 'moving_average', got {kind!r}.")
+        check_choice("kind", kind, get_args(FilterKind))
         self.max_length = max_length
         self.c = c
         self.kind = kind
@@ -141,8 +140,7 @@ class FrequencyBlock(torch.nn.Module):
         dropout: float = 0.0,
     ) -> None:
         super().__init__()
-        if not 0 <= alpha <= 1:
-            raise ValueError(f"alpha must lie in [0, 1], got {alpha}.")
+        check_fractions(alpha=alpha)
         self.alpha = alpha
         self.filter = FrequencyFilter(hidden_channels, max_length, c, kind)
         self.attention = SelfAttention(

@@ -11,7 +11,7 @@ from torch.fx.experimental.symbolic_shapes import guard_or_false
 from torch.nn import LayerNorm, Linear, ModuleList, Parameter
 from torch.nn.functional import silu
 
-from graphseq.arguments import check_precise, check_sizes, whole
+from graphseq.arguments import check_precise, check_shares, check_sizes, whole
 from graphseq.nn.dropout import Dropout
 from graphseq.nn.positions import check_times
 from graphseq.nn.published import (
@@ -77,6 +77,8 @@ class HSTULayer(torch.nn.Module):
         dropout: float = 0.0,
     ) -> None:
         super().__init__()
+        check_sizes(hidden_channels=hidden_channels)
+        check_shares(dropout=dropout)
         heads = whole("heads", heads)
         num_buckets = whole("num_buckets", num_buckets, at_least=0)
         if hidden_channels % heads and (linear_channels is None or attention_channels is None):
@@ -86,13 +88,7 @@ class HSTULayer(torch.nn.Module):
             )
         linear = hidden_channels // heads if linear_channels is None else linear_channels
         attention = hidden_channels // heads if attention_channels is None else attention_channels
-        sizes = {
-            "hidden_channels": hidden_channels,
-            "max_length": max_length,
-            "linear_channels": linear,
-            "attention_channels": attention,
-        }
-        check_sizes(**sizes)
+        check_sizes(max_length=max_length, linear_channels=linear, attention_channels=attention)
         self.max_length = max_length
         self.heads = heads
         self.widths = [heads * linear, heads * linear, heads * attention, heads * attention]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any, Literal
 
@@ -12,7 +13,7 @@ from torch import Tensor
 from torch.nn import Embedding, Linear, ModuleList, Parameter
 from torch.nn.functional import linear, normalize
 
-from graphseq.arguments import check_choice, check_shares
+from graphseq.arguments import check_choice, check_positive, check_shares, check_sizes
 from graphseq.data.sessions.catalog import Catalog
 from graphseq.data.sessions.features import Spec
 from graphseq.nn.dropout import dropout
@@ -60,11 +61,10 @@ class ItemTable(Embedding):
         center: bool = False,
         scale: float = 20.0,
     ) -> None:
-        for name, value in (("num_items", num_items), ("channels", channels)):
-            if value < 1:
-                raise ValueError(f"{name} must be at least 1, got {value}.")
-        if not 0 < scale < float("inf"):
-            raise ValueError(f"scale must be positive and finite, got {scale}.")
+        check_sizes(num_items=num_items, channels=channels)
+        check_positive(scale=scale)
+        if math.isinf(scale):
+            raise ValueError("scale must be finite, got inf.")
         super().__init__(num_items, channels)
         self.register_parameter("bias", Parameter(torch.zeros(num_items)) if bias else None)
         self.normalize = normalize

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import LayerNorm, Linear, ModuleList
 from torch.nn.functional import silu
 
-from graphseq.arguments import check_sizes, whole
+from graphseq.arguments import check_heads, check_sizes, whole
 from graphseq.nn.attention import SelfAttention, reset_linear
 from graphseq.nn.dropout import Dropout
 from graphseq.nn.published import (
@@ -60,10 +60,11 @@ class LiGRBlock(torch.nn.Module):
         expansion: float = 4,
     ) -> None:
         super().__init__()
+        check_heads(hidden_channels, heads)
         if not isinstance(expansion, (int, float)) or not 0 < expansion < math.inf:
             raise ValueError(f"expansion must be positive and finite, got {expansion!r}.")
         d, inner = hidden_channels, round(expansion * hidden_channels)
-        check_sizes(**{"hidden_channels": d, "expansion * hidden_channels": inner})
+        check_sizes(**{"expansion * hidden_channels": inner})
         self.norm_attention = LayerNorm(d)
         self.norm_feed_forward = LayerNorm(d)
         self.attention = SelfAttention(d, heads, causal=causal, dropout=dropout)

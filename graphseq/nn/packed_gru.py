@@ -11,6 +11,8 @@ from torch.nn import GRU
 from torch.nn.functional import linear
 from torch.nn.utils.rnn import PackedSequence
 
+from graphseq.arguments import check_sizes
+
 KINDS = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
 """Parameters of each layer, as torch names them."""
 
@@ -36,6 +38,7 @@ class PackedGRU(GRU):
     """
 
     def __init__(self, in_channels: int, hidden_channels: int, num_layers: int = 1) -> None:
+        check_sizes(in_channels=in_channels, hidden_channels=hidden_channels, num_layers=num_layers)
         super().__init__(in_channels, hidden_channels, num_layers)
 
     def weights(self, layer: int) -> list[Tensor]:

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn import Parameter
 from torch.nn.functional import embedding
 
-from graphseq.arguments import check_heads
+from graphseq.arguments import check_choice, check_heads, check_sizes
 from graphseq.nn.attention import position_angles
 from graphseq.nn.ragged import DenseView
 
@@ -36,6 +36,8 @@ class LearnedPositions(torch.nn.Module):
         self, max_length: int, channels: int, origin: Literal["start", "end"] = "start"
     ) -> None:
         super().__init__()
+        check_sizes(max_length=max_length, channels=channels)
+        check_choice("origin", origin, ("start", "end"))
         self.weight = Parameter(torch.empty(max_length, channels))
         self.origin = origin
         self.reset_parameters()
@@ -66,6 +68,7 @@ class SinusoidalPositions(torch.nn.Module):
 
     def __init__(self, channels: int) -> None:
         super().__init__()
+        check_sizes(channels=channels)
         self.channels = _even("sinusoidal", channels)
 
     def forward(self, x: Tensor, view: DenseView) -> tuple[Tensor, Tensor | None]:
@@ -124,6 +127,7 @@ class TimeBuckets(torch.nn.Module):
 
     def __init__(self, num_buckets: int, channels: int) -> None:
         super().__init__()
+        check_sizes(num_buckets=num_buckets, channels=channels)
         self.weight = Parameter(torch.empty(num_buckets + 1, channels))
         self.reset_parameters()
 

@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.nn import Linear
 from torch_geometric.utils import softmax
 
+from graphseq.arguments import check_choice, check_sizes
 from graphseq.nn.ragged import check_ptr, sum_by_group
 
 ReadoutKind = Literal["published", "softmax", "last", "mean", "sum"]
@@ -45,6 +46,7 @@ class SRGNNReadout(torch.nn.Module):
 
     def __init__(self, hidden_channels: int, hybrid: bool = True, softmax: bool = False) -> None:
         super().__init__()
+        check_sizes(hidden_channels=hidden_channels)
         self.softmax = softmax
         self.lin_last = Linear(hidden_channels, hidden_channels)  # W1 (bias: authors' code only)
         self.lin_click = Linear(hidden_channels, hidden_channels)  # W2, c
@@ -106,6 +108,8 @@ class PooledReadout(torch.nn.Module):
         pool: Literal["mean", "sum", "last"] = "mean",
     ) -> None:
         super().__init__()
+        check_sizes(hidden_channels=hidden_channels)
+        check_choice("pool", pool, ("mean", "sum", "last"))
         self.hidden_channels = hidden_channels
         self.pool = pool
         joins = hybrid and pool != "last"

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn import Linear, Parameter
 from torch.nn.functional import elu, pad
 
-from graphseq.arguments import check_heads
+from graphseq.arguments import check_heads, check_shares, check_sizes
 from graphseq.nn.attention import reset_linear
 from graphseq.nn.precision import in_32_bits
 from graphseq.nn.ragged import DenseView
@@ -39,6 +39,8 @@ class LinearRecurrentUnit(torch.nn.Module):
 
     def __init__(self, hidden_channels: int, smallest: float = 0.5, largest: float = 0.99) -> None:
         super().__init__()
+        check_sizes(hidden_channels=hidden_channels)
+        check_shares(smallest=smallest, largest=largest)
         d = hidden_channels
         self.smallest, self.largest = smallest, largest
         self.nu = Parameter(torch.empty(d))

@@ -8,6 +8,7 @@ from torch.nn import Parameter
 from torch.nn.functional import leaky_relu
 from torch_geometric.utils import softmax
 
+from graphseq.arguments import check_sizes
 from graphseq.nn.ragged import sum_by_group
 from graphseq.nn.session_conv import SessionConv
 
@@ -37,6 +38,7 @@ class SessionAttentionConv(SessionConv):
 
     def __init__(self, hidden_channels: int) -> None:
         super().__init__(aggr="add", node_dim=0)
+        check_sizes(hidden_channels=hidden_channels)
         self.hidden_channels = hidden_channels
         self.attention = Parameter(torch.empty(4, hidden_channels))  # a
         self.reset_parameters()

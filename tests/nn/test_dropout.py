@@ -69,7 +69,7 @@ def test_dropout_outside_training_or_of_nothing_is_the_value_itself() -> None:
 
 @pytest.mark.parametrize("share", [-0.1, 1.0])
 def test_dropout_share_outside_its_range_raises(share: float) -> None:
-    with pytest.raises(ValueError, match=r"lies in \[0, 1\), got"):
+    with pytest.raises(ValueError, match=r"share must lie in \[0, 1\), got"):
         Dropout(share)
 
 

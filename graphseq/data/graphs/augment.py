@@ -18,7 +18,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from graphseq.arguments import whole
+from graphseq.arguments import check_fractions, whole
 from graphseq.data.graphs.item_graph import near_counts
 from graphseq.data.sessions.sessions import Sessions
 from graphseq.ragged import ptr_of, ragged_arange, share_of
@@ -328,6 +328,7 @@ def _without(clicks: RaggedClicks, out: NDArray[np.bool_]) -> RaggedClicks:
 
 
 def _share(value: float, above_zero: bool = False) -> float:
-    if not 0 <= value <= 1 or (above_zero and value == 0):
-        raise ValueError(f"share lies in {'(' if above_zero else '['}0, 1], got {value}.")
+    check_fractions(share=value)
+    if above_zero and value == 0:
+        raise ValueError("share must lie in (0, 1], got 0.")
     return value

@@ -8,6 +8,7 @@ from typing import Any, Literal, Self
 import torch
 from torch import Tensor
 
+from graphseq.arguments import check_choice, check_shares, check_sizes
 from graphseq.data.sessions.catalog import Catalog
 from graphseq.data.sessions.features import Spec
 from graphseq.data.sessions.sessions import Sessions
@@ -66,6 +67,9 @@ class WithFeatures(AroundBase):
         arguments: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__(num_items, base, arguments)
+        check_sizes(feature_channels=feature_channels)
+        check_shares(id_dropout=id_dropout)
+        check_choice("fusion", fusion, ("sum", "gate"))
         ids = self.inner.items
         if item_features:
             table = EncodedItemTable(

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn import LayerNorm, Linear, ModuleList
 from torch_geometric.data import Batch
 
-from graphseq.arguments import check_heads, check_sizes, whole
+from graphseq.arguments import check_heads, check_shares, check_sizes
 from graphseq.models.base import SessionModel, Traits
 from graphseq.models.registry import register
 from graphseq.nn.attention import TransformerBlock
@@ -80,7 +80,8 @@ class CORE(SessionModel):
         if num_layers < 0:
             raise ValueError(f"num_layers must be at least 0, got {num_layers}.")
         check_sizes(hidden_channels=hidden_channels, max_length=max_length)
-        check_heads(hidden_channels, whole("heads", heads))
+        check_heads(hidden_channels, heads)
+        check_shares(dropout=dropout, embedding_dropout=embedding_dropout)
         self.num_layers = num_layers
         self.max_length = max_length
         self.items = ItemTable(num_items, hidden_channels, normalize=True, scale=scale)  # e

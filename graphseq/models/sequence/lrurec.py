@@ -10,7 +10,7 @@ from torch.nn import LayerNorm, Linear, ModuleList
 from torch.nn.functional import gelu
 from torch_geometric.data import Batch
 
-from graphseq.arguments import check_choice, check_shares, check_sizes
+from graphseq.arguments import check_choice, check_heads, check_shares, check_sizes
 from graphseq.models.base import SessionModel, Traits
 from graphseq.models.live_clicks import LayeredState
 from graphseq.models.registry import register
@@ -135,6 +135,7 @@ class LRURec(LayeredState, SessionModel):
         check_sizes(hidden_channels=hidden_channels, num_layers=num_layers, expansion=expansion)
         check_shares(dropout=dropout)
         check_choice("layer", layer, ("lru", "linear_attention"))
+        check_heads(hidden_channels, heads)
         self.items = ItemTable(num_items, hidden_channels, normalize=normalize, scale=scale)  # e
         self.blocks = ModuleList(
             RecurrentBlock(hidden_channels, layer, heads, dropout, expansion)

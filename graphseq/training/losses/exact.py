@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from graphseq.arguments import check_sizes
+from graphseq.arguments import check_fractions, check_sizes
 
 # exp(+-60), times ten million items, is far inside float32: within it no maximum need be known.
 SAFE_LOGIT = 60.0
@@ -312,6 +312,5 @@ def _check(
         )
     if reduction not in ("mean", "sum"):
         raise ValueError(f"reduction is 'mean' or 'sum', got {reduction!r}.")
-    if not 0 <= label_smoothing <= 1:
-        raise ValueError(f"label_smoothing lies in 0..1, got {label_smoothing}.")
+    check_fractions(label_smoothing=label_smoothing)
     check_sizes(block_elements=block_elements)

@@ -25,6 +25,7 @@ from torch import Tensor
 from torch.nn.functional import elu as exponential_linear
 from torch.nn.functional import logsigmoid, softplus
 
+from graphseq.arguments import check_fractions
 from graphseq.nn.precision import in_32_bits
 from graphseq.training.losses.distillation import kl_distillation, ranking_distillation
 from graphseq.training.losses.exact import full_cross_entropy
@@ -84,8 +85,7 @@ def sampled_softmax(
         ValueError: If shapes do not fit, no negative counts, ``reduction`` is unknown or
             ``label_smoothing`` lies outside 0..1.
     """
-    if not 0 <= label_smoothing <= 1:
-        raise ValueError(f"label_smoothing lies in 0..1, got {label_smoothing}.")
+    check_fractions(label_smoothing=label_smoothing)
     scores, _, counted = _masked(positive, negatives, mask, -torch.inf)
     impossible = positive == -torch.inf
     own = positive.masked_fill(impossible, 0)
@@ -292,8 +292,7 @@ def gbce(
     """
     if num_items < 2:
         raise ValueError(f"gbce needs num_items of at least 2, got {num_items}.")
-    if not 0 <= t <= 1:
-        raise ValueError(f"t of gbce lies in 0..1, got {t}.")
+    check_fractions(**{"t of gbce": t})
     scores, weight, counted = _masked(positive, negatives, mask, 0.0)
     alpha = counted.to(positive.dtype) / (num_items - 1)  # [B]
     beta = 1 - t * (1 - alpha)  # the paper's, multiplied out

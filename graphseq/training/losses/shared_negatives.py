@@ -8,6 +8,8 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from graphseq.arguments import check_fractions
+
 BLOCK_ELEMENTS = 1_000_000
 """Scores held at once: 4 MB of float32, which a CPU's cache keeps between the passes over them."""
 
@@ -57,8 +59,7 @@ def shared_sampled_softmax(
     """
     if reduction not in ("mean", "sum"):
         raise ValueError(f"reduction is 'mean' or 'sum', got {reduction!r}.")
-    if not 0 <= label_smoothing <= 1:
-        raise ValueError(f"label_smoothing lies in 0..1, got {label_smoothing}.")
+    check_fractions(label_smoothing=label_smoothing)
     rows, columns, channels = len(targets), len(negatives), vectors.shape[-1]
     for name, tensor, shape in (
         ("vectors", vectors, (rows, channels)),

@@ -9,7 +9,7 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
-from graphseq.arguments import check_sizes
+from graphseq.arguments import check_fractions, check_not_negative, check_sizes
 from graphseq.random import integers, substreams, torch_stream, uniform, words_of
 
 
@@ -49,10 +49,8 @@ class NegativeSampler:
         seed: int = 0,
     ) -> None:
         check_sizes(num_negatives=num_negatives)
-        if not 0 <= alpha < np.inf:
-            raise ValueError(f"alpha must be 0 or above, got {alpha}.")
-        if not 0 <= uniform_share <= 1:
-            raise ValueError(f"uniform_share lies in 0..1, got {uniform_share}.")
+        check_not_negative(alpha=alpha)
+        check_fractions(uniform_share=uniform_share)
         if isinstance(counts, (int, np.integer)):
             if alpha:
                 raise ValueError(

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch_geometric.data import Batch
 
+from graphseq.arguments import check_positive
 from graphseq.data.graphs.dataset import SessionGraphDataset
 from graphseq.data.sessions.sessions import Sessions
 from graphseq.models.base import SessionModel
@@ -101,8 +102,7 @@ class Auxiliary(torch.nn.Module):
         super().__init__()
         if not name:
             raise ValueError("The name of an auxiliary loss is its key in the history, got ''.")
-        if not weight > 0:
-            raise ValueError(f"The weight of {name} must be positive, got {weight}.")
+        check_positive(**{f"The weight of {name}": weight})
         self.name = name
         self.weight = weight
 

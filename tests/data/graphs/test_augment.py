@@ -263,12 +263,12 @@ def test_chained_augmentations_draw_numbers_of_their_own() -> None:
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: RandomCrop(0.0), r"share lies in \(0, 1\], got 0"),
-        (lambda: ClickDropout(1.5), r"share lies in \[0, 1\], got 1\.5"),
-        (lambda: ItemMask(-0.1), "share lies in"),
-        (lambda: SegmentReorder(2), "share lies in"),
-        (lambda: ClickReorder(2), "share lies in"),
-        (lambda: Substitute(TRAIN, 2), "share lies in"),
+        (lambda: RandomCrop(0.0), r"share must lie in \(0, 1\], got 0"),
+        (lambda: ClickDropout(1.5), r"share must lie in \[0, 1\], got 1\.5"),
+        (lambda: ItemMask(-0.1), "share must lie in"),
+        (lambda: SegmentReorder(2), "share must lie in"),
+        (lambda: ClickReorder(2), "share must lie in"),
+        (lambda: Substitute(TRAIN, 2), "share must lie in"),
         (lambda: Substitute(TRAIN, steps=0), "steps must be at least 1"),
         (lambda: OneOf([]), "at least one augmentation"),
     ],

@@ -119,7 +119,7 @@ def test_sgnnhn_published_weights_missing_are_refused(published: dict[str, np.nd
     [
         ({"max_length": 0}, "max_length must be at least 1, got 0"),
         ({"num_layers": 0}, "num_layers must be at least 1, got 0"),
-        ({"scale": 0.0}, "scale must be positive and finite, got 0.0"),
+        ({"scale": 0.0}, "scale must be positive, got 0.0"),
         ({"dropout": 1.0}, r"dropout must lie in \[0, 1\), got 1.0"),
     ],
 )

@@ -170,7 +170,7 @@ def test_srgnn_repeated_transition_weighs_more_unless_binary() -> None:
             {"edge_weight": "decayed", "half_life": 1.0, "half_life_unit": "days"},
             "unit is 'seconds' or 'clicks', got 'days'",
         ),
-        ({"scale": 0.0}, "scale must be positive and finite, got 0.0"),
+        ({"scale": 0.0}, "scale must be positive, got 0.0"),
         ({"dropout": 1.0}, r"dropout must lie in \[0, 1\), got 1.0"),
         ({"edge_weight": "time"}, "edge_weight is 'count', 'binary' or 'decayed', got 'time'"),
     ],

@@ -254,7 +254,7 @@ def test_gru4rec_settings_build_the_same_model_again() -> None:
         ({"embedding": "shared"}, "embedding is 'tied' or 'separate', got 'shared'"),
         ({"lower_channels": [4, 0]}, "lower_channels must be at least 1, got 0"),
         ({"embedding_channels": 0}, "embedding_channels must be at least 1, got 0"),
-        ({"scale": 0}, "scale must be positive and finite, got 0"),
+        ({"scale": 0}, "scale must be positive, got 0"),
         ({"embedding_channels": 3}, "embedding_channels is 3 and hidden_channels 100"),
     ],
 )

@@ -361,7 +361,7 @@ def test_sasrec_settings_build_the_same_model_again() -> None:
         ({"positions": "middle"}, "'sinusoidal' or 'none', got 'middle'"),
         ({"positions": "sinusoidal", "hidden_channels": 5}, "needs an even width, got 5"),
         ({"positions": "rotary", "heads": 64}, "needs an even width, got 1"),
-        ({"positions": "rotary", "heads": 0}, "heads must divide hidden_channels, got 0 heads"),
+        ({"positions": "rotary", "heads": 0}, "heads must be at least 1, got 0"),
     ],
 )
 def test_sasrec_wrong_setting_raises_naming_it(arguments: dict, message: str) -> None:

@@ -295,7 +295,7 @@ def test_full_cross_entropy_with_wrong_arguments_is_refused() -> None:
         full_cross_entropy(vectors, weight, targets, reduction="none")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="block_elements"):
         full_cross_entropy(vectors, weight, targets, block_elements=0)
-    with pytest.raises(ValueError, match=r"label_smoothing lies in 0\.\.1, got 1\.5"):
+    with pytest.raises(ValueError, match=r"label_smoothing must lie in \[0, 1\], got 1\.5"):
         full_cross_entropy(vectors, weight, targets, label_smoothing=1.5)
 
 

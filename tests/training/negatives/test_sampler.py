@@ -144,8 +144,8 @@ def test_sampler_shows_its_settings() -> None:
         ([1, math.nan], {}, "got nan for item 1"),
         ([[1, 2]], {}, r"counts must be \[V\]"),
         ([0, 0], {"alpha": 0.5}, "All 2 counts are 0"),
-        ([1, 2], {"alpha": -1.0}, "alpha must be 0 or above"),
-        ([1, 2], {"uniform_share": 1.5}, r"uniform_share lies in 0\.\.1, got 1\.5"),
+        ([1, 2], {"alpha": -1.0}, "alpha must be a finite number of at least 0, got -1"),
+        ([1, 2], {"uniform_share": 1.5}, r"uniform_share must lie in \[0, 1\], got 1\.5"),
         ([1, 2], {"num_negatives": 0}, "num_negatives must be at least 1"),
     ],
 )
