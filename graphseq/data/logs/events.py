@@ -16,7 +16,7 @@ from graphseq.data.logs.ids import IdRule, id_column
 from graphseq.data.logs.rows import by_clicks, place_of_click
 from graphseq.data.logs.source import Log, LogOptions
 from graphseq.data.logs.times import Duration, duration, instants
-from graphseq.data.sessions.item_table import take_rows
+from graphseq.data.sessions.item_table import check_columns, take_rows
 from graphseq.data.sessions.vocabulary import UNKNOWN, Vocabulary, as_index
 
 logger = logging.getLogger(__name__)
@@ -60,7 +60,11 @@ def session_fields(
         raise ValueError("gap cuts where time passes: name the column of times with time=.")
     if session is None and user is None:
         raise ValueError("Clicks are grouped by session= or by user=, got neither.")
-    described = [] if isinstance(item_features, pd.DataFrame) else list(item_features or ())
+    described: list[Any] = []
+    if isinstance(item_features, pd.DataFrame):
+        check_columns(item_features)
+    else:
+        described = list(dict.fromkeys(item_features or ()))
     visitor: list[str] = []
     if user is not None:
         visitor = list(user) if isinstance(user, (list, tuple)) else [user]  # type: ignore[list-item]
@@ -150,7 +154,8 @@ def session_fields(
         fields["item_features"] = features_by_id(item_features, vocabulary)
     elif item_features is not None:
         rows = first if order is None else order[first]
-        fields["item_features"] = frame[described].take(rows).reset_index(drop=True)
+        table = frame[described].take(rows).reset_index(drop=True)
+        fields["item_features"] = table.set_axis(list(map(str, described)), axis=1)
     return fields
 
 
