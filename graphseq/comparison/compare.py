@@ -41,6 +41,7 @@ from graphseq.evaluation.report import Report
 from graphseq.evaluation.targets import Targets
 from graphseq.models.base import SessionModel
 from graphseq.training.fit import FitResult, fit
+from graphseq.training.lightning.distributed import one_device
 from graphseq.training.lightning.resume import check_settings
 from graphseq.training.settings import TrainingSettings
 
@@ -110,11 +111,12 @@ def compare(
         command: The command that reproduces the results, for the reader.
 
     Raises:
-        ValueError: If there is no such model or setting, an option is out of range, or ``out``
-            holds results of other data, another protocol or other versions.
+        ValueError: If there is no such model, setting or device, an option is out of range, or
+            ``out`` holds results of other data, another protocol or other versions.
         KeyboardInterrupt: If Ctrl-C ended a training; finished rows are in ``out``.
     """
     require_split(split)
+    one_device(device)  # whether it is here, before the first model is trained
     known = settings_of(settings)
     entries = known.select(None) if models is None else entries_of(models, known.models)
     seeds = _seeds(seeds)
@@ -280,7 +282,7 @@ class _Run:
             ks=protocol["ks"],
             protocol=self.ranking,
             cluster=protocol["cluster"],
-            device=self.device if entry.is_trained else None,
+            device=self.device if entry.is_trained and self.device != "auto" else None,
             audit=audited,
             progress=self.progress,
         )

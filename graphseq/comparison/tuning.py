@@ -23,6 +23,7 @@ from graphseq.data.splits.split_parts import Split, require_split
 from graphseq.evaluation.evaluate import evaluate
 from graphseq.evaluation.protocol import protocol_of
 from graphseq.training.fit import fit
+from graphseq.training.lightning.distributed import one_device
 from graphseq.training.settings import TrainingSettings
 from graphseq.visualization import plot_tuning
 
@@ -144,13 +145,14 @@ def tune(
 
     Raises:
         ModuleNotFoundError: If Optuna is not installed.
-        ValueError: If there is no validation part, no trial finished, an option is out of range, or
-            ``out`` holds another study. Also if the model is trained already, or the space has a
-            setting that all trials share.
+        ValueError: If there is no validation part, no such device, no trial finished, an option is
+            out of range, or ``out`` holds another study. Also if the model is trained already, or
+            the space has a setting that all trials share.
         KeyboardInterrupt: If Ctrl-C ended a trial; earlier ones are in ``out``.
     """
     optuna = _optuna()
     require_split(split)
+    one_device(device)  # whether it is here, rather than in every trial
     if split.validation is None:
         raise ValueError(
             "A search needs a validation part, and this split has none: pass validation= when "
