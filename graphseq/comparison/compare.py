@@ -42,6 +42,7 @@ from graphseq.evaluation.targets import Targets
 from graphseq.models.base import SessionModel
 from graphseq.training.fit import FitResult, fit
 from graphseq.training.lightning.distributed import one_device
+from graphseq.training.lightning.identity import first_difference, shown
 from graphseq.training.lightning.resume import check_settings
 from graphseq.training.settings import TrainingSettings
 
@@ -77,7 +78,8 @@ def compare(
     Args:
         split: The parts.
         models: Names in ``graphseq.models.MODELS`` or of lines of the settings. Pairs
-            ``(name, {"hidden_channels": 64, "max_epochs": 5})`` of arguments and training settings.
+            ``(name, {"hidden_channels": 64, "max_epochs": 5})`` of arguments and training settings,
+            of which optimizer and schedule may be functions of your own, as for ``fit``.
             Your own classes or instances of :class:`~graphseq.models.SessionModel`, or
             ``(label, class or instance)``. A mapping from labels to these names the lines. An
             instance is copied before training; an instance that is already trained is only ranked.
@@ -128,6 +130,14 @@ def compare(
     _check_ranking(split, protocol, cluster)
     if resume and out is None:
         raise ValueError("resume=True resumes from what a folder holds: pass out=.")
+    for entry in entries if out is not None else ():
+        try:
+            _as_json(entry.settings)
+        except (TypeError, ValueError) as error:
+            raise ValueError(
+                f"{entry.name} has settings that no file of results holds ({error}): pass numbers, "
+                "text, lists and mappings, or leave out= out."
+            ) from error
     folder = None if out is None else writable(Path(out))
     note = known.note if note is None else note
     content = record(command, name, split, ks, protocol, note)
@@ -370,7 +380,7 @@ def _as_json(content: Any) -> Any:
 def _is_longer(then: Any, now: Mapping[str, Any], entry: Entry) -> bool:
     """Whether a line differs from a saved one by more epochs alone, as its schedule allows."""
     try:
-        before = TrainingSettings.from_dict(then["settings"]["fit"])
+        before = TrainingSettings.from_dict({**then["settings"]["fit"], **entry.functions})
         check_settings(before.to_dict(), entry.training)
         settings = {**then["settings"], "fit": now["settings"]["fit"]}
     except (KeyError, TypeError, ValueError):
@@ -388,7 +398,12 @@ def _changes(then: Mapping[str, Any], now: Mapping[str, Any]) -> str:
         for side in (then, now)
     ]
     names = [name for name in {**flat[0], **flat[1]} if flat[0].get(name) != flat[1].get(name)]
-    sides = (f"{name} {flat[0].get(name)!r} there and {flat[1].get(name)!r} here" for name in names)
+    sides = [f"{name} {flat[0].get(name)!r} there and {flat[1].get(name)!r} here" for name in names]
+    own = [side.get("functions", {}) for side in (then, now)]
+    for name in own[0].keys() & own[1].keys():
+        if own[0][name] != own[1][name]:
+            where, there, here = first_difference(name, own[0][name], own[1][name])
+            sides.append(f"{where} {shown(there)} there and {shown(here)} here")
     return ", ".join(sides)
 
 

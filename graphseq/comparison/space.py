@@ -45,6 +45,12 @@ class Space:
         for part, values in content.items():
             if not isinstance(values, Mapping):
                 raise ValueError(f"{part!r} of a space maps names to values, got {values!r}.")
+            for name, value in values.items():
+                if any(map(callable, value if isinstance(value, list) else [value])):
+                    raise ValueError(
+                        f"A space has values of files, and {part}.{name} is a function: pass it "
+                        f"with the model, as in ({base.name!r}, {{{name!r}: ...}})."
+                    )
         self.base = base
         self.content = {part: dict(content.get(part, {})) for part in ("arguments", "fit")}
         check_names(base, self.content["arguments"], self.content["fit"])

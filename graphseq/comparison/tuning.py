@@ -76,8 +76,14 @@ class Tuning:
         """The content of a settings file, which ``compare(settings=...)`` reads.
 
         Raises:
-            ValueError: If the model is your own class or instance, which no file can name.
+            ValueError: If the model is your own class or instance, or an optimizer or schedule is
+                your own, which no file can name.
         """
+        if self.best.functions:
+            raise ValueError(
+                f"{self.best.name} has {' and '.join(self.best.functions)} of your own, which no "
+                "settings file can name: pass tuning.best to compare."
+            )
         if self.best.own is not None:
             raise ValueError(
                 f"{self.best.name} is your own class or instance, which no settings file can name: "
@@ -137,7 +143,7 @@ def tune(
         device: Where models are trained and ranked.
         out: Folder for the study (``study.db``), ``results.json`` and ``results.csv`` with one row
             per trial, a picture (``tuning.png``) and the best settings (``best.json``), which your
-            own class or instance has none of.
+            own class, instance, optimizer or schedule has none of.
         resume: Whether to resume the study in ``out``; the result is the same as without the
             interruption.
         name: Name of the data in tables and plots.
@@ -337,17 +343,19 @@ class _Search:
         ]
         monitor = self.content["monitor"]
         best = max(_complete(self.content), key=lambda row: row["metrics"][monitor])
+        base = self.space.base
         fit_settings = dict(best["settings"]["fit"])
+        for name in best["settings"].get("functions", {}):  # of which the row has only the name
+            fit_settings[name] = base.functions[name]
         if best["epochs"]:
             # If the learning rate does not follow the schedule to its end, later epochs hurt.
             constant = fit_settings.get("schedule", "constant") == "constant"
             fit_settings["max_epochs"] = best["epochs"] if constant else self.epochs
-        base = self.space.base
         line = Entry(base.name, base.model, best["settings"]["arguments"], fit_settings, base.own)
         tuning = Tuning(line, self.content)
         if self.folder is not None:
             write_results(self.content, self.folder)
-            if line.own is None:
+            if line.own is None and not line.functions:
                 write_json(tuning.settings(), self.folder / "best.json")
             tuning.plot(self.folder / "tuning.png")
         return tuning

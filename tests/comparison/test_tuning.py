@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 import graphseq as gs
 from graphseq.comparison import Entry, Settings, Space, Tuning
@@ -83,6 +84,28 @@ def test_best_settings_of_a_constant_rate_end_at_the_best_epoch(ring: gs.Split) 
     tuning = search(ring, trials=1, epochs=4, settings=Settings())
     (row,) = tuning.content["rows"]
     assert tuning.best.training.max_epochs == row["epochs"]
+
+
+def test_search_with_an_optimizer_of_your_own_keeps_it_for_the_best_line(
+    ring: gs.Split, tmp_path: Path
+) -> None:
+    def own(parameters: Any) -> torch.optim.Optimizer:
+        return torch.optim.SGD(parameters, lr=0.1)
+
+    line = ("sasrec", {"optimizer": own, "schedule": "constant"})
+    space = {"arguments": {"hidden_channels": [4, 8]}}
+    for trials in (1, 2):
+        tuning = gs.tune(
+            ring, line, space, trials=trials, epochs=1, out=tmp_path, resume=trials > 1
+        )
+    assert len(tuning.content["rows"]) == 2
+    assert tuning.best.fit["optimizer"] is own
+    assert not (tmp_path / "best.json").exists()
+    with pytest.raises(ValueError, match="sasrec has optimizer of your own, which no settings"):
+        tuning.settings()
+    assert gs.compare(ring, [tuning.best], seeds=1, progress=False).models == ["sasrec"]
+    with pytest.raises(ValueError, match=r"space has values of files, and fit.optimizer is a func"):
+        gs.tune(ring, "sasrec", {"fit": {"optimizer": ["adam", own]}}, trials=1)
 
 
 def test_counting_models_are_searched_too(ring: gs.Split) -> None:

@@ -78,12 +78,12 @@ def check_identity(saved: Mapping[str, Any], now: Mapping[str, Any]) -> None:
     """
     for name in [name for name in now if name in saved]:
         here = _in_the_form_of(saved[name], now[name])
-        where, then, here = _first_difference(name, saved[name], here)
+        where, then, here = first_difference(name, saved[name], here)
         if then != here:
             others = ", its auxiliary losses are others" if name == AUXILIARY else ""
             raise ValueError(
-                f"The checkpoint does not fit this training{others}, by {where}: {_shown(then)} "
-                f"there, {_shown(here)} here; give it the same, or train without resume."
+                f"The checkpoint does not fit this training{others}, by {where}: {shown(then)} "
+                f"there, {shown(here)} here; give it the same, or train without resume."
             )
 
 
@@ -219,21 +219,27 @@ def _in_the_form_of(then: Any, here: Any) -> Any:
     return here
 
 
-def _first_difference(name: str, then: Any, here: Any) -> tuple[str, Any, Any]:
-    """The innermost place where two values differ, and what is there on both sides."""
+def first_difference(name: str, then: Any, here: Any) -> tuple[str, Any, Any]:
+    """The innermost place where two values differ, and what is there on both sides.
+
+    Args:
+        name: What the values are of.
+        then, here: The values, as :func:`described` gives them.
+    """
     told = isinstance(then, Mapping) and isinstance(here, Mapping)
     if told and then.get("fingerprint") == here.get("fingerprint"):
         for key in [*here, *then]:
             if then.get(key) != here.get(key):
-                return _first_difference(f"{key} of {name}", then.get(key), here.get(key))
+                return first_difference(f"{key} of {name}", then.get(key), here.get(key))
     if isinstance(then, list) and isinstance(here, list) and len(then) == len(here):
         for number, (one, other) in enumerate(zip_longest(then, here)):
             if one != other:
-                return _first_difference(f"number {number} of {name}", one, other)
+                return first_difference(f"number {number} of {name}", one, other)
     return name, then, here
 
 
-def _shown(value: Any) -> str:
+def shown(value: Any) -> str:
+    """A value, as :func:`described` gives it, in a few words."""
     if isinstance(value, str):
         return value if len(value) <= 64 else f"{value[:64]}..."
     if isinstance(value, Mapping) and "fingerprint" in value:
