@@ -21,6 +21,7 @@ from graphseq.data.graphs.augment import Augmentation, ClickAugmentation
 from graphseq.data.graphs.dataset import SessionGraphDataset
 from graphseq.data.loading.loader import EpochLoader
 from graphseq.data.loading.shards import Shards
+from graphseq.data.sessions.fingerprint import table_fingerprint
 from graphseq.data.sessions.sessions import Sessions
 from graphseq.models.base import SessionModel
 from graphseq.training.lightning.functions import function_told, names_in
@@ -111,9 +112,10 @@ def described(value: Any, depth: int = 0, names: frozenset[str] | None = None) -
     if isinstance(value, Tensor):
         value = value.detach().cpu().numpy()
     if isinstance(value, np.ndarray):
-        return f"{value.dtype} {list(value.shape)} {_hash(np.ascontiguousarray(value).tobytes())}"
+        digest = hashlib.sha256(np.ascontiguousarray(value).tobytes()).hexdigest()
+        return f"{value.dtype} {list(value.shape)} {digest}"
     if isinstance(value, (pd.DataFrame, pd.Series, pd.Index)):
-        return f"{type(value).__name__} {_hash_of_table(value)}"
+        return f"{type(value).__name__} {table_fingerprint(value)}"
     if depth == DEEPEST:
         return type(value).__qualname__
     if isinstance(value, Mapping):
@@ -190,18 +192,8 @@ def _sessions(sessions: Sessions) -> dict[str, Any]:
         "fingerprint": sessions.fingerprint(),
     }
     if sessions.item_features is not None:
-        told["item features"] = _hash_of_table(sessions.item_features)
+        told["item features"] = table_fingerprint(sessions.item_features)
     return told
-
-
-def _hash(data: bytes) -> str:
-    return hashlib.sha256(data).hexdigest()
-
-
-def _hash_of_table(table: pd.DataFrame | pd.Series[Any] | pd.Index) -> str:
-    rows = pd.util.hash_pandas_object(table.astype(str), index=False).to_numpy()
-    names = list(table) if isinstance(table, pd.DataFrame) else []
-    return _hash(repr(names).encode() + rows.tobytes())
 
 
 def _in_the_form_of(then: Any, here: Any) -> Any:

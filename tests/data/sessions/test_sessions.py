@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from graphseq.data.sessions.catalog import Catalog
 from graphseq.data.sessions.filters import keep_min_support
+from graphseq.data.sessions.fingerprint import table_fingerprint
 from graphseq.data.sessions.sessions import Sessions
 from graphseq.data.sessions.vocabulary import Vocabulary
 from graphseq.data.splits.splits import fixed_split
@@ -573,6 +574,21 @@ def test_fingerprint_equal_data_is_equal_and_any_change_is_not() -> None:
     assert len(prints) == len(changed) + 1
     assert full().fingerprint() == base.fingerprint()
     assert base.select([0, 1]).fingerprint() == base.fingerprint()
+
+
+@pytest.mark.parametrize("size", [3, 2000])
+def test_fingerprint_of_a_table_reads_every_number_of_its_vectors(size: int) -> None:
+    vectors = np.arange(2 * size, dtype=np.float32).reshape(2, size)
+    table = pd.DataFrame({"title": ["a", "b"], "vector": list(vectors)})
+    before = table_fingerprint(table)
+    with np.printoptions(precision=2, threshold=2):
+        assert table_fingerprint(table.copy(deep=True)) == before
+    found = {before, table_fingerprint(table.rename(columns={"title": "name"}))}
+    for place in (0, size // 2, size - 1):
+        changed = vectors.copy()
+        changed[1, place] += 1
+        found.add(table_fingerprint(table.assign(vector=list(changed))))
+    assert len(found) == 5
 
 
 def test_fingerprint_tells_integers_from_their_text() -> None:
