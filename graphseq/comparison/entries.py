@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
+import numpy as np
 import torch
 
 from graphseq.models import MODELS
@@ -41,6 +42,10 @@ class Entry:
     arguments: dict[str, Any] = field(default_factory=dict)
     fit: dict[str, Any] = field(default_factory=dict)
     own: type[SessionModel] | SessionModel | None = None
+
+    def __post_init__(self) -> None:
+        for part in ("arguments", "fit"):
+            object.__setattr__(self, part, plain(getattr(self, part)))
 
     @property
     def slug(self) -> str:
@@ -110,6 +115,15 @@ class Entry:
             except (TypeError, ValueError) as error:
                 said = str(error).rstrip(".")
                 raise ValueError(f"{self.name} cannot be built: {said}.") from error
+
+
+def plain(value: Any) -> Any:
+    """A setting with Python's numbers in place of NumPy's, which no file holds."""
+    if isinstance(value, np.generic):
+        return value.item()
+    if isinstance(value, dict):
+        return {key: plain(each) for key, each in value.items()}
+    return type(value)(map(plain, value)) if type(value) in (list, tuple) else value
 
 
 def entries_of(

@@ -263,6 +263,13 @@ def test_compare_trains_by_an_optimizer_of_your_own_and_resumes_by_what_it_does(
     assert other["history"][0]["loss"] != longer["history"][0]["loss"]
 
 
+def test_compare_takes_numbers_of_numpy_as_python_has_them(ring: gs.Split, tmp_path: Path) -> None:
+    own = {"hidden_channels": np.int64(4), "max_epochs": np.int32(2), "batch_size": np.int64(16)}
+    (row,) = run(ring, [("sasrec", own)], seeds=1, out=tmp_path).content["rows"]
+    (same,) = run(ring, [SASREC], seeds=1, out=tmp_path, resume=True).content["rows"]
+    assert same == row
+
+
 def test_compare_of_settings_that_no_file_holds_is_refused_before_training(
     ring: gs.Split, tmp_path: Path, fitted: list[tuple[str, int]]
 ) -> None:

@@ -108,6 +108,20 @@ def test_search_with_an_optimizer_of_your_own_keeps_it_for_the_best_line(
         gs.tune(ring, "sasrec", {"fit": {"optimizer": ["adam", own]}}, trials=1)
 
 
+@pytest.mark.parametrize("choices", [(4, 8), range(4, 12, 4), np.array([4, 8]), [np.int64(4), 8]])
+def test_choices_of_python_and_numpy_are_those_of_a_list(
+    choices: Any, ring: gs.Split, tmp_path: Path
+) -> None:
+    line = ("sasrec", {"num_layers": np.int64(1), "learning_rate": np.float64(0.01)})
+    space = {"arguments": {"hidden_channels": choices}, "fit": {"batch_size": np.int64(16)}}
+    tuning = gs.tune(ring, line, space, trials=2, epochs=1, out=tmp_path)
+    plain = ("sasrec", {"num_layers": 1, "learning_rate": 0.01})
+    listed = {"arguments": {"hidden_channels": [4, 8]}, "fit": {"batch_size": 16}}
+    assert trials(tuning) == trials(gs.tune(ring, plain, listed, trials=2, epochs=1))
+    again = gs.tune(ring, line, space, trials=2, epochs=1, out=tmp_path, resume=True)
+    assert trials(again) == trials(tuning)
+
+
 def test_counting_models_are_searched_too(ring: gs.Split) -> None:
     tuning = gs.tune(ring, "markov", trials=2)
     assert [row["epochs"] for row in tuning.content["rows"]] == [0, 0]
