@@ -152,10 +152,12 @@ def session_fields(
             fields["feature_vocabularies"][key] = ids_behind
     if isinstance(item_features, pd.DataFrame):
         fields["item_features"] = features_by_id(item_features, vocabulary)
-    elif item_features is not None:
+    elif described:
         rows = first if order is None else order[first]
-        table = frame[described].take(rows).reset_index(drop=True)
-        fields["item_features"] = table.set_axis(list(map(str, described)), axis=1)
+        fields["item_features"] = pd.DataFrame(
+            {str(name): _floats_of_decimals(frame[name].take(rows)) for name in described},
+            index=frame.index.take(rows),
+        ).reset_index(drop=True)
     return fields
 
 
@@ -249,9 +251,7 @@ def one_user(
 
 
 def _feature(column: pd.Series) -> tuple[NDArray[Any], Vocabulary | None]:
-    column = column.infer_objects()
-    if column.dtype == object and pd.api.types.infer_dtype(column) == "decimal":
-        column = column.astype(np.float64)
+    column = _floats_of_decimals(column.infer_objects())
     if pd.api.types.is_bool_dtype(column) or not pd.api.types.is_numeric_dtype(column):
         column = id_column(column, what=f"feature {column.name!r}")
     if pd.api.types.is_bool_dtype(column) or not pd.api.types.is_numeric_dtype(column):
@@ -261,6 +261,11 @@ def _feature(column: pd.Series) -> tuple[NDArray[Any], Vocabulary | None]:
     if pd.api.types.is_integer_dtype(column) and not column.hasnans and (column <= most).all():
         return column.to_numpy(dtype=np.int64), None
     return column.to_numpy(dtype=np.float64, na_value=np.nan), None
+
+
+def _floats_of_decimals(column: pd.Series) -> pd.Series:
+    decimal = column.dtype == object and pd.api.types.infer_dtype(column) == "decimal"
+    return column.astype(np.float64) if decimal else column
 
 
 def features_by_id(table: pd.DataFrame, vocabulary: Vocabulary) -> pd.DataFrame:

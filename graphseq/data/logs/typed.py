@@ -189,11 +189,13 @@ class _Column:
             self._refuse()
         if self.kind in INTEGERS:
             return f"CAST({v} AS BIGINT)"
-        if self.kind in FLOATS or self.kind.startswith("DECIMAL") or self.kind == "UBIGINT":
+        if self.kind in FLOATS or self.kind.startswith("DECIMAL"):
             return f"CAST({v} AS DOUBLE)"
         if self.kind == WRITTEN and self.facts["some"]:
             if self.facts["integers"]:
                 return f"CAST({v} AS BIGINT)"
+            if self.facts["unsigned"]:
+                return f"CAST({v} AS UBIGINT)"
             if self.facts["floats"] and not self.facts["codes"]:
                 return f"CAST({v} AS DOUBLE)"
             if self.facts["booleans"]:
