@@ -40,7 +40,7 @@ from graphseq.evaluation.protocol import Protocol, protocol_of
 from graphseq.evaluation.report import Report
 from graphseq.evaluation.targets import Targets
 from graphseq.models.base import SessionModel
-from graphseq.training.fit import FitResult, fit
+from graphseq.training.fit import FitResult, check_training, fit
 from graphseq.training.lightning.distributed import one_device
 from graphseq.training.lightning.identity import first_difference, shown
 from graphseq.training.lightning.resume import check_settings
@@ -122,9 +122,9 @@ def compare(
     known = settings_of(settings)
     entries = known.select(None) if models is None else entries_of(models, known.models)
     seeds = _seeds(seeds)
-    for entry in entries:  # of which one cannot be built, before the first one is trained
-        if not isinstance(entry.own, SessionModel):
-            entry.new_model(split.num_items, seeds[0])
+    for entry in entries:
+        if not entry.is_trained:
+            _check_line(entry, split, seeds[0], device)
     ks, monitor = ranked_by(known, ks, monitor)
     protocol = _protocol(split, protocol, exclude_seen, known.exclude_seen)
     _check_ranking(split, protocol, cluster)
@@ -177,6 +177,20 @@ def _protocol(
     if given is None and split.protocol.get("split") == "leave_last" and not by_settings:
         return Protocol(seen="both")
     return protocol_of(given) if given is not None else protocol_of(None, by_settings)
+
+
+def _check_line(entry: Entry, split: Split, seed: int, device: str | torch.device) -> None:
+    """Raises if a line cannot be built or trained, before the first one is trained.
+
+    Raises:
+        ValueError: If it cannot; the message names the line.
+    """
+    own = entry.own
+    model = own if isinstance(own, SessionModel) else entry.new_model(split.num_items, seed)
+    try:
+        check_training(model, split, entry.training, device)
+    except ValueError as error:
+        raise ValueError(f"{entry.name} cannot be trained: {error}") from error
 
 
 def _check_ranking(split: Split, protocol: Protocol, cluster: str) -> None:

@@ -484,6 +484,26 @@ def test_line_that_cannot_be_built_is_named_before_another_one_is_trained(
     assert fitted == []
 
 
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"precision": "16-mixed"}, "precision='16-mixed' scales gradients"),
+        ({"lanes": 4}, "lanes=4 walks through sessions click by click"),
+        ({"order": "time"}, "order='time' needs the times of clicks"),
+    ],
+)
+def test_line_that_cannot_be_trained_is_named_before_another_one_is_trained(
+    ring: gs.Split, fitted: list[tuple[str, int]], settings: dict[str, Any], message: str
+) -> None:
+    for last in (("sasrec", settings), Entry("sasrec", "sasrec", {}, settings)):
+        with pytest.raises(ValueError, match=f"^sasrec cannot be trained: {message}"):
+            run(ring, ["markov", last])
+    own = Entry("sasrec", "own", {}, settings, own=gs.models.SASRec(ring.num_items, 4))
+    with pytest.raises(ValueError, match=f"^sasrec cannot be trained: {message}"):
+        run(ring, ["markov", own])
+    assert fitted == []
+
+
 def test_compare_settings_of_a_file_say_how(ring: gs.Split, tmp_path: Path) -> None:
     path = tmp_path / "mine.json"
     protocol = Settings((Entry("a", "markov"), Entry("b", "popularity")), ("b",), (2, 3), True)
