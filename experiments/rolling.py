@@ -97,8 +97,11 @@ def study(
     kept, seconds = new_model(entry, splits[0].train, options.epochs, seed)
     models, spent = dict.fromkeys(WAYS, kept), dict.fromkeys(WAYS, seconds)
     epochs = dict.fromkeys(WAYS, options.epochs)
-    newest = 0  # sessions of the period that was tested before
-    for period, split in enumerate(splits, start=options.first):
+    ends = np.cumsum([len(part) for part in np.array_split(splits.end, options.periods)])
+    learned = splits[0].train.num_sessions
+    for split in splits:
+        period = int(np.searchsorted(ends, split.protocol["end"]))
+        newest = split.train.num_sessions - learned  # periods without a target are not tested
         if newest:
             models[GROWN], spent[GROWN] = trained_on(
                 models[GROWN],
@@ -110,7 +113,7 @@ def study(
             )
             models[ANEW], spent[ANEW] = new_model(entry, split.train, options.epochs, seed)
             epochs[GROWN], spent[KEPT] = options.more_epochs, 0.0
-        newest = split.test.num_sessions
+        learned = split.train.num_sessions
         for way, model in models.items():
             report = gs.evaluate(model, split.test, ks=settings.ks, protocol=protocol)
             counted = isinstance(model, gs.models.CountingModel)

@@ -40,7 +40,9 @@ from graphseq.evaluation.protocol import Protocol, protocol_of
 from graphseq.evaluation.report import Report
 from graphseq.evaluation.targets import Targets
 from graphseq.models.base import SessionModel
-from graphseq.training.fit import FitResult, fit
+from graphseq.training.fit import FitResult, check_training, fit
+from graphseq.training.lightning.distributed import one_device
+from graphseq.training.lightning.identity import first_difference, shown
 from graphseq.training.lightning.resume import check_settings
 from graphseq.training.settings import TrainingSettings
 
@@ -76,7 +78,8 @@ def compare(
     Args:
         split: The parts.
         models: Names in ``graphseq.models.MODELS`` or of lines of the settings. Pairs
-            ``(name, {"hidden_channels": 64, "max_epochs": 5})`` of arguments and training settings.
+            ``(name, {"hidden_channels": 64, "max_epochs": 5})`` of arguments and training settings,
+            of which optimizer and schedule may be functions of your own, as for ``fit``.
             Your own classes or instances of :class:`~graphseq.models.SessionModel`, or
             ``(label, class or instance)``. A mapping from labels to these names the lines. An
             instance is copied before training; an instance that is already trained is only ranked.
@@ -110,22 +113,31 @@ def compare(
         command: The command that reproduces the results, for the reader.
 
     Raises:
-        ValueError: If there is no such model or setting, an option is out of range, or ``out``
-            holds results of other data, another protocol or other versions.
+        ValueError: If there is no such model, setting or device, an option is out of range, or
+            ``out`` holds results of other data, another protocol or other versions.
         KeyboardInterrupt: If Ctrl-C ended a training; finished rows are in ``out``.
     """
     require_split(split)
+    one_device(device)  # whether it is here, before the first model is trained
     known = settings_of(settings)
     entries = known.select(None) if models is None else entries_of(models, known.models)
     seeds = _seeds(seeds)
-    for entry in entries:  # of which one cannot be built, before the first one is trained
-        if not isinstance(entry.own, SessionModel):
-            entry.new_model(split.num_items, seeds[0])
+    for entry in entries:
+        if not entry.is_trained:
+            _check_line(entry, split, seeds[0], device)
     ks, monitor = ranked_by(known, ks, monitor)
     protocol = _protocol(split, protocol, exclude_seen, known.exclude_seen)
     _check_ranking(split, protocol, cluster)
     if resume and out is None:
         raise ValueError("resume=True resumes from what a folder holds: pass out=.")
+    for entry in entries if out is not None else ():
+        try:
+            _as_json(entry.settings)
+        except (TypeError, ValueError) as error:
+            raise ValueError(
+                f"{entry.name} has settings that no file of results holds ({error}): pass numbers, "
+                "text, lists and mappings, or leave out= out."
+            ) from error
     folder = None if out is None else writable(Path(out))
     note = known.note if note is None else note
     content = record(command, name, split, ks, protocol, note)
@@ -165,6 +177,20 @@ def _protocol(
     if given is None and split.protocol.get("split") == "leave_last" and not by_settings:
         return Protocol(seen="both")
     return protocol_of(given) if given is not None else protocol_of(None, by_settings)
+
+
+def _check_line(entry: Entry, split: Split, seed: int, device: str | torch.device) -> None:
+    """Raises if a line cannot be built or trained, before the first one is trained.
+
+    Raises:
+        ValueError: If it cannot; the message names the line.
+    """
+    own = entry.own
+    model = own if isinstance(own, SessionModel) else entry.new_model(split.num_items, seed)
+    try:
+        check_training(model, split, entry.training, device)
+    except ValueError as error:
+        raise ValueError(f"{entry.name} cannot be trained: {error}") from error
 
 
 def _check_ranking(split: Split, protocol: Protocol, cluster: str) -> None:
@@ -280,7 +306,7 @@ class _Run:
             ks=protocol["ks"],
             protocol=self.ranking,
             cluster=protocol["cluster"],
-            device=self.device if entry.is_trained else None,
+            device=self.device if entry.is_trained and self.device != "auto" else None,
             audit=audited,
             progress=self.progress,
         )
@@ -368,7 +394,7 @@ def _as_json(content: Any) -> Any:
 def _is_longer(then: Any, now: Mapping[str, Any], entry: Entry) -> bool:
     """Whether a line differs from a saved one by more epochs alone, as its schedule allows."""
     try:
-        before = TrainingSettings.from_dict(then["settings"]["fit"])
+        before = TrainingSettings.from_dict({**then["settings"]["fit"], **entry.functions})
         check_settings(before.to_dict(), entry.training)
         settings = {**then["settings"], "fit": now["settings"]["fit"]}
     except (KeyError, TypeError, ValueError):
@@ -386,7 +412,12 @@ def _changes(then: Mapping[str, Any], now: Mapping[str, Any]) -> str:
         for side in (then, now)
     ]
     names = [name for name in {**flat[0], **flat[1]} if flat[0].get(name) != flat[1].get(name)]
-    sides = (f"{name} {flat[0].get(name)!r} there and {flat[1].get(name)!r} here" for name in names)
+    sides = [f"{name} {flat[0].get(name)!r} there and {flat[1].get(name)!r} here" for name in names]
+    own = [side.get("functions", {}) for side in (then, now)]
+    for name in own[0].keys() & own[1].keys():
+        if own[0][name] != own[1][name]:
+            where, there, here = first_difference(name, own[0][name], own[1][name])
+            sides.append(f"{where} {shown(there)} there and {shown(here)} here")
     return ", ".join(sides)
 
 

@@ -6,16 +6,18 @@ import copy
 import hashlib
 import inspect
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
+import numpy as np
 import torch
 
 from graphseq.models import MODELS
 from graphseq.models.base import SessionModel
 from graphseq.models.counting.counting import CountingModel
+from graphseq.training.lightning.identity import described
 from graphseq.training.settings import TrainingSettings
 
 Model = str | type[SessionModel] | SessionModel
@@ -30,7 +32,8 @@ class Entry:
         name: Name in tables.
         model: Its name in ``graphseq.models.MODELS``, or the name of the class in ``own``.
         arguments: Arguments of the model, besides ``num_items``.
-        fit: Fields of ``TrainingSettings``, as in JSON.
+        fit: Fields of ``TrainingSettings``, as in JSON, but for an optimizer or schedule of your
+            own.
         own: Your own class or instance, instead of one of ``MODELS``.
     """
 
@@ -39,6 +42,10 @@ class Entry:
     arguments: dict[str, Any] = field(default_factory=dict)
     fit: dict[str, Any] = field(default_factory=dict)
     own: type[SessionModel] | SessionModel | None = None
+
+    def __post_init__(self) -> None:
+        for part in ("arguments", "fit"):
+            object.__setattr__(self, part, plain(getattr(self, part)))
 
     @property
     def slug(self) -> str:
@@ -49,12 +56,23 @@ class Entry:
     def settings(self) -> dict[str, Any]:
         """The identity of the line, as JSON: two lines are the same if this is equal.
 
-        It includes the source code of your own class, and the weights of an instance.
+        It includes the source code of your own class, the weights of an instance, and what an
+        optimizer or schedule of your own does, as the checkpoints of ``fit`` do.
         """
         content = {"model": self.model, "arguments": self.arguments, "fit": self.fit}
+        if self.functions:
+            named = self.training.to_dict()
+            content["fit"] = {**self.fit, **{name: named[name] for name in self.functions}}
+            told = {name: described(function) for name, function in self.functions.items()}
+            content["functions"] = told
         if isinstance(self.own, SessionModel):
             return content | {"weights": _digest_of_weights(self.own)}
         return content if self.own is None else content | {"source": _digest_of_source(self.own)}
+
+    @property
+    def functions(self) -> dict[str, Callable[..., Any]]:
+        """The training settings that are functions or classes of your own, which no file holds."""
+        return {name: value for name, value in self.fit.items() if callable(value)}
 
     @property
     def training(self) -> TrainingSettings:
@@ -97,6 +115,15 @@ class Entry:
             except (TypeError, ValueError) as error:
                 said = str(error).rstrip(".")
                 raise ValueError(f"{self.name} cannot be built: {said}.") from error
+
+
+def plain(value: Any) -> Any:
+    """A setting with Python's numbers in place of NumPy's, which no file holds."""
+    if isinstance(value, np.generic):
+        return value.item()
+    if isinstance(value, dict):
+        return {key: plain(each) for key, each in value.items()}
+    return type(value)(map(plain, value)) if type(value) in (list, tuple) else value
 
 
 def entries_of(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 import os
@@ -17,6 +16,7 @@ import pandas as pd
 import torch
 
 from graphseq.comparison.entries import Entry
+from graphseq.data.sessions.fingerprint import table_fingerprint
 from graphseq.data.splits.splits import Split
 from graphseq.data.storage import documents
 from graphseq.data.storage.rules import (
@@ -101,7 +101,7 @@ def record(
     parts = {"train": split.train, "validation": split.validation, "test": split.test}
     fingerprints = {part: s.fingerprint() for part, s in parts.items() if s is not None}
     if split.train.item_features is not None:
-        fingerprints["item_features"] = _digest(split.train.item_features)
+        fingerprints["item_features"] = table_fingerprint(split.train.item_features)
     return {
         "command": command,
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -141,11 +141,6 @@ def _ranking(protocol: Protocol) -> str:
         "pessimistic": "a tied target is last",
     }[protocol.ties]
     return f"{among}; {ties}; unknown targets miss"
-
-
-def _digest(table: pd.DataFrame) -> str:
-    rows = pd.util.hash_pandas_object(table.astype(str), index=False).to_numpy()
-    return hashlib.sha256(repr(list(table)).encode() + rows.tobytes()).hexdigest()
 
 
 def row_of(

@@ -1,8 +1,9 @@
 """Search spaces of the families: small readable files, and their interface to Optuna.
 
 A space is ``{"arguments": {...}, "fit": {...}}``, arguments of the model and fields of
-``TrainingSettings``. A list is a choice. ``{"low": 1, "high": 9}`` is a range, of whole numbers if
-both ends are; with ``"log": true`` it is uniform on a log scale. Anything else is a fixed value.
+``TrainingSettings``. A list is a choice, as are a tuple, range or array of Python.
+``{"low": 1, "high": 9}`` is a range, of whole numbers if both ends are; with ``"log": true`` it is
+uniform on a log scale. Anything else is a fixed value.
 """
 
 from __future__ import annotations
@@ -16,7 +17,9 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from graphseq.comparison.entries import Entry, check_names
+import numpy as np
+
+from graphseq.comparison.entries import Entry, check_names, plain
 from graphseq.deprecation import old_classmethod
 
 FOLDER = files("graphseq") / "comparison" / "spaces"
@@ -45,8 +48,17 @@ class Space:
         for part, values in content.items():
             if not isinstance(values, Mapping):
                 raise ValueError(f"{part!r} of a space maps names to values, got {values!r}.")
+            for name, value in values.items():
+                if any(map(callable, value if isinstance(value, list) else [value])):
+                    raise ValueError(
+                        f"A space has values of files, and {part}.{name} is a function: pass it "
+                        f"with the model, as in ({base.name!r}, {{{name!r}: ...}})."
+                    )
         self.base = base
-        self.content = {part: dict(content.get(part, {})) for part in ("arguments", "fit")}
+        self.content = {
+            part: {name: _as_in_file(value) for name, value in content.get(part, {}).items()}
+            for part in ("arguments", "fit")
+        }
         check_names(base, self.content["arguments"], self.content["fit"])
         for name, value in self.searched():
             if isinstance(value, list) and not value:
@@ -134,6 +146,10 @@ class Space:
         digits = 3 - math.floor(math.log10(abs(drawn))) if drawn else 3
         # Four digits, as people read the file; rounding may not leave the range.
         return float(min(max(round(drawn, digits), low), high))
+
+
+def _as_in_file(value: Any) -> Any:
+    return plain(list(value) if isinstance(value, (tuple, range, np.ndarray)) else value)
 
 
 def _is_range(value: Any) -> bool:

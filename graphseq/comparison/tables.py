@@ -98,9 +98,11 @@ def audited(content: Mapping[str, Any]) -> list[str]:
     if "audit" not in content["data"]:
         return []
     lines = [f"Audit of the split: {verdict_of(content['data']['audit'])}."]
-    own = {row["model"]: row["audit"] for row in content["rows"] if row.get("audit")}
     split = verdict_of(content["data"]["audit"])
-    return lines + [f"Audit of {name}: {told}." for name, told in own.items() if told != split]
+    found = dict.fromkeys(  # of all seeds, each verdict once
+        (row["model"], row["audit"]) for row in content["rows"] if row.get("audit")
+    )
+    return lines + [f"Audit of {name}: {told}." for name, told in found if told != split]
 
 
 def latex(content: Mapping[str, Any]) -> str:

@@ -23,6 +23,7 @@ from graphseq.data.splits.split_parts import Split, require_split
 from graphseq.evaluation.evaluate import evaluate
 from graphseq.evaluation.protocol import protocol_of
 from graphseq.training.fit import fit
+from graphseq.training.lightning.distributed import one_device
 from graphseq.training.settings import TrainingSettings
 from graphseq.visualization import plot_tuning
 
@@ -75,8 +76,14 @@ class Tuning:
         """The content of a settings file, which ``compare(settings=...)`` reads.
 
         Raises:
-            ValueError: If the model is your own class or instance, which no file can name.
+            ValueError: If the model is your own class or instance, or an optimizer or schedule is
+                your own, which no file can name.
         """
+        if self.best.functions:
+            raise ValueError(
+                f"{self.best.name} has {' and '.join(self.best.functions)} of your own, which no "
+                "settings file can name: pass tuning.best to compare."
+            )
         if self.best.own is not None:
             raise ValueError(
                 f"{self.best.name} is your own class or instance, which no settings file can name: "
@@ -136,7 +143,7 @@ def tune(
         device: Where models are trained and ranked.
         out: Folder for the study (``study.db``), ``results.json`` and ``results.csv`` with one row
             per trial, a picture (``tuning.png``) and the best settings (``best.json``), which your
-            own class or instance has none of.
+            own class, instance, optimizer or schedule has none of.
         resume: Whether to resume the study in ``out``; the result is the same as without the
             interruption.
         name: Name of the data in tables and plots.
@@ -144,13 +151,14 @@ def tune(
 
     Raises:
         ModuleNotFoundError: If Optuna is not installed.
-        ValueError: If there is no validation part, no trial finished, an option is out of range, or
-            ``out`` holds another study. Also if the model is trained already, or the space has a
-            setting that all trials share.
+        ValueError: If there is no validation part, no such device, no trial finished, an option is
+            out of range, or ``out`` holds another study. Also if the model is trained already, or
+            the space has a setting that all trials share.
         KeyboardInterrupt: If Ctrl-C ended a trial; earlier ones are in ``out``.
     """
     optuna = _optuna()
     require_split(split)
+    one_device(device)  # whether it is here, rather than in every trial
     if split.validation is None:
         raise ValueError(
             "A search needs a validation part, and this split has none: pass validation= when "
@@ -335,17 +343,19 @@ class _Search:
         ]
         monitor = self.content["monitor"]
         best = max(_complete(self.content), key=lambda row: row["metrics"][monitor])
+        base = self.space.base
         fit_settings = dict(best["settings"]["fit"])
+        for name in best["settings"].get("functions", {}):  # of which the row has only the name
+            fit_settings[name] = base.functions[name]
         if best["epochs"]:
             # If the learning rate does not follow the schedule to its end, later epochs hurt.
             constant = fit_settings.get("schedule", "constant") == "constant"
             fit_settings["max_epochs"] = best["epochs"] if constant else self.epochs
-        base = self.space.base
         line = Entry(base.name, base.model, best["settings"]["arguments"], fit_settings, base.own)
         tuning = Tuning(line, self.content)
         if self.folder is not None:
             write_results(self.content, self.folder)
-            if line.own is None:
+            if line.own is None and not line.functions:
                 write_json(tuning.settings(), self.folder / "best.json")
             tuning.plot(self.folder / "tuning.png")
         return tuning

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from rich.progress import Progress
 from torch import Tensor
 
-from graphseq.arguments import flag, whole
+from graphseq.arguments import device_of, flag, whole
 from graphseq.data.sessions.sessions import Sessions
 from graphseq.evaluation.audit import Audit
 from graphseq.evaluation.candidates import CandidateDraw, columns_of
@@ -97,6 +97,7 @@ def evaluate(
     protocol = protocol_of(protocol, exclude_seen)
     batch_size = whole("batch_size", batch_size)
     logloss = flag("logloss", logloss)
+    device = None if device is None else device_of(device)
     if audit is not None and not isinstance(audit, Audit):
         raise ValueError(
             "audit is what gs.evaluation.audit(split) or audit_model(model, split) found, got "

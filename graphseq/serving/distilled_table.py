@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 from scipy.sparse import csr_matrix
+from torch import Tensor
 from torch_geometric.data import Batch
 
 from graphseq.arguments import check_positive, whole
@@ -63,7 +64,9 @@ def distill_table(
     size = teacher.num_items
     last = np.concatenate([_last_clicks(recoded), np.arange(size)])  # and each item alone
     num_samples = len(last) - size
-    dataset = SessionGraphDataset(recoded, max_length=teacher.max_length)
+    dataset = SessionGraphDataset(
+        recoded, max_length=teacher.max_length, request_time=teacher.reads_request_time
+    )
     order = np.argsort(last, kind="stable")  # histories that share a list come together
     rows = max(1, min(1_024, MOST_SCORES // size))
     blocks = []
@@ -74,7 +77,7 @@ def distill_table(
             if len(told):
                 blocks.append(_shares(teacher, dataset.batch(told), k, temperature))
             if len(alone):
-                single = build_session_graphs(torch.from_numpy(alone), torch.arange(len(alone) + 1))
+                single = _alone(torch.from_numpy(alone), recoded)
                 blocks.append(_shares(teacher, single, k, temperature))
     table = SequentialRules(size, window=1)
     times = np.bincount(last, minlength=size)
@@ -97,6 +100,15 @@ def _last_clicks(sessions: Sessions) -> Codes:
     start = ptr_of(known)[np.asarray(sessions.ptr)]  # of each session among the known clicks
     has = cases.history > 0
     return items[known][start[cases.session[has]] + cases.history[has] - 1].astype(np.int64)
+
+
+def _alone(items: Tensor, sessions: Sessions) -> Batch:
+    """A session of each item, clicked when these sessions end, if they have times."""
+    fields = {}
+    if sessions.time is not None:
+        newest = float(sessions.time[sessions.ptr[1:] - 1].max())
+        fields["click_time"] = torch.full(items.shape, newest, dtype=torch.double)
+    return build_session_graphs(items, torch.arange(len(items) + 1), click_fields=fields)
 
 
 def _shares(teacher: SessionModel, batch: Batch, k: int, temperature: float) -> csr_matrix:

@@ -30,7 +30,7 @@ from graphseq.models.use.persistence import check_can_save
 from graphseq.training.arguments import check_data, check_model, check_others, check_samples
 from graphseq.training.lightning.checkpoints import DurableCheckpointIO, LastCheckpoint
 from graphseq.training.lightning.data_module import SessionDataModule, attach, check_combination
-from graphseq.training.lightning.distributed import LaunchConfig, check_strategy
+from graphseq.training.lightning.distributed import LaunchConfig, check_strategy, one_device
 from graphseq.training.lightning.interrupt import TwoStageInterrupt
 from graphseq.training.lightning.loggers import EVERY, METRICS, run_loggers
 from graphseq.training.lightning.module import SessionModule
@@ -231,6 +231,26 @@ def fit(
     if folder is not None and world.size > 1 and torch.distributed.is_initialized():
         torch.distributed.barrier()  # all may read it now, and train there again
     return result
+
+
+def check_training(
+    model: SessionModel, data: Split, settings: TrainingSettings, device: str | torch.device
+) -> None:
+    """Refuses a training that :func:`fit` would refuse, before hours of another one.
+
+    Args:
+        model, data, settings, device: As for :func:`fit`; the model stays as it is.
+
+    Raises:
+        ValueError: If settings, model, data and machine do not go together.
+    """
+    check_model(model, data)
+    accelerator, _ = one_device(device)
+    if isinstance(model, CountingModel):
+        return
+    check_hardware(settings.precision, accelerator, compiled=settings.compile)
+    check_combination(model, data, settings, None)
+    check_table(as_loss(settings.loss), model)
 
 
 def _counted(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Callable
 from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
@@ -222,6 +223,67 @@ def test_compare_resumed_with_more_epochs_equals_one_that_had_them_at_once(
     assert len(history.read_text().splitlines()) == 3
 
 
+def by_rate(rate: float) -> Callable[..., Any]:
+    return lambda parameters: torch.optim.SGD(parameters, lr=rate)
+
+
+def test_compare_trains_by_an_optimizer_of_your_own_and_resumes_by_what_it_does(
+    ring: gs.Split,
+    tmp_path: Path,
+    fitted: list[tuple[str, int]],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    def with_rate(rate: float, epochs: int = 1, **options: Any) -> dict[str, Any]:
+        own = {**SASREC[1], "max_epochs": epochs, "schedule": "constant", "patience": None}
+        line = ("sasrec", {**own, "optimizer": by_rate(rate)})
+        (row,) = run(ring, [line], seeds=1, **options).content["rows"]
+        return row
+
+    row = with_rate(0.5, out=tmp_path)
+    model = gs.load(tmp_path / "models" / "sasrec-seed0" / "model")
+    same = Entry("sasrec", "sasrec", row["settings"]["arguments"]).new_model(ring.num_items, 0)
+    options = {
+        k: v for k, v in row["settings"]["fit"].items() if k not in ("schedule", "optimizer")
+    }
+    options |= {"optimizer": by_rate(0.5), "monitor": "mrr@20"}
+    gs.fit(same, ring, seed=0, progress=False, **options)
+    assert torch.equal(model.items.weight, same.items.weight)
+    assert row["settings"]["fit"]["optimizer"].endswith("by_rate.<locals>.<lambda>")
+    assert Comparison.load(tmp_path).content["rows"][0]["settings"] == row["settings"]
+
+    fitted.clear()
+    assert with_rate(0.5, out=tmp_path, resume=True) == row
+    assert fitted == []
+    longer = with_rate(0.5, 3, out=tmp_path, resume=True)
+    assert longer["history"][0]["seconds"] == row["history"][0]["seconds"]  # not trained again
+    assert longer["metrics"] == with_rate(0.5, 3)["metrics"]
+    caplog.clear()
+    other = with_rate(0.1, 3, out=tmp_path, resume=True)
+    assert "not taken over: rate of reads of optimizer 0.5 there and 0.1 here." in caplog.text
+    assert other["history"][0]["loss"] != longer["history"][0]["loss"]
+
+
+def test_compare_takes_numbers_of_numpy_as_python_has_them(ring: gs.Split, tmp_path: Path) -> None:
+    own = {"hidden_channels": np.int64(4), "max_epochs": np.int32(2), "batch_size": np.int64(16)}
+    (row,) = run(ring, [("sasrec", own)], seeds=1, out=tmp_path).content["rows"]
+    (same,) = run(ring, [SASREC], seeds=1, out=tmp_path, resume=True).content["rows"]
+    assert same == row
+
+
+def test_compare_of_settings_that_no_file_holds_is_refused_before_training(
+    ring: gs.Split, tmp_path: Path, fitted: list[tuple[str, int]]
+) -> None:
+    class Own(gs.models.Popularity):
+        def __init__(self, num_items: int, power: Any = None) -> None:
+            super().__init__(num_items)
+
+    line = Entry("mine", "own", {"power": torch.relu}, own=Own)
+    with pytest.raises(ValueError, match="mine has settings that no file of results holds"):
+        run(ring, ["markov", line], out=tmp_path / "out")
+    assert fitted == []
+    assert run(ring, [line]).models == ["mine"]
+
+
 @pytest.mark.parametrize(
     ("fit", "changes"),
     [
@@ -419,6 +481,26 @@ def test_line_that_cannot_be_built_is_named_before_another_one_is_trained(
 ) -> None:
     with pytest.raises(ValueError, match=f"^{message}"):
         run(ring, ["markov", Entry("last", "sasrec", arguments)])
+    assert fitted == []
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"precision": "16-mixed"}, "precision='16-mixed' scales gradients"),
+        ({"lanes": 4}, "lanes=4 walks through sessions click by click"),
+        ({"order": "time"}, "order='time' needs the times of clicks"),
+    ],
+)
+def test_line_that_cannot_be_trained_is_named_before_another_one_is_trained(
+    ring: gs.Split, fitted: list[tuple[str, int]], settings: dict[str, Any], message: str
+) -> None:
+    for last in (("sasrec", settings), Entry("sasrec", "sasrec", {}, settings)):
+        with pytest.raises(ValueError, match=f"^sasrec cannot be trained: {message}"):
+            run(ring, ["markov", last])
+    own = Entry("sasrec", "own", {}, settings, own=gs.models.SASRec(ring.num_items, 4))
+    with pytest.raises(ValueError, match=f"^sasrec cannot be trained: {message}"):
+        run(ring, ["markov", own])
     assert fitted == []
 
 

@@ -86,6 +86,8 @@ def test_audit_of_a_model_is_told_where_it_says_more_than_that_of_the_split(
         "Audit of the split: refuted (future).",
         "Audit of sr_gnn: refuted (future, batch mates).",
     ]
+    content["rows"][1]["audit"] = "refuted (future)"  # of another seed than the one with more
+    assert audited(content)[1:] == ["Audit of sr_gnn: refuted (future, batch mates)."]
 
 
 def test_rows_without_what_may_be_absent_have_dashes(content: dict[str, Any]) -> None:

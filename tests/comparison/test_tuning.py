@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 import graphseq as gs
 from graphseq.comparison import Entry, Settings, Space, Tuning
@@ -83,6 +84,42 @@ def test_best_settings_of_a_constant_rate_end_at_the_best_epoch(ring: gs.Split) 
     tuning = search(ring, trials=1, epochs=4, settings=Settings())
     (row,) = tuning.content["rows"]
     assert tuning.best.training.max_epochs == row["epochs"]
+
+
+def test_search_with_an_optimizer_of_your_own_keeps_it_for_the_best_line(
+    ring: gs.Split, tmp_path: Path
+) -> None:
+    def own(parameters: Any) -> torch.optim.Optimizer:
+        return torch.optim.SGD(parameters, lr=0.1)
+
+    line = ("sasrec", {"optimizer": own, "schedule": "constant"})
+    space = {"arguments": {"hidden_channels": [4, 8]}}
+    for trials in (1, 2):
+        tuning = gs.tune(
+            ring, line, space, trials=trials, epochs=1, out=tmp_path, resume=trials > 1
+        )
+    assert len(tuning.content["rows"]) == 2
+    assert tuning.best.fit["optimizer"] is own
+    assert not (tmp_path / "best.json").exists()
+    with pytest.raises(ValueError, match="sasrec has optimizer of your own, which no settings"):
+        tuning.settings()
+    assert gs.compare(ring, [tuning.best], seeds=1, progress=False).models == ["sasrec"]
+    with pytest.raises(ValueError, match=r"space has values of files, and fit.optimizer is a func"):
+        gs.tune(ring, "sasrec", {"fit": {"optimizer": ["adam", own]}}, trials=1)
+
+
+@pytest.mark.parametrize("choices", [(4, 8), range(4, 12, 4), np.array([4, 8]), [np.int64(4), 8]])
+def test_choices_of_python_and_numpy_are_those_of_a_list(
+    choices: Any, ring: gs.Split, tmp_path: Path
+) -> None:
+    line = ("sasrec", {"num_layers": np.int64(1), "learning_rate": np.float64(0.01)})
+    space = {"arguments": {"hidden_channels": choices}, "fit": {"batch_size": np.int64(16)}}
+    tuning = gs.tune(ring, line, space, trials=2, epochs=1, out=tmp_path)
+    plain = ("sasrec", {"num_layers": 1, "learning_rate": 0.01})
+    listed = {"arguments": {"hidden_channels": [4, 8]}, "fit": {"batch_size": 16}}
+    assert trials(tuning) == trials(gs.tune(ring, plain, listed, trials=2, epochs=1))
+    again = gs.tune(ring, line, space, trials=2, epochs=1, out=tmp_path, resume=True)
+    assert trials(again) == trials(tuning)
 
 
 def test_counting_models_are_searched_too(ring: gs.Split) -> None:

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 import graphseq as gs
 
@@ -62,6 +63,27 @@ def test_folder_that_cannot_be_written_to_is_refused_before_training(tmp_path: P
             gs.compare(split, [("never", Never)], out=out)
         with pytest.raises(ValueError, match=f"folder of results {out} cannot be written to"):
             gs.tune(split, "gru4rec", trials=1, out=out)
+
+
+def test_device_that_is_not_there_is_refused_before_the_first_training(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+    said = "^Device 'cuda' is not there, this machine has 0 of 'cuda': use device='cpu'"
+    with pytest.raises(ValueError, match=said):
+        gs.compare(SPLIT, [("never", Never)], device="cuda", out=tmp_path / "compared")
+    with pytest.raises(ValueError, match=said):
+        gs.tune(SPLIT, "gru4rec", device=torch.device("cuda"), out=tmp_path / "tuned")
+    assert not list(tmp_path.iterdir())
+    with pytest.raises(ValueError, match="'cuda' is not on this machine"):
+        gs.evaluate(Never(SPLIT.num_items), SPLIT.test, device="cuda")
+
+
+def test_trained_instance_is_ranked_on_the_device_of_its_own_where_any_will_do() -> None:
+    model = gs.models.Popularity(SPLIT.num_items)
+    gs.fit(model, SPLIT)
+    found = gs.compare(SPLIT, [("mine", model)], device="auto", progress=False)
+    assert found.content["rows"][0]["model"] == "mine"
 
 
 class Never(gs.models.Popularity):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 import torch
 
 import graphseq as gs
+from graphseq.data.graphs.session_graph import build_session_graphs
 from graphseq.serving import Recommender, distill_table
 
 
@@ -49,6 +51,30 @@ def test_lists_are_the_means_over_all_histories_that_end_in_the_item(small: Any,
             code = ids.index(each)
             assert score == pytest.approx(total[each] + 0.001 * popular[code], rel=1e-6)
     assert (np.diff(table.rule_ptr.numpy()) == k).all()
+
+
+def test_teacher_that_reads_the_time_of_the_target_is_told_it() -> None:
+    log = gs.Sessions.from_lists([[0, 1, 2, 1, 3], [4, 1, 5], [2, 1, 0]])
+    log = replace(log, time=1e9 + 10.0 ** np.arange(log.num_clicks))
+    torch.manual_seed(0)
+    teacher = gs.models.HSTU(log.num_items, 8, time="request", num_layers=1).eval()
+    for weight in teacher.parameters():
+        torch.nn.init.normal_(weight)
+    teacher.attach(log.catalog(), log)
+    cases = gs.SessionGraphDataset(log, request_time=True).batch(range(8))
+    last = cases.click_item[cases.click_ptr[1:] - 1]
+    with torch.no_grad():
+        given = teacher.score(cases).double().softmax(1)
+    table = distill_table(teacher, log, k=log.num_items)
+    item = log.vocabulary.encode([1])[0]
+    alone = torch.tensor([item]), torch.tensor([0, 1])
+    with torch.no_grad():
+        single = build_session_graphs(*alone, click_fields={"click_time": torch.tensor([10**9])})
+        given = torch.cat([given[last == item], teacher.score(single).double().softmax(1)])
+    found = torch.zeros(log.num_items, dtype=torch.double)
+    rows = slice(*table.rule_ptr[item : item + 2].tolist())
+    found[table.rule_item[rows].long()] = table.rule_weight[rows].double()
+    torch.testing.assert_close(found, given.mean(0), rtol=1e-5, atol=1e-7)
 
 
 def test_histories_without_an_answer_of_the_teacher_leave_the_other_lists() -> None:

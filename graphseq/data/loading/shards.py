@@ -93,7 +93,7 @@ def build_shards(
     folder = Path(fspath(out))
     check_sizes(num_shards=num_shards)
     check_replaceable(folder, SHARDS)
-    columns = log_columns(session, item, time, user, gap, features, ())
+    columns = log_columns(session, item, time, user, gap, features, item_features)
     with (
         open_log(log, LogOptions.from_options(options)) as source,
         write_folder(folder, SHARDS) as writer,

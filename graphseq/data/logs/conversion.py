@@ -20,6 +20,7 @@ from graphseq.data.logs.events import check_feature_names, features_by_id, sessi
 from graphseq.data.logs.memory import MemoryLog
 from graphseq.data.logs.source import LogOptions
 from graphseq.data.logs.times import Duration, Instants, duration
+from graphseq.data.sessions.item_table import check_columns
 from graphseq.data.sessions.vocabulary import UNKNOWN, Vocabulary
 from graphseq.data.storage import (
     SESSIONS,
@@ -80,8 +81,7 @@ def convert(
             "SELECT coalesce(user_id, 'cookie=' || cookie) AS visitor, and pass the relation."
         )
     check_replaceable(out, SESSIONS)
-    described = () if isinstance(item_features, pd.DataFrame) else item_features or ()
-    columns = log_columns(session, item, time, user, gap, features, described)
+    columns = log_columns(session, item, time, user, gap, features, item_features)
     with open_log(log, options) as source:
         if isinstance(source, MemoryLog) or must_be_held(source, columns):
             logger.info(
@@ -113,15 +113,20 @@ def log_columns(
     user: Any,
     gap: Duration | None,
     features: Sequence[Any],
-    described: Sequence[Any],
+    item_features: pd.DataFrame | Sequence[Any] | None,
 ) -> LogColumns:
     """The columns of a log, checked.
 
     Raises:
         ValueError: If they contradict each other.
     """
-    if isinstance(features, str) or isinstance(described, str):
+    if isinstance(features, str) or isinstance(item_features, str):
         raise ValueError("features and item_features are lists of column names, got one string.")
+    described: Sequence[Any] = ()
+    if isinstance(item_features, pd.DataFrame):
+        check_columns(item_features)
+    else:
+        described = item_features or ()
     check_feature_names(features)
     if "" in (session, item, time, user, *features, *described):
         raise ValueError("out= reads columns by name, and one has none: pass names=[...].")

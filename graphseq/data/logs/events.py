@@ -16,7 +16,7 @@ from graphseq.data.logs.ids import IdRule, id_column
 from graphseq.data.logs.rows import by_clicks, place_of_click
 from graphseq.data.logs.source import Log, LogOptions
 from graphseq.data.logs.times import Duration, duration, instants
-from graphseq.data.sessions.item_table import take_rows
+from graphseq.data.sessions.item_table import check_columns, take_rows
 from graphseq.data.sessions.vocabulary import UNKNOWN, Vocabulary, as_index
 
 logger = logging.getLogger(__name__)
@@ -60,7 +60,11 @@ def session_fields(
         raise ValueError("gap cuts where time passes: name the column of times with time=.")
     if session is None and user is None:
         raise ValueError("Clicks are grouped by session= or by user=, got neither.")
-    described = [] if isinstance(item_features, pd.DataFrame) else list(item_features or ())
+    described: list[Any] = []
+    if isinstance(item_features, pd.DataFrame):
+        check_columns(item_features)
+    else:
+        described = list(dict.fromkeys(item_features or ()))
     visitor: list[str] = []
     if user is not None:
         visitor = list(user) if isinstance(user, (list, tuple)) else [user]  # type: ignore[list-item]
@@ -148,9 +152,12 @@ def session_fields(
             fields["feature_vocabularies"][key] = ids_behind
     if isinstance(item_features, pd.DataFrame):
         fields["item_features"] = features_by_id(item_features, vocabulary)
-    elif item_features is not None:
+    elif described:
         rows = first if order is None else order[first]
-        fields["item_features"] = frame[described].take(rows).reset_index(drop=True)
+        fields["item_features"] = pd.DataFrame(
+            {str(name): _floats_of_decimals(frame[name].take(rows)) for name in described},
+            index=frame.index.take(rows),
+        ).reset_index(drop=True)
     return fields
 
 
@@ -244,9 +251,7 @@ def one_user(
 
 
 def _feature(column: pd.Series) -> tuple[NDArray[Any], Vocabulary | None]:
-    column = column.infer_objects()
-    if column.dtype == object and pd.api.types.infer_dtype(column) == "decimal":
-        column = column.astype(np.float64)
+    column = _floats_of_decimals(column.infer_objects())
     if pd.api.types.is_bool_dtype(column) or not pd.api.types.is_numeric_dtype(column):
         column = id_column(column, what=f"feature {column.name!r}")
     if pd.api.types.is_bool_dtype(column) or not pd.api.types.is_numeric_dtype(column):
@@ -256,6 +261,11 @@ def _feature(column: pd.Series) -> tuple[NDArray[Any], Vocabulary | None]:
     if pd.api.types.is_integer_dtype(column) and not column.hasnans and (column <= most).all():
         return column.to_numpy(dtype=np.int64), None
     return column.to_numpy(dtype=np.float64, na_value=np.nan), None
+
+
+def _floats_of_decimals(column: pd.Series) -> pd.Series:
+    decimal = column.dtype == object and pd.api.types.infer_dtype(column) == "decimal"
+    return column.astype(np.float64) if decimal else column
 
 
 def features_by_id(table: pd.DataFrame, vocabulary: Vocabulary) -> pd.DataFrame:

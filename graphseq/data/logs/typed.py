@@ -12,7 +12,7 @@ import duckdb
 import pandas as pd
 from duckdb.func import FunctionNullHandling, PythonUDFType
 
-from graphseq.data.logs.ids import id_column, series_of_arrow
+from graphseq.data.logs.ids import exact_up_to, id_column, series_of_arrow
 from graphseq.data.logs.source import LogOptions, Typed
 from graphseq.data.logs.times import UNITS, instants, moments_of_text
 
@@ -127,6 +127,8 @@ class _Column:
                 asked["booleans"] = f"bool_and(lower({v}) IN ('true', 'false')) {there}"
         if self.is_time and (self.is_text or self.kind in FLOATS):
             asked["infinite"] = f"bool_or(isinf(try_cast({v} AS DOUBLE)))"
+        if self.is_time and self.kind == "FLOAT":
+            asked["coarse"] = f"bool_or(abs({v}) > {exact_up_to('float32'):.0f} AND isfinite({v}))"
         if self.is_text and self.is_time:
             asked["fine"] = f"bool_or(regexp_matches({v}, '[.][0-9]{{7,}}'))"
         if self.is_id and self.kind in FLOATS:
@@ -187,11 +189,13 @@ class _Column:
             self._refuse()
         if self.kind in INTEGERS:
             return f"CAST({v} AS BIGINT)"
-        if self.kind in FLOATS or self.kind.startswith("DECIMAL") or self.kind == "UBIGINT":
+        if self.kind in FLOATS or self.kind.startswith("DECIMAL"):
             return f"CAST({v} AS DOUBLE)"
         if self.kind == WRITTEN and self.facts["some"]:
             if self.facts["integers"]:
                 return f"CAST({v} AS BIGINT)"
+            if self.facts["unsigned"]:
+                return f"CAST({v} AS UBIGINT)"
             if self.facts["floats"] and not self.facts["codes"]:
                 return f"CAST({v} AS DOUBLE)"
             if self.facts["booleans"]:
@@ -223,7 +227,7 @@ class _Column:
             whole = f"CAST({v} AS DOUBLE)"
             whole = f"CASE WHEN isnan({whole}) THEN NULL ELSE {whole} END"
         if whole is not None:
-            if self.facts.get("infinite"):
+            if self.facts.get("infinite") or self.facts.get("coarse"):
                 self._refuse()
             self._check(f"SELECT {v} AS v FROM ({self.scan}) LIMIT {ROWS_LOOKED_AT}")
             return whole, Fraction(1) if unit is None else UNITS[unit]

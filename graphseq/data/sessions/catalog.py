@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from graphseq.data.logs.ids import id_column
 from graphseq.data.logs.memory import column_of
+from graphseq.data.sessions.item_table import check_columns
 from graphseq.data.sessions.vocabulary import Vocabulary
 
 logger = logging.getLogger(__name__)
@@ -57,12 +58,13 @@ class Catalog:
                 f"A catalog needs one count per item: {len(self.items)} items, counts of shape "
                 f"{self.counts.shape}."
             )
-        if self.item_features is not None and len(self.item_features) != len(self.items):
-            raise ValueError(
-                f"Item features need one row per item in code order: {len(self.items)} items, "
-                f"{len(self.item_features)} rows."
-            )
-
+        if self.item_features is not None:
+            check_columns(self.item_features)
+            if len(self.item_features) != len(self.items):
+                raise ValueError(
+                    f"Item features need one row per item in code order: {len(self.items)} items, "
+                    f"{len(self.item_features)} rows."
+                )
         codes = self.delisted
         if codes.size and (
             codes[0] < 0 or codes[-1] >= len(self.items) or (np.diff(codes) <= 0).any()

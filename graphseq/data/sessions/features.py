@@ -63,6 +63,8 @@ class Feature:
     separator: str | None = None
 
     def __post_init__(self) -> None:
+        if not isinstance(self.name, str):
+            raise ValueError(f"The name of a feature is text, got {self.name!r}.")
         if self.kind not in BELONGS:
             raise ValueError(
                 f"The kind of feature {self.name!r} is one of {', '.join(BELONGS)}, got "

@@ -1,12 +1,14 @@
-"""What identifies data: a hash over arrays and ids."""
+"""What identifies data: a hash over arrays and ids, or over a table."""
 
 from __future__ import annotations
 
 import hashlib
+import sys
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
 from graphseq.data.sessions.vocabulary import Vocabulary
@@ -39,3 +41,17 @@ def fingerprint(
                 ids = vocabulary.ids[start : start + IDS_PER_CHUNK].tolist()
                 digest.update("".join(f"{value!r}\n" for value in ids).encode())
     return digest.hexdigest()
+
+
+def table_fingerprint(table: pd.DataFrame | pd.Series | pd.Index) -> str:
+    """SHA-256, in hex, over the values of a table as text, and the names of its columns.
+
+    Args:
+        table: The table; cells may be lists, or arrays of any length.
+    """
+    # By default NumPy writes three numbers from each end of an array of more than 1,000.
+    with np.printoptions(threshold=sys.maxsize, precision=8, linewidth=75, suppress=False):
+        text = table.astype(str)
+    rows = pd.util.hash_pandas_object(text, index=False).to_numpy()
+    names = list(table) if isinstance(table, pd.DataFrame) else []
+    return hashlib.sha256(repr(names).encode() + rows.tobytes()).hexdigest()

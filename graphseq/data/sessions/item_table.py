@@ -12,6 +12,24 @@ from numpy.typing import NDArray
 from graphseq.data.sessions.vocabulary import Vocabulary
 
 
+def check_columns(table: pd.DataFrame) -> None:
+    """Refuses a table of items whose columns no file and no feature of a model could name.
+
+    Raises:
+        ValueError: If the name of a column is no text, or names two columns.
+    """
+    names = list(table.columns)
+    odd = [name for name in names if not isinstance(name, str)]
+    if odd:
+        raise ValueError(
+            f"The columns of item_features have names that are text, got {odd[0]!r}: name them, "
+            "as table.rename(columns=str) does."
+        )
+    if len(set(names)) < len(names):
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"item_features has two columns {twice!r}: rename one.")
+
+
 def take_rows(table: pd.DataFrame, row: NDArray[np.integer[Any]]) -> pd.DataFrame:
     """Rows of a table, numbered from 0; -1: a row of missing values.
 

@@ -22,7 +22,7 @@ from graphseq.data.logs.source import Log, LogOptions
 from graphseq.data.logs.times import Duration
 from graphseq.data.sessions.catalog import Catalog
 from graphseq.data.sessions.fingerprint import fingerprint
-from graphseq.data.sessions.item_table import join_tables, take_rows
+from graphseq.data.sessions.item_table import check_columns, join_tables, take_rows
 from graphseq.data.sessions.ragged import count_codes, session_numbers, window_clicks
 from graphseq.data.sessions.statistics import statistics_of
 from graphseq.data.sessions.vocabulary import Vocabulary, as_index
@@ -47,7 +47,7 @@ class Sessions:
         user_vocabulary: Ids of the users.
         click_features: Name -> value of each click, [num_clicks].
         feature_vocabularies: Name -> ids behind the codes of a categorical click feature.
-        item_features: One row per item in code order.
+        item_features: One row per item in code order, with columns named by text.
         session_ids: The log's own name of each session, [num_sessions]; text in Arrow's memory.
         first_target: Position of the first target in each session, int64 [num_sessions]; ``None``:
             1 for all sessions, so that every prefix counts.
@@ -89,6 +89,8 @@ class Sessions:
             if getattr(self, name) is not None:  # frozen, and not yet seen by anyone
                 object.__setattr__(self, name, as_saved(name, getattr(self, name)))
         object.__setattr__(self, "click_features", _click_features(self.click_features))
+        if self.item_features is not None:
+            check_columns(self.item_features)
         per_click = {"time": self.time, **self.click_features}
         named = ("users", "session_ids", "first_target")
         per_session = {name: getattr(self, name) for name in named}
@@ -531,6 +533,8 @@ class Sessions:
     def to_frame(self) -> pd.DataFrame:
         """One click per row: ``session_id``, ``item_id``, ``time``, ``user_id``, features.
 
+        Users without a vocabulary are their codes; an unknown user is a missing value.
+
         Raises:
             ValueError: If a click feature has the name of another column, and other values.
         """
@@ -542,8 +546,8 @@ class Sessions:
         }
         if self.time is not None:
             columns["time"] = np.asarray(self.time)
-        if self.users is not None and self.user_vocabulary is not None:
-            columns["user_id"] = self.user_vocabulary.column(self.users[self.session_index])
+        if self.users is not None:
+            columns["user_id"] = self._user_ids(self.users[self.session_index])
         for name, values in self.click_features.items():
             vocabulary = self.feature_vocabularies.get(name)
             column = np.asarray(values) if vocabulary is None else vocabulary.column(values)
@@ -554,6 +558,13 @@ class Sessions:
                 )
             columns[name] = column
         return pd.DataFrame(columns)
+
+    def _user_ids(self, codes: NDArray[np.int32]) -> pd.Series:
+        """Ids of users as a column; where users have no vocabulary, their codes are their ids."""
+        known = self.user_vocabulary
+        if known is None:
+            known = Vocabulary.from_unique(pd.RangeIndex(int(codes.max(initial=-1)) + 1))
+        return known.column(codes)
 
     def session_table(self) -> pd.DataFrame:
         """One row per session, in their order, with user and times.
@@ -567,8 +578,8 @@ class Sessions:
             if self.session_ids is None
             else self.session_ids
         }
-        if self.users is not None and self.user_vocabulary is not None:
-            table["user_id"] = self.user_vocabulary.column(self.users)
+        if self.users is not None:
+            table["user_id"] = self._user_ids(self.users)
         if self.time is not None:
             table["start"] = np.asarray(self.time[self.ptr[:-1]])
             table["end"] = np.asarray(self.time[self.ptr[1:] - 1])

@@ -15,7 +15,12 @@ from graphseq.data.logs.times import Duration, duration
 from graphseq.data.sessions.sessions import Sessions
 from graphseq.data.sessions.statistics import date_of
 from graphseq.data.splits.split_parts import Split, require_sessions
-from graphseq.data.splits.splits import fixed_split, last_clicks, temporal_split
+from graphseq.data.splits.splits import (
+    fixed_split,
+    last_clicks,
+    share_of_sessions,
+    temporal_split,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -93,7 +98,8 @@ def rolling_split(
     The last click of a session determines its part. The newest window equals
     :func:`~graphseq.data.splits.splits.temporal_split`, and its test ends with the newest click;
     each earlier window is shifted back by ``step``. Every split has only the items of its training
-    part. Windows without a session to train on or a target to test are left out with a warning.
+    part. Windows without a session to train on, or without a target to validate or to test on, are
+    left out with a warning, as are such periods.
 
     Logs without times are split into ``periods`` with equal numbers of sessions, in the order of
     the log. Each period from number ``first`` on is the test of all periods before it. Logs with
@@ -117,8 +123,8 @@ def rolling_split(
 
     Raises:
         ValueError: If not exactly one of ``test_days`` and ``periods`` is given, or an argument
-            does not belong to it or is out of range. Also if the log has no times, or is too short
-            for a window.
+            does not belong to it or is out of range. Also if the log has no times, or no window
+            or period is left.
     """
     require_sessions("sessions", sessions)
     if (test_days is None) == (periods is None):
@@ -137,6 +143,7 @@ def rolling_split(
     test = float(duration("test_days", test_days, number="days"))  # type: ignore[arg-type]
     train = None if train_days is None else float(duration("train_days", train_days, number="days"))
     stride = test if step is None else float(duration("step", step, number="days"))
+    held = None if validation is None else float(duration("validation", validation, number="days"))
     end = last_clicks("rolling_split", sessions)
     newest, oldest = float(end.max()), float(end.min())
     room = newest - test - oldest - (test if train is None else train)
@@ -148,23 +155,20 @@ def rolling_split(
     )
     if number:
         bounds[-1, 2] = np.inf  # the newest click belongs to the newest test
-    predicted = sessions.lengths > np.maximum(sessions.targets_from, 1)  # has a target
-    trained = np.diff(np.searchsorted(np.sort(end), bounds[:, :2]), axis=1)[:, 0] > 0
-    tested = np.diff(np.searchsorted(np.sort(end[predicted]), bounds[:, 1:]), axis=1)[:, 0] > 0
+    before = np.searchsorted(np.sort(end), bounds[:, 1])  # sessions that end before each test
+    last = np.append(-np.inf, np.sort(end))[before]
+    begin = bounds[:, 1] if held is None else last - held
+    trained, tested = _filled(sessions, end, bounds, begin, held is not None)
     if number == 0 or not trained[tested].any() or (windows is not None and not trained.all()):
         raise ValueError(
             f"The log is too short for {'a window' if windows is None else f'{windows} windows'}: "
             f"its sessions end between {date_of(oldest)} and {date_of(newest)}, and a test of "
             f"{_days(test)} needs a session with a target in it and one that ends before it"
-            f"{'' if train is None else f', at most {_days(train)} before'}."
+            f"{'' if train is None else f', at most {_days(train)} before'}"
+            f"{'' if held is None else f', besides a target in {_days(held)} of validation'}."
         )
-    if not (trained & tested).all():
-        logger.warning(
-            "%d of %d windows have no session to train on or no target to test, and are left out.",
-            int((~(trained & tested)).sum()),
-            number,
-        )
-    return RollingSplits(sessions, bounds[trained & tested], end, validation, True)
+    kept = _told(trained & tested, "windows")
+    return RollingSplits(sessions, bounds[kept], end, validation, True)
 
 
 def _by_periods(
@@ -185,7 +189,64 @@ def _by_periods(
     number = np.arange(sessions.num_sessions)
     ends = np.cumsum([0, *map(len, np.array_split(number, periods))])
     bounds = np.stack([np.zeros_like(ends[first:-1]), ends[first:-1], ends[first + 1 :]], axis=1)
-    return RollingSplits(sessions, bounds, number, validation, False)
+    begin = bounds[:, 1]
+    if validation is not None:
+        share_of_sessions("validation", validation, int(begin.max()))
+        begin = begin - np.maximum(np.round(validation * begin), 1)
+    trained, tested = _filled(sessions, number, bounds, begin, validation is not None)
+    if not (trained & tested).any():
+        raise ValueError(
+            f"No period from number {first} on has a target, and sessions to train on before it: "
+            "give fewer periods, or a smaller validation."
+        )
+    kept = _told(trained & tested, "periods")
+    return RollingSplits(sessions, bounds[kept], number, validation, False)
+
+
+def _filled(
+    sessions: Sessions,
+    end: NDArray[Any],
+    bounds: NDArray[Any],
+    begin: NDArray[Any],
+    validated: bool,
+) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """Which windows have a click to train on, and which a target in each further part.
+
+    Args:
+        sessions: The log.
+        end: What places each session, [num_sessions].
+        bounds: Begin and end of training, and end of the test, [num_windows, 3].
+        begin: Where the validation part begins, [num_windows].
+        validated: Whether there is one.
+
+    Returns:
+        bool [num_windows] each.
+    """
+    known = np.logical_or.reduceat(np.asarray(sessions.items) >= 0, sessions.ptr[:-1])
+    predicted = sessions.lengths > np.maximum(sessions.targets_from, 1)  # has a target
+
+    def some(of: NDArray[np.bool_], start: NDArray[Any], stop: NDArray[Any]) -> NDArray[np.bool_]:
+        places = np.sort(end[of])
+        found: NDArray[np.bool_] = np.searchsorted(places, start) < np.searchsorted(places, stop)
+        return found
+
+    tested = some(predicted, bounds[:, 1], bounds[:, 2])
+    if validated:
+        tested &= some(predicted, np.maximum(begin, bounds[:, 0]), bounds[:, 1])
+    return some(known, bounds[:, 0], begin), tested
+
+
+def _told(kept: NDArray[np.bool_], what: str) -> NDArray[np.bool_]:
+    """The same, with a warning that counts what is left out."""
+    if not kept.all():
+        logger.warning(
+            "%d of %d %s have no session to train on or no target in validation or test, and are "
+            "left out.",
+            int((~kept).sum()),
+            len(kept),
+            what,
+        )
+    return kept
 
 
 def _days(seconds: float) -> str:

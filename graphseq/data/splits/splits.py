@@ -143,7 +143,7 @@ def session_split(
     require_sessions("sessions", sessions)
     seed = whole("seed", seed, at_least=0)
     order = stream("split", seed).permutation(sessions.num_sessions)
-    num_test = _share("test_fraction", test_fraction, len(order))
+    num_test = share_of_sessions("test_fraction", test_fraction, len(order))
     in_test = np.zeros(len(order), dtype=bool)
     in_test[order[:num_test]] = True
     protocol: dict[str, Any] = {
@@ -155,7 +155,7 @@ def session_split(
     if validation is not None:
         rest = order[num_test:]
         in_validation = np.zeros(len(order), dtype=bool)
-        in_validation[rest[: _share("validation", validation, len(rest))]] = True
+        in_validation[rest[: share_of_sessions("validation", validation, len(rest))]] = True
         protocol["validation"] = float(validation)
     return _by_session(sessions, in_test, in_validation, protocol)
 
@@ -188,7 +188,7 @@ def fixed_split(
     protocol: dict[str, Any] = {"split": "fixed"}
     require_sessions("train", train)
     if validation is not None and not isinstance(validation, Sessions):
-        kept = train.num_sessions - _share("validation", validation, train.num_sessions)
+        kept = train.num_sessions - share_of_sessions("validation", validation, train.num_sessions)
         last = np.arange(train.num_sessions) >= kept
         protocol["validation"] = float(validation)
         train, validation = train.select(~last), train.select(last)
@@ -274,7 +274,7 @@ def _plain(n: int | float) -> int | float:
     return int(n) if isinstance(n, (int, np.integer)) else float(n)
 
 
-def _share(name: str, share: float, total: int) -> int:
+def share_of_sessions(name: str, share: float, total: int) -> int:
     """How many of ``total`` sessions a share is: at least one, and not all of them."""
     number_of = isinstance(share, (int, float, np.integer, np.floating))
     if not number_of or isinstance(share, bool) or not 0 < share < 1:

@@ -23,7 +23,7 @@ from graphseq.models.reading import Additions
 from graphseq.models.registry import register
 from graphseq.models.use.inference import inference
 
-STEPS = (2.0, 1.0, 0.5, 0.25, 0.125)
+STEPS = tuple(2.0**-n for n in range(-1, 7))
 """By how much :meth:`WithRepeats.learn_bonus` moves one bonus, in units of the base's scores."""
 
 LARGEST = 64.0
@@ -147,8 +147,9 @@ class WithRepeats(AroundBase):
         """Chooses the bonuses that rank the targets of a validation part best, by mean MRR.
 
         A pattern search (Hooke & Jeeves 1961) from the unchanged base: one bonus after another
-        moves as long as the MRR rises, by steps that become smaller. The part is scored once: only
-        items of the session move, so that hundreds of trials take seconds.
+        moves as long as the MRR rises, by steps from 2 down to 1/64, until none of them raises it.
+        The part is scored once: only items of the session move, so that hundreds of trials take
+        seconds.
 
         Args:
             sessions: A part that the base was not trained on, such as ``split.validation``; it is
@@ -254,19 +255,18 @@ class _Returns(NamedTuple):
 def _highest(
     value: Callable[[tuple[float, ...]], float], start: tuple[float, ...]
 ) -> tuple[float, ...]:
-    """A point from which no step along an axis leads higher; the start where none does."""
+    """A point from which none of :data:`STEPS` along an axis leads higher, perhaps the start."""
     best, highest = start, value(start)
-    for step in STEPS:
-        moved = True
-        while moved:
-            moved = False
-            for axis, sign in product(range(len(best)), (step, -step)):
-                while abs(best[axis] + sign) <= LARGEST:
-                    near = (*best[:axis], best[axis] + sign, *best[axis + 1 :])
-                    found = value(near)
-                    if found <= highest:
-                        break
-                    best, highest, moved = near, found, True
+    moved = True
+    while moved:  # after small steps, a large one may lead higher again
+        moved = False
+        for step, axis, sign in product(STEPS, range(len(best)), (1, -1)):
+            while abs(best[axis] + sign * step) <= LARGEST:
+                near = (*best[:axis], best[axis] + sign * step, *best[axis + 1 :])
+                found = value(near)
+                if found <= highest:
+                    break
+                best, highest, moved = near, found, True
     return best
 
 

@@ -115,7 +115,7 @@ class LaunchConfig:
                 has started, or the address of other machines is not given.
         """
         check_sizes(devices=devices, num_nodes=num_nodes)
-        accelerator, number = _one_device(device)
+        accelerator, number = one_device(device)
         started = int(os.environ.get("WORLD_SIZE", 1)) if "LOCAL_RANK" in os.environ else 1
         if started > 1:
             here = int(os.environ.get("LOCAL_WORLD_SIZE", 0)) or started // (num_nodes or 1)
@@ -143,8 +143,15 @@ class LaunchConfig:
         return cls(accelerator, chosen, nodes, rank if here * nodes > 1 else 0)
 
 
-def _one_device(device: str | torch.device) -> tuple[str, int | None]:
-    """Lightning's name of the kind of a device, and its number, if one is asked for."""
+def one_device(device: str | torch.device) -> tuple[str, int | None]:
+    """Lightning's name of the kind of a device, and its number, if one is asked for.
+
+    Args:
+        device: As :func:`~graphseq.training.fit.fit` takes it.
+
+    Raises:
+        ValueError: If there is no such kind of device, or none here.
+    """
     if isinstance(device, str) and device == "auto":
         return "auto", None
     try:

@@ -5,11 +5,16 @@ from __future__ import annotations
 import dis
 import hashlib
 from collections.abc import Callable, Iterator
+from contextlib import suppress
+from itertools import pairwise
 from types import CodeType, FunctionType, MethodType
 from typing import Any
 
 DEEPEST_GLOBALS = 3
 """Depth below which the global names of a function are not followed: each may read many more."""
+
+RECORDING = ("add", "append", "extend", "insert")
+"""Methods by which a function writes something down in a list or set."""
 
 Describe = Callable[[Any, int, frozenset[str]], Any]
 """Tells a value at a depth as plain ones; of objects only the attributes with some names."""
@@ -20,79 +25,71 @@ def function_told(
 ) -> dict[str, Any]:
     """A function as plain values, equal in every process for the same code and the same values.
 
+    A list that it appends to is no part of it, nor is an outer variable that it sets: they differ
+    from call to call.
+
     Args:
         function: A function, or a method with its object.
         depth: How deep within other values it was found.
         describe: Tells what it reads: defaults, variables around it, global names.
     """
-    plain: Any = function.__func__ if isinstance(function, MethodType) else function
-    code, names = plain.__code__, names_in(plain)
-    read = {"self": function.__self__} if isinstance(function, MethodType) else {}
-    read |= _around(plain)
-    if depth < DEEPEST_GLOBALS:
-        read |= _global(plain)
-    constants = code.co_consts
-    if constants and isinstance(constants[0], str) and constants[0] == plain.__doc__:
-        constants = constants[1:]  # a docstring does nothing
+    plain: Any = getattr(function, "__func__", function)
+    names, outside = names_in(plain), _outside(plain, depth < DEEPEST_GLOBALS)
+    read = {name: outside[name] for name in sorted(names & outside.keys())}
+    if isinstance(function, MethodType):
+        read["self"] = function.__self__
     return {
         "function": plain.__qualname__,
-        "code": _hash(code),
-        "constants": [_constant(each) for each in constants],
+        **_code_told(plain.__code__, plain.__doc__),
         "defaults": describe([plain.__defaults__, plain.__kwdefaults__], depth + 1, names),
         "reads": {name: describe(value, depth + 2, names) for name, value in read.items()},
     }
 
 
 def names_in(function: FunctionType) -> frozenset[str]:
-    """The names of attributes that a function reads, and its texts, which may be keys."""
-    found: set[str] = set()
-    for code in _codes(function.__code__):
-        found.update(code.co_names, (each for each in code.co_consts if isinstance(each, str)))
-    return frozenset(found)
+    """The names of variables and attributes that it reads, and its texts, which may be keys."""
+    steps = [(s.argval, s.opname) for s in _steps(function.__code__)]
+    written = {one for one, (method, _) in pairwise(steps) if method in RECORDING}
+    set_here = {name for name, does in steps if does in ("STORE_DEREF", "STORE_GLOBAL")}
+    written |= {(name, f"LOAD_{of}") for name in set_here for of in ("DEREF", "GLOBAL")}
+    loads = {step for step in steps if step[1].startswith("LOAD_") and step[1] != "LOAD_CLOSURE"}
+    return frozenset(name for name, _ in loads - written if isinstance(name, str))
 
 
-def _codes(code: CodeType) -> Iterator[CodeType]:
-    """The code and that of all functions within it."""
-    yield code
+def _steps(code: CodeType) -> Iterator[dis.Instruction]:
+    """The instructions of the code and of all functions within it."""
+    yield from dis.get_instructions(code)
     for each in code.co_consts:
         if isinstance(each, CodeType):
-            yield from _codes(each)
+            yield from _steps(each)
 
 
-def _around(function: FunctionType) -> dict[str, Any]:
-    """The variables of the functions around it; one that has no value yet is left out."""
+def _outside(function: FunctionType, with_globals: bool) -> dict[str, Any]:
+    """The variables of the functions around it that have a value, and the globals that it loads."""
     found = {}
     for name, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=True):
-        try:
+        with suppress(ValueError):  # it has no value yet
             found[name] = cell.cell_contents
-        except ValueError:
-            continue
-    return found
-
-
-def _global(function: FunctionType) -> dict[str, Any]:
-    """The global names that are read; functions of another module by their place alone."""
-    names = {
-        step.argval
-        for code in _codes(function.__code__)
-        for step in dis.get_instructions(code)
-        if step.opname == "LOAD_GLOBAL"
-    }
-    found = {}
-    for name in sorted(names & function.__globals__.keys()):
+    loaded = {s.argval for s in _steps(function.__code__) if s.opname == "LOAD_GLOBAL"}
+    for name in loaded & function.__globals__.keys() if with_globals else ():
         value = function.__globals__[name]
-        if isinstance(value, FunctionType) and value.__module__ != function.__module__:
-            value = f"{value.__module__}.{value.__qualname__}"
-        found[name] = value
+        foreign = isinstance(value, FunctionType) and value.__module__ != function.__module__
+        found[name] = f"{value.__module__}.{value.__qualname__}" if foreign else value
     return found
+
+
+def _code_told(code: CodeType, description: str | None = None) -> dict[str, Any]:
+    constants = code.co_consts
+    if description is not None and constants[:1] == (description,):
+        constants = constants[1:]  # it does nothing
+    return {
+        "code": hashlib.sha256(code.co_code + repr(code.co_names).encode()).hexdigest(),
+        "constants": [_constant(each) for each in constants],
+    }
 
 
 def _constant(value: Any) -> Any:
     if isinstance(value, CodeType):
-        return {"code": _hash(value), "constants": [_constant(each) for each in value.co_consts]}
+        return _code_told(value)
     # The order of a set differs from process to process.
     return str(sorted(map(repr, value))) if isinstance(value, frozenset) else repr(value)
-
-
-def _hash(code: CodeType) -> str:
-    return hashlib.sha256(code.co_code + repr(code.co_names).encode()).hexdigest()

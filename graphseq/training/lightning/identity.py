@@ -21,6 +21,7 @@ from graphseq.data.graphs.augment import Augmentation, ClickAugmentation
 from graphseq.data.graphs.dataset import SessionGraphDataset
 from graphseq.data.loading.loader import EpochLoader
 from graphseq.data.loading.shards import Shards
+from graphseq.data.sessions.fingerprint import table_fingerprint
 from graphseq.data.sessions.sessions import Sessions
 from graphseq.models.base import SessionModel
 from graphseq.training.lightning.functions import function_told, names_in
@@ -78,12 +79,12 @@ def check_identity(saved: Mapping[str, Any], now: Mapping[str, Any]) -> None:
     """
     for name in [name for name in now if name in saved]:
         here = _in_the_form_of(saved[name], now[name])
-        where, then, here = _first_difference(name, saved[name], here)
+        where, then, here = first_difference(name, saved[name], here)
         if then != here:
             others = ", its auxiliary losses are others" if name == AUXILIARY else ""
             raise ValueError(
-                f"The checkpoint does not fit this training{others}, by {where}: {_shown(then)} "
-                f"there, {_shown(here)} here; give it the same, or train without resume."
+                f"The checkpoint does not fit this training{others}, by {where}: {shown(then)} "
+                f"there, {shown(here)} here; give it the same, or train without resume."
             )
 
 
@@ -111,9 +112,10 @@ def described(value: Any, depth: int = 0, names: frozenset[str] | None = None) -
     if isinstance(value, Tensor):
         value = value.detach().cpu().numpy()
     if isinstance(value, np.ndarray):
-        return f"{value.dtype} {list(value.shape)} {_hash(np.ascontiguousarray(value).tobytes())}"
+        digest = hashlib.sha256(np.ascontiguousarray(value).tobytes()).hexdigest()
+        return f"{value.dtype} {list(value.shape)} {digest}"
     if isinstance(value, (pd.DataFrame, pd.Series, pd.Index)):
-        return f"{type(value).__name__} {_hash_of_table(value)}"
+        return f"{type(value).__name__} {table_fingerprint(value)}"
     if depth == DEEPEST:
         return type(value).__qualname__
     if isinstance(value, Mapping):
@@ -190,18 +192,8 @@ def _sessions(sessions: Sessions) -> dict[str, Any]:
         "fingerprint": sessions.fingerprint(),
     }
     if sessions.item_features is not None:
-        told["item features"] = _hash_of_table(sessions.item_features)
+        told["item features"] = table_fingerprint(sessions.item_features)
     return told
-
-
-def _hash(data: bytes) -> str:
-    return hashlib.sha256(data).hexdigest()
-
-
-def _hash_of_table(table: pd.DataFrame | pd.Series[Any] | pd.Index) -> str:
-    rows = pd.util.hash_pandas_object(table.astype(str), index=False).to_numpy()
-    names = list(table) if isinstance(table, pd.DataFrame) else []
-    return _hash(repr(names).encode() + rows.tobytes())
 
 
 def _in_the_form_of(then: Any, here: Any) -> Any:
@@ -219,21 +211,27 @@ def _in_the_form_of(then: Any, here: Any) -> Any:
     return here
 
 
-def _first_difference(name: str, then: Any, here: Any) -> tuple[str, Any, Any]:
-    """The innermost place where two values differ, and what is there on both sides."""
+def first_difference(name: str, then: Any, here: Any) -> tuple[str, Any, Any]:
+    """The innermost place where two values differ, and what is there on both sides.
+
+    Args:
+        name: What the values are of.
+        then, here: The values, as :func:`described` gives them.
+    """
     told = isinstance(then, Mapping) and isinstance(here, Mapping)
     if told and then.get("fingerprint") == here.get("fingerprint"):
         for key in [*here, *then]:
             if then.get(key) != here.get(key):
-                return _first_difference(f"{key} of {name}", then.get(key), here.get(key))
+                return first_difference(f"{key} of {name}", then.get(key), here.get(key))
     if isinstance(then, list) and isinstance(here, list) and len(then) == len(here):
         for number, (one, other) in enumerate(zip_longest(then, here)):
             if one != other:
-                return _first_difference(f"number {number} of {name}", one, other)
+                return first_difference(f"number {number} of {name}", one, other)
     return name, then, here
 
 
-def _shown(value: Any) -> str:
+def shown(value: Any) -> str:
+    """A value, as :func:`described` gives it, in a few words."""
     if isinstance(value, str):
         return value if len(value) <= 64 else f"{value[:64]}..."
     if isinstance(value, Mapping) and "fingerprint" in value:

@@ -12,6 +12,7 @@ from torch_geometric.data import Batch
 from graphseq.arguments import check_positive
 from graphseq.data.graphs.dataset import SessionGraphDataset
 from graphseq.data.sessions.sessions import Sessions
+from graphseq.evaluation.targets import Targets
 from graphseq.models.base import SessionModel
 from graphseq.random import torch_stream
 
@@ -164,8 +165,8 @@ def auxiliary_sums(
     """
     measured = [each for each in auxiliary if each.metrics]
     totals = torch.zeros(2, len(auxiliary_names(measured)), dtype=torch.double)
-    if not measured or not sessions.num_targets:
-        return totals
+    if not measured or not sessions.num_targets or not Targets(sessions).history.any():
+        return totals  # a target after unknown items alone has no vector
     was_training = model.training
     model.eval()
     for step in _steps(model, measured, sessions):

@@ -37,7 +37,8 @@ class Distillation(Auxiliary):
     over the teacher's ``top`` items, with its scores :math:`\hat r` and the student's r. The loss
     of the next item teaches the order of all others. The teacher may be any family, an
     :class:`~graphseq.models.Ensemble` of several too. It reads each click's session up to there, so
-    that it costs one of its answers per target and epoch.
+    that it costs one of its answers per target and epoch. A teacher that reads the time of the
+    target, as ``HSTU(time="request")`` does, is told it.
 
     Args:
         teacher: A fitted model of the same items; it stays as it is.
@@ -49,7 +50,7 @@ class Distillation(Auxiliary):
 
     Raises:
         ValueError: If an argument is not positive; from ``prepare``, if the student has no item
-            table or other items.
+            table or other items, or the teacher reads times that the sessions lack.
     """
 
     def __init__(
@@ -85,18 +86,30 @@ class Distillation(Auxiliary):
                 f"The teacher {type(self.teacher).__name__} has other items than the student: fit "
                 "both on the same split."
             )
+        if self.teacher.reads_request_time:
+            if sessions is not None and sessions.time is None:
+                raise ValueError(
+                    f"The teacher {type(self.teacher).__name__} reads the time of each target, "
+                    "and these sessions have no times: read the log with time=."
+                )
+            self.target_fields = ("time",)
 
     def forward(self, step: Step) -> Tensor:
-        items, scores = self.best(step.batch, step.click)  # [n, top] each
+        asked = step.of_target("time") if self.teacher.reads_request_time else None
+        items, scores = self.best(step.batch, step.click, asked)  # [n, top] each
         own = step.model.items.scores(step.vectors, items)
         return kl_distillation(own, scores.to(own.dtype) / self.temperature)
 
-    def best(self, batch: Batch, click: Tensor) -> tuple[Tensor, Tensor]:
+    def best(
+        self, batch: Batch, click: Tensor, request_time: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
         """The teacher's best items and their scores after these clicks, [n, top] each.
 
         Args:
             batch: Session graphs.
             click: Numbers of clicks in the batch, int64 [n].
+            request_time: When each is answered, [n], for a teacher that reads it; ``None``: at the
+                click itself.
         """
         teacher = self.teacher
         if teacher.device != batch.click_item.device:
@@ -104,7 +117,7 @@ class Distillation(Auxiliary):
         parts = []
         rows = max(1, MOST_SCORES // teacher.num_items)
         with inference(teacher):
-            for part in _until(batch, click, rows):
+            for part in _until(batch, click, request_time, rows):
                 scores = teacher.score(part)
                 parts.append(scores.topk(min(self.top, scores.size(1))))
         if not parts:
@@ -158,7 +171,7 @@ def temperature_of(
     return float(tried[losses.argmin()])
 
 
-def _until(batch: Batch, click: Tensor, rows: int) -> Iterator[Batch]:
+def _until(batch: Batch, click: Tensor, request_time: Tensor | None, rows: int) -> Iterator[Batch]:
     """The sessions of a batch up to each of these clicks, as graphs of their own, in blocks."""
     ptr = batch.click_ptr
     session = torch.searchsorted(ptr, click, right=True) - 1
@@ -170,12 +183,15 @@ def _until(batch: Batch, click: Tensor, rows: int) -> Iterator[Batch]:
         if name not in ("click_item", "click_index", "click_ptr") and len(batch[name]) == size
     }
     users = batch.get("user")
+    of_rows = {} if users is None else {"user": users[session]}
+    if request_time is not None:
+        of_rows["request_time"] = request_time
     for start in range(0, len(click), rows):
-        last, owner = click[start : start + rows], session[start : start + rows]
-        flat, part_ptr = ragged_range(ptr[owner], last + 1)
+        part = slice(start, start + rows)
+        flat, part_ptr = ragged_range(ptr[session[part]], click[part] + 1)
         yield build_session_graphs(
             batch.click_item[flat],
             part_ptr,
             click_fields={name: values[flat] for name, values in fields.items()},
-            session_fields=None if users is None else {"user": users[owner]},
+            session_fields={name: values[part] for name, values in of_rows.items()},
         )

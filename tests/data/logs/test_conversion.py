@@ -9,6 +9,7 @@ import resource
 import signal
 import subprocess
 import sys
+from decimal import Decimal
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -219,6 +220,33 @@ def test_click_features_are_of_the_types_of_memory(
         got = Sessions.from_frame(log, features=["f"], out=tmp_path / "out")
         assert got.click_features["f"].dtype == kind
         same(got, Sessions.from_frame(log, features=["f"]))
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        pa.array([2**63 + 1, 3, 2**63 + 3], pa.uint64()),
+        pa.array([2**63 + 1, 3, None], pa.uint64()),
+        pa.array([Decimal("1.50"), None, Decimal("2.25")], pa.decimal128(5, 2)),
+        pa.array([Decimal(1), None, Decimal(3)], pa.decimal128(5, 0)),
+    ],
+)
+def test_item_features_have_the_values_of_memory(tmp_path: Path, values: pa.Array) -> None:
+    table = pa.Table.from_pandas(clicks()).append_column("f", values)
+    pq.write_table(table, tmp_path / "log.parquet")
+    table.to_pandas(integer_object_nulls=True).to_csv(tmp_path / "log.csv", index=False)
+    for log in (tmp_path / "log.parquet", tmp_path / "log.csv"):
+        got = Sessions.from_frame(log, item_features=["f"], features=["f"], out=tmp_path / "out")
+        same(got, Sessions.from_frame(log, item_features=["f"], features=["f"]))
+        assert pd.api.types.is_numeric_dtype(got.item_features["f"])  # type: ignore[index]
+        if values.null_count == 0:
+            assert sorted(got.item_features["f"]) == sorted(values.to_pylist())  # type: ignore[index]
+
+
+def test_no_item_feature_is_no_table(tmp_path: Path) -> None:
+    log = write(tmp_path / "log", clicks(), [1])
+    for out in (None, tmp_path / "out"):
+        assert Sessions.from_frame(log, item_features=[], out=out).item_features is None
 
 
 def test_item_features_by_id_are_those_of_the_frame(tmp_path: Path) -> None:

@@ -14,6 +14,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from graphseq.data.loading.shards import build_shards
+from graphseq.data.logs import typed
 from graphseq.data.logs.ids import series_of_arrow
 from graphseq.data.logs.times import (
     UNITS,
@@ -213,6 +215,23 @@ def test_times_in_floats_that_lose_seconds_are_refused(kind: str, tmp_path: Path
         for out in (None, tmp_path / "out"):
             with pytest.raises(ValueError, match="'t' holds float32"):
                 Sessions.from_frame(tmp_path / "log.parquet", time="t", out=out)
+
+
+def test_time_that_loses_seconds_in_any_row_of_a_file_is_refused_by_its_place(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(typed, "ROWS_LOOKED_AT", 2)
+    for name, times in (("a", [1, 2, 3]), ("b", [3, 2**24, 2**25])):
+        frame = pd.DataFrame({"session_id": 1, "item_id": [1, 2, 3], "t": np.float32(times)})
+        frame.to_parquet(tmp_path / f"{name}.parquet")
+    files = [tmp_path / f"{name}.parquet" for name in "ab"]
+    words = r"'t' holds float32, .* 33554432 .* 1 of its rows \(row 2 of .*b.parquet"
+    with pytest.raises(ValueError, match=words):
+        Sessions.from_frame(files, time="t", out=tmp_path / "out")
+    with pytest.raises(ValueError, match=words):
+        build_shards(files, tmp_path / "out", 1, time="t")
+    assert not (tmp_path / "out").exists()
+    assert Sessions.from_frame(files[0], time="t", out=tmp_path / "out").num_clicks == 3
 
 
 @pytest.mark.parametrize(

@@ -146,6 +146,11 @@ def test_feature_that_is_not_described_raises(spec: dict, message: str) -> None:
         Feature.from_spec(spec)
 
 
+def test_feature_whose_name_is_no_text_raises() -> None:
+    with pytest.raises(ValueError, match="name of a feature is text, got 7"):
+        Feature(7, "categorical", size=2)  # type: ignore[arg-type]
+
+
 def test_with_feature_vocabularies_renames_values_and_leaves_numbers_alone() -> None:
     own = gs.data.Vocabulary(["phone", "tv"])
     click = {"device": np.array([0, 1, -1, 0], dtype=np.int32), "price": np.arange(4.0)}

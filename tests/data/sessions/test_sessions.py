@@ -13,7 +13,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from graphseq.data.sessions.catalog import Catalog
 from graphseq.data.sessions.filters import keep_min_support
+from graphseq.data.sessions.fingerprint import table_fingerprint
 from graphseq.data.sessions.sessions import Sessions
 from graphseq.data.sessions.vocabulary import Vocabulary
 from graphseq.data.splits.splits import fixed_split
@@ -373,12 +375,56 @@ def test_to_frame_of_a_feature_named_as_another_column_is_refused() -> None:
         sessions.to_frame()
 
 
+@pytest.mark.parametrize("users", [[4, 0], [4, -1]])
+def test_to_frame_has_users_without_a_vocabulary(users: list[int]) -> None:
+    sessions = replace(Sessions.from_lists([["a", "b"], ["c"]]), users=np.array(users))
+    ids = [user if user >= 0 else None for user in users]
+    frame, table = sessions.to_frame()["user_id"], sessions.session_table()["user_id"]
+    assert frame.astype(object).where(frame.notna(), None).tolist() == [ids[0], *ids]
+    assert table.astype(object).where(table.notna(), None).tolist() == ids
+    again = Sessions.from_frame(sessions.to_frame(), user="user_id").session_table()["user_id"]
+    assert again.astype(object).where(again.notna(), None).tolist() == ids
+
+
 def test_from_frame_feature_of_a_column_without_a_name_is_saved(tmp_path: Path) -> None:
     log = pd.DataFrame([[1, "a", "x"], [1, "b", "y"]])
     sessions = Sessions.from_frame(log, session=0, item=1, features=[2])  # type: ignore[arg-type,list-item]
     sessions.save(tmp_path / "saved")
     again = Sessions.open(tmp_path / "saved")
     assert again.to_frame()["2"].tolist() == sessions.to_frame()["2"].tolist() == ["x", "y"]
+
+
+def test_from_frame_item_feature_of_a_column_without_a_name_is_saved(tmp_path: Path) -> None:
+    log = pd.DataFrame([[1, "a", "x"], [1, "b", "y"]])
+    sessions = Sessions.from_frame(log, session=0, item=1, item_features=[2, 2])  # type: ignore[arg-type,list-item]
+    sessions.save(tmp_path / "saved")
+    saved = Sessions.open(tmp_path / "saved").item_features
+    assert sessions.item_features is not None
+    assert saved is not None
+    pd.testing.assert_frame_equal(saved, sessions.item_features)
+    assert saved["2"].tolist() == ["x", "y"]
+
+
+@pytest.mark.parametrize("columns", [[1, 2], [("a", 1), ("b", 2)], [None, "a"], ["a", "a"]])
+def test_item_features_whose_columns_no_file_could_name_are_refused(
+    columns: list[Any], tmp_path: Path
+) -> None:
+    sessions = Sessions.from_lists([["p", "q"]])
+    table = pd.DataFrame([[1, 2], [3, 4]], index=["p", "q"], columns=columns)
+    sessions.to_frame().to_parquet(tmp_path / "log.parquet")
+    reasons = r"columns of item_features have names that are text|two columns 'a'"
+    for made in (
+        lambda: sessions.with_item_features(table),
+        lambda: sessions.with_items(table),
+        lambda: Sessions.from_frame(sessions.to_frame(), item_features=table),
+        lambda: Sessions.from_frame(
+            tmp_path / "log.parquet", item_features=table, out=tmp_path / "out"
+        ),
+        lambda: Catalog(sessions.vocabulary, np.ones(2, np.int64), item_features=table),
+    ):
+        with pytest.raises(ValueError, match=reasons):
+            made()
+    assert not (tmp_path / "out").exists()
 
 
 def test_sessions_one_click_counts_as_a_session_without_target() -> None:
@@ -528,6 +574,21 @@ def test_fingerprint_equal_data_is_equal_and_any_change_is_not() -> None:
     assert len(prints) == len(changed) + 1
     assert full().fingerprint() == base.fingerprint()
     assert base.select([0, 1]).fingerprint() == base.fingerprint()
+
+
+@pytest.mark.parametrize("size", [3, 2000])
+def test_fingerprint_of_a_table_reads_every_number_of_its_vectors(size: int) -> None:
+    vectors = np.arange(2 * size, dtype=np.float32).reshape(2, size)
+    table = pd.DataFrame({"title": ["a", "b"], "vector": list(vectors)})
+    before = table_fingerprint(table)
+    with np.printoptions(precision=2, threshold=2):
+        assert table_fingerprint(table.copy(deep=True)) == before
+    found = {before, table_fingerprint(table.rename(columns={"title": "name"}))}
+    for place in (0, size // 2, size - 1):
+        changed = vectors.copy()
+        changed[1, place] += 1
+        found.add(table_fingerprint(table.assign(vector=list(changed))))
+    assert len(found) == 5
 
 
 def test_fingerprint_tells_integers_from_their_text() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any
 
 import numpy as np
@@ -156,9 +157,68 @@ def test_windows_without_a_target_to_test_are_left_out_and_counted(
         )
 
 
+def test_periods_without_a_target_are_left_out_and_counted(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    log = gs.Sessions.from_lists([[1, 2], [2, 1], [1], [2], [1, 2], [2, 1]])
+    splits = gs.rolling_split(log, periods=3, first=1)
+    assert [split.test.to_lists() for split in splits] == [[[1, 2], [2, 1]]]
+    assert [split.train.num_sessions for split in splits] == [4]
+    assert "1 of 2 periods have no session to train on or no target" in caplog.text
+    with pytest.raises(ValueError, match="No period from number 1 on has a target"):
+        gs.rolling_split(log[:4], periods=2)
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 20), st.integers(1, 2)), min_size=3, max_size=20),
+    st.sampled_from([{"periods": 2}, {"periods": 3, "first": 1}, {"test_days": 2, "step": 1}]),
+    st.sampled_from([None, 1, 4]),
+)
+def test_windows_and_periods_that_are_left_are_those_of_which_a_split_can_be_made(
+    sessions: list[tuple[int, int]], arguments: dict[str, Any], validation: int | None
+) -> None:
+    rows = [
+        {"session_id": n, "item_id": click, "time": end * DAY}
+        for n, (end, clicks) in enumerate(sorted(sessions))
+        for click in range(clicks)
+    ]
+    log = gs.Sessions.from_frame(pd.DataFrame(rows), time="time")
+    end = log.time[log.ptr[1:] - 1]
+    expected = []
+    if "periods" in arguments:
+        share = None if validation is None else validation / 10
+        arguments = {**arguments, "validation": share}
+        parts = np.array_split(np.arange(len(log)), arguments["periods"])
+        for place in range(arguments.get("first", 1), len(parts)):
+            with contextlib.suppress(ValueError):
+                train = log.select(np.concatenate(parts[:place]))
+                expected.append(gs.fixed_split(train, log.select(parts[place]), share))
+    else:
+        arguments = {**arguments, "validation": validation}
+        newest, step = end.max(), 0
+        while (cut := newest - (2 + step) * DAY) - 2 * DAY >= end.min():
+            part = log.select((end < cut + 2 * DAY) | (step == 0))
+            with contextlib.suppress(ValueError):
+                expected.insert(0, gs.temporal_split(part, at=cut, validation=validation))
+            step += 1
+    if not expected:
+        with pytest.raises(ValueError):
+            gs.rolling_split(log, **arguments)
+        return
+    found = list(gs.rolling_split(log, **arguments))
+    assert len(found) == len(expected)
+    for one, other in zip(found, expected, strict=True):
+        for name in ("train", "validation", "test"):
+            ours, theirs = getattr(one, name), getattr(other, name)
+            assert (ours is None) == (theirs is None)
+            assert ours is None or ours.session_ids.tolist() == theirs.session_ids.tolist()
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
+        ({"test_days": 1, "validation": 0}, "validation"),
+        ({"periods": 3, "validation": 2}, "validation is a share of the sessions"),
         ({}, "Give one of test_days and periods"),
         ({"test_days": 1, "periods": 2}, "Give one of test_days and periods"),
         ({"test_days": 0}, "test_days"),

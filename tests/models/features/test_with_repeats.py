@@ -201,7 +201,23 @@ def test_learned_bonus_has_the_sign_of_what_sessions_do(lists, name, sign) -> No
 def test_bonuses_that_change_nothing_stay_at_zero_and_none_runs_away() -> None:
     assert _highest(lambda bonuses: 1.0, (0.0, 0.0)) == (0.0, 0.0)
     assert _highest(sum, (0.0, 0.0)) == (LARGEST, LARGEST)
-    assert _highest(lambda at: -abs(at[0] - 3.375) - abs(at[1] + 0.5), (0.0, 0.0)) == (3.375, -0.5)
+    peak = (3.359375, -0.5)
+    assert _highest(lambda at: -abs(at[0] - peak[0]) - abs(at[1] - peak[1]), (0.0, 0.0)) == peak
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_no_step_of_any_size_leads_higher_from_what_the_search_finds(seed: int) -> None:
+    slopes, places = np.random.default_rng(seed).normal(size=(2, 12, 2))
+
+    def value(at: tuple[float, ...]) -> float:  # with many local maxima
+        return float(np.cos(3 * (slopes @ np.array(at)) + places[:, 0]).round(1).sum())
+
+    best = _highest(value, (0.0, 0.0))
+    assert value(best) >= value((0.0, 0.0))
+    for axis, step, sign in product(range(2), STEPS, (1, -1)):
+        near = list(best)
+        near[axis] += sign * step
+        assert abs(near[axis]) > LARGEST or value(tuple(near)) <= value(best)
 
 
 @pytest.mark.parametrize("farthest", [1, 5, 1000])

@@ -458,6 +458,38 @@ def test_what_an_optimizer_does_not_read_may_differ() -> None:
     assert described(rates.make) == before
 
 
+CALLS, COUNT = [], 0
+
+
+def test_what_an_optimizer_writes_down_may_differ_but_not_a_list_that_it_reads(
+    split: gs.Split, tmp_path: Path
+) -> None:
+    rates, seen, number = [0.1], set(), 0
+    notes = SimpleNamespace(lines=[], rate=[1.0])
+
+    def own(parameters: Any) -> Any:
+        global COUNT
+        nonlocal number
+        COUNT, number = COUNT + 1, number + 1
+        CALLS.append(number)
+        seen.add(number)
+        notes.lines.append(rates)
+        rate = []
+        rate.extend(rates + notes.rate)
+        return SGD(parameters, lr=rate[0] * rate[1])
+
+    train(model_of(), split, tmp_path, optimizer=own)
+    assert len(train(model_of(), split, tmp_path, max_epochs=2, optimizer=own).history) == 2
+    assert (len(CALLS), COUNT, len(seen), len(notes.lines)) == (2, 2, 2, 2)
+    notes.rate.append(3.0)
+    with pytest.raises(ValueError, match=r"by rate of notes of reads of the optimizer: \[1.0\] th"):
+        train(model_of(), split, tmp_path, max_epochs=3, optimizer=own)
+    notes.rate.pop()
+    rates[0] = 0.5
+    with pytest.raises(ValueError, match=r"by number 0 of rates of reads of .*: 0\.1 there, 0\.5"):
+        train(model_of(), split, tmp_path, max_epochs=3, optimizer=own)
+
+
 OWN_FUNCTIONS = """
 import math
 

@@ -205,6 +205,16 @@ def test_measured_without_anything_that_measures_is_nothing() -> None:
     assert auxiliary_sums(model_of(SRGNN), [Zero("zero", 1.0)], sessions()).shape == (2, 0)
 
 
+@pytest.mark.parametrize("kind", [SRGNN, SASRec])
+def test_validation_part_in_which_no_target_has_a_history_measures_nothing(kind: Any) -> None:
+    model, task = model_of(kind), NextFeature("category")
+    task.prepare(model, sessions())
+    part = sessions().select([1])
+    part = replace(part, items=np.array([-1, part.items[1]], dtype=np.int32))
+    assert part.num_targets == 1
+    assert not auxiliary_sums(model, [task], part).any()
+
+
 def test_tasks_that_do_not_fit_the_data_are_refused() -> None:
     model, bare = model_of(SRGNN), Sessions.from_lists(LISTS)
     with pytest.raises(ValueError, match="'colour' in the training data, which has category, size"):

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -56,6 +58,48 @@ def test_loss_compares_each_prefix_with_what_the_teacher_says_of_it(samples: Any
         rows.append(kl_distillation(own.gather(1, best), given.gather(1, best) / 2))
     assert loss.item() == pytest.approx(torch.stack(rows).mean().item(), rel=1e-4)
     assert loss.requires_grad
+
+
+def timed(seed: int = 0) -> tuple[gs.Sessions, SessionModel]:
+    """Sessions with times, and a teacher that reads when the target is clicked."""
+    log = sessions()
+    time = 1e9 + np.random.default_rng(seed).integers(1, 10**6, log.num_clicks).cumsum()
+    log = replace(log, time=time.astype(np.float64))
+    torch.manual_seed(seed)
+    teacher = gs.models.HSTU(NUM_ITEMS, 8, time="request", num_layers=1).eval()
+    for weight in teacher.parameters():
+        torch.nn.init.normal_(weight)
+    teacher.attach(log.catalog(), log)
+    return log, teacher
+
+
+@pytest.mark.parametrize("samples", ["sessions", "prefixes"])
+def test_teacher_that_reads_the_time_of_the_target_is_told_it(samples: Any) -> None:
+    log, teacher = timed()
+    student = model_of(GRU4Rec)
+    loss = Distillation(teacher, top=NUM_ITEMS)
+    loss.prepare(student, log)
+    batch = SessionGraphDataset(log, samples, target_fields=loss.target_fields).batch(range(6))
+    step = read_step(student, batch, (0, 0))
+    cases = SessionGraphDataset(log, request_time=True)  # as evaluate ranks them
+    number = len(cases) if samples == "sessions" else 6
+    with torch.no_grad():
+        given = teacher.score(cases.batch(range(number)))
+        own = student.score(cases.batch(range(number)))
+        without = teacher.score(SessionGraphDataset(log).batch(range(number)))
+    assert not torch.allclose(given, without)
+    assert loss(step).item() == pytest.approx(kl_distillation(own, given).item(), rel=1e-4)
+    with pytest.raises(ValueError, match="do not hold the time of targets"):
+        loss(read_step(student, SessionGraphDataset(log, samples).batch(range(6)), (0, 0)))
+    with pytest.raises(ValueError, match="HSTU reads the time of each target, and these sessions"):
+        loss.prepare(student, sessions())
+
+
+def test_fit_teaches_by_a_teacher_that_reads_the_time_of_the_target() -> None:
+    log, teacher = timed()
+    loss = Distillation(teacher)
+    result = gs.fit(model_of(GRU4Rec), log, auxiliary=[loss], max_epochs=1, progress=False)
+    assert np.isfinite(result.history["distillation_loss"]).all()
 
 
 def test_student_comes_close_to_its_teacher_which_stays_as_it_was() -> None:
