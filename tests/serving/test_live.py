@@ -106,6 +106,29 @@ def test_record_keeps_the_newest_clicks_and_refuses_older_ones() -> None:
         Record.decode(b"no json")
 
 
+@given(
+    st.lists(st.integers(0, 9), min_size=1, max_size=12),
+    st.lists(st.integers(1, 5), min_size=1, max_size=3),
+)
+def test_record_is_the_newest_of_the_clicks_that_it_took(times: list[int], most: list[int]) -> None:
+    record, taken = Record(), 0
+    kept: list[tuple[float, str]] = []
+    for n, time in enumerate(times):
+        room = most[n % len(most)]  # it may be fewer than before
+        new = (float(time), f"e{n:02}")
+        newest = sorted([*kept, new])[-room:]
+        unknowable = record.dropped > 0 and new < kept[0]  # what was dropped may lie between
+        outcome = record.add(Click(n, *new), 0.0, room)
+        if new not in newest or unknowable:
+            assert outcome == "too_old"
+        else:
+            assert outcome == ("new" if new == newest[-1] else "late")
+            kept, taken = newest, taken + 1
+        assert list(zip(record.times, record.events, strict=True)) == kept
+        assert record.items == [int(event[1:]) for _, event in kept]
+        assert (record.total, record.dropped) == (taken, taken - len(kept))
+
+
 # -- answers -----------------------------------------------------------------------------------
 
 

@@ -12,7 +12,8 @@ import numpy as np
 
 Outcome = Literal["new", "late", "repeated", "too_old"]
 """``"new"``: the newest click; ``"late"``: it went before others; ``"repeated"``: its event is here
-already; ``"too_old"``: it is older than all clicks that are kept. The last two change nothing."""
+already; ``"too_old"``: it is older than all clicks that are kept, of which there are as many as may
+be. The last two change nothing, and count as no click."""
 
 
 def plain_id(value: Any) -> Any:
@@ -107,16 +108,18 @@ class Record:
         )
         if click.time is None:
             place = len(self.times)
-        if place == 0 and self.dropped:
-            return "too_old"
+        over = max(0, len(self.items) - most)  # earlier, more may have been kept
+        if place <= over and (self.dropped or len(self.items) >= most):
+            return "too_old"  # to insert it would be to drop it at once
         late = place < len(self.times)
         self.items.insert(place, item)
         self.times.insert(place, time)
         self.events.insert(place, click.event)
         self.order += late
-        if len(self.items) > most:
-            del self.items[0], self.times[0], self.events[0]
-            self.dropped += 1
+        over = max(0, len(self.items) - most)
+        for kept in (self.items, self.times, self.events):
+            del kept[:over]
+        self.dropped += over
         return "late" if late else "new"
 
     def encode(self) -> bytes:
