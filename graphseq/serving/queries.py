@@ -50,11 +50,11 @@ class Asked:
         )
 
     def without_history(self) -> Asked:
-        """The same sessions as if nothing were known of them, and nothing hidden but by rule."""
+        """The same sessions as if nothing were known of them: what they have seen is open again."""
         n = self.queries.size
         empty = np.empty(0, dtype=np.int64)
         queries = Queries(empty, np.zeros(n + 1, dtype=np.int64), {}, None, self.queries.names)
-        return Asked(queries, self.hidden, None, False)
+        return Asked(queries, self.hidden, self.allowed, False)
 
     def within(self, servable: NDArray[np.bool_] | None) -> Asked:
         """The same call, of items that may be served, bool [num_items]; ``None``: all may."""
