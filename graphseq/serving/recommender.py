@@ -131,8 +131,18 @@ class Recommender:
             self._version = (-1, "")  # looked at again before the next answer
 
     def _watch_parts(self) -> None:
-        others = [] if self.reranker is None else [self.reranker]
-        self._watch = Watch(self.model, *self.retrievers, *others)
+        self._watch = Watch(*self.models)
+
+    @property
+    def models(self) -> list[SessionModel]:
+        """All models that answer: the first one, the retrievers and the reranker."""
+        last = [] if self.reranker is None else [self.reranker]
+        return [self.model, *self.retrievers, *last]
+
+    @property
+    def reads_times(self) -> bool:
+        """Whether one of the models reads the times of clicks."""
+        return any(each.reads_times for each in self.models)
 
     def _check_number_of_weights(self) -> None:
         """Weights and retrievers are set one after the other: only an answer needs both."""
@@ -225,6 +235,7 @@ class Recommender:
         allow: Items | Sequence[Items] | None = None,
         exclude: Items | Sequence[Items] | None = None,
         users: Sequence[Any] | None = None,
+        times: Sequence[Any] | None = None,
         as_frame: bool | None = None,
         **columns: Any,
     ) -> Any:
@@ -242,6 +253,8 @@ class Recommender:
             allow, exclude: Items to choose from, items never to recommend; as in
                 :func:`graphseq.recommend`.
             users: The user of each session, by id.
+            times: Of sessions that come as lists, the time of each click in the same form, for
+                models that read times; in the unit of the training log.
             as_frame: Whether to return a frame; ``None``: of a pandas frame, a frame.
             **columns: Names of the log's columns ``session``, ``item``, ``time`` and ``user``.
 
@@ -262,9 +275,9 @@ class Recommender:
         if as_frame is None:
             as_frame = isinstance(sessions, pd.DataFrame)
         vocabulary = item_vocabulary(self.model)
-        queries = read_queries(
-            self.model, [sessions] if single else sessions, users, vocabulary, columns
-        )
+        if single:
+            sessions, times = [sessions], None if times is None else [times]
+        queries = read_queries(self.model, sessions, users, vocabulary, columns, times)
         hidden = (
             None if exclude is None else read_items(self.model, exclude, queries.size, "exclude")
         )

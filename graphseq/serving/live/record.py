@@ -28,6 +28,21 @@ def plain_id(value: Any) -> Any:
     return value
 
 
+def check_time(owner: str, time: Any) -> None:
+    """Refuses a time that is no finite number; ``None`` passes.
+
+    Raises:
+        ValueError: If it is none.
+    """
+    number = isinstance(time, (int, float, np.number)) and not isinstance(time, bool)
+    if time is not None and not (number and np.isfinite(time)):
+        left_out = "now" if owner == "click" else "the last click"
+        raise ValueError(
+            f"The time of a {owner} is seconds since 1970, or None for {left_out}, got "
+            f"{time!r:.60}."
+        )
+
+
 @dataclass(frozen=True)
 class Click:
     """A click as it arrives.
@@ -50,12 +65,7 @@ class Click:
         if self.item is None or self.item != self.item:  # NaN
             raise ValueError(f"A click needs an item, got {self.item!r}.")
         plain_id(self.item)
-        number = isinstance(self.time, (int, float, np.number)) and not isinstance(self.time, bool)
-        if self.time is not None and not (number and np.isfinite(self.time)):
-            raise ValueError(
-                "The time of a click is seconds since 1970, or None for now, "
-                f"got {self.time!r:.60}."
-            )
+        check_time("click", self.time)
         if not isinstance(self.event, str):
             raise ValueError(f"The event of a click is text, got {self.event!r:.60}.")
 
