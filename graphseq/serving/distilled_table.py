@@ -74,7 +74,11 @@ def distill_table(
             if len(told):
                 blocks.append(_shares(teacher, dataset.batch(told), k, temperature))
             if len(alone):
-                single = build_session_graphs(torch.from_numpy(alone), torch.arange(len(alone) + 1))
+                single = build_session_graphs(
+                    torch.from_numpy(alone),
+                    torch.arange(len(alone) + 1),
+                    click_fields=_now(recoded, len(alone)),
+                )
                 blocks.append(_shares(teacher, single, k, temperature))
     table = SequentialRules(size, window=1)
     times = np.bincount(last, minlength=size)
@@ -87,6 +91,14 @@ def distill_table(
     table.set_buffer("rule_item", means.indices.astype(np.int32))
     table.set_buffer("rule_weight", means.data / times[_row_of(means)])
     return table
+
+
+def _now(sessions: Sessions, number: int) -> dict[str, torch.Tensor]:
+    """The time of clicks that are in no session: that of the newest one."""
+    if sessions.time is None or not len(sessions.time):
+        return {}
+    newest = torch.from_numpy(np.asarray(sessions.time).max(keepdims=True))
+    return {"click_time": newest.repeat(number)}
 
 
 def _last_clicks(sessions: Sessions) -> Codes:
