@@ -60,6 +60,7 @@ FLAGS = (
     "shares_windows",
     "scores_by_table",
     "adds_to_table",
+    "reads_times",
     "reads_request_time",
 )
 """Declarations that are true or false."""
@@ -89,6 +90,8 @@ class SessionModel(KeptArguments, Lanes, Recommender, OldMethods):
             it can be trained by lanes.
         traits: What the table of families says of it; your own model may have none.
         items: The item table that vectors are compared with.
+        reads_times: Whether scores depend on the times of clicks, ``click_time``. Live sessions
+            give them to such models alone: with times, no two sessions share a cached answer.
         reads_request_time: Whether it reads the time of the target, ``request_time``, in training
             and evaluation: another task, whose figures stand in rows of their own.
         click_features: Specs of the features of clicks that it reads, or ``None``.
@@ -111,6 +114,7 @@ class SessionModel(KeptArguments, Lanes, Recommender, OldMethods):
 
     # Few families declare these.
     click_features: Sequence[Spec] | None = None
+    reads_times: bool = False
     reads_request_time: bool = False
     shares_windows: bool = False
     scores_by_table: bool = True

@@ -85,11 +85,13 @@ def fuse(lists: Sequence[Candidates], weights: Sequence[float], k: int) -> Candi
 
     Args:
         lists: Of the same sessions; what a list lacks gains nothing from it.
-        weights: One per list.
+        weights: One per list; what only lists of weight 0 have is left out.
         k: Candidates to keep per session.
     """
     sessions, items, gains = [], [], []
     for found, weight in zip(lists, weights, strict=True):
+        if weight == 0:
+            continue
         session, place = np.nonzero(found.items >= 0)
         sessions.append(session)
         items.append(found.items[session, place])

@@ -13,7 +13,7 @@ from typing import Any, Literal, Protocol
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from graphseq.arguments import check_choice, check_shares, whole
+from graphseq.arguments import check_choice, check_not_negative, check_shares, whole
 from graphseq.evaluation.significance import mean_interval
 from graphseq.random import stream
 from graphseq.serving.answers import is_one_session
@@ -92,8 +92,7 @@ class Explorer:
             )
         check_choice("policy", policy, POLICIES)
         check_shares(epsilon=epsilon)
-        if not 0 <= alpha < float("inf"):
-            raise ValueError(f"alpha must be a finite number of at least 0, got {alpha}.")
+        check_not_negative(alpha=alpha)
         self.recommender = recommender
         self.policy = policy
         self.candidates = whole("candidates", candidates)

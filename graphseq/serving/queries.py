@@ -44,17 +44,18 @@ class Asked:
             {name: values[clicks] for name, values in q.click_fields.items()},
             None if q.users is None else q.users[rows],
             q.names[rows],
+            request_time=None if q.request_time is None else q.request_time[rows],
         )
         return Asked(
             queries, _lists(self.hidden, rows), _lists(self.allowed, rows), self.exclude_seen
         )
 
     def without_history(self) -> Asked:
-        """The same sessions as if nothing were known of them, and nothing hidden but by rule."""
+        """The same sessions as if nothing were known of them: what they have seen is open again."""
         n = self.queries.size
         empty = np.empty(0, dtype=np.int64)
         queries = Queries(empty, np.zeros(n + 1, dtype=np.int64), {}, None, self.queries.names)
-        return Asked(queries, self.hidden, None, False)
+        return Asked(queries, self.hidden, self.allowed, False)
 
     def within(self, servable: NDArray[np.bool_] | None) -> Asked:
         """The same call, of items that may be served, bool [num_items]; ``None``: all may."""
@@ -100,7 +101,8 @@ class Asked:
         parts += [
             np.ascontiguousarray(v[clicks]).tobytes() for _, v in sorted(q.click_fields.items())
         ]
-        parts.append(b"" if q.users is None else q.users[row : row + 1].tobytes())
+        for values in (q.users, q.request_time):
+            parts.append(b"|" if values is None else values[row : row + 1].tobytes())
         for lists in (self.hidden, self.allowed):
             if lists is None:
                 parts.append(b"|none")

@@ -5,8 +5,9 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from numbers import Real
 from os import PathLike
 from typing import Any
 
@@ -14,7 +15,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from graphseq.arguments import flag, whole
+from graphseq.arguments import check_not_negative, flag, whole
 from graphseq.data.storage import write_folder
 from graphseq.evaluation.inputs import require_model
 from graphseq.models.base import SessionModel
@@ -89,24 +90,17 @@ class Recommender:
         cache: AnswerCache | None = None,
         candidates: int = 200,
     ) -> None:
-        require_model(model)
         self.model = model
-        if isinstance(retrievers, SessionModel):
-            raise ValueError("retrievers is a list of models: put this one into brackets.")
-        self.retrievers = list(retrievers)
-        self.weights = [1.0] * (1 + len(self.retrievers)) if weights is None else list(weights)
+        self.retrievers = retrievers
+        self.weights = [1.0] * (1 + len(self.retrievers)) if weights is None else weights
+        self._check_number_of_weights()
         self.reranker = reranker
-        self.place_weight = float(place_weight)
-        self.diversity = float(diversity)
+        self.place_weight = place_weight
+        self.diversity = diversity
         self.rules = rules
         self.cache = cache
-        self.candidates = whole("candidates", candidates)
-        self._check()
+        self.candidates = candidates
         self.index = build_index(model, index) if isinstance(index, str) else index
-        if self.index is not None and not isinstance(self.index, Index):
-            raise ValueError(
-                f"index is a name in gs.serving.INDEXES, an index or None, got {index!r}."
-            )
         if self.index is not None:
             self.index.check_version(model)
         self.servable: NDArray[np.bool_] | None = None
@@ -127,6 +121,9 @@ class Recommender:
                 "The filters are of the items of the model before: call set_filters(None), put the "
                 "model in its place, and set them again."
             )
+        value = _checked(name, value)
+        if name in ("model", "retrievers", "reranker"):
+            _check_items(**{**vars(self), name: value})
         super().__setattr__(name, value)
         if name in PARTS and "_version" in vars(self):  # after the constructor
             self._changes += 1
@@ -134,43 +131,26 @@ class Recommender:
             self._version = (-1, "")  # looked at again before the next answer
 
     def _watch_parts(self) -> None:
-        others = [] if self.reranker is None else [self.reranker]
-        self._watch = Watch(self.model, *self.retrievers, *others)
+        self._watch = Watch(*self.models)
 
-    def _check(self) -> None:
-        if not 0 <= self.place_weight < np.inf:
-            raise ValueError(f"place_weight must be at least 0, got {self.place_weight}.")
-        if not 0 <= self.diversity <= 1:
-            raise ValueError(f"diversity must lie in 0..1, got {self.diversity}.")
+    @property
+    def models(self) -> list[SessionModel]:
+        """All models that answer: the first one, the retrievers and the reranker."""
+        last = [] if self.reranker is None else [self.reranker]
+        return [self.model, *self.retrievers, *last]
+
+    @property
+    def reads_times(self) -> bool:
+        """Whether one of the models reads the times of clicks."""
+        return any(each.reads_times for each in self.models)
+
+    def _check_number_of_weights(self) -> None:
+        """Weights and retrievers are set one after the other: only an answer needs both."""
         if len(self.weights) != 1 + len(self.retrievers):
             raise ValueError(
                 f"weights needs one for the model and one per retriever, {1 + len(self.retrievers)}"
                 f" in all, got {len(self.weights)}."
             )
-        for weight in self.weights:
-            # A bool is a number to Python, and no weight to anyone.
-            plain = isinstance(weight, (int, float, np.number)) and not isinstance(weight, bool)
-            if not plain or not np.isfinite(weight) or weight < 0:
-                raise ValueError(f"weights are numbers of at least 0, got {weight!r}.")
-        if not any(self.weights):
-            raise ValueError("weights has nothing but zeros: one of them must be positive.")
-        if self.rules is not None and not callable(self.rules):
-            raise ValueError(f"rules is a function of a frame, got {self.rules!r}.")
-        if self.cache is not None and not isinstance(self.cache, AnswerCache):
-            raise ValueError(
-                f"cache is an AnswerCache or None, got {self.cache!r}: "
-                "gs.serving.AnswerCache(10_000, seconds=60) makes one."
-            )
-        ours = item_vocabulary(self.model)
-        named = [(f"retriever {n}", each) for n, each in enumerate(self.retrievers)]
-        named += [] if self.reranker is None else [("the reranker", self.reranker)]
-        for name, other in named:
-            require_model(other, name=name)
-            if item_vocabulary(other) != ours:
-                raise ValueError(
-                    f"The model and {name} need the same items, got {len(ours)} and "
-                    f"{other.num_items} of their own: fit all on the same split."
-                )
 
     def set_filters(self, filters: Mapping[str, Items] | None) -> None:
         """Replaces the filters that are in force for every call; cached answers are forgotten.
@@ -255,14 +235,15 @@ class Recommender:
         allow: Items | Sequence[Items] | None = None,
         exclude: Items | Sequence[Items] | None = None,
         users: Sequence[Any] | None = None,
+        times: Sequence[Any] | None = None,
         as_frame: bool | None = None,
         **columns: Any,
     ) -> Any:
         """The ``k`` best items of every session, best first, in your own ids.
 
         Where filters leave fewer than ``k`` items, fewer come, and a warning says so. Where they
-        leave none, and where a session has no known item, the most popular items come that are
-        not excluded, and ``fallback`` or a warning says so.
+        leave none, and where a session has no known item, the most popular items come that the
+        same filters leave, and ``fallback`` or a warning says so; it may be none.
 
         Args:
             sessions: In any form that :func:`graphseq.recommend` takes; or one session, a list of
@@ -272,6 +253,8 @@ class Recommender:
             allow, exclude: Items to choose from, items never to recommend; as in
                 :func:`graphseq.recommend`.
             users: The user of each session, by id.
+            times: Of sessions that come as lists, the time of each click in the same form, for
+                models that read times; in the unit of the training log.
             as_frame: Whether to return a frame; ``None``: of a pandas frame, a frame.
             **columns: Names of the log's columns ``session``, ``item``, ``time`` and ``user``.
 
@@ -292,9 +275,9 @@ class Recommender:
         if as_frame is None:
             as_frame = isinstance(sessions, pd.DataFrame)
         vocabulary = item_vocabulary(self.model)
-        queries = read_queries(
-            self.model, [sessions] if single else sessions, users, vocabulary, columns
-        )
+        if single:
+            sessions, times = [sessions], None if times is None else [times]
+        queries = read_queries(self.model, sessions, users, vocabulary, columns, times)
         hidden = (
             None if exclude is None else read_items(self.model, exclude, queries.size, "exclude")
         )
@@ -375,6 +358,7 @@ class Recommender:
             first = through_index(self.model, self.index, asked, depth, vectors)
         if not self.retrievers:
             return first
+        self._check_number_of_weights()
         within = asked.within(self._held())
         lists = [first, *(score_all(each, within, depth) for each in self.retrievers)]
         return fuse(lists, self.weights, depth)
@@ -391,8 +375,15 @@ class Recommender:
         answers = Answers(found, asked.empty)
         if len(none) == 0 or self.model.catalog is None:
             return answers
-        bare = asked.rows(none).without_history().within(self.may_serve()).within(self._held())
-        popular = score_all(self.model, bare, k)
+        left = asked.rows(none)
+        bare = left.without_history().within(self.may_serve()).within(self._held())
+        # Without its history a session has seen nothing: what it hides is taken out afterwards.
+        depth = (k if self.rules is None else max(k, self.candidates)) + left.most_hidden
+        popular = score_all(self.model, bare, depth)
+        popular = popular.without(left.hides(popular.items, self.model.num_items))
+        if self.rules is not None:
+            popular = ruled(self.rules, item_vocabulary(self.model), left, popular)
+        popular = popular.best(k)
         unanswered = int(np.count_nonzero(popular.counts == 0))
         if unanswered < len(none):
             answered = len(none) - unanswered
@@ -438,7 +429,7 @@ class Recommender:
                 "model_version": model_version(model),
                 "index": index is not None,
                 "reranker": self.reranker is not None,
-                "weights": [float(weight) for weight in self.weights],
+                "weights": self.weights,
                 "place_weight": self.place_weight,
                 "diversity": self.diversity,
                 "candidates": self.candidates,
@@ -464,3 +455,79 @@ class Recommender:
     def __repr__(self) -> str:
         index = "no index" if self.index is None else repr(self.index)
         return f"{type(self).__name__}({type(self.model).__name__}, {index})"
+
+
+def _checked(name: str, value: Any) -> Any:
+    """A part or a setting of a recommender in the form that it is kept in; others as they are.
+
+    Raises:
+        ValueError: If it is of another kind, or out of its range.
+    """
+    if name == "model":
+        require_model(value)
+    elif name == "retrievers":
+        if isinstance(value, SessionModel):
+            raise ValueError("retrievers is a list of models: put this one into brackets.")
+        value = list(value)
+        for number, each in enumerate(value):
+            require_model(each, name=f"retriever {number}")
+    elif name == "reranker" and value is not None:
+        require_model(value, name="the reranker")
+    elif name == "weights":
+        value = _weights(value)
+    elif name == "place_weight":
+        check_not_negative(place_weight=value)
+        value = float(value)
+    elif name == "diversity":
+        if not isinstance(value, Real) or not 0 <= float(value) <= 1:
+            raise ValueError(f"diversity must lie in 0..1, got {value!r}.")
+        value = float(value)
+    elif name == "candidates":
+        value = whole("candidates", value)
+    elif name == "rules" and value is not None and not callable(value):
+        raise ValueError(f"rules is a function of a frame, got {value!r}.")
+    elif name == "cache" and value is not None and not isinstance(value, AnswerCache):
+        raise ValueError(
+            f"cache is an AnswerCache or None, got {value!r}: "
+            "gs.serving.AnswerCache(10_000, seconds=60) makes one."
+        )
+    elif name == "index" and value is not None and not isinstance(value, Index):
+        raise ValueError(f"index is a name in gs.serving.INDEXES, an index or None, got {value!r}.")
+    return value
+
+
+def _weights(given: Any) -> list[float]:
+    if isinstance(given, str) or not isinstance(given, Iterable):
+        raise ValueError(f"weights is a list of numbers, got {given!r:.60}.")
+    listed = list(given)
+    for weight in listed:
+        # A bool is a number to Python, and no weight to anyone.
+        plain = isinstance(weight, Real) and not isinstance(weight, bool)
+        if not plain or not np.isfinite(weight) or weight < 0:
+            raise ValueError(f"weights are numbers of at least 0, got {weight!r}.")
+    if listed and not any(listed):
+        raise ValueError("weights has nothing but zeros: one of them must be positive.")
+    return [float(weight) for weight in listed]
+
+
+def _check_items(
+    model: SessionModel,
+    retrievers: Sequence[SessionModel] = (),
+    reranker: SessionModel | None = None,
+    **_: Any,
+) -> None:
+    """Refuses models of other items than the first one's.
+
+    Raises:
+        ValueError: If one has others.
+    """
+    ours = item_vocabulary(model)
+    named = [(f"retriever {number}", each) for number, each in enumerate(retrievers)]
+    named += [] if reranker is None else [("the reranker", reranker)]
+    for name, other in named:
+        if item_vocabulary(other) != ours:
+            raise ValueError(
+                f"The model and {name} need the same items, got {len(ours)} and "
+                f"{other.num_items} of their own: fit all on the same split, and make a new "
+                "Recommender of models of other items."
+            )

@@ -304,6 +304,20 @@ def gradients(subject: Subject) -> None:
 
 
 @_check
+def times(subject: Subject) -> None:
+    """Scores that depend on the times of clicks are declared, since live sessions go by that."""
+    model, batch = subject.ready(with_times(training_sessions())), graphs_of(QUERIES)
+    with torch.no_grad():
+        scores = model.score(batch)
+        batch.click_time = batch.click_time * 2
+        _ask(
+            model.reads_times or _close(model.score(batch), scores),
+            f"{subject.name} scores clicks at other times differently: declare reads_times = True, "
+            "so that live sessions give it their times.",
+        )
+
+
+@_check
 def item_codes(subject: Subject) -> None:
     """Renumbering the items renumbers the scores and changes nothing else."""
     order = torch.randperm(NUM_ITEMS, generator=torch_stream("model_checks", 2))

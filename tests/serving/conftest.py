@@ -7,10 +7,12 @@ from importlib.util import find_spec
 
 import pytest
 import torch
+from torch_geometric.data import Batch
 
 from graphseq.data.sessions.generate import generate_sessions
 from graphseq.data.sessions.sessions import Sessions
 from graphseq.models import GRU4Rec, SequentialRules, SessionModel
+from graphseq.models.counting.counting import of_items
 from graphseq.serving import INDEXES
 from graphseq.training import fit
 
@@ -19,12 +21,22 @@ NUM_ITEMS = 640
 
 @dataclass(frozen=True)
 class World:
-    """Sessions over 640 items named ``i0`` .. ``i639``, and two models that know them."""
+    """Sessions over 640 items named ``i0`` .. ``i639``, and three models that know them."""
 
     sessions: Sessions
     lists: list[list[str]]
     neural: GRU4Rec
     counting: SessionModel
+    only_seen: SessionModel
+
+
+class OnlySeen(SessionModel):
+    """Scores the items of the session, and recommends no others."""
+
+    def score(self, batch: Batch, items: torch.Tensor | None = None) -> torch.Tensor:
+        scores = torch.full((batch.num_graphs, self.num_items), -torch.inf)
+        scores[batch.batch, batch.x] = 1.0
+        return of_items(scores, items)
 
 
 def gru4rec(seed: int = 0) -> GRU4Rec:
@@ -45,7 +57,9 @@ def world() -> World:
     neural, counting = gru4rec(), SequentialRules(NUM_ITEMS)
     neural.attach(sessions.catalog())
     fit(counting, sessions)
-    return World(sessions, lists, neural, counting)
+    only_seen = OnlySeen(NUM_ITEMS)
+    only_seen.attach(sessions.catalog())
+    return World(sessions, lists, neural, counting, only_seen)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -87,6 +87,17 @@ def test_histories_without_an_answer_of_the_teacher_leave_the_other_lists() -> N
     assert wanted[0][0][0] == "n0"
 
 
+def test_teacher_that_reads_times_has_items_alone_clicked_at_the_newest_time() -> None:
+    log = gs.Sessions.from_lists([["a", "b"], ["c", "d"]])
+    log = replace(log, time=3_600.0 * np.array([1, 1, 5, 5]))
+    teacher = gs.models.Trending(4, hourly=True, backoff=0.0)
+    teacher.attach(log.catalog(), log)
+    teacher.fit_counts(log)
+    table = distill_table(teacher, log, k=2, temperature=1e-3)
+    assert [each[0][0] for each in table.recommend([["a"], ["d"]], 1)] == ["a", "c"]
+    assert {item for item, _ in table.recommend([["b"]], 2)[0]} == {"c", "d"}
+
+
 def test_table_is_saved_loaded_and_served(small: Any, tmp_path: Path) -> None:
     teacher, sessions = small
     table = distill_table(teacher, sessions, k=4)

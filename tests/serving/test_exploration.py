@@ -197,6 +197,7 @@ def test_bad_input_is_named(monkeypatch):
         ({"policy": "softmax"}, "policy is"),
         ({"epsilon": 1.0}, "epsilon"),
         ({"alpha": -1.0}, "alpha must be"),
+        ({"alpha": "x"}, "alpha must be a finite number of at least 0, got 'x'"),
         ({"candidates": 0}, "candidates must be at least 1"),
     ):
         with pytest.raises(ValueError, match=said):

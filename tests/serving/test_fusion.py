@@ -41,6 +41,15 @@ def test_a_retriever_that_knows_nothing_loses_weight_and_lists_become_better(wor
     assert mean_ndcg(merged(weights), lists) > 1.2 * mean_ndcg(merged([1.0, 1.0]), lists)
 
 
+@pytest.mark.parametrize("place", [0, 1])
+def test_a_list_of_weight_zero_fills_no_place(world: Any, place: int) -> None:
+    models, weights = [world.neural, world.neural], [0.0, 0.0]
+    models[place], weights[place] = world.only_seen, 1.0
+    merged = Recommender(models[0], retrievers=models[1:], weights=weights)
+    for found, session in zip(merged.recommend(world.lists[:5], 20), world.lists, strict=False):
+        assert {item for item, _ in found} == set(session)
+
+
 def test_weights_stay_equal_where_all_lists_are_the_same(world: Any) -> None:
     assert fusion_weights([world.counting] * 3, world.lists[:20]) == [1.0, 1.0, 1.0]
 

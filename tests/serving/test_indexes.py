@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import threading
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from graphseq.serving import (
     load_index,
     query_vectors,
 )
+from graphseq.serving.indexes import exact, exhaustive
 
 NUM_ITEMS = 640
 
@@ -82,6 +84,56 @@ def test_index_finds_what_the_scores_of_the_model_with_its_biases_rank_first(
     loose = {"faiss_ivfpq": 20.0, "usearch_i8": 0.4, "faiss_sq8": 0.2, "faiss_refined": 0.2}
     assert np.abs(found - own).max() < loose.get(index.kind, 1e-4)
     assert (np.diff(found, axis=1) <= 0).all()
+
+
+@pytest.mark.parametrize("index", ["exact", "faiss_flat"])
+@pytest.mark.parametrize("alike", ["rows", "scores"])
+@pytest.mark.parametrize("blocks", ["one", "many"])
+def test_of_equal_items_at_the_last_place_an_exact_index_finds_the_lowest_codes(
+    index: str, alike: str, blocks: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if blocks == "many":
+        monkeypatch.setattr(exact, "MOST_SCORES", 100)
+        monkeypatch.setattr(exhaustive, "MAX_SCORES", 700)
+        monkeypatch.setattr(exact, "multiplies_bfloat16", lambda: True)
+    rng = np.random.default_rng(0)
+    if alike == "rows":  # twelve different ones, of no round numbers
+        rows = rng.normal(size=(12, 20)).astype(np.float32)[rng.integers(0, 12, 300)]
+    else:  # exact sums of small whole numbers
+        rows = rng.integers(-1, 2, (300, 20)).astype(np.float32)
+    codes = rng.permutation(400)[:300]
+    queries = rng.integers(-2, 3, (9, 20)).astype(np.float32)
+    if alike == "rows":
+        queries = rng.normal(size=(9, 20)).astype(np.float32)
+    found = INDEXES[index](ItemVectors(rows[:250], codes[:250]))
+    found.add(codes[250:], rows[250:])
+    found.remove(codes[:40])
+    found.save(tmp_path / "index")
+    products = (queries.astype(np.float64) @ rows[40:].astype(np.float64).T).round(9)
+    for searched in (found, load_index(tmp_path / "index")):
+        for k in (1, 2, 7, 30, 100, 259, 260):
+            items, scores = searched.search(queries, k)
+            for query, row, own in zip(products, items.tolist(), scores, strict=True):
+                assert row == codes[40:][np.lexsort((codes[40:], -query))][:k].tolist()
+                np.testing.assert_allclose(own, np.sort(query)[::-1][:k], rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("index", ["exact", "faiss_flat"])
+def test_recommender_through_an_exact_index_takes_the_equal_items_of_recommend(
+    world: Any, index: str
+) -> None:
+    model = deepcopy(world.neural)
+    with torch.no_grad():  # items that were never trained, as many new ones
+        model.items.weight[100:] = model.items.weight[100 + torch.arange(540) % 3]
+        model.items.bias[100:] = model.items.bias[100 + torch.arange(540) % 3]
+    recommender = Recommender(model, index=index)
+    for k in (1, 5, 50, 150):
+        for options in ({}, {"exclude_seen": True}, {"exclude": ["i100", "i101", "i103"]}):
+            found = recommender.recommend(world.lists[:20], k, **options)
+            wanted = model.recommend(world.lists[:20], k, **options)
+            assert [[i for i, _ in each] for each in found] == [
+                [i for i, _ in each] for each in wanted
+            ]
 
 
 def test_index_without_the_bias_would_rank_others_first(world: Any, asked: Any) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from copy import deepcopy
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from hypothesis import strategies as st
 import graphseq as gs
 from graphseq.data.graphs.session_graph import build_session_graphs
 from graphseq.models import MODELS
+from graphseq.models.counting.counting import CountingModel
 from graphseq.serving import (
     AnswerCache,
     Click,
@@ -104,6 +106,29 @@ def test_record_keeps_the_newest_clicks_and_refuses_older_ones() -> None:
     assert record.items == [3, 8, 4]
     with pytest.raises(ValueError, match="A session in the store is broken: b'no json'"):
         Record.decode(b"no json")
+
+
+@given(
+    st.lists(st.integers(0, 9), min_size=1, max_size=12),
+    st.lists(st.integers(1, 5), min_size=1, max_size=3),
+)
+def test_record_is_the_newest_of_the_clicks_that_it_took(times: list[int], most: list[int]) -> None:
+    record, taken = Record(), 0
+    kept: list[tuple[float, str]] = []
+    for n, time in enumerate(times):
+        room = most[n % len(most)]  # it may be fewer than before
+        new = (float(time), f"e{n:02}")
+        newest = sorted([*kept, new])[-room:]
+        unknowable = record.dropped > 0 and new < kept[0]  # what was dropped may lie between
+        outcome = record.add(Click(n, *new), 0.0, room)
+        if new not in newest or unknowable:
+            assert outcome == "too_old"
+        else:
+            assert outcome == ("new" if new == newest[-1] else "late")
+            kept, taken = newest, taken + 1
+        assert list(zip(record.times, record.events, strict=True)) == kept
+        assert record.items == [int(event[1:]) for _, event in kept]
+        assert (record.total, record.dropped) == (taken, taken - len(kept))
 
 
 # -- answers -----------------------------------------------------------------------------------
@@ -317,6 +342,91 @@ def test_families_without_a_state_are_computed_again_and_agree(name: str) -> Non
         for length, item in enumerate(session, start=1):
             reply = live.click(f"s{number}", item, k=6)
             agree(reply.items, model.recommend([session[:length]], 6)[0])
+
+
+def timed_model(name: str) -> tuple[gs.models.SessionModel, gs.Sessions]:
+    """A model that reads the times of clicks, trained on sessions with times."""
+    log = gs.generate_sessions(80, 40, seed=1)
+    gaps = np.random.default_rng(0).integers(1, 4_000, log.num_clicks)
+    log = replace(log, time=1e9 + np.cumsum(gaps).astype(np.float64))
+    torch.manual_seed(0)
+    settings: dict[str, dict[str, Any]] = {
+        "hstu": {"hidden_channels": 8, "time": "request"},
+        "bst": {"hidden_channels": 8, "heads": 2, "positions": "time"},
+        "srgnn": {"hidden_channels": 8, "edge_weight": "decayed", "half_life": "10min"},
+        "vsknn": {"half_life": "1h"},
+        "trending": {"hourly": True},
+        "ensemble": {
+            "members": ["popularity", {"model": "trending", "arguments": {"hourly": True}}]
+        },
+        "with_repeats": {"base": "hstu", "arguments": {"hidden_channels": 8}},
+    }
+    model = MODELS[name](40, **settings[name]).eval()
+    model.attach(log.catalog(), log)
+    if isinstance(model, CountingModel):
+        model.fit_counts(log)
+    for weight in model.parameters():  # biases of time begin at zero
+        torch.nn.init.normal_(weight, std=0.5)
+    return model, log
+
+
+@pytest.mark.parametrize(
+    "name", ["hstu", "bst", "srgnn", "vsknn", "trending", "ensemble", "with_repeats"]
+)
+def test_models_that_read_times_are_answered_as_sessions_with_times(name: str) -> None:
+    model, log = timed_model(name)
+    assert model.reads_times
+    live = LiveSessions(Recommender(model, cache=AnswerCache()))
+    other_times = []
+    for number in range(3):
+        part = log[number : number + 1]
+        items, times = part.to_lists()[0], np.asarray(part.time).tolist()
+        for length, (item, at) in enumerate(zip(items, times, strict=True), start=1):
+            prefix = gs.Sessions.from_lists([items[:length]], vocabulary=log.vocabulary)
+            prefix = replace(prefix, time=np.array(times[:length]))
+            reply = live.click(f"s{number}", item, time=at, k=6)
+            agree(reply.items, model.recommend(prefix, 6)[0])
+            found = Recommender(model).recommend(items[:length], 6, times=times[:length])
+            agree(reply.items, found)
+            later = 1e9 + (np.array(times[:length]) - 1e9) * 3
+            moved = Recommender(model).recommend(items[:length], 6, times=later)
+            other_times.append([s for _, s in found] != [s for _, s in moved])
+        live.store = MemoryStore()
+    assert any(other_times)  # the times count
+
+
+def test_request_is_at_the_last_click_or_when_it_says() -> None:
+    model, log = timed_model("hstu")
+    items, times = log[:1].to_lists()[0], np.asarray(log[:1].time)
+    live = LiveSessions(Recommender(model))
+    live.answer([Request("s", [Click(*each) for each in zip(items, times.tolist(), strict=True)])])
+    at_last = live.recommend("s", 5)
+    assert live.recommend("s", 5, time=float(times[-1])).items == at_last.items
+    later = float(times[-1]) + 1e5
+    batch = build_session_graphs(
+        torch.tensor(log.vocabulary.encode(items)),
+        torch.tensor([0, len(items)]),
+        click_fields={"click_time": torch.from_numpy(times)},
+        session_fields={"request_time": torch.tensor([later], dtype=torch.float64)},
+    )
+    with torch.no_grad():
+        wanted, codes = model.score(batch)[0].topk(5)
+    found, plain = live.answer([Request("s", k=5, time=later), Request("s", k=5)])
+    agree(
+        found.items, list(zip(log.vocabulary.decode(codes.numpy()), wanted.tolist(), strict=True))
+    )
+    agree(plain.items, at_last.items)
+    assert found.items != at_last.items
+    with pytest.raises(ValueError, match=r"time of a request is seconds since 1970, .* got 'now'"):
+        Request("s", time="now")  # type: ignore[arg-type]
+
+
+def test_answers_of_models_that_read_no_times_are_shared_by_sessions(world: Any) -> None:
+    cache = AnswerCache()
+    live = LiveSessions(Recommender(world.counting, cache=cache))
+    for number in range(3):
+        live.click(f"s{number}", "i1", time=100.0 * number)
+    assert (cache.hits, cache.misses) == (2, 1)
 
 
 def test_any_order_of_arrival_gives_the_answer_of_the_order_of_time(world: Any) -> None:

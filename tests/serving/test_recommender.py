@@ -107,19 +107,40 @@ def test_filter_that_leaves_fewer_gives_fewer_and_says_so(
 
 
 def test_filter_that_leaves_nothing_gives_popular_items_and_says_so(
-    recommender: Recommender, world: Any, caplog: pytest.LogCaptureFixture
+    world: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
-    session = ["i1", "i2"]
-    popular = world.neural.recommend([[]], 4)[0]
-    log = pd.DataFrame({"session_id": [0, 0], "item_id": session})
+    popular = ids(world.neural.recommend([[]], 10)[0])
+    log = pd.DataFrame({"session_id": [0, 0], "item_id": popular[:2]})
+    recommender = Recommender(world.only_seen)
     with caplog.at_level(logging.WARNING):
-        frame = recommender.recommend(log, 3, allow=session, exclude_seen=True)
+        frame = recommender.recommend(log, 3, exclude_seen=True)
     assert "Filters left no item for 1 sessions: popular items answer." in caplog.text
     assert frame["fallback"].all()
-    assert frame["item_id"].tolist() == ids(popular)[:3]
-    first = ids(popular)[0]
-    found = recommender.recommend(session, 3, allow=[first], exclude=[first])
-    assert ids(found) == ids(popular)[1:4]  # what is excluded stays excluded
+    assert frame["item_id"].tolist() == popular[2:5]  # what is seen stays out
+    found = recommender.recommend(
+        popular[:2], 3, exclude_seen=True, allow=popular[:7], exclude=popular[3:4]
+    )
+    assert ids(found) == [popular[2], popular[4], popular[5]]
+    live = gs.serving.LiveSessions(recommender)
+    assert ids(live.click("s", popular[0], k=3, exclude_seen=True).items) == popular[1:4]
+    assert live.recommend("s", 3).items[0][0] == popular[0]
+
+
+def test_filter_that_leaves_nothing_at_all_gives_nothing(
+    recommender: Recommender, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert recommender.recommend(["i1", "i2"], 3, allow=["i1", "i2"], exclude_seen=True) == []
+    assert recommender.recommend([["i1"], []], 3, allow=["i5"], exclude=["i5"]) == [[], []]
+    assert "Every item is excluded for 2 sessions: nothing is recommended." in caplog.text
+
+
+def test_rules_have_the_last_word_on_popular_items_too(world: Any) -> None:
+    popular = ids(world.neural.recommend([[]], 3)[0])
+    ruled = Recommender(world.neural, rules=lambda frame: frame[frame["item"] == popular[1]])
+    found = ruled.recommend(["i1"], 640, allow=[popular[0], "i1"])
+    assert found == []
+    ruled = Recommender(world.only_seen, rules=lambda frame: frame[frame["item"] == popular[1]])
+    assert ids(ruled.recommend(["i1"], 3, exclude_seen=True)) == [popular[1]]
 
 
 def test_standing_filters_hold_for_every_call(world: Any) -> None:
@@ -208,6 +229,37 @@ def test_rules_that_return_something_else_are_refused(world: Any) -> None:
             Recommender(world.neural, rules=rules).recommend(session, 3)
     with pytest.raises(ValueError, match="SequentialRules has none: leave it at 0"):
         Recommender(world.counting, diversity=0.5).recommend(session, 3)
+
+
+def test_parts_of_other_items_are_refused_when_they_are_put_in_place(world: Any) -> None:
+    other = Popularity(3)
+    two = Recommender(world.neural, retrievers=[world.counting])
+    three = Recommender(world.neural, reranker=world.counting)
+    for recommender, name, value, message in (
+        (two, "model", other, "The model and retriever 0 need the same items, got 3 and 640"),
+        (three, "model", other, "The model and the reranker need the same items, got 3 and 640"),
+        (two, "retrievers", [world.counting, other], "retriever 1 need the same items"),
+        (two, "reranker", other, "the reranker need the same items, got 640 and 3"),
+        (two, "retrievers", ["vsknn"], "retriever 0 "),
+        (two, "index", "exact", "an index or None, got 'exact'"),
+        (two, "diversity", "x", "diversity must lie in 0..1, got 'x'"),
+        (two, "weights", [1.0, -1.0], "weights are numbers of at least 0, got -1.0"),
+        (two, "candidates", 0, "candidates must be at least 1, got 0"),
+    ):
+        before = getattr(recommender, name)
+        with pytest.raises((ValueError, TypeError), match=message):
+            setattr(recommender, name, value)
+        assert getattr(recommender, name) is before
+
+
+def test_retrievers_and_their_weights_are_replaced_one_after_the_other(world: Any) -> None:
+    recommender = Recommender(world.neural)
+    recommender.retrievers = [world.counting]
+    with pytest.raises(ValueError, match="one per retriever, 2 in all, got 1"):
+        recommender.recommend(["i1"], 3)
+    recommender.weights = [1.0, 2.0]
+    wanted = Recommender(world.neural, retrievers=[world.counting], weights=[1.0, 2.0])
+    assert recommender.recommend(["i1"], 3) == wanted.recommend(["i1"], 3)
 
 
 def test_models_of_other_items_are_refused(world: Any) -> None:
@@ -544,6 +596,13 @@ def test_delisted_items_leave_every_answer_at_once_also_cached_and_popular_ones(
         ({"weights": [-1]}, "weights are numbers of at least 0, got -1"),
         ({"weights": ["1"]}, "weights are numbers of at least 0, got '1'"),
         ({"weights": [0.0]}, "weights has nothing but zeros"),
+        ({"weights": []}, "one per retriever, 1 in all, got 0"),
+        ({"weights": 1.0}, "weights is a list of numbers, got 1.0"),
+        ({"place_weight": None}, "place_weight must be a finite number of at least 0, got None"),
+        ({"place_weight": "1"}, "place_weight must be a finite number of at least 0, got '1'"),
+        ({"diversity": "x"}, r"diversity must lie in 0\.\.1, got 'x'"),
+        ({"diversity": None}, r"diversity must lie in 0\.\.1, got None"),
+        ({"diversity": float("nan")}, r"diversity must lie in 0\.\.1, got nan"),
     ],
 )
 def test_arguments_of_another_kind_are_named(world: Any, arguments: Any, message: str) -> None:

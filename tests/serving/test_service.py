@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ import torch
 
 import graphseq as gs
 from graphseq.serving import LiveSessions, MemoryStore, Recommender, StoreUnavailable
-from graphseq.serving.service.app import Service, build_app
+from graphseq.serving.service.app import Service, build_app, warm_up
 from graphseq.serving.service.gate import log_requests
 from graphseq.serving.service.reasons import reasons_of
 from graphseq.serving.service.run import KEY, Settings, app_of, key_of_service, on_loopback, serve
@@ -112,6 +113,71 @@ def test_batch_answers_sessions_that_are_not_kept(started: Started, world: Any) 
     assert answer["milliseconds"] > 0
     assert answer["unknown"] == [0, 1, 0]
     assert len(service.live.store) == before
+
+
+def test_model_that_reads_times_is_served_on_every_path() -> None:
+    log = gs.generate_sessions(30, 20, seed=1)
+    log = replace(log, time=1e9 + 60.0 * np.arange(log.num_clicks))
+    torch.manual_seed(0)
+    model = gs.models.HSTU(20, 8).eval()
+    model.attach(log.catalog(), log)
+    for weight in model.parameters():  # biases of time begin at zero
+        torch.nn.init.normal_(weight, std=0.5)
+    recommender = Recommender(model)
+    warm_up(recommender)
+    items, times = log.to_lists()[0][:3], [1e9, 1e9 + 5, 1e9 + 9_000]
+    prefix = gs.Sessions.from_lists([items], vocabulary=log.vocabulary)
+    wanted = model.recommend(replace(prefix, time=np.array(times)), 5)[0]
+    now = model.recommend(replace(prefix, time=np.array([1e9] * 3)), 5)[0]
+    assert wanted != now
+    with serving(build_app(Service(LiveSessions(recommender)))) as client:
+        clicks = [{"item": i, "time": t} for i, t in zip(items, times, strict=True)]
+        found = client.post("/sessions/s/clicks", json={"clicks": clicks, "k": 5}).json()
+        assert pairs(found) == [(item, pytest.approx(score, abs=1e-4)) for item, score in wanted]
+        assert (
+            client.get("/sessions/s/recommendations?k=5&at=2e9").json()["items"] == found["items"]
+        )
+        for told, answer in ((times, wanted), (None, now)):
+            body = {"sessions": [items, []], "k": 5, "times": None if told is None else [told, []]}
+            got = client.post("/batch", json=body).json()["answers"][0]
+            assert [(each["item"], each["score"]) for each in got] == [
+                (item, pytest.approx(score, abs=1e-4)) for item, score in answer
+            ]
+        why = client.post("/why", json={"session": items, "item": items[0], "times": times}).json()
+        asked = reasons_of(model, items, items[0], times)
+        assert [each["loss"] for each in why["clicks"]] == [
+            pytest.approx(loss, abs=1e-4) for _, loss in asked.clicks
+        ]
+        assert client.post("/why", json={"session": items, "item": items[0]}).status_code == 200
+        for path, body, message in (
+            ("/why", {"session": items, "item": items[0], "times": [1.0]}, "one number per click"),
+            ("/batch", {"sessions": [items], "times": [[1.0]]}, "one number per click"),
+            ("/batch", {"sessions": [items], "times": [[3.0, 2.0, 1.0]]}, "oldest click first"),
+        ):
+            response = client.post(path, json=body)
+            assert response.status_code == 400
+            assert message in response.json()["error"]
+
+
+def test_reasons_with_times_leave_out_a_click_and_its_time() -> None:
+    log = gs.generate_sessions(30, 20, seed=1)
+    log = replace(log, time=1e9 + 60.0 * np.arange(log.num_clicks))
+    torch.manual_seed(0)
+    model = gs.models.HSTU(20, 8).eval()
+    model.attach(log.catalog(), log)
+    for weight in model.parameters():
+        torch.nn.init.normal_(weight, std=0.5)
+    items, times = log.to_lists()[0][:3], [1e9, 1e9 + 5, 1e9 + 9_000]
+
+    def lead(places: list[int]) -> float:
+        prefix = gs.Sessions.from_lists([[items[n] for n in places]], vocabulary=log.vocabulary)
+        prefix = replace(prefix, time=np.array([times[n] for n in places]))
+        scores = dict(model.recommend(prefix, 20)[0])
+        return scores[items[0]] - sum(scores.values()) / 20
+
+    for place, loss in reasons_of(model, items, items[0], times).clicks:
+        rest = [n for n in range(3) if n != place]
+        assert loss == pytest.approx(lead([0, 1, 2]) - lead(rest), abs=1e-4)
 
 
 def test_why_says_what_an_item_loses_without_each_click_and_transition(

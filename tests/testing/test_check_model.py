@@ -230,6 +230,11 @@ class SeesLaterSecretly(SeesLater):
     causal = False
 
 
+class TimedSecretly(States):
+    def click_states(self, batch: Batch) -> Tensor:
+        return super().click_states(batch) * (1 + batch.click_time % 7).float().unsqueeze(1)
+
+
 class CausalSecretly(States):
     samples = "prefixes"
     causal = False
@@ -343,6 +348,7 @@ class EmptyFails(Own):
         (FarTargets, "samples", "they are codes below 12"),
         (SeesLater, "causal", "declares causal=True, but the states of the clicks"),
         (SeesLaterSecretly, "causal", "it sees what it is to predict"),
+        (TimedSecretly, "times", "at other times differently: declare reads_times = True"),
         (CausalSecretly, "causal", "declares causal=False, but the states of its clicks are"),
         (NoState, "streaming", "declares keeps_state=True, but has no initial_state()"),
         (StateInPlace, "streaming", "changes its input state"),

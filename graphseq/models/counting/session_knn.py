@@ -118,6 +118,7 @@ class SessionKNN(CountingModel):
         self.k = k
         self.sample_size = sample_size
         self.half_life = half_life_of(half_life)
+        self.reads_times = self.half_life is not None  # ages are those at the last click
         self.idf_weight = idf_weight
         self.last_clicks = last_clicks
         self.backoff = backoff

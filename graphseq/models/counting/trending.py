@@ -79,7 +79,7 @@ class Trending(CountingModel):
         check_not_negative(backoff=backoff)
         self.half_life = half_life_of(half_life)
         self.category = category
-        self.hourly = flag("hourly", hourly)
+        self.hourly = self.reads_times = flag("hourly", hourly)
         self.backoff = backoff
         self.sparse = category is None and not self.hourly
         self.set_buffer("trend", dtype=torch.double)  # a: [num_items]

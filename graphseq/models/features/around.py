@@ -48,6 +48,7 @@ class AroundBase(SessionModel):
         self.causal = self.inner.causal
         self.keeps_state = self.inner.keeps_state
         self.shares_windows = self.inner.shares_windows
+        self.reads_times = self.inner.reads_times
         self.reads_request_time = self.inner.reads_request_time
         self.max_length = self.inner.max_length
 

@@ -72,7 +72,7 @@ class BehaviorModel(SessionModel):
         check_sizes(time_buckets=time_buckets, num_users=num_users)
         check_shares(dropout=dropout)
         self.max_length = max_length
-        self.timed = positions == "time"
+        self.timed = self.reads_times = positions == "time"
         self.click_features = click_features
         self.num_users = num_users
         table: ItemTable = ItemTable(num_items, hidden_channels)  # e

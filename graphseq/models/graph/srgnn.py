@@ -100,6 +100,7 @@ class SRGNN(SessionModel):
                 "clicks that the model sees, or take positions='none'."
             )
         self.edge_weights = EdgeWeights(edge_weight, half_life, half_life_unit)
+        self.reads_times = edge_weight == "decayed" and half_life_unit == "seconds"
         self.conv = GatedSessionConv(hidden_channels, num_layers)
         self.session_readout = session_readout(readout, hidden_channels, hybrid)
         self.items = ItemTable(num_items, hidden_channels, normalize=normalize, scale=scale)  # e

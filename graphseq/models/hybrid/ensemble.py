@@ -84,6 +84,7 @@ class Ensemble(CountingModel):
         self.members = ModuleList(_member(num_items, each) for each in members)
         if not len(self.members):
             raise ValueError("An ensemble needs at least one member.")
+        self.reads_times = any(member.reads_times for member in self._models)
         self.reads_request_time = any(member.reads_request_time for member in self._models)
         self.fusion = fusion
         self.weights = _checked(weights, len(self.members))

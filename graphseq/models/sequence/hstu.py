@@ -94,6 +94,7 @@ class HSTU(SessionModel):
         self.max_length = max_length
         self.time = time
         self.causal = time != "request"
+        self.reads_times = time != "none"
         self.reads_request_time = time == "request"
         self.layers = HSTULayers(
             hidden_channels,

@@ -39,6 +39,8 @@ class Queries:
 
     ``names`` are the caller's names of the sessions, or their numbers, [num_sessions]. If they are
     only numbers, ``told`` has the user and the times of each session, one row per session.
+    ``request_time`` is when each session asks, for models that read it; ``None``: at its last
+    click.
     """
 
     items: NDArray[np.int64]
@@ -47,6 +49,7 @@ class Queries:
     users: NDArray[np.int64] | None
     names: NDArray[Any] | pd.api.extensions.ExtensionArray
     told: pd.DataFrame | None = None
+    request_time: NDArray[Any] | None = None
 
     @property
     def size(self) -> int:
@@ -63,14 +66,16 @@ class Queries:
         ptr = ptr_of(lengths[answered])
         # Copied, since torch warns about read-only memory-mapped arrays.
         fields = {k: torch.from_numpy(np.array(v[clicks])) for k, v in self.click_fields.items()}
-        user = None
-        if self.users is not None:
-            user = {"user": torch.from_numpy(self.users[start + answered])}
+        of_session = {"user": self.users, "request_time": self.request_time}
         batch = build_session_graphs(
             torch.from_numpy(self.items[clicks]),
             torch.from_numpy(ptr),
             click_fields=fields,
-            session_fields=user,
+            session_fields={
+                name: torch.from_numpy(values[start + answered])
+                for name, values in of_session.items()
+                if values is not None
+            },
         )
         return batch, answered
 
@@ -81,6 +86,7 @@ def read_queries(
     users: Sequence[Any] | None,
     vocabulary: Vocabulary,
     columns: Mapping[str, str | None] | None = None,
+    times: Sequence[Sequence[float]] | None = None,
 ) -> Queries:
     """Sessions in any form, in the codes of a model; unknown items are dropped, and a warning
     counts them.
@@ -91,9 +97,10 @@ def read_queries(
         vocabulary: The items of the model.
         columns: Names of a log's columns ``session``, ``item``, ``time`` and ``user``; ``None``:
             the usual ones.
+        times: The time of each click of sessions that come as lists.
 
     Raises:
-        ValueError: If the sessions cannot be read, or ``users`` does not match them.
+        ValueError: If the sessions cannot be read, or ``users`` or ``times`` do not match them.
     """
     named = {name: value for name, value in (columns or {}).items() if value is not None}
     if isinstance(sessions, Iterator) and not hasattr(sessions, "__arrow_c_stream__"):
@@ -106,6 +113,8 @@ def read_queries(
     told: pd.DataFrame | None = None
     fields: dict[str, NDArray[Any]] = {}
     if isinstance(sessions, Sessions):
+        if times is not None:
+            raise ValueError("times goes with lists of items: these sessions have their own.")
         recoded = replace(sessions, item_features=None)
         if model.catalog is not None:
             recoded = model.catalog.encode(recoded)
@@ -130,6 +139,8 @@ def read_queries(
         codes = np.asarray(found, dtype=np.int64)
         unknown = np.flatnonzero(codes < 0)
         named_unknown = flat.iloc[unknown[:MAX_IDS_NAMED]].tolist()
+        if times is not None:
+            fields["click_time"] = _times(times, np.asarray(ptr))
     if unknown.size:
         _warn("clicks on unknown items in sessions", len(unknown), named_unknown)
         known = codes >= 0
@@ -142,6 +153,26 @@ def read_queries(
         codes_of_users = np.full(num_sessions, -1, dtype=np.int64)
     names = np.arange(num_sessions) if names is None else names
     return Queries(codes, ptr, fields, codes_of_users, names, told)
+
+
+def _times(times: Sequence[Sequence[float]], ptr: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Times of clicks, as those of sessions."""
+    try:
+        lengths = [len(each) for each in times]
+        flat = np.array([time for each in times for time in each], dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"times has a list of numbers per session, got {times!r:.60}.") from error
+    wanted = np.diff(ptr).tolist()
+    if lengths != wanted:
+        raise ValueError(
+            f"times has one number per click: sessions of {wanted!s:.60} clicks have "
+            f"{lengths!s:.60} times."
+        )
+    falling = np.diff(flat) < 0
+    falling[ptr[1:-1][(ptr[1:-1] > 0) & (ptr[1:-1] < len(flat))] - 1] = False  # of two sessions
+    if not np.isfinite(flat).all() or falling.any():
+        raise ValueError("times of a session are finite numbers, the oldest click first.")
+    return flat
 
 
 def _users(

@@ -150,10 +150,10 @@ class TableTies:
         self.rows = rows
 
     def share(self, scores: Tensor, top: Tensor, columns: Tensor) -> bool:
-        """Gives equal items one score, in place.
+        """Gives equal items one score, in place; what is hidden from a session stays so.
 
         Args:
-            scores: [n, C].
+            scores: [n, C]; ``-inf`` hides an item from a session.
             top, columns: The best scores of each row, descending, and their columns, [n, k].
 
         Returns:
@@ -168,10 +168,18 @@ class TableTies:
         near = (scores[hard] >= floor[hard]) & (scores[hard] > -torch.inf)
         column = near.any(0).nonzero().view(-1)
         first = first_equal(*self.rows(column)).cpu()
-        item = (first != torch.arange(len(first))).nonzero().view(-1)
-        if len(item):
-            scores[:, column[item]] = scores[:, column[first[item]]]
-        return len(item) > 0
+        again = first != torch.arange(len(first))
+        if not bool(again.any()):
+            return False
+        group, member = first[again].unique(), again.clone()
+        member[group] = True
+        number = torch.searchsorted(group, first[member]).expand(len(scores), -1)  # [n, members]
+        own = scores[:, column[member]]
+        best = own.new_full((len(scores), len(group)), -torch.inf)
+        best.scatter_reduce_(1, number, own, "amax")
+        shared = best.gather(1, number).masked_fill(own == -torch.inf, -torch.inf)
+        scores[:, column[member]] = shared
+        return True
 
     def _reach(self, scores: Tensor, columns: Tensor) -> Tensor:
         """The maximum rounding difference of equal items among these scores, [n, 1]."""

@@ -8,13 +8,17 @@ from os import PathLike
 from typing import Any, ClassVar, Self
 
 import numpy as np
+import torch
 from numpy.typing import ArrayLike, NDArray
+from torch import Tensor
 
 from graphseq.arguments import whole
 from graphseq.data.storage import Folder, FolderKind, FolderWriter, open_folder, write_folder
 from graphseq.data.storage.rules import anything, check_arguments, flag, mapping_of, text
 from graphseq.data.storage.rules import whole as whole_number
 from graphseq.models.base import SessionModel
+from graphseq.models.use.inference import inference
+from graphseq.models.use.ties import first_equal
 from graphseq.serving.item_vectors import (
     Codes,
     Floats,
@@ -63,6 +67,7 @@ class Index(ABC):
     rounds: ClassVar[bool] = False
 
     _held: tuple[int, int, NDArray[np.bool_] | None] | None = None
+    _alike: tuple[str, Tensor | None] | None = None
 
     def __init__(self, vectors: ItemVectors) -> None:
         self.width = vectors.rows.shape[1]
@@ -179,6 +184,20 @@ class Index(ABC):
             mask[items[items < num_items]] = True
             self._held = kept = (revision, num_items, None if mask.all() else mask)
         return kept[2]
+
+    def first_alike(self, model: SessionModel) -> Tensor | None:
+        """The first item with the same vector, for each item of its model, int64 [num_items].
+
+        Returns:
+            ``None``: all vectors differ.
+        """
+        kept = self._alike
+        if kept is None or kept[0] != self.model_version:
+            with inference(model):
+                first = first_equal(model.items.rows(), model.items.bias).cpu()
+            distinct = torch.equal(first, torch.arange(len(first)))
+            self._alike = kept = (self.model_version, None if distinct else first)
+        return kept[1]
 
     def __len__(self) -> int:
         return int(np.count_nonzero(self._alive))

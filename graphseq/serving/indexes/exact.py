@@ -12,7 +12,7 @@ from torch import Tensor
 
 from graphseq.data.storage import Folder, FolderWriter
 from graphseq.data.storage.arrays import npy_start
-from graphseq.serving.indexes.base import Index
+from graphseq.serving.indexes.exhaustive import ExhaustiveIndex
 from graphseq.serving.item_vectors import Codes, Floats
 
 Coarse = tuple[Tensor, Tensor]
@@ -29,7 +29,7 @@ ROUNDING = 2.0**-8
 """How far a bfloat16 number lies from what it stands for, at most, relative to it."""
 
 
-class ExactIndex(Index):
+class ExactIndex(ExhaustiveIndex):
     """All inner products, in blocks of items; nothing is approximate, no library is needed.
 
     Where the processor multiplies bfloat16 numbers, a first pass with these makes a short list,
@@ -47,7 +47,7 @@ class ExactIndex(Index):
         self._rows = torch.cat([self._rows, torch.from_numpy(rows)])
         self._coarse = None
 
-    def _search(self, queries: Floats, k: int) -> tuple[Codes, Floats]:
+    def _highest(self, queries: Floats, k: int) -> tuple[Codes, Floats]:
         vectors = torch.from_numpy(queries)
         if not multiplies_bfloat16() or max(64, SHORTLIST * k) >= len(self._rows):
             return self._in_full(vectors, k)
@@ -93,6 +93,9 @@ class ExactIndex(Index):
             best = (scores, rows) if best is None else _merge(*best, scores, rows + start, k)
         assert best is not None  # an index has a row
         return best
+
+    def _vectors(self) -> Tensor:
+        return self._rows
 
     def _write(self, out: FolderWriter) -> None:
         out.write_array("vectors", self._rows.numpy())

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any, ClassVar
 
 import numpy as np
+import torch
+from torch import Tensor
 
 from graphseq.arguments import whole
 from graphseq.data.storage import Folder, FolderWriter
 from graphseq.serving.extras import need
 from graphseq.serving.indexes.base import Index
+from graphseq.serving.indexes.exhaustive import ExhaustiveIndex
 from graphseq.serving.item_vectors import Codes, Floats, ItemVectors
 
 FILE = "index.faiss"
@@ -88,10 +92,20 @@ class FaissIndex(Index):
             )
 
 
-class FaissFlat(FaissIndex):
+class FaissFlat(ExhaustiveIndex, FaissIndex):
     """All inner products, by FAISS."""
 
     kind: ClassVar[str] = "faiss_flat"
+
+    def _highest(self, queries: Floats, k: int) -> tuple[Codes, Floats]:
+        return FaissIndex._search(self, queries, k)
+
+    def _vectors(self) -> Tensor:
+        size = self._index.ntotal * self.width
+        flat: Floats = self._faiss.rev_swig_ptr(self._index.get_xb(), size)
+        with warnings.catch_warnings():  # a mapped file is read-only, and nothing here writes to it
+            warnings.simplefilter("ignore", UserWarning)
+            return torch.from_numpy(flat.reshape(-1, self.width))
 
     def _empty(self, rows: Floats) -> Any:
         return self._faiss.IndexFlatIP(self.width)

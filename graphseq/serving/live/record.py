@@ -12,7 +12,8 @@ import numpy as np
 
 Outcome = Literal["new", "late", "repeated", "too_old"]
 """``"new"``: the newest click; ``"late"``: it went before others; ``"repeated"``: its event is here
-already; ``"too_old"``: it is older than all clicks that are kept. The last two change nothing."""
+already; ``"too_old"``: it is older than all clicks that are kept, of which there are as many as may
+be. The last two change nothing, and count as no click."""
 
 
 def plain_id(value: Any) -> Any:
@@ -25,6 +26,21 @@ def plain_id(value: Any) -> Any:
     if value is not None and not isinstance(value, (str, int, float)):
         raise ValueError(f"Live sessions keep ids that are text or numbers, got {value!r:.60}.")
     return value
+
+
+def check_time(owner: str, time: Any) -> None:
+    """Refuses a time that is no finite number; ``None`` passes.
+
+    Raises:
+        ValueError: If it is none.
+    """
+    number = isinstance(time, (int, float, np.number)) and not isinstance(time, bool)
+    if time is not None and not (number and np.isfinite(time)):
+        left_out = "now" if owner == "click" else "the last click"
+        raise ValueError(
+            f"The time of a {owner} is seconds since 1970, or None for {left_out}, got "
+            f"{time!r:.60}."
+        )
 
 
 @dataclass(frozen=True)
@@ -49,12 +65,7 @@ class Click:
         if self.item is None or self.item != self.item:  # NaN
             raise ValueError(f"A click needs an item, got {self.item!r}.")
         plain_id(self.item)
-        number = isinstance(self.time, (int, float, np.number)) and not isinstance(self.time, bool)
-        if self.time is not None and not (number and np.isfinite(self.time)):
-            raise ValueError(
-                "The time of a click is seconds since 1970, or None for now, "
-                f"got {self.time!r:.60}."
-            )
+        check_time("click", self.time)
         if not isinstance(self.event, str):
             raise ValueError(f"The event of a click is text, got {self.event!r:.60}.")
 
@@ -107,16 +118,18 @@ class Record:
         )
         if click.time is None:
             place = len(self.times)
-        if place == 0 and self.dropped:
-            return "too_old"
+        over = max(0, len(self.items) - most)  # earlier, more may have been kept
+        if place <= over and (self.dropped or len(self.items) >= most):
+            return "too_old"  # to insert it would be to drop it at once
         late = place < len(self.times)
         self.items.insert(place, item)
         self.times.insert(place, time)
         self.events.insert(place, click.event)
         self.order += late
-        if len(self.items) > most:
-            del self.items[0], self.times[0], self.events[0]
-            self.dropped += 1
+        over = max(0, len(self.items) - most)
+        for kept in (self.items, self.times, self.events):
+            del kept[:over]
+        self.dropped += over
         return "late" if late else "new"
 
     def encode(self) -> bytes:

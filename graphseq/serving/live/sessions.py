@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from graphseq.arguments import whole
 from graphseq.data.sessions.vocabulary import Vocabulary
@@ -22,7 +23,7 @@ from graphseq.models.use.requests import Queries
 from graphseq.ragged import ptr_of
 from graphseq.serving.answers import Answers, Row
 from graphseq.serving.item_vectors import Codes, Floats
-from graphseq.serving.live.record import Click, Outcome, Record, changed
+from graphseq.serving.live.record import Click, Outcome, Record, changed, check_time
 from graphseq.serving.live.streams import stream_of
 from graphseq.serving.queries import Asked, narrowed
 from graphseq.serving.recommender import Recommender
@@ -42,6 +43,11 @@ class Request:
         user: The user's id, or ``None``.
         exclude_seen: Whether the items of the session itself are left out.
         exclude: Ids of items never to recommend.
+        time: When it is asked, for models that read the time of the request; ``None``: at the last
+            click of the session, as in ``recommend``.
+
+    Raises:
+        ValueError: If ``exclude`` is a single id, or the time is not a finite number.
     """
 
     session: str
@@ -50,8 +56,10 @@ class Request:
     user: Any = None
     exclude_seen: bool = False
     exclude: Sequence[Any] = ()
+    time: float | None = None
 
     def __post_init__(self) -> None:
+        check_time("request", self.time)
         if isinstance(self.exclude, (str, bytes)):
             raise ValueError(
                 f"exclude is a list of item ids, got {self.exclude!r:.60}: put it into [...]."
@@ -84,8 +92,9 @@ class LiveSessions:
 
     A click is stored before it is answered. A family with a streaming state (GRU4Rec) advances the
     stored state by one step per click; other families compute the session again. Clicks
-    with event ids count once; with times, they take their place whenever they arrive. Requests that
-    are answered together share one batch through the model and the index.
+    with event ids count once; with times, they take their place whenever they arrive. Models that
+    read times get those of the clicks, so that they must be in the unit of the training log.
+    Requests that are answered together share one batch through the model and the index.
 
     Args:
         recommender: Makes the recommendations.
@@ -256,6 +265,7 @@ class LiveSessions:
         catalog = recommender.model.catalog
         if catalog is not None and catalog.users is not None:
             users = np.concatenate([_code(catalog.users, record.user) for record in records])
+        fields, asked_at = _times(recommender, requests, records, codes)
         hidden = [
             np.concatenate(
                 [table.encode(list(request.exclude)), code if request.exclude_seen else code[:0]]
@@ -266,9 +276,10 @@ class LiveSessions:
         queries = Queries(
             np.concatenate([np.empty(0, dtype=np.int64), *known]),
             _ptr(known),
-            {},
+            fields,
             users,
             np.arange(len(requests)),
+            request_time=asked_at,
         )
         lists = ItemLists(np.concatenate([np.empty(0, dtype=np.int64), *hidden]), _ptr(hidden))
         asked = Asked(
@@ -310,6 +321,25 @@ class ItemCodes:
             return int(self._ids.get_loc(item))  # type: ignore[arg-type]  # ids are distinct
         except (KeyError, TypeError):
             return -1
+
+
+def _times(
+    recommender: Recommender,
+    requests: Sequence[Request],
+    records: Sequence[Record],
+    codes: Sequence[Codes],
+) -> tuple[dict[str, NDArray[np.float64]], NDArray[np.float64] | None]:
+    """Times of known clicks and of requests, as graphs have them, where a model reads them."""
+    if not recommender.reads_times:
+        return {}, None
+    kept = [np.array(r.times)[code >= 0] for r, code in zip(records, codes, strict=True)]
+    fields = {"click_time": np.concatenate([np.empty(0), *kept])}
+    told = any(request.time is not None for request in requests)
+    if not told or not any(model.reads_request_time for model in recommender.models):
+        return fields, None
+    last = [times[-1] if len(times) else 0.0 for times in kept]
+    asked = [each.time for each in requests]
+    return fields, np.array([b if a is None else a for a, b in zip(asked, last, strict=True)])
 
 
 def _code(vocabulary: Vocabulary, user: Any) -> Codes:

@@ -82,7 +82,7 @@ class RecurrentStream:
 
 def stream_of(model: SessionModel) -> Stream | None:
     """The stream of a model's family, or ``None``: sessions are computed again."""
-    if model.device.type != "cpu":
+    if model.device.type != "cpu" or model.reads_times:  # a state knows items alone
         return None
     if isinstance(model, GRU4Rec):
         return RecurrentStream(model)

@@ -166,7 +166,7 @@ def warm_up(recommender: Recommender) -> None:
     """Answers one session, so that the first request finds everything built."""
     first = recommender.model.catalog
     items = [0] if first is None else first.items.ids[:1].tolist()
-    recommender.recommend([items], 1)
+    LiveSessions(recommender).click("warm up", items[0], k=1)
 
 
 def check_session(session: str) -> None:
@@ -207,14 +207,15 @@ async def recommendations(
     request: Asking,
     k: FromQuery[int] = 10,
     exclude_seen: FromQuery[bool] = False,
+    at: FromQuery[float | None] = None,
 ) -> SessionAnswer:
-    """Recommends for a session without a new click."""
+    """Recommends for a session without a new click; ``at`` is the time, for models that read it."""
     service: Service = request.app.state.service
     check_session(session)
     if k < 0:
         raise HTTPException(status_code=400, detail=f"k must be at least 0, got {k}.")
     service.check_k(k)
-    asked = Request(session, k=k, exclude_seen=exclude_seen)
+    asked = Request(session, k=k, exclude_seen=exclude_seen, time=at)
     return SessionAnswer.of(await service.batcher.ask(asked))
 
 
@@ -233,6 +234,16 @@ def unknown_in(sessions: Sequence[Sequence[Any]], recommender: Recommender) -> l
     return [int((~known[start:stop]).sum()) for start, stop in pairwise(ends.tolist())]
 
 
+def times_of(
+    given: Sequence[Sequence[float]] | None, sessions: Sequence[Sequence[Any]], wanted: bool
+) -> Sequence[Sequence[float]] | None:
+    """Times of clicks, for a model that reads them; left out, they are now, as those of clicks."""
+    if given is None and wanted:
+        now = time.time()
+        return [[now] * len(session) for session in sessions]
+    return given if wanted else None
+
+
 @post("/batch", status_code=200, responses=WRONG)
 async def batch(data: JSONBody[BatchBody], request: Asking) -> BatchAnswer:
     """Recommends for sessions that are not stored."""
@@ -242,7 +253,12 @@ async def batch(data: JSONBody[BatchBody], request: Asking) -> BatchAnswer:
 
     def answer() -> BatchAnswer:
         started = time.perf_counter()
-        found = recommender.recommend(data.sessions, data.k, exclude_seen=data.exclude_seen)
+        found = recommender.recommend(
+            data.sessions,
+            data.k,
+            exclude_seen=data.exclude_seen,
+            times=times_of(data.times, data.sessions, recommender.reads_times),
+        )
         milliseconds = round((time.perf_counter() - started) * 1e3, 3)
         listed = list(dict.fromkeys(item for each in found for item, _ in each))
         return BatchAnswer(
@@ -262,7 +278,9 @@ async def why(data: JSONBody[WhyBody], request: Asking) -> WhyAnswer:
     model = request.app.state.service.recommender(data.model).model
 
     def answer() -> WhyAnswer:
-        found = reasons_of(model, data.session, data.item)
+        given = None if data.times is None else [data.times]
+        times = times_of(given, [data.session], model.reads_times)
+        found = reasons_of(model, data.session, data.item, None if times is None else times[0])
         return WhyAnswer(
             [ClickReason(*each) for each in found.clicks],
             [EdgeReason(*each) for each in found.edges],

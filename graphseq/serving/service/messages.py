@@ -11,6 +11,9 @@ from graphseq.serving.live import Reply
 Id = Annotated[str, Meta(max_length=400)] | int
 """Id of an item or a user in JSON; longer ones would fill the store."""
 
+Time = Annotated[float, Meta(ge=0)]
+"""Seconds since 1970."""
+
 MOST_CLICKS = 100
 MOST_EXCLUDED = 1_000
 MOST_SESSIONS = 256
@@ -38,7 +41,7 @@ class ClickBody(Struct, forbid_unknown_fields=True):
     """
 
     item: Id | None = None
-    time: Annotated[float, Meta(ge=0)] | None = None
+    time: Time | None = None
     event: Annotated[str, Meta(max_length=100)] = ""
     clicks: Annotated[list[OneClick], Meta(max_length=MOST_CLICKS)] | None = None
     user: Id | None = None
@@ -51,7 +54,7 @@ class OneClick(Struct, forbid_unknown_fields=True):
     """One of several clicks."""
 
     item: Id
-    time: Annotated[float, Meta(ge=0)] | None = None
+    time: Time | None = None
     event: Annotated[str, Meta(max_length=100)] = ""
 
 
@@ -62,6 +65,7 @@ class BatchBody(Struct, forbid_unknown_fields=True):
         sessions: The sessions.
         k: Items to recommend.
         exclude_seen: Whether the items of each session itself are left out.
+        times: The time of each click, for models that read them; left out: now.
         model: A name that ``/models`` tells; left out: the model that answers clicks.
     """
 
@@ -71,6 +75,7 @@ class BatchBody(Struct, forbid_unknown_fields=True):
     ]
     k: Annotated[int, Meta(ge=1)] = 10
     exclude_seen: bool = False
+    times: list[list[Time]] | None = None
     model: str | None = None
 
 
@@ -80,11 +85,13 @@ class WhyBody(Struct, forbid_unknown_fields=True):
     Args:
         session: Items, oldest first.
         item: The item that is asked about.
+        times: The time of each click, for models that read them; left out: now.
         model: A name that ``/models`` tells; left out: the model that answers clicks.
     """
 
     session: Annotated[list[Id], Meta(min_length=1, max_length=MOST_LENGTH)]
     item: Id
+    times: list[Time] | None = None
     model: str | None = None
 
 

@@ -36,31 +36,37 @@ class Reasons:
     edges: list[tuple[Any, Any, float]]
 
 
-def reasons_of(model: SessionModel, session: Sequence[Any], item: Any) -> Reasons:
+def reasons_of(
+    model: SessionModel, session: Sequence[Any], item: Any, times: Sequence[float] | None = None
+) -> Reasons:
     """Leaves out each click and each edge of a session once, all in two batches.
 
     Args:
         model: Any model.
         session: Item ids, oldest first; unknown ones have no part in it.
         item: The item that is asked about.
+        times: The time of each click, for a model that reads them.
 
     Raises:
-        ValueError: If the model does not know the item.
+        ValueError: If the model does not know the item, or there is not one time per click.
     """
     vocabulary = item_vocabulary(model)
     codes = np.asarray(vocabulary.encode(list(session)), dtype=np.int64)
     wanted = int(vocabulary.encode([item])[0])
     if wanted < 0:
         raise ValueError(f"item {item!r:.60} is none that the model knows.")
+    if times is not None and len(times) != len(codes):
+        raise ValueError(f"times has one number per click, {len(codes)}, got {len(times)}.")
     places = np.flatnonzero(codes >= 0)[-MOST_CLICKS:]
-    clicks = codes[places]
-    if len(clicks) == 0:
+    at = None if times is None else np.array(times, dtype=np.float64)[places]
+    clicks = _Clicks(codes[places], at)
+    if len(places) == 0:
         return Reasons([], [])
     with inference(model):
         whole = _leads(model, _batch(model, [clicks]), wanted)[0]
-        without = [np.delete(clicks, place) for place in range(len(clicks))]
+        without = [clicks.without(place) for place in range(len(places))]
         # Nothing is known without the only click: then no item leads.
-        left = _leads(model, _batch(model, without), wanted) if len(clicks) > 1 else np.zeros(1)
+        left = _leads(model, _batch(model, without), wanted) if len(places) > 1 else np.zeros(1)
         by_click = [
             (int(place), float(whole - lead)) for place, lead in zip(places, left, strict=True)
         ]
@@ -74,18 +80,33 @@ def reasons_of(model: SessionModel, session: Sequence[Any], item: Any) -> Reason
     return Reasons(by_click, by_edge)
 
 
-def _batch(model: SessionModel, sessions: Sequence[Codes]) -> Batch:
+@dataclass(frozen=True, eq=False)
+class _Clicks:
+    """Clicks of a session: items, and times where they are read."""
+
+    items: Codes
+    times: NDArray[np.float64] | None
+
+    def without(self, place: int) -> _Clicks:
+        times = None if self.times is None else np.delete(self.times, place)
+        return _Clicks(np.delete(self.items, place), times)
+
+
+def _batch(model: SessionModel, sessions: Sequence[_Clicks]) -> Batch:
     """Graphs of sessions of known items, none of them empty."""
     n, catalog = len(sessions), model.catalog
     nobody = None if catalog is None or catalog.users is None else np.full(n, -1)
-    ptr = ptr_of([len(session) for session in sessions])
-    queries = Queries(np.concatenate(list(sessions)), ptr, {}, nobody, np.arange(n))
+    ptr = ptr_of([len(session.items) for session in sessions])
+    times = [session.times for session in sessions if session.times is not None]
+    fields = {"click_time": np.concatenate(times)} if times else {}
+    items = np.concatenate([session.items for session in sessions])
+    queries = Queries(items, ptr, fields, nobody, np.arange(n))
     batch, _ = queries.batch(0, n)
     assert batch is not None
     return batch
 
 
-def _without_edges(model: SessionModel, clicks: Codes, num_edges: int) -> Batch:
+def _without_edges(model: SessionModel, clicks: _Clicks, num_edges: int) -> Batch:
     """One copy of a session per edge, without that edge."""
     batch = _batch(model, [clicks] * num_edges)
     gone = torch.arange(num_edges) * (num_edges + 1)  # edge e of copy e

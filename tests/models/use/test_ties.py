@@ -15,6 +15,7 @@ from torch_geometric.data import Batch
 
 import graphseq as gs
 import graphseq.evaluation.table_ranks as table_ranks
+from graphseq.data.graphs.session_graph import build_session_graphs
 from graphseq.evaluation.table_ranks import TableRanks
 from graphseq.models.base import SessionModel
 from graphseq.models.use.recommend import stable_topk
@@ -128,6 +129,25 @@ def test_copies_tie_in_evaluate_and_come_by_code_in_recommend(
             assert len({found[item] for item in order}) == 1
             scores = [score for _, score in answer]
             assert scores == sorted(scores, reverse=True)
+
+
+@pytest.mark.parametrize("family", [ByProduct, ByItself])
+def test_what_is_hidden_from_a_session_stays_hidden_beside_its_copies(family: Any) -> None:
+    rng = np.random.default_rng(0)
+    rows = torch.from_numpy(rng.normal(size=(4, 20)).astype(np.float32))
+    model = family(rows[torch.from_numpy(rng.integers(0, 4, 60))]).eval()
+    lists = [rng.integers(0, 60, n).tolist() for n in (1, 3, 8, 20)]
+    hidden = [rng.choice(60, 25, replace=False).tolist() for _ in lists]
+    for k in (1, 5, 20, 60):
+        found = model.recommend(lists, k, exclude=hidden, exclude_seen=True)
+        for answer, session, gone in zip(found, lists, hidden, strict=True):
+            scores = model.score(
+                build_session_graphs(torch.tensor(session), torch.tensor([0, len(session)]))
+            )
+            left = set(range(60)) - set(session) - set(gone)
+            rounded = {item: round(float(scores[0, item]), 3) for item in left}
+            wanted = sorted(left, key=lambda item: (-rounded[item], item))
+            assert [item for item, _ in answer] == wanted[:k]
 
 
 @pytest.mark.parametrize("name", ["srgnn", "sasrec", "tagnn", "bst_ranker", "gru4rec"])
