@@ -132,5 +132,5 @@ def test_what_cannot_be_a_second_stage_is_refused(log: gs.Sessions, retriever: P
     with pytest.raises(ValueError, match="The retriever finds no target among its candidates"):
         fit_reranker(model, retriever, gs.Sessions.from_lists([[seen, hidden]]), num_candidates=1)
     for weight in (-1.0, float("nan"), float("inf")):
-        with pytest.raises(ValueError, match="place_weight must be a finite number of at least 0, got -1"):
+        with pytest.raises(ValueError, match="place_weight must be a finite number"):
             Recommender(retriever, reranker=model, place_weight=weight)
