@@ -155,7 +155,8 @@ class HSTU(SessionModel):
                 return None, None
             raise ValueError(
                 f"{type(self).__name__} was trained with time={self.time!r}, but this batch has no "
-                "click_time: give it sessions with times, or build it with time='none'."
+                "click_time: give it sessions with times (of lists: recommend(times=)), or build "
+                "it with time='none'."
             )
         if self.time == "clicks":
             return batch.click_time, None

@@ -44,6 +44,7 @@ def recommend(
     k: int = 10,
     *,
     users: Sequence[Any] | None = None,
+    times: Sequence[Sequence[float]] | None = None,
     session: str | None = None,
     item: str | None = None,
     time: str | None = None,
@@ -71,6 +72,8 @@ def recommend(
             has them. Results are in the order in which sessions first appear.
         k: Number of items to recommend; all items if the catalog or ``allow`` has fewer.
         users: The user of each session, by id, [num_sessions].
+        times: Of sessions that come as lists, the time of each click, for models that read times;
+            in the unit of the training log.
         session, item, time, user: Names of the log's columns; ``None``: ``session_id``, ``item_id``
             and, if they exist, ``time`` and ``user_id``.
         exclude: Items never to recommend: ids; a boolean mask [num_items] in the order of codes; a
@@ -115,6 +118,7 @@ def recommend(
         users,
         vocabulary,
         {"session": session, "item": item, "time": time, "user": user},
+        times,
     )
     hidden = None if exclude is None else read_items(model, exclude, queries.size, "exclude")
     allowed = None if allow is None else read_items(model, allow, queries.size, "allow")

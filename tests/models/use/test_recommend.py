@@ -23,6 +23,7 @@ from graphseq.models.base import SessionModel
 from graphseq.models.counting.markov import MarkovChain
 from graphseq.models.counting.popularity import Popularity
 from graphseq.models.graph.srgnn import SRGNN
+from graphseq.models.sequence.hstu import HSTU
 from graphseq.models.use import recommend as module
 from graphseq.models.use.recommend import recommend, stable_topk
 
@@ -87,6 +88,32 @@ def test_recommend_lists_sessions_and_frame_agree(markov: MarkovChain) -> None:
 def test_recommend_frame_with_times_is_read_in_their_order(markov: MarkovChain) -> None:
     frame = pd.DataFrame({"session_id": [1, 1], "item_id": ["b", "a"], "time": [5.0, 2.0]})
     assert recommend(markov, frame) == recommend(markov, [["a", "b"]])
+
+
+def test_times_of_lists_are_those_of_a_log() -> None:
+    log = pd.DataFrame(
+        {
+            "session_id": [1, 1, 1, 2, 2, 2, 3, 3],
+            "item_id": list("abcbcdad"),
+            "time": [0.0, 5.0, 900.0, 40.0, 41.0, 7000.0, 3.0, 4.0],
+        }
+    )
+    model = HSTU(4, hidden_channels=8, max_length=4)
+    sessions = Sessions.from_frame(log, time="time")
+    model.attach(sessions.catalog(), sessions)
+    for parameter in model.parameters():  # the bias of times starts at zero
+        torch.nn.init.normal_(parameter, generator=torch.Generator().manual_seed(0))
+    lists = [["a", "b", "c"], ["b", "c", "x", "d"], ["a", "d"]]  # "x" is unknown
+    times = [[0.0, 5.0, 900.0], [40.0, 41.0, 100.0, 7000.0], [3.0, 4.0]]
+    told = model.recommend(lists, times=times)
+    assert told == model.recommend(log)
+    assert told != model.recommend(lists, times=[[0, 1, 2], [0, 1, 2, 3], [0, 1]])
+    with pytest.raises(ValueError, match=r"give it sessions with times .*recommend\(times=\)"):
+        model.recommend(lists)
+    with pytest.raises(ValueError, match="times has one number per click"):
+        model.recommend(lists, times=times[:2])
+    with pytest.raises(ValueError, match="these sessions have their own"):
+        model.recommend(sessions, times=times)
 
 
 def test_clicks_that_lost_their_ids_are_counted_without_naming_any(
