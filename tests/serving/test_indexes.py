@@ -95,6 +95,7 @@ def test_of_equal_items_at_the_last_place_an_exact_index_finds_the_lowest_codes(
     if blocks == "many":
         monkeypatch.setattr(exact, "MOST_SCORES", 100)
         monkeypatch.setattr(exhaustive, "MAX_SCORES", 700)
+        monkeypatch.setattr(exhaustive, "SPARE", 1)
         monkeypatch.setattr(exact, "multiplies_bfloat16", lambda: True)
     rng = np.random.default_rng(0)
     if alike == "rows":  # twelve different ones, of no round numbers
