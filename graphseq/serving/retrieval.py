@@ -135,18 +135,18 @@ def _found(
     wanted = torch.from_numpy(items[answered]).clamp(min=0).to(states.device)
     found = model.items.scores(states, wanted).cpu()
     check_scores(model, found)
-    alike = index.first_alike(model)
-    if alike is not None:
-        found = _shared(found, alike[wanted.cpu()])
+    lowest = index.lowest_equal(model)
+    if lowest is not None:
+        found = _shared(found, lowest[wanted.cpu()])
     scores[answered] = found.double().numpy()
     return Candidates(items, scores).rescored()
 
 
-def _shared(scores: torch.Tensor, alike: torch.Tensor) -> torch.Tensor:
+def _shared(scores: torch.Tensor, lowest: torch.Tensor) -> torch.Tensor:
     """One score for equal items of a session, whatever rounding made of each: [n, C] all."""
     row = torch.arange(len(scores)).unsqueeze(1)
     _, pair = (
-        torch.stack([row.expand_as(alike), alike]).flatten(1).unique(dim=1, return_inverse=True)
+        torch.stack([row.expand_as(lowest), lowest]).flatten(1).unique(dim=1, return_inverse=True)
     )
     best = torch.full((len(pair),), -torch.inf, dtype=scores.dtype)
     return best.scatter_reduce(0, pair, scores.flatten(), "amax")[pair].view_as(scores)

@@ -67,7 +67,7 @@ class Index(ABC):
     rounds: ClassVar[bool] = False
 
     _held: tuple[int, int, NDArray[np.bool_] | None] | None = None
-    _alike: tuple[str, Tensor | None] | None = None
+    _lowest_equal: tuple[str, Tensor | None] | None = None
 
     def __init__(self, vectors: ItemVectors) -> None:
         self.width = vectors.rows.shape[1]
@@ -185,18 +185,18 @@ class Index(ABC):
             self._held = kept = (revision, num_items, None if mask.all() else mask)
         return kept[2]
 
-    def first_alike(self, model: SessionModel) -> Tensor | None:
+    def lowest_equal(self, model: SessionModel) -> Tensor | None:
         """The first item with the same vector, for each item of its model, int64 [num_items].
 
         Returns:
             ``None``: all vectors differ.
         """
-        kept = self._alike
+        kept = self._lowest_equal
         if kept is None or kept[0] != self.model_version:
             with inference(model):
                 first = first_equal(model.items.rows(), model.items.bias).cpu()
             distinct = torch.equal(first, torch.arange(len(first)))
-            self._alike = kept = (self.model_version, None if distinct else first)
+            self._lowest_equal = kept = (self.model_version, None if distinct else first)
         return kept[1]
 
     def __len__(self) -> int:
